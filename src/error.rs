@@ -1,0 +1,120 @@
+//! One error type for the whole crate: a kind, which fixes the exit code of `dg-run`, and a message that says
+//! what the thing is, what was expected, what was found and what to do next.
+
+use std::fmt;
+
+/// What went wrong, at the granularity a caller (or a shell script) acts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// A defect of deepguard itself. Exit code 1.
+    Internal,
+    /// Wrong arguments or configuration. Exit code 2.
+    Usage,
+    /// Training, validation or prompt data that cannot be used. Exit code 3.
+    Data,
+    /// A model, adapter, tokenizer or checkpoint that cannot be used. Exit code 4.
+    Model,
+    /// Out of memory or disk, or a device that cannot be used. Exit code 5.
+    Device,
+}
+
+impl ErrorKind {
+    /// The process exit code of `dg-run` for this kind.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            ErrorKind::Internal => 1,
+            ErrorKind::Usage => 2,
+            ErrorKind::Data => 3,
+            ErrorKind::Model => 4,
+            ErrorKind::Device => 5,
+        }
+    }
+}
+
+/// An error with its kind and a message for people.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// `Result` with [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// A new error of `kind`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error { kind, message: message.into(), source: None }
+    }
+
+    /// Wrong arguments or configuration (exit code 2).
+    pub fn usage(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Usage, message)
+    }
+
+    /// Unusable data (exit code 3).
+    pub fn data(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Data, message)
+    }
+
+    /// An unusable model, adapter, tokenizer or checkpoint (exit code 4).
+    pub fn model(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Model, message)
+    }
+
+    /// Out of memory or disk, or an unusable device (exit code 5).
+    pub fn device(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Device, message)
+    }
+
+    /// A defect of deepguard itself (exit code 1).
+    pub fn internal(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Internal, message)
+    }
+
+    /// Keeps the underlying error, shown after the message.
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Puts `what` in front of the message: `"what: message"`.
+    pub fn context(mut self, what: impl fmt::Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
+    /// The kind, which fixes the exit code.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|s| s.as_ref() as _)
+    }
+}
+
+/// Turns any error into an [`Error`] of a given kind with a sentence about what was being done.
+pub trait Context<T> {
+    /// Adds the kind and the sentence.
+    fn kind(self, kind: ErrorKind, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T, E: Into<Box<dyn std::error::Error + Send + Sync>>> Context<T> for std::result::Result<T, E> {
+    fn kind(self, kind: ErrorKind, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|e| Error::new(kind, what()).with_source(e))
+    }
+}

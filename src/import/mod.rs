@@ -1,0 +1,1 @@
+//! Converts models of other formats into Hugging Face directories.

@@ -1,0 +1,6 @@
+//! deepguard: harden code language models.
+
+pub mod error;
+pub mod import;
+pub mod model;
+pub use error::{Error, ErrorKind, Result};

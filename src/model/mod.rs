@@ -1,0 +1,1 @@
+//! Decoder-only Transformers in Hugging Face layout (METHOD §1).
