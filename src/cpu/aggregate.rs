@@ -1,0 +1,122 @@
+//! The aggregator's passes over the taps, as written in `ops/aggregate.rs`.
+
+use super::{Cpu, math, parallel};
+use crate::ops::aggregate::{Aggregate, TapGradient, TapShape};
+use crate::ops::{Mut, Ref};
+
+impl TapShape {
+    /// Row `row` of tap `tap` in `[N, rows, hidden_size]`.
+    fn row(self, taps: &[f32], tap: usize, row: usize) -> &[f32] {
+        &taps[(tap * self.rows + row) * self.hidden_size..][..self.hidden_size]
+    }
+}
+
+/// Softmax in place.
+fn softmax(scores: &mut [f32]) {
+    let max = math::max(scores);
+    let sum = math::exp_in_place(scores, 1.0, max);
+    math::scale(scores, 1.0 / sum);
+}
+
+impl Aggregate for Cpu {
+    fn tap_mean(&self, mean: Mut<'_, Self, f32>, taps: Ref<'_, Self, f32>, shape: TapShape) {
+        let taps = taps.as_slice();
+        parallel::rows(mean.into_slice(), shape.hidden_size, |i, mean| {
+            mean.copy_from_slice(shape.row(taps, 0, i));
+            for l in 1..shape.taps {
+                math::axpy(mean, 1.0, shape.row(taps, l, i));
+            }
+            math::scale(mean, 1.0 / shape.taps as f32);
+        });
+    }
+
+    fn aggregate(
+        &self,
+        context: Mut<'_, Self, f32>,
+        weights: Mut<'_, Self, f32>,
+        taps: Ref<'_, Self, f32>,
+        u: Ref<'_, Self, f32>,
+        shape: TapShape,
+    ) {
+        let (taps, u) = (taps.as_slice(), u.as_slice());
+        let (width, scale) = (shape.hidden_size, 1.0 / (shape.hidden_size as f32).sqrt());
+        parallel::rows2(context.into_slice(), width, weights.into_slice(), shape.taps, |i, context, weights| {
+            let u = &u[i * width..][..width];
+            for (l, w) in weights.iter_mut().enumerate() {
+                *w = scale * math::dot(u, shape.row(taps, l, i));
+            }
+            softmax(weights);
+            context.fill(0.0);
+            for (l, &w) in weights.iter().enumerate() {
+                math::axpy(context, w, shape.row(taps, l, i));
+            }
+        });
+    }
+
+    fn aggregate_backward(
+        &self,
+        du: Mut<'_, Self, f32>,
+        dscores: Mut<'_, Self, f32>,
+        dcontext: Ref<'_, Self, f32>,
+        taps: Ref<'_, Self, f32>,
+        weights: Ref<'_, Self, f32>,
+        shape: TapShape,
+    ) {
+        let (taps, dcontext, weights) = (taps.as_slice(), dcontext.as_slice(), weights.as_slice());
+        let (width, scale) = (shape.hidden_size, 1.0 / (shape.hidden_size as f32).sqrt());
+        parallel::rows2(du.into_slice(), width, dscores.into_slice(), shape.taps, |i, du, dscores| {
+            let (g, a) = (&dcontext[i * width..][..width], &weights[i * shape.taps..][..shape.taps]);
+            for (l, ds) in dscores.iter_mut().enumerate() {
+                *ds = math::dot(g, shape.row(taps, l, i));
+            }
+            let mean: f32 = dscores.iter().zip(a).map(|(ds, a)| ds * a).sum();
+            for (ds, a) in dscores.iter_mut().zip(a) {
+                *ds = a * (*ds - mean) * scale;
+            }
+            du.fill(0.0);
+            for (l, &ds) in dscores.iter().enumerate() {
+                math::axpy(du, ds, shape.row(taps, l, i));
+            }
+        });
+    }
+
+    fn tap_gradient(&self, dtaps: Mut<'_, Self, f32>, dtap_rows: usize, args: TapGradient<'_, Self>, shape: TapShape) {
+        let width = shape.hidden_size;
+        let row = |x: Ref<'_, Self, f32>, i: usize| -> &[f32] { &x.as_slice()[i * width..][..width] };
+        let (weights, dscores) = (args.weights.as_slice(), args.dscores.as_slice());
+        let row_weight = args.row_weight.as_slice();
+        parallel::rows(dtaps.into_slice(), width, |at, dtap| {
+            let (l, i) = (at / dtap_rows, at % dtap_rows);
+            dtap.fill(0.0);
+            math::axpy(dtap, row_weight[i] * weights[i * shape.taps + l], row(args.dcontext, i));
+            math::axpy(dtap, row_weight[i] * dscores[i * shape.taps + l], row(args.u, i));
+            math::axpy(dtap, row_weight[i] / shape.taps as f32, row(args.dmean, i));
+        });
+    }
+
+    fn scale_rows(
+        &self,
+        y: Mut<'_, Self, f32>,
+        x: Ref<'_, Self, f32>,
+        row_weight: Ref<'_, Self, f32>,
+        scale: f32,
+    ) {
+        let (x, row_weight) = (x.as_slice(), row_weight.as_slice());
+        let width = x.len() / row_weight.len().max(1);
+        parallel::rows(y.into_slice(), width, |i, y| {
+            y.copy_from_slice(&x[i * width..][..width]);
+            math::scale(y, scale * row_weight[i]);
+        });
+    }
+
+    fn add_bias(&self, y_acc: Mut<'_, Self, f32>, bias: Ref<'_, Self, f32>) {
+        let bias = bias.as_slice();
+        parallel::rows(y_acc.into_slice(), bias.len(), |_, y| math::axpy(y, 1.0, bias));
+    }
+
+    fn add(&self, y_acc: Mut<'_, Self, f32>, x: Ref<'_, Self, f32>) {
+        let x = x.as_slice();
+        const CHUNK: usize = 1 << 14;
+        parallel::rows(y_acc.into_slice(), CHUNK, |i, y| math::axpy(y, 1.0, &x[i * CHUNK..][..y.len()]));
+    }
+}

@@ -1,0 +1,49 @@
+//! SwiGLU, as written in `ops/mlp.rs`.
+
+use multiversion::multiversion;
+
+use super::{Cpu, math, parallel};
+use crate::ops::mlp::Mlp;
+use crate::ops::{Mut, Ref};
+
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+fn forward_row(h: &mut [f32], gate: &[f32], up: &[f32]) {
+    for ((h, &g), &u) in h.iter_mut().zip(gate).zip(up) {
+        *h = g * math::sigmoid(g) * u;
+    }
+}
+
+/// d silu(g) = σ(g)·(1 + g·(1 − σ(g))).
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+fn backward_row(dgate: &mut [f32], dup: &mut [f32], dh: &[f32], gate: &[f32], up: &[f32]) {
+    for ((((dg, du), &dh), &g), &u) in dgate.iter_mut().zip(dup).zip(dh).zip(gate).zip(up) {
+        let s = math::sigmoid(g);
+        *dg = dh * u * s * (1.0 + g * (1.0 - s));
+        *du = dh * g * s;
+    }
+}
+
+impl Mlp for Cpu {
+    fn swiglu(&self, h: Mut<'_, Self, f32>, gate_up: Ref<'_, Self, f32>, intermediate_size: usize) {
+        let gate_up = gate_up.as_slice();
+        parallel::rows(h.into_slice(), intermediate_size, |i, h| {
+            let (gate, up) = gate_up[i * 2 * intermediate_size..][..2 * intermediate_size].split_at(intermediate_size);
+            forward_row(h, gate, up);
+        });
+    }
+
+    fn swiglu_backward(
+        &self,
+        dgate_up: Mut<'_, Self, f32>,
+        dh: Ref<'_, Self, f32>,
+        gate_up: Ref<'_, Self, f32>,
+        intermediate_size: usize,
+    ) {
+        let (dh, gate_up) = (dh.as_slice(), gate_up.as_slice());
+        parallel::rows(dgate_up.into_slice(), 2 * intermediate_size, |i, d| {
+            let (gate, up) = gate_up[i * 2 * intermediate_size..][..2 * intermediate_size].split_at(intermediate_size);
+            let (dgate, dup) = d.split_at_mut(intermediate_size);
+            backward_row(dgate, dup, &dh[i * intermediate_size..][..intermediate_size], gate, up);
+        });
+    }
+}

@@ -1,0 +1,108 @@
+//! The CPU backend: f32 activations, weights read in place as they are stored, deterministic for any thread count.
+//!
+//! It is both what a machine without a GPU runs and the oracle that every other backend is tested against.
+
+mod aggregate;
+mod analyzer;
+mod attention;
+mod embedding;
+pub mod gemm;
+mod linear;
+mod loss;
+mod math;
+mod mlp;
+mod norm;
+mod optim;
+mod parallel;
+mod rope;
+mod scratch;
+
+use std::sync::Arc;
+
+use memmap2::{Advice, MmapMut};
+
+use crate::error::{Context, ErrorKind, Result};
+use crate::model::weights::TensorView;
+use crate::ops::{Backend, Device, Element, Mut, Ref};
+pub use linear::Weight;
+use scratch::Scratch;
+
+/// The CPU backend. Cloning shares its scratch memory. Threads are rayon's current pool.
+#[derive(Clone, Default)]
+pub struct Cpu {
+    scratch: Arc<Scratch>,
+}
+
+impl Cpu {
+    /// A backend with empty scratch memory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Backend for Cpu {}
+
+impl<'a, T: Element> Ref<'a, Cpu, T> {
+    /// The elements.
+    pub fn as_slice(self) -> &'a [T] {
+        // SAFETY: address and length come from a `Buffer`, which owns that part of an allocation that the `Arc` it
+        // holds keeps alive, aligned and initialised (zeroed); the borrow `'a` is one of that buffer, and `Mut` is the
+        // only way to write to it. Buffers of a planning arena are dropped unread: `Arena::build` sees to it.
+        unsafe { std::slice::from_raw_parts(self.address() as *const T, self.len()) }
+    }
+}
+
+impl<'a, T: Element> Mut<'a, Cpu, T> {
+    /// The elements, for writing.
+    pub fn into_slice(self) -> &'a mut [T] {
+        // SAFETY: as in `Ref::as_slice`; the borrow is exclusive because `Mut` is neither `Clone` nor `Copy` and
+        // `Buffer`s of one arena never overlap.
+        unsafe { std::slice::from_raw_parts_mut(self.address() as *mut T, self.len()) }
+    }
+}
+
+impl Device for Cpu {
+    type Act = f32;
+    type Memory = MmapMut;
+    type Weight = Weight;
+
+    fn allocate(&self, bytes: usize) -> Result<MmapMut> {
+        let map = MmapMut::map_anon(bytes.max(1))
+            .kind(ErrorKind::Device, || format!("cannot reserve {bytes} bytes of memory; use a smaller batch"))?;
+        // Large pages spare the TLB; where the system has none, small ones do.
+        let _ = map.advise(Advice::HugePage);
+        Ok(map)
+    }
+
+    fn address(memory: &MmapMut) -> usize {
+        memory.as_ptr() as usize
+    }
+
+    fn upload<T: Element>(&self, to: Mut<'_, Self, T>, from: &[T]) {
+        to.into_slice().copy_from_slice(from);
+    }
+
+    fn download<T: Element>(&self, to: &mut [T], from: Ref<'_, Self, T>) {
+        to.copy_from_slice(from.as_slice());
+    }
+
+    fn copy<T: Element>(&self, to: Mut<'_, Self, T>, from: Ref<'_, Self, T>) {
+        to.into_slice().copy_from_slice(from.as_slice());
+    }
+
+    fn zero<T: Element>(&self, to: Mut<'_, Self, T>) {
+        to.into_slice().fill(T::zeroed());
+    }
+
+    fn load_weight(&self, parts: &[TensorView]) -> Result<Weight> {
+        Weight::new(parts)
+    }
+
+    fn download_act(&self, from: Ref<'_, Self, f32>) -> Vec<f32> {
+        from.as_slice().to_vec()
+    }
+
+    fn upload_act(&self, to: Mut<'_, Self, f32>, from: &[f32]) {
+        self.upload(to, from);
+    }
+}

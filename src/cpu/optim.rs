@@ -1,0 +1,55 @@
+//! AdamW, as written in `ops/optim.rs`.
+
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+use super::Cpu;
+use crate::ops::optim::{AdamW, Optim};
+use crate::ops::{Mut, Ref};
+
+/// Elements per task; fixed, so that sums do not depend on the number of threads.
+const CHUNK: usize = 1 << 15;
+
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+fn update(params: &mut [f32], m: &mut [f32], v: &mut [f32], grads: &[f32], s: AdamW) {
+    // Constants in f64, as 1 − 0.999 has only four good digits in f32.
+    let keep = (1.0 - s.lr * s.weight_decay) as f32;
+    let step = (s.lr / (1.0 - s.beta1.powi(s.t as i32))) as f32;
+    let root_correction = (1.0 / (1.0 - s.beta2.powi(s.t as i32)).sqrt()) as f32;
+    let (beta1, beta2, eps, grad_scale) = (s.beta1 as f32, s.beta2 as f32, s.eps as f32, s.grad_scale as f32);
+    let (gain1, gain2) = ((1.0 - s.beta1) as f32, (1.0 - s.beta2) as f32);
+    for (((p, m), v), &g) in params.iter_mut().zip(m).zip(v).zip(grads) {
+        let g = g * grad_scale;
+        *m = beta1 * *m + gain1 * g;
+        *v = beta2 * *v + gain2 * g * g;
+        *p = *p * keep - step * *m / (v.sqrt() * root_correction + eps);
+    }
+}
+
+impl Optim for Cpu {
+    fn adamw(
+        &self,
+        params: Mut<'_, Self, f32>,
+        m: Mut<'_, Self, f32>,
+        v: Mut<'_, Self, f32>,
+        grads: Ref<'_, Self, f32>,
+        step: AdamW,
+    ) {
+        let moments = m.into_slice().par_chunks_mut(CHUNK).zip(v.into_slice().par_chunks_mut(CHUNK));
+        let params = params.into_slice().par_chunks_mut(CHUNK);
+        params
+            .zip(moments)
+            .zip(grads.as_slice().par_chunks(CHUNK))
+            .for_each(|((p, (m, v)), g)| update(p, m, v, g, step));
+    }
+
+    fn sum_of_squares(&self, x: Ref<'_, Self, f32>) -> f64 {
+        let squares = |chunk: &[f32]| chunk.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
+        let partial: Vec<f64> = x.as_slice().par_chunks(CHUNK).map(squares).collect();
+        partial.iter().sum()
+    }
+
+    fn refresh(&self, to: Mut<'_, Self, f32>, from: Ref<'_, Self, f32>) {
+        to.into_slice().copy_from_slice(from.as_slice());
+    }
+}

@@ -1,0 +1,64 @@
+//! Rotary embedding, as written in `ops/rope.rs`.
+
+use multiversion::multiversion;
+
+use super::{Cpu, parallel};
+use crate::ops::attention::Heads;
+use crate::ops::rope::Rope;
+use crate::ops::{Mut, Ref};
+
+/// Cosines, then sines, of the angles of every row: `[rows, 2, head_dim / 2]`.
+fn fill_angles(table: &mut [f32], positions: &[u32], inv_freq: &[f32]) {
+    parallel::rows(table, 2 * inv_freq.len(), |i, row| {
+        let (cos, sin) = row.split_at_mut(inv_freq.len());
+        for ((cos, sin), &f) in cos.iter_mut().zip(sin).zip(inv_freq) {
+            (*sin, *cos) = (positions[i] as f32 * f).sin_cos();
+        }
+    });
+}
+
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+fn rotate_head(head: &mut [f32], cos: &[f32], sin: &[f32], direction: f32) {
+    let (first, second) = head.split_at_mut(cos.len());
+    for (((a, b), &cos), &sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+        let sin = direction * sin;
+        (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+    }
+}
+
+impl Cpu {
+    /// Rotates every query and key head of every row by `direction` times its angles.
+    fn rotate(&self, qkv: &mut [f32], positions: &[u32], inv_freq: &[f32], heads: Heads, direction: f32) {
+        let mut table = self.scratch.take(positions.len() * heads.dim);
+        fill_angles(&mut table, positions, inv_freq);
+        let rotated = heads.q_width() + heads.kv_width();
+        parallel::rows(qkv, heads.qkv_width(), |i, row| {
+            let (cos, sin) = table[i * heads.dim..][..heads.dim].split_at(heads.dim / 2);
+            for head in row[..rotated].chunks_exact_mut(heads.dim) {
+                rotate_head(head, cos, sin, direction);
+            }
+        });
+    }
+}
+
+impl Rope for Cpu {
+    fn rope(
+        &self,
+        qkv: Mut<'_, Self, f32>,
+        positions: Ref<'_, Self, u32>,
+        inv_freq: Ref<'_, Self, f32>,
+        heads: Heads,
+    ) {
+        self.rotate(qkv.into_slice(), positions.as_slice(), inv_freq.as_slice(), heads, 1.0);
+    }
+
+    fn rope_backward(
+        &self,
+        dqkv: Mut<'_, Self, f32>,
+        positions: Ref<'_, Self, u32>,
+        inv_freq: Ref<'_, Self, f32>,
+        heads: Heads,
+    ) {
+        self.rotate(dqkv.into_slice(), positions.as_slice(), inv_freq.as_slice(), heads, -1.0);
+    }
+}

@@ -1,0 +1,395 @@
+//! One Transformer block: forward, recompute and backward beside each other, the last reversing the first.
+
+use crate::error::Result;
+use crate::model::activations::{ActivationGrads, Activations, LayerStack, Recompute, Rows};
+use crate::model::config::Config;
+use crate::model::kv_cache::KvCache;
+use crate::model::lora::{Lora, LoraPair, Projection};
+use crate::model::params::{Grads, Params};
+use crate::model::weights::Weights;
+use crate::ops::attention::Segment;
+use crate::ops::gemm::{LoraBackward, LoraTerm, Matrix, Write};
+use crate::ops::philox::DropoutKey;
+use crate::ops::{Backend, Buffer, Dropout, Mut, Ref};
+
+use Projection::{Down, Gate, K, O, Q, Up, V};
+
+/// The frozen weights of one block.
+pub struct Block<B: Backend> {
+    input_layernorm: Buffer<B, f32>,
+    qkv: B::Weight,
+    qkv_bias: Option<Buffer<B, f32>>,
+    o: B::Weight,
+    post_attention_layernorm: Buffer<B, f32>,
+    gate_up: B::Weight,
+    down: B::Weight,
+}
+
+/// Adapters and what they need in one pass.
+#[derive(Clone, Copy)]
+pub struct Adapter<'a, B: Backend> {
+    /// Where their parameters lie.
+    pub lora: &'a Lora,
+    /// Their values.
+    pub params: &'a Params<B>,
+    /// The first rows of the batch, those with adapters.
+    pub rows: usize,
+    /// Dropout on the adapters' inputs; none when not training.
+    pub dropout: Option<AdapterDropout<'a, B>>,
+}
+
+/// The dropout of all adapters in one pass.
+#[derive(Clone, Copy)]
+pub struct AdapterDropout<'a, B: Backend> {
+    /// The run's seed.
+    pub seed: u64,
+    /// Optimiser step.
+    pub step: u32,
+    /// `[adapter rows]`.
+    pub row_keys: Ref<'a, B, u32>,
+}
+
+/// What a pass through the blocks reads besides the activations.
+#[derive(Clone, Copy)]
+pub struct Pass<'a, B: Backend> {
+    /// Rows of the batch.
+    pub rows: Rows,
+    /// `[rows]` positions for RoPE.
+    pub positions: Ref<'a, B, u32>,
+    /// Adapters, if any.
+    pub adapter: Option<Adapter<'a, B>>,
+}
+
+/// What the queries of a pass attend to.
+pub enum Keys<'a, B: Backend> {
+    /// The rows of the batch itself.
+    Packed(&'a [Segment]),
+    /// As `Packed` with a single sequence, whose keys and values also become the cache's prompt.
+    Prompt(&'a [Segment], &'a mut KvCache<B>),
+    /// The cache; every row is the next token of one sample.
+    Cache(&'a mut KvCache<B>),
+}
+
+impl<B: Backend> Block<B> {
+    /// Reads block `layer` of a checkpoint.
+    pub fn load(backend: &B, weights: &Weights, config: &Config, layer: usize) -> Result<Self> {
+        let tensor = |name: &str| weights.tensor(&format!("model.layers.{layer}.{name}"));
+        let projection = |p: Projection| tensor(&format!("{}.weight", p.path()));
+        let bias = |p: Projection| tensor(&format!("{}.bias", p.path()));
+        let qkv_bias = if config.attention_bias {
+            let parts = [bias(Q)?, bias(K)?, bias(V)?];
+            Some(backend.load_vectors(&parts)?)
+        } else {
+            None
+        };
+        Ok(Block {
+            input_layernorm: backend.load_vectors(&[tensor("input_layernorm.weight")?])?,
+            qkv: backend.load_weight(&[projection(Q)?, projection(K)?, projection(V)?])?,
+            qkv_bias,
+            o: backend.load_weight(&[projection(O)?])?,
+            post_attention_layernorm: backend.load_vectors(&[tensor("post_attention_layernorm.weight")?])?,
+            gate_up: backend.load_weight(&[projection(Gate)?, projection(Up)?])?,
+            down: backend.load_weight(&[projection(Down)?])?,
+        })
+    }
+}
+
+/// One block in one pass.
+pub struct BlockPass<'a, B: Backend> {
+    /// Where it runs.
+    pub backend: &'a B,
+    /// The model's configuration.
+    pub config: &'a Config,
+    /// The block's weights.
+    pub block: &'a Block<B>,
+    /// Its index.
+    pub layer: usize,
+    /// RoPE's frequencies `[head_dim / 2]`.
+    pub inv_freq: Ref<'a, B, f32>,
+    /// What the pass reads.
+    pub pass: Pass<'a, B>,
+}
+
+impl<'a, B: Backend> BlockPass<'a, B> {
+    /// `x[layer]` → `x[layer + 1]`.
+    pub fn forward(&self, acts: &mut Activations<B>, keys: &mut Keys<'_, B>) {
+        self.project_qkv(acts);
+        self.attend(acts, keys);
+        self.attention_residual(acts);
+        self.project_gate_up(acts);
+        self.mlp_residual(acts);
+    }
+
+    /// Makes again what [`Recompute`] did not keep, for the rows that get a backward.
+    fn recompute(&self, acts: &mut Activations<B>, segments: &[Segment]) {
+        match acts.recompute {
+            Recompute::Block => {
+                self.project_qkv(acts);
+                self.attend(acts, &mut Keys::Packed(segments));
+                self.attention_residual(acts);
+                self.project_gate_up(acts);
+            }
+            Recompute::GateUp => self.project_gate_up(acts),
+            Recompute::Nothing | Recompute::Forward => {}
+        }
+    }
+
+    /// Gradient of `x[layer + 1]` in `grads.dx` → gradient of `x[layer]` there, and the adapters' gradients. The pass
+    /// covers the saved rows only. Where `needs_dx` is false, nothing below is trained and dx is not finished.
+    pub fn backward(
+        &self,
+        acts: &mut Activations<B>,
+        grads: &mut ActivationGrads<B>,
+        dparams: &mut Grads<B>,
+        segments: &[Segment],
+        needs_dx: bool,
+    ) {
+        self.recompute(acts, segments);
+        self.mlp_backward(acts, grads, dparams);
+        self.attention_backward(acts, grads, dparams, segments, needs_dx);
+    }
+
+    fn project_qkv(&self, acts: &mut Activations<B>) {
+        let (rows, l) = (self.pass.rows, self.layer);
+        let (backend, heads) = (self.backend, self.config.heads());
+        self.norm(&mut acts.normed, &mut acts.rstd_attention, &acts.x, &self.block.input_layernorm);
+        let normed = acts.normed.first(rows.total * self.config.hidden_size);
+        self.lora_down(&mut acts.xa, normed, &[Q, K, V]);
+        let lora = self.lora_terms(&acts.xa, &[Q, K, V]);
+        let bias = self.block.qkv_bias.as_ref().map(Buffer::view);
+        backend.linear(acts.qkv.get_mut(l, rows), normed, &self.block.qkv, bias, &lora, Write::Overwrite);
+        backend.rope(acts.qkv.get_mut(l, rows), self.pass.positions, self.inv_freq, heads);
+    }
+
+    fn attend(&self, acts: &mut Activations<B>, keys: &mut Keys<'_, B>) {
+        let (rows, l, heads) = (self.pass.rows, self.layer, self.config.heads());
+        let (backend, qkv) = (self.backend, acts.qkv.get(l, rows));
+        let (o, lse) = (acts.o.get_mut(l, rows), acts.lse.get_mut(l, rows));
+        match keys {
+            Keys::Packed(segments) => backend.attention(o, lse, qkv, segments, heads),
+            Keys::Prompt(segments, cache) => {
+                cache.store_prompt(backend, l, qkv, heads);
+                backend.attention(o, lse, qkv, segments, heads);
+            }
+            Keys::Cache(cache) => {
+                cache.store_token(backend, l, qkv, heads);
+                backend.attention_decode(o, qkv, &cache.layer(l), heads);
+            }
+        }
+    }
+
+    /// `x_mid = x + o Wᵀ`.
+    fn attention_residual(&self, acts: &mut Activations<B>) {
+        let (rows, l, backend) = (self.pass.rows, self.layer, self.backend);
+        let o = acts.o.get(l, rows);
+        self.lora_down(&mut acts.xa, o, &[O]);
+        let lora = self.lora_terms(&acts.xa, &[O]);
+        backend.copy(acts.x_mid.get_mut(l, rows), acts.x.get(l, rows));
+        backend.linear(acts.x_mid.get_mut(l, rows), o, &self.block.o, None, &lora, Write::Accumulate);
+    }
+
+    fn project_gate_up(&self, acts: &mut Activations<B>) {
+        let (rows, l) = (self.pass.rows, self.layer);
+        self.norm(&mut acts.normed, &mut acts.rstd_mlp, &acts.x_mid, &self.block.post_attention_layernorm);
+        let normed = acts.normed.first(rows.total * self.config.hidden_size);
+        self.lora_down(&mut acts.xa, normed, &[Gate, Up]);
+        let lora = self.lora_terms(&acts.xa, &[Gate, Up]);
+        let gate_up = acts.gate_up.get_mut(l, rows);
+        self.backend.linear(gate_up, normed, &self.block.gate_up, None, &lora, Write::Overwrite);
+    }
+
+    /// `x[layer + 1] = x_mid + swiglu Wᵀ`.
+    fn mlp_residual(&self, acts: &mut Activations<B>) {
+        let (rows, l, backend) = (self.pass.rows, self.layer, self.backend);
+        self.swiglu(acts);
+        let mlp = acts.mlp.first(rows.total * self.config.intermediate_size);
+        self.lora_down(&mut acts.xa, mlp, &[Down]);
+        let lora = self.lora_terms(&acts.xa, &[Down]);
+        backend.copy(acts.x.get_mut(l + 1, rows), acts.x_mid.get(l, rows));
+        let x = acts.x.get_mut(l + 1, rows);
+        backend.linear(x, mlp, &self.block.down, None, &lora, Write::Accumulate);
+    }
+
+    /// Reverses [`Self::mlp_residual`] and [`Self::project_gate_up`].
+    fn mlp_backward(&self, acts: &mut Activations<B>, grads: &mut ActivationGrads<B>, dparams: &mut Grads<B>) {
+        let (n, l, backend) = (self.pass.rows.saved, self.layer, self.backend);
+        let (hidden, wide) = (self.config.hidden_size, self.config.intermediate_size);
+        let dx = grads.dx.first(n * hidden);
+        backend.linear_backward(grads.dmlp.first_mut(n * wide), dx, &self.block.down);
+        if self.adapted(&[Down]) {
+            self.swiglu(acts);
+            let mlp = acts.mlp.first(n * wide);
+            let dmlp = grads.dmlp.first_mut(n * wide);
+            self.lora_backward(dparams, Some(dmlp), Matrix::new(dx, n, hidden), mlp, &acts.xa, &[Down]);
+        }
+        let gate_up = acts.gate_up.saved(l, self.pass.rows);
+        backend.swiglu_backward(grads.dgate_up.first_mut(2 * n * wide), grads.dmlp.first(n * wide), gate_up, wide);
+
+        let dgate_up = grads.dgate_up.first(2 * n * wide);
+        backend.linear_backward(grads.dnormed.first_mut(n * hidden), dgate_up, &self.block.gate_up);
+        if self.adapted(&[Gate, Up]) {
+            self.norm(&mut acts.normed, &mut acts.rstd_mlp, &acts.x_mid, &self.block.post_attention_layernorm);
+            let (dnormed, dy) = (grads.dnormed.first_mut(n * hidden), Matrix::new(dgate_up, n, 2 * wide));
+            self.lora_backward(dparams, Some(dnormed), dy, acts.normed.first(n * hidden), &acts.xa, &[Gate, Up]);
+        }
+        let (x, rstd) = (acts.x_mid.saved(l, self.pass.rows), acts.rstd_mlp.saved(l, self.pass.rows));
+        let (dx, dnormed) = (grads.dx.first_mut(n * hidden), grads.dnormed.first(n * hidden));
+        backend.rms_norm_backward(dx, dnormed, x, rstd, self.block.post_attention_layernorm.view());
+    }
+
+    /// Reverses [`Self::attention_residual`], [`Self::attend`] and [`Self::project_qkv`].
+    fn attention_backward(
+        &self,
+        acts: &mut Activations<B>,
+        grads: &mut ActivationGrads<B>,
+        dparams: &mut Grads<B>,
+        segments: &[Segment],
+        needs_dx: bool,
+    ) {
+        let (n, l, backend, heads) = (self.pass.rows.saved, self.layer, self.backend, self.config.heads());
+        let (hidden, rows) = (self.config.hidden_size, self.pass.rows);
+        let dx = grads.dx.first(n * hidden);
+        backend.linear_backward(grads.dout.first_mut(n * heads.q_width()), dx, &self.block.o);
+        let o = acts.o.saved(l, rows);
+        if self.adapted(&[O]) {
+            let dout = grads.dout.first_mut(n * heads.q_width());
+            self.lora_backward(dparams, Some(dout), Matrix::new(dx, n, hidden), o, &acts.xa, &[O]);
+        }
+        let (qkv, lse) = (acts.qkv.saved(l, rows), acts.lse.saved(l, rows));
+        let dout = grads.dout.first(n * heads.q_width());
+        let mut dqkv = grads.dqkv.first_mut(n * heads.qkv_width());
+        backend.attention_backward(dqkv.reborrow(), dout, o, lse, qkv, segments, heads);
+        backend.rope_backward(dqkv, self.pass.positions, self.inv_freq, heads);
+
+        let dqkv = grads.dqkv.first(n * heads.qkv_width());
+        let mut dnormed = needs_dx.then(|| grads.dnormed.first_mut(n * hidden));
+        if let Some(dnormed) = &mut dnormed {
+            backend.linear_backward(dnormed.reborrow(), dqkv, &self.block.qkv);
+        }
+        if self.adapted(&[Q, K, V]) {
+            self.norm(&mut acts.normed, &mut acts.rstd_attention, &acts.x, &self.block.input_layernorm);
+            let dy = Matrix::new(dqkv, n, heads.qkv_width());
+            self.lora_backward(dparams, dnormed, dy, acts.normed.first(n * hidden), &acts.xa, &[Q, K, V]);
+        }
+        if needs_dx {
+            let (x, rstd) = (acts.x.saved(l, rows), acts.rstd_attention.saved(l, rows));
+            let (dx, dnormed) = (grads.dx.first_mut(n * hidden), grads.dnormed.first(n * hidden));
+            backend.rms_norm_backward(dx, dnormed, x, rstd, self.block.input_layernorm.view());
+        }
+    }
+
+    /// The pre-norm of a half block, for all rows of the pass.
+    fn norm(
+        &self,
+        normed: &mut Buffer<B, B::Act>,
+        rstd: &mut LayerStack<B, f32>,
+        x: &LayerStack<B, B::Act>,
+        weight: &Buffer<B, f32>,
+    ) {
+        let (rows, l) = (self.pass.rows, self.layer);
+        let normed = normed.first_mut(rows.total * self.config.hidden_size);
+        let eps = self.config.rms_norm_eps;
+        self.backend.rms_norm(normed, rstd.get_mut(l, rows), x.get(l, rows), weight.view(), eps);
+    }
+
+    /// SwiGLU of all rows, into `acts.mlp`.
+    fn swiglu(&self, acts: &mut Activations<B>) {
+        let (rows, wide) = (self.pass.rows, self.config.intermediate_size);
+        self.backend.swiglu(acts.mlp.first_mut(rows.total * wide), acts.gate_up.get(self.layer, rows), wide);
+    }
+
+    /// This block's adapters among `projections`.
+    fn adapters(&self, projections: &'static [Projection]) -> impl Iterator<Item = (Projection, &'a LoraPair)> {
+        let (lora, layer) = (self.pass.adapter.map(|a| a.lora), self.layer);
+        projections.iter().filter_map(move |&p| Some((p, lora?.get(layer, p)?)))
+    }
+
+    fn adapted(&self, projections: &'static [Projection]) -> bool {
+        self.adapters(projections).next().is_some()
+    }
+
+    /// First output column of a projection in its fused layer.
+    fn column(&self, projection: Projection) -> usize {
+        let heads = self.config.heads();
+        match projection {
+            Q | O | Gate | Down => 0,
+            K => heads.q_width(),
+            V => heads.q_width() + heads.kv_width(),
+            Up => self.config.intermediate_size,
+        }
+    }
+
+    /// Rows of the adapters' saved `xa`.
+    fn xa_rows(&self, adapter: &Adapter<'_, B>) -> Rows {
+        Rows { total: adapter.rows, saved: self.pass.rows.saved }
+    }
+
+    fn dropout(&self, adapter: &Adapter<'a, B>, pair: &LoraPair) -> Option<Dropout<'a, B>> {
+        let d = adapter.dropout?;
+        let key = DropoutKey::new(adapter.lora.config.dropout, d.seed, d.step, pair.site)?;
+        Some(Dropout { key, row_keys: d.row_keys.slice(0..adapter.rows) })
+    }
+
+    fn lora_down(
+        &self,
+        xa: &mut [LayerStack<B, B::Act>],
+        x: Ref<'_, B, B::Act>,
+        projections: &'static [Projection],
+    ) {
+        let Some(adapter) = &self.pass.adapter else { return };
+        let config = &adapter.lora.config;
+        let x = x.slice(0..x.len() / self.pass.rows.total.max(1) * adapter.rows);
+        for (_, pair) in self.adapters(projections) {
+            let out = xa[pair.index].get_mut(self.layer, self.xa_rows(adapter));
+            let dropout = self.dropout(adapter, pair);
+            self.backend.lora_down(out, x, adapter.params.operand(&pair.a), config.rank, config.scale(), dropout);
+        }
+    }
+
+    fn lora_terms<'x>(
+        &self,
+        xa: &'x [LayerStack<B, B::Act>],
+        projections: &'static [Projection],
+    ) -> Vec<LoraTerm<'x, B>>
+    where
+        'a: 'x,
+    {
+        let Some(adapter) = self.pass.adapter else { return Vec::new() };
+        let term = |(projection, pair): (Projection, &'a LoraPair)| LoraTerm {
+            xa: xa[pair.index].get(self.layer, self.xa_rows(&adapter)),
+            b: adapter.params.operand(&pair.b),
+            column: self.column(projection),
+            out_features: pair.b.shape[0],
+            rank: adapter.lora.config.rank,
+        };
+        self.adapters(projections).map(term).collect()
+    }
+
+    /// Gradients of the adapters among `projections`, whose layer has the input `x` and the output gradient `dy`.
+    fn lora_backward(
+        &self,
+        dparams: &mut Grads<B>,
+        mut dx_acc: Option<Mut<'_, B, B::Act>>,
+        dy: Matrix<'_, B, B::Act>,
+        x: Ref<'_, B, B::Act>,
+        xa: &[LayerStack<B, B::Act>],
+        projections: &'static [Projection],
+    ) {
+        let Some(adapter) = &self.pass.adapter else { return };
+        for (projection, pair) in self.adapters(projections) {
+            let (da_acc, db_acc) = dparams.pair_mut(&pair.a, &pair.b);
+            self.backend.lora_backward(LoraBackward {
+                da_acc,
+                db_acc,
+                dx_acc: dx_acc.as_mut().map(Mut::reborrow),
+                dy: dy.columns(self.column(projection), pair.b.shape[0]),
+                x,
+                xa: xa[pair.index].saved(self.layer, self.pass.rows),
+                a: adapter.params.operand(&pair.a),
+                b: adapter.params.operand(&pair.b),
+                scale: adapter.lora.config.scale(),
+                dropout: self.dropout(adapter, pair),
+            });
+        }
+    }
+}

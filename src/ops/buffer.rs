@@ -1,0 +1,236 @@
+//! Device memory: owned buffers carved from an arena, and borrowed views of them.
+//!
+//! A [`Buffer`] owns a disjoint piece of one allocation; [`Ref`] and [`Mut`] borrow (parts of) it under Rust's usual
+//! rules. All three are an address and a length: only a backend can look behind them.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::Device;
+use crate::error::{Error, Result};
+
+/// A plain element type that can live in device memory.
+pub trait Element: bytemuck::Pod + Send + Sync {
+    /// The name shown in memory plans.
+    const NAME: &'static str;
+}
+
+macro_rules! element {
+    ($($t:ty => $name:literal),*) => { $(impl Element for $t { const NAME: &'static str = $name; })* };
+}
+element!(f32 => "f32", half::bf16 => "bf16", u32 => "u32", i32 => "i32");
+
+/// Every buffer starts on a multiple of this many bytes, which suits any vector load and a GPU's memory sectors.
+pub const ALIGNMENT: usize = 256;
+
+/// An owned piece of device memory holding `len` elements, zero at the start.
+pub struct Buffer<D: Device, T> {
+    address: usize,
+    len: usize,
+    /// Keeps the arena's allocation alive; `None` while only planning.
+    _memory: Option<Arc<D::Memory>>,
+    _element: PhantomData<T>,
+}
+
+impl<D: Device, T: Element> Buffer<D, T> {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Borrows everything.
+    pub fn view(&self) -> Ref<'_, D, T> {
+        Ref { address: self.address, len: self.len, _borrow: PhantomData }
+    }
+
+    /// Borrows everything for writing.
+    pub fn view_mut(&mut self) -> Mut<'_, D, T> {
+        Mut { address: self.address, len: self.len, _borrow: PhantomData }
+    }
+
+    /// Borrows the elements of `range`.
+    pub fn slice(&self, range: Range<usize>) -> Ref<'_, D, T> {
+        self.view().slice(range)
+    }
+
+    /// Borrows the elements of `range` for writing.
+    pub fn slice_mut(&mut self, range: Range<usize>) -> Mut<'_, D, T> {
+        self.view_mut().slice(range)
+    }
+
+    /// Borrows the first `len` elements.
+    pub fn first(&self, len: usize) -> Ref<'_, D, T> {
+        self.slice(0..len)
+    }
+
+    /// Borrows the first `len` elements for writing.
+    pub fn first_mut(&mut self, len: usize) -> Mut<'_, D, T> {
+        self.slice_mut(0..len)
+    }
+}
+
+/// A shared borrow of device memory.
+pub struct Ref<'a, D: Device, T> {
+    address: usize,
+    len: usize,
+    _borrow: PhantomData<(&'a T, fn() -> D)>,
+}
+
+impl<D: Device, T> Clone for Ref<'_, D, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<D: Device, T> Copy for Ref<'_, D, T> {}
+
+impl<'a, D: Device, T: Element> Ref<'a, D, T> {
+    /// Number of elements.
+    pub fn len(self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
+    /// Address in device memory.
+    pub fn address(self) -> usize {
+        self.address
+    }
+
+    /// The elements of `range`.
+    pub fn slice(self, range: Range<usize>) -> Self {
+        Ref { address: element_address::<T>(self.address, self.len, &range), len: range.len(), _borrow: PhantomData }
+    }
+
+    /// The same memory as another element type, if that is the same type after all.
+    ///
+    /// Lets backends whose activations are `f32` read the `f32` master weights in place.
+    pub fn same_type<U: Element>(self) -> Option<Ref<'a, D, U>> {
+        let same = std::any::TypeId::of::<T>() == std::any::TypeId::of::<U>();
+        same.then_some(Ref { address: self.address, len: self.len, _borrow: PhantomData })
+    }
+}
+
+/// An exclusive borrow of device memory.
+pub struct Mut<'a, D: Device, T> {
+    address: usize,
+    len: usize,
+    _borrow: PhantomData<(&'a mut T, fn() -> D)>,
+}
+
+impl<'a, D: Device, T: Element> Mut<'a, D, T> {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Address in device memory.
+    pub fn address(&self) -> usize {
+        self.address
+    }
+
+    /// The elements of `range`.
+    pub fn slice(self, range: Range<usize>) -> Self {
+        Mut { address: element_address::<T>(self.address, self.len, &range), len: range.len(), _borrow: PhantomData }
+    }
+
+    /// Borrows the same elements again for a shorter time.
+    pub fn reborrow(&mut self) -> Mut<'_, D, T> {
+        Mut { address: self.address, len: self.len, _borrow: PhantomData }
+    }
+
+    /// Borrows the same elements for reading.
+    pub fn view(&self) -> Ref<'_, D, T> {
+        Ref { address: self.address, len: self.len, _borrow: PhantomData }
+    }
+
+    /// Splits into the first `mid` elements and the rest.
+    pub fn split_at(self, mid: usize) -> (Self, Self) {
+        let len = self.len;
+        let tail = element_address::<T>(self.address, len, &(mid..len));
+        (
+            Mut { address: self.address, len: mid, _borrow: PhantomData },
+            Mut { address: tail, len: len - mid, _borrow: PhantomData },
+        )
+    }
+}
+
+/// Address of `range.start`; panics when the range leaves the buffer, which is a defect of the calling code.
+fn element_address<T>(address: usize, len: usize, range: &Range<usize>) -> usize {
+    assert!(range.start <= range.end && range.end <= len, "range {range:?} of a buffer of {len} elements");
+    address + range.start * size_of::<T>()
+}
+
+/// One line of a memory plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanRow {
+    /// What the tensor is.
+    pub name: String,
+    /// Its shape, row-major.
+    pub shape: Vec<usize>,
+    /// Its element type.
+    pub dtype: &'static str,
+    /// Its size in bytes, padded to [`ALIGNMENT`].
+    pub bytes: usize,
+}
+
+/// Hands out buffers from one allocation, in the order of a plan made beforehand.
+pub struct Arena<D: Device> {
+    memory: Option<Arc<D::Memory>>,
+    base: usize,
+    used: usize,
+    capacity: usize,
+    rows: Vec<PlanRow>,
+}
+
+impl<D: Device> Arena<D> {
+    /// Runs `layout` twice: once to plan (its buffers must not be touched), once on a single zeroed allocation of
+    /// exactly the planned size. Returns what `layout` built and the plan.
+    pub fn build<S>(device: &D, layout: impl Fn(&mut Arena<D>) -> Result<S>) -> Result<(S, Vec<PlanRow>)> {
+        let mut arena = Arena::allocate(device, Self::plan(&layout)?)?;
+        let built = layout(&mut arena)?;
+        Ok((built, arena.rows))
+    }
+
+    /// Bytes that `layout` asks for.
+    pub fn plan<S>(layout: impl Fn(&mut Arena<D>) -> Result<S>) -> Result<usize> {
+        let mut planning = Arena { memory: None, base: ALIGNMENT, used: 0, capacity: usize::MAX, rows: Vec::new() };
+        layout(&mut planning)?;
+        Ok(planning.used)
+    }
+
+    fn allocate(device: &D, capacity: usize) -> Result<Self> {
+        let memory = Arc::new(device.allocate(capacity)?);
+        let base = D::address(&memory);
+        Ok(Arena { memory: Some(memory), base, used: 0, capacity, rows: Vec::new() })
+    }
+
+    /// The next buffer: `shape` elements of type `T`.
+    pub fn buffer<T: Element>(&mut self, name: impl Into<String>, shape: &[usize]) -> Result<Buffer<D, T>> {
+        let name = name.into();
+        let too_large = || Error::device(format!("{name}: shape {shape:?} does not fit any memory"));
+        let len = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(too_large)?;
+        let bytes = len.checked_mul(size_of::<T>()).and_then(|b| b.checked_next_multiple_of(ALIGNMENT));
+        let bytes = bytes.ok_or_else(too_large)?;
+        if bytes > self.capacity - self.used {
+            return Err(Error::internal(format!("{name}: {bytes} bytes were not planned")));
+        }
+        let address = self.base + self.used;
+        self.used += bytes;
+        self.rows.push(PlanRow { name, shape: shape.to_vec(), dtype: T::NAME, bytes });
+        Ok(Buffer { address, len, _memory: self.memory.clone(), _element: PhantomData })
+    }
+}

@@ -1,0 +1,191 @@
+//! Matrix products: frozen linear layers with their LoRA, and the small trainable ones of the guard.
+
+use super::{Device, Dropout, Mut, Ref};
+
+/// A row-major matrix in device memory, read.
+pub struct Matrix<'a, D: Device, T> {
+    /// Elements, starting at (0, 0).
+    pub data: Ref<'a, D, T>,
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of columns.
+    pub cols: usize,
+    /// Elements from one row to the next, at least `cols`.
+    pub stride: usize,
+}
+
+impl<D: Device, T> Clone for Matrix<'_, D, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<D: Device, T> Copy for Matrix<'_, D, T> {}
+
+impl<'a, D: Device, T: super::Element> Matrix<'a, D, T> {
+    /// A matrix whose rows follow each other without a gap.
+    pub fn new(data: Ref<'a, D, T>, rows: usize, cols: usize) -> Self {
+        assert_eq!(data.len(), rows * cols, "matrix of {rows} × {cols}");
+        Matrix { data, rows, cols, stride: cols }
+    }
+
+    /// Columns `from .. from + cols`.
+    pub fn columns(self, from: usize, cols: usize) -> Self {
+        assert!(from + cols <= self.cols, "columns {from}..{} of {}", from + cols, self.cols);
+        let data = self.data.slice(from.min(self.data.len())..self.data.len());
+        Matrix { data, rows: self.rows, cols, stride: self.stride }
+    }
+}
+
+/// A row-major matrix in device memory, written.
+pub struct MatrixMut<'a, D: Device, T> {
+    /// Elements, starting at (0, 0).
+    pub data: Mut<'a, D, T>,
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of columns.
+    pub cols: usize,
+    /// Elements from one row to the next, at least `cols`.
+    pub stride: usize,
+}
+
+impl<'a, D: Device, T: super::Element> MatrixMut<'a, D, T> {
+    /// A matrix whose rows follow each other without a gap.
+    pub fn new(data: Mut<'a, D, T>, rows: usize, cols: usize) -> Self {
+        assert_eq!(data.len(), rows * cols, "matrix of {rows} × {cols}");
+        MatrixMut { data, rows, cols, stride: cols }
+    }
+
+    /// Columns `from .. from + cols`.
+    pub fn columns(self, from: usize, cols: usize) -> Self {
+        assert!(from + cols <= self.cols, "columns {from}..{} of {}", from + cols, self.cols);
+        let len = self.data.len();
+        MatrixMut { data: self.data.slice(from.min(len)..len), rows: self.rows, cols, stride: self.stride }
+    }
+}
+
+/// Which factors of a product are transposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transpose {
+    /// `A B`
+    None,
+    /// `A Bᵀ`
+    Second,
+    /// `Aᵀ B`
+    First,
+}
+
+/// What a linear layer does with its output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// `y = …`
+    Overwrite,
+    /// `y += …` (the residual stream)
+    Accumulate,
+}
+
+/// The LoRA of one projection inside a (possibly stacked) linear layer.
+pub struct LoraTerm<'a, D: Device> {
+    /// `[adapter_rows, rank]`, `s · dropout(x) Aᵀ` from [`Gemm::lora_down`]. Rows after these have no adapter.
+    pub xa: Ref<'a, D, D::Act>,
+    /// `[out_features, rank]` lora_B.
+    pub b: Ref<'a, D, D::Act>,
+    /// First output column of the projection.
+    pub column: usize,
+    /// Number of output columns of the projection.
+    pub out_features: usize,
+    /// LoRA rank.
+    pub rank: usize,
+}
+
+/// What the backward of one LoRA needs; shapes as in [`LoraTerm`].
+pub struct LoraBackward<'a, D: Device> {
+    /// `[rank, in_features]`.
+    pub da_acc: Mut<'a, D, f32>,
+    /// `[out_features, rank]`.
+    pub db_acc: Mut<'a, D, f32>,
+    /// `[rows, in_features]`; `None` where nothing below is trained.
+    pub dx_acc: Option<Mut<'a, D, D::Act>>,
+    /// `[rows, out_features]` columns of the layer's output gradient.
+    pub dy: Matrix<'a, D, D::Act>,
+    /// `[rows, in_features]` the layer's input.
+    pub x: Ref<'a, D, D::Act>,
+    /// `[rows, rank]` saved by the forward.
+    pub xa: Ref<'a, D, D::Act>,
+    /// `[rank, in_features]` lora_A.
+    pub a: Ref<'a, D, D::Act>,
+    /// `[out_features, rank]` lora_B.
+    pub b: Ref<'a, D, D::Act>,
+    /// `alpha / rank`.
+    pub scale: f32,
+    /// The same mask as in the forward.
+    pub dropout: Option<Dropout<'a, D>>,
+}
+
+/// Matrix products.
+pub trait Gemm: Device {
+    /// `y (+)= x Wᵀ + bias + Σ xa Bᵀ` (METHOD §2; LoRA as an extension of K). y `[rows, out]`, x `[rows, in]`,
+    /// W `[out, in]`, bias `[out]`.
+    fn linear(
+        &self,
+        y: Mut<'_, Self, Self::Act>,
+        x: Ref<'_, Self, Self::Act>,
+        weight: &Self::Weight,
+        bias: Option<Ref<'_, Self, f32>>,
+        lora: &[LoraTerm<'_, Self>],
+        write: Write,
+    );
+
+    /// `dx = dy W`: the gradient through a frozen layer; dx `[rows, in]`, dy `[rows, out]`.
+    fn linear_backward(
+        &self,
+        dx: Mut<'_, Self, Self::Act>,
+        dy: Ref<'_, Self, Self::Act>,
+        weight: &Self::Weight,
+    );
+
+    /// `xa = scale · dropout(x) Aᵀ`; xa `[rows, rank]`, x `[rows, in]`, A `[rank, in]`.
+    fn lora_down(
+        &self,
+        xa: Mut<'_, Self, Self::Act>,
+        x: Ref<'_, Self, Self::Act>,
+        a: Ref<'_, Self, Self::Act>,
+        rank: usize,
+        scale: f32,
+        dropout: Option<Dropout<'_, Self>>,
+    );
+
+    /// `dB += dyᵀ xa`, `dA += scale · (dy B)ᵀ dropout(x)`, `dx += scale · mask ∘ (dy B) A`.
+    fn lora_backward(&self, args: LoraBackward<'_, Self>);
+
+    /// `c = alpha · op(a) op(b) + beta · c` on activations.
+    fn matmul(
+        &self,
+        c: MatrixMut<'_, Self, Self::Act>,
+        a: Matrix<'_, Self, Self::Act>,
+        b: Matrix<'_, Self, Self::Act>,
+        transpose: Transpose,
+        alpha: f32,
+        beta: f32,
+    );
+
+    /// `dw_acc += Σ_i row_weight[i] · dy[i] ⊗ x[i]`: the gradient of a trainable weight. dw `[out, in]`, dy
+    /// `[rows, out]`, x `[rows, in]`, row_weight `[rows]` (1 where `None`).
+    fn weight_gradient(
+        &self,
+        dw_acc: MatrixMut<'_, Self, f32>,
+        dy: Matrix<'_, Self, Self::Act>,
+        x: Matrix<'_, Self, Self::Act>,
+        row_weight: Option<Ref<'_, Self, f32>>,
+    );
+
+    /// `db_acc += Σ_i row_weight[i] · dy[i]`; db `[out]`, dy `[rows, out]`, row_weight `[rows]`.
+    fn bias_gradient(
+        &self,
+        db_acc: Mut<'_, Self, f32>,
+        dy: Ref<'_, Self, Self::Act>,
+        row_weight: Ref<'_, Self, f32>,
+    );
+
+    /// `dw_acc += x`, both `[rows, cols]`: a gradient that was computed as an activation.
+    fn accumulate(&self, dw_acc: MatrixMut<'_, Self, f32>, x: Matrix<'_, Self, Self::Act>);
+}

@@ -1,0 +1,102 @@
+//! The operations a model is made of, as contracts that every backend fulfils.
+//!
+//! One stem per operation family and one trait per stem: `ops/norm.rs` states the contract, `cpu/norm.rs` implements
+//! it. Matrices are row-major; `rows` is the number of packed tokens; a buffer's shape stands beside its name.
+//!
+//! Write contract, everywhere: **activation gradients overwrite, parameter gradients and the residual gradient
+//! accumulate**; an accumulating argument ends in `_acc`. Outputs may hold anything (NaN included) before.
+//! Argument order: outputs, saved values, inputs, scalars.
+
+pub mod aggregate;
+pub mod analyzer;
+pub mod attention;
+pub mod buffer;
+pub mod embedding;
+pub mod gemm;
+pub mod loss;
+pub mod mlp;
+pub mod norm;
+pub mod optim;
+pub mod philox;
+pub mod rope;
+
+pub use buffer::{Arena, Buffer, Element, Mut, PlanRow, Ref};
+pub use philox::DropoutKey;
+
+use crate::error::Result;
+use crate::model::weights::TensorView;
+
+/// Memory of a device, and the types a backend computes with.
+pub trait Device: Clone + Send + Sync + 'static {
+    /// Element type of activations (f32 on the CPU).
+    type Act: Element;
+    /// An allocation.
+    type Memory: Send + Sync;
+    /// A frozen weight matrix `[out_features, in_features]`, possibly several matrices stacked along `out_features`.
+    type Weight: Send + Sync;
+
+    /// A zeroed allocation of `bytes`, aligned to [`buffer::ALIGNMENT`]. Fails with a device error.
+    fn allocate(&self, bytes: usize) -> Result<Self::Memory>;
+    /// Where an allocation starts.
+    fn address(memory: &Self::Memory) -> usize;
+    /// Copies host elements to the device; the lengths must be equal.
+    fn upload<T: Element>(&self, to: Mut<'_, Self, T>, from: &[T]);
+    /// Copies device elements to the host; the lengths must be equal. Waits for all earlier work.
+    fn download<T: Element>(&self, to: &mut [T], from: Ref<'_, Self, T>);
+    /// Copies device elements; the lengths must be equal.
+    fn copy<T: Element>(&self, to: Mut<'_, Self, T>, from: Ref<'_, Self, T>);
+    /// Sets all elements to zero.
+    fn zero<T: Element>(&self, to: Mut<'_, Self, T>);
+    /// Makes matrices with the same `in_features` one weight, stacked in the given order.
+    fn load_weight(&self, parts: &[TensorView]) -> Result<Self::Weight>;
+    /// Reads the elements as host f32.
+    fn download_act(&self, from: Ref<'_, Self, Self::Act>) -> Vec<f32>;
+    /// Writes host f32 as activations.
+    fn upload_act(&self, to: Mut<'_, Self, Self::Act>, from: &[f32]);
+
+    /// Copies frozen vectors (a norm's weight, biases) to the device as one f32 vector.
+    fn load_vectors(&self, parts: &[TensorView]) -> Result<Buffer<Self, f32>> {
+        let values: Vec<f32> = parts.iter().flat_map(TensorView::to_f32_vec).collect();
+        let (mut buffer, _) = Arena::build(self, |arena| arena.buffer("frozen vector", &[values.len()]))?;
+        self.upload(buffer.view_mut(), &values);
+        Ok(buffer)
+    }
+
+    /// All elements on the host.
+    fn to_host<T: Element>(&self, from: Ref<'_, Self, T>) -> Vec<T> {
+        let mut host = vec![T::zeroed(); from.len()];
+        self.download(&mut host, from);
+        host
+    }
+}
+
+/// Everything a model needs from a device.
+pub trait Backend:
+    Device
+    + aggregate::Aggregate
+    + analyzer::Analyzer
+    + attention::Attention
+    + embedding::Embedding
+    + gemm::Gemm
+    + loss::Loss
+    + mlp::Mlp
+    + norm::Norm
+    + optim::Optim
+    + rope::Rope
+{
+}
+
+/// A dropout applied to packed rows.
+pub struct Dropout<'a, D: Device> {
+    /// Seed, step, site and rate.
+    pub key: DropoutKey,
+    /// `[rows]` what each row is, so that its mask does not depend on its place in the batch.
+    pub row_keys: Ref<'a, D, u32>,
+}
+
+impl<D: Device> Clone for Dropout<'_, D> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<D: Device> Copy for Dropout<'_, D> {}
