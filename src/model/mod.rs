@@ -1,1 +1,11 @@
 //! Decoder-only Transformers in Hugging Face layout (METHOD §1).
+
+pub mod config;
+pub mod weights;
+
+mod json;
+mod rope;
+
+pub use config::{Architecture, Config, Dtype};
+pub use rope::RopeScaling;
+pub use weights::{TensorSpec, TensorView, Weights, expected_tensors};
