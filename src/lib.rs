@@ -1,5 +1,6 @@
 //! deepguard: harden code language models.
 
+pub mod cpu;
 pub mod error;
 pub mod import;
 pub mod model;
