@@ -82,15 +82,15 @@ impl Aggregate for Cpu {
 
     fn tap_gradient(&self, dtaps: Mut<'_, Self, f32>, dtap_rows: usize, args: TapGradient<'_, Self>, shape: TapShape) {
         let width = shape.hidden_size;
-        let row = |x: Ref<'_, Self, f32>, i: usize| -> &[f32] { &x.as_slice()[i * width..][..width] };
+        let (dcontext, u, dmean) = (args.dcontext.as_slice(), args.u.as_slice(), args.dmean.as_slice());
         let (weights, dscores) = (args.weights.as_slice(), args.dscores.as_slice());
         let row_weight = args.row_weight.as_slice();
         parallel::rows(dtaps.into_slice(), width, |at, dtap| {
             let (l, i) = (at / dtap_rows, at % dtap_rows);
             dtap.fill(0.0);
-            math::axpy(dtap, row_weight[i] * weights[i * shape.taps + l], row(args.dcontext, i));
-            math::axpy(dtap, row_weight[i] * dscores[i * shape.taps + l], row(args.u, i));
-            math::axpy(dtap, row_weight[i] / shape.taps as f32, row(args.dmean, i));
+            math::axpy(dtap, row_weight[i] * weights[i * shape.taps + l], &dcontext[i * width..][..width]);
+            math::axpy(dtap, row_weight[i] * dscores[i * shape.taps + l], &u[i * width..][..width]);
+            math::axpy(dtap, row_weight[i] / shape.taps as f32, &dmean[i * width..][..width]);
         });
     }
 

@@ -278,13 +278,14 @@ impl Attention for Cpu {
         let samples = qkv.len() / heads.qkv_width();
         let prompt = (cache.prompt_k.as_slice(), cache.prompt_v.as_slice());
         let stride = cache.sample_k.len() / samples.max(1);
-        let own = |s: usize, x: Ref<'_, Self, f32>| &x.as_slice()[s * stride..][..cache.filled * width];
+        let (sample_k, sample_v) = (cache.sample_k.as_slice(), cache.sample_v.as_slice());
         let keys = prompt.0.len() / width + cache.filled;
         let mut p = self.scratch.take(samples * heads.query * keys);
         parallel::rows2(o.into_slice(), heads.dim, &mut p, keys, |at, o, p| {
             let (sample, head) = (at / heads.query, at % heads.query);
             let column = heads.kv_of(head) * heads.dim;
-            let (k, v) = (own(sample, cache.sample_k), own(sample, cache.sample_v));
+            let own = sample * stride..sample * stride + cache.filled * width;
+            let (k, v) = (&sample_k[own.clone()], &sample_v[own]);
             let head_of = |x: &'_ [f32]| column.min(x.len());
             let pieces = [
                 (&prompt.0[head_of(prompt.0)..], &prompt.1[head_of(prompt.1)..]),

@@ -26,7 +26,6 @@ pub struct Block<B: Backend> {
 }
 
 /// Adapters and what they need in one pass.
-#[derive(Clone, Copy)]
 pub struct Adapter<'a, B: Backend> {
     /// Where their parameters lie.
     pub lora: &'a Lora,
@@ -39,7 +38,6 @@ pub struct Adapter<'a, B: Backend> {
 }
 
 /// The dropout of all adapters in one pass.
-#[derive(Clone, Copy)]
 pub struct AdapterDropout<'a, B: Backend> {
     /// The run's seed.
     pub seed: u64,
@@ -50,7 +48,6 @@ pub struct AdapterDropout<'a, B: Backend> {
 }
 
 /// What a pass through the blocks reads besides the activations.
-#[derive(Clone, Copy)]
 pub struct Pass<'a, B: Backend> {
     /// Rows of the batch.
     pub rows: Rows,
@@ -59,6 +56,19 @@ pub struct Pass<'a, B: Backend> {
     /// Adapters, if any.
     pub adapter: Option<Adapter<'a, B>>,
 }
+
+/// `Clone` and `Copy` without asking them of the backend, as `derive` would.
+macro_rules! copyable {
+    ($($name:ident),*) => { $(
+        impl<B: Backend> Clone for $name<'_, B> {
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+        impl<B: Backend> Copy for $name<'_, B> {}
+    )* };
+}
+copyable!(Adapter, AdapterDropout, Pass);
 
 /// What the queries of a pass attend to.
 pub enum Keys<'a, B: Backend> {

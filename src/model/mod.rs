@@ -1,11 +1,19 @@
-//! Decoder-only Transformers in Hugging Face layout (METHOD §1).
+//! Decoder-only Transformers in Hugging Face layout (METHOD §1), with LoRA (§2) and taps (§3).
 
+pub mod activations;
+pub mod block;
 pub mod config;
+pub mod kv_cache;
+pub mod lora;
+pub mod params;
+pub mod transformer;
 pub mod weights;
 
 mod json;
 mod rope;
 
 pub use config::{Architecture, Config, Dtype};
+pub use lora::{Lora, LoraConfig, Projection};
 pub use rope::RopeScaling;
+pub use transformer::Transformer;
 pub use weights::{TensorSpec, TensorView, Weights, expected_tensors};

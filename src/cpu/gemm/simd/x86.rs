@@ -1,0 +1,186 @@
+//! AVX2 with FMA and F16C, and AVX-512F.
+
+use super::{Kernel, Narrow, Simd};
+use crate::cpu::gemm::blocked::{self, MicroTile};
+use half::{bf16, f16};
+use std::arch::x86_64::*;
+
+pub(super) fn has_avx2() -> bool {
+    std::is_x86_feature_detected!("avx2")
+        && std::is_x86_feature_detected!("fma")
+        && std::is_x86_feature_detected!("f16c")
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn run_avx2<R>(kernel: impl Kernel<R>) -> R {
+    // SAFETY: this function's target features are the ones `Avx2` needs.
+    unsafe { kernel.run::<Avx2>() }
+}
+
+#[target_feature(enable = "avx512f,avx2,fma,f16c")]
+pub(super) fn run_avx512<R>(kernel: impl Kernel<R>) -> R {
+    // SAFETY: this function's target features are the ones `Avx512` and its `Narrow` need.
+    unsafe { kernel.run::<Avx512>() }
+}
+
+/// Sixteen registers: 6×2 sums, two of B, one of A.
+#[derive(Clone, Copy)]
+pub(super) struct Avx2;
+
+// SAFETY: the intrinsics are those of AVX, AVX2 and FMA, which `run_avx2` and `run_avx512` enable.
+unsafe impl Simd for Avx2 {
+    type V = __m256;
+    type Narrow = Self;
+    const LANES: usize = 8;
+    const MR: usize = 6;
+    const NR: usize = 16;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self::V {
+        // SAFETY: see the impl.
+        unsafe { _mm256_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self::V {
+        // SAFETY: see the impl; the caller vouches for eight elements.
+        unsafe { _mm256_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: Self::V) {
+        // SAFETY: see the impl; the caller vouches for eight elements.
+        unsafe { _mm256_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // SAFETY: see the impl.
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        // SAFETY: a hint that cannot fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn micro_tile(tile: &MicroTile) {
+        // SAFETY: the caller's promise is the callee's.
+        unsafe { blocked::micro_tile::<Self, 6, 2>(tile) }
+    }
+}
+
+// SAFETY: the intrinsics are those of AVX2 and F16C, which `run_avx2` and `run_avx512` enable.
+unsafe impl Narrow for Avx2 {
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const bf16) -> Self::V {
+        // SAFETY: see the impl; the caller vouches for eight elements, 16 bytes.
+        unsafe {
+            let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(p: *const f16) -> Self::V {
+        // SAFETY: see the impl; the caller vouches for eight elements, 16 bytes.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn transpose(r: [Self::V; 8]) -> [Self::V; 8] {
+        // SAFETY: see the impl.
+        unsafe {
+            // Interleave pairs of rows, then pairs of pairs, then exchange 128-bit halves.
+            let lo = |i: usize| _mm256_castps_pd(_mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]));
+            let hi = |i: usize| _mm256_castps_pd(_mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]));
+            let (t0, t1, t2, t3) = (lo(0), hi(0), lo(1), hi(1));
+            let (t4, t5, t6, t7) = (lo(2), hi(2), lo(3), hi(3));
+            let u0 = _mm256_castpd_ps(_mm256_unpacklo_pd(t0, t2));
+            let u1 = _mm256_castpd_ps(_mm256_unpackhi_pd(t0, t2));
+            let u2 = _mm256_castpd_ps(_mm256_unpacklo_pd(t1, t3));
+            let u3 = _mm256_castpd_ps(_mm256_unpackhi_pd(t1, t3));
+            let u4 = _mm256_castpd_ps(_mm256_unpacklo_pd(t4, t6));
+            let u5 = _mm256_castpd_ps(_mm256_unpackhi_pd(t4, t6));
+            let u6 = _mm256_castpd_ps(_mm256_unpacklo_pd(t5, t7));
+            let u7 = _mm256_castpd_ps(_mm256_unpackhi_pd(t5, t7));
+            [
+                _mm256_permute2f128_ps::<0x20>(u0, u4),
+                _mm256_permute2f128_ps::<0x20>(u1, u5),
+                _mm256_permute2f128_ps::<0x20>(u2, u6),
+                _mm256_permute2f128_ps::<0x20>(u3, u7),
+                _mm256_permute2f128_ps::<0x31>(u0, u4),
+                _mm256_permute2f128_ps::<0x31>(u1, u5),
+                _mm256_permute2f128_ps::<0x31>(u2, u6),
+                _mm256_permute2f128_ps::<0x31>(u3, u7),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_first(p: *mut f32, v: Self::V, count: usize) {
+        // SAFETY: see the impl; each arm stores exactly `count` elements, which the caller vouches for.
+        unsafe {
+            match count {
+                4 => _mm_storeu_ps(p, _mm256_castps256_ps128(v)),
+                6 => {
+                    _mm_storeu_ps(p, _mm256_castps256_ps128(v));
+                    let pair = _mm_castps_pd(_mm256_extractf128_ps::<1>(v));
+                    _mm_storel_pd(p.add(4).cast(), pair);
+                }
+                _ => {
+                    let mut lanes = [0.0; 8];
+                    _mm256_storeu_ps(lanes.as_mut_ptr(), v);
+                    p.copy_from_nonoverlapping(lanes.as_ptr(), count.min(8));
+                }
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn sum(v: Self::V) -> f32 {
+        // SAFETY: see the impl.
+        unsafe {
+            let quad = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let pair = _mm_add_ps(quad, _mm_movehl_ps(quad, quad));
+            _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)))
+        }
+    }
+}
+
+/// Thirty-two registers: 14×2 sums, two of B, one of A.
+#[derive(Clone, Copy)]
+pub(super) struct Avx512;
+
+// SAFETY: the intrinsics are those of AVX-512F, which `run_avx512` enables.
+unsafe impl Simd for Avx512 {
+    type V = __m512;
+    type Narrow = Avx2;
+    const LANES: usize = 16;
+    const MR: usize = 14;
+    const NR: usize = 32;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self::V {
+        // SAFETY: see the impl.
+        unsafe { _mm512_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self::V {
+        // SAFETY: see the impl; the caller vouches for sixteen elements.
+        unsafe { _mm512_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: Self::V) {
+        // SAFETY: see the impl; the caller vouches for sixteen elements.
+        unsafe { _mm512_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // SAFETY: see the impl.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        // SAFETY: a hint that cannot fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn micro_tile(tile: &MicroTile) {
+        // SAFETY: the caller's promise is the callee's.
+        unsafe { blocked::micro_tile::<Self, 14, 2>(tile) }
+    }
+}

@@ -1,0 +1,139 @@
+//! Products of a few rows with a weight whose rows run along the summed dimension: decoding, and the narrow side of LoRA.
+//!
+//! The weight is read once, in storage order, straight into registers; the few rows stay in cache. Each element of the
+//! result is a dot product of eight partial sums, so its bits do not depend on how rows and columns are grouped.
+
+use super::operand::{Lines, Out};
+use super::simd::{self, Element, Kernel, Narrow, Simd};
+use super::{Scale, for_each_task};
+use std::cell::Cell;
+use std::ops::Range;
+
+/// Most rows for which streaming the weight beats packing it.
+const MAX_ROWS: usize = 16;
+/// Fewer bytes of weight than this are read by the calling thread alone.
+const MIN_PARALLEL: usize = 256 << 10;
+/// Tasks per thread, for balance when a core is slow or taken.
+const TASKS_PER_THREAD: usize = 4;
+
+/// Whether `few` is short enough, and `weight` laid out, for this algorithm.
+pub(super) fn suits<P: Element, Q: Element>(few: &Lines<P>, weight: &Lines<Q>) -> bool {
+    few.count <= MAX_ROWS && weight.depth_stride == 1
+}
+
+/// `out = alpha · few · weightᵀ + beta · out` over lines.
+pub(super) fn product<P: Element, Q: Element>(out: Out, few: Lines<P>, weight: Lines<Q>, scale: Scale) {
+    let depth = few.depth;
+    let mut rows = ROWS.take();
+    rows.clear();
+    for line in 0..few.count {
+        rows.extend((0..depth).map(|d| few.get(line, d).to_f32()));
+    }
+    let parallel = weight.count * depth * size_of::<Q>() >= MIN_PARALLEL;
+    let tasks = if parallel { rayon::current_num_threads() * TASKS_PER_THREAD } else { 1 };
+    let share = weight.count.div_ceil(tasks).next_multiple_of(4);
+    for_each_task(weight.count.div_ceil(share), parallel, |index| {
+        let start = index * share;
+        let cols = start..weight.count.min(start + share);
+        simd::run_narrow(Dots { out, rows: &rows, depth, weight: &weight, cols, scale });
+    });
+    ROWS.set(rows);
+}
+
+thread_local! {
+    /// The few rows as f32, kept between calls. A call takes it, so one that rayon nests inside finds it empty.
+    static ROWS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// All rows of `out` for a range of its columns.
+struct Dots<'a, Q> {
+    out: Out<'a>,
+    rows: &'a [f32],
+    depth: usize,
+    weight: &'a Lines<'a, Q>,
+    cols: Range<usize>,
+    scale: Scale,
+}
+
+impl<Q: Element> Kernel<()> for Dots<'_, Q> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        // SAFETY: a set's narrow companion is available with it; every block lies inside `out` and `self.cols`.
+        unsafe {
+            let mut col = self.cols.start;
+            while col + 4 <= self.cols.end {
+                self.columns::<S::Narrow, 4>(col);
+                col += 4;
+            }
+            while col < self.cols.end {
+                self.columns::<S::Narrow, 1>(col);
+                col += 1;
+            }
+        }
+    }
+}
+
+impl<Q: Element> Dots<'_, Q> {
+    /// All rows for `COLS` columns; the weight's rows are in the first-level cache after the first block.
+    #[inline(always)]
+    unsafe fn columns<S: Narrow, const COLS: usize>(&self, col: usize) {
+        let count = self.out.rows;
+        let mut row = 0;
+        // SAFETY: the blocks lie inside `out` and the caller's columns.
+        unsafe {
+            while row + 3 <= count {
+                self.block::<S, 3, COLS>(row, col);
+                row += 3;
+            }
+            match count - row {
+                2 => self.block::<S, 2, COLS>(row, col),
+                1 => self.block::<S, 1, COLS>(row, col),
+                _ => {}
+            }
+        }
+    }
+
+    /// `ROWS × COLS` dot products.
+    #[inline(always)]
+    unsafe fn block<S: Narrow, const ROWS: usize, const COLS: usize>(&self, row: usize, col: usize) {
+        let whole = self.depth / 8 * 8;
+        // SAFETY: rows and columns exist and have `depth` contiguous elements; the block of `out` is this task's own.
+        unsafe {
+            let weight: [*const Q; COLS] = std::array::from_fn(|j| self.weight.at(col + j, 0));
+            let rows: [*const f32; ROWS] =
+                std::array::from_fn(|i| self.rows.as_ptr().add((row + i) * self.depth));
+            let mut sums = [[S::splat(0.0); COLS]; ROWS];
+            for d in (0..whole).step_by(8) {
+                let mut w = [S::splat(0.0); COLS];
+                for (w, p) in w.iter_mut().zip(weight) {
+                    *w = Q::load::<S>(p.add(d));
+                }
+                for (sums, p) in sums.iter_mut().zip(rows) {
+                    let x = S::load(p.add(d));
+                    for (sum, w) in sums.iter_mut().zip(w) {
+                        *sum = S::fma(x, w, *sum);
+                    }
+                }
+            }
+            for (i, sums) in sums.iter().enumerate() {
+                for (j, &sum) in sums.iter().enumerate() {
+                    let mut dot = S::sum(sum);
+                    for d in whole..self.depth {
+                        dot += *rows[i].add(d) * (*weight[j].add(d)).to_f32();
+                    }
+                    self.write(row + i, col + j, dot);
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// The element is this task's own.
+    #[inline(always)]
+    unsafe fn write(&self, row: usize, col: usize, dot: f32) {
+        let Scale { alpha, beta } = self.scale;
+        let p = self.out.at(row, col);
+        // SAFETY: inside `out`, and the caller's own.
+        unsafe { *p = if beta == 0.0 { alpha * dot } else { alpha * dot + beta * *p } };
+    }
+}
