@@ -176,6 +176,11 @@ impl Guard {
         Ok(Guard { config, taps, hidden_size: hidden, aggregator, embedding, linear: layers, norm, score })
     }
 
+    /// Width of a tap.
+    pub fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+
     fn tap_shape(&self, rows: usize) -> TapShape {
         TapShape { taps: self.taps, rows, hidden_size: self.hidden_size }
     }

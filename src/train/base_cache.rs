@@ -1,0 +1,99 @@
+//! Hidden states of the base model, which do not change between epochs: kept in memory up to a budget, then on disk.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use crate::error::{Context, ErrorKind, Result};
+
+enum Place {
+    Memory(Vec<f32>),
+    /// Byte offset and number of elements.
+    Disk(u64, usize),
+}
+
+/// Pre-head hidden states `[tokens, hidden_size]` per pair.
+pub struct BaseCache {
+    entries: HashMap<usize, Place>,
+    memory_left: usize,
+    file: Option<File>,
+    file_len: u64,
+}
+
+impl BaseCache {
+    /// An empty cache that keeps at most `memory_budget` bytes in memory.
+    pub fn new(memory_budget: usize) -> Self {
+        BaseCache { entries: HashMap::new(), memory_left: memory_budget, file: None, file_len: 0 }
+    }
+
+    /// Whether the states of a pair are there.
+    pub fn contains(&self, pair: usize) -> bool {
+        self.entries.contains_key(&pair)
+    }
+
+    /// Keeps the states of a pair.
+    pub fn insert(&mut self, pair: usize, states: Vec<f32>) -> Result<()> {
+        let bytes = size_of_val(states.as_slice());
+        let place = if bytes <= self.memory_left {
+            self.memory_left -= bytes;
+            Place::Memory(states)
+        } else {
+            self.write(&states)?
+        };
+        self.entries.insert(pair, place);
+        Ok(())
+    }
+
+    /// The states of a pair, if they are there.
+    pub fn get(&self, pair: usize) -> Result<Option<Vec<f32>>> {
+        match (self.entries.get(&pair), &self.file) {
+            (Some(Place::Memory(states)), _) => Ok(Some(states.clone())),
+            (Some(&Place::Disk(offset, len)), Some(file)) => {
+                let mut states = vec![0.0f32; len];
+                file.read_exact_at(bytemuck::cast_slice_mut(&mut states), offset)
+                    .kind(ErrorKind::Device, || "cannot read the base model's hidden states back".into())?;
+                Ok(Some(states))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Appends to an unnamed file, which vanishes with the process.
+    fn write(&mut self, states: &[f32]) -> Result<Place> {
+        let advice = || {
+            let dir = std::env::temp_dir();
+            format!(
+                "cannot keep the base model's hidden states in {}; free disk space there, set TMPDIR, or raise \
+                 --base-cache-mib",
+                dir.display()
+            )
+        };
+        if self.file.is_none() {
+            self.file = Some(tempfile::tempfile().kind(ErrorKind::Device, advice)?);
+        }
+        let Some(file) = &self.file else { unreachable!("opened above") };
+        let offset = self.file_len;
+        file.write_all_at(bytemuck::cast_slice(states), offset).kind(ErrorKind::Device, advice)?;
+        self.file_len += size_of_val(states) as u64;
+        Ok(Place::Disk(offset, states.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_and_disk_give_back_the_same() {
+        let states = |i: usize| (0..10).map(|j| (i * 10 + j) as f32).collect::<Vec<_>>();
+        let mut cache = BaseCache::new(100);
+        for i in 0..5 {
+            cache.insert(i, states(i)).unwrap();
+        }
+        assert!(matches!(cache.entries[&1], Place::Memory(_)) && matches!(cache.entries[&2], Place::Disk(..)));
+        for i in 0..5 {
+            assert_eq!(cache.get(i).unwrap(), Some(states(i)));
+        }
+        assert_eq!(cache.get(5).unwrap(), None);
+    }
+}

@@ -1,0 +1,276 @@
+//! The batch plan: one packed row matrix `[secure | vulnerable suffixes | base]` for the three passes (METHOD §6).
+
+use std::ops::Range;
+
+use crate::model::activations::Rows;
+use crate::ops::attention::Segment;
+
+/// A tokenised training pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenPair {
+    /// Its number in the data set, under which its base hidden states are cached.
+    pub id: usize,
+    /// Tokens of the secure function.
+    pub secure: Vec<u32>,
+    /// Tokens of the vulnerable function.
+    pub vulnerable: Vec<u32>,
+}
+
+impl TokenPair {
+    /// Tokens before the first difference.
+    pub fn shared(&self) -> usize {
+        self.secure.iter().zip(&self.vulnerable).take_while(|(s, v)| s == v).count()
+    }
+
+    /// What this pair adds to the denominators of the losses.
+    pub fn totals(&self, ignore_token: Option<u32>) -> Totals {
+        let counts = |&&t: &&u32| Some(t) != ignore_token;
+        Totals {
+            targets: self.secure.iter().skip(1).filter(counts).count(),
+            kl_rows: self.secure.iter().filter(counts).count(),
+            secure_tokens: self.secure.len(),
+            vulnerable_tokens: self.vulnerable.len(),
+        }
+    }
+}
+
+/// Denominators of the losses of one optimiser step, over all its micro-batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Next-token targets of the secure functions.
+    pub targets: usize,
+    /// Positions of the KL term.
+    pub kl_rows: usize,
+    /// Tokens of the secure functions.
+    pub secure_tokens: usize,
+    /// Tokens of the vulnerable functions.
+    pub vulnerable_tokens: usize,
+}
+
+impl std::iter::Sum for Totals {
+    fn sum<I: Iterator<Item = Totals>>(iter: I) -> Totals {
+        iter.fold(Totals::default(), |a, b| Totals {
+            targets: a.targets + b.targets,
+            kl_rows: a.kl_rows + b.kl_rows,
+            secure_tokens: a.secure_tokens + b.secure_tokens,
+            vulnerable_tokens: a.vulnerable_tokens + b.vulnerable_tokens,
+        })
+    }
+}
+
+/// How a plan is laid out.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanOptions {
+    /// Let the vulnerable pass reuse the secure pass's keys, values and taps of the common prefix.
+    pub share_prefix: bool,
+    /// Recompute the last common token with the vulnerable suffix, whose first target it predicts. Evaluation does,
+    /// to have the likelihood of the vulnerable function too.
+    pub predict_suffix: bool,
+    /// Tokens with this id are no targets and do not count for the KL term.
+    pub ignore_token: Option<u32>,
+    /// The largest number of tokens of a function, which spaces the row keys.
+    pub max_seq_len: usize,
+}
+
+/// The rows of one pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairRows {
+    /// [`TokenPair::id`].
+    pub id: usize,
+    /// Rows of the secure function.
+    pub secure: Range<usize>,
+    /// Rows of the vulnerable function after the shared prefix.
+    pub suffix: Range<usize>,
+    /// Length of the prefix whose rows serve both functions.
+    pub shared: usize,
+    /// Rows of the base pass, unless its hidden states are cached.
+    pub base: Option<Range<usize>>,
+}
+
+/// A packed batch on the host. Row vectors are in the order `[secure | suffixes | base]`.
+#[derive(Clone, Debug, Default)]
+pub struct BatchPlan {
+    /// `[rows]` token ids.
+    pub ids: Vec<u32>,
+    /// `[rows]` positions.
+    pub positions: Vec<u32>,
+    /// `[adapter rows]` what each row is, for its dropout masks.
+    pub row_keys: Vec<u32>,
+    /// `[adapter rows]` next token, −1 where there is none to learn.
+    pub targets: Vec<i32>,
+    /// `[secure rows]` 1 where the KL term counts.
+    pub kl_mask: Vec<f32>,
+    /// One sequence each; those of the secure functions first.
+    pub segments: Vec<Segment>,
+    /// One entry per pair.
+    pub pairs: Vec<PairRows>,
+    /// Rows of the secure functions: the first ones, and those with a backward.
+    pub secure_rows: usize,
+    /// Rows of secure functions and suffixes: those with adapters.
+    pub adapter_rows: usize,
+}
+
+/// Gradient weights of the rows' scores (METHOD §6).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoreWeights {
+    /// `[adapter rows]` `w_h`: in the gradient to the taps.
+    pub taps: Vec<f32>,
+    /// `[adapter rows]` `w_θ`: in the gradients of the guard's parameters.
+    pub params: Vec<f32>,
+}
+
+impl BatchPlan {
+    /// Plans `pairs`, the first of which is pair `first_in_step` of the optimiser step. `needs_base` says for which
+    /// pair ids the base pass must run.
+    pub fn new(
+        pairs: &[&TokenPair],
+        first_in_step: usize,
+        needs_base: impl Fn(usize) -> bool,
+        options: PlanOptions,
+    ) -> Self {
+        let mut plan = BatchPlan::default();
+        for (i, pair) in pairs.iter().enumerate() {
+            plan.add_secure(pair, first_in_step + i, options);
+        }
+        plan.secure_rows = plan.ids.len();
+        for (i, pair) in pairs.iter().enumerate() {
+            plan.add_suffix(i, pair, first_in_step + i, options);
+        }
+        plan.adapter_rows = plan.ids.len();
+        for (i, pair) in pairs.iter().enumerate().filter(|(_, pair)| needs_base(pair.id)) {
+            plan.pairs[i].base = Some(plan.add_sequence(&pair.secure, 0, 0..0));
+        }
+        plan
+    }
+
+    /// Total, saved and adapter rows a plan of these pairs can need at most.
+    pub fn capacity<'a>(pairs: impl Iterator<Item = &'a TokenPair>, batch_size: usize) -> (Rows, usize) {
+        let mut lengths: Vec<(usize, usize)> = pairs.map(|p| (p.secure.len(), p.vulnerable.len())).collect();
+        lengths.sort_by_key(|&(s, v)| std::cmp::Reverse(2 * s + v));
+        let sum = |f: fn(&(usize, usize)) -> usize, mut all: Vec<(usize, usize)>| -> usize {
+            all.sort_by_key(|l| std::cmp::Reverse(f(l)));
+            all.iter().take(batch_size).map(f).sum()
+        };
+        let saved = sum(|&(s, _)| s, lengths.clone());
+        let adapter_rows = sum(|&(s, v)| s + v, lengths.clone());
+        let total = sum(|&(s, v)| 2 * s + v, lengths);
+        (Rows { total, saved }, adapter_rows)
+    }
+
+    /// All rows, and those with a backward.
+    pub fn rows(&self) -> Rows {
+        Rows { total: self.ids.len(), saved: self.secure_rows }
+    }
+
+    /// The sequences of the secure functions.
+    pub fn secure_segments(&self) -> &[Segment] {
+        &self.segments[..self.pairs.len()]
+    }
+
+    fn add_sequence(&mut self, ids: &[u32], first_position: usize, prefix: Range<usize>) -> Range<usize> {
+        let start = self.ids.len();
+        self.ids.extend_from_slice(ids);
+        self.positions.extend((0..ids.len()).map(|i| (first_position + i) as u32));
+        self.segments.push(Segment {
+            start: start as u32,
+            len: ids.len() as u32,
+            prefix_start: prefix.start as u32,
+            prefix_len: prefix.len() as u32,
+        });
+        start..start + ids.len()
+    }
+
+    fn add_secure(&mut self, pair: &TokenPair, in_step: usize, options: PlanOptions) {
+        let secure = self.add_sequence(&pair.secure, 0, 0..0);
+        self.row_keys.extend((0..pair.secure.len()).map(|t| row_key(in_step, t, false, options)));
+        self.add_targets(&pair.secure, options);
+        let counts = |&t: &u32| if Some(t) == options.ignore_token { 0.0 } else { 1.0 };
+        self.kl_mask.extend(pair.secure.iter().map(counts));
+        self.pairs.push(PairRows { id: pair.id, secure, suffix: 0..0, shared: 0, base: None });
+    }
+
+    fn add_suffix(&mut self, i: usize, pair: &TokenPair, in_step: usize, options: PlanOptions) {
+        let shared = if options.share_prefix { pair.shared() } else { 0 };
+        let shared = if options.predict_suffix { shared.saturating_sub(1) } else { shared };
+        let prefix_start = self.pairs[i].secure.start;
+        let prefix = prefix_start..prefix_start + shared;
+        let suffix = &pair.vulnerable[shared..];
+        self.pairs[i].shared = shared;
+        self.pairs[i].suffix = self.add_sequence(suffix, shared, prefix);
+        self.row_keys.extend((shared..pair.vulnerable.len()).map(|t| row_key(in_step, t, true, options)));
+        self.add_targets(suffix, options);
+    }
+
+    fn add_targets(&mut self, ids: &[u32], options: PlanOptions) {
+        let target = |&t: &u32| if Some(t) == options.ignore_token { -1 } else { t as i32 };
+        self.targets.extend(ids.iter().skip(1).map(target));
+        self.targets.extend(ids.first().map(|_| -1));
+    }
+
+    /// The rows of a pair's vulnerable function: the shared prefix's, then the suffix's.
+    pub fn vulnerable_rows(&self, pair: &PairRows) -> impl Iterator<Item = usize> + use<> {
+        (pair.secure.start..pair.secure.start + pair.shared).chain(pair.suffix.clone())
+    }
+
+    /// Weights that make the guard's backward that of `−weight · (mean score_secure − mean score_vulnerable)` over the
+    /// step. A shared prefix counts in both means but reaches the language model through the secure one only.
+    pub fn score_weights(&self, totals: Totals, weight: f64) -> ScoreWeights {
+        let secure = (-weight / totals.secure_tokens.max(1) as f64) as f32;
+        let vulnerable = (weight / totals.vulnerable_tokens.max(1) as f64) as f32;
+        let mut taps = vec![0.0; self.adapter_rows];
+        taps[..self.secure_rows].fill(secure);
+        let mut params = taps.clone();
+        for pair in &self.pairs {
+            self.vulnerable_rows(pair).for_each(|row| params[row] += vulnerable);
+        }
+        ScoreWeights { taps, params }
+    }
+}
+
+/// A number for (pair of the step, function, position), the same however a step is cut into micro-batches.
+fn row_key(in_step: usize, position: usize, vulnerable: bool, options: PlanOptions) -> u32 {
+    ((2 * in_step + usize::from(vulnerable)) * options.max_seq_len + position) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPTIONS: PlanOptions =
+        PlanOptions { share_prefix: true, predict_suffix: false, ignore_token: None, max_seq_len: 16 };
+
+    fn pair(id: usize, secure: &[u32], vulnerable: &[u32]) -> TokenPair {
+        TokenPair { id, secure: secure.to_vec(), vulnerable: vulnerable.to_vec() }
+    }
+
+    #[test]
+    fn packs_secure_suffix_and_base() {
+        let (a, b) = (pair(0, &[1, 2, 3], &[1, 2, 4, 5]), pair(1, &[7, 8], &[9]));
+        let plan = BatchPlan::new(&[&a, &b], 0, |id| id == 1, OPTIONS);
+        assert_eq!(plan.ids, [1, 2, 3, 7, 8, 4, 5, 9, 7, 8]);
+        assert_eq!(plan.positions, [0, 1, 2, 0, 1, 2, 3, 0, 0, 1]);
+        assert_eq!(plan.targets, [2, 3, -1, 8, -1, 5, -1, -1]);
+        assert_eq!((plan.secure_rows, plan.adapter_rows, plan.rows().total), (5, 8, 10));
+        assert_eq!(plan.segments[2], Segment { start: 5, len: 2, prefix_start: 0, prefix_len: 2 });
+        assert_eq!(plan.pairs[0].base, None);
+        assert_eq!(plan.pairs[1].base, Some(8..10));
+    }
+
+    #[test]
+    fn weights_of_shared_rows_meet_in_the_parameters_only() {
+        let a = pair(0, &[1, 2, 3], &[1, 2, 4, 5]);
+        let plan = BatchPlan::new(&[&a], 0, |_| false, OPTIONS);
+        let weights = plan.score_weights(a.totals(None), 0.5);
+        let (s, v) = (-0.5 / 3.0, 0.5 / 4.0);
+        assert_eq!(weights.taps, [s, s, s, 0.0, 0.0]);
+        assert_eq!(weights.params, [s + v, s + v, s, v, v]);
+    }
+
+    #[test]
+    fn a_vulnerable_function_that_is_a_prefix_adds_no_rows() {
+        let a = pair(0, &[1, 2, 3], &[1, 2]);
+        let plan = BatchPlan::new(&[&a], 0, |_| false, OPTIONS);
+        assert_eq!(plan.pairs[0].suffix, 3..3);
+        assert_eq!(plan.vulnerable_rows(&plan.pairs[0]).collect::<Vec<_>>(), [0, 1]);
+    }
+}

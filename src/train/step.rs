@@ -1,0 +1,546 @@
+//! One optimiser step of the joint objective (METHOD §6): micro-batches forward and backward, then AdamW.
+
+use crate::attached::Attached;
+use crate::error::Result;
+use crate::guard::{GuardActivations, GuardPass, GuardUpstream};
+use crate::model::activations::{ActivationGrads, ActivationShape, Activations, Recompute, Rows};
+use crate::model::block::{Adapter, AdapterDropout, Keys, Pass};
+use crate::model::params::Grads;
+use crate::model::transformer::{Transformer, Upstream};
+use crate::ops::loss::HeadWeights;
+use crate::ops::optim::AdamW;
+use crate::ops::{Arena, Backend, Buffer, PlanRow};
+use crate::train::base_cache::BaseCache;
+use crate::train::batch::{BatchPlan, PlanOptions, TokenPair, Totals};
+
+/// Bytes of one chunk of logits.
+const LOGITS_BYTES: usize = 64 << 20;
+
+/// Weights and options of the objective.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Objective {
+    /// Wanted difference between the mean scores of secure and vulnerable functions.
+    pub margin: f64,
+    /// Weight of the margin loss.
+    pub security_weight: f64,
+    /// Weight of the KL divergence to the base model; 0 leaves out the base pass.
+    pub kl_weight: f64,
+    /// The KL divergence counts up to this; beyond, it has no gradient.
+    pub kl_max: f64,
+    /// Tokens with this id are no targets and do not count for the KL term.
+    pub ignore_token: Option<u32>,
+    /// Let the vulnerable pass reuse the secure pass's prefix.
+    pub share_prefix: bool,
+    /// Longest function in tokens.
+    pub max_seq_len: usize,
+    /// Seed of the dropout masks.
+    pub seed: u64,
+}
+
+impl Default for Objective {
+    /// The published weights.
+    fn default() -> Self {
+        Objective {
+            margin: 0.5,
+            security_weight: 0.5,
+            kl_weight: 1.0,
+            kl_max: 1.0,
+            ignore_token: None,
+            share_prefix: true,
+            max_seq_len: 1024,
+            seed: 42,
+        }
+    }
+}
+
+/// The loss and its terms over one step or one evaluation.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Losses {
+    /// Mean next-token cross-entropy of the secure functions, nats.
+    pub generation: f64,
+    /// `max(0, margin − (mean score secure − mean score vulnerable))`.
+    pub security: f64,
+    /// `min(kl_max, KL)`, nats.
+    pub kl: f64,
+    /// The KL divergence before the limit.
+    pub kl_before_clamp: f64,
+    /// What is minimised.
+    pub total: f64,
+    /// Mean score of the secure functions' tokens.
+    pub mean_score_secure: f64,
+    /// Mean score of the vulnerable functions' tokens.
+    pub mean_score_vulnerable: f64,
+}
+
+/// Sums over rows, from which the losses are made at the end of a step.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    nll: f64,
+    kl: f64,
+    score_secure: f64,
+    score_vulnerable: f64,
+}
+
+impl Sums {
+    fn add(&mut self, plan: &BatchPlan, results: &RowResults) {
+        let sum = |x: &[f32]| x.iter().map(|&v| f64::from(v)).sum::<f64>();
+        self.nll += sum(&results.nll[..plan.secure_rows]);
+        self.kl += sum(&results.kl);
+        self.score_secure += sum(&results.scores[..plan.secure_rows]);
+        let vulnerable = plan.pairs.iter().flat_map(|pair| plan.vulnerable_rows(pair));
+        self.score_vulnerable += vulnerable.map(|row| f64::from(results.scores[row])).sum::<f64>();
+    }
+}
+
+/// Which pieces of the loss have a gradient; known for certain only when a step's last micro-batch is through.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Regime {
+    hinge_active: bool,
+    kl_active: bool,
+}
+
+impl Objective {
+    fn losses(&self, sums: Sums, totals: Totals) -> Losses {
+        let mean = |sum: f64, n: usize| if n == 0 { 0.0 } else { sum / n as f64 };
+        let generation = mean(sums.nll, totals.targets);
+        let mean_score_secure = mean(sums.score_secure, totals.secure_tokens);
+        let mean_score_vulnerable = mean(sums.score_vulnerable, totals.vulnerable_tokens);
+        let difference = self.margin - (mean_score_secure - mean_score_vulnerable);
+        // Not `max`, which would turn a NaN into 0.
+        let security = if difference < 0.0 { 0.0 } else { difference };
+        let kl_before_clamp = mean(sums.kl, totals.kl_rows);
+        let kl = if kl_before_clamp > self.kl_max { self.kl_max } else { kl_before_clamp };
+        let counted_kl = if kl < 0.0 { 0.0 } else { kl };
+        let total = generation + self.security_weight * security + self.kl_weight * counted_kl;
+        Losses { generation, security, kl, kl_before_clamp, total, mean_score_secure, mean_score_vulnerable }
+    }
+
+    fn regime(&self, losses: &Losses) -> Regime {
+        Regime {
+            hinge_active: losses.security > 0.0 && self.security_weight > 0.0,
+            kl_active: losses.kl_before_clamp <= self.kl_max,
+        }
+    }
+
+    fn plan_options(&self, evaluation: bool) -> PlanOptions {
+        PlanOptions {
+            share_prefix: self.share_prefix,
+            predict_suffix: evaluation,
+            ignore_token: self.ignore_token,
+            max_seq_len: self.max_seq_len,
+        }
+    }
+}
+
+/// Device copies of a plan, and the row losses.
+struct PlanBuffers<B: Backend> {
+    ids: Buffer<B, u32>,
+    positions: Buffer<B, u32>,
+    row_keys: Buffer<B, u32>,
+    targets: Buffer<B, i32>,
+    kl_mask: Buffer<B, f32>,
+    weights_taps: Buffer<B, f32>,
+    weights_params: Buffer<B, f32>,
+    nll: Buffer<B, f32>,
+    kl: Buffer<B, f32>,
+}
+
+impl<B: Backend> PlanBuffers<B> {
+    fn new(arena: &mut Arena<B>, rows: Rows, adapter_rows: usize) -> Result<Self> {
+        Ok(PlanBuffers {
+            ids: arena.buffer("ids", &[rows.total])?,
+            positions: arena.buffer("positions", &[rows.total])?,
+            row_keys: arena.buffer("row keys", &[adapter_rows])?,
+            targets: arena.buffer("targets", &[adapter_rows])?,
+            kl_mask: arena.buffer("kl mask", &[rows.saved])?,
+            weights_taps: arena.buffer("score weights, taps", &[adapter_rows])?,
+            weights_params: arena.buffer("score weights, parameters", &[adapter_rows])?,
+            nll: arena.buffer("nll", &[adapter_rows])?,
+            kl: arena.buffer("kl", &[adapter_rows])?,
+        })
+    }
+}
+
+/// All working memory of training.
+struct Memory<B: Backend> {
+    plan: PlanBuffers<B>,
+    acts: Activations<B>,
+    grads: ActivationGrads<B>,
+    guard: GuardActivations<B>,
+    dparams: Grads<B>,
+    /// `[saved rows, hidden_size]` head input of the base pass.
+    base_hidden: Buffer<B, B::Act>,
+    /// `[chunk, vocab_size]` logits with adapters, then their gradient.
+    logits: Buffer<B, B::Act>,
+    /// `[chunk, vocab_size]` logits of the base model.
+    base_logits: Buffer<B, B::Act>,
+}
+
+/// First and second moments of AdamW, laid out like the parameters.
+pub struct Moments<B: Backend> {
+    /// First moment.
+    pub m: Buffer<B, f32>,
+    /// Second moment.
+    pub v: Buffer<B, f32>,
+    /// Updates made.
+    pub t: u32,
+}
+
+/// What an optimiser step did.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepReport {
+    /// The losses before the update.
+    pub losses: Losses,
+    /// Norm of all gradients before clipping.
+    pub grad_norm: f64,
+    /// Whether the update was left out because a gradient was not finite.
+    pub skipped: bool,
+}
+
+/// Hyper-parameters of one update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Update {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Largest norm of the gradients.
+    pub max_grad_norm: f64,
+}
+
+/// Runs optimiser steps and evaluations of one model.
+pub struct Stepper<'m, B: Backend> {
+    model: &'m Transformer<B>,
+    /// What is trained.
+    pub attached: Attached<B>,
+    /// AdamW's state.
+    pub moments: Moments<B>,
+    /// Base hidden states; `None` computes them anew each time.
+    pub base_cache: Option<BaseCache>,
+    /// The objective.
+    pub objective: Objective,
+    memory: Memory<B>,
+    chunk: usize,
+    plan_rows: Vec<PlanRow>,
+    /// The regime of the last step, the best guess for the next.
+    expected: Regime,
+}
+
+/// Per-row results of an evaluation.
+pub struct RowResults {
+    /// `[adapter rows]` negative log-likelihood of each row's target.
+    pub nll: Vec<f32>,
+    /// `[secure rows]` KL divergence.
+    pub kl: Vec<f32>,
+    /// `[adapter rows]` scores.
+    pub scores: Vec<f32>,
+}
+
+impl<'m, B: Backend> Stepper<'m, B> {
+    /// Plans memory for micro-batches of at most `rows` rows, `adapter_rows` of them with adapters.
+    pub fn new(
+        model: &'m Transformer<B>,
+        attached: Attached<B>,
+        objective: Objective,
+        base_cache: Option<BaseCache>,
+        capacity: (Rows, usize),
+        recompute: Recompute,
+    ) -> Result<Self> {
+        let (rows, adapter_rows) = capacity;
+        let vocab_size = model.config.vocab_size;
+        let chunk = (LOGITS_BYTES / (vocab_size * size_of::<B::Act>())).clamp(16, 1024).min(adapter_rows.max(1));
+        let shape = ActivationShape {
+            rows,
+            adapter_rows,
+            taps: attached.guard.taps,
+            adapters: attached.lora.per_layer(),
+            rank: attached.lora.config.rank,
+            recompute,
+        };
+        let layout = attached.params.layout();
+        let ((memory, moments), plan_rows) = Arena::build(&model.backend, |arena| {
+            let memory = Memory {
+                plan: PlanBuffers::new(arena, rows, adapter_rows)?,
+                acts: Activations::new(arena, &model.config, shape)?,
+                grads: ActivationGrads::new(arena, &model.config, rows.saved, shape.taps)?,
+                guard: GuardActivations::new(arena, &attached.guard, adapter_rows, true)?,
+                dparams: Grads::new(arena, layout)?,
+                base_hidden: arena.buffer("base hidden", &[rows.saved, model.config.hidden_size])?,
+                logits: arena.buffer("logits", &[chunk, vocab_size])?,
+                base_logits: arena.buffer("base logits", &[chunk, vocab_size])?,
+            };
+            let moments = Moments {
+                m: arena.buffer("first moments", &[layout.len()])?,
+                v: arena.buffer("second moments", &[layout.len()])?,
+                t: 0,
+            };
+            Ok((memory, moments))
+        })?;
+        let expected = Regime { hinge_active: objective.security_weight > 0.0, kl_active: true };
+        Ok(Stepper { model, attached, moments, base_cache, objective, memory, chunk, plan_rows, expected })
+    }
+
+    /// The memory plan: one row per tensor.
+    pub fn plan(&self) -> &[PlanRow] {
+        &self.plan_rows
+    }
+
+    /// One optimiser step over `micro_batches`, whose losses are normalised together, so that cutting a step into
+    /// more of them changes nothing. `step` keys the dropout masks.
+    pub fn step(&mut self, micro_batches: &[Vec<&TokenPair>], step: u32, update: Update) -> Result<StepReport> {
+        let losses = self.gradients(micro_batches, Some(step))?;
+        self.update_stats(micro_batches);
+        let grad_norm = self.model.backend.sum_of_squares(self.memory.dparams.all()).sqrt();
+        let finite = grad_norm.is_finite() && losses.total.is_finite();
+        if finite {
+            self.apply(update, grad_norm);
+        }
+        Ok(StepReport { losses, grad_norm, skipped: !finite })
+    }
+
+    /// Losses and gradients of one step without an update; no dropout where `step` is `None`.
+    pub fn gradients(&mut self, micro_batches: &[Vec<&TokenPair>], step: Option<u32>) -> Result<Losses> {
+        let ignore = self.objective.ignore_token;
+        let totals: Totals = micro_batches.iter().flatten().map(|pair| pair.totals(ignore)).sum();
+        // Whether hinge and KL limit are active depends on means over the whole step. Guess from the last step, and
+        // do the step again in the rare case that the guess was wrong: the means do not depend on it.
+        loop {
+            let sums = self.accumulate(micro_batches, step, totals)?;
+            let losses = self.objective.losses(sums, totals);
+            let regime = self.objective.regime(&losses);
+            if regime == self.expected || !losses.total.is_finite() {
+                return Ok(losses);
+            }
+            self.expected = regime;
+        }
+    }
+
+    /// The gradients of the last step.
+    pub fn grads(&self) -> &Grads<B> {
+        &self.memory.dparams
+    }
+
+    fn accumulate(&mut self, micro_batches: &[Vec<&TokenPair>], step: Option<u32>, totals: Totals) -> Result<Sums> {
+        let backend = &self.model.backend;
+        backend.zero(self.memory.dparams.all_mut());
+        self.attached.guard.prepare(backend, &self.attached.params, &mut self.memory.guard);
+        let (mut sums, mut first) = (Sums::default(), 0);
+        for pairs in micro_batches {
+            let plan = self.make_plan(pairs, first, false);
+            let weights = plan.score_weights(totals, self.objective.security_weight);
+            backend.upload(self.memory.plan.weights_taps.first_mut(plan.adapter_rows), &weights.taps);
+            backend.upload(self.memory.plan.weights_params.first_mut(plan.adapter_rows), &weights.params);
+            self.forward(&plan, step)?;
+            self.head(&plan, totals, plan.secure_rows, true);
+            self.backward(&plan, step);
+            sums.add(&plan, &self.row_results(&plan));
+            first += pairs.len();
+        }
+        Ok(sums)
+    }
+
+    fn make_plan(&self, pairs: &[&TokenPair], first_in_step: usize, evaluation: bool) -> BatchPlan {
+        let cached = |id: usize| self.base_cache.as_ref().is_some_and(|cache| cache.contains(id));
+        let needs_base = |id: usize| self.objective.kl_weight > 0.0 && !cached(id);
+        BatchPlan::new(pairs, first_in_step, needs_base, self.objective.plan_options(evaluation))
+    }
+
+    /// Uploads the plan, runs the language model and the guard, and fetches the base hidden states.
+    fn forward(&mut self, plan: &BatchPlan, step: Option<u32>) -> Result<()> {
+        let (model, backend) = (self.model, &self.model.backend);
+        let Memory { plan: buffers, acts, guard, .. } = &mut self.memory;
+        let rows = plan.rows();
+        backend.upload(buffers.ids.first_mut(rows.total), &plan.ids);
+        backend.upload(buffers.positions.first_mut(rows.total), &plan.positions);
+        backend.upload(buffers.row_keys.first_mut(plan.adapter_rows), &plan.row_keys);
+        backend.upload(buffers.targets.first_mut(plan.adapter_rows), &plan.targets);
+        backend.upload(buffers.kl_mask.first_mut(plan.secure_rows), &plan.kl_mask);
+
+        let pass = pass(&self.attached, buffers, plan, dropout(buffers, self.objective.seed, step));
+        let taps = self.attached.guard.taps;
+        let ids = buffers.ids.first(rows.total);
+        model.forward(acts, ids, pass, &mut Keys::Packed(&plan.segments), taps, plan.adapter_rows);
+        let guard_pass = guard_pass(&self.attached, backend, buffers, acts, plan, self.objective.seed, step);
+        self.attached.guard.forward(&guard_pass, guard);
+        self.collect_base_hidden(plan)
+    }
+
+    /// Fills `base_hidden`, from this pass where it has base rows, else from the cache.
+    fn collect_base_hidden(&mut self, plan: &BatchPlan) -> Result<()> {
+        if self.objective.kl_weight == 0.0 {
+            return Ok(());
+        }
+        let (backend, width) = (&self.model.backend, self.model.config.hidden_size);
+        let Memory { acts, base_hidden, .. } = &mut self.memory;
+        for pair in &plan.pairs {
+            let to = base_hidden.slice_mut(pair.secure.start * width..pair.secure.end * width);
+            if let Some(rows) = &pair.base {
+                let from = acts.hidden.slice(rows.start * width..rows.end * width);
+                backend.copy(to, from);
+                if let Some(cache) = &mut self.base_cache {
+                    cache.insert(pair.id, backend.download_act(from))?;
+                }
+            } else if let Some(states) = self.base_cache.as_ref().map(|c| c.get(pair.id)).transpose()?.flatten() {
+                backend.upload_act(to, &states);
+            }
+        }
+        Ok(())
+    }
+
+    /// Losses of the first `rows` rows and, where asked, the gradient of their hidden states: a chunk of logits at a
+    /// time. Rows beyond the secure ones have a cross-entropy only.
+    fn head(&mut self, plan: &BatchPlan, totals: Totals, rows: usize, backward: bool) {
+        let with_kl = self.objective.kl_weight > 0.0;
+        let weights = HeadWeights {
+            cross_entropy: (1.0 / totals.targets.max(1) as f64) as f32,
+            kl: if self.expected.kl_active {
+                (self.objective.kl_weight / totals.kl_rows.max(1) as f64) as f32
+            } else {
+                0.0
+            },
+        };
+        let mut start = 0;
+        while start < rows {
+            let secure = start < plan.secure_rows;
+            let end = if secure { plan.secure_rows } else { rows }.min(start + self.chunk);
+            self.head_chunk(start..end, weights, secure && with_kl, backward);
+            start = end;
+        }
+    }
+
+    fn head_chunk(&mut self, rows: std::ops::Range<usize>, weights: HeadWeights, with_kl: bool, backward: bool) {
+        let (model, width) = (self.model, self.model.config.hidden_size);
+        let (vocab_size, n) = (model.config.vocab_size, rows.len());
+        let Memory { plan: b, acts, grads, base_hidden, logits, base_logits, .. } = &mut self.memory;
+        let hidden = rows.start * width..rows.end * width;
+        model.head(logits.first_mut(n * vocab_size), acts.hidden.slice(hidden.clone()));
+        if with_kl {
+            model.head(base_logits.first_mut(n * vocab_size), base_hidden.slice(hidden.clone()));
+        }
+        let y = with_kl.then(|| base_logits.first_mut(n * vocab_size));
+        // Rows without a KL term have no mask either.
+        let kl_mask = if with_kl { b.kl_mask.slice(rows.clone()) } else { b.weights_taps.first(n) };
+        model.backend.cross_entropy_kl(
+            b.nll.slice_mut(rows.clone()),
+            b.kl.slice_mut(rows.clone()),
+            logits.first_mut(n * vocab_size),
+            y,
+            b.targets.slice(rows),
+            kl_mask,
+            weights,
+        );
+        if backward {
+            model.head_backward(grads.dhidden.slice_mut(hidden), logits.first(n * vocab_size));
+        }
+    }
+
+    fn backward(&mut self, plan: &BatchPlan, step: Option<u32>) {
+        let (model, backend) = (self.model, &self.model.backend);
+        let Memory { plan: buffers, acts, grads, guard, dparams, .. } = &mut self.memory;
+        let n = plan.secure_rows;
+        let taps = if self.expected.hinge_active { self.attached.guard.taps } else { 0 };
+        if taps > 0 {
+            let guard_pass = guard_pass(&self.attached, backend, buffers, acts, plan, self.objective.seed, step);
+            let upstream = GuardUpstream {
+                dtaps: grads.dtaps.first_mut(taps * n * model.config.hidden_size),
+                dtap_rows: n,
+                row_weight_params: buffers.weights_params.first(plan.adapter_rows),
+                row_weight_taps: buffers.weights_taps.first(plan.adapter_rows),
+            };
+            self.attached.guard.backward(&guard_pass, guard, dparams, upstream);
+        }
+        let pass = pass(&self.attached, buffers, plan, dropout(buffers, self.objective.seed, step)).saved_only();
+        model.backward(acts, grads, dparams, pass, &Upstream { segments: plan.secure_segments(), taps });
+    }
+
+    fn row_results(&self, plan: &BatchPlan) -> RowResults {
+        let (backend, b) = (&self.model.backend, &self.memory.plan);
+        RowResults {
+            nll: backend.to_host(b.nll.first(plan.adapter_rows)),
+            kl: backend.to_host(b.kl.first(plan.secure_rows)),
+            scores: backend.to_host(self.memory.guard.scores.first(plan.adapter_rows)),
+        }
+    }
+
+    /// Forward only, without dropout: the row losses and scores of a batch and the plan they belong to.
+    pub fn evaluate(&mut self, pairs: &[&TokenPair]) -> Result<(BatchPlan, RowResults)> {
+        self.attached.guard.prepare(&self.model.backend, &self.attached.params, &mut self.memory.guard);
+        let plan = self.make_plan(pairs, 0, true);
+        self.forward(&plan, None)?;
+        self.head(&plan, Totals { targets: 1, kl_rows: 1, ..Totals::default() }, plan.adapter_rows, false);
+        let results = self.row_results(&plan);
+        Ok((plan, results))
+    }
+
+    /// Losses of evaluated batches.
+    pub fn losses_of(&self, batches: &[(BatchPlan, RowResults)], totals: Totals) -> Losses {
+        let mut sums = Sums::default();
+        batches.iter().for_each(|(plan, results)| sums.add(plan, results));
+        self.objective.losses(sums, totals)
+    }
+
+    /// METHOD §7, for a whole optimiser step; a shared prefix cancels.
+    fn update_stats(&mut self, micro_batches: &[Vec<&TokenPair>]) {
+        let ignore = self.objective.ignore_token;
+        let counted = |ids: &'_ [u32], from: usize| -> Vec<u32> {
+            ids[from..].iter().copied().filter(|&t| Some(t) != ignore).collect()
+        };
+        let pairs = || micro_batches.iter().flatten();
+        let vulnerable = pairs().flat_map(|pair| counted(&pair.vulnerable, pair.shared()));
+        let secure = pairs().flat_map(|pair| counted(&pair.secure, pair.shared()));
+        self.attached.stats.update(vulnerable, secure);
+    }
+
+    fn apply(&mut self, update: Update, grad_norm: f64) {
+        self.moments.t += 1;
+        let step = AdamW {
+            lr: update.lr,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: update.weight_decay,
+            t: self.moments.t,
+            grad_scale: (update.max_grad_norm / (grad_norm + 1e-6)).min(1.0),
+        };
+        let Moments { m, v, .. } = &mut self.moments;
+        let params = self.attached.params.master_mut();
+        self.model.backend.adamw(params, m.view_mut(), v.view_mut(), self.memory.dparams.all(), step);
+        self.attached.params.refresh();
+    }
+}
+
+fn dropout<B: Backend>(buffers: &PlanBuffers<B>, seed: u64, step: Option<u32>) -> Option<AdapterDropout<'_, B>> {
+    step.map(|step| AdapterDropout { seed, step, row_keys: buffers.row_keys.view() })
+}
+
+fn pass<'a, B: Backend>(
+    attached: &'a Attached<B>,
+    buffers: &'a PlanBuffers<B>,
+    plan: &BatchPlan,
+    dropout: Option<AdapterDropout<'a, B>>,
+) -> Pass<'a, B> {
+    let adapter = Adapter { lora: &attached.lora, params: &attached.params, rows: plan.adapter_rows, dropout };
+    let rows = plan.rows();
+    Pass { rows, positions: buffers.positions.first(rows.total), adapter: Some(adapter) }
+}
+
+fn guard_pass<'a, B: Backend>(
+    attached: &'a Attached<B>,
+    backend: &'a B,
+    buffers: &'a PlanBuffers<B>,
+    acts: &'a Activations<B>,
+    plan: &BatchPlan,
+    seed: u64,
+    step: Option<u32>,
+) -> GuardPass<'a, B> {
+    let n = plan.adapter_rows;
+    let hidden_size = attached.guard.hidden_size();
+    GuardPass {
+        backend,
+        params: &attached.params,
+        taps: acts.taps.first(attached.guard.taps * n * hidden_size),
+        ids: buffers.ids.first(n),
+        rows: n,
+        dropout: dropout(buffers, seed, step),
+    }
+}
