@@ -69,6 +69,14 @@ impl Weights {
         Ok(Weights { dir: dir.to_owned(), tensors })
     }
 
+    /// Maps one safetensors file, whatever it holds.
+    ///
+    /// # Errors
+    /// As [`Weights::open`].
+    pub fn open_file(path: &Path) -> Result<Weights> {
+        Ok(Weights { dir: path.to_owned(), tensors: shard::open_file(path)? })
+    }
+
     /// The names of all tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
