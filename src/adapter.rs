@@ -107,7 +107,8 @@ fn read_tensor(weights: &Weights, name: &str, shape: &[usize]) -> Result<Vec<f32
 
 /// Strict: a missing or unknown tensor is an error that names it.
 fn check_names(path: &Path, weights: &Weights, params: &[&Param], others: &[&str]) -> Result<()> {
-    let expected: BTreeSet<&str> = params.iter().map(|p| p.name.as_str()).chain(others.iter().copied()).collect();
+    let expected: BTreeSet<&str> =
+        params.iter().map(|p| p.name.as_str()).chain(others.iter().copied()).collect();
     let found: BTreeSet<&str> = weights.names().collect();
     let list = |names: Vec<&&str>| {
         let shown: Vec<&str> = names.iter().take(5).map(|n| **n).collect();
@@ -121,7 +122,12 @@ fn check_names(path: &Path, weights: &Weights, params: &[&Param], others: &[&str
     }
     let mut problems = Vec::new();
     if !missing.is_empty() {
-        problems.push(format!("{} of {} tensors are missing: {}", missing.len(), expected.len(), list(missing)));
+        problems.push(format!(
+            "{} of {} tensors are missing: {}",
+            missing.len(),
+            expected.len(),
+            list(missing)
+        ));
     }
     if !unknown.is_empty() {
         problems.push(format!("{} tensors are unknown: {}", unknown.len(), list(unknown)));
@@ -180,7 +186,8 @@ fn read_object(path: &Path) -> Result<Map<String, Value>> {
         )));
     }
     let bytes = std::fs::read(path).kind(ErrorKind::Model, complain)?;
-    serde_json::from_slice(&bytes).kind(ErrorKind::Model, || format!("{} is not a JSON object", path.display()))
+    serde_json::from_slice(&bytes)
+        .kind(ErrorKind::Model, || format!("{} is not a JSON object", path.display()))
 }
 
 fn read_peft_config(path: &Path) -> Result<LoraConfig> {
@@ -218,7 +225,9 @@ fn parse_peft_config(map: &Map<String, Value>) -> Result<LoraConfig> {
 
 fn parse_targets(value: Option<&Value>) -> Result<BTreeSet<Projection>> {
     let wrong = |found: &str| {
-        Error::model(format!("target_modules: expected a list of linear layers or \"all-linear\", found {found}"))
+        Error::model(format!(
+            "target_modules: expected a list of linear layers or \"all-linear\", found {found}"
+        ))
     };
     match value {
         Some(Value::String(all)) if all == "all-linear" => Ok(Projection::ALL.into_iter().collect()),
@@ -243,9 +252,9 @@ fn refuse_unsupported(map: &Map<String, Value>) -> Result<()> {
     };
     let known = |name: &str| PEFT_READ.contains(&name) || PEFT_NEUTRAL.contains(&name);
     match map.iter().find(|(name, value)| !known(name) && !off(value)) {
-        Some((name, value)) => {
-            Err(Error::model(format!("{name} = {value} is not supported: expected a plain LoRA adapter without it")))
-        }
+        Some((name, value)) => Err(Error::model(format!(
+            "{name} = {value} is not supported: expected a plain LoRA adapter without it"
+        ))),
         None => Ok(()),
     }
 }
@@ -267,7 +276,8 @@ fn read_guard_config(path: &Path, model: &Config) -> Result<GuardConfig> {
     let map = Value::Object(read_object(path)?);
     let file: GuardFile = serde_json::from_value(map)
         .kind(ErrorKind::Model, || format!("{} is not a guard's configuration", path.display()))?;
-    let expected = GuardFile { aggregation_method: String::new(), ..guard_file(&GuardConfig::default(), model) };
+    let expected =
+        GuardFile { aggregation_method: String::new(), ..guard_file(&GuardConfig::default(), model) };
     let sizes = |f: &GuardFile| {
         (f.format_version, f.hidden_size, f.vocab_size, f.security_embedding_dim, f.hidden_widths)
     };
@@ -280,8 +290,10 @@ fn read_guard_config(path: &Path, model: &Config) -> Result<GuardConfig> {
             sizes(&file)
         )));
     }
-    let aggregation: Aggregation =
-        file.aggregation_method.parse().map_err(|e: Error| Error::model(format!("{}: {e}", path.display())))?;
+    let aggregation: Aggregation = file
+        .aggregation_method
+        .parse()
+        .map_err(|e: Error| Error::model(format!("{}: {e}", path.display())))?;
     if !(0.0..1.0).contains(&file.analyzer_dropout) || file.num_hidden_layers_to_use == 0 {
         return Err(Error::model(format!(
             "{}: expected a dropout in [0, 1) and at least 1 layer, found {} and {}",

@@ -19,10 +19,12 @@ pub fn write_dir(dir: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<
         _ => Path::new("."),
     };
     std::fs::create_dir_all(parent).kind(ErrorKind::Device, complain)?;
-    let temporary = tempfile::Builder::new().prefix(".tmp-").tempdir_in(parent).kind(ErrorKind::Device, complain)?;
+    let temporary =
+        tempfile::Builder::new().prefix(".tmp-").tempdir_in(parent).kind(ErrorKind::Device, complain)?;
     write(temporary.path())?;
     sync_files(temporary.path()).kind(ErrorKind::Device, complain)?;
-    let replaced = dir.exists().then(|| tempfile::Builder::new().prefix(".old-").tempdir_in(parent)).transpose();
+    let replaced =
+        dir.exists().then(|| tempfile::Builder::new().prefix(".old-").tempdir_in(parent)).transpose();
     if let Some(old) = replaced.kind(ErrorKind::Device, complain)? {
         std::fs::rename(dir, old.path().join("replaced")).kind(ErrorKind::Device, complain)?;
     }
