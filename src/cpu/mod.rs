@@ -75,6 +75,14 @@ impl Device for Cpu {
         Ok(map)
     }
 
+    /// What the system calls available; everything where it does not say.
+    fn free_memory(&self) -> usize {
+        let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+        let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<usize>().ok());
+        kib.map_or(usize::MAX, |kib| kib * 1024)
+    }
+
     fn address(memory: &MmapMut) -> usize {
         memory.as_ptr() as usize
     }

@@ -37,6 +37,8 @@ pub trait Device: Clone + Send + Sync + 'static {
 
     /// A zeroed allocation of `bytes`, aligned to [`buffer::ALIGNMENT`]. Fails with a device error.
     fn allocate(&self, bytes: usize) -> Result<Self::Memory>;
+    /// Bytes that can still be allocated.
+    fn free_memory(&self) -> usize;
     /// Where an allocation starts.
     fn address(memory: &Self::Memory) -> usize;
     /// Copies host elements to the device; the lengths must be equal.

@@ -71,7 +71,10 @@ fn pair_files(path: &Path, split: &str) -> Result<Vec<PathBuf>> {
         .collect();
     files.sort();
     if files.is_empty() {
-        return Err(Error::data(format!("{}: expected files ending in .jsonl, found none", folder.display())));
+        return Err(Error::data(format!(
+            "{}: expected files ending in .jsonl, found none",
+            folder.display()
+        )));
     }
     Ok(files)
 }
@@ -105,7 +108,9 @@ fn parse_pair(line: &[u8]) -> Result<CodePair> {
     })?;
     for (field, text) in [("func_src_before", &pair.vulnerable), ("func_src_after", &pair.secure)] {
         if text.trim().is_empty() {
-            return Err(Error::data(format!("{field}: expected the source of a function, found an empty text")));
+            return Err(Error::data(format!(
+                "{field}: expected the source of a function, found an empty text"
+            )));
         }
     }
     Ok(pair)
@@ -143,7 +148,8 @@ mod tests {
         path
     }
 
-    const GOOD: &str = r#"{"func_src_before": "a", "func_src_after": "b", "vul_type": "cwe-089", "extra": [1]}"#;
+    const GOOD: &str =
+        r#"{"func_src_before": "a", "func_src_after": "b", "vul_type": "cwe-089", "extra": [1]}"#;
 
     #[test]
     fn reads_files_folders_and_splits() {

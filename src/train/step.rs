@@ -1,7 +1,7 @@
 //! One optimiser step of the joint objective (METHOD §6): micro-batches forward and backward, then AdamW.
 
 use crate::attached::Attached;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::guard::{GuardActivations, GuardPass, GuardUpstream};
 use crate::model::activations::{ActivationGrads, ActivationShape, Activations, Recompute, Rows};
 use crate::model::block::{Adapter, AdapterDropout, Keys, Pass};
@@ -236,20 +236,22 @@ pub struct RowResults {
     pub scores: Vec<f32>,
 }
 
-impl<'m, B: Backend> Stepper<'m, B> {
-    /// Plans memory for micro-batches of at most `rows` rows, `adapter_rows` of them with adapters.
-    pub fn new(
-        model: &'m Transformer<B>,
-        attached: Attached<B>,
-        objective: Objective,
-        base_cache: Option<BaseCache>,
-        capacity: (Rows, usize),
+/// What the working memory is sized for.
+#[derive(Clone, Copy)]
+struct Sizes {
+    shape: ActivationShape,
+    /// Rows of one chunk of logits.
+    chunk: usize,
+}
+
+impl Sizes {
+    fn new<B: Backend>(
+        model: &Transformer<B>,
+        attached: &Attached<B>,
+        (rows, adapter_rows): (Rows, usize),
         recompute: Recompute,
-    ) -> Result<Self> {
-        let (rows, adapter_rows) = capacity;
-        let vocab_size = model.config.vocab_size;
-        let chunk =
-            (LOGITS_BYTES / (vocab_size * size_of::<B::Act>())).clamp(16, 1024).min(adapter_rows.max(1));
+    ) -> Self {
+        let row_bytes = model.config.vocab_size * size_of::<B::Act>();
         let shape = ActivationShape {
             rows,
             adapter_rows,
@@ -258,27 +260,55 @@ impl<'m, B: Backend> Stepper<'m, B> {
             rank: attached.lora.config.rank,
             recompute,
         };
-        let layout = attached.params.layout();
-        let ((memory, moments), plan_rows) = Arena::build(&model.backend, |arena| {
-            let memory = Memory {
-                plan: PlanBuffers::new(arena, rows, adapter_rows)?,
-                acts: Activations::new(arena, &model.config, shape)?,
-                grads: ActivationGrads::new(arena, &model.config, rows.saved, shape.taps)?,
-                guard: GuardActivations::new(arena, &attached.guard, adapter_rows, true)?,
-                dparams: Grads::new(arena, layout)?,
-                base_hidden: arena.buffer("base hidden", &[rows.saved, model.config.hidden_size])?,
-                logits: arena.buffer("logits", &[chunk, vocab_size])?,
-                base_logits: arena.buffer("base logits", &[chunk, vocab_size])?,
-            };
-            let moments = Moments {
-                m: arena.buffer("first moments", &[layout.len()])?,
-                v: arena.buffer("second moments", &[layout.len()])?,
-                t: 0,
-            };
-            Ok((memory, moments))
-        })?;
+        Sizes { shape, chunk: (LOGITS_BYTES / row_bytes).clamp(16, 1024).min(adapter_rows.max(1)) }
+    }
+
+    fn allocate<B: Backend>(
+        self,
+        arena: &mut Arena<B>,
+        model: &Transformer<B>,
+        attached: &Attached<B>,
+    ) -> Result<(Memory<B>, Moments<B>)> {
+        let (config, shape, layout) = (&model.config, self.shape, attached.params.layout());
+        let (rows, adapter_rows) = (shape.rows, shape.adapter_rows);
+        let memory = Memory {
+            plan: PlanBuffers::new(arena, rows, adapter_rows)?,
+            acts: Activations::new(arena, config, shape)?,
+            grads: ActivationGrads::new(arena, config, rows.saved, shape.taps)?,
+            guard: GuardActivations::new(arena, &attached.guard, adapter_rows, true)?,
+            dparams: Grads::new(arena, layout)?,
+            base_hidden: arena.buffer("base hidden", &[rows.saved, config.hidden_size])?,
+            logits: arena.buffer("logits", &[self.chunk, config.vocab_size])?,
+            base_logits: arena.buffer("base logits", &[self.chunk, config.vocab_size])?,
+        };
+        let m = arena.buffer("first moments", &[layout.len()])?;
+        let v = arena.buffer("second moments", &[layout.len()])?;
+        Ok((memory, Moments { m, v, t: 0 }))
+    }
+}
+
+impl<'m, B: Backend> Stepper<'m, B> {
+    /// Plans memory for micro-batches of at most `capacity` rows (see [`BatchPlan::capacity`]), with the first of
+    /// `policies` that fits the device's free memory.
+    pub fn new(
+        model: &'m Transformer<B>,
+        attached: Attached<B>,
+        objective: Objective,
+        base_cache: Option<BaseCache>,
+        capacity: (Rows, usize),
+        policies: &[Recompute],
+    ) -> Result<Self> {
+        let sizes = fitting_sizes(model, &attached, capacity, policies)?;
+        let ((memory, moments), plan_rows) =
+            Arena::build(&model.backend, |arena| sizes.allocate(arena, model, &attached))?;
         let expected = Regime { hinge_active: objective.security_weight > 0.0, kl_active: true };
+        let chunk = sizes.chunk;
         Ok(Stepper { model, attached, moments, base_cache, objective, memory, chunk, plan_rows, expected })
+    }
+
+    /// The base model.
+    pub fn model(&self) -> &'m Transformer<B> {
+        self.model
     }
 
     /// The memory plan: one row per tensor.
@@ -528,6 +558,30 @@ impl<'m, B: Backend> Stepper<'m, B> {
         self.model.backend.adamw(params, m.view_mut(), v.view_mut(), self.memory.dparams.all(), step);
         self.attached.params.refresh();
     }
+}
+
+/// The sizes of the first policy whose plan fits.
+fn fitting_sizes<B: Backend>(
+    model: &Transformer<B>,
+    attached: &Attached<B>,
+    capacity: (Rows, usize),
+    policies: &[Recompute],
+) -> Result<Sizes> {
+    let free = model.backend.free_memory();
+    let mut needed = 0;
+    for &recompute in policies {
+        let sizes = Sizes::new(model, attached, capacity, recompute);
+        needed = Arena::<B>::plan(|arena| sizes.allocate(arena, model, attached))?;
+        if needed <= free {
+            return Ok(sizes);
+        }
+    }
+    Err(Error::device(format!(
+        "training needs {} MiB of memory, {} MiB are free; lower --batch-size (and raise \
+         --gradient-accumulation-steps by as much: the result is the same) or --max-seq-len",
+        needed >> 20,
+        free >> 20
+    )))
 }
 
 fn dropout<B: Backend>(
