@@ -3,6 +3,7 @@
 pub mod adapter;
 pub mod attached;
 pub mod cpu;
+pub mod decode;
 pub mod error;
 pub mod files;
 pub mod guard;

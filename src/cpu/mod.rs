@@ -15,6 +15,7 @@ mod norm;
 mod optim;
 mod parallel;
 mod rope;
+mod sample;
 mod scratch;
 
 use std::sync::Arc;

@@ -19,6 +19,7 @@ pub mod norm;
 pub mod optim;
 pub mod philox;
 pub mod rope;
+pub mod sample;
 
 pub use buffer::{Arena, Buffer, Element, Mut, PlanRow, Ref};
 pub use philox::DropoutKey;
@@ -85,6 +86,7 @@ pub trait Backend:
     + norm::Norm
     + optim::Optim
     + rope::Rope
+    + sample::Sample
 {
 }
 
