@@ -177,7 +177,9 @@ fn unusable_files_are_refused() {
     }
     let huge = directory("");
     fs::File::create(huge.path().join("tokenizer.json")).unwrap().set_len(8 << 30).unwrap();
-    assert_error(Tokenizer::from_dir(huge.path()), &["at most 67108864 bytes"]);
+    assert_error(Tokenizer::from_dir(huge.path()), &["at most 33554432 bytes"]);
+    let many = format!("[{}0]", "0,".repeat(MAX_VALUES));
+    assert_error(Tokenizer::from_dir(directory(&many).path()), &["at most 2097152 JSON values"]);
 }
 
 #[test]
