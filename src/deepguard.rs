@@ -86,11 +86,15 @@ impl<B: Backend> DeepGuard<B> {
     /// Kind `Usage` without a guard; kind `Data` for a text that is empty or longer than the model's context.
     pub fn score(&self, text: &str) -> Result<TextScores> {
         let attached = self.attached.as_ref();
-        let attached = attached.ok_or_else(|| Error::usage("scoring needs a guard: attach an adapter first"))?;
+        let attached =
+            attached.ok_or_else(|| Error::usage("scoring needs a guard: attach an adapter first"))?;
         let encoded = self.tokenizer.encode_with_offsets(text)?;
         let limit = self.model.config.max_position_embeddings;
         if encoded.is_empty() || encoded.len() > limit {
-            return Err(Error::data(format!("expected a text of 1 to {limit} tokens, found {}", encoded.len())));
+            return Err(Error::data(format!(
+                "expected a text of 1 to {limit} tokens, found {}",
+                encoded.len()
+            )));
         }
         let ids: Vec<u32> = encoded.iter().map(|(id, _)| *id).collect();
         let scores = decode::score(&self.model, attached, &ids)?;

@@ -169,7 +169,7 @@ fn compare(
     let rows = expected.chunks(vocab_size).zip(found.chunks(vocab_size));
     let same = rows.filter(|(e, f)| top(e) == top(f)).count();
     // Rounding every weight to n bits moves the logits by about 2⁻ⁿ relative, more in deep models.
-    let tolerance = match merged.dtype() {
+    let tolerance = match merged.dtype {
         Dtype::F32 => 1e-4,
         Dtype::F16 => 1e-2,
         Dtype::Bf16 => 5e-2,

@@ -2,9 +2,12 @@
 
 pub mod adapter;
 pub mod attached;
+pub mod cli;
 pub mod cpu;
 pub mod decode;
+pub mod deepguard;
 pub mod error;
+pub mod export;
 pub mod files;
 pub mod guard;
 pub mod import;
@@ -12,4 +15,5 @@ pub mod init;
 pub mod model;
 pub mod ops;
 pub mod train;
+pub use deepguard::DeepGuard;
 pub use error::{Error, ErrorKind, Result};

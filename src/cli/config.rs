@@ -20,7 +20,8 @@ pub fn resolve<T: Serialize + DeserializeOwned>(
     }
     let given = object(flags)?.into_iter().filter(|(_, value)| !value.is_null());
     merge(&mut options, given.collect())?;
-    serde_json::from_value(Value::Object(options)).kind(ErrorKind::Usage, || "the configuration is not valid".into())
+    serde_json::from_value(Value::Object(options))
+        .kind(ErrorKind::Usage, || "the configuration is not valid".into())
 }
 
 fn object(value: &impl Serialize) -> Result<Map<String, Value>> {
@@ -78,7 +79,8 @@ mod tests {
 
     #[test]
     fn flags_beat_the_file_which_beats_the_defaults() {
-        let config = with_file("seed = 7\nlora-r = 4\nmargin = 0.3", &Flags { seed: Some(9), lora_r: None }).unwrap();
+        let config =
+            with_file("seed = 7\nlora-r = 4\nmargin = 0.3", &Flags { seed: Some(9), lora_r: None }).unwrap();
         assert_eq!((config.seed, config.lora_r, config.margin, config.num_epochs), (9, 4, 0.3, 5));
     }
 

@@ -101,7 +101,7 @@ fn stream<B: Backend>(guard: &DeepGuard<B>, prompt: &str, options: &GenerateOpti
     let mut decoder = guard.tokenizer.stream_decoder();
     let mut failure = None;
     let generated = guard.generate(prompt, options, &mut |_, token| {
-        let shown = decoder.push(token).and_then(|text| print(&text.unwrap_or_default()));
+        let shown = decoder.push(token).and_then(|text| print(&text));
         shown.map_err(|e| failure = Some(e)).is_ok()
     })?;
     if let Some(error) = failure {

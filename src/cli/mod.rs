@@ -143,7 +143,8 @@ fn read_text(path: &std::path::Path) -> Result<String> {
     let complain = || format!("cannot read {}", path.display());
     let bytes = if path == std::path::Path::new("-") {
         let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes).kind(ErrorKind::Data, complain)?;
+        std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes)
+            .kind(ErrorKind::Data, complain)?;
         bytes
     } else {
         std::fs::read(path).kind(ErrorKind::Data, complain)?

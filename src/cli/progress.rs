@@ -88,7 +88,12 @@ impl Observer for Progress {
             }
             None => {
                 let left = (log.total_steps - log.step) as f64 * log.seconds;
-                note(&format!("step {}/{} | {} | eta {left:.0} s", log.step, log.total_steps, step_text(log)));
+                note(&format!(
+                    "step {}/{} | {} | eta {left:.0} s",
+                    log.step,
+                    log.total_steps,
+                    step_text(log)
+                ));
             }
         }
         ControlFlow::Continue(())

@@ -35,7 +35,12 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         if args.json {
             print(&format!("{}\n", to_json(file, text, &scores)))?;
         } else {
-            note(&format!("{}: mean score {:.4} over {} tokens", file.display(), scores.mean, scores.tokens.len()));
+            note(&format!(
+                "{}: mean score {:.4} over {} tokens",
+                file.display(),
+                scores.mean,
+                scores.tokens.len()
+            ));
             print(&heat_map(text, &scores, colours()))?;
         }
     }
@@ -126,7 +131,8 @@ mod tests {
     fn maps_keep_the_text() {
         let text = "ab\ncdéf";
         let map = heat_map("ab\ncdé", &scores(), true);
-        let stripped: String = map.split('\x1b').map(|s| s.split_once('m').map_or(s, |(_, rest)| rest)).collect();
+        let stripped: String =
+            map.split('\x1b').map(|s| s.split_once('m').map_or(s, |(_, rest)| rest)).collect();
         assert_eq!(stripped, "ab\ncdé\n");
         assert_eq!(heat_map(text, &scores(), false), "0.5000  ab\n0.6000  cdéf\n");
     }

@@ -44,7 +44,12 @@ pub struct TrainArgs {
     #[arg(long)]
     max_steps: Option<usize>,
     /// Pairs per micro-batch [default: 8].
-    #[arg(long, alias = "per-device-batch-size", alias = "per-device-train-batch-size", alias = "micro-batch-size")]
+    #[arg(
+        long,
+        alias = "per-device-batch-size",
+        alias = "per-device-train-batch-size",
+        alias = "micro-batch-size"
+    )]
     batch_size: Option<usize>,
     /// Micro-batches per optimiser step [default: 2].
     #[arg(long, alias = "grad-acc-steps")]
@@ -124,9 +129,13 @@ pub struct TrainArgs {
 /// Trains.
 pub fn run(args: &TrainArgs) -> Result<()> {
     let config: TrainConfig = config::resolve(&TrainConfig::default(), args.config.as_deref(), args)?;
-    for (flag, missing) in [("--model", config.model.is_empty()), ("--data", config.data.as_os_str().is_empty())] {
+    for (flag, missing) in
+        [("--model", config.model.is_empty()), ("--data", config.data.as_os_str().is_empty())]
+    {
         if missing {
-            return Err(Error::usage(format!("{flag} is required, on the command line or in the --config file")));
+            return Err(Error::usage(format!(
+                "{flag} is required, on the command line or in the --config file"
+            )));
         }
     }
     config.validate()?;
@@ -136,7 +145,10 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     progress.finish();
     let state = &summary.state;
     if state.stopped_early {
-        note(&format!("stopped early after {} epochs without a better loss", state.epochs_without_improvement));
+        note(&format!(
+            "stopped early after {} epochs without a better loss",
+            state.epochs_without_improvement
+        ));
     }
     note(&format!("adapter: {}", config.output_dir.join(FINAL_ADAPTER).display()));
     Ok(())

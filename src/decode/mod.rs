@@ -2,7 +2,7 @@
 
 mod session;
 
-pub use session::{FinishReason, Generated, score};
+pub use session::{FinishReason, Generated, final_logits, score};
 
 use crate::attached::Attached;
 use crate::error::{Error, Result};

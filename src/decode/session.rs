@@ -312,24 +312,41 @@ fn score_rows<B: Backend>(
     model.backend.to_host(guard.scores.first(rows))
 }
 
-/// Scores every token of `tokens` (METHOD §5), in (0, 1); high is secure.
-pub fn score<B: Backend>(model: &Transformer<B>, attached: &Attached<B>, tokens: &[u32]) -> Result<Vec<f32>> {
+/// Reads `tokens` in one pass; the stage then holds hidden states and taps.
+fn read<B: Backend>(
+    model: &Transformer<B>,
+    attached: Option<&Attached<B>>,
+    tokens: &[u32],
+) -> Result<Stage<B>> {
     let (backend, n) = (&model.backend, tokens.len());
-    let (mut stage, _) = Arena::build(backend, |arena| Stage::new(arena, model, Some(attached), n))?;
+    let (mut stage, _) = Arena::build(backend, |arena| Stage::new(arena, model, attached, n))?;
     backend.upload(stage.ids.view_mut(), tokens);
     backend.upload(stage.positions.view_mut(), &(0..n as u32).collect::<Vec<_>>());
     let segments = [Segment { start: 0, len: n as u32, prefix_start: 0, prefix_len: 0 }];
-    let adapter = Adapter { lora: &attached.lora, params: &attached.params, rows: n, dropout: None };
-    let pass =
-        Pass { rows: Rows::forward_only(n), positions: stage.positions.view(), adapter: Some(adapter) };
-    model.forward(
-        &mut stage.acts,
-        stage.ids.view(),
-        pass,
-        &mut Keys::Packed(&segments),
-        attached.guard.taps,
-        n,
-    );
+    let adapter = attached.map(|a| Adapter { lora: &a.lora, params: &a.params, rows: n, dropout: None });
+    let pass = Pass { rows: Rows::forward_only(n), positions: stage.positions.view(), adapter };
+    let taps = attached.map_or(0, |a| a.guard.taps);
+    model.forward(&mut stage.acts, stage.ids.view(), pass, &mut Keys::Packed(&segments), taps, n);
+    Ok(stage)
+}
+
+/// Scores every token of `tokens` (METHOD §5), in (0, 1); high is secure.
+pub fn score<B: Backend>(model: &Transformer<B>, attached: &Attached<B>, tokens: &[u32]) -> Result<Vec<f32>> {
+    let mut stage = read(model, Some(attached), tokens)?;
     let Some(guard) = &mut stage.guard else { return Ok(Vec::new()) };
-    Ok(score_rows(model, attached, &stage.acts, guard, &stage.ids, n))
+    Ok(score_rows(model, attached, &stage.acts, guard, &stage.ids, tokens.len()))
+}
+
+/// Logits `[tokens, vocab_size]` of a text.
+pub fn final_logits<B: Backend>(
+    model: &Transformer<B>,
+    attached: Option<&Attached<B>>,
+    tokens: &[u32],
+) -> Result<Vec<f32>> {
+    let stage = read(model, attached, tokens)?;
+    let (n, backend) = (tokens.len(), &model.backend);
+    let shape = [n, model.config.vocab_size];
+    let (mut logits, _) = Arena::build(backend, |arena| arena.buffer("logits", &shape))?;
+    model.head(logits.view_mut(), stage.acts.hidden.first(n * model.config.hidden_size));
+    Ok(backend.download_act(logits.view()))
 }
