@@ -14,7 +14,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::files::{OwnedTensor, write_json, write_safetensors};
 use crate::guard::{Aggregation, EMBEDDING_WIDTH, GuardConfig, HIDDEN_WIDTHS, TokenSecurityStats};
 use crate::model::config::Config;
-use crate::model::lora::{LoraConfig, Projection};
+use crate::model::lora::{LoraConfig, MAX_RANK, Projection};
 use crate::model::params::Param;
 use crate::model::weights::Weights;
 use crate::ops::Device;
@@ -42,6 +42,8 @@ struct GuardFile {
     format_version: u32,
     aggregation_method: String,
     num_hidden_layers_to_use: usize,
+    model_type: String,
+    num_hidden_layers: usize,
     hidden_size: usize,
     vocab_size: usize,
     security_embedding_dim: usize,
@@ -164,7 +166,6 @@ const PEFT_NEUTRAL: &[&str] = &[
     "auto_mapping",
     "base_model_name_or_path",
     "inference_mode",
-    "init_lora_weights",
     "megatron_core",
     "peft_version",
     "qalora_group_size",
@@ -173,8 +174,21 @@ const PEFT_NEUTRAL: &[&str] = &[
 ];
 
 /// Fields that are read.
-const PEFT_READ: &[&str] =
-    &["peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "bias"];
+const PEFT_READ: &[&str] = &[
+    "peft_type",
+    "task_type",
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "target_modules",
+    "use_rslora",
+    "bias",
+    "init_lora_weights",
+];
+
+/// Ways to draw initial values that leave the base model as it is. (Others, such as PiSSA, change it, and the adapter
+/// then belongs to the changed one.)
+const PEFT_INIT: &[&str] = &["default", "gaussian", "orthogonal", "eva"];
 
 fn read_object(path: &Path) -> Result<Map<String, Value>> {
     let complain = || format!("cannot read {}", path.display());
@@ -212,14 +226,30 @@ fn parse_peft_config(map: &Map<String, Value>) -> Result<LoraConfig> {
             Err(Error::model(format!("{name}: expected a number from {low} to {high}, found {found}")))
         }
     };
-    let rank = number("r", 1.0, 65536.0)?;
+    let rank = number("r", 1.0, MAX_RANK as f64)?;
+    if rank.fract() != 0.0 {
+        return Err(Error::model(format!("r: expected a whole number, found {rank}")));
+    }
+    let use_rslora = match map.get("use_rslora") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(flag)) => *flag,
+        Some(found) => return Err(Error::model(format!("use_rslora: expected true or false, found {found}"))),
+    };
+    match map.get("init_lora_weights") {
+        Some(Value::String(way)) if !PEFT_INIT.contains(&way.as_str()) => {
+            return Err(Error::model(format!(
+                "init_lora_weights = \"{way}\" is not supported: it changes the base model's weights"
+            )));
+        }
+        _ => {}
+    }
     let dropout = if map.contains_key("lora_dropout") { number("lora_dropout", 0.0, 0.999)? } else { 0.0 };
     Ok(LoraConfig {
         rank: rank as usize,
         alpha: number("lora_alpha", -1e9, 1e9)?,
         dropout: dropout as f32,
         targets: parse_targets(map.get("target_modules"))?,
-        use_rslora: map.get("use_rslora").and_then(Value::as_bool).unwrap_or(false),
+        use_rslora,
     })
 }
 
@@ -264,6 +294,8 @@ fn guard_file(guard: &GuardConfig, model: &Config) -> GuardFile {
         format_version: 1,
         aggregation_method: guard.aggregation.name().to_owned(),
         num_hidden_layers_to_use: guard.layers,
+        model_type: model.architecture.model_type().to_owned(),
+        num_hidden_layers: model.num_hidden_layers,
         hidden_size: model.hidden_size,
         vocab_size: model.vocab_size,
         security_embedding_dim: EMBEDDING_WIDTH,
@@ -278,16 +310,19 @@ fn read_guard_config(path: &Path, model: &Config) -> Result<GuardConfig> {
         .kind(ErrorKind::Model, || format!("{} is not a guard's configuration", path.display()))?;
     let expected =
         GuardFile { aggregation_method: String::new(), ..guard_file(&GuardConfig::default(), model) };
-    let sizes = |f: &GuardFile| {
-        (f.format_version, f.hidden_size, f.vocab_size, f.security_embedding_dim, f.hidden_widths)
+    // What the file says of its format and its base model.
+    let identity = |f: &GuardFile| {
+        json!({
+            "format_version": f.format_version, "model_type": f.model_type,
+            "num_hidden_layers": f.num_hidden_layers, "hidden_size": f.hidden_size, "vocab_size": f.vocab_size,
+            "security_embedding_dim": f.security_embedding_dim, "hidden_widths": f.hidden_widths,
+        })
     };
-    if sizes(&file) != sizes(&expected) {
+    let (found, wanted) = (identity(&file), identity(&expected));
+    if found != wanted {
         return Err(Error::model(format!(
-            "{}: expected (format_version, hidden_size, vocab_size, security_embedding_dim, hidden_widths) = {:?} for \
-             this base model, found {:?}; use the base model it was trained on",
-            path.display(),
-            sizes(&expected),
-            sizes(&file)
+            "{}: expected {wanted} for this base model, found {found}; use the base model it was trained on",
+            path.display()
         )));
     }
     let aggregation: Aggregation = file

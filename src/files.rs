@@ -19,8 +19,7 @@ pub fn write_dir(dir: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<
         _ => Path::new("."),
     };
     std::fs::create_dir_all(parent).kind(ErrorKind::Device, complain)?;
-    let temporary =
-        tempfile::Builder::new().prefix(".tmp-").tempdir_in(parent).kind(ErrorKind::Device, complain)?;
+    let temporary = ordinary_dir(".tmp-").tempdir_in(parent).kind(ErrorKind::Device, complain)?;
     write(temporary.path())?;
     sync_files(temporary.path()).kind(ErrorKind::Device, complain)?;
     let replaced =
@@ -31,6 +30,15 @@ pub fn write_dir(dir: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<
     let finished = temporary.keep();
     std::fs::rename(&finished, dir).kind(ErrorKind::Device, complain)?;
     File::open(parent).and_then(|parent| parent.sync_all()).kind(ErrorKind::Device, complain)
+}
+
+/// Temporary folders are private by default; what is kept gets the permissions that the user's umask gives.
+fn ordinary_dir(prefix: &str) -> tempfile::Builder<'_, '_> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    builder
 }
 
 /// Flushes the files of a flat folder, and the folder, to the disk.

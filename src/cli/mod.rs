@@ -16,6 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::cpu::Cpu;
 use crate::deepguard::DeepGuard;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::model::tokenizer::silence_caught_panics;
 
 /// Harden code language models: train a guard, score code token by token, generate under guidance.
 #[derive(Parser)]
@@ -84,6 +85,7 @@ fn load_on_device(device: DeviceChoice, model: &str) -> Result<DeepGuard<Cpu>> {
 
 /// Runs the command line and returns the exit code.
 pub fn run() -> u8 {
+    silence_caught_panics();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use memmap2::{Advice, MmapMut};
 
-use crate::error::{Context, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::weights::TensorView;
 use crate::ops::{Backend, Device, Element, Mut, Ref};
 pub use linear::Weight;
@@ -68,6 +68,14 @@ impl Device for Cpu {
     type Weight = Weight;
 
     fn allocate(&self, bytes: usize) -> Result<MmapMut> {
+        // The system may promise more than it has, and end the process later.
+        let free = self.free_memory();
+        if bytes > free {
+            let (needed, free) = (bytes >> 20, free >> 20);
+            return Err(Error::device(format!(
+                "{needed} MiB of memory are needed, {free} MiB are free; use a smaller batch"
+            )));
+        }
         let map = MmapMut::map_anon(bytes.max(1)).kind(ErrorKind::Device, || {
             format!("cannot reserve {bytes} bytes of memory; use a smaller batch")
         })?;

@@ -43,6 +43,9 @@ impl GenerateOptions {
                 s.top_p
             )));
         }
+        if self.rescore_every > 0 && !self.guided {
+            return Err(Error::usage("--rescore-every adjusts the guidance, but this generation is not guided"));
+        }
         if s.temperature == 0.0 && self.num_samples > 1 {
             return Err(Error::usage(format!(
                 "{} greedy samples would all be the same: ask for one, or set a temperature above 0",
@@ -67,7 +70,7 @@ pub fn generate<B: Backend>(
     if prompt.is_empty() {
         return Err(Error::data("the prompt is empty: expected at least one token"));
     }
-    if prompt.len() + options.max_new_tokens > limit {
+    if prompt.len().saturating_add(options.max_new_tokens) > limit {
         return Err(Error::data(format!(
             "the prompt's {} tokens and {} new ones exceed the model's context of {limit}; shorten the prompt or lower \
              --max-new-tokens",

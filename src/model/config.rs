@@ -36,6 +36,16 @@ pub enum Architecture {
     Qwen2,
 }
 
+impl Architecture {
+    /// Its `model_type` in `config.json`.
+    pub fn model_type(self) -> &'static str {
+        match self {
+            Architecture::Llama => "llama",
+            Architecture::Qwen2 => "qwen2",
+        }
+    }
+}
+
 /// The storage types of weights that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dtype {
@@ -173,18 +183,16 @@ fn resolve(fields: &Fields) -> Result<Config> {
 
 /// `architectures` and `model_type` have to agree; one of them may be absent.
 fn architecture(fields: &Fields) -> Result<Architecture> {
-    const SUPPORTED: [(Architecture, &str, &str); 2] = [
-        (Architecture::Llama, "LlamaForCausalLM", "llama"),
-        (Architecture::Qwen2, "Qwen2ForCausalLM", "qwen2"),
-    ];
+    const SUPPORTED: [(Architecture, &str); 2] =
+        [(Architecture::Llama, "LlamaForCausalLM"), (Architecture::Qwen2, "Qwen2ForCausalLM")];
     let classes = fields.list("architectures")?;
     let model_type = fields.text("model_type")?;
     let told = classes.is_some() || model_type.is_some();
     SUPPORTED
         .into_iter()
-        .filter(|(_, class, _)| told && classes.is_none_or(|list| matches!(list, [only] if only == class)))
-        .find(|(_, _, name)| model_type.is_none_or(|found| found == *name))
-        .map(|(architecture, ..)| architecture)
+        .filter(|(_, class)| told && classes.is_none_or(|list| matches!(list, [only] if only == class)))
+        .map(|(architecture, _)| architecture)
+        .find(|architecture| model_type.is_none_or(|found| found == architecture.model_type()))
         .ok_or_else(|| {
             let found = model_type.unwrap_or("none");
             let expected = "the supported LlamaForCausalLM (model_type llama) or Qwen2ForCausalLM (qwen2)";

@@ -8,6 +8,9 @@ use crate::error::{Error, Result};
 use crate::model::config::{Architecture, Config};
 use crate::model::params::{Layout, Param};
 
+/// Ranks go up to this: beyond, an adapter is larger than any layer, and sizes could overflow.
+pub const MAX_RANK: usize = 1 << 16;
+
 /// A linear layer of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Projection {

@@ -1,5 +1,6 @@
 //! Text ↔ token ids, by the `tokenizer.json` of a model directory.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -154,8 +155,26 @@ fn parse(json: &[u8]) -> Result<tokenizers::Tokenizer> {
 /// The library panics on some files it does not understand; here that is an error like any other. (Nothing it was
 /// working on is used again after an error, except a cache behind a lock that remembers the panic.)
 fn no_panic<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
-    std::panic::catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err("the tokenizer's rules make no sense".into()))
+    let outer = CATCHING.replace(true);
+    let result = std::panic::catch_unwind(AssertUnwindSafe(work));
+    CATCHING.set(outer);
+    result.unwrap_or_else(|_| Err("the tokenizer's rules make no sense".into()))
+}
+
+thread_local! {
+    /// Whether [`no_panic`] will catch a panic of this thread.
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps panics that become errors here from being reported as well. For a program's `main`: the panic hook belongs to
+/// the whole process.
+pub fn silence_caught_panics() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !CATCHING.get() {
+            report(panic);
+        }
+    }));
 }
 
 fn missing(dir: &Path) -> Error {

@@ -235,7 +235,10 @@ impl<D: Device> Arena<D> {
         let bytes = len.checked_mul(size_of::<T>()).and_then(|b| b.checked_next_multiple_of(ALIGNMENT));
         let bytes = bytes.ok_or_else(too_large)?;
         if bytes > self.capacity - self.used {
-            return Err(Error::internal(format!("{name}: {bytes} bytes were not planned")));
+            return Err(match self.memory {
+                Some(_) => Error::internal(format!("{name}: {bytes} bytes were not planned")),
+                None => too_large(),
+            });
         }
         let address = self.base + self.used;
         self.used += bytes;

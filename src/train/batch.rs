@@ -146,6 +146,7 @@ impl BatchPlan {
     /// Total, saved and adapter rows a plan of these pairs can need at most.
     pub fn capacity<'a>(pairs: impl Iterator<Item = &'a TokenPair>, batch_size: usize) -> (Rows, usize) {
         let lengths: Vec<(usize, usize)> = pairs.map(|p| (p.secure.len(), p.vulnerable.len())).collect();
+        let batch_size = batch_size.min(lengths.len());
         let sum = |f: fn(&(usize, usize)) -> usize, mut all: Vec<(usize, usize)>| -> usize {
             all.sort_by_key(|l| std::cmp::Reverse(f(l)));
             all.iter().take(batch_size).map(f).sum()

@@ -43,7 +43,7 @@ pub struct TrainerState {
     pub fingerprint: String,
 }
 
-/// Writes `run/checkpoint-N` and removes the oldest beyond `keep`.
+/// Writes `run/checkpoint-N` and removes the oldest of those up to N beyond `keep`.
 pub fn save<B: Backend>(
     run: &Path,
     stepper: &Stepper<'_, B>,
@@ -62,7 +62,7 @@ pub fn save<B: Backend>(
         write_safetensors(&dir.join(OPTIMIZER), &[tensor("m", &moments.m), tensor("v", &moments.v)])?;
         write_json(&dir.join(STATE), state)
     })?;
-    prune(run, keep)?;
+    prune(run, state.global_step, keep)?;
     Ok(dir)
 }
 
@@ -79,8 +79,10 @@ pub fn list(run: &Path) -> Vec<(usize, PathBuf)> {
     found
 }
 
-fn prune(run: &Path, keep: usize) -> Result<()> {
-    let all = list(run);
+/// Later checkpoints, of an attempt that went further, do not count: the newest one must never be removed.
+fn prune(run: &Path, newest: usize, keep: usize) -> Result<()> {
+    let mut all = list(run);
+    all.retain(|(step, _)| *step <= newest);
     for (_, dir) in all.iter().take(all.len().saturating_sub(keep)) {
         std::fs::remove_dir_all(dir)
             .kind(ErrorKind::Device, || format!("cannot remove {}", dir.display()))?;
@@ -117,19 +119,27 @@ pub fn load<B: Backend>(dir: &Path, stepper: &mut Stepper<'_, B>, fingerprint: &
     }
     let model = stepper.model();
     stepper.attached = adapter::load(&model.backend, dir, &model.config)?;
-    let weights = Weights::open_file(&dir.join(OPTIMIZER))?;
+    let path = dir.join(OPTIMIZER);
+    let weights = Weights::open_file(&path)?;
     let moments = &mut stepper.moments;
     for (name, buffer) in [("m", &mut moments.m), ("v", &mut moments.v)] {
         let tensor = weights.tensor(name)?;
         if tensor.shape() != [buffer.len()] {
             return Err(Error::model(format!(
                 "{}: {name} has shape {:?}, expected [{}]",
-                dir.join(OPTIMIZER).display(),
+                path.display(),
                 tensor.shape(),
                 buffer.len()
             )));
         }
-        model.backend.upload(buffer.view_mut(), &tensor.to_f32_vec());
+        let values = tensor.to_f32_vec();
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            let (path, value) = (path.display(), values[at]);
+            return Err(Error::model(format!(
+                "{path}: element {at} of {name} is {value}, not a finite number"
+            )));
+        }
+        model.backend.upload(buffer.view_mut(), &values);
     }
     moments.t = state.updates;
     Ok(state)

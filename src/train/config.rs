@@ -9,8 +9,11 @@ use crate::error::{Error, Result};
 use crate::guard::{Aggregation, GuardConfig};
 use crate::model::activations::Recompute;
 use crate::model::config::Config;
-use crate::model::lora::{LoraConfig, Projection};
+use crate::model::lora::{LoraConfig, MAX_RANK, Projection};
 use crate::train::step::Objective;
+
+/// Counts go up to this, so that products of two of them can be computed.
+const MAX_COUNT: usize = 1 << 31;
 
 /// Everything that decides a run. The defaults are the published ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -136,8 +139,11 @@ impl TrainConfig {
             ("eval_steps", self.eval_steps.unwrap_or(1)),
             ("save_steps", self.save_steps.unwrap_or(1)),
         ];
-        if let Some((name, _)) = at_least_one.iter().find(|(_, n)| *n == 0) {
-            return Err(Error::usage(format!("{name}: expected at least 1, found 0")));
+        if let Some((name, n)) = at_least_one.iter().find(|(_, n)| !(1..=MAX_COUNT).contains(n)) {
+            return Err(Error::usage(format!("{name}: expected 1 to {MAX_COUNT}, found {n}")));
+        }
+        if self.lora_r > MAX_RANK {
+            return Err(Error::usage(format!("lora_r: expected 1 to {MAX_RANK}, found {}", self.lora_r)));
         }
         if !(2..=1 << 20).contains(&self.max_seq_len) {
             let found = self.max_seq_len;

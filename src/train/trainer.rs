@@ -11,6 +11,7 @@ use crate::attached::Attached;
 use crate::error::{Error, Result};
 use crate::files::{write_dir, write_json};
 use crate::init::initialize;
+use crate::model::config::Config;
 use crate::model::tokenizer::Tokenizer;
 use crate::model::transformer::Transformer;
 use crate::ops::{Backend, PlanRow};
@@ -126,19 +127,21 @@ pub fn train<B: Backend>(
     observer: &mut dyn Observer,
 ) -> Result<RunSummary> {
     config.validate()?;
+    check_context(config, &model.config)?;
+    let resume = config.resume_from_checkpoint.as_deref();
+    let resume = resume.map(|spec| checkpoint::find(&config.output_dir, spec)).transpose()?.flatten();
+    refuse_other_run(&config.output_dir, resume.as_deref())?;
     let (train, validation) = load_data(config, tokenizer)?;
     let mut attached =
         Attached::new(&model.backend, &model.config, config.lora(&model.config)?, config.guard()?)?;
     initialize(&mut attached, config.seed);
     let capacity = BatchPlan::capacity(train.pairs.iter().chain(&validation.pairs), config.batch_size);
-    let cache = BaseCache::new(config.base_cache_mib << 20);
+    let cache = BaseCache::new(config.base_cache_mib.saturating_mul(1 << 20));
     let policies = config.recompute_policies()?;
     let mut stepper = Stepper::new(model, attached, config.objective(), Some(cache), capacity, &policies)?;
-    let fingerprint = fingerprint(config, &train.pairs, model);
+    let fingerprint = fingerprint(config, [&train.pairs, &validation.pairs], model);
     let schedule = schedule(config, train.pairs.len());
-    let resume =
-        config.resume_from_checkpoint.as_deref().map(|spec| checkpoint::find(&config.output_dir, spec));
-    let state = match resume.transpose()?.flatten() {
+    let state = match resume {
         Some(dir) => checkpoint::load(&dir, &mut stepper, &fingerprint)?,
         None => TrainerState { fingerprint, ..TrainerState::default() },
     };
@@ -156,6 +159,31 @@ pub fn train<B: Backend>(
     Run { config, stepper, train, validation, state, schedule, metrics, observer, skipped_in_a_row: 0 }.run()
 }
 
+/// Training beyond the positions a model was made for would spoil it, quietly.
+fn check_context(config: &TrainConfig, model: &Config) -> Result<()> {
+    let (wanted, limit) = (config.max_seq_len, model.max_position_embeddings);
+    if wanted > limit {
+        return Err(Error::usage(format!(
+            "max_seq_len: expected at most the model's context of {limit} tokens, found {wanted}"
+        )));
+    }
+    Ok(())
+}
+
+/// A new run in the folder of an earlier one would mix their checkpoints.
+fn refuse_other_run(output_dir: &Path, resume: Option<&Path>) -> Result<()> {
+    let run = output_dir.canonicalize().ok();
+    let own = |dir: &Path| dir.canonicalize().is_ok_and(|dir| dir.parent() == run.as_deref());
+    match checkpoint::list(output_dir).pop() {
+        Some((_, found)) if !resume.is_some_and(own) => Err(Error::usage(format!(
+            "{} is a checkpoint of an earlier run: continue that run with --resume-from-checkpoint, or choose another \
+             --output-dir",
+            found.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 fn load_data(config: &TrainConfig, tokenizer: &Tokenizer) -> Result<(TokenizedPairs, TokenizedPairs)> {
     let mut train = read_pairs(&config.data, "train")?;
     let inner = config.data.join("val");
@@ -165,6 +193,7 @@ fn load_data(config: &TrainConfig, tokenizer: &Tokenizer) -> Result<(TokenizedPa
         None => {
             let order = epoch_order(train.len(), config.seed, usize::MAX);
             let held_out = (train.len() as f64 * config.val_fraction).round() as usize;
+            let held_out = held_out.min(train.len() - 1);
             let validation = order[..held_out].iter().map(|&i| train[i].clone()).collect();
             train = order[held_out..].iter().map(|&i| train[i].clone()).collect();
             validation
@@ -194,7 +223,11 @@ fn schedule(config: &TrainConfig, pairs: usize) -> LinearSchedule {
 }
 
 /// A hash of everything that decides the course of a run.
-fn fingerprint<B: Backend>(config: &TrainConfig, pairs: &[TokenPair], model: &Transformer<B>) -> String {
+fn fingerprint<B: Backend>(
+    config: &TrainConfig,
+    pairs: [&[TokenPair]; 2],
+    model: &Transformer<B>,
+) -> String {
     let mut hasher = blake3::Hasher::new();
     // Where a run reads from and writes to, and how often it saves, does not change its course.
     let course = TrainConfig {
@@ -210,7 +243,9 @@ fn fingerprint<B: Backend>(config: &TrainConfig, pairs: &[TokenPair], model: &Tr
         ..config.clone()
     };
     hasher.update(format!("{course:?} {:?}", model.config).as_bytes());
-    for pair in pairs {
+    // A pair's number also tells training pairs from validation pairs.
+    for pair in pairs.into_iter().flatten() {
+        hasher.update(&pair.id.to_le_bytes());
         for tokens in [&pair.secure, &pair.vulnerable] {
             hasher.update(&tokens.len().to_le_bytes());
             hasher.update(bytemuck::cast_slice(tokens));
@@ -255,7 +290,6 @@ impl<B: Backend> Run<'_, '_, B> {
             chosen.iter().map(|&i| self.train[i].secure.len() + self.train[i].vulnerable.len()).sum();
         self.state.global_step += 1;
         self.state.updates = self.stepper.moments.t;
-        self.count_skipped(report.skipped)?;
         let seconds = started.elapsed().as_secs_f64();
         let losses = report.losses;
         let log = StepLog {
@@ -275,6 +309,7 @@ impl<B: Backend> Run<'_, '_, B> {
             skipped: report.skipped,
         };
         self.metrics.write("train", log.step, &log)?;
+        self.count_skipped(report.skipped)?;
         Ok(self.observer.on_step(&log))
     }
 
@@ -322,9 +357,15 @@ impl<B: Backend> Run<'_, '_, B> {
         }
         let evaluation = evaluate(&mut self.stepper, &self.validation, self.config.batch_size)?;
         let step = self.state.global_step;
-        self.state.evaluations.push((step, evaluation));
         self.metrics.write("validation", step, &evaluation)?;
         self.observer.on_evaluation(step, &evaluation);
+        if !evaluation.total.is_finite() {
+            return Err(Error::data(format!(
+                "step {step}: the validation loss is not finite; lower --learning-rate, or look for damaged weights. \
+                 The last checkpoint is intact"
+            )));
+        }
+        self.state.evaluations.push((step, evaluation));
         let trained = step > 0;
         let improved = trained && self.state.best_metric.is_none_or(|best| evaluation.total < best);
         if improved {
@@ -354,9 +395,11 @@ impl<B: Backend> Run<'_, '_, B> {
         })
     }
 
-    /// Without validation pairs the last state is the best one known.
+    /// Without validation pairs the last state is the best one known; so it is where the best one was found by a part
+    /// of the run that wrote to another folder.
     fn finish(self) -> Result<RunSummary> {
-        if self.validation.is_empty() {
+        let best = self.config.output_dir.join(FINAL_ADAPTER);
+        if self.validation.is_empty() || !best.exists() {
             self.write_adapter()?;
         }
         Ok(RunSummary { state: self.state, interrupted: false })

@@ -1,0 +1,240 @@
+//! Adapter folders: what is saved comes back exactly, what PEFT wrote is read, what does not fit is refused by name.
+
+#[path = "common/tiny.rs"]
+mod tiny;
+
+use std::path::{Path, PathBuf};
+
+use deepguard::attached::Attached;
+use deepguard::cpu::Cpu;
+use deepguard::decode::{final_logits, score};
+use deepguard::guard::{Aggregation, GuardConfig};
+use deepguard::init::initialize;
+use deepguard::model::config::Config;
+use deepguard::model::lora::{LoraConfig, Projection};
+use deepguard::{ErrorKind, Result, adapter};
+use serde_json::{Value, json};
+use tiny::{Tiny, edit_json, edit_tensors};
+
+const TOKENS: [u32; 9] = [5, 77, 201, 3, 3, 150, 99, 280, 41];
+
+/// A tiny model and an adapter folder for it.
+struct Saved {
+    tiny: Tiny,
+    dir: PathBuf,
+    config: Config,
+}
+
+impl Saved {
+    fn new(architecture: &str) -> Self {
+        let tiny = Tiny::new(architecture);
+        let (dir, config) = (tiny.path("adapter"), Config::from_dir(&tiny.model()).unwrap());
+        std::fs::create_dir(&dir).unwrap();
+        save(&dir, &tiny::attached(&config, 3), &config);
+        Saved { tiny, dir, config }
+    }
+
+    fn load(&self) -> Result<Attached<Cpu>> {
+        adapter::load(&Cpu::new(), &self.dir, &self.config)
+    }
+
+    #[track_caller]
+    fn refused(&self, named: &[&str]) {
+        let error = self.load().err().expect("an error");
+        assert_eq!(error.kind(), ErrorKind::Model, "{error}");
+        named.iter().for_each(|name| assert!(error.to_string().contains(name), "{name:?} not in: {error}"));
+    }
+
+    /// Runs `check` on a folder changed by `edit`, then puts the folder back.
+    fn with(&self, edit: impl FnOnce(&Path), check: impl FnOnce(&Self)) {
+        let backup = self.tiny.path("backup");
+        tiny::copy_folder(&self.dir, &backup);
+        edit(&self.dir);
+        check(self);
+        std::fs::remove_dir_all(&self.dir).unwrap();
+        std::fs::rename(backup, &self.dir).unwrap();
+    }
+}
+
+fn save(dir: &Path, attached: &Attached<Cpu>, config: &Config) {
+    adapter::save(dir, attached, config, "tiny").unwrap();
+}
+
+fn assert_same(a: &Attached<Cpu>, b: &Attached<Cpu>) {
+    assert_eq!(a.params.layout(), b.params.layout());
+    assert_eq!((&a.lora.config, &a.guard.config, &a.stats), (&b.lora.config, &b.guard.config, &b.stats));
+    for param in a.params.layout().params() {
+        assert_eq!(a.params.download(param), b.params.download(param), "{}", param.name);
+    }
+}
+
+#[test]
+fn what_is_saved_comes_back_exactly() {
+    for architecture in ["llama", "qwen2"] {
+        let saved = Saved::new(architecture);
+        let (before, after) = (tiny::attached(&saved.config, 3), saved.load().unwrap());
+        assert_same(&before, &after);
+        let model = saved.tiny.load();
+        assert_eq!(score(&model, &before, &TOKENS).unwrap(), score(&model, &after, &TOKENS).unwrap());
+    }
+}
+
+#[test]
+fn every_choice_of_hyper_parameters_comes_back() {
+    let saved = Saved::new("qwen2");
+    for aggregation in Aggregation::ALL {
+        let lora = LoraConfig {
+            rank: 3,
+            alpha: 4.5,
+            dropout: 0.25,
+            targets: Projection::ALL.into_iter().collect(),
+            use_rslora: aggregation == Aggregation::Average,
+        };
+        let guard = GuardConfig { aggregation, layers: 9, dropout: 0.3 };
+        let mut attached = Attached::new(&Cpu::new(), &saved.config, lora, guard).unwrap();
+        initialize(&mut attached, 8);
+        save(&saved.dir, &attached, &saved.config);
+        assert_same(&attached, &saved.load().unwrap());
+    }
+}
+
+#[test]
+fn a_folder_written_by_peft_is_read() {
+    for architecture in ["llama", "qwen2"] {
+        let saved = Saved::new(architecture);
+        let rank_16 = Attached::new(
+            &Cpu::new(),
+            &saved.config,
+            LoraConfig::default_for(&saved.config),
+            GuardConfig::default(),
+        );
+        save(&saved.dir, &rank_16.unwrap(), &saved.config);
+        let peft = tiny::golden().join("lora").join(format!("{architecture}-tiny"));
+        tiny::copy_folder(&peft, &saved.dir);
+        let attached = saved.load().unwrap();
+        let written = tiny::read_tensors(&peft.join("adapter_model.safetensors"));
+        assert_eq!(written.len(), 2 * attached.lora.pairs().count());
+        for (name, _, values) in written {
+            let param = attached.params.layout().params().iter().find(|p| p.name == name).unwrap();
+            assert_eq!(attached.params.download(param), values, "{name}");
+        }
+        // It has an effect, and PEFT's `all-linear` and a list say the same where they mean the same.
+        let model = saved.tiny.load();
+        let with = final_logits(&model, Some(&attached), &TOKENS).unwrap();
+        assert_ne!(with, final_logits(&model, None, &TOKENS).unwrap());
+    }
+}
+
+#[test]
+fn tensors_must_be_those_of_the_configuration() {
+    let saved = Saved::new("llama");
+    for file in ["adapter_model.safetensors", "deepguard_model.safetensors"] {
+        let edited = |edit: &dyn Fn(&mut Vec<tiny::Tensor>), named: &[&str]| {
+            saved.with(|dir| edit_tensors(&dir.join(file), |tensors| edit(tensors)), |s| s.refused(named));
+        };
+        let first = tiny::read_tensors(&saved.dir.join(file)).remove(0).0;
+        edited(&|tensors| drop(tensors.remove(0)), &[file, "1 of", "missing", &first]);
+        edited(&|tensors| tensors[0].0 = "stray".into(), &[file, "missing", &first, "unknown", "stray"]);
+        edited(&|tensors| tensors[0].1.insert(0, 1), &[&first, "expected shape"]);
+        edited(&|tensors| tensors[0].2[1] = f32::NAN, &[&first, "element 1", "NaN"]);
+        edited(&|tensors| tensors[0].2[0] = f32::INFINITY, &[&first, "element 0", "inf"]);
+    }
+    let stats = |tensors: &mut Vec<tiny::Tensor>| {
+        let stats = tensors.iter_mut().find(|t| t.0 == "token_security_stats").unwrap();
+        stats.2[7] = f32::NAN;
+    };
+    saved.with(
+        |dir| edit_tensors(&dir.join("deepguard_model.safetensors"), stats),
+        |s| s.refused(&["token_security_stats", "element 7"]),
+    );
+}
+
+#[test]
+fn options_of_peft_that_are_not_implemented_are_refused() {
+    let saved = Saved::new("llama");
+    let cases = [
+        ("use_dora", json!(true)),
+        ("bias", json!("all")),
+        ("bias", json!("lora_only")),
+        ("rank_pattern", json!({"q_proj": 8})),
+        ("alpha_pattern", json!({"q_proj": 8})),
+        ("modules_to_save", json!(["lm_head"])),
+        ("fan_in_fan_out", json!(true)),
+        ("layers_to_transform", json!([0])),
+        ("layer_replication", json!([[0, 2], [1, 3]])),
+        ("trainable_token_indices", json!([1])),
+        ("target_parameters", json!(["x"])),
+        ("lora_bias", json!(true)),
+        ("use_qalora", json!(true)),
+        ("an_option_of_the_future", json!("on")),
+        ("init_lora_weights", json!("pissa")),
+        ("init_lora_weights", json!("olora")),
+        ("use_rslora", json!("yes")),
+        ("peft_type", json!("LOHA")),
+        ("task_type", json!("SEQ_CLS")),
+        ("target_modules", json!(["q_proj", "lm_head"])),
+        ("target_modules", json!("q_proj|v_proj")),
+        ("target_modules", json!([])),
+        ("r", json!(0)),
+        ("r", json!(4.5)),
+        ("r", json!(1u64 << 40)),
+        ("r", Value::Null),
+        ("lora_alpha", json!("8")),
+        ("lora_dropout", json!(1.5)),
+    ];
+    for (name, value) in cases {
+        let edit = |dir: &Path| edit_json(&dir.join("adapter_config.json"), |c| c[name] = value.clone());
+        saved.with(edit, |s| s.refused(&[name]));
+    }
+    let neutral = [
+        ("init_lora_weights", json!("gaussian")),
+        ("inference_mode", json!(false)),
+        ("peft_version", json!("0.99")),
+        ("an_option_of_the_future", Value::Null),
+        ("use_rslora", Value::Null),
+    ];
+    for (name, value) in neutral {
+        let edit = |dir: &Path| edit_json(&dir.join("adapter_config.json"), |c| c[name] = value.clone());
+        saved.with(edit, |s| drop(s.load().unwrap()));
+    }
+}
+
+#[test]
+fn an_adapter_of_another_base_model_is_refused() {
+    let saved = Saved::new("llama");
+    // Same sizes, other architecture.
+    let other = Saved::new("qwen2");
+    save(&saved.dir, &tiny::attached(&other.config, 3), &other.config);
+    saved.refused(&["deepguard_config.json", "qwen2", "llama", "base model"]);
+    for (field, value) in [("vocab_size", 511), ("hidden_size", 32), ("num_hidden_layers", 4)] {
+        save(&saved.dir, &tiny::attached(&saved.config, 3), &saved.config);
+        edit_json(&saved.dir.join("deepguard_config.json"), |config| config[field] = value.into());
+        saved.refused(&["deepguard_config.json", field, "base model"]);
+    }
+}
+
+#[test]
+fn damaged_files_are_refused() {
+    let saved = Saved::new("llama");
+    for name in ["adapter_config.json", "adapter_model.safetensors", "deepguard_config.json", "deepguard_model.safetensors"] {
+        let path = saved.dir.join(name);
+        let content = std::fs::read(&path).unwrap();
+        let bad: [&[u8]; 4] = [b"", b"[]", &content[..content.len() / 2], &[0xff; 64]];
+        for bytes in bad {
+            saved.with(|dir| std::fs::write(dir.join(name), bytes).unwrap(), |s| s.refused(&[name]));
+        }
+        saved.with(|dir| std::fs::remove_file(dir.join(name)).unwrap(), |s| s.refused(&[name]));
+    }
+    let fields = [
+        ("format_version", json!(2)),
+        ("aggregation_method", json!("median")),
+        ("num_hidden_layers_to_use", json!(0)),
+        ("analyzer_dropout", json!(1.0)),
+        ("hidden_widths", json!([1, 2, 3])),
+        ("more", json!(1)),
+    ];
+    for (name, value) in fields {
+        let edit = |dir: &Path| edit_json(&dir.join("deepguard_config.json"), |c| c[name] = value.clone());
+        saved.with(edit, |s| s.refused(&["deepguard_config.json"]));
+    }
+}

@@ -1,0 +1,297 @@
+//! Generation against the plain definition: every token from logits computed anew over the whole text (METHOD §8).
+
+#[path = "common/tiny.rs"]
+mod tiny;
+
+use deepguard::attached::Attached;
+use deepguard::cpu::Cpu;
+use deepguard::decode::{FinishReason, GenerateOptions, Generated, final_logits, generate, score};
+use deepguard::model::transformer::Transformer;
+use deepguard::ops::philox::{philox, unit};
+use deepguard::ops::sample::Sampling;
+use deepguard::{DeepGuard, Error, ErrorKind};
+use tiny::Tiny;
+
+const PROMPT: [u32; 11] = [5, 77, 201, 3, 3, 150, 99, 280, 41, 0, 260];
+
+/// How far two ways to compute the same logits may be apart.
+const ROUNDING: f32 = 2e-4;
+
+const GREEDY: Sampling = Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, seed: 7 };
+
+/// 20 unguided greedy tokens.
+fn options() -> GenerateOptions {
+    GenerateOptions {
+        max_new_tokens: 20,
+        num_samples: 1,
+        sampling: GREEDY,
+        guided: false,
+        rescore_every: 0,
+        stop_tokens: Vec::new(),
+    }
+}
+
+struct Setup {
+    model: Transformer<Cpu>,
+    attached: Option<Attached<Cpu>>,
+}
+
+impl Setup {
+    fn new(architecture: &str, with_adapter: bool) -> Self {
+        let model = Tiny::new(architecture).load();
+        let attached = with_adapter.then(|| tiny::attached(&model.config, 11));
+        Setup { model, attached }
+    }
+
+    fn generate(&self, options: &GenerateOptions) -> Generated {
+        generate(&self.model, self.attached.as_ref(), &PROMPT, options, &mut |_, _| true).unwrap()
+    }
+
+    fn refusal(&self, prompt: &[u32], options: &GenerateOptions) -> Error {
+        generate(&self.model, self.attached.as_ref(), prompt, options, &mut |_, _| true).unwrap_err()
+    }
+
+    /// Mean score of a text.
+    fn sigma(&self, text: &[u32]) -> f64 {
+        let scores = score(&self.model, self.attached.as_ref().unwrap(), text).unwrap();
+        scores.iter().map(|&s| f64::from(s)).sum::<f64>() / scores.len() as f64
+    }
+
+    /// The logits from which the token after `new` is chosen, guidance included.
+    fn logits(&self, new: &[u32], options: &GenerateOptions) -> Vec<f32> {
+        let text = [&PROMPT[..], new].concat();
+        let all = final_logits(&self.model, self.attached.as_ref(), &text).unwrap();
+        let mut last = all[all.len() - self.model.config.vocab_size..].to_vec();
+        if options.guided {
+            // The strength is that of the last multiple of `rescore_every`.
+            let known = new.len() - new.len().checked_rem(options.rescore_every).unwrap_or(new.len());
+            let sigma = self.sigma(&text[..PROMPT.len() + known]);
+            let values = self.attached.as_ref().unwrap().stats.values();
+            let largest = values.iter().fold(0.0f64, |m, &v| m.max(f64::from(v).abs()));
+            for (logit, value) in last.iter_mut().zip(values) {
+                let normalized = f64::from(value) / (largest + 1e-8);
+                let boost = if (1..=2).contains(&new.len()) { normalized.max(0.0) } else { 0.0 };
+                *logit += (normalized / sigma + boost) as f32;
+            }
+        }
+        last
+    }
+
+    /// Every token of every sample is one that its own logits allow.
+    fn check(&self, generated: &Generated, options: &GenerateOptions) {
+        for (row, sample) in generated.samples.iter().enumerate() {
+            for (position, &token) in sample.iter().enumerate() {
+                let logits = self.logits(&sample[..position], options);
+                assert!(
+                    allowed(&logits, options.sampling, row, position, token),
+                    "sample {row}, position {position}"
+                );
+            }
+        }
+    }
+}
+
+/// Whether drawing from `logits` gives `token`, up to rounding: temperature, top-k, top-p, then the Philox number of
+/// (seed, row, position).
+fn allowed(logits: &[f32], s: Sampling, row: usize, position: usize, token: u32) -> bool {
+    let token = token as usize;
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    if s.temperature == 0.0 {
+        return logits[token] >= largest - ROUNDING;
+    }
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+    order.truncate(if s.top_k == 0 { logits.len() } else { s.top_k });
+    let weight = |&t: &usize| (f64::from(logits[t] - largest) / f64::from(s.temperature)).exp();
+    let total: f64 = order.iter().map(weight).sum();
+    let (mut kept, mut mass) = (Vec::new(), 0.0);
+    for t in &order {
+        if mass >= f64::from(s.top_p) * total {
+            break;
+        }
+        mass += weight(t);
+        kept.push(*t);
+    }
+    let Some(rank) = kept.iter().position(|&t| t == token) else { return false };
+    let before = kept[..rank].iter().map(weight).sum::<f64>() / mass;
+    let after = before + weight(&token) / mass;
+    let counter = [row as u32, position as u32, u32::MAX - 3, 0];
+    let drawn = f64::from(unit(philox(s.seed, counter)[0]));
+    let slack = f64::from(ROUNDING);
+    (before - slack..after + slack).contains(&drawn)
+}
+
+#[test]
+fn greedy_tokens_are_the_likeliest_of_full_passes() {
+    for architecture in ["llama", "qwen2"] {
+        for with_adapter in [false, true] {
+            let setup = Setup::new(architecture, with_adapter);
+            let generated = setup.generate(&options());
+            assert_eq!(generated.samples[0].len(), 20);
+            assert_eq!(generated.finish_reasons, [FinishReason::Length]);
+            setup.check(&generated, &options());
+        }
+    }
+}
+
+#[test]
+fn guidance_adds_the_statistics_over_the_score() {
+    for architecture in ["llama", "qwen2"] {
+        let setup = Setup::new(architecture, true);
+        let guided = GenerateOptions { guided: true, ..options() };
+        let generated = setup.generate(&guided);
+        setup.check(&generated, &guided);
+        assert!((generated.prompt_score.unwrap() - setup.sigma(&PROMPT)).abs() < 1e-5);
+        assert_eq!(generated.prompt_scores.len(), PROMPT.len());
+        assert_ne!(generated.samples, setup.generate(&options()).samples, "guidance changes something");
+    }
+}
+
+#[test]
+fn every_sample_is_drawn_from_its_own_logits() {
+    let cases = [
+        ("llama", Sampling { temperature: 0.8, top_p: 0.9, top_k: 50, seed: 42 }, true),
+        ("qwen2", Sampling { temperature: 1.5, top_p: 1.0, top_k: 0, seed: 1 }, false),
+        ("llama", Sampling { temperature: 0.3, top_p: 0.5, top_k: 3, seed: 2 }, true),
+    ];
+    for (architecture, sampling, guided) in cases {
+        let setup = Setup::new(architecture, true);
+        let options = GenerateOptions { num_samples: 5, sampling, guided, max_new_tokens: 12, ..options() };
+        let generated = setup.generate(&options);
+        setup.check(&generated, &options);
+        assert_ne!(generated.samples[0], generated.samples[1]);
+        assert_eq!(generated.samples, setup.generate(&options).samples, "a seed gives the same samples");
+        let other = Sampling { seed: sampling.seed + 1, ..sampling };
+        let other = GenerateOptions { sampling: other, ..options };
+        assert_ne!(generated.samples, setup.generate(&other).samples);
+    }
+}
+
+#[test]
+fn rescoring_uses_the_score_of_the_text_so_far() {
+    let setup = Setup::new("llama", true);
+    let sampling = Sampling { temperature: 0.9, top_p: 0.95, top_k: 50, seed: 3 };
+    for every in [1, 3] {
+        let rescored = GenerateOptions {
+            guided: true,
+            rescore_every: every,
+            num_samples: 3,
+            max_new_tokens: 10,
+            sampling,
+            ..options()
+        };
+        setup.check(&setup.generate(&rescored), &rescored);
+    }
+}
+
+/// The check above must notice a strength that is not recomputed.
+#[test]
+fn rescoring_changes_the_logits() {
+    let setup = Setup::new("llama", true);
+    let once = GenerateOptions { guided: true, ..options() };
+    let often = GenerateOptions { rescore_every: 1, ..once.clone() };
+    let new: Vec<u32> = (40..60).collect();
+    let difference = setup.logits(&new, &once).into_iter().zip(setup.logits(&new, &often));
+    assert!(difference.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) > 10.0 * ROUNDING);
+}
+
+#[test]
+fn stop_tokens_end_a_sample_and_only_that() {
+    let setup = Setup::new("qwen2", false);
+    let free = setup.generate(&options()).samples.remove(0);
+    let at = 7;
+    let first = free.iter().position(|&t| t == free[at]).unwrap();
+    let stopped = setup.generate(&GenerateOptions { stop_tokens: vec![free[at]], ..options() });
+    assert_eq!(stopped.samples[0], free[..first]);
+    assert_eq!(stopped.finish_reasons, [FinishReason::Stop]);
+
+    let sampling = Sampling { temperature: 1.0, top_p: 1.0, top_k: 0, seed: 5 };
+    let many = GenerateOptions { num_samples: 4, sampling, ..options() };
+    let free = setup.generate(&many);
+    let stop = free.samples[2][3];
+    let stopped = setup.generate(&GenerateOptions { stop_tokens: vec![stop], ..many });
+    for (row, sample) in stopped.samples.iter().enumerate() {
+        let end = free.samples[row].iter().position(|&t| t == stop);
+        assert_eq!(sample, &free.samples[row][..end.unwrap_or(20)]);
+        let reason = if end.is_some() { FinishReason::Stop } else { FinishReason::Length };
+        assert_eq!(stopped.finish_reasons[row], reason);
+    }
+}
+
+#[test]
+fn the_model_s_end_of_text_token_ends_a_generation() {
+    let tiny = Tiny::new("llama");
+    let mut guard = DeepGuard::load(Cpu::new(), tiny.model().to_str().unwrap()).unwrap();
+    let go_on = |_: usize, _: u32| true;
+    let free = guard.generate("def f(x):", &options(), &mut { go_on }).unwrap();
+    guard.model.config.eos_token_ids = vec![free.samples[0][4]];
+    let stopped = guard.generate("def f(x):", &options(), &mut { go_on }).unwrap();
+    assert!(stopped.samples[0].len() <= 4);
+    assert_eq!(stopped.finish_reasons, [FinishReason::Stop]);
+}
+
+#[test]
+fn a_generation_can_be_cancelled() {
+    let setup = Setup::new("llama", false);
+    let sampling = Sampling { temperature: 1.0, top_p: 1.0, top_k: 0, seed: 5 };
+    let many = GenerateOptions { num_samples: 3, sampling, ..options() };
+    let mut seen = Vec::new();
+    let mut on_token = |sample: usize, token: u32| {
+        seen.push((sample, token));
+        seen.len() < 5
+    };
+    let cancelled = generate(&setup.model, None, &PROMPT, &many, &mut on_token).unwrap();
+    assert_eq!(cancelled.finish_reasons, [FinishReason::Cancelled; 3]);
+    assert_eq!(seen.iter().map(|(sample, _)| *sample).collect::<Vec<_>>(), [0, 1, 2, 0, 1]);
+    let free = setup.generate(&many);
+    for (row, sample) in cancelled.samples.iter().enumerate() {
+        let delivered: Vec<u32> = seen.iter().filter(|(s, _)| *s == row).map(|(_, t)| *t).collect();
+        assert_eq!(sample, &delivered);
+        assert!(free.samples[row].starts_with(sample));
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let (plain, guarded) = (Setup::new("llama", false), Setup::new("llama", true));
+    let sampling = |temperature, top_p| Sampling { temperature, top_p, ..GREEDY };
+    let usage = [
+        GenerateOptions { max_new_tokens: 0, ..options() },
+        GenerateOptions { num_samples: 0, ..options() },
+        GenerateOptions { num_samples: 2, ..options() },
+        GenerateOptions { sampling: sampling(-1.0, 1.0), ..options() },
+        GenerateOptions { sampling: sampling(f32::NAN, 1.0), ..options() },
+        GenerateOptions { sampling: sampling(f32::INFINITY, 1.0), ..options() },
+        GenerateOptions { sampling: sampling(1.0, 0.0), ..options() },
+        GenerateOptions { sampling: sampling(1.0, 1.5), ..options() },
+        GenerateOptions { sampling: sampling(1.0, f32::NAN), ..options() },
+        GenerateOptions { rescore_every: 4, ..options() },
+    ];
+    for options in usage {
+        let error = guarded.refusal(&PROMPT, &options);
+        assert_eq!(error.kind(), ErrorKind::Usage, "{options:?}: {error}");
+    }
+    let guided = plain.refusal(&PROMPT, &GenerateOptions { guided: true, ..options() });
+    assert_eq!(guided.kind(), ErrorKind::Usage, "{guided}");
+    assert_eq!(plain.refusal(&[], &options()).kind(), ErrorKind::Data);
+    for max_new_tokens in [2048, usize::MAX] {
+        let error = plain.refusal(&PROMPT, &GenerateOptions { max_new_tokens, ..options() });
+        assert_eq!(error.kind(), ErrorKind::Data);
+        assert!(error.to_string().contains("context of 2048"), "{error}");
+    }
+    for num_samples in [1 << 40, usize::MAX] {
+        let many = GenerateOptions { num_samples, sampling: sampling(1.0, 1.0), ..options() };
+        let error = plain.refusal(&PROMPT, &many);
+        assert_eq!(error.kind(), ErrorKind::Device, "{error}");
+    }
+}
+
+#[test]
+fn damaged_weights_are_noticed() {
+    let tiny = Tiny::new("llama");
+    tiny.edit_tensor("model.norm.weight", |values| values[0] = f32::NAN);
+    let setup = Setup { model: tiny.load(), attached: None };
+    let error = setup.refusal(&PROMPT, &options());
+    assert_eq!(error.kind(), ErrorKind::Model);
+    assert!(error.to_string().contains("weights are damaged"), "{error}");
+}

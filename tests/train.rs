@@ -1,0 +1,434 @@
+//! Training runs of a few steps on tiny models: what they learn, leave on the disk, and do when things go wrong.
+
+#[path = "common/tiny.rs"]
+mod tiny;
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use deepguard::cpu::Cpu;
+use deepguard::train::trainer::RunStart;
+use deepguard::train::{Observer, RunSummary, StepLog, TrainConfig};
+use deepguard::{DeepGuard, ErrorKind, Result};
+use serde_json::Value;
+use tiny::{Tiny, folder, read_json, read_tensors};
+
+const CHECKPOINT_FILES: [&str; 6] = [
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "deepguard_config.json",
+    "deepguard_model.safetensors",
+    "optimizer.safetensors",
+    "trainer_state.json",
+];
+
+/// Eight pairs in steps of two: four steps an epoch, eight in all.
+fn config(tiny: &Tiny, run: &str) -> TrainConfig {
+    TrainConfig {
+        model: tiny.model().to_str().unwrap().to_owned(),
+        data: tiny.path("data"),
+        output_dir: tiny.path(run),
+        num_epochs: 2,
+        batch_size: 1,
+        gradient_accumulation_steps: 2,
+        learning_rate: 1e-3,
+        max_seq_len: 160,
+        lora_r: 4,
+        lora_alpha: 8.0,
+        ..TrainConfig::default()
+    }
+}
+
+fn train_with(config: &TrainConfig, observer: &mut dyn Observer) -> Result<RunSummary> {
+    DeepGuard::load(Cpu::new(), &config.model)?.train(config, observer)
+}
+
+fn train(config: &TrainConfig) -> Result<RunSummary> {
+    train_with(config, &mut ())
+}
+
+#[track_caller]
+fn refused(config: &TrainConfig, kind: ErrorKind, named: &[&str]) {
+    let error = train(config).err().expect("an error");
+    assert_eq!(error.kind(), kind, "{error}");
+    named.iter().for_each(|name| assert!(error.to_string().contains(name), "{name:?} not in: {error}"));
+}
+
+/// Ends a run after a step.
+struct StopAfter(usize);
+
+impl Observer for StopAfter {
+    fn on_step(&mut self, log: &StepLog) -> ControlFlow<()> {
+        if log.step == self.0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// The lines of `metrics.jsonl` without the timings.
+fn metrics(run: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let parse = |line| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        line.as_object_mut().unwrap().retain(|name, _| name != "seconds" && name != "tokens_per_second");
+        line
+    };
+    text.lines().map(parse).collect()
+}
+
+fn losses(run: &Path, kind: &str, field: &str) -> Vec<f64> {
+    let lines = metrics(run).into_iter().filter(|line| line["kind"] == kind);
+    lines.map(|line| line[field].as_f64().unwrap_or(f64::NAN)).collect()
+}
+
+fn checkpoints(run: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(run).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let mut found: Vec<String> = names.filter(|name| name.starts_with("checkpoint-")).collect();
+    found.sort();
+    found
+}
+
+fn assert_finite(dir: &Path) {
+    for (name, content) in folder(dir).iter().filter(|(name, _)| name.ends_with(".safetensors")) {
+        assert!(!content.is_empty());
+        for (tensor, _, values) in read_tensors(&dir.join(name)) {
+            assert!(values.iter().all(|v| v.is_finite()), "{name}: {tensor}");
+        }
+    }
+}
+
+#[test]
+fn a_run_learns_and_leaves_its_files() {
+    let tiny = Tiny::new("llama");
+    let config = config(&tiny, "run");
+    let summary = train(&config).unwrap();
+    assert_eq!((summary.state.global_step, summary.state.updates, summary.interrupted), (8, 8, false));
+    let total = losses(&config.output_dir, "validation", "total");
+    assert_eq!(total.len(), 3);
+    assert!(total[2] < total[1] && total[1] < total[0], "{total:?}");
+    assert_eq!(losses(&config.output_dir, "train", "total").len(), 8);
+    assert_eq!(checkpoints(&config.output_dir), ["checkpoint-4", "checkpoint-8"]);
+    for name in CHECKPOINT_FILES {
+        assert!(config.output_dir.join("checkpoint-8").join(name).is_file(), "{name}");
+    }
+    let adapter: Vec<String> =
+        folder(&config.output_dir.join("adapter")).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(adapter, CHECKPOINT_FILES[..4]);
+    let written = read_json(&config.output_dir.join("train_config.json"));
+    assert_eq!(serde_json::from_value::<TrainConfig>(written).unwrap(), config);
+    let hidden = std::fs::read_dir(&config.output_dir).unwrap();
+    assert!(hidden.map(|e| e.unwrap().file_name()).all(|name| !name.to_str().unwrap().starts_with('.')));
+}
+
+#[cfg(unix)]
+#[test]
+fn folders_of_a_run_can_be_read_like_any_other() {
+    use std::os::unix::fs::PermissionsExt;
+    let tiny = Tiny::new("qwen2");
+    let config = TrainConfig { max_steps: Some(1), ..config(&tiny, "run") };
+    train(&config).unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+    for name in ["adapter", "checkpoint-1"] {
+        assert_eq!(mode(&config.output_dir.join(name)), mode(&config.output_dir), "{name}");
+    }
+}
+
+/// Dropout and the base cache are on.
+#[track_caller]
+fn resumed_equals_uninterrupted(architecture: &str, stop_after: usize) {
+    let tiny = Tiny::new(architecture);
+    let (whole, parts) = (config(&tiny, "whole"), config(&tiny, "parts"));
+    train(&whole).unwrap();
+    assert!(train_with(&parts, &mut StopAfter(stop_after)).unwrap().interrupted);
+    let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..parts };
+    assert!(!train(&resumed).unwrap().interrupted);
+    assert_eq!(metrics(&resumed.output_dir), metrics(&whole.output_dir));
+    for name in ["adapter_model.safetensors", "deepguard_model.safetensors"] {
+        let file = |run: &TrainConfig| std::fs::read(run.output_dir.join("adapter").join(name)).unwrap();
+        assert!(file(&resumed) == file(&whole), "{name}");
+    }
+    for name in CHECKPOINT_FILES {
+        let file = |run: &TrainConfig| std::fs::read(run.output_dir.join("checkpoint-8").join(name)).unwrap();
+        assert!(file(&resumed) == file(&whole), "{name} of the last checkpoint");
+    }
+}
+
+#[test]
+fn a_run_resumed_inside_an_epoch_equals_an_uninterrupted_one() {
+    resumed_equals_uninterrupted("llama", 3);
+}
+
+#[test]
+fn a_run_resumed_between_epochs_equals_an_uninterrupted_one() {
+    resumed_equals_uninterrupted("qwen2", 4);
+}
+
+#[test]
+fn early_stop_state_survives_a_resume() {
+    let tiny = Tiny::new("qwen2");
+    // With a learning rate of 0 no epoch is better than the first.
+    let constant = |run: &str| TrainConfig {
+        learning_rate: 0.0,
+        num_epochs: 5,
+        early_stop_patience: 2,
+        batch_size: 4,
+        ..config(&tiny, run)
+    };
+    let whole = constant("whole");
+    let state = train(&whole).unwrap().state;
+    assert!(state.stopped_early);
+    assert_eq!((state.global_step, state.best_step, state.epochs_without_improvement), (3, 1, 2));
+    let mut resumed = constant("parts");
+    train_with(&resumed, &mut StopAfter(2)).unwrap();
+    resumed.resume_from_checkpoint = Some("auto".into());
+    assert_eq!(train(&resumed).unwrap().state, state);
+    // A run that has stopped stays so.
+    assert_eq!(train(&resumed).unwrap().state, state);
+    let patient = TrainConfig { early_stop_patience: 0, ..constant("patient") };
+    assert_eq!(train(&patient).unwrap().state.global_step, 5);
+}
+
+#[test]
+fn a_resume_with_other_settings_or_data_is_refused() {
+    let tiny = Tiny::new("llama");
+    let first = config(&tiny, "run");
+    train_with(&first, &mut StopAfter(1)).unwrap();
+    let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..first };
+    tiny::write_pairs(&tiny.path("other/pairs.jsonl"), 8..16);
+    let others = [
+        TrainConfig { learning_rate: 2e-3, ..resumed.clone() },
+        TrainConfig { seed: 1, ..resumed.clone() },
+        TrainConfig { num_epochs: 3, ..resumed.clone() },
+        TrainConfig { lora_dropout: 0.0, ..resumed.clone() },
+        TrainConfig { kl_weight: 0.5, ..resumed.clone() },
+        TrainConfig { data: tiny.path("other"), val_data: Some(tiny.path("data/val")), ..resumed.clone() },
+        TrainConfig { val_data: Some(tiny.path("other")), ..resumed.clone() },
+    ];
+    for other in &others {
+        refused(other, ErrorKind::Usage, &["checkpoint-1", "other hyper-parameters"]);
+    }
+    // What does not change the course may change.
+    let same = TrainConfig { save_total_limit: 5, base_cache_mib: 0, save_steps: Some(3), ..resumed };
+    assert_eq!(train(&same).unwrap().state.global_step, 8);
+}
+
+#[test]
+fn damaged_checkpoints_are_refused() {
+    let tiny = Tiny::new("llama");
+    let first = config(&tiny, "run");
+    train_with(&first, &mut StopAfter(1)).unwrap();
+    let checkpoint = first.output_dir.join("checkpoint-1");
+    let resumed = TrainConfig { resume_from_checkpoint: checkpoint.to_str().map(str::to_owned), ..first };
+    for name in CHECKPOINT_FILES {
+        let (path, content) = (checkpoint.join(name), std::fs::read(checkpoint.join(name)).unwrap());
+        std::fs::write(&path, &content[..content.len() / 2]).unwrap();
+        refused(&resumed, ErrorKind::Model, &[name]);
+        std::fs::write(&path, content).unwrap();
+    }
+    tiny::edit_tensors(&checkpoint.join("optimizer.safetensors"), |tensors| tensors[1].2[5] = f32::NAN);
+    refused(&resumed, ErrorKind::Model, &["optimizer.safetensors", "v", "not a finite number"]);
+    let nowhere = TrainConfig { resume_from_checkpoint: Some("nowhere".into()), ..resumed };
+    refused(&nowhere, ErrorKind::Model, &["nowhere is no checkpoint"]);
+}
+
+#[test]
+fn only_the_newest_checkpoints_are_kept() {
+    let tiny = Tiny::new("qwen2");
+    let run = TrainConfig { save_steps: Some(1), save_total_limit: 3, ..config(&tiny, "run") };
+    train(&run).unwrap();
+    assert_eq!(checkpoints(&run.output_dir), ["checkpoint-6", "checkpoint-7", "checkpoint-8"]);
+    // Going back to an earlier one must not cost the checkpoints that are written from there.
+    let back = TrainConfig {
+        resume_from_checkpoint: run.output_dir.join("checkpoint-6").to_str().map(str::to_owned),
+        save_total_limit: 1,
+        ..run
+    };
+    train_with(&back, &mut StopAfter(7)).unwrap();
+    assert!(checkpoints(&back.output_dir).contains(&"checkpoint-7".to_owned()));
+}
+
+#[test]
+fn a_new_run_does_not_mix_with_an_earlier_one() {
+    let tiny = Tiny::new("qwen2");
+    let run = TrainConfig { max_steps: Some(2), ..config(&tiny, "run") };
+    train(&run).unwrap();
+    let before = metrics(&run.output_dir);
+    let other = TrainConfig { seed: 7, ..run };
+    refused(&other, ErrorKind::Usage, &["checkpoint", "--resume-from-checkpoint", "--output-dir"]);
+    assert_eq!(metrics(&other.output_dir), before);
+}
+
+#[test]
+fn a_run_continued_in_another_folder_has_an_adapter() {
+    let tiny = Tiny::new("llama");
+    // The first epoch stays the best one.
+    let first = TrainConfig { learning_rate: 0.0, ..config(&tiny, "first") };
+    train_with(&first, &mut StopAfter(5)).unwrap();
+    let checkpoint = first.output_dir.join("checkpoint-5");
+    let moved = TrainConfig {
+        output_dir: tiny.path("second"),
+        resume_from_checkpoint: checkpoint.to_str().map(str::to_owned),
+        ..first
+    };
+    train(&moved).unwrap();
+    assert!(moved.output_dir.join("adapter/adapter_config.json").is_file());
+}
+
+#[test]
+fn the_base_cache_changes_nothing() {
+    let tiny = Tiny::new("llama");
+    let (memory, disk) = (config(&tiny, "memory"), config(&tiny, "disk"));
+    let disk = TrainConfig { base_cache_mib: 0, ..disk };
+    train(&memory).unwrap();
+    train(&disk).unwrap();
+    assert_eq!(metrics(&memory.output_dir), metrics(&disk.output_dir));
+    assert!(losses(&memory.output_dir, "train", "kl").iter().any(|&kl| kl > 0.0));
+    let without = TrainConfig { kl_weight: 0.0, ..config(&tiny, "without") };
+    train(&without).unwrap();
+    assert!(losses(&without.output_dir, "train", "kl").iter().all(|&kl| kl == 0.0));
+    assert_eq!(
+        losses(&without.output_dir, "train", "generation")[0],
+        losses(&memory.output_dir, "train", "generation")[0]
+    );
+}
+
+#[derive(Default)]
+struct Counts {
+    train: usize,
+    validation: usize,
+    identical: usize,
+}
+
+impl Observer for Counts {
+    fn on_start(&mut self, start: &RunStart<'_>) {
+        (self.train, self.validation) = (start.train.pairs.len(), start.validation.pairs.len());
+        self.identical = start.train.identical;
+    }
+}
+
+#[test]
+fn validation_pairs_can_be_set_aside() {
+    let tiny = Tiny::new("qwen2");
+    let run = |data: &str, val_fraction: f64, name: &str| {
+        let config = TrainConfig {
+            data: tiny.path(data),
+            val_fraction,
+            max_steps: Some(1),
+            max_seq_len: 100,
+            ..config(&tiny, name)
+        };
+        let mut counts = Counts::default();
+        train_with(&config, &mut counts).unwrap();
+        assert_eq!(losses(&config.output_dir, "validation", "total").is_empty(), counts.validation == 0);
+        assert!(config.output_dir.join("adapter").is_dir());
+        (counts.train, counts.validation)
+    };
+    assert_eq!(run("data/train", 0.25, "a"), (6, 2));
+    assert_eq!(run("data/train", 0.0, "b"), (8, 0));
+    // A share of given validation pairs is not taken twice.
+    assert_eq!(run("data", 0.25, "c"), (8, 3));
+    // At least one pair is left to train on.
+    tiny::write_pairs(&tiny.path("single/pairs.jsonl"), 0..1);
+    assert_eq!(run("single", 0.9, "d"), (1, 0));
+}
+
+#[test]
+fn cutting_a_step_into_micro_batches_changes_only_rounding() {
+    let tiny = Tiny::new("llama");
+    let run = |batch_size: usize, name: &str| {
+        let gradient_accumulation_steps = 4 / batch_size;
+        let config = TrainConfig { batch_size, gradient_accumulation_steps, ..config(&tiny, name) };
+        assert_eq!(train(&config).unwrap().state.global_step, 4);
+        let of_run = |kind, field| losses(&config.output_dir, kind, field);
+        [of_run("train", "total"), of_run("train", "grad_norm"), of_run("validation", "total")].concat()
+    };
+    let expected = run(4, "4x1");
+    for (batch_size, name) in [(2, "2x2"), (1, "1x4")] {
+        for (found, expected) in run(batch_size, name).iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-3 * expected.abs(), "{name}: {found} for {expected}");
+        }
+    }
+}
+
+#[test]
+fn a_step_without_finite_gradients_is_left_out() {
+    let tiny = Tiny::new("llama");
+    // Only one training pair has this character, and its embedding is damaged.
+    let path = tiny.path("data/train/pairs.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replacen("rows.fetchall", "~rows.fetchall", 2)).unwrap();
+    let token = DeepGuard::load(Cpu::new(), tiny.model().to_str().unwrap()).unwrap();
+    let token = token.tokenizer.encode("~").unwrap()[0] as usize;
+    tiny.edit_tensor("model.embed_tokens.weight", |values| values[token * 64] = f32::NAN);
+    let config = config(&tiny, "run");
+    let state = train(&config).unwrap().state;
+    assert_eq!((state.skipped_steps, state.updates, state.global_step), (2, 6, 8));
+    let skipped = metrics(&config.output_dir).iter().filter(|line| line["skipped"] == true).count();
+    assert_eq!(skipped, 2);
+    assert_finite(&config.output_dir.join("adapter"));
+    assert_finite(&config.output_dir.join("checkpoint-8"));
+}
+
+#[test]
+fn ten_steps_without_finite_gradients_end_the_run() {
+    let tiny = Tiny::new("llama");
+    tiny.edit_tensor("model.norm.weight", |values| values[3] = f32::NAN);
+    let run = TrainConfig {
+        data: tiny.path("data/train"),
+        num_epochs: 5,
+        save_steps: Some(2),
+        ..config(&tiny, "run")
+    };
+    refused(&run, ErrorKind::Data, &["step 10", "not finite", "--learning-rate"]);
+    assert_eq!(metrics(&run.output_dir).len(), 10);
+    assert!(!run.output_dir.join("adapter").exists());
+    assert_finite(&run.output_dir.join("checkpoint-8"));
+    // With validation pairs it shows at once.
+    refused(&config(&tiny, "validated"), ErrorKind::Data, &["step 0", "validation", "not finite"]);
+}
+
+#[test]
+fn far_too_high_a_learning_rate_saves_nothing_but_numbers() {
+    let tiny = Tiny::new("qwen2");
+    let config = TrainConfig { learning_rate: 1.0, max_grad_norm: 1e30, num_epochs: 4, ..config(&tiny, "run") };
+    let _ = train(&config);
+    for name in checkpoints(&config.output_dir).iter().map(String::as_str).chain(["adapter"]) {
+        let dir = config.output_dir.join(name);
+        if dir.exists() {
+            assert_finite(&dir);
+        }
+    }
+}
+
+#[test]
+fn absurd_settings_are_refused_by_name() {
+    let tiny = Tiny::new("qwen2");
+    let base = TrainConfig { max_steps: Some(1), ..config(&tiny, "run") };
+    let huge = usize::MAX / 2 + 1;
+    let usage = [
+        ("batch_size", TrainConfig { batch_size: huge, ..base.clone() }),
+        ("gradient_accumulation_steps", TrainConfig { gradient_accumulation_steps: huge, ..base.clone() }),
+        ("num_epochs", TrainConfig { num_epochs: huge, ..base.clone() }),
+        ("lora_r", TrainConfig { lora_r: huge, ..base.clone() }),
+        ("learning_rate", TrainConfig { learning_rate: f64::NAN, ..base.clone() }),
+        ("max_seq_len", TrainConfig { max_seq_len: 1, ..base.clone() }),
+        ("save_total_limit", TrainConfig { save_total_limit: 0, ..base.clone() }),
+        ("aggregation", TrainConfig { aggregation: "median".into(), ..base.clone() }),
+        ("recompute", TrainConfig { recompute: "some".into(), ..base.clone() }),
+        ("q_prj", TrainConfig { target_modules: vec!["q_prj".into()], ..base.clone() }),
+    ];
+    for (name, config) in usage {
+        refused(&config, ErrorKind::Usage, &[name]);
+    }
+    let data = TrainConfig { data: tiny.path("nowhere"), ..base.clone() };
+    refused(&data, ErrorKind::Data, &["nowhere"]);
+    // Larger than the data is no error, and neither is more memory for the cache than there is.
+    let generous = TrainConfig { batch_size: 1 << 20, base_cache_mib: usize::MAX, guard_layers: 99, ..base };
+    train(&generous).unwrap();
+}
+
+#[test]
+fn functions_longer_than_the_model_s_context_are_cut() {
+    let tiny = Tiny::new("llama");
+    tiny.edit_config(|config| config["max_position_embeddings"] = 64.into());
+    let run = TrainConfig { max_seq_len: 1024, max_steps: Some(1), ..config(&tiny, "run") };
+    refused(&run, ErrorKind::Usage, &["max_seq_len", "1024", "64"]);
+}
