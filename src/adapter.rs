@@ -233,7 +233,9 @@ fn parse_peft_config(map: &Map<String, Value>) -> Result<LoraConfig> {
     let use_rslora = match map.get("use_rslora") {
         None | Some(Value::Null) => false,
         Some(Value::Bool(flag)) => *flag,
-        Some(found) => return Err(Error::model(format!("use_rslora: expected true or false, found {found}"))),
+        Some(found) => {
+            return Err(Error::model(format!("use_rslora: expected true or false, found {found}")));
+        }
     };
     match map.get("init_lora_weights") {
         Some(Value::String(way)) if !PEFT_INIT.contains(&way.as_str()) => {
@@ -261,7 +263,7 @@ fn parse_targets(value: Option<&Value>) -> Result<BTreeSet<Projection>> {
     };
     match value {
         Some(Value::String(all)) if all == "all-linear" => Ok(Projection::ALL.into_iter().collect()),
-        Some(Value::Array(names)) => names
+        Some(Value::Array(names)) if !names.is_empty() => names
             .iter()
             .map(|name| {
                 let name = name.as_str().ok_or_else(|| wrong(&name.to_string()))?;

@@ -216,7 +216,12 @@ fn an_adapter_of_another_base_model_is_refused() {
 #[test]
 fn damaged_files_are_refused() {
     let saved = Saved::new("llama");
-    for name in ["adapter_config.json", "adapter_model.safetensors", "deepguard_config.json", "deepguard_model.safetensors"] {
+    for name in [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "deepguard_config.json",
+        "deepguard_model.safetensors",
+    ] {
         let path = saved.dir.join(name);
         let content = std::fs::read(&path).unwrap();
         let bad: [&[u8]; 4] = [b"", b"[]", &content[..content.len() / 2], &[0xff; 64]];

@@ -81,11 +81,16 @@ fn train_writes_a_run_and_nothing_to_stdout() {
     std::fs::write(tiny.path("run.toml"), toml).unwrap();
     let done = run(&tiny, "train --config run.toml --output-dir run --max-steps 2").ok();
     assert_eq!(done.stdout, "");
-    for shown in ["training: 8 pairs", "validation: 3 pairs", "step 2/2", "validation at step 2", "run/adapter"] {
+    for shown in
+        ["training: 8 pairs", "validation: 3 pairs", "step 2/2", "validation at step 2", "run/adapter"]
+    {
         assert!(done.stderr.contains(shown), "{shown:?} not in: {}", done.stderr);
     }
     let written = read_json(&tiny.path("run/train_config.json"));
-    assert_eq!((&written["max_steps"], &written["seed"], &written["lora_r"]), (&2.into(), &5.into(), &4.into()));
+    assert_eq!(
+        (&written["max_steps"], &written["seed"], &written["lora_r"]),
+        (&2.into(), &5.into(), &4.into())
+    );
     assert!(!tiny.path("from_file").exists());
     let again = "train --config run.toml --output-dir run --max-steps 2";
     run(&tiny, again).fails(2, &["--resume-from-checkpoint"]);
@@ -160,9 +165,11 @@ fn export_writes_a_model_that_runs() {
     let done = run(&tiny, "export --model model --adapter run --merge --out merged").ok();
     assert_eq!(done.stdout, "");
     assert!(done.stderr.contains("merged: logits differ"), "{}", done.stderr);
-    let of = |model: &str| run(&tiny, &format!("generate --max-new-tokens 8 --no-guard --model {model} abc")).ok();
+    let of =
+        |model: &str| run(&tiny, &format!("generate --max-new-tokens 8 --no-guard --model {model} abc")).ok();
     assert_eq!(of("merged").stdout, of("model --adapter run").stdout);
-    run(&tiny, "export --model model --adapter run --merge --out merged").fails(2, &["merged exists already"]);
+    run(&tiny, "export --model model --adapter run --merge --out merged")
+        .fails(2, &["merged exists already"]);
     run(&tiny, "export --model model --merge --out other").fails(2, &["--adapter"]);
     run(&tiny, "export --model model --adapter run --out other").fails(2, &["--merge"]);
 }
@@ -215,7 +222,9 @@ fn help_names_every_option() {
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let tiny = trained();
-    for arguments in ["--help", "score --json --model model --adapter run source.py", "generate --model model ab"] {
+    for arguments in
+        ["--help", "score --json --model model --adapter run source.py", "generate --model model ab"]
+    {
         let mut process = Process::new(env!("CARGO_BIN_EXE_dg-run"));
         process.args(arguments.split_whitespace()).current_dir(tiny.path("")).stdout(Stdio::piped());
         let mut child = process.stderr(Stdio::piped()).spawn().unwrap();

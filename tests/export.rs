@@ -76,8 +76,7 @@ fn tensors_without_an_adapter_are_copied_bit_by_bit() {
     let (model, out) = (tiny.load(), tiny.path("merged"));
     let attached = tiny::attached(&model.config, 5);
     merge(&model, &attached, &tiny.model(), &out, &TOKENS).unwrap();
-    let (base, merged) =
-        [tiny.model(), out].map(|dir| read_tensors(&dir.join("model.safetensors"))).into();
+    let (base, merged) = [tiny.model(), out].map(|dir| read_tensors(&dir.join("model.safetensors"))).into();
     assert_eq!(base.len(), merged.len());
     for (before, after) in base.iter().zip(&merged) {
         assert_eq!((&before.0, &before.1), (&after.0, &after.1));

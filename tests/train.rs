@@ -388,7 +388,8 @@ fn ten_steps_without_finite_gradients_end_the_run() {
 #[test]
 fn far_too_high_a_learning_rate_saves_nothing_but_numbers() {
     let tiny = Tiny::new("qwen2");
-    let config = TrainConfig { learning_rate: 1.0, max_grad_norm: 1e30, num_epochs: 4, ..config(&tiny, "run") };
+    let config =
+        TrainConfig { learning_rate: 1.0, max_grad_norm: 1e30, num_epochs: 4, ..config(&tiny, "run") };
     let _ = train(&config);
     for name in checkpoints(&config.output_dir).iter().map(String::as_str).chain(["adapter"]) {
         let dir = config.output_dir.join(name);

@@ -18,6 +18,9 @@ use crate::deepguard::DeepGuard;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::tokenizer::silence_caught_panics;
 
+/// More threads than any machine has cores.
+const MAX_THREADS: usize = 4096;
+
 /// Harden code language models: train a guard, score code token by token, generate under guidance.
 #[derive(Parser)]
 #[command(name = "dg-run", version, about, max_term_width = 100)]
@@ -104,8 +107,8 @@ pub fn run() -> u8 {
 
 fn execute(cli: Cli) -> Result<()> {
     if let Some(threads) = cli.threads {
-        if threads == 0 {
-            return Err(Error::usage("--threads: expected at least 1, found 0"));
+        if !(1..=MAX_THREADS).contains(&threads) {
+            return Err(Error::usage(format!("--threads: expected 1 to {MAX_THREADS}, found {threads}")));
         }
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         pool.kind(ErrorKind::Device, || format!("cannot start {threads} threads"))?;

@@ -44,7 +44,9 @@ impl GenerateOptions {
             )));
         }
         if self.rescore_every > 0 && !self.guided {
-            return Err(Error::usage("--rescore-every adjusts the guidance, but this generation is not guided"));
+            return Err(Error::usage(
+                "--rescore-every adjusts the guidance, but this generation is not guided",
+            ));
         }
         if s.temperature == 0.0 && self.num_samples > 1 {
             return Err(Error::usage(format!(

@@ -223,11 +223,7 @@ fn schedule(config: &TrainConfig, pairs: usize) -> LinearSchedule {
 }
 
 /// A hash of everything that decides the course of a run.
-fn fingerprint<B: Backend>(
-    config: &TrainConfig,
-    pairs: [&[TokenPair]; 2],
-    model: &Transformer<B>,
-) -> String {
+fn fingerprint<B: Backend>(config: &TrainConfig, pairs: [&[TokenPair]; 2], model: &Transformer<B>) -> String {
     let mut hasher = blake3::Hasher::new();
     // Where a run reads from and writes to, and how often it saves, does not change its course.
     let course = TrainConfig {
