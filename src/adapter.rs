@@ -137,6 +137,11 @@ fn check_names(path: &Path, weights: &Weights, params: &[&Param], others: &[&str
     Err(Error::model(format!("{}: {}", path.display(), problems.join("; "))))
 }
 
+/// The shortest decimal that reads as `x` again: 0.1, not 0.10000000149011612.
+fn decimal(x: f32) -> f64 {
+    x.to_string().parse().unwrap_or(f64::from(x))
+}
+
 fn peft_config(lora: &LoraConfig, base_model: &str) -> Value {
     let targets: Vec<&str> = lora.targets.iter().map(|t| t.module()).collect();
     json!({
@@ -148,7 +153,7 @@ fn peft_config(lora: &LoraConfig, base_model: &str) -> Value {
         "r": lora.rank,
         // PEFT writes whole numbers as integers.
         "lora_alpha": if lora.alpha.fract() == 0.0 { json!(lora.alpha as i64) } else { json!(lora.alpha) },
-        "lora_dropout": lora.dropout,
+        "lora_dropout": decimal(lora.dropout),
         "target_modules": targets,
         "bias": "none",
         "fan_in_fan_out": false,

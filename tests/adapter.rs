@@ -86,7 +86,7 @@ fn every_choice_of_hyper_parameters_comes_back() {
         let lora = LoraConfig {
             rank: 3,
             alpha: 4.5,
-            dropout: 0.25,
+            dropout: 0.15,
             targets: Projection::ALL.into_iter().collect(),
             use_rslora: aggregation == Aggregation::Average,
         };
@@ -96,6 +96,9 @@ fn every_choice_of_hyper_parameters_comes_back() {
         save(&saved.dir, &attached, &saved.config);
         assert_same(&attached, &saved.load().unwrap());
     }
+    // As people write it, not as an f32 looks in double precision.
+    let written = tiny::read_json(&saved.dir.join("adapter_config.json"));
+    assert_eq!((&written["lora_dropout"], &written["lora_alpha"]), (&json!(0.15), &json!(4.5)));
 }
 
 #[test]
