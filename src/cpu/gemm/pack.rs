@@ -48,7 +48,12 @@ unsafe fn pack_across<S: Narrow, E: Element>(
             // SAFETY: eight depths from `p` of these lines exist, and lanes `group..group + group_width` of columns
             // `p..p + 8` are inside the panel.
             unsafe {
-                let block = S::transpose(lines.map(|line| E::load::<S>(line.add(p))));
+                // A loop, not `map`: closures do not take on the target features that intrinsics need.
+                let mut block = [S::splat(0.0); 8];
+                for (row, line) in block.iter_mut().zip(lines) {
+                    *row = E::load::<S>(line.add(p));
+                }
+                let block = S::transpose(block);
                 let corner = panel.add(p * width + group);
                 for (i, column) in block.into_iter().enumerate() {
                     if group_width == 8 {
