@@ -67,8 +67,9 @@ impl Device for Cpu {
     type Weight = Weight;
 
     fn allocate(&self, bytes: usize) -> Result<MmapMut> {
-        let map = MmapMut::map_anon(bytes.max(1))
-            .kind(ErrorKind::Device, || format!("cannot reserve {bytes} bytes of memory; use a smaller batch"))?;
+        let map = MmapMut::map_anon(bytes.max(1)).kind(ErrorKind::Device, || {
+            format!("cannot reserve {bytes} bytes of memory; use a smaller batch")
+        })?;
         // Large pages spare the TLB; where the system has none, small ones do.
         let _ = map.advise(Advice::HugePage);
         Ok(map)

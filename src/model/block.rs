@@ -138,6 +138,7 @@ impl<'a, B: Backend> BlockPass<'a, B> {
                 self.attend(acts, &mut Keys::Packed(segments));
                 self.attention_residual(acts);
                 self.project_gate_up(acts);
+                self.down_input(acts);
             }
             Recompute::GateUp => self.project_gate_up(acts),
             Recompute::Nothing | Recompute::Forward => {}
@@ -211,9 +212,8 @@ impl<'a, B: Backend> BlockPass<'a, B> {
     /// `x[layer + 1] = x_mid + swiglu Wᵀ`.
     fn mlp_residual(&self, acts: &mut Activations<B>) {
         let (rows, l, backend) = (self.pass.rows, self.layer, self.backend);
-        self.swiglu(acts);
+        self.down_input(acts);
         let mlp = acts.mlp.first(rows.total * self.config.intermediate_size);
-        self.lora_down(&mut acts.xa, mlp, &[Down]);
         let lora = self.lora_terms(&acts.xa, &[Down]);
         backend.copy(acts.x.get_mut(l + 1, rows), acts.x_mid.get(l, rows));
         let x = acts.x.get_mut(l + 1, rows);
@@ -221,7 +221,12 @@ impl<'a, B: Backend> BlockPass<'a, B> {
     }
 
     /// Reverses [`Self::mlp_residual`] and [`Self::project_gate_up`].
-    fn mlp_backward(&self, acts: &mut Activations<B>, grads: &mut ActivationGrads<B>, dparams: &mut Grads<B>) {
+    fn mlp_backward(
+        &self,
+        acts: &mut Activations<B>,
+        grads: &mut ActivationGrads<B>,
+        dparams: &mut Grads<B>,
+    ) {
         let (n, l, backend) = (self.pass.rows.saved, self.layer, self.backend);
         let (hidden, wide) = (self.config.hidden_size, self.config.intermediate_size);
         let dx = grads.dx.first(n * hidden);
@@ -233,14 +238,31 @@ impl<'a, B: Backend> BlockPass<'a, B> {
             self.lora_backward(dparams, Some(dmlp), Matrix::new(dx, n, hidden), mlp, &acts.xa, &[Down]);
         }
         let gate_up = acts.gate_up.saved(l, self.pass.rows);
-        backend.swiglu_backward(grads.dgate_up.first_mut(2 * n * wide), grads.dmlp.first(n * wide), gate_up, wide);
+        backend.swiglu_backward(
+            grads.dgate_up.first_mut(2 * n * wide),
+            grads.dmlp.first(n * wide),
+            gate_up,
+            wide,
+        );
 
         let dgate_up = grads.dgate_up.first(2 * n * wide);
         backend.linear_backward(grads.dnormed.first_mut(n * hidden), dgate_up, &self.block.gate_up);
         if self.adapted(&[Gate, Up]) {
-            self.norm(&mut acts.normed, &mut acts.rstd_mlp, &acts.x_mid, &self.block.post_attention_layernorm);
+            self.norm(
+                &mut acts.normed,
+                &mut acts.rstd_mlp,
+                &acts.x_mid,
+                &self.block.post_attention_layernorm,
+            );
             let (dnormed, dy) = (grads.dnormed.first_mut(n * hidden), Matrix::new(dgate_up, n, 2 * wide));
-            self.lora_backward(dparams, Some(dnormed), dy, acts.normed.first(n * hidden), &acts.xa, &[Gate, Up]);
+            self.lora_backward(
+                dparams,
+                Some(dnormed),
+                dy,
+                acts.normed.first(n * hidden),
+                &acts.xa,
+                &[Gate, Up],
+            );
         }
         let (x, rstd) = (acts.x_mid.saved(l, self.pass.rows), acts.rstd_mlp.saved(l, self.pass.rows));
         let (dx, dnormed) = (grads.dx.first_mut(n * hidden), grads.dnormed.first(n * hidden));
@@ -302,6 +324,13 @@ impl<'a, B: Backend> BlockPass<'a, B> {
         self.backend.rms_norm(normed, rstd.get_mut(l, rows), x.get(l, rows), weight.view(), eps);
     }
 
+    /// What the down projection reads: SwiGLU's output and what its adapter makes of that.
+    fn down_input(&self, acts: &mut Activations<B>) {
+        self.swiglu(acts);
+        let mlp = acts.mlp.first(self.pass.rows.total * self.config.intermediate_size);
+        self.lora_down(&mut acts.xa, mlp, &[Down]);
+    }
+
     /// SwiGLU of all rows, into `acts.mlp`.
     fn swiglu(&self, acts: &mut Activations<B>) {
         let (rows, wide) = (self.pass.rows, self.config.intermediate_size);
@@ -309,7 +338,10 @@ impl<'a, B: Backend> BlockPass<'a, B> {
     }
 
     /// This block's adapters among `projections`.
-    fn adapters(&self, projections: &'static [Projection]) -> impl Iterator<Item = (Projection, &'a LoraPair)> {
+    fn adapters(
+        &self,
+        projections: &'static [Projection],
+    ) -> impl Iterator<Item = (Projection, &'a LoraPair)> {
         let (lora, layer) = (self.pass.adapter.map(|a| a.lora), self.layer);
         projections.iter().filter_map(move |&p| Some((p, lora?.get(layer, p)?)))
     }
@@ -352,7 +384,14 @@ impl<'a, B: Backend> BlockPass<'a, B> {
         for (_, pair) in self.adapters(projections) {
             let out = xa[pair.index].get_mut(self.layer, self.xa_rows(adapter));
             let dropout = self.dropout(adapter, pair);
-            self.backend.lora_down(out, x, adapter.params.operand(&pair.a), config.rank, config.scale(), dropout);
+            self.backend.lora_down(
+                out,
+                x,
+                adapter.params.operand(&pair.a),
+                config.rank,
+                config.scale(),
+                dropout,
+            );
         }
     }
 

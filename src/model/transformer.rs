@@ -52,7 +52,8 @@ impl<B: Backend> Transformer<B> {
         let lm_head = (!config.tie_word_embeddings).then(|| matrix("lm_head.weight")).transpose()?;
         let norm = backend.load_vectors(&[weights.tensor("model.norm.weight")?])?;
         let frequencies = config.rope_frequencies();
-        let (mut inv_freq, _) = Arena::build(&backend, |arena| arena.buffer("inv_freq", &[frequencies.len()]))?;
+        let (mut inv_freq, _) =
+            Arena::build(&backend, |arena| arena.buffer("inv_freq", &[frequencies.len()]))?;
         backend.upload(inv_freq.view_mut(), &frequencies);
         Ok(Transformer { embed_tokens, blocks, norm, lm_head, inv_freq, backend, config })
     }
@@ -90,7 +91,8 @@ impl<B: Backend> Transformer<B> {
                 self.backend.copy(tap_mut(&mut acts.taps, tap, tapped_rows * width), x);
             }
         }
-        let (hidden, rstd) = (acts.hidden.first_mut(rows.total * width), acts.rstd_final.first_mut(rows.total));
+        let (hidden, rstd) =
+            (acts.hidden.first_mut(rows.total * width), acts.rstd_final.first_mut(rows.total));
         let x = acts.x.get(layers, rows);
         self.backend.rms_norm(hidden, rstd, x, self.norm.view(), self.config.rms_norm_eps);
         if taps > 0 {

@@ -107,7 +107,11 @@ impl<'a, D: Device, T: Element> Ref<'a, D, T> {
 
     /// The elements of `range`.
     pub fn slice(self, range: Range<usize>) -> Self {
-        Ref { address: element_address::<T>(self.address, self.len, &range), len: range.len(), _borrow: PhantomData }
+        Ref {
+            address: element_address::<T>(self.address, self.len, &range),
+            len: range.len(),
+            _borrow: PhantomData,
+        }
     }
 
     /// The same memory as another element type, if that is the same type after all.
@@ -144,7 +148,11 @@ impl<'a, D: Device, T: Element> Mut<'a, D, T> {
 
     /// The elements of `range`.
     pub fn slice(self, range: Range<usize>) -> Self {
-        Mut { address: element_address::<T>(self.address, self.len, &range), len: range.len(), _borrow: PhantomData }
+        Mut {
+            address: element_address::<T>(self.address, self.len, &range),
+            len: range.len(),
+            _borrow: PhantomData,
+        }
     }
 
     /// Borrows the same elements again for a shorter time.
@@ -207,7 +215,8 @@ impl<D: Device> Arena<D> {
 
     /// Bytes that `layout` asks for.
     pub fn plan<S>(layout: impl Fn(&mut Arena<D>) -> Result<S>) -> Result<usize> {
-        let mut planning = Arena { memory: None, base: ALIGNMENT, used: 0, capacity: usize::MAX, rows: Vec::new() };
+        let mut planning =
+            Arena { memory: None, base: ALIGNMENT, used: 0, capacity: usize::MAX, rows: Vec::new() };
         layout(&mut planning)?;
         Ok(planning.used)
     }

@@ -248,7 +248,8 @@ impl<'m, B: Backend> Stepper<'m, B> {
     ) -> Result<Self> {
         let (rows, adapter_rows) = capacity;
         let vocab_size = model.config.vocab_size;
-        let chunk = (LOGITS_BYTES / (vocab_size * size_of::<B::Act>())).clamp(16, 1024).min(adapter_rows.max(1));
+        let chunk =
+            (LOGITS_BYTES / (vocab_size * size_of::<B::Act>())).clamp(16, 1024).min(adapter_rows.max(1));
         let shape = ActivationShape {
             rows,
             adapter_rows,
@@ -287,7 +288,12 @@ impl<'m, B: Backend> Stepper<'m, B> {
 
     /// One optimiser step over `micro_batches`, whose losses are normalised together, so that cutting a step into
     /// more of them changes nothing. `step` keys the dropout masks.
-    pub fn step(&mut self, micro_batches: &[Vec<&TokenPair>], step: u32, update: Update) -> Result<StepReport> {
+    pub fn step(
+        &mut self,
+        micro_batches: &[Vec<&TokenPair>],
+        step: u32,
+        update: Update,
+    ) -> Result<StepReport> {
         let losses = self.gradients(micro_batches, Some(step))?;
         self.update_stats(micro_batches);
         let grad_norm = self.model.backend.sum_of_squares(self.memory.dparams.all()).sqrt();
@@ -320,7 +326,12 @@ impl<'m, B: Backend> Stepper<'m, B> {
         &self.memory.dparams
     }
 
-    fn accumulate(&mut self, micro_batches: &[Vec<&TokenPair>], step: Option<u32>, totals: Totals) -> Result<Sums> {
+    fn accumulate(
+        &mut self,
+        micro_batches: &[Vec<&TokenPair>],
+        step: Option<u32>,
+        totals: Totals,
+    ) -> Result<Sums> {
         let backend = &self.model.backend;
         backend.zero(self.memory.dparams.all_mut());
         self.attached.guard.prepare(backend, &self.attached.params, &mut self.memory.guard);
@@ -380,7 +391,9 @@ impl<'m, B: Backend> Stepper<'m, B> {
                 if let Some(cache) = &mut self.base_cache {
                     cache.insert(pair.id, backend.download_act(from))?;
                 }
-            } else if let Some(states) = self.base_cache.as_ref().map(|c| c.get(pair.id)).transpose()?.flatten() {
+            } else if let Some(states) =
+                self.base_cache.as_ref().map(|c| c.get(pair.id)).transpose()?.flatten()
+            {
                 backend.upload_act(to, &states);
             }
         }
@@ -408,7 +421,13 @@ impl<'m, B: Backend> Stepper<'m, B> {
         }
     }
 
-    fn head_chunk(&mut self, rows: std::ops::Range<usize>, weights: HeadWeights, with_kl: bool, backward: bool) {
+    fn head_chunk(
+        &mut self,
+        rows: std::ops::Range<usize>,
+        weights: HeadWeights,
+        with_kl: bool,
+        backward: bool,
+    ) {
         let (model, width) = (self.model, self.model.config.hidden_size);
         let (vocab_size, n) = (model.config.vocab_size, rows.len());
         let Memory { plan: b, acts, grads, base_hidden, logits, base_logits, .. } = &mut self.memory;
@@ -440,7 +459,8 @@ impl<'m, B: Backend> Stepper<'m, B> {
         let n = plan.secure_rows;
         let taps = if self.expected.hinge_active { self.attached.guard.taps } else { 0 };
         if taps > 0 {
-            let guard_pass = guard_pass(&self.attached, backend, buffers, acts, plan, self.objective.seed, step);
+            let guard_pass =
+                guard_pass(&self.attached, backend, buffers, acts, plan, self.objective.seed, step);
             let upstream = GuardUpstream {
                 dtaps: grads.dtaps.first_mut(taps * n * model.config.hidden_size),
                 dtap_rows: n,
@@ -449,7 +469,8 @@ impl<'m, B: Backend> Stepper<'m, B> {
             };
             self.attached.guard.backward(&guard_pass, guard, dparams, upstream);
         }
-        let pass = pass(&self.attached, buffers, plan, dropout(buffers, self.objective.seed, step)).saved_only();
+        let pass =
+            pass(&self.attached, buffers, plan, dropout(buffers, self.objective.seed, step)).saved_only();
         model.backward(acts, grads, dparams, pass, &Upstream { segments: plan.secure_segments(), taps });
     }
 
@@ -509,7 +530,11 @@ impl<'m, B: Backend> Stepper<'m, B> {
     }
 }
 
-fn dropout<B: Backend>(buffers: &PlanBuffers<B>, seed: u64, step: Option<u32>) -> Option<AdapterDropout<'_, B>> {
+fn dropout<B: Backend>(
+    buffers: &PlanBuffers<B>,
+    seed: u64,
+    step: Option<u32>,
+) -> Option<AdapterDropout<'_, B>> {
     step.map(|step| AdapterDropout { seed, step, row_keys: buffers.row_keys.view() })
 }
 
@@ -519,7 +544,8 @@ fn pass<'a, B: Backend>(
     plan: &BatchPlan,
     dropout: Option<AdapterDropout<'a, B>>,
 ) -> Pass<'a, B> {
-    let adapter = Adapter { lora: &attached.lora, params: &attached.params, rows: plan.adapter_rows, dropout };
+    let adapter =
+        Adapter { lora: &attached.lora, params: &attached.params, rows: plan.adapter_rows, dropout };
     let rows = plan.rows();
     Pass { rows, positions: buffers.positions.first(rows.total), adapter: Some(adapter) }
 }
