@@ -60,5 +60,11 @@ fn every_golden_case() {
             failed.push(path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
         }
     }
-    assert!(failed.is_empty(), "{} of {} golden cases failed: {}", failed.len(), cases.len(), failed.join(", "));
+    assert!(
+        failed.is_empty(),
+        "{} of {} golden cases failed: {}",
+        failed.len(),
+        cases.len(),
+        failed.join(", ")
+    );
 }

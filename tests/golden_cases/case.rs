@@ -56,7 +56,6 @@ fn read_tensor(name: &str, view: &safetensors::tensor::TensorView<'_>) -> Result
 
 /// A case with its inputs prepared: rows without their padding.
 pub struct Case {
-    pub name: String,
     /// The folder with `models/`, `lora/` and `cases/`.
     pub folder: PathBuf,
     pub json: Value,
@@ -65,10 +64,8 @@ pub struct Case {
 
 impl Case {
     pub fn open(folder: &Path, json: &Path) -> Result<Case> {
-        let name = json.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(json).map_err(|e| format!("{}: {e}", json.display()))?;
         Ok(Case {
-            name,
             folder: folder.to_owned(),
             json: serde_json::from_str(&text).map_err(|e| format!("{}: {e}", json.display()))?,
             tensors: read_tensors(&json.with_extension("safetensors"))?,

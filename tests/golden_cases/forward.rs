@@ -15,7 +15,12 @@ const PUBLISHED_EPSILON: f64 = 1e-8;
 
 /// Checks one forward pass with a shared prefix and one without. Returns `[pair][position]` how much larger the
 /// published KL divergence is than ours by definition, computed in f64 from our logits.
-pub fn check(case: &Case, setup: &Setup, tolerances: Tolerances, checks: &mut Checks) -> Result<Vec<Vec<f64>>> {
+pub fn check(
+    case: &Case,
+    setup: &Setup,
+    tolerances: Tolerances,
+    checks: &mut Checks,
+) -> Result<Vec<Vec<f64>>> {
     let attached = setup.attached()?;
     let mut shifts = Vec::new();
     for share_prefix in [true, false] {

@@ -40,7 +40,11 @@ impl<'a> Probe<'a> {
     }
 
     /// Runs one sequence with adapters.
-    pub fn of_sequence(model: &'a Transformer<Cpu>, attached: &'a Attached<Cpu>, ids: &[u32]) -> Result<Self> {
+    pub fn of_sequence(
+        model: &'a Transformer<Cpu>,
+        attached: &'a Attached<Cpu>,
+        ids: &[u32],
+    ) -> Result<Self> {
         let pair = TokenPair { id: 0, secure: ids.to_vec(), vulnerable: ids.to_vec() };
         let options = PlanOptions {
             share_prefix: true,
@@ -68,8 +72,12 @@ impl<'a> Probe<'a> {
         })?;
         backend.upload(ids.view_mut(), &plan.ids);
         backend.upload(positions.view_mut(), &plan.positions);
-        let adapter =
-            Adapter { lora: &attached.lora, params: &attached.params, rows: plan.adapter_rows, dropout: None };
+        let adapter = Adapter {
+            lora: &attached.lora,
+            params: &attached.params,
+            rows: plan.adapter_rows,
+            dropout: None,
+        };
         let pass = Pass { rows, positions: positions.view(), adapter: Some(adapter) };
         let mut keys = Keys::Packed(&plan.segments);
         model.forward(&mut acts, ids.view(), pass, &mut keys, attached.guard.taps, plan.adapter_rows);

@@ -23,8 +23,10 @@ impl Setup {
     pub fn new(case: &Case) -> Result<Setup> {
         let model = Transformer::load(Cpu::new(), &model_dir(case)?)?;
         let targets = case.json["target_modules"].as_array().map_or(&[][..], Vec::as_slice);
-        let targets: BTreeSet<Projection> =
-            targets.iter().map(|t| t.as_str().unwrap_or_default().parse()).collect::<deepguard::Result<_>>()?;
+        let targets: BTreeSet<Projection> = targets
+            .iter()
+            .map(|t| t.as_str().unwrap_or_default().parse())
+            .collect::<deepguard::Result<_>>()?;
         let defaults = LoraConfig::default_for(&model.config);
         let lora = LoraConfig {
             rank: case.number(&["lora_rank"]).map_or(defaults.rank, |r| r as usize),
@@ -82,7 +84,8 @@ impl Setup {
     /// A tensor that the files have and this model has not would be a part of the method that is not computed.
     fn refuse_unknown(&self, values: &BTreeMap<String, Vec<f32>>) -> Result<()> {
         let attached = self.attached()?;
-        let known: BTreeSet<&str> = attached.params.layout().params().iter().map(|p| p.name.as_str()).collect();
+        let known: BTreeSet<&str> =
+            attached.params.layout().params().iter().map(|p| p.name.as_str()).collect();
         // The analyzer's file serves all aggregation methods.
         let unused = |name: &&String| !known.contains(name.as_str()) && !name.contains("layer_aggregator");
         match values.keys().find(unused) {
@@ -142,14 +145,15 @@ fn model_dir(case: &Case) -> Result<PathBuf> {
 
 /// Pseudo-random values that follow from a parameter's name: FNV-1a of the name, then SplitMix64 per element.
 fn hash_init(name: &str, len: usize, rules: &serde_json::Value) -> Result<Vec<f32>> {
-    let applies = |rule: &&serde_json::Value| rule["contains"].as_str().is_some_and(|part| name.contains(part));
+    let applies =
+        |rule: &&serde_json::Value| rule["contains"].as_str().is_some_and(|part| name.contains(part));
     let rule = rules.as_array().and_then(|rules| rules.iter().find(applies));
     let rule = rule.ok_or_else(|| format!("no hash init rule for {name}"))?;
     let number = |key: &str| rule[key].as_f64().ok_or_else(|| format!("rule without {key} for {name}"));
     let (offset, scale) = (number("offset")? as f32, number("scale")? as f32);
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
     Ok((1..=len as u64).map(|i| offset + scale * unit(hash, i)).collect())
 }
 

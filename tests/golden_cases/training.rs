@@ -34,7 +34,10 @@ fn variants(case: &Case) -> Vec<Variant> {
         base_cache,
     };
     if case.is_real_model() {
-        return vec![variant(true, false, Recompute::GateUp, false), variant(false, true, Recompute::Block, true)];
+        return vec![
+            variant(true, false, Recompute::GateUp, false),
+            variant(false, true, Recompute::Block, true),
+        ];
     }
     let mut all = Vec::new();
     for share in [true, false] {
@@ -276,8 +279,9 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Parameter values after `k` steps: of 1000 elements, one may leave its tolerance, where Adam turned rounding
-    /// noise into steps.
+    /// Parameter values after `k` steps. A ReLU input within rounding of 0 (at 5e-7, say) may fall on either side: the
+    /// gradients of one hidden unit then differ, and Adam makes steps of that. So 99.9 % of all elements are asked to be
+    /// within their tolerance, and 99 % of each tensor's.
     fn stepped_params(&self, stepper: &Stepper<'_, Cpu>, k: usize, checks: &mut Checks) {
         if self.case.is_padded() {
             return;
@@ -292,15 +296,15 @@ impl<'a> Run<'a> {
             let tolerance = 5e-5 + 20.0 * noise;
             let ratios = sampled.map(|(&p, &expected)| (f64::from(p) - expected).abs() / tolerance);
             let mut ratios: Vec<f64> = ratios.collect();
-            let worst = all_but_one_in_1000(&mut ratios);
-            checks.note(&format!("step{k}"), worst, || {
-                format!("{}: the 99.9th percentile of error / tolerance is {worst}", param.name)
+            let worst = largest_but(&mut ratios, 100);
+            checks.note(&format!("step{k} (each tensor)"), worst, || {
+                format!("{}: the 99th percentile of error / tolerance is {worst}", param.name)
             });
             all.extend(ratios);
         }
         if !all.is_empty() {
-            let worst = all_but_one_in_1000(&mut all);
-            checks.note(&format!("step{k} overall"), worst, || format!("99.9th percentile {worst}"));
+            let worst = largest_but(&mut all, 1000);
+            checks.note(&format!("step{k}"), worst, || format!("99.9th percentile {worst}"));
         }
     }
 }
@@ -309,10 +313,10 @@ fn gradient(stepper: &Stepper<'_, Cpu>, param: &Param) -> Vec<f32> {
     stepper.grads().get(param).as_slice().to_vec()
 }
 
-/// The largest element when one in 1000 is left out.
-fn all_but_one_in_1000(ratios: &mut [f64]) -> f64 {
+/// The largest element when one of every `n` is left out.
+fn largest_but(ratios: &mut [f64], n: usize) -> f64 {
     ratios.sort_by(f64::total_cmp);
-    let kept = ratios.len() - ratios.len() / 1000;
+    let kept = ratios.len() - ratios.len() / n;
     ratios[..kept].last().copied().unwrap_or(0.0)
 }
 
