@@ -62,15 +62,16 @@
 //! cpu                                       the contracts fulfilled
 //! ```
 //!
-//! - [`cli`]: `dg-run`.
-//! - [`mod@deepguard`]: [`DeepGuard`], a model with its tokenizer and its guard.
-//! - [`train`]: data, packed batches, the joint objective, the loop, checkpoints.
-//! - [`decode`]: prefill, token by token, guidance; scoring.
-//! - [`export`], [`mod@import`]: merged Hugging Face directories; GGUF files made into Hugging Face directories.
-//! - [`adapter`]: folders in PEFT's format with the guard beside it. [`attached`], [`init`]: their parameters.
-//! - [`guard`], [`model`]: the computation, written once and generic over the [`ops::Backend`]; it names no device.
-//! - [`ops`]: one trait per family of operations, which says what is written, added to and kept. [`cpu`]: the backend.
-//! - [`mod@error`], [`files`]: errors with exit codes; files written whole or not at all. Used by all.
+//! - [`cli`] is `dg-run`.
+//! - [`mod@deepguard`] has [`DeepGuard`], a model with its tokenizer and its guard.
+//! - [`train`] has data, packed batches, the joint objective, the loop and checkpoints.
+//! - [`decode`] has prefill, decoding, guidance and scoring.
+//! - [`export`] merges an adapter into its base model; [`mod@import`] makes GGUF files Hugging Face directories.
+//! - [`adapter`] reads and writes folders in PEFT's format with the guard beside it; [`attached`] and [`init`] are the
+//!   parameters in them, and their initial values.
+//! - [`guard`] and [`model`] are the computation, written once for every [`ops::Backend`]; they name no device.
+//! - [`ops`] has a trait per family of operations, which says what is written, added to and kept; [`cpu`] is the backend.
+//! - [`mod@error`] and [`files`] serve all: errors with exit codes, files that are written whole or not at all.
 //!
 //! `cpu` is below `ops` in that nothing above names it but the top and [`export`], which merges on the CPU. What points
 //! upward is one type: [`model::weights::TensorView`], a tensor in a mapped file, which backends load weights from.
