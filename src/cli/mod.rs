@@ -6,6 +6,7 @@ mod generate;
 mod import;
 mod progress;
 mod score;
+mod summary;
 mod train;
 
 use std::io::{IsTerminal, Write};
