@@ -1,8 +1,8 @@
 //! Matrix products of the CPU backend beside the crates `gemm` and `matrixmultiply`.
 //!
-//! `cargo bench --bench gemm`; throughput is in FLOP (two per multiply-add), for `stream` in bytes of weight read. The crates
-//! know f32 only: for a bf16 weight, `gemm` is given blocks of it widened to f32. Set `MATMUL_NUM_THREADS` to give
-//! `matrixmultiply` more than one thread.
+//! `cargo bench --bench gemm`; throughput is in FLOP (two per multiply-add), for `stream` in bytes of weight
+//! read. The crates know f32 only: for a bf16 weight, `gemm` is given blocks of it widened to f32. Set
+//! `MATMUL_NUM_THREADS` to give `matrixmultiply` more than one thread.
 
 use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
@@ -144,8 +144,8 @@ impl Case {
         let (a_row, a_col) = self.a_strides();
         let (b_row, b_col) = self.b_strides();
         let (n, add) = (self.n as isize, depths.start > 0);
-        // SAFETY: `b` holds the block of `depths × cols` with these strides; the other pointers are offset to that block
-        // inside operands that `Case::new` sized.
+        // SAFETY: `b` holds the block of `depths × cols` with these strides; the other pointers are offset to
+        // that block inside operands that `Case::new` sized.
         unsafe {
             let c = self.c.as_mut_ptr().add(cols.start);
             let a = self.a.as_ptr().offset(depths.start as isize * a_col);

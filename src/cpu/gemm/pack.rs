@@ -1,4 +1,5 @@
-//! Packing: `width` lines of an operand, widened to f32 and interleaved so that a micro-kernel reads them in order.
+//! Packing: `width` lines of an operand, widened to f32 and interleaved so that a micro-kernel reads them in
+//! order.
 
 use super::operand::Lines;
 use super::simd::{Element, Narrow};
@@ -45,8 +46,8 @@ unsafe fn pack_across<S: Narrow, E: Element>(
         let lines: [*const E; 8] =
             std::array::from_fn(|i| lines.at(first + (group + i).min(live - 1), depths.start));
         for p in (0..whole).step_by(8) {
-            // SAFETY: eight depths from `p` of these lines exist, and lanes `group..group + group_width` of columns
-            // `p..p + 8` are inside the panel.
+            // SAFETY: eight depths from `p` of these lines exist, and lanes `group..group + group_width` of
+            // columns `p..p + 8` are inside the panel.
             unsafe {
                 // A loop, not `map`: closures do not take on the target features that intrinsics need.
                 let mut block = [S::splat(0.0); 8];

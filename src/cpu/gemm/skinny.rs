@@ -1,7 +1,9 @@
-//! Products of a few rows with a weight whose rows run along the summed dimension: decoding, and the narrow side of LoRA.
+//! Products of a few rows with a weight whose rows run along the summed dimension: decoding, and the narrow
+//! side of LoRA.
 //!
-//! The weight is read once, in storage order, straight into registers; the few rows stay in cache. Each element of the
-//! result is a dot product of eight partial sums, so its bits do not depend on how rows and columns are grouped.
+//! The weight is read once, in storage order, straight into registers; the few rows stay in cache. Each
+//! element of the result is a dot product of eight partial sums, so its bits do not depend on how rows and
+//! columns are grouped.
 
 use super::operand::{Lines, Out};
 use super::simd::{self, Element, Kernel, Narrow, Simd};
@@ -13,13 +15,13 @@ use std::ops::Range;
 const MAX_ROWS: usize = 32;
 /// Fewer bytes of weight than this are read by the calling thread alone.
 const MIN_PARALLEL: usize = 256 << 10;
-/// Columns per block: with four rows, their 4×3 sums, three weights and a row fill sixteen registers. More would suit a
-/// single row in cache but read memory no faster.
+/// Columns per block: with four rows, their 4×3 sums, three weights and a row fill sixteen registers. More
+/// would suit a single row in cache but read memory no faster.
 const COLS: usize = 3;
 /// Bytes of weight that a task works on at a time, half of a first-level cache.
 const CHUNK_BYTES: usize = 16 << 10;
-/// How far ahead of their use weights are asked for, in bytes. Three short rows read side by side defeat the hardware's
-/// own prefetching.
+/// How far ahead of their use weights are asked for, in bytes. Three short rows read side by side defeat the
+/// hardware's own prefetching.
 const PREFETCH: usize = 4 << 10;
 /// Tasks per thread, for balance when a core is slow or taken.
 const TASKS_PER_THREAD: usize = 4;
@@ -49,7 +51,8 @@ pub(super) fn product<P: Element, Q: Element>(out: Out, few: Lines<P>, weight: L
 }
 
 thread_local! {
-    /// The few rows as f32, kept between calls. A call takes it, so one that rayon nests inside finds it empty.
+    /// The few rows as f32, kept between calls. A call takes it, so one that rayon nests inside finds it
+    /// empty.
     static FEW: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
@@ -110,7 +113,8 @@ impl<Q: Element> Dots<'_, Q> {
     #[inline(always)]
     unsafe fn block<S: Narrow, const ROWS: usize, const COLUMNS: usize>(&self, row: usize, col: usize) {
         let whole = self.depth / 8 * 8;
-        // SAFETY: rows and columns exist and have `depth` contiguous elements; the block of `out` is this task's own.
+        // SAFETY: rows and columns exist and have `depth` contiguous elements; the block of `out` is this
+        // task's own.
         unsafe {
             let weight: [*const Q; COLUMNS] = std::array::from_fn(|j| self.weight.at(col + j, 0));
             let rows: [*const f32; ROWS] =

@@ -1,4 +1,5 @@
-//! Against a naive product in f64, over shapes, transposes, types, strides and factors; and thread-count independence.
+//! Against a naive product in f64, over shapes, transposes, types, strides and factors; and thread-count
+//! independence.
 
 use super::*;
 use half::{bf16, f16};
@@ -22,7 +23,8 @@ enum Type {
 }
 const TYPES: [Type; 3] = [Type::F32, Type::Bf16, Type::F16];
 
-/// An operand `[rows, cols]` as seen by the product, in memory transposed or not, with gaps of NaN between rows.
+/// An operand `[rows, cols]` as seen by the product, in memory transposed or not, with gaps of NaN between
+/// rows.
 struct Operand {
     f32s: Vec<f32>,
     bf16s: Vec<bf16>,
