@@ -1,1 +1,7 @@
-fn main() {}
+//! `dg-run`: see [`deepguard::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(deepguard::cli::run())
+}

@@ -40,17 +40,23 @@ impl Aggregate for Cpu {
     ) {
         let (taps, u) = (taps.as_slice(), u.as_slice());
         let (width, scale) = (shape.hidden_size, 1.0 / (shape.hidden_size as f32).sqrt());
-        parallel::rows2(context.into_slice(), width, weights.into_slice(), shape.taps, |i, context, weights| {
-            let u = &u[i * width..][..width];
-            for (l, w) in weights.iter_mut().enumerate() {
-                *w = scale * math::dot(u, shape.row(taps, l, i));
-            }
-            softmax(weights);
-            context.fill(0.0);
-            for (l, &w) in weights.iter().enumerate() {
-                math::axpy(context, w, shape.row(taps, l, i));
-            }
-        });
+        parallel::rows2(
+            context.into_slice(),
+            width,
+            weights.into_slice(),
+            shape.taps,
+            |i, context, weights| {
+                let u = &u[i * width..][..width];
+                for (l, w) in weights.iter_mut().enumerate() {
+                    *w = scale * math::dot(u, shape.row(taps, l, i));
+                }
+                softmax(weights);
+                context.fill(0.0);
+                for (l, &w) in weights.iter().enumerate() {
+                    math::axpy(context, w, shape.row(taps, l, i));
+                }
+            },
+        );
     }
 
     fn aggregate_backward(
@@ -80,7 +86,13 @@ impl Aggregate for Cpu {
         });
     }
 
-    fn tap_gradient(&self, dtaps: Mut<'_, Self, f32>, dtap_rows: usize, args: TapGradient<'_, Self>, shape: TapShape) {
+    fn tap_gradient(
+        &self,
+        dtaps: Mut<'_, Self, f32>,
+        dtap_rows: usize,
+        args: TapGradient<'_, Self>,
+        shape: TapShape,
+    ) {
         let width = shape.hidden_size;
         let (dcontext, u, dmean) = (args.dcontext.as_slice(), args.u.as_slice(), args.dmean.as_slice());
         let (weights, dscores) = (args.weights.as_slice(), args.dscores.as_slice());

@@ -184,7 +184,14 @@ fn backward_tile(
 }
 
 /// The backward of one key/value head of one segment: all query heads that read it, in a fixed order.
-fn backward_head(cpu: &Cpu, dqkv: &SharedRows<'_>, s: &Saved<'_>, segment: Segment, kv_head: usize, heads: Heads) {
+fn backward_head(
+    cpu: &Cpu,
+    dqkv: &SharedRows<'_>,
+    s: &Saved<'_>,
+    segment: Segment,
+    kv_head: usize,
+    heads: Heads,
+) {
     let len = segment.len as usize;
     let mut dk = cpu.scratch.take(len * heads.dim);
     let mut dv = cpu.scratch.take(len * heads.dim);
@@ -206,7 +213,14 @@ fn backward_head(cpu: &Cpu, dqkv: &SharedRows<'_>, s: &Saved<'_>, segment: Segme
 }
 
 /// One sample's new query of one head against its cache.
-fn decode_head(o: &mut [f32], q: &[f32], pieces: [(&[f32], &[f32]); 2], width: usize, scale: f32, p: &mut [f32]) {
+fn decode_head(
+    o: &mut [f32],
+    q: &[f32],
+    pieces: [(&[f32], &[f32]); 2],
+    width: usize,
+    scale: f32,
+    p: &mut [f32],
+) {
     let dim = q.len();
     let keys = pieces.iter().flat_map(|(k, _)| k.chunks(width));
     for (p, k) in p.iter_mut().zip(keys) {
@@ -251,14 +265,13 @@ impl Attention for Cpu {
         segments: &[Segment],
         heads: Heads,
     ) {
-        assert!(segments.iter().all(|s| s.prefix_len == 0), "attention_backward: a segment has a shared prefix");
+        assert!(
+            segments.iter().all(|s| s.prefix_len == 0),
+            "attention_backward: a segment has a shared prefix"
+        );
         let dqkv = SharedRows::new(dqkv.into_slice(), heads.qkv_width());
-        let saved = Saved {
-            qkv: qkv.as_slice(),
-            o: o.as_slice(),
-            dout: dout.as_slice(),
-            lse: lse.as_slice(),
-        };
+        let saved =
+            Saved { qkv: qkv.as_slice(), o: o.as_slice(), dout: dout.as_slice(), lse: lse.as_slice() };
         let all_heads = |&segment: &Segment| (0..heads.key_value).map(move |head| (segment, head));
         let mut all: Vec<(Segment, usize)> = segments.iter().flat_map(all_heads).collect();
         all.sort_by_key(|(segment, _)| std::cmp::Reverse(segment.len));

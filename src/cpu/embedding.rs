@@ -10,7 +10,13 @@ impl Embedding for Cpu {
         parallel::rows(out.into_slice(), table.in_features(), |i, row| table.read_row(ids[i] as usize, row));
     }
 
-    fn gather(&self, out: Mut<'_, Self, f32>, table: Ref<'_, Self, f32>, ids: Ref<'_, Self, u32>, width: usize) {
+    fn gather(
+        &self,
+        out: Mut<'_, Self, f32>,
+        table: Ref<'_, Self, f32>,
+        ids: Ref<'_, Self, u32>,
+        width: usize,
+    ) {
         let (table, ids) = (table.as_slice(), ids.as_slice());
         parallel::rows(out.into_slice(), width, |i, row| {
             row.copy_from_slice(&table[ids[i] as usize * width..][..width]);

@@ -1,6 +1,6 @@
 //! Linear layers with LoRA, as written in `ops/gemm.rs`, on the products of [`super::gemm`].
 
-use super::analyzer::dropout_row;
+use super::dropout::dropout_row;
 use super::gemm::{Elems, MatMut, MatRef, gemm};
 use super::{Cpu, math, parallel};
 use crate::error::{Error, Result};
@@ -249,7 +249,12 @@ impl Gemm for Cpu {
         gemm(target(dw_acc), MatRef::new(&*weighted, rows, width).t(), operand(x), 1.0, 1.0);
     }
 
-    fn bias_gradient(&self, db_acc: Mut<'_, Self, f32>, dy: Ref<'_, Self, f32>, row_weight: Ref<'_, Self, f32>) {
+    fn bias_gradient(
+        &self,
+        db_acc: Mut<'_, Self, f32>,
+        dy: Ref<'_, Self, f32>,
+        row_weight: Ref<'_, Self, f32>,
+    ) {
         let db = db_acc.into_slice();
         let rows = dy.as_slice().chunks_exact(db.len().max(1));
         for (row, &weight) in rows.zip(row_weight.as_slice()) {

@@ -55,12 +55,14 @@ impl Loss for Cpu {
         kl_mask: Ref<'_, Self, f32>,
         weights: HeadWeights,
     ) {
-        let (nll, kl, targets, kl_mask) = (nll.into_slice(), kl.into_slice(), targets.as_slice(), kl_mask.as_slice());
+        let (nll, kl, targets, kl_mask) =
+            (nll.into_slice(), kl.into_slice(), targets.as_slice(), kl_mask.as_slice());
         let rows = targets.len();
         let z = z.into_slice();
         let vocab_size = z.len() / rows.max(1);
         let y: &mut [f32] = y.map_or(&mut [], |y| y.into_slice());
-        let references = y.chunks_exact_mut(vocab_size.max(1)).map(Some).chain(std::iter::repeat_with(|| None));
+        let references =
+            y.chunks_exact_mut(vocab_size.max(1)).map(Some).chain(std::iter::repeat_with(|| None));
         let references: Vec<Option<&mut [f32]>> = references.take(rows).collect();
         let outputs = nll.par_iter_mut().zip(kl).zip(z.par_chunks_exact_mut(vocab_size.max(1)));
         outputs.zip(references).enumerate().for_each(|(i, (((nll, kl), z), y))| {

@@ -27,7 +27,8 @@ impl Mlp for Cpu {
     fn swiglu(&self, h: Mut<'_, Self, f32>, gate_up: Ref<'_, Self, f32>, intermediate_size: usize) {
         let gate_up = gate_up.as_slice();
         parallel::rows(h.into_slice(), intermediate_size, |i, h| {
-            let (gate, up) = gate_up[i * 2 * intermediate_size..][..2 * intermediate_size].split_at(intermediate_size);
+            let (gate, up) =
+                gate_up[i * 2 * intermediate_size..][..2 * intermediate_size].split_at(intermediate_size);
             forward_row(h, gate, up);
         });
     }
@@ -41,7 +42,8 @@ impl Mlp for Cpu {
     ) {
         let (dh, gate_up) = (dh.as_slice(), gate_up.as_slice());
         parallel::rows(dgate_up.into_slice(), 2 * intermediate_size, |i, d| {
-            let (gate, up) = gate_up[i * 2 * intermediate_size..][..2 * intermediate_size].split_at(intermediate_size);
+            let (gate, up) =
+                gate_up[i * 2 * intermediate_size..][..2 * intermediate_size].split_at(intermediate_size);
             let (dgate, dup) = d.split_at_mut(intermediate_size);
             backward_row(dgate, dup, &dh[i * intermediate_size..][..intermediate_size], gate, up);
         });

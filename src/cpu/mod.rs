@@ -5,6 +5,7 @@
 mod aggregate;
 mod analyzer;
 mod attention;
+mod dropout;
 mod embedding;
 pub mod gemm;
 mod linear;
@@ -15,6 +16,7 @@ mod norm;
 mod optim;
 mod parallel;
 mod rope;
+mod sample;
 mod scratch;
 
 use std::sync::Arc;
@@ -67,11 +69,20 @@ impl Device for Cpu {
     type Weight = Weight;
 
     fn allocate(&self, bytes: usize) -> Result<MmapMut> {
-        let map = MmapMut::map_anon(bytes.max(1))
-            .kind(ErrorKind::Device, || format!("cannot reserve {bytes} bytes of memory; use a smaller batch"))?;
+        let map = MmapMut::map_anon(bytes.max(1)).kind(ErrorKind::Device, || {
+            format!("cannot reserve {bytes} bytes of memory; use a smaller batch")
+        })?;
         // Large pages spare the TLB; where the system has none, small ones do.
         let _ = map.advise(Advice::HugePage);
         Ok(map)
+    }
+
+    /// What the system calls available; everything where it does not say.
+    fn free_memory(&self) -> usize {
+        let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+        let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<usize>().ok());
+        kib.map_or(usize::MAX, |kib| kib * 1024)
     }
 
     fn address(memory: &MmapMut) -> usize {

@@ -100,14 +100,18 @@ impl<B: Backend> GuardActivations<B> {
         let (hidden, [w1, w2, w3]) = (guard.hidden_size, HIDDEN_WIDTHS);
         let backward = if training { rows } else { 0 };
         let attends = guard.config.aggregation == Aggregation::Attention;
-        let aggregator =
-            attends.then(|| AggregatorActivations::new(arena, rows, hidden, guard.taps, backward)).transpose()?;
+        let aggregator = attends
+            .then(|| AggregatorActivations::new(arena, rows, hidden, guard.taps, backward))
+            .transpose()?;
         Ok(GuardActivations {
             aggregator,
             mean: arena.buffer("tap mean", &[rows, hidden])?,
             embedded: arena.buffer("security embedding", &[rows, EMBEDDING_WIDTH])?,
             z: [arena.buffer("analyzer z1", &[rows, w1])?, arena.buffer("analyzer z2", &[rows, w2])?],
-            stats: [arena.buffer("analyzer stats1", &[rows, 2])?, arena.buffer("analyzer stats2", &[rows, 2])?],
+            stats: [
+                arena.buffer("analyzer stats1", &[rows, 2])?,
+                arena.buffer("analyzer stats2", &[rows, 2])?,
+            ],
             h: [
                 arena.buffer("analyzer h1", &[rows, w1])?,
                 arena.buffer("analyzer h2", &[rows, w2])?,
@@ -119,7 +123,10 @@ impl<B: Backend> GuardActivations<B> {
                 arena.buffer("analyzer dh2", &[backward, w2])?,
                 arena.buffer("analyzer dh3", &[backward, w3])?,
             ],
-            dz: [arena.buffer("analyzer dz1", &[backward, w1])?, arena.buffer("analyzer dz2", &[backward, w2])?],
+            dz: [
+                arena.buffer("analyzer dz1", &[backward, w1])?,
+                arena.buffer("analyzer dz2", &[backward, w2])?,
+            ],
             dembedded: arena.buffer("analyzer dembedding", &[backward, EMBEDDING_WIDTH])?,
             daggregate: arena.buffer("daggregate", &[backward, hidden])?,
         })

@@ -5,7 +5,9 @@
 
 use crate::guard::activations::AggregatorActivations;
 use crate::guard::analyzer::{matrix, matrix_mut};
-use crate::guard::{AggregatorParams, Aggregation, Guard, GuardActivations, GuardPass, GuardUpstream, HIDDEN_WIDTHS};
+use crate::guard::{
+    Aggregation, AggregatorParams, Guard, GuardActivations, GuardPass, GuardUpstream, HIDDEN_WIDTHS,
+};
 use crate::model::params::{Grads, Param, Params};
 use crate::ops::aggregate::TapGradient;
 use crate::ops::gemm::{Matrix, MatrixMut, Transpose};
@@ -75,21 +77,27 @@ impl Guard {
     }
 
     /// The aggregate of every row as the paper writes it, `[rows, hidden_size]`, after [`Guard::forward`].
-    pub fn explicit_aggregate<B: Backend>(&self, pass: &GuardPass<'_, B>, acts: &GuardActivations<B>) -> Vec<f32> {
+    pub fn explicit_aggregate<B: Backend>(
+        &self,
+        pass: &GuardPass<'_, B>,
+        acts: &GuardActivations<B>,
+    ) -> Vec<f32> {
         let (backend, params, n, hidden) = (pass.backend, pass.params, pass.rows, self.hidden_size);
         let (Some(p), Some(a)) = (&self.aggregator, &acts.aggregator) else {
             return backend.download_act(self.plain_aggregate(pass, &acts.mean).data);
         };
-        let Ok((mut value, _)) = crate::ops::Arena::build(backend, |arena| arena.buffer("value", &[2, n * hidden]))
+        let Ok((mut value, _)) =
+            crate::ops::Arena::build(backend, |arena| arena.buffer("value", &[2, n * hidden]))
         else {
             return Vec::new();
         };
         let (mut value, mut out) = value.view_mut().split_at(n * hidden);
         let context = matrix(&a.context, n, hidden);
-        let product = |to: Mut<'_, B, B::Act>, x: Matrix<'_, B, B::Act>, linear: &crate::guard::LinearParams| {
-            let weight = params.matrix(&linear.weight);
-            backend.matmul(MatrixMut::new(to, n, hidden), x, weight, Transpose::Second, 1.0, 0.0);
-        };
+        let product =
+            |to: Mut<'_, B, B::Act>, x: Matrix<'_, B, B::Act>, linear: &crate::guard::LinearParams| {
+                let weight = params.matrix(&linear.weight);
+                backend.matmul(MatrixMut::new(to, n, hidden), x, weight, Transpose::Second, 1.0, 0.0);
+            };
         product(value.reborrow(), context, &p.value);
         backend.add_bias(value.reborrow(), params.operand(&p.value.bias));
         product(out.reborrow(), Matrix::new(value.view(), n, hidden), &p.output);

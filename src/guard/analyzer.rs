@@ -1,6 +1,8 @@
 //! The analyzer: two normed hidden layers, a third one and a sigmoid (METHOD §5), forward and backward.
 
-use crate::guard::{ANALYZER_SITES, Aggregation, EMBEDDING_WIDTH, Guard, GuardActivations, GuardPass, HIDDEN_WIDTHS};
+use crate::guard::{
+    ANALYZER_SITES, Aggregation, EMBEDDING_WIDTH, Guard, GuardActivations, GuardPass, HIDDEN_WIDTHS,
+};
 use crate::model::params::Grads;
 use crate::ops::analyzer::LayerNormBackward;
 use crate::ops::gemm::{Matrix, MatrixMut, Transpose};
@@ -8,7 +10,11 @@ use crate::ops::philox::DropoutKey;
 use crate::ops::{Backend, Buffer, Dropout, Element, Ref};
 
 /// `rows` rows of a buffer as a matrix.
-pub(super) fn matrix<B: Backend, T: Element>(buffer: &Buffer<B, T>, rows: usize, cols: usize) -> Matrix<'_, B, T> {
+pub(super) fn matrix<B: Backend, T: Element>(
+    buffer: &Buffer<B, T>,
+    rows: usize,
+    cols: usize,
+) -> Matrix<'_, B, T> {
     Matrix::new(buffer.first(rows * cols), rows, cols)
 }
 
@@ -114,7 +120,14 @@ impl Guard {
         backend.relu_backward(acts.dh[2].first_mut(n * w3), h3);
 
         let dz3 = acts.dh[2].first(n * w3);
-        self.linear_gradient(pass, dparams, 2, Matrix::new(dz3, n, w3), matrix(&acts.h[1], n, w2), row_weight);
+        self.linear_gradient(
+            pass,
+            dparams,
+            2,
+            Matrix::new(dz3, n, w3),
+            matrix(&acts.h[1], n, w2),
+            row_weight,
+        );
         let [_, dh2, dh3] = &mut acts.dh;
         let third = params.matrix(&self.linear[2].weight);
         backend.matmul(matrix_mut(dh2, n, w2), matrix(dh3, n, w3), third, Transpose::None, 1.0, 0.0);
@@ -182,6 +195,12 @@ impl Guard {
         let dembedded = matrix_mut(&mut acts.dembedded, n, EMBEDDING_WIDTH);
         backend.matmul(dembedded, dz, by_embedding, Transpose::None, 1.0, 0.0);
         let dembedded = acts.dembedded.first(n * EMBEDDING_WIDTH);
-        backend.scatter_add(dparams.get_mut(&self.embedding), dembedded, pass.ids, row_weight, EMBEDDING_WIDTH);
+        backend.scatter_add(
+            dparams.get_mut(&self.embedding),
+            dembedded,
+            pass.ids,
+            row_weight,
+            EMBEDDING_WIDTH,
+        );
     }
 }

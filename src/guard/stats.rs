@@ -28,7 +28,11 @@ impl TokenSecurityStats {
 
     /// One training batch: −0.01 for each token of the vulnerable functions, +0.01 for each of the secure ones, then
     /// clamped. A shared prefix cancels, so it may be left out of both. Tokens outside the vocabulary do not count.
-    pub fn update(&mut self, vulnerable: impl IntoIterator<Item = u32>, secure: impl IntoIterator<Item = u32>) {
+    pub fn update(
+        &mut self,
+        vulnerable: impl IntoIterator<Item = u32>,
+        secure: impl IntoIterator<Item = u32>,
+    ) {
         let mut touched = Vec::new();
         let mut shift = |token: u32, by: i32| {
             if let Some(value) = self.hundredths.get_mut(token as usize) {

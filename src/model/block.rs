@@ -221,7 +221,12 @@ impl<'a, B: Backend> BlockPass<'a, B> {
     }
 
     /// Reverses [`Self::mlp_residual`] and [`Self::project_gate_up`].
-    fn mlp_backward(&self, acts: &mut Activations<B>, grads: &mut ActivationGrads<B>, dparams: &mut Grads<B>) {
+    fn mlp_backward(
+        &self,
+        acts: &mut Activations<B>,
+        grads: &mut ActivationGrads<B>,
+        dparams: &mut Grads<B>,
+    ) {
         let (n, l, backend) = (self.pass.rows.saved, self.layer, self.backend);
         let (hidden, wide) = (self.config.hidden_size, self.config.intermediate_size);
         let dx = grads.dx.first(n * hidden);
@@ -233,14 +238,31 @@ impl<'a, B: Backend> BlockPass<'a, B> {
             self.lora_backward(dparams, Some(dmlp), Matrix::new(dx, n, hidden), mlp, &acts.xa, &[Down]);
         }
         let gate_up = acts.gate_up.saved(l, self.pass.rows);
-        backend.swiglu_backward(grads.dgate_up.first_mut(2 * n * wide), grads.dmlp.first(n * wide), gate_up, wide);
+        backend.swiglu_backward(
+            grads.dgate_up.first_mut(2 * n * wide),
+            grads.dmlp.first(n * wide),
+            gate_up,
+            wide,
+        );
 
         let dgate_up = grads.dgate_up.first(2 * n * wide);
         backend.linear_backward(grads.dnormed.first_mut(n * hidden), dgate_up, &self.block.gate_up);
         if self.adapted(&[Gate, Up]) {
-            self.norm(&mut acts.normed, &mut acts.rstd_mlp, &acts.x_mid, &self.block.post_attention_layernorm);
+            self.norm(
+                &mut acts.normed,
+                &mut acts.rstd_mlp,
+                &acts.x_mid,
+                &self.block.post_attention_layernorm,
+            );
             let (dnormed, dy) = (grads.dnormed.first_mut(n * hidden), Matrix::new(dgate_up, n, 2 * wide));
-            self.lora_backward(dparams, Some(dnormed), dy, acts.normed.first(n * hidden), &acts.xa, &[Gate, Up]);
+            self.lora_backward(
+                dparams,
+                Some(dnormed),
+                dy,
+                acts.normed.first(n * hidden),
+                &acts.xa,
+                &[Gate, Up],
+            );
         }
         let (x, rstd) = (acts.x_mid.saved(l, self.pass.rows), acts.rstd_mlp.saved(l, self.pass.rows));
         let (dx, dnormed) = (grads.dx.first_mut(n * hidden), grads.dnormed.first(n * hidden));
@@ -316,7 +338,10 @@ impl<'a, B: Backend> BlockPass<'a, B> {
     }
 
     /// This block's adapters among `projections`.
-    fn adapters(&self, projections: &'static [Projection]) -> impl Iterator<Item = (Projection, &'a LoraPair)> {
+    fn adapters(
+        &self,
+        projections: &'static [Projection],
+    ) -> impl Iterator<Item = (Projection, &'a LoraPair)> {
         let (lora, layer) = (self.pass.adapter.map(|a| a.lora), self.layer);
         projections.iter().filter_map(move |&p| Some((p, lora?.get(layer, p)?)))
     }
@@ -359,7 +384,14 @@ impl<'a, B: Backend> BlockPass<'a, B> {
         for (_, pair) in self.adapters(projections) {
             let out = xa[pair.index].get_mut(self.layer, self.xa_rows(adapter));
             let dropout = self.dropout(adapter, pair);
-            self.backend.lora_down(out, x, adapter.params.operand(&pair.a), config.rank, config.scale(), dropout);
+            self.backend.lora_down(
+                out,
+                x,
+                adapter.params.operand(&pair.a),
+                config.rank,
+                config.scale(),
+                dropout,
+            );
         }
     }
 

@@ -83,19 +83,22 @@ impl Fields {
     }
 
     pub(super) fn number(&self, name: &str, range: RangeInclusive<f64>) -> Result<Option<f64>> {
-        let expected = format!("a number from {:e} to {:e}", range.start(), range.end());
-        self.convert(name, &expected, |value| value.as_f64().filter(|x| range.contains(x)))
+        self.convert(name, &number_in(&range), |value| value.as_f64().filter(|x| range.contains(x)))
+    }
+
+    /// As [`Fields::number`]; the field must be there.
+    pub(super) fn required_number(&self, name: &str, range: RangeInclusive<f64>) -> Result<f64> {
+        self.number(name, range.clone())?.ok_or_else(|| self.unexpected(name, &number_in(&range)))
     }
 
     /// An integer in `1..=max`.
     pub(super) fn size(&self, name: &str, max: usize) -> Result<Option<usize>> {
-        let expected = format!("an integer from 1 to {max}");
-        self.convert(name, &expected, |value| as_index(value).filter(|n| (1..=max).contains(n)))
+        self.convert(name, &size_up_to(max), |value| as_index(value).filter(|n| (1..=max).contains(n)))
     }
 
     /// As [`Fields::size`]; the field must be there.
     pub(super) fn required_size(&self, name: &str, max: usize) -> Result<usize> {
-        self.size(name, max)?.ok_or_else(|| self.unexpected(name, &format!("an integer from 1 to {max}")))
+        self.size(name, max)?.ok_or_else(|| self.unexpected(name, &size_up_to(max)))
     }
 
     /// A token id below `vocab_size`.
@@ -120,6 +123,14 @@ impl Fields {
     ) -> Result<Option<T>> {
         self.get(name).map(|value| convert(value).ok_or_else(|| self.unexpected(name, expected))).transpose()
     }
+}
+
+fn number_in(range: &RangeInclusive<f64>) -> String {
+    format!("a number from {:e} to {:e}", range.start(), range.end())
+}
+
+fn size_up_to(max: usize) -> String {
+    format!("an integer from 1 to {max}")
 }
 
 fn as_index(value: &Value) -> Option<usize> {

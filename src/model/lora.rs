@@ -83,7 +83,9 @@ impl FromStr for Projection {
     fn from_str(name: &str) -> Result<Self> {
         Projection::ALL.into_iter().find(|p| p.module() == name).ok_or_else(|| {
             let known = Projection::ALL.map(Projection::module).join(", ");
-            Error::usage(format!("LoRA target `{name}` is not a linear layer of a block; expected some of: {known}"))
+            Error::usage(format!(
+                "LoRA target `{name}` is not a linear layer of a block; expected some of: {known}"
+            ))
         })
     }
 }
@@ -157,7 +159,9 @@ impl Lora {
             Projection::ALL.map(|p| {
                 config.targets.contains(&p).then(|| {
                     let (out, input) = p.shape(model);
-                    let name = |factor| format!("base_model.model.model.layers.{i}.{}.lora_{factor}.weight", p.path());
+                    let name = |factor| {
+                        format!("base_model.model.model.layers.{i}.{}.lora_{factor}.weight", p.path())
+                    };
                     let a = layout.add(name("A"), &[config.rank, input]);
                     let b = layout.add(name("B"), &[out, config.rank]);
                     (site, index) = (site + 1, index + 1);

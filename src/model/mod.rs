@@ -3,9 +3,11 @@
 pub mod activations;
 pub mod block;
 pub mod config;
+pub mod hub;
 pub mod kv_cache;
 pub mod lora;
 pub mod params;
+pub mod tokenizer;
 pub mod transformer;
 pub mod weights;
 
@@ -13,7 +15,9 @@ mod json;
 mod rope;
 
 pub use config::{Architecture, Config, Dtype};
+pub use hub::resolve_model;
 pub use lora::{Lora, LoraConfig, Projection};
 pub use rope::RopeScaling;
+pub use tokenizer::{StreamDecoder, Tokenizer};
 pub use transformer::Transformer;
 pub use weights::{TensorSpec, TensorView, Weights, expected_tensors};

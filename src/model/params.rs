@@ -73,7 +73,8 @@ impl<D: Device> Params<D> {
         let separate = std::any::TypeId::of::<D::Act>() != std::any::TypeId::of::<f32>();
         let ((master, compute), _) = Arena::build(device, |arena| {
             let master = arena.buffer("trainables", &[layout.len()])?;
-            let compute = separate.then(|| arena.buffer("trainables as activations", &[layout.len()])).transpose()?;
+            let compute =
+                separate.then(|| arena.buffer("trainables as activations", &[layout.len()])).transpose()?;
             Ok((master, compute))
         })?;
         Ok(Params { device: device.clone(), layout, master, compute })

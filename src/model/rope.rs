@@ -1,6 +1,7 @@
 //! Rotary position embedding: which frequencies a `config.json` asks for.
 
 use std::f64::consts::TAU;
+use std::ops::RangeInclusive;
 
 use super::json::Fields;
 use crate::error::{Error, Result};
@@ -62,7 +63,13 @@ pub(super) fn frequencies(head_dim: usize, rope_theta: f64, scaling: RopeScaling
 const DEFAULT_ROPE_THETA: f64 = 10_000.0;
 
 /// Published values lie between 1e4 and 1e9; from 1 on every frequency is in (0, 1].
-const ROPE_THETA_RANGE: std::ops::RangeInclusive<f64> = 1.0..=1e12;
+const ROPE_THETA_RANGE: RangeInclusive<f64> = 1.0..=1e12;
+
+/// Scaling stretches; published factors are at most 64.
+const FACTOR_RANGE: RangeInclusive<f64> = 1.0..=1e6;
+
+/// `low_freq_factor` and `high_freq_factor` count turns within the original context; published are 1 and 4.
+const TURNS_RANGE: RangeInclusive<f64> = 1e-6..=1e6;
 
 /// `(rope_theta, scaling)` from the fields of `config.json`, in the layout of old (`rope_theta` + `rope_scaling`) or new
 /// (`rope_parameters`) versions of `transformers`.
@@ -94,39 +101,37 @@ fn rope_object(config: &Fields) -> Result<Option<Fields>> {
 }
 
 fn scaling(rope: &Fields, max_positions: usize) -> Result<RopeScaling> {
-    let factor = || required(rope, "factor", 1.0..=1e6);
     match rope_type(rope)? {
-        "default" => {
-            only_fields(rope, &[])?;
-            Ok(RopeScaling::None)
-        }
-        "linear" => {
-            only_fields(rope, &["factor"])?;
-            Ok(RopeScaling::Linear { factor: factor()? })
-        }
-        "llama3" => {
-            only_fields(
-                rope,
-                &["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"],
-            )?;
-            let low_freq_factor = required(rope, "low_freq_factor", 1e-6..=1e6)?;
-            let high_freq_factor = required(rope, "high_freq_factor", 1e-6..=1e6)?;
-            if high_freq_factor <= low_freq_factor {
-                return Err(rope.unexpected(
-                    "high_freq_factor",
-                    &format!("more than low_freq_factor = {low_freq_factor}"),
-                ));
-            }
-            Ok(RopeScaling::Llama3 {
-                factor: factor()?,
-                low_freq_factor,
-                high_freq_factor,
-                original_max_position_embeddings: rope
-                    .required_size("original_max_position_embeddings", max_positions)?,
-            })
-        }
+        "default" => only_fields(rope, &[]).map(|()| RopeScaling::None),
+        "linear" => linear(rope),
+        "llama3" => llama3(rope, max_positions),
         _ => Err(unsupported_type(rope)),
     }
+}
+
+fn linear(rope: &Fields) -> Result<RopeScaling> {
+    only_fields(rope, &["factor"])?;
+    Ok(RopeScaling::Linear { factor: rope.required_number("factor", FACTOR_RANGE)? })
+}
+
+fn llama3(rope: &Fields, max_positions: usize) -> Result<RopeScaling> {
+    only_fields(
+        rope,
+        &["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"],
+    )?;
+    let low_freq_factor = rope.required_number("low_freq_factor", TURNS_RANGE)?;
+    let high_freq_factor = rope.required_number("high_freq_factor", TURNS_RANGE)?;
+    if high_freq_factor <= low_freq_factor {
+        let expected = format!("more than low_freq_factor = {low_freq_factor}");
+        return Err(rope.unexpected("high_freq_factor", &expected));
+    }
+    Ok(RopeScaling::Llama3 {
+        factor: rope.required_number("factor", FACTOR_RANGE)?,
+        low_freq_factor,
+        high_freq_factor,
+        original_max_position_embeddings: rope
+            .required_size("original_max_position_embeddings", max_positions)?,
+    })
 }
 
 /// `rope_type`, which older files call `type`; some carry both.
@@ -158,8 +163,4 @@ fn only_fields(rope: &Fields, of_type: &[&str]) -> Result<()> {
             Err(rope.unexpected(name, &format!("no such parameter for the type {rope_type:?}")))
         }
     }
-}
-
-fn required(rope: &Fields, name: &str, range: std::ops::RangeInclusive<f64>) -> Result<f64> {
-    rope.number(name, range.clone())?.ok_or_else(|| rope.unexpected(name, "a number"))
 }

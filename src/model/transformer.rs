@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::error::Result;
 use crate::model::activations::{ActivationGrads, Activations, Rows};
 use crate::model::block::{Block, BlockPass, Keys, Pass};
-use crate::model::config::Config;
+use crate::model::config::{Config, Dtype};
 use crate::model::params::Grads;
 use crate::model::weights::Weights;
 use crate::ops::attention::Segment;
@@ -18,6 +18,8 @@ pub struct Transformer<B: Backend> {
     pub backend: B,
     /// Its configuration.
     pub config: Config,
+    /// Element type of the checkpoint's embedding, and by convention of all its matrices.
+    pub dtype: Dtype,
     embed_tokens: B::Weight,
     blocks: Vec<Block<B>>,
     norm: Buffer<B, f32>,
@@ -52,9 +54,11 @@ impl<B: Backend> Transformer<B> {
         let lm_head = (!config.tie_word_embeddings).then(|| matrix("lm_head.weight")).transpose()?;
         let norm = backend.load_vectors(&[weights.tensor("model.norm.weight")?])?;
         let frequencies = config.rope_frequencies();
-        let (mut inv_freq, _) = Arena::build(&backend, |arena| arena.buffer("inv_freq", &[frequencies.len()]))?;
+        let (mut inv_freq, _) =
+            Arena::build(&backend, |arena| arena.buffer("inv_freq", &[frequencies.len()]))?;
         backend.upload(inv_freq.view_mut(), &frequencies);
-        Ok(Transformer { embed_tokens, blocks, norm, lm_head, inv_freq, backend, config })
+        let dtype = weights.tensor("model.embed_tokens.weight")?.dtype();
+        Ok(Transformer { dtype, embed_tokens, blocks, norm, lm_head, inv_freq, backend, config })
     }
 
     /// Layers whose output is tapped: the last `taps` of `(h_1, …, h_{L−1}, norm(h_L))` (METHOD §3).
@@ -90,7 +94,8 @@ impl<B: Backend> Transformer<B> {
                 self.backend.copy(tap_mut(&mut acts.taps, tap, tapped_rows * width), x);
             }
         }
-        let (hidden, rstd) = (acts.hidden.first_mut(rows.total * width), acts.rstd_final.first_mut(rows.total));
+        let (hidden, rstd) =
+            (acts.hidden.first_mut(rows.total * width), acts.rstd_final.first_mut(rows.total));
         let x = acts.x.get(layers, rows);
         self.backend.rms_norm(hidden, rstd, x, self.norm.view(), self.config.rms_norm_eps);
         if taps > 0 {

@@ -1,7 +1,7 @@
 //! The tensors of a model directory: `model.safetensors`, or shards named by `model.safetensors.index.json`, mapped
 //! into memory and read in place. Nothing in a file is trusted: every offset is checked before a [`Weights`] exists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -69,6 +69,14 @@ impl Weights {
         Ok(Weights { dir: dir.to_owned(), tensors })
     }
 
+    /// Maps one safetensors file, whatever it holds.
+    ///
+    /// # Errors
+    /// As [`Weights::open`].
+    pub fn open_file(path: &Path) -> Result<Weights> {
+        Ok(Weights { dir: path.to_owned(), tensors: shard::open_file(path)? })
+    }
+
     /// The names of all tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
@@ -93,7 +101,7 @@ impl Weights {
         self.check_vocab_size(config)?;
         let expected = expected_tensors(config);
         let problems = [
-            self.missing(&expected, config),
+            self.missing(&expected),
             self.misshapen(&expected),
             self.unsupported(&expected),
             self.unknown(&expected, config),
@@ -118,11 +126,11 @@ impl Weights {
         }
     }
 
-    fn missing(&self, expected: &[TensorSpec], config: &Config) -> Option<String> {
+    fn missing(&self, expected: &[TensorSpec]) -> Option<String> {
         let names: Vec<_> =
             expected.iter().map(|spec| &spec.name).filter(|n| !self.tensors.contains_key(*n)).collect();
         let hint = match names.as_slice() {
-            [.., last] if *last == HEAD && !config.tie_word_embeddings => " (tie_word_embeddings is false)",
+            [.., last] if *last == HEAD => " (tie_word_embeddings is false)",
             _ => "",
         };
         Some(format!("missing: {}{hint}", shard::list(names.iter())?))
@@ -146,7 +154,7 @@ impl Weights {
     }
 
     fn unknown(&self, expected: &[TensorSpec], config: &Config) -> Option<String> {
-        let known: std::collections::HashSet<&str> = expected.iter().map(|spec| spec.name.as_str()).collect();
+        let known: HashSet<&str> = expected.iter().map(|spec| spec.name.as_str()).collect();
         let names = self.names().filter(|name| !known.contains(name) && !is_harmless(name, config));
         Some(format!("unknown: {}", shard::list(names)?))
     }
@@ -187,7 +195,7 @@ pub fn expected_tensors(config: &Config) -> Vec<TensorSpec> {
     specs
 }
 
-fn block_tensors(config: &Config, layer: usize) -> impl Iterator<Item = TensorSpec> {
+fn block_tensors(config: &Config, layer: usize) -> Vec<TensorSpec> {
     let (hidden, inner) = (config.hidden_size, config.intermediate_size);
     let (q, kv) = (config.q_size(), config.kv_size());
     let bias = config.attention_bias;
@@ -206,10 +214,7 @@ fn block_tensors(config: &Config, layer: usize) -> impl Iterator<Item = TensorSp
         (true, "mlp.down_proj.weight", &[hidden, inner]),
     ];
     let present = rows.into_iter().filter(|(present, ..)| *present);
-    present
-        .map(|(_, name, shape)| spec(&format!("model.layers.{layer}.{name}"), shape))
-        .collect::<Vec<_>>()
-        .into_iter()
+    present.map(|(_, name, shape)| spec(&format!("model.layers.{layer}.{name}"), shape)).collect()
 }
 
 fn spec(name: &str, shape: &[usize]) -> TensorSpec {

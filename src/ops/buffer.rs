@@ -75,11 +75,14 @@ impl<D: Device, T: Element> Buffer<D, T> {
     }
 }
 
+/// Marks a borrow of elements, `&T` or `&mut T`, that lie on a device.
+type Borrow<R, D> = PhantomData<(R, fn() -> D)>;
+
 /// A shared borrow of device memory.
 pub struct Ref<'a, D: Device, T> {
     address: usize,
     len: usize,
-    _borrow: PhantomData<(&'a T, fn() -> D)>,
+    _borrow: Borrow<&'a T, D>,
 }
 
 impl<D: Device, T> Clone for Ref<'_, D, T> {
@@ -107,7 +110,11 @@ impl<'a, D: Device, T: Element> Ref<'a, D, T> {
 
     /// The elements of `range`.
     pub fn slice(self, range: Range<usize>) -> Self {
-        Ref { address: element_address::<T>(self.address, self.len, &range), len: range.len(), _borrow: PhantomData }
+        Ref {
+            address: element_address::<T>(self.address, self.len, &range),
+            len: range.len(),
+            _borrow: PhantomData,
+        }
     }
 
     /// The same memory as another element type, if that is the same type after all.
@@ -123,7 +130,7 @@ impl<'a, D: Device, T: Element> Ref<'a, D, T> {
 pub struct Mut<'a, D: Device, T> {
     address: usize,
     len: usize,
-    _borrow: PhantomData<(&'a mut T, fn() -> D)>,
+    _borrow: Borrow<&'a mut T, D>,
 }
 
 impl<'a, D: Device, T: Element> Mut<'a, D, T> {
@@ -144,7 +151,11 @@ impl<'a, D: Device, T: Element> Mut<'a, D, T> {
 
     /// The elements of `range`.
     pub fn slice(self, range: Range<usize>) -> Self {
-        Mut { address: element_address::<T>(self.address, self.len, &range), len: range.len(), _borrow: PhantomData }
+        Mut {
+            address: element_address::<T>(self.address, self.len, &range),
+            len: range.len(),
+            _borrow: PhantomData,
+        }
     }
 
     /// Borrows the same elements again for a shorter time.
@@ -207,7 +218,8 @@ impl<D: Device> Arena<D> {
 
     /// Bytes that `layout` asks for.
     pub fn plan<S>(layout: impl Fn(&mut Arena<D>) -> Result<S>) -> Result<usize> {
-        let mut planning = Arena { memory: None, base: ALIGNMENT, used: 0, capacity: usize::MAX, rows: Vec::new() };
+        let mut planning =
+            Arena { memory: None, base: ALIGNMENT, used: 0, capacity: usize::MAX, rows: Vec::new() };
         layout(&mut planning)?;
         Ok(planning.used)
     }

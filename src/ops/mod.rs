@@ -19,6 +19,7 @@ pub mod norm;
 pub mod optim;
 pub mod philox;
 pub mod rope;
+pub mod sample;
 
 pub use buffer::{Arena, Buffer, Element, Mut, PlanRow, Ref};
 pub use philox::DropoutKey;
@@ -37,6 +38,8 @@ pub trait Device: Clone + Send + Sync + 'static {
 
     /// A zeroed allocation of `bytes`, aligned to [`buffer::ALIGNMENT`]. Fails with a device error.
     fn allocate(&self, bytes: usize) -> Result<Self::Memory>;
+    /// Bytes that can still be allocated.
+    fn free_memory(&self) -> usize;
     /// Where an allocation starts.
     fn address(memory: &Self::Memory) -> usize;
     /// Copies host elements to the device; the lengths must be equal.
@@ -83,6 +86,7 @@ pub trait Backend:
     + norm::Norm
     + optim::Optim
     + rope::Rope
+    + sample::Sample
 {
 }
 

@@ -90,7 +90,9 @@ mod tests {
         for i in 0..5 {
             cache.insert(i, states(i)).unwrap();
         }
-        assert!(matches!(cache.entries[&1], Place::Memory(_)) && matches!(cache.entries[&2], Place::Disk(..)));
+        assert!(
+            matches!(cache.entries[&1], Place::Memory(_)) && matches!(cache.entries[&2], Place::Disk(..))
+        );
         for i in 0..5 {
             assert_eq!(cache.get(i).unwrap(), Some(states(i)));
         }

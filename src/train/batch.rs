@@ -145,8 +145,7 @@ impl BatchPlan {
 
     /// Total, saved and adapter rows a plan of these pairs can need at most.
     pub fn capacity<'a>(pairs: impl Iterator<Item = &'a TokenPair>, batch_size: usize) -> (Rows, usize) {
-        let mut lengths: Vec<(usize, usize)> = pairs.map(|p| (p.secure.len(), p.vulnerable.len())).collect();
-        lengths.sort_by_key(|&(s, v)| std::cmp::Reverse(2 * s + v));
+        let lengths: Vec<(usize, usize)> = pairs.map(|p| (p.secure.len(), p.vulnerable.len())).collect();
         let sum = |f: fn(&(usize, usize)) -> usize, mut all: Vec<(usize, usize)>| -> usize {
             all.sort_by_key(|l| std::cmp::Reverse(f(l)));
             all.iter().take(batch_size).map(f).sum()
@@ -154,7 +153,8 @@ impl BatchPlan {
         let saved = sum(|&(s, _)| s, lengths.clone());
         let adapter_rows = sum(|&(s, v)| s + v, lengths.clone());
         let total = sum(|&(s, v)| 2 * s + v, lengths);
-        (Rows { total, saved }, adapter_rows)
+        // Evaluation repeats one row of every pair.
+        (Rows { total: total + batch_size, saved }, adapter_rows + batch_size)
     }
 
     /// All rows, and those with a backward.

@@ -2,4 +2,14 @@
 
 pub mod base_cache;
 pub mod batch;
+pub mod checkpoint;
+pub mod config;
+pub mod data;
+pub mod evaluation;
+pub mod metrics;
+pub mod schedule;
 pub mod step;
+pub mod trainer;
+
+pub use config::TrainConfig;
+pub use trainer::{Observer, RunSummary, StepLog, train};

@@ -1,7 +1,7 @@
 //! One optimiser step of the joint objective (METHOD §6): micro-batches forward and backward, then AdamW.
 
 use crate::attached::Attached;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::guard::{GuardActivations, GuardPass, GuardUpstream};
 use crate::model::activations::{ActivationGrads, ActivationShape, Activations, Recompute, Rows};
 use crate::model::block::{Adapter, AdapterDropout, Keys, Pass};
@@ -14,7 +14,7 @@ use crate::train::base_cache::BaseCache;
 use crate::train::batch::{BatchPlan, PlanOptions, TokenPair, Totals};
 
 /// Bytes of one chunk of logits.
-const LOGITS_BYTES: usize = 64 << 20;
+const LOGITS_BYTES: usize = 96 << 20;
 
 /// Weights and options of the objective.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -236,19 +236,22 @@ pub struct RowResults {
     pub scores: Vec<f32>,
 }
 
-impl<'m, B: Backend> Stepper<'m, B> {
-    /// Plans memory for micro-batches of at most `rows` rows, `adapter_rows` of them with adapters.
-    pub fn new(
-        model: &'m Transformer<B>,
-        attached: Attached<B>,
-        objective: Objective,
-        base_cache: Option<BaseCache>,
-        capacity: (Rows, usize),
+/// What the working memory is sized for.
+#[derive(Clone, Copy)]
+struct Sizes {
+    shape: ActivationShape,
+    /// Rows of one chunk of logits.
+    chunk: usize,
+}
+
+impl Sizes {
+    fn new<B: Backend>(
+        model: &Transformer<B>,
+        attached: &Attached<B>,
+        (rows, adapter_rows): (Rows, usize),
         recompute: Recompute,
-    ) -> Result<Self> {
-        let (rows, adapter_rows) = capacity;
-        let vocab_size = model.config.vocab_size;
-        let chunk = (LOGITS_BYTES / (vocab_size * size_of::<B::Act>())).clamp(16, 1024).min(adapter_rows.max(1));
+    ) -> Self {
+        let row_bytes = model.config.vocab_size * size_of::<B::Act>();
         let shape = ActivationShape {
             rows,
             adapter_rows,
@@ -257,27 +260,55 @@ impl<'m, B: Backend> Stepper<'m, B> {
             rank: attached.lora.config.rank,
             recompute,
         };
-        let layout = attached.params.layout();
-        let ((memory, moments), plan_rows) = Arena::build(&model.backend, |arena| {
-            let memory = Memory {
-                plan: PlanBuffers::new(arena, rows, adapter_rows)?,
-                acts: Activations::new(arena, &model.config, shape)?,
-                grads: ActivationGrads::new(arena, &model.config, rows.saved, shape.taps)?,
-                guard: GuardActivations::new(arena, &attached.guard, adapter_rows, true)?,
-                dparams: Grads::new(arena, layout)?,
-                base_hidden: arena.buffer("base hidden", &[rows.saved, model.config.hidden_size])?,
-                logits: arena.buffer("logits", &[chunk, vocab_size])?,
-                base_logits: arena.buffer("base logits", &[chunk, vocab_size])?,
-            };
-            let moments = Moments {
-                m: arena.buffer("first moments", &[layout.len()])?,
-                v: arena.buffer("second moments", &[layout.len()])?,
-                t: 0,
-            };
-            Ok((memory, moments))
-        })?;
+        Sizes { shape, chunk: (LOGITS_BYTES / row_bytes).clamp(16, 1024).min(adapter_rows.max(1)) }
+    }
+
+    fn allocate<B: Backend>(
+        self,
+        arena: &mut Arena<B>,
+        model: &Transformer<B>,
+        attached: &Attached<B>,
+    ) -> Result<(Memory<B>, Moments<B>)> {
+        let (config, shape, layout) = (&model.config, self.shape, attached.params.layout());
+        let (rows, adapter_rows) = (shape.rows, shape.adapter_rows);
+        let memory = Memory {
+            plan: PlanBuffers::new(arena, rows, adapter_rows)?,
+            acts: Activations::new(arena, config, shape)?,
+            grads: ActivationGrads::new(arena, config, rows.saved, shape.taps)?,
+            guard: GuardActivations::new(arena, &attached.guard, adapter_rows, true)?,
+            dparams: Grads::new(arena, layout)?,
+            base_hidden: arena.buffer("base hidden", &[rows.saved, config.hidden_size])?,
+            logits: arena.buffer("logits", &[self.chunk, config.vocab_size])?,
+            base_logits: arena.buffer("base logits", &[self.chunk, config.vocab_size])?,
+        };
+        let m = arena.buffer("first moments", &[layout.len()])?;
+        let v = arena.buffer("second moments", &[layout.len()])?;
+        Ok((memory, Moments { m, v, t: 0 }))
+    }
+}
+
+impl<'m, B: Backend> Stepper<'m, B> {
+    /// Plans memory for micro-batches of at most `capacity` rows (see [`BatchPlan::capacity`]), with the first of
+    /// `policies` that fits the device's free memory.
+    pub fn new(
+        model: &'m Transformer<B>,
+        attached: Attached<B>,
+        objective: Objective,
+        base_cache: Option<BaseCache>,
+        capacity: (Rows, usize),
+        policies: &[Recompute],
+    ) -> Result<Self> {
+        let sizes = fitting_sizes(model, &attached, capacity, policies)?;
+        let ((memory, moments), plan_rows) =
+            Arena::build(&model.backend, |arena| sizes.allocate(arena, model, &attached))?;
         let expected = Regime { hinge_active: objective.security_weight > 0.0, kl_active: true };
+        let chunk = sizes.chunk;
         Ok(Stepper { model, attached, moments, base_cache, objective, memory, chunk, plan_rows, expected })
+    }
+
+    /// The base model.
+    pub fn model(&self) -> &'m Transformer<B> {
+        self.model
     }
 
     /// The memory plan: one row per tensor.
@@ -287,7 +318,12 @@ impl<'m, B: Backend> Stepper<'m, B> {
 
     /// One optimiser step over `micro_batches`, whose losses are normalised together, so that cutting a step into
     /// more of them changes nothing. `step` keys the dropout masks.
-    pub fn step(&mut self, micro_batches: &[Vec<&TokenPair>], step: u32, update: Update) -> Result<StepReport> {
+    pub fn step(
+        &mut self,
+        micro_batches: &[Vec<&TokenPair>],
+        step: u32,
+        update: Update,
+    ) -> Result<StepReport> {
         let losses = self.gradients(micro_batches, Some(step))?;
         self.update_stats(micro_batches);
         let grad_norm = self.model.backend.sum_of_squares(self.memory.dparams.all()).sqrt();
@@ -320,7 +356,12 @@ impl<'m, B: Backend> Stepper<'m, B> {
         &self.memory.dparams
     }
 
-    fn accumulate(&mut self, micro_batches: &[Vec<&TokenPair>], step: Option<u32>, totals: Totals) -> Result<Sums> {
+    fn accumulate(
+        &mut self,
+        micro_batches: &[Vec<&TokenPair>],
+        step: Option<u32>,
+        totals: Totals,
+    ) -> Result<Sums> {
         let backend = &self.model.backend;
         backend.zero(self.memory.dparams.all_mut());
         self.attached.guard.prepare(backend, &self.attached.params, &mut self.memory.guard);
@@ -380,7 +421,9 @@ impl<'m, B: Backend> Stepper<'m, B> {
                 if let Some(cache) = &mut self.base_cache {
                     cache.insert(pair.id, backend.download_act(from))?;
                 }
-            } else if let Some(states) = self.base_cache.as_ref().map(|c| c.get(pair.id)).transpose()?.flatten() {
+            } else if let Some(states) =
+                self.base_cache.as_ref().map(|c| c.get(pair.id)).transpose()?.flatten()
+            {
                 backend.upload_act(to, &states);
             }
         }
@@ -408,7 +451,13 @@ impl<'m, B: Backend> Stepper<'m, B> {
         }
     }
 
-    fn head_chunk(&mut self, rows: std::ops::Range<usize>, weights: HeadWeights, with_kl: bool, backward: bool) {
+    fn head_chunk(
+        &mut self,
+        rows: std::ops::Range<usize>,
+        weights: HeadWeights,
+        with_kl: bool,
+        backward: bool,
+    ) {
         let (model, width) = (self.model, self.model.config.hidden_size);
         let (vocab_size, n) = (model.config.vocab_size, rows.len());
         let Memory { plan: b, acts, grads, base_hidden, logits, base_logits, .. } = &mut self.memory;
@@ -440,7 +489,8 @@ impl<'m, B: Backend> Stepper<'m, B> {
         let n = plan.secure_rows;
         let taps = if self.expected.hinge_active { self.attached.guard.taps } else { 0 };
         if taps > 0 {
-            let guard_pass = guard_pass(&self.attached, backend, buffers, acts, plan, self.objective.seed, step);
+            let guard_pass =
+                guard_pass(&self.attached, backend, buffers, acts, plan, self.objective.seed, step);
             let upstream = GuardUpstream {
                 dtaps: grads.dtaps.first_mut(taps * n * model.config.hidden_size),
                 dtap_rows: n,
@@ -449,7 +499,8 @@ impl<'m, B: Backend> Stepper<'m, B> {
             };
             self.attached.guard.backward(&guard_pass, guard, dparams, upstream);
         }
-        let pass = pass(&self.attached, buffers, plan, dropout(buffers, self.objective.seed, step)).saved_only();
+        let pass =
+            pass(&self.attached, buffers, plan, dropout(buffers, self.objective.seed, step)).saved_only();
         model.backward(acts, grads, dparams, pass, &Upstream { segments: plan.secure_segments(), taps });
     }
 
@@ -509,7 +560,35 @@ impl<'m, B: Backend> Stepper<'m, B> {
     }
 }
 
-fn dropout<B: Backend>(buffers: &PlanBuffers<B>, seed: u64, step: Option<u32>) -> Option<AdapterDropout<'_, B>> {
+/// The sizes of the first policy whose plan fits.
+fn fitting_sizes<B: Backend>(
+    model: &Transformer<B>,
+    attached: &Attached<B>,
+    capacity: (Rows, usize),
+    policies: &[Recompute],
+) -> Result<Sizes> {
+    let free = model.backend.free_memory();
+    let mut needed = 0;
+    for &recompute in policies {
+        let sizes = Sizes::new(model, attached, capacity, recompute);
+        needed = Arena::<B>::plan(|arena| sizes.allocate(arena, model, attached))?;
+        if needed <= free {
+            return Ok(sizes);
+        }
+    }
+    Err(Error::device(format!(
+        "training needs {} MiB of memory, {} MiB are free; lower --batch-size (and raise \
+         --gradient-accumulation-steps by as much: the result is the same) or --max-seq-len",
+        needed >> 20,
+        free >> 20
+    )))
+}
+
+fn dropout<B: Backend>(
+    buffers: &PlanBuffers<B>,
+    seed: u64,
+    step: Option<u32>,
+) -> Option<AdapterDropout<'_, B>> {
     step.map(|step| AdapterDropout { seed, step, row_keys: buffers.row_keys.view() })
 }
 
@@ -519,7 +598,8 @@ fn pass<'a, B: Backend>(
     plan: &BatchPlan,
     dropout: Option<AdapterDropout<'a, B>>,
 ) -> Pass<'a, B> {
-    let adapter = Adapter { lora: &attached.lora, params: &attached.params, rows: plan.adapter_rows, dropout };
+    let adapter =
+        Adapter { lora: &attached.lora, params: &attached.params, rows: plan.adapter_rows, dropout };
     let rows = plan.rows();
     Pass { rows, positions: buffers.positions.first(rows.total), adapter: Some(adapter) }
 }

@@ -97,7 +97,7 @@ impl<'a> Run<'a> {
         // Evaluation is of all pairs at once.
         let capacity = BatchPlan::capacity(self.pairs.iter(), self.pairs.len());
         let (model, attached) = (&self.setup.model, self.setup.attached()?);
-        Ok(Stepper::new(model, attached, objective, cache, capacity, self.variant.recompute)?)
+        Ok(Stepper::new(model, attached, objective, cache, capacity, &[self.variant.recompute])?)
     }
 
     fn check_gradients(&self, checks: &mut Checks) -> Result<()> {

@@ -16,8 +16,8 @@ use super::Entry;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::json::read_bounded;
 
-/// Room for 50,000 tensors, four times the most that a configuration can ask for. Parsing buffers some 16 times this.
-const MAX_HEADER_BYTES: usize = 8 << 20;
+/// Room for 25,000 tensors, twice the most that a configuration can ask for. Parsing takes up to 20 times this.
+const MAX_HEADER_BYTES: usize = 4 << 20;
 
 /// As for the header; an index says less about a tensor than a header does.
 const MAX_INDEX_BYTES: u64 = MAX_HEADER_BYTES as u64;

@@ -1,0 +1,306 @@
+//! Adapter folders: LoRA in PEFT's format, with the guard beside it.
+//!
+//! `adapter_config.json` and `adapter_model.safetensors` are what PEFT reads and writes;
+//! `deepguard_config.json` and `deepguard_model.safetensors` hold guard and token statistics, which PEFT ignores.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::attached::Attached;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::files::{OwnedTensor, write_json, write_safetensors};
+use crate::guard::{Aggregation, EMBEDDING_WIDTH, GuardConfig, HIDDEN_WIDTHS, TokenSecurityStats};
+use crate::model::config::Config;
+use crate::model::lora::{LoraConfig, Projection};
+use crate::model::params::Param;
+use crate::model::weights::Weights;
+use crate::ops::Device;
+
+/// PEFT's configuration file.
+pub const ADAPTER_CONFIG: &str = "adapter_config.json";
+/// PEFT's weights file.
+pub const ADAPTER_MODEL: &str = "adapter_model.safetensors";
+/// The guard's configuration file.
+pub const GUARD_CONFIG: &str = "deepguard_config.json";
+/// The guard's weights file.
+pub const GUARD_MODEL: &str = "deepguard_model.safetensors";
+
+/// Name of the token statistics in the guard's weights file.
+const STATS: &str = "token_security_stats";
+/// Every LoRA tensor's name starts with this.
+const LORA_PREFIX: &str = "base_model.model.";
+/// Largest configuration file that is read.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// `deepguard_config.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GuardFile {
+    format_version: u32,
+    aggregation_method: String,
+    num_hidden_layers_to_use: usize,
+    hidden_size: usize,
+    vocab_size: usize,
+    security_embedding_dim: usize,
+    hidden_widths: [usize; 3],
+    analyzer_dropout: f32,
+}
+
+/// Writes both halves into the existing folder `dir`. `base_model` is noted for PEFT as the name of the base model.
+pub fn save<D: Device>(dir: &Path, attached: &Attached<D>, model: &Config, base_model: &str) -> Result<()> {
+    let lora = &attached.lora.config;
+    write_json(&dir.join(ADAPTER_CONFIG), &peft_config(lora, base_model))?;
+    write_json(&dir.join(GUARD_CONFIG), &guard_file(&attached.guard.config, model))?;
+    let tensors = |of_lora: bool| -> Vec<(String, OwnedTensor)> {
+        let params = attached.params.layout().params().iter();
+        let chosen = params.filter(|p| p.name.starts_with(LORA_PREFIX) == of_lora);
+        chosen.map(|p| (p.name.clone(), OwnedTensor::f32(&p.shape, &attached.params.download(p)))).collect()
+    };
+    write_safetensors(&dir.join(ADAPTER_MODEL), &tensors(true))?;
+    let mut guard = tensors(false);
+    let stats = attached.stats.values();
+    guard.push((STATS.to_owned(), OwnedTensor::f32(&[stats.len()], &stats)));
+    write_safetensors(&dir.join(GUARD_MODEL), &guard)
+}
+
+/// Reads an adapter folder for `model`. Every expected tensor must be there in its shape, and no other.
+pub fn load<D: Device>(device: &D, dir: &Path, model: &Config) -> Result<Attached<D>> {
+    let lora = read_peft_config(&dir.join(ADAPTER_CONFIG))?;
+    let guard = read_guard_config(&dir.join(GUARD_CONFIG), model)?;
+    let mut attached = Attached::new(device, model, lora, guard)?;
+    let (lora_file, guard_file) = (dir.join(ADAPTER_MODEL), dir.join(GUARD_MODEL));
+    let (lora_weights, guard_weights) = (Weights::open_file(&lora_file)?, Weights::open_file(&guard_file)?);
+    let params: Vec<Param> = attached.params.layout().params().to_vec();
+    let (of_lora, of_guard): (Vec<&Param>, Vec<&Param>) =
+        params.iter().partition(|p| p.name.starts_with(LORA_PREFIX));
+    check_names(&lora_file, &lora_weights, &of_lora, &[])?;
+    check_names(&guard_file, &guard_weights, &of_guard, &[STATS])?;
+    for (param, weights) in
+        of_lora.iter().map(|p| (p, &lora_weights)).chain(of_guard.iter().map(|p| (p, &guard_weights)))
+    {
+        let values = read_tensor(weights, &param.name, &param.shape)?;
+        attached.params.upload(param, &values);
+    }
+    let stats = read_tensor(&guard_weights, STATS, &[model.vocab_size])?;
+    attached.stats = TokenSecurityStats::from_values(&stats);
+    Ok(attached)
+}
+
+fn read_tensor(weights: &Weights, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    let tensor = weights.tensor(name)?;
+    if tensor.shape() != shape {
+        return Err(Error::model(format!(
+            "{name}: expected shape {shape:?}, found {:?}; the adapter belongs to another base model or another \
+             configuration",
+            tensor.shape()
+        )));
+    }
+    let values = tensor.to_f32_vec();
+    match values.iter().position(|v| !v.is_finite()) {
+        Some(at) => Err(Error::model(format!("{name}: element {at} is {}, not a finite number", values[at]))),
+        None => Ok(values),
+    }
+}
+
+/// Strict: a missing or unknown tensor is an error that names it.
+fn check_names(path: &Path, weights: &Weights, params: &[&Param], others: &[&str]) -> Result<()> {
+    let expected: BTreeSet<&str> =
+        params.iter().map(|p| p.name.as_str()).chain(others.iter().copied()).collect();
+    let found: BTreeSet<&str> = weights.names().collect();
+    let list = |names: Vec<&&str>| {
+        let shown: Vec<&str> = names.iter().take(5).map(|n| **n).collect();
+        let more = names.len().saturating_sub(5);
+        if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
+    };
+    let missing: Vec<&&str> = expected.difference(&found).collect();
+    let unknown: Vec<&&str> = found.difference(&expected).collect();
+    if missing.is_empty() && unknown.is_empty() {
+        return Ok(());
+    }
+    let mut problems = Vec::new();
+    if !missing.is_empty() {
+        problems.push(format!(
+            "{} of {} tensors are missing: {}",
+            missing.len(),
+            expected.len(),
+            list(missing)
+        ));
+    }
+    if !unknown.is_empty() {
+        problems.push(format!("{} tensors are unknown: {}", unknown.len(), list(unknown)));
+    }
+    Err(Error::model(format!("{}: {}", path.display(), problems.join("; "))))
+}
+
+fn peft_config(lora: &LoraConfig, base_model: &str) -> Value {
+    let targets: Vec<&str> = lora.targets.iter().map(|t| t.module()).collect();
+    json!({
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_model,
+        "revision": null,
+        "inference_mode": true,
+        "r": lora.rank,
+        // PEFT writes whole numbers as integers.
+        "lora_alpha": if lora.alpha.fract() == 0.0 { json!(lora.alpha as i64) } else { json!(lora.alpha) },
+        "lora_dropout": lora.dropout,
+        "target_modules": targets,
+        "bias": "none",
+        "fan_in_fan_out": false,
+        "modules_to_save": null,
+        "use_rslora": lora.use_rslora,
+        "use_dora": false,
+        "init_lora_weights": true,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+    })
+}
+
+/// Fields that do not change what the adapter computes.
+const PEFT_NEUTRAL: &[&str] = &[
+    "auto_mapping",
+    "base_model_name_or_path",
+    "inference_mode",
+    "init_lora_weights",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "runtime_config",
+];
+
+/// Fields that are read.
+const PEFT_READ: &[&str] =
+    &["peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "bias"];
+
+fn read_object(path: &Path) -> Result<Map<String, Value>> {
+    let complain = || format!("cannot read {}", path.display());
+    let size = std::fs::metadata(path).kind(ErrorKind::Model, complain)?.len();
+    if size > MAX_CONFIG_BYTES {
+        return Err(Error::model(format!(
+            "{}: expected at most {MAX_CONFIG_BYTES} bytes, found {size}",
+            path.display()
+        )));
+    }
+    let bytes = std::fs::read(path).kind(ErrorKind::Model, complain)?;
+    serde_json::from_slice(&bytes)
+        .kind(ErrorKind::Model, || format!("{} is not a JSON object", path.display()))
+}
+
+fn read_peft_config(path: &Path) -> Result<LoraConfig> {
+    let map = read_object(path)?;
+    parse_peft_config(&map).map_err(|e| e.context(path.display()))
+}
+
+fn parse_peft_config(map: &Map<String, Value>) -> Result<LoraConfig> {
+    refuse_unsupported(map)?;
+    let expect_text = |name: &str, expected: &str| match map.get(name) {
+        None | Some(Value::Null) => Ok(()),
+        Some(Value::String(found)) if found == expected => Ok(()),
+        Some(found) => Err(Error::model(format!("{name}: expected \"{expected}\", found {found}"))),
+    };
+    expect_text("peft_type", "LORA")?;
+    expect_text("task_type", "CAUSAL_LM")?;
+    expect_text("bias", "none")?;
+    let number = |name: &str, low: f64, high: f64| match map.get(name).and_then(Value::as_f64) {
+        Some(value) if (low..=high).contains(&value) => Ok(value),
+        _ => {
+            let found = map.get(name).map_or("nothing".to_owned(), Value::to_string);
+            Err(Error::model(format!("{name}: expected a number from {low} to {high}, found {found}")))
+        }
+    };
+    let rank = number("r", 1.0, 65536.0)?;
+    let dropout = if map.contains_key("lora_dropout") { number("lora_dropout", 0.0, 0.999)? } else { 0.0 };
+    Ok(LoraConfig {
+        rank: rank as usize,
+        alpha: number("lora_alpha", -1e9, 1e9)?,
+        dropout: dropout as f32,
+        targets: parse_targets(map.get("target_modules"))?,
+        use_rslora: map.get("use_rslora").and_then(Value::as_bool).unwrap_or(false),
+    })
+}
+
+fn parse_targets(value: Option<&Value>) -> Result<BTreeSet<Projection>> {
+    let wrong = |found: &str| {
+        Error::model(format!(
+            "target_modules: expected a list of linear layers or \"all-linear\", found {found}"
+        ))
+    };
+    match value {
+        Some(Value::String(all)) if all == "all-linear" => Ok(Projection::ALL.into_iter().collect()),
+        Some(Value::Array(names)) => names
+            .iter()
+            .map(|name| {
+                let name = name.as_str().ok_or_else(|| wrong(&name.to_string()))?;
+                name.parse().map_err(|e: Error| Error::model(format!("target_modules: {e}")))
+            })
+            .collect(),
+        other => Err(wrong(&other.map_or("nothing".to_owned(), Value::to_string))),
+    }
+}
+
+/// What we do not know must be off: an adapter is never applied otherwise than it was trained.
+fn refuse_unsupported(map: &Map<String, Value>) -> Result<()> {
+    let off = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    };
+    let known = |name: &str| PEFT_READ.contains(&name) || PEFT_NEUTRAL.contains(&name);
+    match map.iter().find(|(name, value)| !known(name) && !off(value)) {
+        Some((name, value)) => Err(Error::model(format!(
+            "{name} = {value} is not supported: expected a plain LoRA adapter without it"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn guard_file(guard: &GuardConfig, model: &Config) -> GuardFile {
+    GuardFile {
+        format_version: 1,
+        aggregation_method: guard.aggregation.name().to_owned(),
+        num_hidden_layers_to_use: guard.layers,
+        hidden_size: model.hidden_size,
+        vocab_size: model.vocab_size,
+        security_embedding_dim: EMBEDDING_WIDTH,
+        hidden_widths: HIDDEN_WIDTHS,
+        analyzer_dropout: guard.dropout,
+    }
+}
+
+fn read_guard_config(path: &Path, model: &Config) -> Result<GuardConfig> {
+    let map = Value::Object(read_object(path)?);
+    let file: GuardFile = serde_json::from_value(map)
+        .kind(ErrorKind::Model, || format!("{} is not a guard's configuration", path.display()))?;
+    let expected =
+        GuardFile { aggregation_method: String::new(), ..guard_file(&GuardConfig::default(), model) };
+    let sizes = |f: &GuardFile| {
+        (f.format_version, f.hidden_size, f.vocab_size, f.security_embedding_dim, f.hidden_widths)
+    };
+    if sizes(&file) != sizes(&expected) {
+        return Err(Error::model(format!(
+            "{}: expected (format_version, hidden_size, vocab_size, security_embedding_dim, hidden_widths) = {:?} for \
+             this base model, found {:?}; use the base model it was trained on",
+            path.display(),
+            sizes(&expected),
+            sizes(&file)
+        )));
+    }
+    let aggregation: Aggregation = file
+        .aggregation_method
+        .parse()
+        .map_err(|e: Error| Error::model(format!("{}: {e}", path.display())))?;
+    if !(0.0..1.0).contains(&file.analyzer_dropout) || file.num_hidden_layers_to_use == 0 {
+        return Err(Error::model(format!(
+            "{}: expected a dropout in [0, 1) and at least 1 layer, found {} and {}",
+            path.display(),
+            file.analyzer_dropout,
+            file.num_hidden_layers_to_use
+        )));
+    }
+    Ok(GuardConfig { aggregation, layers: file.num_hidden_layers_to_use, dropout: file.analyzer_dropout })
+}

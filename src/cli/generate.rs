@@ -1,0 +1,135 @@
+//! `dg-run generate`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{ModelArgs, note, print, read_text};
+use crate::decode::{GenerateOptions, Generated};
+use crate::deepguard::DeepGuard;
+use crate::error::{Error, Result};
+use crate::ops::Backend;
+use crate::ops::sample::Sampling;
+
+/// Options of `dg-run generate`.
+#[derive(Args)]
+pub struct GenerateArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The prompt; `-` reads standard input.
+    #[arg(required_unless_present = "prompt_file")]
+    prompt: Option<String>,
+    /// File with the prompt.
+    #[arg(long, conflicts_with = "prompt")]
+    prompt_file: Option<PathBuf>,
+    /// Most new tokens.
+    #[arg(long, default_value_t = 300, alias = "max-gen-len", alias = "max-tokens")]
+    max_new_tokens: usize,
+    /// Samples of the prompt, decoded together.
+    #[arg(long, short, default_value_t = 1, alias = "num-gen", alias = "num-return-sequences")]
+    num_samples: usize,
+    /// Sampling temperature; 0 always takes the likeliest token.
+    #[arg(long, default_value_t = 0.0, alias = "temp")]
+    temperature: f32,
+    /// Keep the likeliest tokens up to this probability.
+    #[arg(long, default_value_t = 0.95)]
+    top_p: f32,
+    /// Keep this many of the likeliest tokens; 0 keeps all.
+    #[arg(long, default_value_t = 50)]
+    top_k: usize,
+    /// Seed of the samples.
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// Do not guide towards secure tokens.
+    #[arg(long)]
+    no_guard: bool,
+    /// Recompute the guidance's strength every so many tokens; 0 keeps that of the prompt.
+    #[arg(long, default_value_t = 0)]
+    rescore_every: usize,
+    /// Go on after end-of-text tokens.
+    #[arg(long)]
+    ignore_eos: bool,
+    /// One JSON object per sample instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Generates.
+pub fn run(args: &GenerateArgs) -> Result<()> {
+    let prompt = match (&args.prompt_file, args.prompt.as_deref()) {
+        (Some(file), _) => read_text(file)?,
+        (None, Some("-")) => read_text("-".as_ref())?,
+        (None, Some(text)) => text.to_owned(),
+        (None, None) => return Err(Error::usage("a prompt is required")),
+    };
+    let mut guard = args.model.load()?;
+    if args.ignore_eos {
+        guard.model.config.eos_token_ids.clear();
+    }
+    let options = GenerateOptions {
+        max_new_tokens: args.max_new_tokens,
+        num_samples: args.num_samples,
+        sampling: Sampling {
+            temperature: args.temperature,
+            top_p: args.top_p,
+            top_k: args.top_k,
+            seed: args.seed,
+        },
+        guided: guard.attached.is_some() && !args.no_guard,
+        rescore_every: args.rescore_every,
+        stop_tokens: Vec::new(),
+    };
+    if args.num_samples == 1 && !args.json {
+        return stream(&guard, &prompt, &options);
+    }
+    let generated = guard.generate(&prompt, &options, &mut |_, _| true)?;
+    for sample in 0..generated.samples.len() {
+        let text = guard.tokenizer.decode(&generated.samples[sample])?;
+        if args.json {
+            print(&format!("{}\n", to_json(&generated, sample, &text, options.guided)))?;
+        } else {
+            print(&format!("--- sample {sample}\n{text}\n"))?;
+        }
+    }
+    report(&generated);
+    Ok(())
+}
+
+/// A single sample, as it is made.
+fn stream<B: Backend>(guard: &DeepGuard<B>, prompt: &str, options: &GenerateOptions) -> Result<()> {
+    let mut decoder = guard.tokenizer.stream_decoder();
+    let mut failure = None;
+    let generated = guard.generate(prompt, options, &mut |_, token| {
+        let shown = decoder.push(token).and_then(|text| print(&text));
+        shown.map_err(|e| failure = Some(e)).is_ok()
+    })?;
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    print(&format!("{}\n", decoder.finish()?))?;
+    report(&generated);
+    Ok(())
+}
+
+fn to_json(generated: &Generated, sample: usize, text: &str, guided: bool) -> serde_json::Value {
+    json!({
+        "sample": sample,
+        "text": text,
+        "tokens": generated.samples[sample],
+        "finish_reason": generated.finish_reasons[sample],
+        "guided": guided,
+        "prompt_score": generated.prompt_score,
+    })
+}
+
+fn report(generated: &Generated) {
+    let tokens: usize = generated.samples.iter().map(Vec::len).sum();
+    let decoded = tokens.saturating_sub(generated.samples.len());
+    let score = generated.prompt_score.map_or(String::new(), |s| format!("; prompt score {s:.4}"));
+    note(&format!(
+        "{tokens} tokens; first after {:.3} s, then {:.1} tokens/s{score}",
+        generated.prefill_seconds,
+        decoded as f64 / generated.decode_seconds.max(1e-9)
+    ));
+}

@@ -1,0 +1,157 @@
+//! The command line: arguments → resolved options → one match on the device.
+
+mod config;
+mod export;
+mod generate;
+mod import;
+mod progress;
+mod score;
+mod summary;
+mod train;
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::cpu::Cpu;
+use crate::deepguard::DeepGuard;
+use crate::error::{Context, Error, ErrorKind, Result};
+
+/// Harden code language models: train a guard, score code token by token, generate under guidance.
+#[derive(Parser)]
+#[command(name = "dg-run", version, about, max_term_width = 100)]
+struct Cli {
+    /// Threads to compute with; all cores if not given.
+    #[arg(long, global = true)]
+    threads: Option<usize>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train adapter and guard on pairs of vulnerable and secure functions.
+    Train(Box<train::TrainArgs>),
+    /// Score source files token by token.
+    Score(score::ScoreArgs),
+    /// Continue a prompt, guided towards secure code when an adapter is given.
+    Generate(generate::GenerateArgs),
+    /// Write the base model with its adapter merged in.
+    Export(export::ExportArgs),
+    /// Turn a GGUF file into a Hugging Face directory.
+    Import(import::ImportArgs),
+}
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DeviceChoice {
+    /// The best there is.
+    Auto,
+    /// The processor.
+    Cpu,
+}
+
+/// The model that a command runs.
+#[derive(Args)]
+struct ModelArgs {
+    /// Base model: a Hugging Face directory, or a hub id in the local cache.
+    #[arg(long, short, alias = "model-name-or-path")]
+    model: String,
+    /// Adapter folder, or a finished run folder.
+    #[arg(long, short, alias = "lora")]
+    adapter: Option<PathBuf>,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+impl ModelArgs {
+    fn load(&self) -> Result<DeepGuard<Cpu>> {
+        let mut guard = load_on_device(self.device, &self.model)?;
+        if let Some(adapter) = &self.adapter {
+            guard.attach(adapter)?;
+        }
+        Ok(guard)
+    }
+}
+
+/// The one match on the device.
+fn load_on_device(device: DeviceChoice, model: &str) -> Result<DeepGuard<Cpu>> {
+    match device {
+        DeviceChoice::Auto | DeviceChoice::Cpu => DeepGuard::load(Cpu::new(), model),
+    }
+}
+
+/// Runs the command line and returns the exit code.
+pub fn run() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ErrorKind::Usage.exit_code() } else { 0 };
+        }
+    };
+    match execute(cli) {
+        Ok(()) => 0,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "dg-run: {error}");
+            error.kind().exit_code()
+        }
+    }
+}
+
+/// Runs the command on a worker of the thread pool: from outside, every parallel operation would pay for waking it.
+fn execute(cli: Cli) -> Result<()> {
+    if cli.threads == Some(0) {
+        return Err(Error::usage("--threads: expected at least 1, found 0"));
+    }
+    let threads = cli.threads.unwrap_or(0); // 0 is one per core
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.kind(ErrorKind::Device, || format!("cannot start {threads} threads"))?;
+    pool.install(|| match cli.command {
+        Command::Train(args) => train::run(&args),
+        Command::Score(args) => score::run(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Import(args) => import::run(&args),
+    })
+}
+
+/// Writes data to standard output; a reader that has gone away is no error.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::device("cannot write to standard output").with_source(e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a line for people to standard error.
+fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Whether standard output shows colours.
+fn colours() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// Reads a text file, or standard input for `-`.
+fn read_text(path: &std::path::Path) -> Result<String> {
+    let complain = || format!("cannot read {}", path.display());
+    let bytes = if path == std::path::Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes)
+            .kind(ErrorKind::Data, complain)?;
+        bytes
+    } else {
+        std::fs::read(path).kind(ErrorKind::Data, complain)?
+    };
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Error::data(format!("{}: expected UTF-8 text, found another byte at offset {at}", path.display()))
+    })
+}

@@ -1,0 +1,144 @@
+//! `dg-run score`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use super::{ModelArgs, colours, note, print, read_text};
+use crate::deepguard::TextScores;
+use crate::error::{Error, Result};
+
+/// Options of `dg-run score`.
+#[derive(Args)]
+pub struct ScoreArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// One JSON object per file instead of a heat map.
+    #[arg(long)]
+    json: bool,
+    /// Source files; `-` reads standard input.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+}
+
+/// Scores every file.
+pub fn run(args: &ScoreArgs) -> Result<()> {
+    if args.model.adapter.is_none() {
+        return Err(Error::usage("scoring needs a guard: give the folder of a training run with --adapter"));
+    }
+    let texts: Vec<(&Path, String)> =
+        args.files.iter().map(|file| Ok((file.as_path(), read_text(file)?))).collect::<Result<_>>()?;
+    let guard = args.model.load()?;
+    for (file, text) in &texts {
+        let scores = guard.score(text).map_err(|e| e.context(file.display()))?;
+        if args.json {
+            print(&format!("{}\n", to_json(file, text, &scores)))?;
+        } else {
+            note(&format!(
+                "{}: mean score {:.4} over {} tokens",
+                file.display(),
+                scores.mean,
+                scores.tokens.len()
+            ));
+            print(&heat_map(text, &scores, colours()))?;
+        }
+    }
+    Ok(())
+}
+
+fn to_json(file: &Path, text: &str, scores: &TextScores) -> serde_json::Value {
+    let tokens: Vec<_> = scores
+        .tokens
+        .iter()
+        .map(|t| {
+            let piece = text.get(t.range.clone());
+            json!({"id": t.token, "start": t.range.start, "end": t.range.end, "text": piece, "score": t.score})
+        })
+        .collect();
+    json!({"file": file, "mean_score": scores.mean, "tokens": tokens})
+}
+
+/// The text on backgrounds from red (likely vulnerable) to green (likely secure), stretched to the scores' range.
+fn heat_map(text: &str, scores: &TextScores, colours: bool) -> String {
+    if !colours {
+        return plain_map(text, scores);
+    }
+    let (low, high) = range(scores);
+    let mut out = String::new();
+    let mut at = 0;
+    for token in &scores.tokens {
+        out.push_str(text.get(at..token.range.start).unwrap_or_default());
+        let piece = text.get(token.range.clone()).unwrap_or_default();
+        let heat = (token.score - low) / (high - low).max(1e-6);
+        // A background must not run to the end of the line.
+        for (i, line) in piece.split('\n').enumerate() {
+            if i > 0 {
+                out.push('\n');
+            }
+            if !line.is_empty() {
+                out.push_str(&format!("\x1b[48;5;{}m\x1b[38;5;16m{line}\x1b[0m", colour(heat)));
+            }
+        }
+        at = at.max(token.range.end);
+    }
+    out.push_str(text.get(at..).unwrap_or_default());
+    if !out.ends_with('\n') {
+        out.push('\n');
+    }
+    out
+}
+
+/// Where there are no colours: every line with the mean score of its tokens.
+fn plain_map(text: &str, scores: &TextScores) -> String {
+    let mut out = String::new();
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let end = start + line.len();
+        let of_line: Vec<f32> =
+            scores.tokens.iter().filter(|t| (start..end).contains(&t.range.start)).map(|t| t.score).collect();
+        let mean = of_line.iter().sum::<f32>() / of_line.len() as f32;
+        let mean = if of_line.is_empty() { "      ".to_owned() } else { format!("{mean:.4}") };
+        out.push_str(&format!("{mean}  {}\n", line.trim_end_matches(['\n', '\r'])));
+        start = end;
+    }
+    out
+}
+
+fn range(scores: &TextScores) -> (f32, f32) {
+    let each = || scores.tokens.iter().map(|t| t.score);
+    (each().fold(f32::INFINITY, f32::min), each().fold(f32::NEG_INFINITY, f32::max))
+}
+
+/// A colour of the 6×6×6 cube, from red over yellow to green.
+fn colour(heat: f32) -> u8 {
+    let steps = (heat.clamp(0.0, 1.0) * 10.0).round() as u8;
+    let (red, green) = if steps <= 5 { (5, steps) } else { (10 - steps, 5) };
+    16 + 36 * red + 6 * green + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deepguard::TokenScore;
+
+    fn scores() -> TextScores {
+        let token = |start, end, score| TokenScore { token: 1, range: start..end, score };
+        TextScores { tokens: vec![token(0, 2, 0.2), token(2, 5, 0.8), token(5, 7, 0.6)], mean: 0.5 }
+    }
+
+    #[test]
+    fn maps_keep_the_text() {
+        let text = "ab\ncdéf";
+        let map = heat_map("ab\ncdé", &scores(), true);
+        let stripped: String =
+            map.split('\x1b').map(|s| s.split_once('m').map_or(s, |(_, rest)| rest)).collect();
+        assert_eq!(stripped, "ab\ncdé\n");
+        assert_eq!(heat_map(text, &scores(), false), "0.5000  ab\n0.6000  cdéf\n");
+    }
+
+    #[test]
+    fn colours_run_from_red_to_green() {
+        assert_eq!((colour(0.0), colour(0.5), colour(1.0)), (16 + 180 + 1, 16 + 180 + 30 + 1, 16 + 30 + 1));
+    }
+}

@@ -1,0 +1,82 @@
+//! Generation: one prefill, then one token per sample and pass, guided by the security statistics (METHOD §8).
+
+mod session;
+
+pub use session::{FinishReason, Generated, final_logits, score};
+
+use crate::attached::Attached;
+use crate::error::{Error, Result};
+use crate::model::transformer::Transformer;
+use crate::ops::Backend;
+use crate::ops::sample::Sampling;
+use session::Session;
+
+/// What to generate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GenerateOptions {
+    /// Most new tokens per sample.
+    pub max_new_tokens: usize,
+    /// Samples of the same prompt, decoded as one batch.
+    pub num_samples: usize,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Bias towards tokens of secure code; needs a guard.
+    pub guided: bool,
+    /// Recompute the guidance's strength from everything generated so far every so many tokens; 0 never does.
+    pub rescore_every: usize,
+    /// Tokens that end a sample.
+    pub stop_tokens: Vec<u32>,
+}
+
+impl GenerateOptions {
+    fn validate(&self) -> Result<()> {
+        let s = &self.sampling;
+        if self.max_new_tokens == 0 || self.num_samples == 0 {
+            return Err(Error::usage("expected at least 1 new token and 1 sample, found 0"));
+        }
+        if !(0.0..=100.0).contains(&s.temperature) {
+            return Err(Error::usage(format!("temperature: expected 0 to 100, found {}", s.temperature)));
+        }
+        if !(s.top_p > 0.0 && s.top_p <= 1.0) {
+            return Err(Error::usage(format!(
+                "top-p: expected more than 0 and at most 1, found {}",
+                s.top_p
+            )));
+        }
+        if s.temperature == 0.0 && self.num_samples > 1 {
+            return Err(Error::usage(format!(
+                "{} greedy samples would all be the same: ask for one, or set a temperature above 0",
+                self.num_samples
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Continues `prompt`. `on_token` is called with (sample, token) as tokens are made and may stop the generation by
+/// returning `false`.
+pub fn generate<B: Backend>(
+    model: &Transformer<B>,
+    attached: Option<&Attached<B>>,
+    prompt: &[u32],
+    options: &GenerateOptions,
+    on_token: &mut dyn FnMut(usize, u32) -> bool,
+) -> Result<Generated> {
+    options.validate()?;
+    let limit = model.config.max_position_embeddings;
+    if prompt.is_empty() {
+        return Err(Error::data("the prompt is empty: expected at least one token"));
+    }
+    if prompt.len() + options.max_new_tokens > limit {
+        return Err(Error::data(format!(
+            "the prompt's {} tokens and {} new ones exceed the model's context of {limit}; shorten the prompt or lower \
+             --max-new-tokens",
+            prompt.len(),
+            options.max_new_tokens
+        )));
+    }
+    if options.guided && attached.is_none() {
+        return Err(Error::usage("guidance needs an adapter with a guard: give --adapter, or --no-guard"));
+    }
+    Session::new(model, attached, prompt.len(), options)?.run(prompt, on_token)
+}

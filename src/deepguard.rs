@@ -1,0 +1,135 @@
+//! The library's front door: a model with its tokenizer and, after training, its adapter and guard.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use crate::adapter;
+use crate::attached::Attached;
+use crate::decode::{self, GenerateOptions, Generated};
+use crate::error::{Error, Result};
+use crate::model::hub::resolve_model;
+use crate::model::tokenizer::Tokenizer;
+use crate::model::transformer::Transformer;
+use crate::ops::Backend;
+use crate::train::trainer::FINAL_ADAPTER;
+use crate::train::{Observer, RunSummary, TrainConfig, train};
+
+/// A base model, its tokenizer and, if attached, adapter and guard.
+pub struct DeepGuard<B: Backend> {
+    /// The frozen base model.
+    pub model: Transformer<B>,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// Adapter, guard and token statistics.
+    pub attached: Option<Attached<B>>,
+}
+
+/// The score of one token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenScore {
+    /// Token id.
+    pub token: u32,
+    /// Bytes of the text it covers.
+    pub range: Range<usize>,
+    /// Score in (0, 1); high is secure.
+    pub score: f32,
+}
+
+/// The scores of a text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TextScores {
+    /// One entry per token.
+    pub tokens: Vec<TokenScore>,
+    /// Their mean.
+    pub mean: f64,
+}
+
+impl<B: Backend> DeepGuard<B> {
+    /// Loads a base model: a Hugging Face directory, or a hub id in the local cache.
+    ///
+    /// # Errors
+    /// Kind `Model` for everything that cannot be used about it.
+    pub fn load(backend: B, model: &str) -> Result<Self> {
+        let dir = resolve_model(model, None)?;
+        let model = Transformer::load(backend, &dir)?;
+        let tokenizer = Tokenizer::from_dir(&dir)?;
+        tokenizer.check(&model.config)?;
+        Ok(DeepGuard { model, tokenizer, attached: None })
+    }
+
+    /// Attaches an adapter folder, or the finished adapter of a run folder.
+    ///
+    /// # Errors
+    /// Kind `Model`: the folder does not fit the base model or is not complete.
+    pub fn attach(&mut self, adapter: &Path) -> Result<()> {
+        let dir = adapter_dir(adapter)?;
+        self.attached = Some(adapter::load(&self.model.backend, &dir, &self.model.config)?);
+        Ok(())
+    }
+
+    /// Trains an adapter and a guard on the pairs that `config` names, writes them to `config.output_dir` and attaches
+    /// the result.
+    ///
+    /// # Errors
+    /// Of all kinds; see [`crate::error::ErrorKind`].
+    pub fn train(&mut self, config: &TrainConfig, observer: &mut dyn Observer) -> Result<RunSummary> {
+        let summary = train(&self.model, &self.tokenizer, config, observer)?;
+        if !summary.interrupted {
+            self.attach(&config.output_dir)?;
+        }
+        Ok(summary)
+    }
+
+    /// Scores every token of `text`.
+    ///
+    /// # Errors
+    /// Kind `Usage` without a guard; kind `Data` for a text that is empty or longer than the model's context.
+    pub fn score(&self, text: &str) -> Result<TextScores> {
+        let attached = self.attached.as_ref();
+        let attached =
+            attached.ok_or_else(|| Error::usage("scoring needs a guard: attach an adapter first"))?;
+        let encoded = self.tokenizer.encode_with_offsets(text)?;
+        let limit = self.model.config.max_position_embeddings;
+        if encoded.is_empty() || encoded.len() > limit {
+            return Err(Error::data(format!(
+                "expected a text of 1 to {limit} tokens, found {}",
+                encoded.len()
+            )));
+        }
+        let ids: Vec<u32> = encoded.iter().map(|(id, _)| *id).collect();
+        let scores = decode::score(&self.model, attached, &ids)?;
+        let mean = scores.iter().map(|&s| f64::from(s)).sum::<f64>() / scores.len() as f64;
+        let token = |((token, range), score): ((u32, Range<usize>), f32)| TokenScore { token, range, score };
+        Ok(TextScores { tokens: encoded.into_iter().zip(scores).map(token).collect(), mean })
+    }
+
+    /// Continues `prompt`; `on_token` gets (sample, token) as they come and stops by returning `false`. The model's
+    /// end-of-text tokens are added to the options' stop tokens.
+    ///
+    /// # Errors
+    /// Kind `Usage` for options that contradict each other, kind `Data` for a prompt that does not fit.
+    pub fn generate(
+        &self,
+        prompt: &str,
+        options: &GenerateOptions,
+        on_token: &mut dyn FnMut(usize, u32) -> bool,
+    ) -> Result<Generated> {
+        let ids = self.tokenizer.encode_prompt(prompt)?;
+        let mut options = options.clone();
+        options.stop_tokens.extend(&self.model.config.eos_token_ids);
+        decode::generate(&self.model, self.attached.as_ref(), &ids, &options, on_token)
+    }
+}
+
+/// `dir` itself if it is an adapter folder, else the finished adapter of the run folder `dir`.
+fn adapter_dir(dir: &Path) -> Result<PathBuf> {
+    let candidates = [dir.to_owned(), dir.join(FINAL_ADAPTER)];
+    let found = candidates.into_iter().find(|d| d.join(adapter::ADAPTER_CONFIG).is_file());
+    found.ok_or_else(|| {
+        Error::model(format!(
+            "{}: there is no {} in it, nor in its folder {FINAL_ADAPTER}; expected an adapter or a finished run",
+            dir.display(),
+            adapter::ADAPTER_CONFIG
+        ))
+    })
+}

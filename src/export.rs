@@ -1,0 +1,183 @@
+//! Merging an adapter into its base model: `W' = W + scale · B A`, in f32, written as a plain Hugging Face directory.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::Path;
+
+use half::{bf16, f16};
+use safetensors::tensor::{Dtype as FileDtype, View};
+
+use crate::attached::Attached;
+use crate::cpu::Cpu;
+use crate::cpu::gemm::{MatMut, MatRef, gemm};
+use crate::decode::final_logits;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::files::write_dir;
+use crate::model::config::Dtype;
+use crate::model::lora::Projection;
+use crate::model::transformer::Transformer;
+use crate::model::weights::{TensorView, Weights};
+
+/// Files of a model directory that are copied as they are.
+const COPIED: &[&str] = &[
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+];
+
+/// How the merged model compares with base and adapter on a text.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MergeCheck {
+    /// ‖difference‖ / ‖logits‖ over all positions of the text.
+    pub relative_error: f64,
+    /// Share of positions whose likeliest token is the same.
+    pub same_top_token: f64,
+    /// What `relative_error` may be for the type of the weights.
+    pub tolerance: f64,
+}
+
+/// Where a merged tensor gets its update from.
+struct Update {
+    scale: f32,
+    rank: usize,
+    a: Vec<f32>,
+    b: Vec<f32>,
+}
+
+/// One tensor of the merged model, computed when it is written.
+struct Merged {
+    tensor: TensorView,
+    update: Option<Update>,
+}
+
+impl View for Merged {
+    fn dtype(&self) -> FileDtype {
+        match self.tensor.dtype() {
+            Dtype::F32 => FileDtype::F32,
+            Dtype::Bf16 => FileDtype::BF16,
+            Dtype::F16 => FileDtype::F16,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.tensor.shape()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let Some(update) = &self.update else { return Cow::Borrowed(self.tensor.bytes()) };
+        let (out, input) = (self.tensor.shape()[0], self.tensor.shape()[1]);
+        let mut values = self.tensor.to_f32_vec();
+        let b = MatRef::new(&*update.b, out, update.rank);
+        let a = MatRef::new(&*update.a, update.rank, input);
+        gemm(MatMut::new(&mut values, out, input), b, a, update.scale, 1.0);
+        Cow::Owned(match self.tensor.dtype() {
+            Dtype::F32 => bytemuck::cast_slice(&values).to_vec(),
+            Dtype::Bf16 => values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect(),
+            Dtype::F16 => values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
+        })
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.bytes().len()
+    }
+}
+
+/// Writes the model in `base_dir` with the adapter merged in to `out`, in the base model's element types, and compares
+/// the result with base and adapter on the tokens of a text.
+///
+/// # Errors
+/// Kind `Usage` if `out` exists; kind `Model` if the merged model's logits are off by more than rounding explains (then
+/// nothing is written).
+pub fn merge(
+    model: &Transformer<Cpu>,
+    attached: &Attached<Cpu>,
+    base_dir: &Path,
+    out: &Path,
+    check_tokens: &[u32],
+) -> Result<MergeCheck> {
+    if out.exists() {
+        return Err(Error::usage(format!("{} exists already; choose another folder", out.display())));
+    }
+    let mut result = None;
+    write_dir(out, |dir| {
+        write_model(model, attached, base_dir, dir)?;
+        let merged = Transformer::load(model.backend.clone(), dir)?;
+        let check = compare(model, attached, &merged, check_tokens)?;
+        // Asked so that NaN is not.
+        let within = check.relative_error <= check.tolerance;
+        if !within {
+            return Err(Error::model(format!(
+                "the merged model's logits differ from those of base and adapter by {:.2e} (relative), more than the \
+                 {:.0e} that rounding explains; nothing was written",
+                check.relative_error, check.tolerance
+            )));
+        }
+        result = Some(check);
+        Ok(())
+    })?;
+    result.ok_or_else(|| Error::internal("the merge was not checked"))
+}
+
+fn write_model(model: &Transformer<Cpu>, attached: &Attached<Cpu>, base: &Path, dir: &Path) -> Result<()> {
+    for name in COPIED {
+        let from = base.join(name);
+        if from.is_file() {
+            std::fs::copy(&from, dir.join(name)).kind(ErrorKind::Device, || format!("cannot copy {name}"))?;
+        }
+    }
+    let weights = Weights::open(base)?;
+    let mut tensors = Vec::new();
+    for name in weights.names() {
+        let update = update_of(model, attached, name);
+        tensors.push((name.to_owned(), Merged { tensor: weights.tensor(name)?, update }));
+    }
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize_to_file(tensors, Some(metadata), &dir.join("model.safetensors"))
+        .kind(ErrorKind::Device, || "cannot write model.safetensors".to_owned())
+}
+
+/// The update of the tensor `name`, if it is an adapted layer's weight.
+fn update_of(model: &Transformer<Cpu>, attached: &Attached<Cpu>, name: &str) -> Option<Update> {
+    let rest = name.strip_prefix("model.layers.")?;
+    let (layer, path) = rest.split_once('.')?;
+    let layer: usize = layer.parse().ok().filter(|&l| l < model.config.num_hidden_layers)?;
+    let projection = Projection::ALL.into_iter().find(|p| path == format!("{}.weight", p.path()))?;
+    let pair = attached.lora.get(layer, projection)?;
+    let config = &attached.lora.config;
+    let (a, b) = (attached.params.download(&pair.a), attached.params.download(&pair.b));
+    Some(Update { scale: config.scale(), rank: config.rank, a, b })
+}
+
+fn compare(
+    model: &Transformer<Cpu>,
+    attached: &Attached<Cpu>,
+    merged: &Transformer<Cpu>,
+    tokens: &[u32],
+) -> Result<MergeCheck> {
+    let expected = final_logits(model, Some(attached), tokens)?;
+    let found = final_logits(merged, None, tokens)?;
+    let square = |x: f32| f64::from(x) * f64::from(x);
+    let difference: f64 = expected.iter().zip(&found).map(|(e, f)| square(e - f)).sum();
+    let norm: f64 = expected.iter().map(|&e| square(e)).sum();
+    let top = |row: &[f32]| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(i, _)| i);
+    let vocab_size = model.config.vocab_size;
+    let rows = expected.chunks(vocab_size).zip(found.chunks(vocab_size));
+    let same = rows.filter(|(e, f)| top(e) == top(f)).count();
+    // Rounding every weight to n bits moves the logits by about 2⁻ⁿ relative, more in deep models.
+    let tolerance = match merged.dtype {
+        Dtype::F32 => 1e-4,
+        Dtype::F16 => 1e-2,
+        Dtype::Bf16 => 5e-2,
+    };
+    Ok(MergeCheck {
+        relative_error: (difference / norm).sqrt(),
+        same_top_token: same as f64 / tokens.len() as f64,
+        tolerance,
+    })
+}

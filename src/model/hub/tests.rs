@@ -1,0 +1,97 @@
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::error::ErrorKind;
+
+const HASH: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// A cache with one model, `org/name`, with the branches `main` and `refs/pr/1`.
+fn cache() -> (TempDir, PathBuf) {
+    let cache = tempfile::tempdir().unwrap();
+    let repo = cache.path().join("models--org--name");
+    let snapshot = repo.join("snapshots").join(HASH);
+    fs::create_dir_all(&snapshot).unwrap();
+    fs::create_dir_all(repo.join("refs/refs/pr")).unwrap();
+    fs::write(repo.join("refs/main"), HASH).unwrap();
+    fs::write(repo.join("refs/refs/pr/1"), format!("{HASH}\n")).unwrap();
+    fs::write(repo.join("refs/dangling"), HASH.replace('0', "f")).unwrap();
+    fs::write(repo.join("refs/hostile"), "../../..").unwrap();
+    (cache, snapshot)
+}
+
+#[track_caller]
+fn assert_error(result: Result<PathBuf>, kind: ErrorKind, named: &[&str]) {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    for name in named {
+        assert!(error.to_string().contains(name), "{name:?} not in: {error}");
+    }
+}
+
+#[test]
+fn a_directory_is_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = dir.path().to_str().unwrap();
+    assert_eq!(resolve(spec, None, None).unwrap(), dir.path());
+    assert_error(resolve(spec, Some("main"), None), ErrorKind::Usage, &["revision"]);
+    fs::write(dir.path().join("config.json"), "{}").unwrap();
+    let file = dir.path().join("config.json");
+    assert_error(resolve(file.to_str().unwrap(), None, None), ErrorKind::Model, &["is a file"]);
+}
+
+#[test]
+fn a_hub_id_is_its_snapshot() {
+    let (cache, snapshot) = cache();
+    for revision in [None, Some("main"), Some("refs/pr/1"), Some(HASH)] {
+        assert_eq!(resolve("org/name", revision, Some(cache.path())).unwrap(), snapshot);
+    }
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let (cache, _) = cache();
+    let lookup = |spec, revision| resolve(spec, revision, Some(cache.path()));
+    assert_error(
+        lookup("org/other", None),
+        ErrorKind::Model,
+        &["models--org--other", "dg-run import", "download"],
+    );
+    for revision in ["v2", "dangling", "hostile", "snapshots"] {
+        assert_error(lookup("org/name", Some(revision)), ErrorKind::Model, &["refs", "snapshots", revision]);
+    }
+    for revision in ["", "..", "../main", "/main", "a/../../b"] {
+        assert_error(lookup("org/name", Some(revision)), ErrorKind::Usage, &["revision"]);
+    }
+    for spec in [
+        "./missing",
+        "/missing/model",
+        "a/b/c",
+        "...",
+        "",
+        "org/",
+        "/name",
+        "org/na me",
+        "a--b/c",
+        "org/..",
+        "~/m",
+    ] {
+        assert_error(lookup(spec, None), ErrorKind::Model, &["no such directory", "dg-run import"]);
+    }
+    assert_error(resolve("org/name", None, None), ErrorKind::Model, &["no home directory"]);
+}
+
+#[test]
+fn the_first_variable_decides_where_the_cache_is() {
+    let vars = [("HF_HUB_CACHE", "/a"), ("HUGGINGFACE_HUB_CACHE", "/b"), ("HF_HOME", "/c")];
+    let among = |vars: &[(&str, &str)]| {
+        let find = |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into());
+        cache_dir(find, Some("/home".into())).unwrap()
+    };
+    assert_eq!(among(&vars), Path::new("/a"));
+    assert_eq!(among(&vars[1..]), Path::new("/b"));
+    assert_eq!(among(&vars[2..]), Path::new("/c/hub"));
+    assert_eq!(among(&[("HF_HUB_CACHE", "")]), Path::new("/home/.cache/huggingface/hub"));
+    assert_eq!(cache_dir(|_| None, None), None);
+}

@@ -1,0 +1,40 @@
+//! Choosing the next token from logits.
+
+use super::{Device, Mut, Ref};
+
+/// How the next token is chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Divides the logits; 0 chooses the largest one.
+    pub temperature: f32,
+    /// Keeps the smallest set of likeliest tokens with at least this probability; 1 keeps all.
+    pub top_p: f32,
+    /// Keeps this many of the likeliest tokens; 0 keeps all.
+    pub top_k: usize,
+    /// Seed of the random numbers.
+    pub seed: u64,
+}
+
+/// Guidance and sampling.
+pub trait Sample: Device {
+    /// `logits[i] += stats · strength[i] + boost · max(stats, 0)` (METHOD §8); logits `[samples, vocab_size]`,
+    /// stats `[vocab_size]` normalised, strength `[samples]` (1/σ).
+    fn guide(
+        &self,
+        logits: Mut<'_, Self, Self::Act>,
+        stats: Ref<'_, Self, f32>,
+        strength: Ref<'_, Self, f32>,
+        boost: f32,
+    );
+
+    /// Chooses one token per row: temperature, then top-k, then top-p, then a draw with the Philox number of (seed,
+    /// row, position). tokens `[samples]`, logits `[samples, vocab_size]`. A row that holds a NaN gives
+    /// [`u32::MAX`].
+    fn sample(
+        &self,
+        tokens: Mut<'_, Self, u32>,
+        logits: Ref<'_, Self, Self::Act>,
+        sampling: Sampling,
+        position: u32,
+    );
+}

@@ -1,0 +1,95 @@
+//! Validation: the losses, and what they mean for pairs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::ops::Backend;
+use crate::train::batch::{BatchPlan, PairRows, TokenPair, Totals};
+use crate::train::step::{RowResults, Stepper};
+
+/// What an evaluation found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// The joint loss.
+    pub total: f64,
+    /// Mean next-token cross-entropy of the secure functions, nats.
+    pub generation: f64,
+    /// Margin loss.
+    pub security: f64,
+    /// KL divergence to the base model, at most its limit, nats.
+    pub kl: f64,
+    /// Share of pairs whose secure function is likelier than the vulnerable one, per token.
+    pub preference_accuracy: f64,
+    /// Mean over pairs of (log-likelihood per token of the secure function − of the vulnerable one), nats.
+    pub preference_margin: f64,
+    /// Mean analyzer score of secure functions' tokens.
+    pub mean_score_secure: f64,
+    /// Mean analyzer score of vulnerable functions' tokens.
+    pub mean_score_vulnerable: f64,
+    /// Share of pairs whose secure function has the higher mean score.
+    pub separation_accuracy: f64,
+    /// Pairs evaluated.
+    pub pairs: usize,
+}
+
+/// One pair's figures.
+struct PairFigures {
+    /// Mean negative log-likelihood per token: secure, vulnerable.
+    nll: [f64; 2],
+    /// Mean score: secure, vulnerable.
+    score: [f64; 2],
+}
+
+fn mean(values: impl Iterator<Item = f32>) -> f64 {
+    let (sum, n) = values.fold((0.0, 0usize), |(sum, n), v| (sum + f64::from(v), n + 1));
+    sum / n.max(1) as f64
+}
+
+fn pair_figures(plan: &BatchPlan, results: &RowResults, pair: &PairRows) -> PairFigures {
+    let rows = |row: &usize| plan.targets[*row] >= 0;
+    let secure = || pair.secure.clone();
+    // The last shared row predicts the secure function's next token; the suffix repeats it for the vulnerable one.
+    let vulnerable = || plan.vulnerable_rows(pair);
+    PairFigures {
+        nll: [
+            mean(secure().filter(rows).map(|r| results.nll[r])),
+            mean(vulnerable().filter(rows).map(|r| results.nll[r])),
+        ],
+        score: [mean(secure().map(|r| results.scores[r])), mean(vulnerable().map(|r| results.scores[r]))],
+    }
+}
+
+/// Evaluates `pairs`, `batch_size` at a time.
+pub fn evaluate<B: Backend>(
+    stepper: &mut Stepper<'_, B>,
+    pairs: &[TokenPair],
+    batch_size: usize,
+) -> Result<Evaluation> {
+    let mut batches = Vec::new();
+    for batch in pairs.chunks(batch_size) {
+        batches.push(stepper.evaluate(&batch.iter().collect::<Vec<_>>())?);
+    }
+    let ignore = stepper.objective.ignore_token;
+    let totals: Totals = pairs.iter().map(|pair| pair.totals(ignore)).sum();
+    let losses = stepper.losses_of(&batches, totals);
+    let of_batch = |(plan, results): &(BatchPlan, RowResults)| -> Vec<PairFigures> {
+        plan.pairs.iter().map(|pair| pair_figures(plan, results, pair)).collect()
+    };
+    let figures: Vec<PairFigures> = batches.iter().flat_map(of_batch).collect();
+    let share = |holds: &dyn Fn(&PairFigures) -> bool| {
+        figures.iter().filter(|f| holds(f)).count() as f64 / figures.len().max(1) as f64
+    };
+    Ok(Evaluation {
+        total: losses.total,
+        generation: losses.generation,
+        security: losses.security,
+        kl: losses.kl,
+        preference_accuracy: share(&|f| f.nll[0] < f.nll[1]),
+        preference_margin: figures.iter().map(|f| f.nll[1] - f.nll[0]).sum::<f64>()
+            / figures.len().max(1) as f64,
+        mean_score_secure: losses.mean_score_secure,
+        mean_score_vulnerable: losses.mean_score_vulnerable,
+        separation_accuracy: share(&|f| f.score[0] > f.score[1]),
+        pairs: pairs.len(),
+    })
+}

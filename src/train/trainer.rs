@@ -1,0 +1,364 @@
+//! The training loop: epochs, evaluation, early stop, checkpoints.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::adapter;
+use crate::attached::Attached;
+use crate::error::{Error, Result};
+use crate::files::{write_dir, write_json};
+use crate::init::initialize;
+use crate::model::tokenizer::Tokenizer;
+use crate::model::transformer::Transformer;
+use crate::ops::{Backend, PlanRow};
+use crate::train::base_cache::BaseCache;
+use crate::train::batch::{BatchPlan, TokenPair};
+use crate::train::checkpoint::{self, TrainerState};
+use crate::train::config::TrainConfig;
+use crate::train::data::{TokenizedPairs, read_pairs, tokenize};
+use crate::train::evaluation::{Evaluation, evaluate};
+use crate::train::metrics::MetricsFile;
+use crate::train::schedule::{LinearSchedule, epoch_order};
+use crate::train::step::{Stepper, Update};
+
+/// Non-finite gradients in a row after which training stops.
+const MAX_SKIPPED_IN_A_ROW: usize = 10;
+
+/// The finished adapter inside a run folder.
+pub const FINAL_ADAPTER: &str = "adapter";
+
+/// What a step looked like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct StepLog {
+    /// Optimiser steps done, this one included.
+    pub step: usize,
+    /// All steps of the run.
+    pub total_steps: usize,
+    /// Passes over the training pairs.
+    pub epoch: f64,
+    /// The joint loss.
+    pub total: f64,
+    /// Cross-entropy of the secure functions, nats per token.
+    pub generation: f64,
+    /// Margin loss.
+    pub security: f64,
+    /// KL divergence to the base model, nats per token.
+    pub kl: f64,
+    /// Mean analyzer score of secure functions' tokens.
+    pub mean_score_secure: f64,
+    /// Mean analyzer score of vulnerable functions' tokens.
+    pub mean_score_vulnerable: f64,
+    /// Norm of the gradients before clipping.
+    pub grad_norm: f64,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Tokens of secure and vulnerable functions per second.
+    pub tokens_per_second: f64,
+    /// Seconds the step took.
+    pub seconds: f64,
+    /// Whether the update was left out because a gradient was not finite.
+    pub skipped: bool,
+}
+
+/// What happens during a run, for progress bars and experiments. `Break` ends the run after a checkpoint.
+pub trait Observer {
+    /// Training is about to start.
+    fn on_start(&mut self, _start: &RunStart<'_>) {}
+    /// A step is done.
+    fn on_step(&mut self, _log: &StepLog) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+    /// An evaluation is done.
+    fn on_evaluation(&mut self, _step: usize, _evaluation: &Evaluation) {}
+    /// A checkpoint was written.
+    fn on_checkpoint(&mut self, _dir: &Path) {}
+}
+
+/// No observer.
+impl Observer for () {}
+
+/// What a run starts with.
+pub struct RunStart<'a> {
+    /// Training pairs, and what was left out.
+    pub train: &'a TokenizedPairs,
+    /// Validation pairs, and what was left out.
+    pub validation: &'a TokenizedPairs,
+    /// The memory plan.
+    pub plan: &'a [PlanRow],
+    /// Trainable values.
+    pub parameters: usize,
+    /// All steps of the run.
+    pub total_steps: usize,
+    /// Step from which the run continues.
+    pub resumed_at: Option<usize>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct RunSummary {
+    /// Where it stands.
+    pub state: TrainerState,
+    /// Whether an observer ended it.
+    pub interrupted: bool,
+}
+
+/// A run in progress.
+struct Run<'a, 'm, B: Backend> {
+    config: &'a TrainConfig,
+    stepper: Stepper<'m, B>,
+    train: Vec<TokenPair>,
+    validation: Vec<TokenPair>,
+    state: TrainerState,
+    schedule: LinearSchedule,
+    metrics: MetricsFile,
+    observer: &'a mut dyn Observer,
+    skipped_in_a_row: usize,
+}
+
+/// Trains an adapter and a guard for `model` as `config` says, into `config.output_dir`.
+pub fn train<B: Backend>(
+    model: &Transformer<B>,
+    tokenizer: &Tokenizer,
+    config: &TrainConfig,
+    observer: &mut dyn Observer,
+) -> Result<RunSummary> {
+    config.validate()?;
+    let (train, validation) = load_data(config, tokenizer)?;
+    let mut attached =
+        Attached::new(&model.backend, &model.config, config.lora(&model.config)?, config.guard()?)?;
+    initialize(&mut attached, config.seed);
+    let capacity = BatchPlan::capacity(train.pairs.iter().chain(&validation.pairs), config.batch_size);
+    let cache = BaseCache::new(config.base_cache_mib << 20);
+    let policies = config.recompute_policies()?;
+    let mut stepper = Stepper::new(model, attached, config.objective(), Some(cache), capacity, &policies)?;
+    let fingerprint = fingerprint(config, &train.pairs, model);
+    let schedule = schedule(config, train.pairs.len());
+    let resume =
+        config.resume_from_checkpoint.as_deref().map(|spec| checkpoint::find(&config.output_dir, spec));
+    let state = match resume.transpose()?.flatten() {
+        Some(dir) => checkpoint::load(&dir, &mut stepper, &fingerprint)?,
+        None => TrainerState { fingerprint, ..TrainerState::default() },
+    };
+    observer.on_start(&RunStart {
+        train: &train,
+        validation: &validation,
+        plan: stepper.plan(),
+        parameters: stepper.attached.params.layout().parameter_count(),
+        total_steps: schedule.total_steps,
+        resumed_at: (state.global_step > 0).then_some(state.global_step),
+    });
+    let metrics = MetricsFile::open(&config.output_dir, state.global_step)?;
+    write_json(&config.output_dir.join("train_config.json"), config)?;
+    let (train, validation) = (train.pairs, validation.pairs);
+    Run { config, stepper, train, validation, state, schedule, metrics, observer, skipped_in_a_row: 0 }.run()
+}
+
+fn load_data(config: &TrainConfig, tokenizer: &Tokenizer) -> Result<(TokenizedPairs, TokenizedPairs)> {
+    let mut train = read_pairs(&config.data, "train")?;
+    let inner = config.data.join("val");
+    let validation = match &config.val_data {
+        Some(path) => read_pairs(path, "val")?,
+        None if inner.is_dir() => read_pairs(&inner, "val")?,
+        None => {
+            let order = epoch_order(train.len(), config.seed, usize::MAX);
+            let held_out = (train.len() as f64 * config.val_fraction).round() as usize;
+            let validation = order[..held_out].iter().map(|&i| train[i].clone()).collect();
+            train = order[held_out..].iter().map(|&i| train[i].clone()).collect();
+            validation
+        }
+    };
+    let max_seq_len = config.max_seq_len;
+    let train = tokenize(&train, tokenizer, max_seq_len)?;
+    let mut validation = tokenize(&validation, tokenizer, max_seq_len)?;
+    if train.pairs.is_empty() {
+        return Err(Error::data(format!(
+            "{}: no pair is left within {max_seq_len} tokens ({} have identical halves there); raise --max-seq-len",
+            config.data.display(),
+            train.identical
+        )));
+    }
+    // The base cache knows pairs by their number: validation pairs follow the training pairs.
+    let first = train.pairs.iter().map(|p| p.id + 1).max().unwrap_or(0);
+    validation.pairs.iter_mut().for_each(|pair| pair.id += first);
+    Ok((train, validation))
+}
+
+fn schedule(config: &TrainConfig, pairs: usize) -> LinearSchedule {
+    let all = pairs.div_ceil(config.batch_size * config.gradient_accumulation_steps) * config.num_epochs;
+    let total_steps = config.max_steps.map_or(all, |most| most.min(all));
+    let warmup_steps = (total_steps as f64 * config.warmup_ratio).round() as usize;
+    LinearSchedule { peak: config.learning_rate, warmup_steps, total_steps }
+}
+
+/// A hash of everything that decides the course of a run.
+fn fingerprint<B: Backend>(config: &TrainConfig, pairs: &[TokenPair], model: &Transformer<B>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    // Where a run reads from and writes to, and how often it saves, does not change its course.
+    let course = TrainConfig {
+        model: String::new(),
+        data: Default::default(),
+        val_data: None,
+        output_dir: Default::default(),
+        save_steps: None,
+        save_total_limit: 0,
+        base_cache_mib: 0,
+        recompute: String::new(),
+        resume_from_checkpoint: None,
+        ..config.clone()
+    };
+    hasher.update(format!("{course:?} {:?}", model.config).as_bytes());
+    for pair in pairs {
+        for tokens in [&pair.secure, &pair.vulnerable] {
+            hasher.update(&tokens.len().to_le_bytes());
+            hasher.update(bytemuck::cast_slice(tokens));
+        }
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+impl<B: Backend> Run<'_, '_, B> {
+    fn run(mut self) -> Result<RunSummary> {
+        if self.state.global_step == 0 {
+            self.evaluate()?;
+        }
+        let per_step = self.config.batch_size * self.config.gradient_accumulation_steps;
+        let steps_per_epoch = self.train.len().div_ceil(per_step);
+        while self.state.global_step < self.schedule.total_steps && !self.state.stopped_early {
+            let (epoch, in_epoch) =
+                (self.state.global_step / steps_per_epoch, self.state.global_step % steps_per_epoch);
+            let order = epoch_order(self.train.len(), self.config.seed, epoch);
+            let chosen: Vec<usize> = order.into_iter().skip(in_epoch * per_step).take(per_step).collect();
+            let flow = self.step(&chosen, steps_per_epoch)?;
+            let epoch_ends = in_epoch + 1 == steps_per_epoch;
+            self.after_step(epoch_ends)?;
+            if flow.is_break() {
+                self.save_checkpoint()?;
+                return Ok(RunSummary { state: self.state, interrupted: true });
+            }
+        }
+        self.finish()
+    }
+
+    fn step(&mut self, chosen: &[usize], steps_per_epoch: usize) -> Result<ControlFlow<()>> {
+        let started = Instant::now();
+        let pairs = chosen.chunks(self.config.batch_size);
+        let micro_batches: Vec<Vec<&TokenPair>> =
+            pairs.map(|batch| batch.iter().map(|&i| &self.train[i]).collect()).collect();
+        let lr = self.schedule.lr(self.state.global_step);
+        let update =
+            Update { lr, weight_decay: self.config.weight_decay, max_grad_norm: self.config.max_grad_norm };
+        let report = self.stepper.step(&micro_batches, self.state.global_step as u32, update)?;
+        let tokens: usize =
+            chosen.iter().map(|&i| self.train[i].secure.len() + self.train[i].vulnerable.len()).sum();
+        self.state.global_step += 1;
+        self.state.updates = self.stepper.moments.t;
+        self.count_skipped(report.skipped)?;
+        let seconds = started.elapsed().as_secs_f64();
+        let losses = report.losses;
+        let log = StepLog {
+            step: self.state.global_step,
+            total_steps: self.schedule.total_steps,
+            epoch: self.state.global_step as f64 / steps_per_epoch as f64,
+            total: losses.total,
+            generation: losses.generation,
+            security: losses.security,
+            kl: losses.kl,
+            mean_score_secure: losses.mean_score_secure,
+            mean_score_vulnerable: losses.mean_score_vulnerable,
+            grad_norm: report.grad_norm,
+            learning_rate: lr,
+            tokens_per_second: tokens as f64 / seconds,
+            seconds,
+            skipped: report.skipped,
+        };
+        self.metrics.write("train", log.step, &log)?;
+        Ok(self.observer.on_step(&log))
+    }
+
+    fn count_skipped(&mut self, skipped: bool) -> Result<()> {
+        self.skipped_in_a_row = if skipped { self.skipped_in_a_row + 1 } else { 0 };
+        self.state.skipped_steps += usize::from(skipped);
+        if self.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW {
+            return Err(Error::data(format!(
+                "step {}: the gradients of {MAX_SKIPPED_IN_A_ROW} steps in a row were not finite; lower \
+                 --learning-rate, or look for damaged weights. The last checkpoint is intact",
+                self.state.global_step
+            )));
+        }
+        Ok(())
+    }
+
+    /// Evaluates and saves where it is time to.
+    fn after_step(&mut self, epoch_ends: bool) -> Result<()> {
+        let step = self.state.global_step;
+        let last = step == self.schedule.total_steps;
+        let due = |every: Option<usize>| every.map_or(epoch_ends, |n| step.is_multiple_of(n)) || last;
+        if due(self.config.eval_steps) {
+            let improved = self.evaluate()?;
+            if epoch_ends {
+                self.count_epoch(improved);
+            }
+        }
+        if due(self.config.save_steps) {
+            self.save_checkpoint()?;
+        }
+        Ok(())
+    }
+
+    fn count_epoch(&mut self, improved: bool) {
+        let without = if improved { 0 } else { self.state.epochs_without_improvement + 1 };
+        self.state.epochs_without_improvement = without;
+        let patience = self.config.early_stop_patience;
+        self.state.stopped_early = patience > 0 && without >= patience;
+    }
+
+    /// Evaluates, keeps the adapter if it is the best so far, and says whether it is.
+    fn evaluate(&mut self) -> Result<bool> {
+        if self.validation.is_empty() {
+            return Ok(true);
+        }
+        let evaluation = evaluate(&mut self.stepper, &self.validation, self.config.batch_size)?;
+        let step = self.state.global_step;
+        self.state.evaluations.push((step, evaluation));
+        self.metrics.write("validation", step, &evaluation)?;
+        self.observer.on_evaluation(step, &evaluation);
+        let trained = step > 0;
+        let improved = trained && self.state.best_metric.is_none_or(|best| evaluation.total < best);
+        if improved {
+            self.state.best_metric = Some(evaluation.total);
+            self.state.best_step = step;
+            self.write_adapter()?;
+        }
+        Ok(improved)
+    }
+
+    fn save_checkpoint(&mut self) -> Result<()> {
+        let (config, state) = (self.config, &self.state);
+        let dir = checkpoint::save(
+            &config.output_dir,
+            &self.stepper,
+            state,
+            &config.model,
+            config.save_total_limit,
+        )?;
+        self.observer.on_checkpoint(&dir);
+        Ok(())
+    }
+
+    fn write_adapter(&self) -> Result<()> {
+        write_dir(&self.config.output_dir.join(FINAL_ADAPTER), |dir| {
+            adapter::save(dir, &self.stepper.attached, &self.stepper.model().config, &self.config.model)
+        })
+    }
+
+    /// Without validation pairs the last state is the best one known.
+    fn finish(self) -> Result<RunSummary> {
+        if self.validation.is_empty() {
+            self.write_adapter()?;
+        }
+        Ok(RunSummary { state: self.state, interrupted: false })
+    }
+}
