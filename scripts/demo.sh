@@ -18,7 +18,7 @@ rm -rf "$run"
 title "Train adapter and guard on 36 pairs of functions, validate on 12 others"
 # Small batches and a high learning rate: two epochs of a small data set are few steps.
 dg-run train --model "$model" --data data --output-dir "$run" --num-epochs 2 ${DEMO_STEPS:+--max-steps "$DEMO_STEPS"} \
-    --batch-size 4 --gradient-accumulation-steps 1 --learning-rate 5e-4 --max-seq-len 512 --save-total-limit 1
+    --batch-size 2 --gradient-accumulation-steps 1 --learning-rate 1e-3 --max-seq-len 512 --save-total-limit 1
 
 title "Score a held-out function, vulnerable and fixed (mean score of each line; high is secure)"
 python3 - "$held_out" "$run" <<'PYTHON'
