@@ -109,8 +109,9 @@ pub fn merge(
         write_model(model, attached, base_dir, dir)?;
         let merged = Transformer::load(model.backend.clone(), dir)?;
         let check = compare(model, attached, &merged, check_tokens)?;
-        // Negated, so that NaN fails as well.
-        if !(check.relative_error <= check.tolerance) {
+        // Asked so that NaN is not.
+        let within = check.relative_error <= check.tolerance;
+        if !within {
             return Err(Error::model(format!(
                 "the merged model's logits differ from those of base and adapter by {:.2e} (relative), more than the \
                  {:.0e} that rounding explains; nothing was written",

@@ -6,6 +6,7 @@ mod generate;
 mod import;
 mod progress;
 mod score;
+mod summary;
 mod train;
 
 use std::io::{IsTerminal, Write};
@@ -105,21 +106,21 @@ pub fn run() -> u8 {
     }
 }
 
+/// Runs the command on a worker of the thread pool: from outside, every parallel operation would pay for waking it.
 fn execute(cli: Cli) -> Result<()> {
-    if let Some(threads) = cli.threads {
-        if !(1..=MAX_THREADS).contains(&threads) {
-            return Err(Error::usage(format!("--threads: expected 1 to {MAX_THREADS}, found {threads}")));
-        }
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-        pool.kind(ErrorKind::Device, || format!("cannot start {threads} threads"))?;
+    if let Some(threads) = cli.threads.filter(|threads| !(1..=MAX_THREADS).contains(threads)) {
+        return Err(Error::usage(format!("--threads: expected 1 to {MAX_THREADS}, found {threads}")));
     }
-    match cli.command {
+    let threads = cli.threads.unwrap_or(0); // 0 is one per core
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.kind(ErrorKind::Device, || format!("cannot start {threads} threads"))?;
+    pool.install(|| match cli.command {
         Command::Train(args) => train::run(&args),
         Command::Score(args) => score::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),
-    }
+    })
 }
 
 /// Writes data to standard output; a reader that has gone away is no error.

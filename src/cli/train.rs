@@ -6,6 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::progress::Progress;
+use super::summary::before_and_after;
 use super::{DeviceChoice, config, load_on_device, note};
 use crate::error::{Error, Result};
 use crate::train::TrainConfig;
@@ -149,6 +150,9 @@ pub fn run(args: &TrainArgs) -> Result<()> {
             "stopped early after {} epochs without a better loss",
             state.epochs_without_improvement
         ));
+    }
+    if let Some(table) = before_and_after(state) {
+        note(&table);
     }
     note(&format!("adapter: {}", config.output_dir.join(FINAL_ADAPTER).display()));
     Ok(())

@@ -1,26 +1,9 @@
 //! Element-wise parts of the analyzer, as written in `ops/analyzer.rs`.
 
+use super::dropout::apply_dropout;
 use super::{Cpu, math, parallel};
 use crate::ops::analyzer::{Analyzer, LAYER_NORM_EPS, LayerNormBackward};
-use crate::ops::philox::DROPOUT_GROUP;
-use crate::ops::{Dropout, DropoutKey, Mut, Ref};
-
-/// `row ← mask · row / P(kept)`.
-pub fn dropout_row(row: &mut [f32], key: DropoutKey, row_key: u32) {
-    let scale = key.scale();
-    for (group, elements) in row.chunks_mut(DROPOUT_GROUP).enumerate() {
-        for (x, kept) in elements.iter_mut().zip(key.keep(row_key, group as u32)) {
-            *x = if kept { *x * scale } else { 0.0 };
-        }
-    }
-}
-
-/// The dropout of row `i`, or nothing.
-pub fn apply_dropout(row: &mut [f32], i: usize, dropout: Option<Dropout<'_, Cpu>>) {
-    if let Some(d) = dropout {
-        dropout_row(row, d.key, d.row_keys.as_slice()[i]);
-    }
-}
+use crate::ops::{Dropout, Mut, Ref};
 
 impl Analyzer for Cpu {
     fn layer_norm_relu(

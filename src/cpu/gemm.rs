@@ -1,11 +1,11 @@
 //! Matrix products `C = alpha · op(A) · op(B) + beta · C` in f32 on plain slices.
 //!
-//! Operands keep the element type they are stored in (f32, bf16, f16) and are widened to f32 on their way into
-//! registers or packed panels; a whole weight is never copied. Two algorithms, chosen by shape alone:
-//! [`blocked`] packs panels for a register-tiled micro-kernel, [`skinny`] streams a weight once for a few rows.
+//! Operands keep the element type they are stored in (f32, bf16, f16) and are widened to f32 on their way
+//! into registers or packed panels; a whole weight is never copied. Two algorithms, chosen by shape alone:
+//! `blocked` packs panels for a register-tiled micro-kernel, `skinny` streams a weight once for a few rows.
 //!
-//! The bits of the result depend on shapes, operands and instruction set, never on the number of threads: threads
-//! divide rows and columns of C, and every element adds its products in one fixed order.
+//! The bits of the result depend on shapes, operands and instruction set, never on the number of threads:
+//! threads divide rows and columns of C, and every element adds its products in one fixed order.
 
 mod blocked;
 mod operand;
@@ -20,10 +20,11 @@ pub use operand::{Elems, MatMut, MatRef};
 
 use operand::{Lines, Out, with_elems};
 
-/// `c = alpha · a · b + beta · c`, with `a` `[m, k]`, `b` `[k, n]` and `c` `[m, n]`; transpose an operand with
-/// [`MatRef::t`].
+/// `c = alpha · a · b + beta · c`, with `a` `[m, k]`, `b` `[k, n]` and `c` `[m, n]`; transpose an operand
+/// with [`MatRef::t`].
 ///
-/// When `beta` is 0, `c` is written without being read, so it may hold anything. Runs on the current rayon pool.
+/// When `beta` is 0, `c` is written without being read, so it may hold anything. Runs on the current rayon
+/// pool.
 ///
 /// # Panics
 /// When the three shapes disagree.

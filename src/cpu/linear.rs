@@ -1,6 +1,6 @@
 //! Linear layers with LoRA, as written in `ops/gemm.rs`, on the products of [`super::gemm`].
 
-use super::analyzer::dropout_row;
+use super::dropout::dropout_row;
 use super::gemm::{Elems, MatMut, MatRef, gemm};
 use super::{Cpu, math, parallel};
 use crate::error::{Error, Result};

@@ -5,6 +5,7 @@
 mod aggregate;
 mod analyzer;
 mod attention;
+mod dropout;
 mod embedding;
 pub mod gemm;
 mod linear;

@@ -138,6 +138,7 @@ impl<'a, B: Backend> BlockPass<'a, B> {
                 self.attend(acts, &mut Keys::Packed(segments));
                 self.attention_residual(acts);
                 self.project_gate_up(acts);
+                self.down_input(acts);
             }
             Recompute::GateUp => self.project_gate_up(acts),
             Recompute::Nothing | Recompute::Forward => {}
@@ -211,9 +212,8 @@ impl<'a, B: Backend> BlockPass<'a, B> {
     /// `x[layer + 1] = x_mid + swiglu Wᵀ`.
     fn mlp_residual(&self, acts: &mut Activations<B>) {
         let (rows, l, backend) = (self.pass.rows, self.layer, self.backend);
-        self.swiglu(acts);
+        self.down_input(acts);
         let mlp = acts.mlp.first(rows.total * self.config.intermediate_size);
-        self.lora_down(&mut acts.xa, mlp, &[Down]);
         let lora = self.lora_terms(&acts.xa, &[Down]);
         backend.copy(acts.x.get_mut(l + 1, rows), acts.x_mid.get(l, rows));
         let x = acts.x.get_mut(l + 1, rows);
@@ -322,6 +322,13 @@ impl<'a, B: Backend> BlockPass<'a, B> {
         let normed = normed.first_mut(rows.total * self.config.hidden_size);
         let eps = self.config.rms_norm_eps;
         self.backend.rms_norm(normed, rstd.get_mut(l, rows), x.get(l, rows), weight.view(), eps);
+    }
+
+    /// What the down projection reads: SwiGLU's output and what its adapter makes of that.
+    fn down_input(&self, acts: &mut Activations<B>) {
+        self.swiglu(acts);
+        let mlp = acts.mlp.first(self.pass.rows.total * self.config.intermediate_size);
+        self.lora_down(&mut acts.xa, mlp, &[Down]);
     }
 
     /// SwiGLU of all rows, into `acts.mlp`.

@@ -75,11 +75,14 @@ impl<D: Device, T: Element> Buffer<D, T> {
     }
 }
 
+/// Marks a borrow of elements, `&T` or `&mut T`, that lie on a device.
+type Borrow<R, D> = PhantomData<(R, fn() -> D)>;
+
 /// A shared borrow of device memory.
 pub struct Ref<'a, D: Device, T> {
     address: usize,
     len: usize,
-    _borrow: PhantomData<(&'a T, fn() -> D)>,
+    _borrow: Borrow<&'a T, D>,
 }
 
 impl<D: Device, T> Clone for Ref<'_, D, T> {
@@ -127,7 +130,7 @@ impl<'a, D: Device, T: Element> Ref<'a, D, T> {
 pub struct Mut<'a, D: Device, T> {
     address: usize,
     len: usize,
-    _borrow: PhantomData<(&'a mut T, fn() -> D)>,
+    _borrow: Borrow<&'a mut T, D>,
 }
 
 impl<'a, D: Device, T: Element> Mut<'a, D, T> {

@@ -14,7 +14,7 @@ use crate::train::base_cache::BaseCache;
 use crate::train::batch::{BatchPlan, PlanOptions, TokenPair, Totals};
 
 /// Bytes of one chunk of logits.
-const LOGITS_BYTES: usize = 64 << 20;
+const LOGITS_BYTES: usize = 96 << 20;
 
 /// Weights and options of the objective.
 #[derive(Clone, Copy, Debug, PartialEq)]

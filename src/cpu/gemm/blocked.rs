@@ -1,8 +1,9 @@
 //! Products with many rows: packed panels and a register-tiled micro-kernel.
 //!
-//! A is packed once, shared by all threads, one block of rows and depths at a time. A task owns a rectangle of C: for each
-//! block of depths it packs `NR` columns of B into a panel that stays in the first-level cache and runs them against its
-//! rows of A, which stay in the second level. So each element of a weight is widened once per `TASK_ROWS` rows.
+//! A is packed once, shared by all threads, one block of rows and depths at a time. A task owns a rectangle
+//! of C: for each block of depths it packs `NR` columns of B into a panel that stays in the first-level cache
+//! and runs them against its rows of A, which stay in the second level. So each element of a weight is
+//! widened once per `TASK_ROWS` rows.
 
 use super::operand::{Lines, Out};
 use super::pack::pack;
@@ -46,7 +47,8 @@ pub(super) fn product<A: Element, B: Element>(out: Out, a: Lines<A>, b: Lines<B>
 }
 
 thread_local! {
-    /// Packing space of A, kept between calls. A call takes it, so one that rayon nests inside finds it empty.
+    /// Packing space of A, kept between calls. A call takes it, so one that rayon nests inside finds it
+    /// empty.
     static PACKED_A: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
@@ -180,11 +182,11 @@ impl<E: Element> Kernel<()> for Task<'_, E> {
             let depths = start..self.a.depths.end.min(start + self.a.block_depth);
             let scale = if block == 0 { self.scale } else { Scale { beta: 1.0, ..self.scale } };
             for col in self.cols.clone().step_by(S::NR) {
-                // SAFETY: `NR · depths.len()` is at most what the panel holds, and the depths are inside B, which is
-                // as deep as A; the rectangle of each micro-tile is inside this task's own.
+                // SAFETY: `NR · depths.len()` is at most what the panel holds, and the depths are inside B,
+                // which is as deep as A; the rectangle of each micro-tile is inside this task's own.
                 unsafe {
                     pack::<S::Narrow, E>(panel_b, S::NR, self.b, col, depths.clone());
-                    self.column::<S>(panel_b, block, depths.len(), col, scale);
+                    self.column::<S>(panel_b, block, depths.clone(), col, scale);
                 }
             }
         }
@@ -195,31 +197,59 @@ impl<E: Element> Task<'_, E> {
     /// Runs one packed panel of B against every panel of A.
     ///
     /// # Safety
-    /// `S` is available and `panel_b` holds `NR · depth` elements.
+    /// `S` is available and `panel_b` holds `NR · depths.len()` elements.
     #[inline(always)]
     unsafe fn column<S: Simd>(
         &self,
         panel_b: *const f32,
         block: usize,
-        depth: usize,
+        depths: Range<usize>,
         col: usize,
         scale: Scale,
     ) {
         for panel in self.panels.clone() {
+            // SAFETY: prefetching needs nothing but the instruction set.
+            unsafe { self.prefetch::<S>(panel, depths.clone(), col + S::NR) };
             let row = self.a.rows.start + panel * S::MR;
             let tile = MicroTile {
                 a: self.a.panel(block, panel),
                 b: panel_b,
-                depth,
+                depth: depths.len(),
                 c: self.out.at(row, col),
                 row_stride: self.out.row_stride,
                 rows: S::MR.min(self.a.rows.end - row),
                 cols: S::NR.min(self.cols.end - col),
                 scale,
             };
-            // SAFETY: both panels hold `depth` columns; the tile's rows and columns are inside `out` and this task's
-            // own, and `out` is not transposed here, so that its columns are contiguous.
+            // SAFETY: both panels hold as many columns as there are depths; the tile's rows and columns are
+            // inside `out` and this task's own, and `out` is not transposed here, so that its columns are
+            // contiguous.
             unsafe { S::micro_tile(&tile) };
+        }
+    }
+}
+
+impl<E: Element> Task<'_, E> {
+    /// Asks for a share of the next panel of B, which starts at line `col`, so that all of it has come when
+    /// the last panel of A is done.
+    ///
+    /// # Safety
+    /// `S` is available.
+    #[inline(always)]
+    unsafe fn prefetch<S: Simd>(&self, panel: usize, depths: Range<usize>, col: usize) {
+        if col >= self.cols.end {
+            return;
+        }
+        let along = self.b.depth_stride == 1;
+        let (runs, run_len) = if along { (S::NR, depths.len()) } else { (depths.len(), S::NR) };
+        let (done, panels) = (panel - self.panels.start, self.panels.len());
+        for run in runs * done / panels..runs * (done + 1) / panels {
+            let run =
+                if along { self.b.at(col + run, depths.start) } else { self.b.at(col, depths.start + run) };
+            for line in (0..run_len * size_of::<E>()).step_by(64) {
+                // SAFETY: a hint, which cannot fault even past the end.
+                unsafe { S::prefetch(run.cast::<u8>().wrapping_add(line).cast()) };
+            }
         }
     }
 }

@@ -138,8 +138,8 @@ impl<'a> MatMut<'a> {
         Self::strided(data, rows, cols, cols)
     }
 
-    /// `data` holds `[rows, cols]`, consecutive rows starting `row_stride` elements apart; what lies between rows is
-    /// left alone.
+    /// `data` holds `[rows, cols]`, consecutive rows starting `row_stride` elements apart; what lies between
+    /// rows is left alone.
     ///
     /// # Panics
     /// When rows overlap or `data` is too short.
@@ -198,8 +198,8 @@ fn check_extent(len: usize, rows: usize, cols: usize, row_stride: usize) {
 
 /// An operand as `count` vectors of `depth` elements along the summed dimension: rows of A, columns of B.
 ///
-/// Invariant, from [`check_extent`]: `line · line_stride + d · depth_stride` is inside `data` for every `line < count`
-/// and `d < depth`, and one of the two strides is 1.
+/// Invariant, from [`check_extent`]: `line · line_stride + d · depth_stride` is inside `data` for every `line
+/// < count` and `d < depth`, and one of the two strides is 1.
 #[derive(Clone, Copy)]
 pub(super) struct Lines<'a, E> {
     data: &'a [E],
@@ -224,8 +224,8 @@ impl<E: Copy> Lines<'_, E> {
 
 /// The output, shared by tasks that write disjoint parts of it.
 ///
-/// Invariant, from [`check_extent`]: `row · row_stride + col · col_stride` is inside the mutable slice that is borrowed
-/// for `'a`, and distinct for distinct `(row, col)`, while `row < rows` and `col < cols`.
+/// Invariant, from [`check_extent`]: `row · row_stride + col · col_stride` is inside the mutable slice that
+/// is borrowed for `'a`, and distinct for distinct `(row, col)`, while `row < rows` and `col < cols`.
 #[derive(Clone, Copy)]
 pub(super) struct Out<'a> {
     data: *mut f32,
@@ -236,8 +236,8 @@ pub(super) struct Out<'a> {
     borrow: std::marker::PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: the pointer stands for an exclusive borrow of f32, which may move to and be used from any thread; every
-// dereference is an unsafe block that argues which elements are its own.
+// SAFETY: the pointer stands for an exclusive borrow of f32, which may move to and be used from any thread;
+// every dereference is an unsafe block that argues which elements are its own.
 unsafe impl Send for Out<'_> {}
 // SAFETY: as above; sharing an `Out` shares only an address.
 unsafe impl Sync for Out<'_> {}

@@ -1,10 +1,12 @@
-//! Packing: `width` lines of an operand, widened to f32 and interleaved so that a micro-kernel reads them in order.
+//! Packing: `width` lines of an operand, widened to f32 and interleaved so that a micro-kernel reads them in
+//! order.
 
 use super::operand::Lines;
 use super::simd::{Element, Narrow};
 use std::ops::Range;
 
-/// Writes `panel[p · width + i]` = element `depths.start + p` of line `first + i`; lines past the end read as 0.
+/// Writes `panel[p · width + i]` = element `depths.start + p` of line `first + i`. Lines past the end hold
+/// copies of the last, so that the micro-kernel needs no special case: each line only meets its own sums.
 ///
 /// # Safety
 /// `S` is available; `panel` is valid for `width · depths.len()` writes; `depths` is inside the lines.
@@ -41,20 +43,16 @@ unsafe fn pack_across<S: Narrow, E: Element>(
     let whole = depths.len() / 8 * 8;
     for group in (0..width).step_by(8) {
         let group_width = (width - group).min(8);
-        let group_live = live.saturating_sub(group).min(8);
+        let lines: [*const E; 8] =
+            std::array::from_fn(|i| lines.at(first + (group + i).min(live - 1), depths.start));
         for p in (0..whole).step_by(8) {
-            // SAFETY: eight depths from `p` of `group_live` lines exist, and lanes `group..group + group_width` of
+            // SAFETY: eight depths from `p` of these lines exist, and lanes `group..group + group_width` of
             // columns `p..p + 8` are inside the panel.
             unsafe {
+                // A loop, not `map`: closures do not take on the target features that intrinsics need.
                 let mut block = [S::splat(0.0); 8];
-                if group_live == 8 {
-                    for (i, row) in block.iter_mut().enumerate() {
-                        *row = E::load::<S>(lines.at(first + group + i, depths.start + p));
-                    }
-                } else {
-                    for (i, row) in block.iter_mut().enumerate().take(group_live) {
-                        *row = E::load::<S>(lines.at(first + group + i, depths.start + p));
-                    }
+                for (row, line) in block.iter_mut().zip(lines) {
+                    *row = E::load::<S>(line.add(p));
                 }
                 let block = S::transpose(block);
                 let corner = panel.add(p * width + group);
@@ -97,7 +95,7 @@ unsafe fn pack_along<S: Narrow, E: Element>(
                 *column.add(i) = (*source.add(i)).to_f32();
             }
             for i in live..width {
-                *column.add(i) = 0.0;
+                *column.add(i) = (*source.add(live - 1)).to_f32();
             }
         }
     }
@@ -114,8 +112,7 @@ unsafe fn pack_column<E: Element>(
     depth: usize,
 ) {
     for i in 0..width {
-        let x = if i < live { lines.get(first + i, depth).to_f32() } else { 0.0 };
         // SAFETY: the caller vouches for `width` elements.
-        unsafe { *column.add(i) = x };
+        unsafe { *column.add(i) = lines.get(first + i.min(live - 1), depth).to_f32() };
     }
 }

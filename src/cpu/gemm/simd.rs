@@ -1,7 +1,7 @@
 //! Vectors of f32 behind one trait, so that packing, micro-kernel and dot products are written once.
 //!
-//! Every function here is `inline(always)`: it takes on the target features of the [`Kernel`] entry point it is inlined
-//! into, which is what makes the intrinsics single instructions.
+//! Every function here is `inline(always)`: it takes on the target features of the [`Kernel`] entry point it
+//! is inlined into, which is what makes the intrinsics single instructions.
 
 use half::{bf16, f16};
 

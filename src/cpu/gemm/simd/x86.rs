@@ -87,10 +87,14 @@ unsafe impl Narrow for Avx2 {
         // SAFETY: see the impl.
         unsafe {
             // Interleave pairs of rows, then pairs of pairs, then exchange 128-bit halves.
-            let lo = |i: usize| _mm256_castps_pd(_mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]));
-            let hi = |i: usize| _mm256_castps_pd(_mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]));
-            let (t0, t1, t2, t3) = (lo(0), hi(0), lo(1), hi(1));
-            let (t4, t5, t6, t7) = (lo(2), hi(2), lo(3), hi(3));
+            let t0 = _mm256_castps_pd(_mm256_unpacklo_ps(r[0], r[1]));
+            let t1 = _mm256_castps_pd(_mm256_unpackhi_ps(r[0], r[1]));
+            let t2 = _mm256_castps_pd(_mm256_unpacklo_ps(r[2], r[3]));
+            let t3 = _mm256_castps_pd(_mm256_unpackhi_ps(r[2], r[3]));
+            let t4 = _mm256_castps_pd(_mm256_unpacklo_ps(r[4], r[5]));
+            let t5 = _mm256_castps_pd(_mm256_unpackhi_ps(r[4], r[5]));
+            let t6 = _mm256_castps_pd(_mm256_unpacklo_ps(r[6], r[7]));
+            let t7 = _mm256_castps_pd(_mm256_unpackhi_ps(r[6], r[7]));
             let u0 = _mm256_castpd_ps(_mm256_unpacklo_pd(t0, t2));
             let u1 = _mm256_castpd_ps(_mm256_unpackhi_pd(t0, t2));
             let u2 = _mm256_castpd_ps(_mm256_unpacklo_pd(t1, t3));

@@ -1,0 +1,34 @@
+# Everything is plain cargo and two scripts; this file only names the usual ways to call them.
+
+MODEL := models/smollm2-135m
+
+.PHONY: help build model demo test bench fmt lint clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+
+build: ## build the library and dg-run
+	cargo build --release --locked
+
+model: build ## get SmolLM2-135M, the small model of demo and tests
+	scripts/get-smollm2.sh $(MODEL)
+
+demo: model ## train, score and generate with it: some four minutes
+	scripts/demo.sh $(MODEL)
+
+test: model ## run all tests, examples and documentation included
+	cargo test --release --workspace --locked
+
+bench: ## measure
+	cargo bench --locked
+
+fmt: ## format the code
+	cargo fmt --all
+
+lint: ## check format, lints and documentation
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+clean: ## remove what was built, not models and runs
+	cargo clean

@@ -1,0 +1,123 @@
+//! README and scripts against the program: every command and flag they name exists, and so does every path.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn dg_run(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_dg-run")).args(args).output().expect("dg-run starts")
+}
+
+/// Help text by subcommand.
+fn helps() -> BTreeMap<&'static str, String> {
+    let help = |command| String::from_utf8(dg_run(&[command, "--help"]).stdout).expect("UTF-8");
+    ["train", "score", "generate", "export", "import"].map(|command| (command, help(command))).into()
+}
+
+fn is_flag(word: &str) -> bool {
+    word.strip_prefix("--").is_some_and(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
+}
+
+fn has_flag(help: &str, flag: &str) -> bool {
+    help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).any(|word| word == flag)
+}
+
+/// The code of a Markdown text: fenced lines, and spans between backticks.
+fn code_of(markdown: &str) -> String {
+    let mut fenced = false;
+    let mut code = String::new();
+    for line in markdown.lines() {
+        if line.starts_with("```") {
+            fenced = !fenced;
+        } else if fenced {
+            code.push_str(line);
+            code.push('\n');
+        } else {
+            line.split('`').skip(1).step_by(2).for_each(|span| {
+                code.push_str(span);
+                code.push('\n');
+            });
+        }
+    }
+    code
+}
+
+/// Words after `dg-run ` on each line that calls it.
+fn commands(text: &str) -> Vec<Vec<String>> {
+    let joined = text.replace("\\\n", " ");
+    let calls = joined.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let words = |rest: &str| rest.split_whitespace().map(str::to_owned).collect();
+    calls.filter_map(|line| line.split_once("dg-run ").map(|(_, rest)| words(rest))).collect()
+}
+
+#[test]
+fn commands_and_flags_exist() {
+    let helps = helps();
+    let mut checked = 0;
+    for file in
+        ["README.md", "CHANGELOG.md", "docs/decisions.md", "scripts/demo.sh", "scripts/get-smollm2.sh"]
+    {
+        let text = read(file);
+        let code = if file.ends_with(".md") { code_of(&text) } else { text };
+        for words in commands(&code) {
+            let command = words[0].as_str();
+            if !command.starts_with(|c: char| c.is_ascii_lowercase()) {
+                continue; // not a call: the description of a file, a definition
+            }
+            let help = helps.get(command).unwrap_or_else(|| panic!("{file}: dg-run has no {command}"));
+            for flag in words.iter().filter(|word| is_flag(word)) {
+                assert!(has_flag(help, flag), "{file}: dg-run {command} has no {flag}");
+                checked += 1;
+            }
+        }
+        // A flag on its own may belong to any command.
+        for flag in code.lines().filter(|span| is_flag(span) && !span.contains(' ')) {
+            assert!(helps.values().any(|help| has_flag(help, flag)), "{file}: no command has {flag}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 40, "only {checked} flags found: has the form of the documents changed?");
+}
+
+#[test]
+fn the_example_configuration_is_accepted() {
+    let readme = read("README.md");
+    let (_, rest) = readme.split_once("```toml\n").expect("a TOML block");
+    let (toml, _) = rest.split_once("```").expect("its end");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("run.toml");
+    fs::write(&file, toml).unwrap();
+    // Everything is right but the model: 4, where a configuration error would be 2.
+    let output = dg_run(&["train", "--config", file.to_str().unwrap(), "--model", "there/is/none"]);
+    assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn paths_of_the_tree_exist() {
+    let readme = read("README.md");
+    let (_, rest) = readme.split_once("## Repository").expect("the section");
+    let (_, rest) = rest.split_once("```text\n").expect("the tree");
+    let (tree, _) = rest.split_once("```").expect("its end");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders: Vec<&str> = Vec::new();
+    let mut listed: Vec<PathBuf> = Vec::new();
+    for line in tree.lines() {
+        let name = line.split_whitespace().next().expect("a name");
+        folders.truncate((line.len() - line.trim_start().len()) / 2);
+        let path: PathBuf = folders.iter().chain([&name]).collect();
+        let found = root.join(&path);
+        assert!(if name.ends_with('/') { found.is_dir() } else { found.is_file() }, "{}", path.display());
+        folders.push(name);
+        listed.push(path);
+    }
+    for entry in fs::read_dir(root.join("src")).unwrap() {
+        let path = Path::new("src").join(entry.unwrap().file_name());
+        assert!(listed.contains(&path), "{} is missing in the tree", path.display());
+    }
+}

@@ -1,0 +1,145 @@
+//! Small models with random adapters and guards, and pairs to train them on.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use deepguard::attached::Attached;
+use deepguard::cpu::Cpu;
+use deepguard::guard::{Aggregation, GuardConfig};
+use deepguard::model::activations::Recompute;
+use deepguard::model::{LoraConfig, Projection, Transformer};
+use deepguard::ops::philox::{philox, unit};
+use deepguard::train::base_cache::BaseCache;
+use deepguard::train::batch::{BatchPlan, TokenPair};
+use deepguard::train::step::{Objective, Stepper};
+
+/// Random numbers that are the same everywhere.
+pub struct Random {
+    seed: u64,
+    count: u32,
+}
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Random { seed, count: 0 }
+    }
+
+    fn word(&mut self) -> u32 {
+        self.count += 1;
+        philox(self.seed, [self.count, 0, 0, 0])[0]
+    }
+
+    /// In [-1, 1).
+    pub fn signed(&mut self) -> f32 {
+        2.0 * unit(self.word()) - 1.0
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        self.word() as usize % n
+    }
+
+    pub fn vector(&mut self, len: usize, scale: f32) -> Vec<f32> {
+        (0..len).map(|_| scale * self.signed()).collect()
+    }
+}
+
+/// What is trained, and how.
+#[derive(Clone, Copy)]
+pub struct Setting {
+    pub model: &'static str,
+    pub aggregation: Aggregation,
+    pub taps: usize,
+    pub dropout: f32,
+    pub recompute: Recompute,
+    pub base_cache: bool,
+    pub objective: Objective,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Setting {
+            model: "llama-tiny",
+            aggregation: Aggregation::Attention,
+            taps: 3,
+            dropout: 0.1,
+            recompute: Recompute::Nothing,
+            base_cache: false,
+            objective: Objective { max_seq_len: 64, seed: 7, ..Objective::default() },
+        }
+    }
+}
+
+/// One of the models that come with the golden cases.
+pub fn model(name: &str) -> Transformer<Cpu> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models").join(name);
+    Transformer::load(Cpu::new(), &dir).expect("a golden model")
+}
+
+/// Adapters on all seven projections and a guard, all with random values of a trained model's size.
+pub fn attached(model: &Transformer<Cpu>, setting: Setting) -> Attached<Cpu> {
+    let targets = BTreeSet::from(Projection::ALL);
+    let lora = LoraConfig { rank: 5, alpha: 7.0, dropout: setting.dropout, targets, use_rslora: false };
+    let guard =
+        GuardConfig { aggregation: setting.aggregation, layers: setting.taps, dropout: setting.dropout };
+    let mut attached = Attached::new(&model.backend, &model.config, lora, guard).expect("a valid setting");
+    let mut random = Random::new(11);
+    for param in attached.params.layout().params().to_vec() {
+        let fan_in = param.shape.get(1).copied().unwrap_or(1) as f32;
+        let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| param.name.ends_with(suffix));
+        let is_gamma = ends(&["processor.1.weight", "processor.5.weight"]);
+        let scale = match param.name.as_str() {
+            name if name.contains("lora_B") => 0.05,
+            name if name.ends_with(".bias") || is_gamma => 0.2,
+            name if name.ends_with("processor.8.weight") => 0.3 * (3.0 / fan_in).sqrt(),
+            _ => (3.0 / fan_in).sqrt(),
+        };
+        let mut values = random.vector(param.range.len(), scale);
+        // Half of the ReLUs open and half shut, few near their kink, where a central difference means nothing.
+        let before_relu = ends(&["processor.1.bias", "processor.5.bias", "processor.8.bias"]);
+        let offset = |random: &mut Random| match (is_gamma, before_relu) {
+            (true, _) => 1.0,
+            (_, true) => 4.0 * random.signed().signum(),
+            _ => 0.0,
+        };
+        values.iter_mut().for_each(|v| *v += offset(&mut random));
+        attached.params.upload(&param, &values);
+    }
+    attached
+}
+
+/// Pairs with a shared prefix, with none, with a last token that differs, and one whose vulnerable function is a
+/// prefix of the secure one.
+pub fn pairs() -> Vec<TokenPair> {
+    let mut random = Random::new(5);
+    let lengths = [(23, 31, 9), (17, 17, 16), (20, 11, 0), (13, 7, 7)];
+    let pair = |(id, (secure, vulnerable, shared)): (usize, (usize, usize, usize))| {
+        let mut tokens = |n: usize| (0..n).map(|_| random.below(511) as u32).collect::<Vec<_>>();
+        let (secure, mut vulnerable) = (tokens(secure), tokens(vulnerable));
+        vulnerable[..shared].copy_from_slice(&secure[..shared]);
+        if let (Some(v), Some(s)) = (vulnerable.get_mut(shared), secure.get(shared)) {
+            *v = (s + 1) % 512;
+        }
+        let pair = TokenPair { id, secure, vulnerable };
+        assert_eq!(pair.shared(), shared);
+        pair
+    };
+    lengths.into_iter().enumerate().map(pair).collect()
+}
+
+pub fn stepper<'m>(model: &'m Transformer<Cpu>, pairs: &[TokenPair], setting: Setting) -> Stepper<'m, Cpu> {
+    // A budget that holds some pairs in memory and sends the others to disk.
+    let cache = setting.base_cache.then(|| BaseCache::new(10_000));
+    let capacity = BatchPlan::capacity(pairs.iter(), pairs.len());
+    let attached = attached(model, setting);
+    Stepper::new(model, attached, setting.objective, cache, capacity, &[setting.recompute]).expect("memory")
+}
+
+/// All pairs as one micro-batch.
+pub fn together(pairs: &[TokenPair]) -> Vec<Vec<&TokenPair>> {
+    vec![pairs.iter().collect()]
+}
+
+/// Every pair as a micro-batch of its own.
+pub fn one_by_one(pairs: &[TokenPair]) -> Vec<Vec<&TokenPair>> {
+    pairs.iter().map(|pair| vec![pair]).collect()
+}
