@@ -100,12 +100,12 @@ mod tests {
     const LOGITS: [f32; 5] = [1.0, 3.0, 2.0, -1.0, 2.5];
 
     fn frequencies(s: Sampling, draws: u32) -> Vec<f64> {
-        let mut counts = vec![0.0; LOGITS.len()];
+        let mut counts = vec![0u32; LOGITS.len()];
         for i in 0..draws {
             let u = unit(philox(s.seed, [i, 0, SAMPLING_SITE, 0])[0]);
-            counts[draw(&LOGITS, s, u) as usize] += 1.0 / f64::from(draws);
+            counts[draw(&LOGITS, s, u) as usize] += 1;
         }
-        counts
+        counts.into_iter().map(|n| f64::from(n) / f64::from(draws)).collect()
     }
 
     fn softmax_over(kept: &[usize], temperature: f64) -> Vec<f64> {
