@@ -131,7 +131,7 @@ pub fn stepper<'m>(model: &'m Transformer<Cpu>, pairs: &[TokenPair], setting: Se
     let cache = setting.base_cache.then(|| BaseCache::new(10_000));
     let capacity = BatchPlan::capacity(pairs.iter(), pairs.len());
     let attached = attached(model, setting);
-    Stepper::new(model, attached, setting.objective, cache, capacity, setting.recompute).expect("memory")
+    Stepper::new(model, attached, setting.objective, cache, capacity, &[setting.recompute]).expect("memory")
 }
 
 /// All pairs as one micro-batch.
