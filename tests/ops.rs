@@ -1,0 +1,46 @@
+//! Every operation against a plain f64 reference, on odd shapes, with outputs that hold NaN before; every backward
+//! against central differences of that reference.
+//!
+//! The bodies run on any backend: another one is another line at the end of this file.
+
+mod ops_families;
+
+/// `mod family { #[test] fn operation() … }` for one backend.
+macro_rules! tests_of {
+    ($backend:expr; $($family:ident { $($test:ident),* })*) => {
+        $(mod $family {
+            $(#[test]
+            fn $test() {
+                crate::ops_families::$family::$test(&$backend);
+            })*
+        })*
+    };
+}
+
+macro_rules! test_backend {
+    ($name:ident, $backend:expr) => {
+        mod $name {
+            tests_of! {
+                $backend;
+                aggregate { tap_mean, forward, backward, scale_rows, sums }
+                analyzer {
+                    layer_norm_relu, layer_norm_relu_backward, bias_relu_and_backward, score_and_backward
+                }
+                attention { forward, backward, decode }
+                embedding { embed, gather, scatter_add }
+                gemm {
+                    linear, linear_backward, matmul, matmul_overwrites, weight_gradient, bias_gradient, accumulate
+                }
+                lora { lora_down, linear_with_terms, backward, dropout_follows_the_row_key }
+                loss { cross_entropy_and_kl, cross_entropy_alone, equal_logits, extremes }
+                mlp { forward, backward, extremes }
+                norm { forward, backward }
+                optim { adamw, sum_of_squares, refresh }
+                rope { forward, backward }
+                sample { guide, greedy, draws }
+            }
+        }
+    };
+}
+
+test_backend!(cpu, deepguard::cpu::Cpu::new());

@@ -1,0 +1,137 @@
+use deepguard::ops::Backend;
+use deepguard::ops::attention::{CachedKv, Heads, Segment};
+
+use super::bench::{Bench, dot, gradient};
+
+const GROUPED: Heads = Heads { query: 6, key_value: 2, dim: 6 };
+const WIDE: Heads = Heads { query: 2, key_value: 1, dim: 80 };
+
+fn own(start: u32, len: u32) -> Segment {
+    Segment { start, len, prefix_start: 0, prefix_len: 0 }
+}
+
+/// A row's query, key or value head.
+fn head(qkv: &[f64], row: usize, column: usize, heads: Heads) -> &[f64] {
+    &qkv[row * heads.qkv_width() + column..][..heads.dim]
+}
+
+/// (o, lse) of one query over keys in the given rows.
+fn attend(qkv: &[f64], row: usize, h: usize, keys: &[usize], heads: Heads) -> (Vec<f64>, f64) {
+    let kv = h / (heads.query / heads.key_value) * heads.dim;
+    let (k, v) = (heads.q_width() + kv, heads.q_width() + heads.kv_width() + kv);
+    let q = head(qkv, row, h * heads.dim, heads);
+    let scores: Vec<f64> =
+        keys.iter().map(|&s| dot(q, head(qkv, s, k, heads)) / (heads.dim as f64).sqrt()).collect();
+    let lse = scores.iter().map(|s| s.exp()).sum::<f64>().ln();
+    let mut o = vec![0.0; heads.dim];
+    for (&s, score) in keys.iter().zip(&scores) {
+        o.iter_mut().zip(head(qkv, s, v, heads)).for_each(|(o, v)| *o += (score - lse).exp() * v);
+    }
+    (o, lse)
+}
+
+fn reference(
+    qkv: &[f64],
+    segments: &[Segment],
+    heads: Heads,
+    empty: (&[f64], &[f64]),
+) -> (Vec<f64>, Vec<f64>) {
+    let (mut o, mut lse) = (empty.0.to_vec(), empty.1.to_vec());
+    for s in segments {
+        for i in 0..s.len {
+            let prefix = s.prefix_start..s.prefix_start + s.prefix_len;
+            let keys: Vec<usize> = prefix.chain(s.start..=s.start + i).map(|k| k as usize).collect();
+            let row = (s.start + i) as usize;
+            for h in 0..heads.query {
+                let (out, value) = attend(qkv, row, h, &keys, heads);
+                o[(row * heads.query + h) * heads.dim..][..heads.dim].copy_from_slice(&out);
+                lse[row * heads.query + h] = value;
+            }
+        }
+    }
+    (o, lse)
+}
+
+fn forward_case<B: Backend>(backend: &B, rows: usize, segments: &[Segment], heads: Heads) {
+    let mut bench = Bench::new(backend);
+    let qkv = bench.act(rows * heads.qkv_width(), 1.0);
+    // Rows of no segment keep what they have.
+    let (mut o, mut lse) = (bench.act(rows * heads.q_width(), 1.0), bench.f32(rows * heads.query, 1.0));
+    backend.attention(o.view_mut(), lse.view_mut(), qkv.view(), segments, heads);
+    let (expected, expected_lse) = reference(&qkv.host, segments, heads, (&o.host, &lse.host));
+    bench.check("o", &o.buffer, &expected);
+    bench.check_f32("lse", &lse.buffer, &expected_lse);
+}
+
+/// Sequences shorter and longer than a tile of any size, with and without a prefix of another one, one empty.
+pub fn forward<B: Backend>(backend: &B) {
+    let suffix = |start, len, prefix_start, prefix_len| Segment { start, len, prefix_start, prefix_len };
+    let segments =
+        [own(0, 7), own(7, 1), own(8, 150), own(158, 0), suffix(160, 9, 8, 75), suffix(169, 70, 0, 7)];
+    forward_case(backend, 240, &segments, GROUPED);
+    forward_case(backend, 12, &[own(0, 5), suffix(5, 6, 1, 3)], WIDE);
+    forward_case(backend, 67, &[own(1, 66)], Heads { query: 1, key_value: 1, dim: 2 });
+}
+
+fn backward_case<B: Backend>(backend: &B, segments: &[Segment], heads: Heads) {
+    let rows = segments.iter().map(|s| s.start + s.len).max().unwrap_or(0) as usize;
+    let mut bench = Bench::new(backend);
+    let (qkv, dout) = (bench.act(rows * heads.qkv_width(), 1.0), bench.act(rows * heads.q_width(), 1.0));
+    let empty = (vec![0.0; rows * heads.q_width()], vec![0.0; rows * heads.query]);
+    let forward = |qkv: &[f64]| reference(qkv, segments, heads, (&empty.0, &empty.1));
+    let (o, lse) = forward(&qkv.host);
+    let (o, lse) = (bench.act_of(&o), bench.f32_of(&lse));
+    let mut dqkv = bench.act_out(qkv.host.len());
+    let (d, o, lse) = (dqkv.view_mut(), o.view(), lse.view());
+    backend.attention_backward(d, dout.view(), o, lse, qkv.view(), segments, heads);
+    bench.check("dqkv", &dqkv, &gradient(&qkv.host, |qkv| dot(&forward(qkv).0, &dout.host)));
+}
+
+pub fn backward<B: Backend>(backend: &B) {
+    backward_case(backend, &[own(0, 5), own(5, 1), own(6, 9)], GROUPED);
+    backward_case(backend, &[own(0, 4), own(4, 3)], WIDE);
+    backward_case(backend, &[own(0, 70)], Heads { query: 1, key_value: 1, dim: 2 });
+}
+
+/// Decoding against a cache filled by `copy_columns` gives what packed attention gives the same tokens.
+fn decode_case<B: Backend>(backend: &B, prompt: usize, samples: usize, filled: usize, heads: Heads) {
+    let capacity = filled + 2;
+    let (wide, kv, q) = (heads.qkv_width(), heads.kv_width(), heads.q_width());
+    let mut bench = Bench::new(backend);
+    let prompt_qkv = bench.act(prompt * wide, 1.0);
+    let (mut prompt_k, mut prompt_v) = (bench.act_out(prompt * kv), bench.act_out(prompt * kv));
+    let (mut sample_k, mut sample_v) =
+        (bench.act_out(samples * capacity * kv), bench.act_out(samples * capacity * kv));
+    backend.copy_columns(prompt_k.view_mut(), prompt_qkv.view(), kv, 0, 1, wide, q);
+    backend.copy_columns(prompt_v.view_mut(), prompt_qkv.view(), kv, 0, 1, wide, q + kv);
+    let mut steps = Vec::new();
+    for row in 0..filled {
+        let qkv = bench.act(samples * wide, 1.0);
+        backend.copy_columns(sample_k.view_mut(), qkv.view(), kv, row, capacity, wide, q);
+        backend.copy_columns(sample_v.view_mut(), qkv.view(), kv, row, capacity, wide, q + kv);
+        steps.push(qkv);
+    }
+    let cache = CachedKv {
+        prompt_k: prompt_k.view(),
+        prompt_v: prompt_v.view(),
+        sample_k: sample_k.view(),
+        sample_v: sample_v.view(),
+        filled,
+    };
+    let mut o = bench.act_out(samples * q);
+    backend.attention_decode(o.view_mut(), steps[filled - 1].view(), &cache, heads);
+    let expected = (0..samples).flat_map(|sample| {
+        let mut rows = prompt_qkv.host.clone();
+        steps.iter().for_each(|step| rows.extend(&step.host[sample * wide..(sample + 1) * wide]));
+        let keys: Vec<usize> = (0..prompt + filled).collect();
+        let one = |h| attend(&rows, prompt + filled - 1, h, &keys, heads).0;
+        (0..heads.query).flat_map(one).collect::<Vec<_>>()
+    });
+    bench.check("o", &o, &expected.collect::<Vec<_>>());
+}
+
+pub fn decode<B: Backend>(backend: &B) {
+    decode_case(backend, 5, 3, 2, GROUPED);
+    decode_case(backend, 1, 1, 1, WIDE);
+    decode_case(backend, 130, 2, 40, GROUPED);
+}

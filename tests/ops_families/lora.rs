@@ -1,0 +1,120 @@
+use deepguard::ops::Backend;
+use deepguard::ops::gemm::{LoraBackward, LoraTerm, Matrix, Write};
+use safetensors::Dtype;
+
+use super::bench::{Bench, TestDropout, add, dot, gradient, product};
+
+const RANK: usize = 3;
+const WIDTH: usize = 21;
+const SCALE: f32 = 1.75;
+
+/// `scale · (factors ∘ x) Aᵀ`.
+fn down(x: &[f64], a: &[f64], factors: &[f64]) -> Vec<f64> {
+    let dropped: Vec<f64> = x.iter().zip(factors).map(|(x, f)| x * f).collect();
+    product(&dropped, a, WIDTH).iter().map(|v| v * f64::from(SCALE)).collect()
+}
+
+fn factors<B: Backend>(dropout: &TestDropout<B>, drops: bool, rows: usize) -> Vec<f64> {
+    if drops { dropout.factors(WIDTH) } else { vec![1.0; rows * WIDTH] }
+}
+
+pub fn lora_down<B: Backend>(backend: &B) {
+    for (rows, drops) in [(1, false), (6, true), (40, true)] {
+        let mut bench = Bench::new(backend);
+        let (x, a) = (bench.act(rows * WIDTH, 1.0), bench.act(RANK * WIDTH, 1.0));
+        let (mut xa, dropout) = (bench.act_out(rows * RANK), TestDropout::new(&bench, rows));
+        let argument = drops.then(|| dropout.argument());
+        backend.lora_down(xa.view_mut(), x.view(), a.view(), RANK, SCALE, argument);
+        bench.check("xa", &xa, &down(&x.host, &a.host, &factors(&dropout, drops, rows)));
+    }
+}
+
+/// Two of three stacked projections are adapted, and only the first rows.
+pub fn linear_with_terms<B: Backend>(backend: &B) {
+    let (rows, adapted, widths) = (9, 6, [5, 4, 8]);
+    let out: usize = widths.iter().sum();
+    for write in [Write::Overwrite, Write::Accumulate] {
+        let mut bench = Bench::new(backend);
+        let (weight, values) = bench.weight(&widths, WIDTH, Dtype::F32);
+        let x = bench.act(rows * WIDTH, 1.0);
+        let mut y = bench.act(rows * out, 1.0);
+        let mut expected = product(&x.host, &values, WIDTH);
+        if write == Write::Accumulate {
+            expected = add(&expected, &y.host);
+        }
+        let adapters = [(0, widths[0]), (widths[0] + widths[1], widths[2])];
+        let factors: Vec<_> = adapters
+            .iter()
+            .map(|&(column, n)| (column, n, bench.act(adapted * RANK, 1.0), bench.act(n * RANK, 1.0)))
+            .collect();
+        let mut terms = Vec::new();
+        for (column, out_features, xa, b) in &factors {
+            let (column, out_features) = (*column, *out_features);
+            terms.push(LoraTerm { xa: xa.view(), b: b.view(), column, out_features, rank: RANK });
+            for (i, v) in product(&xa.host, &b.host, RANK).into_iter().enumerate() {
+                expected[i / out_features * out + column + i % out_features] += v;
+            }
+        }
+        backend.linear(y.view_mut(), x.view(), &weight, None, &terms, write);
+        bench.check("y", &y.buffer, &expected);
+    }
+}
+
+/// dA, dB and dx against differences of `Σ dy ∘ (down(x) Bᵀ)`, dy being columns of a wider matrix.
+pub fn backward<B: Backend>(backend: &B) {
+    let (rows, out) = (5, 7);
+    for (drops, wants_dx) in [(false, true), (true, true), (true, false)] {
+        let mut bench = Bench::new(backend);
+        let (x, dy) = (bench.act(rows * WIDTH, 1.0), bench.act(rows * (out + 4), 1.0));
+        let (a, b) = (bench.act(RANK * WIDTH, 1.0), bench.act(out * RANK, 1.0));
+        let (mut da, mut db) = (bench.f32(RANK * WIDTH, 1.0), bench.f32(out * RANK, 1.0));
+        let (mut dx, dropout) = (bench.act(rows * WIDTH, 1.0), TestDropout::new(&bench, rows));
+        let factors = factors(&dropout, drops, rows);
+        let xa = bench.act_of(&down(&x.host, &a.host, &factors));
+        backend.lora_backward(LoraBackward {
+            da_acc: da.view_mut(),
+            db_acc: db.view_mut(),
+            dx_acc: wants_dx.then(|| dx.view_mut()),
+            dy: Matrix::new(dy.view(), rows, out + 4).columns(3, out),
+            x: x.view(),
+            xa: xa.view(),
+            a: a.view(),
+            b: b.view(),
+            scale: SCALE,
+            dropout: drops.then(|| dropout.argument()),
+        });
+        let dy: Vec<f64> = dy.host.chunks(out + 4).flat_map(|row| row[3..3 + out].to_vec()).collect();
+        let loss = |x: &[f64], a: &[f64], b: &[f64]| dot(&product(&down(x, a, &factors), b, RANK), &dy);
+        let da_new = gradient(&a.host, |a| loss(&x.host, a, &b.host));
+        let db_new = gradient(&b.host, |b| loss(&x.host, &a.host, b));
+        let dx_new = gradient(&x.host, |x| loss(x, &a.host, &b.host));
+        bench.check_f32("dA", &da.buffer, &add(&da.host, &da_new));
+        bench.check_f32("dB", &db.buffer, &add(&db.host, &db_new));
+        let dx_new = if wants_dx { dx_new } else { vec![0.0; rows * WIDTH] };
+        bench.check("dx", &dx.buffer, &add(&dx.host, &dx_new));
+    }
+}
+
+/// The mask of a row follows its key, wherever a batch puts the row.
+pub fn dropout_follows_the_row_key<B: Backend>(backend: &B) {
+    let rows = 6;
+    let mut bench = Bench::new(backend);
+    let row = bench.values(WIDTH, 1.0);
+    let (x, identity) = (bench.act_of(&row.repeat(rows)), bench.act_of(&unit_matrix(WIDTH)));
+    let dropout = TestDropout::new(&bench, rows);
+    let run = |from: usize, to: usize| {
+        let mut out = bench.act_out((to - from) * WIDTH);
+        let x = x.view().slice(from * WIDTH..to * WIDTH);
+        let mut argument = dropout.argument();
+        argument.row_keys = argument.row_keys.slice(from..to);
+        backend.lora_down(out.view_mut(), x, identity.view(), WIDTH, 1.0, Some(argument));
+        backend.download_act(out.view())
+    };
+    let all = run(0, rows);
+    assert_eq!(all[2 * WIDTH..5 * WIDTH], run(2, 5));
+    assert!(all[..WIDTH] != all[WIDTH..2 * WIDTH], "two rows with one mask");
+}
+
+fn unit_matrix(n: usize) -> Vec<f64> {
+    (0..n * n).map(|i| if i / n == i % n { 1.0 } else { 0.0 }).collect()
+}

@@ -1,0 +1,85 @@
+use deepguard::ops::Backend;
+use deepguard::ops::loss::HeadWeights;
+
+use super::bench::{Bench, Tensor, gradient};
+
+const WEIGHTS: HeadWeights = HeadWeights { cross_entropy: 0.3, kl: 0.7 };
+/// With and without a target and a KL term.
+const TARGETS: [i32; 4] = [5, -1, 0, -1];
+const KL_MASK: [f64; 4] = [1.0, 1.0, 0.0, 0.0];
+
+fn log_sum_exp(x: &[f64]) -> f64 {
+    let max = x.iter().fold(f64::NEG_INFINITY, |m, &x| m.max(x));
+    max + x.iter().map(|x| (x - max).exp()).sum::<f64>().ln()
+}
+
+fn nll(z: &[f64], target: i32) -> f64 {
+    usize::try_from(target).map_or(0.0, |t| log_sum_exp(z) - z[t])
+}
+
+fn kl(z: &[f64], y: &[f64]) -> f64 {
+    let (lse_z, lse_y) = (log_sum_exp(z), log_sum_exp(y));
+    z.iter().zip(y).map(|(z, y)| (y - lse_y).exp() * ((y - lse_y) - (z - lse_z))).sum()
+}
+
+fn run<B: Backend>(bench: &mut Bench<'_, B>, vocab: usize, with_reference: bool, scale: f64) {
+    let (backend, rows) = (bench.backend, TARGETS.len());
+    let mut z = bench.act(rows * vocab, scale);
+    let mut y = bench.act(rows * vocab, scale);
+    let (targets, mask) = (bench.integers(&TARGETS), bench.f32_of(&KL_MASK));
+    let (mut nlls, mut kls) = (bench.f32_out(rows), bench.f32_out(rows));
+    let reference = with_reference.then(|| y.view_mut());
+    let (nll_out, kl_out) = (nlls.view_mut(), kls.view_mut());
+    backend.cross_entropy_kl(nll_out, kl_out, z.view_mut(), reference, targets.view(), mask.view(), WEIGHTS);
+    let mask: Vec<f64> = KL_MASK.iter().map(|m| if with_reference { *m } else { 0.0 }).collect();
+    let row = |x: &Tensor<B, B::Act>, i: usize| x.host[i * vocab..][..vocab].to_vec();
+    let (mut nll_expected, mut kl_expected, mut dz) = (Vec::new(), Vec::new(), Vec::new());
+    for i in 0..rows {
+        let (z, y, target) = (row(&z, i), row(&y, i), TARGETS[i]);
+        let (w_ce, w_kl) = (f64::from(WEIGHTS.cross_entropy), f64::from(WEIGHTS.kl) * mask[i]);
+        nll_expected.push(nll(&z, target));
+        kl_expected.push(mask[i] * kl(&z, &y));
+        dz.extend(gradient(&z, |z| w_ce * nll(z, target) + w_kl * kl(z, &y)));
+    }
+    bench.check_f32("nll", &nlls, &nll_expected);
+    bench.check_f32("kl", &kls, &kl_expected);
+    bench.check("dz", &z.buffer, &dz);
+}
+
+pub fn cross_entropy_and_kl<B: Backend>(backend: &B) {
+    for vocab in [7, 33, 512] {
+        run(&mut Bench::new(backend), vocab, true, 3.0);
+    }
+}
+
+pub fn cross_entropy_alone<B: Backend>(backend: &B) {
+    run(&mut Bench::new(backend), 33, false, 3.0);
+}
+
+/// The same logits give a KL divergence of exactly 0, and no gradient of it beyond rounding.
+pub fn equal_logits<B: Backend>(backend: &B) {
+    let mut bench = Bench::new(backend);
+    let values = bench.values(2 * 101, 4.0);
+    let (mut z, mut y) = (bench.act_of(&values), bench.act_of(&values));
+    let (targets, mask) = (bench.integers(&[-1, -1]), bench.f32_of(&[1.0, 1.0]));
+    let (mut nll, mut kl) = (bench.f32_out(2), bench.f32_out(2));
+    let (nll_out, kl_out, reference) = (nll.view_mut(), kl.view_mut(), Some(y.view_mut()));
+    backend.cross_entropy_kl(nll_out, kl_out, z.view_mut(), reference, targets.view(), mask.view(), WEIGHTS);
+    assert_eq!(backend.to_host(kl.view()), [0.0, 0.0]);
+    assert!(backend.download_act(z.view()).iter().all(|d| d.abs() < 1e-6));
+}
+
+/// Logits of ±10⁴, where e^z alone would overflow.
+pub fn extremes<B: Backend>(backend: &B) {
+    let bench = Bench::new(backend);
+    let mut z = bench.act_of(&[1e4, 0.0, -1e4, -1e4, 1e4, 0.0]);
+    let (targets, mask) = (bench.integers(&[0, 0]), bench.f32_of(&[0.0, 0.0]));
+    let (mut nll, mut kl) = (bench.f32_out(2), bench.f32_out(2));
+    let (nll_out, kl_out) = (nll.view_mut(), kl.view_mut());
+    backend.cross_entropy_kl(nll_out, kl_out, z.view_mut(), None, targets.view(), mask.view(), WEIGHTS);
+    let w = f64::from(WEIGHTS.cross_entropy);
+    // 10⁴ is 9984 in bf16.
+    let large = bench.act_of(&[1e4]).host[0];
+    bench.check_f32("nll", &nll, &[0.0, 2.0 * large]);
+    bench.check("dz", &z.buffer, &[0.0, 0.0, 0.0, -w, w, 0.0]);
+}

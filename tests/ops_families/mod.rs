@@ -1,0 +1,15 @@
+//! One module per operation family; each test body runs on any backend.
+
+pub mod aggregate;
+pub mod analyzer;
+pub mod attention;
+pub mod bench;
+pub mod embedding;
+pub mod gemm;
+pub mod lora;
+pub mod loss;
+pub mod mlp;
+pub mod norm;
+pub mod optim;
+pub mod rope;
+pub mod sample;
