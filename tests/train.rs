@@ -49,7 +49,7 @@ fn train(config: &TrainConfig) -> Result<RunSummary> {
 
 #[track_caller]
 fn refused(config: &TrainConfig, kind: ErrorKind, named: &[&str]) {
-    let error = train(config).err().expect("an error");
+    let error = train(config).expect_err("an error");
     assert_eq!(error.kind(), kind, "{error}");
     named.iter().for_each(|name| assert!(error.to_string().contains(name), "{name:?} not in: {error}"));
 }
