@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::gemm::{MatMut, MatRef, gemm};
+use super::gemm::{MatMut, MatRef, gemm_serial};
 use super::parallel::SharedRows;
 use super::{Cpu, math, parallel};
 use crate::ops::attention::{Attention, CachedKv, Heads, Segment};
@@ -86,7 +86,7 @@ fn scores(out: &mut [f32], qkv: &[f32], tile: Tile, heads: Heads) {
     let q = head_rows(qkv, heads, Part::Query, tile.head, tile.row(), tile.count);
     key_pieces(tile, |column, row, n| {
         let k = head_rows(qkv, heads, Part::Key, heads.kv_of(tile.head), row, n);
-        gemm(MatMut::strided(&mut out[column..], tile.count, n, tile.keys()), q, k.t(), 1.0, 0.0);
+        gemm_serial(MatMut::strided(&mut out[column..], tile.count, n, tile.keys()), q, k.t(), 1.0, 0.0);
     });
 }
 
@@ -122,7 +122,7 @@ fn forward_tile(cpu: &Cpu, o: &SharedRows<'_>, lse: &SharedRows<'_>, qkv: &[f32]
         let p = MatRef::strided(&p[column..], tile.count, n, tile.keys());
         let v = head_rows(qkv, heads, Part::Value, heads.kv_of(tile.head), row, n);
         let beta = if column == tile.prefix() && tile.prefix() > 0 { 1.0 } else { 0.0 };
-        gemm(MatMut::new(&mut out, tile.count, heads.dim), p, v, 1.0, beta);
+        gemm_serial(MatMut::new(&mut out, tile.count, heads.dim), p, v, 1.0, beta);
     });
     for (i, row) in out.chunks_exact(heads.dim).enumerate() {
         // SAFETY: these columns of these rows belong to this tile alone.
@@ -165,18 +165,24 @@ fn backward_tile(
         math::exp_in_place(seen, scale, s.lse[(tile.row() + i) * heads.query + tile.head]);
         hidden.fill(0.0);
     }
-    gemm(MatMut::new(&mut dv[..keys * dim], keys, dim), MatRef::new(&*p, count, keys).t(), dout, 1.0, 1.0);
+    gemm_serial(
+        MatMut::new(&mut dv[..keys * dim], keys, dim),
+        MatRef::new(&*p, count, keys).t(),
+        dout,
+        1.0,
+        1.0,
+    );
 
     let mut ds = cpu.scratch.take(count * keys);
-    gemm(MatMut::new(&mut ds, count, keys), dout, v.t(), 1.0, 0.0);
+    gemm_serial(MatMut::new(&mut ds, count, keys), dout, v.t(), 1.0, 0.0);
     for (i, (ds, p)) in ds.chunks_exact_mut(keys).zip(p.chunks_exact(keys)).enumerate() {
         let delta = math::dot(&s.dout[at(i)..][..dim], &s.o[at(i)..][..dim]);
         math::softmax_backward(ds, p, delta, scale);
     }
     let ds = MatRef::new(&*ds, count, keys);
-    gemm(MatMut::new(&mut dk[..keys * dim], keys, dim), ds.t(), q, 1.0, 1.0);
+    gemm_serial(MatMut::new(&mut dk[..keys * dim], keys, dim), ds.t(), q, 1.0, 1.0);
     let mut dq = cpu.scratch.take(count * dim);
-    gemm(MatMut::new(&mut dq, count, dim), ds, k, 1.0, 0.0);
+    gemm_serial(MatMut::new(&mut dq, count, dim), ds, k, 1.0, 0.0);
     for (i, row) in dq.chunks_exact(dim).enumerate() {
         // SAFETY: the query columns of these rows belong to this tile alone.
         unsafe { dqkv.piece(tile.row() + i, tile.head * dim, dim) }.copy_from_slice(row);

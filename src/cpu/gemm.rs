@@ -29,24 +29,37 @@ use operand::{Lines, Out, with_elems};
 /// # Panics
 /// When the three shapes disagree.
 pub fn gemm(c: MatMut, a: MatRef, b: MatRef, alpha: f32, beta: f32) {
+    update(c, a, b, Scale { alpha, beta, parallel: true });
+}
+
+/// [`gemm`] on the calling thread alone, for products inside tasks that are parallel already: waking other threads
+/// would cost more than these products take.
+///
+/// # Panics
+/// When the three shapes disagree.
+pub fn gemm_serial(c: MatMut, a: MatRef, b: MatRef, alpha: f32, beta: f32) {
+    update(c, a, b, Scale { alpha, beta, parallel: false });
+}
+
+fn update(c: MatMut, a: MatRef, b: MatRef, scale: Scale) {
     assert_eq!(a.rows(), c.rows(), "gemm: A has {} rows, C has {}", a.rows(), c.rows());
     assert_eq!(b.cols(), c.cols(), "gemm: B has {} columns, C has {}", b.cols(), c.cols());
     assert_eq!(a.cols(), b.rows(), "gemm: A has {} columns, B has {} rows", a.cols(), b.rows());
     let mut c = c;
-    if c.rows() == 0 || c.cols() == 0 || a.cols() == 0 || alpha == 0.0 {
-        return c.scale(beta);
+    if c.rows() == 0 || c.cols() == 0 || a.cols() == 0 || scale.alpha == 0.0 {
+        return c.scale(scale.beta);
     }
-    let scale = Scale { alpha, beta };
     with_elems!(a.data(), a_data => with_elems!(b.data(), b_data => {
         product(c.out(), a.lines_of_rows(a_data), b.lines_of_columns(b_data), scale)
     }))
 }
 
-/// The two factors of an update.
+/// The two factors of an update, and whether it may use several threads.
 #[derive(Clone, Copy)]
 struct Scale {
     alpha: f32,
     beta: f32,
+    parallel: bool,
 }
 
 /// Picks the algorithm. Both operands are seen as lines along the summed dimension.

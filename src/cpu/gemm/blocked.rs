@@ -29,7 +29,7 @@ const MIN_PARALLEL: usize = 1 << 19;
 /// `out = alpha · a · bᵀ + beta · out` over lines.
 pub(super) fn product<A: Element, B: Element>(out: Out, a: Lines<A>, b: Lines<B>, scale: Scale) {
     let depth = a.depth;
-    let parallel = out.rows * out.cols * depth >= MIN_PARALLEL;
+    let parallel = scale.parallel && out.rows * out.cols * depth >= MIN_PARALLEL;
     let block_depth = even_share(depth, MAX_DEPTHS, 8);
     let packed_rows = even_share(out.rows, PACKED_ROWS, 1);
     let blocks_per_pass = (PACKED / (packed_rows * block_depth)).max(1);

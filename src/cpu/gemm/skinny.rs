@@ -39,7 +39,7 @@ pub(super) fn product<P: Element, Q: Element>(out: Out, few: Lines<P>, weight: L
     for line in 0..few.count {
         rows.extend((0..depth).map(|d| few.get(line, d).to_f32()));
     }
-    let parallel = weight.count * depth * size_of::<Q>() >= MIN_PARALLEL;
+    let parallel = scale.parallel && weight.count * depth * size_of::<Q>() >= MIN_PARALLEL;
     let tasks = if parallel { rayon::current_num_threads() * TASKS_PER_THREAD } else { 1 };
     let share = weight.count.div_ceil(tasks).next_multiple_of(COLS);
     for_each_task(weight.count.div_ceil(share), parallel, |index| {
@@ -153,7 +153,7 @@ impl<Q: Element> Dots<'_, Q> {
     /// The element is this task's own.
     #[inline(always)]
     unsafe fn write(&self, row: usize, col: usize, dot: f32) {
-        let Scale { alpha, beta } = self.scale;
+        let Scale { alpha, beta, .. } = self.scale;
         let p = self.out.at(row, col);
         // SAFETY: inside `out`, and the caller's own.
         unsafe { *p = if beta == 0.0 { alpha * dot } else { alpha * dot + beta * *p } };
