@@ -113,11 +113,14 @@ fn paths_of_the_tree_exist() {
         let path: PathBuf = folders.iter().chain([&name]).collect();
         let found = root.join(&path);
         assert!(if name.ends_with('/') { found.is_dir() } else { found.is_file() }, "{}", path.display());
+        assert!(!listed.contains(&path), "{} is there twice", path.display());
         folders.push(name);
         listed.push(path);
     }
-    for entry in fs::read_dir(root.join("src")).unwrap() {
-        let path = Path::new("src").join(entry.unwrap().file_name());
-        assert!(listed.contains(&path), "{} is missing in the tree", path.display());
+    for folder in ["src", "tests", "benches", "examples"] {
+        for entry in fs::read_dir(root.join(folder)).unwrap() {
+            let path = Path::new(folder).join(entry.unwrap().file_name());
+            assert!(listed.contains(&path), "{} is missing in the tree", path.display());
+        }
     }
 }
