@@ -1,8 +1,10 @@
 //! Generation: one prefill, then one token per sample and pass, guided by the security statistics (METHOD §8).
 
 mod session;
+mod stage;
 
-pub use session::{FinishReason, Generated, final_logits, score};
+pub use session::{FinishReason, Generated};
+pub use stage::{final_logits, score};
 
 use crate::attached::Attached;
 use crate::error::{Error, Result};

@@ -4,13 +4,11 @@ use serde::Serialize;
 
 use crate::attached::Attached;
 use crate::decode::GenerateOptions;
+use crate::decode::stage::{Stage, whole};
 use crate::error::{Error, Result};
-use crate::guard::{GuardActivations, GuardPass};
-use crate::model::activations::{ActivationShape, Activations, Recompute, Rows};
-use crate::model::block::{Adapter, Keys, Pass};
+use crate::model::block::Keys;
 use crate::model::kv_cache::KvCache;
 use crate::model::transformer::Transformer;
-use crate::ops::attention::Segment;
 use crate::ops::{Arena, Backend, Buffer};
 
 /// Generated positions (the first token is 0) at which secure tokens get an additional boost.
@@ -43,38 +41,6 @@ pub struct Generated {
     pub prefill_seconds: f64,
     /// Seconds of all further tokens.
     pub decode_seconds: f64,
-}
-
-/// Memory of passes over `rows` rows.
-struct Stage<B: Backend> {
-    acts: Activations<B>,
-    guard: Option<GuardActivations<B>>,
-    ids: Buffer<B, u32>,
-    positions: Buffer<B, u32>,
-}
-
-impl<B: Backend> Stage<B> {
-    fn new(
-        arena: &mut Arena<B>,
-        model: &Transformer<B>,
-        attached: Option<&Attached<B>>,
-        rows: usize,
-    ) -> Result<Self> {
-        let shape = ActivationShape {
-            rows: Rows::forward_only(rows),
-            adapter_rows: rows,
-            taps: attached.map_or(0, |a| a.guard.taps),
-            adapters: attached.map_or(0, |a| a.lora.per_layer()),
-            rank: attached.map_or(0, |a| a.lora.config.rank),
-            recompute: Recompute::Forward,
-        };
-        Ok(Stage {
-            acts: Activations::new(arena, &model.config, shape)?,
-            guard: attached.map(|a| GuardActivations::new(arena, &a.guard, rows, false)).transpose()?,
-            ids: arena.buffer("ids", &[rows])?,
-            positions: arena.buffer("positions", &[rows])?,
-        })
-    }
 }
 
 /// A generation in progress.
@@ -168,39 +134,24 @@ impl<'a, B: Backend> Session<'a, B> {
     /// Prefill: fills the cache, scores the prompt and leaves the logits of the first new token for every sample.
     fn read_prompt(&mut self, prompt: &[u32]) -> Vec<f32> {
         let (model, backend, n) = (self.model, &self.model.backend, prompt.len());
-        let Stage { acts, guard, ids, positions } = &mut self.prefill;
-        backend.upload(ids.view_mut(), prompt);
-        backend.upload(positions.view_mut(), &(0..n as u32).collect::<Vec<_>>());
-        let segments = [Segment { start: 0, len: n as u32, prefix_start: 0, prefix_len: 0 }];
+        let (segments, positions) = whole(prompt);
         let mut keys = Keys::Prompt(&segments, &mut self.cache);
-        let pass = Pass {
-            rows: Rows::forward_only(n),
-            positions: positions.view(),
-            adapter: self.attached.map(|a| Adapter {
-                lora: &a.lora,
-                params: &a.params,
-                rows: n,
-                dropout: None,
-            }),
-        };
-        let taps = self.attached.map_or(0, |a| a.guard.taps);
-        model.forward(acts, ids.view(), pass, &mut keys, taps, n);
+        self.prefill.run(model, self.attached, (prompt, &positions), &mut keys, true);
 
         let (width, vocab_size) = (model.config.hidden_size, model.config.vocab_size);
-        let last = acts.hidden.slice((n - 1) * width..n * width);
+        let last = self.prefill.acts.hidden.slice((n - 1) * width..n * width);
         model.head(self.logits.first_mut(vocab_size), last);
         let (first, mut others) = self.logits.view_mut().split_at(vocab_size);
         for sample in 1..self.options.num_samples {
             let to = others.reborrow().slice((sample - 1) * vocab_size..sample * vocab_size);
             backend.copy(to, first.view());
         }
-        let Some((attached, guard)) = self.attached.zip(guard.as_mut()) else { return Vec::new() };
-        let scores = score_rows(model, attached, acts, guard, ids, n);
+        let Some(attached) = self.attached else { return Vec::new() };
+        self.prefill.prepare(model, attached);
+        self.decode.prepare(model, attached);
+        let scores = self.prefill.score(model, attached);
         self.score_sums.fill(scores.iter().map(|&s| f64::from(s)).sum());
         backend.upload(self.stats.view_mut(), &attached.stats.normalized());
-        if let Some(decode_guard) = &mut self.decode.guard {
-            attached.guard.prepare(backend, &attached.params, decode_guard);
-        }
         scores
     }
 
@@ -253,100 +204,17 @@ impl<'a, B: Backend> Session<'a, B> {
 
     /// Feeds the chosen tokens, which stand at `position`, and leaves the next logits.
     fn advance(&mut self, tokens: &[u32], position: usize) {
-        let (model, backend, n) = (self.model, &self.model.backend, tokens.len());
+        let (model, n) = (self.model, tokens.len());
         let rescoring = self.options.guided && self.options.rescore_every > 0;
-        let Stage { acts, guard, ids, positions } = &mut self.decode;
-        backend.upload(ids.view_mut(), tokens);
-        backend.upload(positions.view_mut(), &vec![position as u32; n]);
         self.cache.advance();
-        let pass = Pass {
-            rows: Rows::forward_only(n),
-            positions: positions.view(),
-            adapter: self.attached.map(|a| Adapter {
-                lora: &a.lora,
-                params: &a.params,
-                rows: n,
-                dropout: None,
-            }),
-        };
-        let taps = self.attached.filter(|_| rescoring).map_or(0, |a| a.guard.taps);
-        model.forward(acts, ids.view(), pass, &mut Keys::Cache(&mut self.cache), taps, n);
-        model.head(self.logits.view_mut(), acts.hidden.first(n * model.config.hidden_size));
-        if let Some((attached, guard)) = self.attached.zip(guard.as_mut()).filter(|_| rescoring) {
-            let pass = guard_pass(model, attached, acts, ids, n);
-            attached.guard.forward(&pass, guard);
-            let scores = backend.to_host(guard.scores.first(n));
+        let positions = vec![position as u32; n];
+        let mut keys = Keys::Cache(&mut self.cache);
+        self.decode.run(model, self.attached, (tokens, &positions), &mut keys, rescoring);
+        let hidden = self.decode.acts.hidden.first(n * model.config.hidden_size);
+        model.head(self.logits.view_mut(), hidden);
+        if let Some(attached) = self.attached.filter(|_| rescoring) {
+            let scores = self.decode.score(model, attached);
             self.score_sums.iter_mut().zip(scores).for_each(|(sum, score)| *sum += f64::from(score));
         }
     }
-}
-
-fn guard_pass<'x, B: Backend>(
-    model: &'x Transformer<B>,
-    attached: &'x Attached<B>,
-    acts: &'x Activations<B>,
-    ids: &'x Buffer<B, u32>,
-    rows: usize,
-) -> GuardPass<'x, B> {
-    GuardPass {
-        backend: &model.backend,
-        params: &attached.params,
-        taps: acts.taps.first(attached.guard.taps * rows * model.config.hidden_size),
-        ids: ids.first(rows),
-        rows,
-        dropout: None,
-    }
-}
-
-/// Scores of the first `rows` rows of a pass.
-fn score_rows<B: Backend>(
-    model: &Transformer<B>,
-    attached: &Attached<B>,
-    acts: &Activations<B>,
-    guard: &mut GuardActivations<B>,
-    ids: &Buffer<B, u32>,
-    rows: usize,
-) -> Vec<f32> {
-    attached.guard.prepare(&model.backend, &attached.params, guard);
-    attached.guard.forward(&guard_pass(model, attached, acts, ids, rows), guard);
-    model.backend.to_host(guard.scores.first(rows))
-}
-
-/// Reads `tokens` in one pass; the stage then holds hidden states and taps.
-fn read<B: Backend>(
-    model: &Transformer<B>,
-    attached: Option<&Attached<B>>,
-    tokens: &[u32],
-) -> Result<Stage<B>> {
-    let (backend, n) = (&model.backend, tokens.len());
-    let (mut stage, _) = Arena::build(backend, |arena| Stage::new(arena, model, attached, n))?;
-    backend.upload(stage.ids.view_mut(), tokens);
-    backend.upload(stage.positions.view_mut(), &(0..n as u32).collect::<Vec<_>>());
-    let segments = [Segment { start: 0, len: n as u32, prefix_start: 0, prefix_len: 0 }];
-    let adapter = attached.map(|a| Adapter { lora: &a.lora, params: &a.params, rows: n, dropout: None });
-    let pass = Pass { rows: Rows::forward_only(n), positions: stage.positions.view(), adapter };
-    let taps = attached.map_or(0, |a| a.guard.taps);
-    model.forward(&mut stage.acts, stage.ids.view(), pass, &mut Keys::Packed(&segments), taps, n);
-    Ok(stage)
-}
-
-/// Scores every token of `tokens` (METHOD §5), in (0, 1); high is secure.
-pub fn score<B: Backend>(model: &Transformer<B>, attached: &Attached<B>, tokens: &[u32]) -> Result<Vec<f32>> {
-    let mut stage = read(model, Some(attached), tokens)?;
-    let Some(guard) = &mut stage.guard else { return Ok(Vec::new()) };
-    Ok(score_rows(model, attached, &stage.acts, guard, &stage.ids, tokens.len()))
-}
-
-/// Logits `[tokens, vocab_size]` of a text.
-pub fn final_logits<B: Backend>(
-    model: &Transformer<B>,
-    attached: Option<&Attached<B>>,
-    tokens: &[u32],
-) -> Result<Vec<f32>> {
-    let stage = read(model, attached, tokens)?;
-    let (n, backend) = (tokens.len(), &model.backend);
-    let shape = [n, model.config.vocab_size];
-    let (mut logits, _) = Arena::build(backend, |arena| arena.buffer("logits", &shape))?;
-    model.head(logits.view_mut(), stage.acts.hidden.first(n * model.config.hidden_size));
-    Ok(backend.download_act(logits.view()))
 }

@@ -1,190 +1,22 @@
 //! One optimiser step of the joint objective (METHOD §6): micro-batches forward and backward, then AdamW.
 
 use crate::attached::Attached;
-use crate::error::{Error, Result};
-use crate::guard::{GuardActivations, GuardPass, GuardUpstream};
-use crate::model::activations::{ActivationGrads, ActivationShape, Activations, Recompute, Rows};
+use crate::error::Result;
+use crate::guard::{GuardPass, GuardUpstream};
+use crate::model::activations::{Activations, Recompute, Rows};
 use crate::model::block::{Adapter, AdapterDropout, Keys, Pass};
 use crate::model::params::Grads;
 use crate::model::transformer::{Transformer, Upstream};
 use crate::ops::loss::HeadWeights;
 use crate::ops::optim::AdamW;
-use crate::ops::{Arena, Backend, Buffer, PlanRow};
+use crate::ops::{Arena, Backend, PlanRow};
 use crate::train::base_cache::BaseCache;
-use crate::train::batch::{BatchPlan, PlanOptions, TokenPair, Totals};
+use crate::train::batch::{BatchPlan, TokenPair, Totals};
+use crate::train::memory::{Memory, PlanBuffers, fitting_sizes};
+use crate::train::objective::{Regime, Sums};
 
-/// Bytes of one chunk of logits.
-const LOGITS_BYTES: usize = 96 << 20;
-
-/// Weights and options of the objective.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Objective {
-    /// Wanted difference between the mean scores of secure and vulnerable functions.
-    pub margin: f64,
-    /// Weight of the margin loss.
-    pub security_weight: f64,
-    /// Weight of the KL divergence to the base model; 0 leaves out the base pass.
-    pub kl_weight: f64,
-    /// The KL divergence counts up to this; beyond, it has no gradient.
-    pub kl_max: f64,
-    /// Tokens with this id are no targets and do not count for the KL term.
-    pub ignore_token: Option<u32>,
-    /// Let the vulnerable pass reuse the secure pass's prefix.
-    pub share_prefix: bool,
-    /// Longest function in tokens.
-    pub max_seq_len: usize,
-    /// Seed of the dropout masks.
-    pub seed: u64,
-}
-
-impl Default for Objective {
-    /// The published weights.
-    fn default() -> Self {
-        Objective {
-            margin: 0.5,
-            security_weight: 0.5,
-            kl_weight: 1.0,
-            kl_max: 1.0,
-            ignore_token: None,
-            share_prefix: true,
-            max_seq_len: 1024,
-            seed: 42,
-        }
-    }
-}
-
-/// The loss and its terms over one step or one evaluation.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Losses {
-    /// Mean next-token cross-entropy of the secure functions, nats.
-    pub generation: f64,
-    /// `max(0, margin − (mean score secure − mean score vulnerable))`.
-    pub security: f64,
-    /// `min(kl_max, KL)`, nats.
-    pub kl: f64,
-    /// The KL divergence before the limit.
-    pub kl_before_clamp: f64,
-    /// What is minimised.
-    pub total: f64,
-    /// Mean score of the secure functions' tokens.
-    pub mean_score_secure: f64,
-    /// Mean score of the vulnerable functions' tokens.
-    pub mean_score_vulnerable: f64,
-}
-
-/// Sums over rows, from which the losses are made at the end of a step.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sums {
-    nll: f64,
-    kl: f64,
-    score_secure: f64,
-    score_vulnerable: f64,
-}
-
-impl Sums {
-    fn add(&mut self, plan: &BatchPlan, results: &RowResults) {
-        let sum = |x: &[f32]| x.iter().map(|&v| f64::from(v)).sum::<f64>();
-        self.nll += sum(&results.nll[..plan.secure_rows]);
-        self.kl += sum(&results.kl);
-        self.score_secure += sum(&results.scores[..plan.secure_rows]);
-        let vulnerable = plan.pairs.iter().flat_map(|pair| plan.vulnerable_rows(pair));
-        self.score_vulnerable += vulnerable.map(|row| f64::from(results.scores[row])).sum::<f64>();
-    }
-}
-
-/// Which pieces of the loss have a gradient; known for certain only when a step's last micro-batch is through.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Regime {
-    hinge_active: bool,
-    kl_active: bool,
-}
-
-impl Objective {
-    fn losses(&self, sums: Sums, totals: Totals) -> Losses {
-        let mean = |sum: f64, n: usize| if n == 0 { 0.0 } else { sum / n as f64 };
-        let generation = mean(sums.nll, totals.targets);
-        let mean_score_secure = mean(sums.score_secure, totals.secure_tokens);
-        let mean_score_vulnerable = mean(sums.score_vulnerable, totals.vulnerable_tokens);
-        let difference = self.margin - (mean_score_secure - mean_score_vulnerable);
-        // Not `max`, which would turn a NaN into 0.
-        let security = if difference < 0.0 { 0.0 } else { difference };
-        let kl_before_clamp = mean(sums.kl, totals.kl_rows);
-        let kl = if kl_before_clamp > self.kl_max { self.kl_max } else { kl_before_clamp };
-        let counted_kl = if kl < 0.0 { 0.0 } else { kl };
-        let total = generation + self.security_weight * security + self.kl_weight * counted_kl;
-        Losses { generation, security, kl, kl_before_clamp, total, mean_score_secure, mean_score_vulnerable }
-    }
-
-    fn regime(&self, losses: &Losses) -> Regime {
-        Regime {
-            hinge_active: losses.security > 0.0 && self.security_weight > 0.0,
-            kl_active: losses.kl_before_clamp <= self.kl_max,
-        }
-    }
-
-    fn plan_options(&self, evaluation: bool) -> PlanOptions {
-        PlanOptions {
-            share_prefix: self.share_prefix,
-            predict_suffix: evaluation,
-            ignore_token: self.ignore_token,
-            max_seq_len: self.max_seq_len,
-        }
-    }
-}
-
-/// Device copies of a plan, and the row losses.
-struct PlanBuffers<B: Backend> {
-    ids: Buffer<B, u32>,
-    positions: Buffer<B, u32>,
-    row_keys: Buffer<B, u32>,
-    targets: Buffer<B, i32>,
-    kl_mask: Buffer<B, f32>,
-    weights_taps: Buffer<B, f32>,
-    weights_params: Buffer<B, f32>,
-    nll: Buffer<B, f32>,
-    kl: Buffer<B, f32>,
-}
-
-impl<B: Backend> PlanBuffers<B> {
-    fn new(arena: &mut Arena<B>, rows: Rows, adapter_rows: usize) -> Result<Self> {
-        Ok(PlanBuffers {
-            ids: arena.buffer("ids", &[rows.total])?,
-            positions: arena.buffer("positions", &[rows.total])?,
-            row_keys: arena.buffer("row keys", &[adapter_rows])?,
-            targets: arena.buffer("targets", &[adapter_rows])?,
-            kl_mask: arena.buffer("kl mask", &[rows.saved])?,
-            weights_taps: arena.buffer("score weights, taps", &[adapter_rows])?,
-            weights_params: arena.buffer("score weights, parameters", &[adapter_rows])?,
-            nll: arena.buffer("nll", &[adapter_rows])?,
-            kl: arena.buffer("kl", &[adapter_rows])?,
-        })
-    }
-}
-
-/// All working memory of training.
-struct Memory<B: Backend> {
-    plan: PlanBuffers<B>,
-    acts: Activations<B>,
-    grads: ActivationGrads<B>,
-    guard: GuardActivations<B>,
-    dparams: Grads<B>,
-    /// `[saved rows, hidden_size]` head input of the base pass.
-    base_hidden: Buffer<B, B::Act>,
-    /// `[chunk, vocab_size]` logits with adapters, then their gradient.
-    logits: Buffer<B, B::Act>,
-    /// `[chunk, vocab_size]` logits of the base model.
-    base_logits: Buffer<B, B::Act>,
-}
-
-/// First and second moments of AdamW, laid out like the parameters.
-pub struct Moments<B: Backend> {
-    /// First moment.
-    pub m: Buffer<B, f32>,
-    /// Second moment.
-    pub v: Buffer<B, f32>,
-    /// Updates made.
-    pub t: u32,
-}
+pub use crate::train::memory::Moments;
+pub use crate::train::objective::{Losses, Objective};
 
 /// What an optimiser step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -234,57 +66,6 @@ pub struct RowResults {
     pub kl: Vec<f32>,
     /// `[adapter rows]` scores.
     pub scores: Vec<f32>,
-}
-
-/// What the working memory is sized for.
-#[derive(Clone, Copy)]
-struct Sizes {
-    shape: ActivationShape,
-    /// Rows of one chunk of logits.
-    chunk: usize,
-}
-
-impl Sizes {
-    fn new<B: Backend>(
-        model: &Transformer<B>,
-        attached: &Attached<B>,
-        (rows, adapter_rows): (Rows, usize),
-        recompute: Recompute,
-    ) -> Self {
-        let row_bytes = model.config.vocab_size * size_of::<B::Act>();
-        let shape = ActivationShape {
-            rows,
-            adapter_rows,
-            taps: attached.guard.taps,
-            adapters: attached.lora.per_layer(),
-            rank: attached.lora.config.rank,
-            recompute,
-        };
-        Sizes { shape, chunk: (LOGITS_BYTES / row_bytes).clamp(16, 1024).min(adapter_rows.max(1)) }
-    }
-
-    fn allocate<B: Backend>(
-        self,
-        arena: &mut Arena<B>,
-        model: &Transformer<B>,
-        attached: &Attached<B>,
-    ) -> Result<(Memory<B>, Moments<B>)> {
-        let (config, shape, layout) = (&model.config, self.shape, attached.params.layout());
-        let (rows, adapter_rows) = (shape.rows, shape.adapter_rows);
-        let memory = Memory {
-            plan: PlanBuffers::new(arena, rows, adapter_rows)?,
-            acts: Activations::new(arena, config, shape)?,
-            grads: ActivationGrads::new(arena, config, rows.saved, shape.taps)?,
-            guard: GuardActivations::new(arena, &attached.guard, adapter_rows, true)?,
-            dparams: Grads::new(arena, layout)?,
-            base_hidden: arena.buffer("base hidden", &[rows.saved, config.hidden_size])?,
-            logits: arena.buffer("logits", &[self.chunk, config.vocab_size])?,
-            base_logits: arena.buffer("base logits", &[self.chunk, config.vocab_size])?,
-        };
-        let m = arena.buffer("first moments", &[layout.len()])?;
-        let v = arena.buffer("second moments", &[layout.len()])?;
-        Ok((memory, Moments { m, v, t: 0 }))
-    }
 }
 
 impl<'m, B: Backend> Stepper<'m, B> {
@@ -558,30 +339,6 @@ impl<'m, B: Backend> Stepper<'m, B> {
         self.model.backend.adamw(params, m.view_mut(), v.view_mut(), self.memory.dparams.all(), step);
         self.attached.params.refresh();
     }
-}
-
-/// The sizes of the first policy whose plan fits.
-fn fitting_sizes<B: Backend>(
-    model: &Transformer<B>,
-    attached: &Attached<B>,
-    capacity: (Rows, usize),
-    policies: &[Recompute],
-) -> Result<Sizes> {
-    let free = model.backend.free_memory();
-    let mut needed = 0;
-    for &recompute in policies {
-        let sizes = Sizes::new(model, attached, capacity, recompute);
-        needed = Arena::<B>::plan(|arena| sizes.allocate(arena, model, attached))?;
-        if needed <= free {
-            return Ok(sizes);
-        }
-    }
-    Err(Error::device(format!(
-        "training needs {} MiB of memory, {} MiB are free; lower --batch-size (and raise \
-         --gradient-accumulation-steps by as much: the result is the same) or --max-seq-len",
-        needed >> 20,
-        free >> 20
-    )))
 }
 
 fn dropout<B: Backend>(

@@ -1,0 +1,123 @@
+//! Passes without a backward: over a text, or over the next token of every sample.
+
+use crate::attached::Attached;
+use crate::error::Result;
+use crate::guard::{GuardActivations, GuardPass};
+use crate::model::activations::{ActivationShape, Activations, Recompute, Rows};
+use crate::model::block::{Adapter, Keys, Pass};
+use crate::model::transformer::Transformer;
+use crate::ops::attention::Segment;
+use crate::ops::{Arena, Backend, Buffer};
+
+/// Memory of passes over `rows` rows.
+pub(super) struct Stage<B: Backend> {
+    pub(super) acts: Activations<B>,
+    pub(super) guard: Option<GuardActivations<B>>,
+    ids: Buffer<B, u32>,
+    positions: Buffer<B, u32>,
+}
+
+impl<B: Backend> Stage<B> {
+    pub(super) fn new(
+        arena: &mut Arena<B>,
+        model: &Transformer<B>,
+        attached: Option<&Attached<B>>,
+        rows: usize,
+    ) -> Result<Self> {
+        let shape = ActivationShape {
+            rows: Rows::forward_only(rows),
+            adapter_rows: rows,
+            taps: attached.map_or(0, |a| a.guard.taps),
+            adapters: attached.map_or(0, |a| a.lora.per_layer()),
+            rank: attached.map_or(0, |a| a.lora.config.rank),
+            recompute: Recompute::Forward,
+        };
+        Ok(Stage {
+            acts: Activations::new(arena, &model.config, shape)?,
+            guard: attached.map(|a| GuardActivations::new(arena, &a.guard, rows, false)).transpose()?,
+            ids: arena.buffer("ids", &[rows])?,
+            positions: arena.buffer("positions", &[rows])?,
+        })
+    }
+
+    /// Reads `tokens` `[rows]` at `positions` `[rows]`; hidden states and the taps of the guard, if `tapped`, stay here.
+    pub(super) fn run(
+        &mut self,
+        model: &Transformer<B>,
+        attached: Option<&Attached<B>>,
+        (tokens, positions): (&[u32], &[u32]),
+        keys: &mut Keys<'_, B>,
+        tapped: bool,
+    ) {
+        let (backend, n) = (&model.backend, tokens.len());
+        backend.upload(self.ids.view_mut(), tokens);
+        backend.upload(self.positions.view_mut(), positions);
+        let adapter = attached.map(|a| Adapter { lora: &a.lora, params: &a.params, rows: n, dropout: None });
+        let pass = Pass { rows: Rows::forward_only(n), positions: self.positions.view(), adapter };
+        let taps = attached.filter(|_| tapped).map_or(0, |a| a.guard.taps);
+        model.forward(&mut self.acts, self.ids.view(), pass, keys, taps, n);
+    }
+
+    /// Scores of the rows of the last pass, which must have been tapped.
+    pub(super) fn score(&mut self, model: &Transformer<B>, attached: &Attached<B>) -> Vec<f32> {
+        let Some(guard) = &mut self.guard else { return Vec::new() };
+        let rows = self.ids.len();
+        let pass = GuardPass {
+            backend: &model.backend,
+            params: &attached.params,
+            taps: self.acts.taps.first(attached.guard.taps * rows * model.config.hidden_size),
+            ids: self.ids.view(),
+            rows,
+            dropout: None,
+        };
+        attached.guard.forward(&pass, guard);
+        model.backend.to_host(guard.scores.first(rows))
+    }
+
+    /// Makes the guard ready for [`Stage::score`].
+    pub(super) fn prepare(&mut self, model: &Transformer<B>, attached: &Attached<B>) {
+        if let Some(guard) = &mut self.guard {
+            attached.guard.prepare(&model.backend, &attached.params, guard);
+        }
+    }
+}
+
+/// A text as a single sequence of its own.
+pub(super) fn whole(tokens: &[u32]) -> ([Segment; 1], Vec<u32>) {
+    let len = tokens.len() as u32;
+    ([Segment { start: 0, len, prefix_start: 0, prefix_len: 0 }], (0..len).collect())
+}
+
+/// Reads `tokens` in one pass.
+fn read<B: Backend>(
+    model: &Transformer<B>,
+    attached: Option<&Attached<B>>,
+    tokens: &[u32],
+) -> Result<Stage<B>> {
+    let (mut stage, _) =
+        Arena::build(&model.backend, |arena| Stage::new(arena, model, attached, tokens.len()))?;
+    let (segments, positions) = whole(tokens);
+    stage.run(model, attached, (tokens, &positions), &mut Keys::Packed(&segments), true);
+    Ok(stage)
+}
+
+/// Scores every token of `tokens` (METHOD §5), in (0, 1); high is secure.
+pub fn score<B: Backend>(model: &Transformer<B>, attached: &Attached<B>, tokens: &[u32]) -> Result<Vec<f32>> {
+    let mut stage = read(model, Some(attached), tokens)?;
+    stage.prepare(model, attached);
+    Ok(stage.score(model, attached))
+}
+
+/// Logits `[tokens, vocab_size]` of a text.
+pub fn final_logits<B: Backend>(
+    model: &Transformer<B>,
+    attached: Option<&Attached<B>>,
+    tokens: &[u32],
+) -> Result<Vec<f32>> {
+    let stage = read(model, attached, tokens)?;
+    let (n, backend) = (tokens.len(), &model.backend);
+    let shape = [n, model.config.vocab_size];
+    let (mut logits, _) = Arena::build(backend, |arena| arena.buffer("logits", &shape))?;
+    model.head(logits.view_mut(), stage.acts.hidden.first(n * model.config.hidden_size));
+    Ok(backend.download_act(logits.view()))
+}

@@ -1,0 +1,141 @@
+//! Working memory of training: one plan, made before the first step.
+
+use crate::attached::Attached;
+use crate::error::{Error, Result};
+use crate::guard::GuardActivations;
+use crate::model::activations::{ActivationGrads, ActivationShape, Activations, Recompute, Rows};
+use crate::model::params::Grads;
+use crate::model::transformer::Transformer;
+use crate::ops::{Arena, Backend, Buffer};
+
+/// Bytes of one chunk of logits.
+const LOGITS_BYTES: usize = 96 << 20;
+
+/// Device copies of a plan, and the row losses.
+pub(super) struct PlanBuffers<B: Backend> {
+    pub(super) ids: Buffer<B, u32>,
+    pub(super) positions: Buffer<B, u32>,
+    pub(super) row_keys: Buffer<B, u32>,
+    pub(super) targets: Buffer<B, i32>,
+    pub(super) kl_mask: Buffer<B, f32>,
+    pub(super) weights_taps: Buffer<B, f32>,
+    pub(super) weights_params: Buffer<B, f32>,
+    pub(super) nll: Buffer<B, f32>,
+    pub(super) kl: Buffer<B, f32>,
+}
+
+impl<B: Backend> PlanBuffers<B> {
+    fn new(arena: &mut Arena<B>, rows: Rows, adapter_rows: usize) -> Result<Self> {
+        Ok(PlanBuffers {
+            ids: arena.buffer("ids", &[rows.total])?,
+            positions: arena.buffer("positions", &[rows.total])?,
+            row_keys: arena.buffer("row keys", &[adapter_rows])?,
+            targets: arena.buffer("targets", &[adapter_rows])?,
+            kl_mask: arena.buffer("kl mask", &[rows.saved])?,
+            weights_taps: arena.buffer("score weights, taps", &[adapter_rows])?,
+            weights_params: arena.buffer("score weights, parameters", &[adapter_rows])?,
+            nll: arena.buffer("nll", &[adapter_rows])?,
+            kl: arena.buffer("kl", &[adapter_rows])?,
+        })
+    }
+}
+
+/// All working memory of training.
+pub(super) struct Memory<B: Backend> {
+    pub(super) plan: PlanBuffers<B>,
+    pub(super) acts: Activations<B>,
+    pub(super) grads: ActivationGrads<B>,
+    pub(super) guard: GuardActivations<B>,
+    pub(super) dparams: Grads<B>,
+    /// `[saved rows, hidden_size]` head input of the base pass.
+    pub(super) base_hidden: Buffer<B, B::Act>,
+    /// `[chunk, vocab_size]` logits with adapters, then their gradient.
+    pub(super) logits: Buffer<B, B::Act>,
+    /// `[chunk, vocab_size]` logits of the base model.
+    pub(super) base_logits: Buffer<B, B::Act>,
+}
+
+/// First and second moments of AdamW, laid out like the parameters.
+pub struct Moments<B: Backend> {
+    /// First moment.
+    pub m: Buffer<B, f32>,
+    /// Second moment.
+    pub v: Buffer<B, f32>,
+    /// Updates made.
+    pub t: u32,
+}
+
+/// What the working memory is sized for.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    pub(super) shape: ActivationShape,
+    /// Rows of one chunk of logits.
+    pub(super) chunk: usize,
+}
+
+impl Sizes {
+    fn new<B: Backend>(
+        model: &Transformer<B>,
+        attached: &Attached<B>,
+        (rows, adapter_rows): (Rows, usize),
+        recompute: Recompute,
+    ) -> Self {
+        let row_bytes = model.config.vocab_size * size_of::<B::Act>();
+        let shape = ActivationShape {
+            rows,
+            adapter_rows,
+            taps: attached.guard.taps,
+            adapters: attached.lora.per_layer(),
+            rank: attached.lora.config.rank,
+            recompute,
+        };
+        Sizes { shape, chunk: (LOGITS_BYTES / row_bytes).clamp(16, 1024).min(adapter_rows.max(1)) }
+    }
+
+    pub(super) fn allocate<B: Backend>(
+        self,
+        arena: &mut Arena<B>,
+        model: &Transformer<B>,
+        attached: &Attached<B>,
+    ) -> Result<(Memory<B>, Moments<B>)> {
+        let (config, shape, layout) = (&model.config, self.shape, attached.params.layout());
+        let (rows, adapter_rows) = (shape.rows, shape.adapter_rows);
+        let memory = Memory {
+            plan: PlanBuffers::new(arena, rows, adapter_rows)?,
+            acts: Activations::new(arena, config, shape)?,
+            grads: ActivationGrads::new(arena, config, rows.saved, shape.taps)?,
+            guard: GuardActivations::new(arena, &attached.guard, adapter_rows, true)?,
+            dparams: Grads::new(arena, layout)?,
+            base_hidden: arena.buffer("base hidden", &[rows.saved, config.hidden_size])?,
+            logits: arena.buffer("logits", &[self.chunk, config.vocab_size])?,
+            base_logits: arena.buffer("base logits", &[self.chunk, config.vocab_size])?,
+        };
+        let m = arena.buffer("first moments", &[layout.len()])?;
+        let v = arena.buffer("second moments", &[layout.len()])?;
+        Ok((memory, Moments { m, v, t: 0 }))
+    }
+}
+
+/// The sizes of the first policy whose plan fits.
+pub(super) fn fitting_sizes<B: Backend>(
+    model: &Transformer<B>,
+    attached: &Attached<B>,
+    capacity: (Rows, usize),
+    policies: &[Recompute],
+) -> Result<Sizes> {
+    let free = model.backend.free_memory();
+    let mut needed = 0;
+    for &recompute in policies {
+        let sizes = Sizes::new(model, attached, capacity, recompute);
+        needed = Arena::<B>::plan(|arena| sizes.allocate(arena, model, attached))?;
+        if needed <= free {
+            return Ok(sizes);
+        }
+    }
+    Err(Error::device(format!(
+        "training needs {} MiB of memory, {} MiB are free; lower --batch-size (and raise \
+         --gradient-accumulation-steps by as much: the result is the same) or --max-seq-len",
+        needed >> 20,
+        free >> 20
+    )))
+}

@@ -1,0 +1,120 @@
+//! The joint objective (METHOD §6): weights, losses, and which of them have a gradient.
+
+use crate::train::batch::{BatchPlan, PlanOptions, Totals};
+use crate::train::step::RowResults;
+
+/// Weights and options of the objective.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Objective {
+    /// Wanted difference between the mean scores of secure and vulnerable functions.
+    pub margin: f64,
+    /// Weight of the margin loss.
+    pub security_weight: f64,
+    /// Weight of the KL divergence to the base model; 0 leaves out the base pass.
+    pub kl_weight: f64,
+    /// The KL divergence counts up to this; beyond, it has no gradient.
+    pub kl_max: f64,
+    /// Tokens with this id are no targets and do not count for the KL term.
+    pub ignore_token: Option<u32>,
+    /// Let the vulnerable pass reuse the secure pass's prefix.
+    pub share_prefix: bool,
+    /// Longest function in tokens.
+    pub max_seq_len: usize,
+    /// Seed of the dropout masks.
+    pub seed: u64,
+}
+
+impl Default for Objective {
+    /// The published weights.
+    fn default() -> Self {
+        Objective {
+            margin: 0.5,
+            security_weight: 0.5,
+            kl_weight: 1.0,
+            kl_max: 1.0,
+            ignore_token: None,
+            share_prefix: true,
+            max_seq_len: 1024,
+            seed: 42,
+        }
+    }
+}
+
+/// The loss and its terms over one step or one evaluation.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Losses {
+    /// Mean next-token cross-entropy of the secure functions, nats.
+    pub generation: f64,
+    /// `max(0, margin − (mean score secure − mean score vulnerable))`.
+    pub security: f64,
+    /// `min(kl_max, KL)`, nats.
+    pub kl: f64,
+    /// The KL divergence before the limit.
+    pub kl_before_clamp: f64,
+    /// What is minimised.
+    pub total: f64,
+    /// Mean score of the secure functions' tokens.
+    pub mean_score_secure: f64,
+    /// Mean score of the vulnerable functions' tokens.
+    pub mean_score_vulnerable: f64,
+}
+
+/// Sums over rows, from which the losses are made at the end of a step.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sums {
+    nll: f64,
+    kl: f64,
+    score_secure: f64,
+    score_vulnerable: f64,
+}
+
+impl Sums {
+    pub(super) fn add(&mut self, plan: &BatchPlan, results: &RowResults) {
+        let sum = |x: &[f32]| x.iter().map(|&v| f64::from(v)).sum::<f64>();
+        self.nll += sum(&results.nll[..plan.secure_rows]);
+        self.kl += sum(&results.kl);
+        self.score_secure += sum(&results.scores[..plan.secure_rows]);
+        let vulnerable = plan.pairs.iter().flat_map(|pair| plan.vulnerable_rows(pair));
+        self.score_vulnerable += vulnerable.map(|row| f64::from(results.scores[row])).sum::<f64>();
+    }
+}
+
+/// Which pieces of the loss have a gradient; known for certain only when a step's last micro-batch is through.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Regime {
+    pub(super) hinge_active: bool,
+    pub(super) kl_active: bool,
+}
+
+impl Objective {
+    pub(super) fn losses(&self, sums: Sums, totals: Totals) -> Losses {
+        let mean = |sum: f64, n: usize| if n == 0 { 0.0 } else { sum / n as f64 };
+        let generation = mean(sums.nll, totals.targets);
+        let mean_score_secure = mean(sums.score_secure, totals.secure_tokens);
+        let mean_score_vulnerable = mean(sums.score_vulnerable, totals.vulnerable_tokens);
+        let difference = self.margin - (mean_score_secure - mean_score_vulnerable);
+        // Not `max`, which would turn a NaN into 0.
+        let security = if difference < 0.0 { 0.0 } else { difference };
+        let kl_before_clamp = mean(sums.kl, totals.kl_rows);
+        let kl = if kl_before_clamp > self.kl_max { self.kl_max } else { kl_before_clamp };
+        let counted_kl = if kl < 0.0 { 0.0 } else { kl };
+        let total = generation + self.security_weight * security + self.kl_weight * counted_kl;
+        Losses { generation, security, kl, kl_before_clamp, total, mean_score_secure, mean_score_vulnerable }
+    }
+
+    pub(super) fn regime(&self, losses: &Losses) -> Regime {
+        Regime {
+            hinge_active: losses.security > 0.0 && self.security_weight > 0.0,
+            kl_active: losses.kl_before_clamp <= self.kl_max,
+        }
+    }
+
+    pub(super) fn plan_options(&self, evaluation: bool) -> PlanOptions {
+        PlanOptions {
+            share_prefix: self.share_prefix,
+            predict_suffix: evaluation,
+            ignore_token: self.ignore_token,
+            max_seq_len: self.max_seq_len,
+        }
+    }
+}
