@@ -57,7 +57,7 @@ fn arguments() {
     refused(&tiny, &format!("{train} --resume-from-checkpoint nowhere"), 4, &["nowhere"]);
     refused(&tiny, "generate --model nowhere ab", 4, &["nowhere", "not found"]);
     refused(&tiny, "generate --model org/name ab", 4, &["org/name", "not found"]);
-    refused(&tiny, "generate --model ../../etc ab", 4, &["not found"]);
+    refused(&tiny, "generate --model ../../no-such-folder ab", 4, &["not found"]);
     refused(&tiny, "generate --model model/config.json ab", 4, &["is a file"]);
     refused(&tiny, "generate --model model --adapter nowhere ab", 4, &["nowhere"]);
 }
