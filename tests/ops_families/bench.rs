@@ -95,12 +95,12 @@ impl<'b, B: Backend> Bench<'b, B> {
 
     /// Compares an output of activations.
     pub fn check(&self, what: &str, found: &Buffer<B, B::Act>, expected: &[f64]) {
-        close::<B>(what, &self.backend.download_act(found.view()), expected, size_of::<B::Act>() == 2);
+        close(what, &self.backend.download_act(found.view()), expected, size_of::<B::Act>() == 2);
     }
 
     /// Compares an f32 output, which is made of activations all the same.
     pub fn check_f32(&self, what: &str, found: &Buffer<B, f32>, expected: &[f64]) {
-        close::<B>(what, &self.backend.to_host(found.view()), expected, size_of::<B::Act>() == 2);
+        close(what, &self.backend.to_host(found.view()), expected, size_of::<B::Act>() == 2);
     }
 
     /// A frozen weight stacked from parts `[rows, cols]`, stored as `dtype`, and its values.
@@ -138,7 +138,7 @@ fn encode(values: &[f64], dtype: Dtype) -> (Vec<u8>, Vec<f64>) {
 
 /// Every element within a few roundings of the largest: 2e-6 in f32, 2e-2 where activations are bf16. Sums here are
 /// short (at most some hundred terms of like size), so their error is a few units in the last place of the largest.
-fn close<B: Backend>(what: &str, found: &[f32], expected: &[f64], is_half: bool) {
+fn close(what: &str, found: &[f32], expected: &[f64], is_half: bool) {
     assert_eq!(found.len(), expected.len(), "{what}: length");
     let largest = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
     let tolerance = if is_half { 2e-2 } else { 2e-6 } * largest + 1e-30;

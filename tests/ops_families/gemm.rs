@@ -59,9 +59,9 @@ pub fn matmul<B: Backend>(backend: &B) {
         let a = if transpose == Transpose::First { transposed(&a, m) } else { a };
         let b = if transpose == Transpose::Second { b } else { transposed(&b, n) };
         let (sum, mut expected) = (product(&a, &b, k), c.host.clone());
-        for i in 0..m * n {
+        for (i, sum) in sum.into_iter().enumerate() {
             let at = i / n * (n + 4) + 3 + i % n;
-            expected[at] = 0.5 * sum[i] + 2.0 * expected[at];
+            expected[at] = 0.5 * sum + 2.0 * expected[at];
         }
         bench.check("c", &c.buffer, &expected);
     }
