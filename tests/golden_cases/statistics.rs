@@ -5,7 +5,8 @@ use deepguard::guard::TokenSecurityStats;
 use crate::golden_cases::case::{Case, Result, Tensor};
 use crate::golden_cases::checks::Checks;
 
-/// Checks `stats/after_<k>` and `stats/after_<k>_then_swapped`, or the ids and values of all non-zero ones.
+/// Checks `stats/after_<k>` and `stats/after_<k>_then_swapped`, or the ids and values of all that are not zero after one
+/// batch.
 pub fn check(case: &Case, checks: &mut Checks) -> Result<()> {
     checks.variant = "statistics".into();
     for (name, stored) in case.tensors.iter().filter(|(name, _)| name.starts_with("stats/")) {
@@ -15,6 +16,27 @@ pub fn check(case: &Case, checks: &mut Checks) -> Result<()> {
         }
         let counted = Counted::new(case, stored.values.len(), batches, swapped)?;
         compare(name, &counted, stored, checks);
+    }
+    sparse(case, checks)
+}
+
+/// A vector of ids and one of values, whatever they are called.
+fn sparse(case: &Case, checks: &mut Checks) -> Result<()> {
+    let vectors = || {
+        let named = case.tensors.iter().filter(|(name, _)| name.starts_with("stats"));
+        named.map(|(_, tensor)| tensor).filter(|tensor| tensor.shape.len() == 1)
+    };
+    let Some(ids) = vectors().find(|t| t.is_integer) else { return Ok(()) };
+    let Some(values) = vectors().find(|t| !t.is_integer && t.shape == ids.shape) else { return Ok(()) };
+    let largest =
+        |side| -> Result<u32> { Ok(case.padded_rows(side)?.concat().into_iter().max().unwrap_or(0)) };
+    let vocab_size = largest("secure")?.max(largest("vulnerable")?) as usize + 1;
+    let counted = Counted::new(case, vocab_size, 1, false)?;
+    let mut expected = vec![0.0; vocab_size];
+    ids.ids().iter().zip(&values.values).for_each(|(&id, &value)| expected[id as usize] = value);
+    for (token, (found, expected)) in counted.stats.values().into_iter().zip(expected).enumerate() {
+        let place = || format!("token {token}");
+        checks.close("stats", place, found.into(), expected, counted.tolerance(token));
     }
     Ok(())
 }
