@@ -25,7 +25,7 @@ pub fn exp(x: f32) -> f32 {
     let p = p * r + 0.5;
     let p = p * r + 1.0;
     let p = p * r + 1.0;
-    // SAFETY-free conversion: `n` is within ±127 here, and for NaN `as` gives 0, leaving p = NaN.
+    // `n` is within ±127 here, and for NaN `as` gives 0, leaving p = NaN.
     p * f32::from_bits((((n as i32) + 127) as u32) << 23)
 }
 

@@ -105,7 +105,7 @@ impl<B: Backend> Transformer<B> {
     }
 
     /// Gradients of the adapters from `grads.dhidden` (of the head's input) and `grads.dtaps` `[taps, saved,
-    /// hidden_size]`. `pass` covers the saved rows only; `lowest` is the first block that has adapters.
+    /// hidden_size]`. `pass` covers the saved rows only.
     pub fn backward(
         &self,
         acts: &mut Activations<B>,
