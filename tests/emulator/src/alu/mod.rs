@@ -1,0 +1,1 @@
+//! Arithmetic instructions: from opcode to the function that executes it for a warp.

@@ -1,0 +1,105 @@
+//! What a profiler would count.
+
+/// Classes of instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum Class {
+    /// Integer and logic arithmetic, moves, conversions, comparisons.
+    Integer,
+    /// Floating-point arithmetic outside tensor cores.
+    Float,
+    /// Special functions: `ex2`, `lg2`, `rcp`, `sqrt`, `sin`, …
+    Special,
+    /// Tensor cores.
+    Tensor,
+    /// Loads and stores of global memory, copies included.
+    Global,
+    /// Loads and stores of shared memory.
+    Shared,
+    /// Loads and stores of local memory.
+    Local,
+    /// Atomics and reductions.
+    Atomic,
+    /// Barriers, fences and waits.
+    Sync,
+    /// Shuffles, votes, matches.
+    Shuffle,
+    /// Branches, calls, exits.
+    Control,
+}
+
+/// Number of classes.
+pub const CLASSES: usize = Class::Control as usize + 1;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counters of one launch, or of several added up. Laid out for C: all `u64`, in this order.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Warp instructions by [`Class`].
+            pub instructions: [u64; CLASSES],
+        }
+
+        impl std::ops::AddAssign<&Counters> for Counters {
+            fn add_assign(&mut self, other: &Counters) {
+                $(self.$name += other.$name;)*
+                for (a, b) in self.instructions.iter_mut().zip(other.instructions) {
+                    *a += b;
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Launches.
+    launches,
+    /// Blocks.
+    blocks,
+    /// Global load instructions of a warp (`cp.async` included).
+    global_load_requests,
+    /// 32-byte sectors they touched.
+    global_load_sectors,
+    /// Bytes the lanes asked for.
+    global_load_bytes,
+    /// Global store instructions of a warp.
+    global_store_requests,
+    /// 32-byte sectors they touched.
+    global_store_sectors,
+    /// Bytes the lanes wrote.
+    global_store_bytes,
+    /// Global accesses by a lane of fewer than 16 bytes.
+    global_narrow_accesses,
+    /// Atomics and reductions on global memory, per lane.
+    global_atomics,
+    /// Bytes that bulk copies (TMA) read from global memory.
+    bulk_load_bytes,
+    /// Bytes that bulk copies wrote to global memory.
+    bulk_store_bytes,
+    /// Shared-memory instructions of a warp (`ldmatrix`, `stmatrix` and `cp.async` included).
+    shared_requests,
+    /// Wavefronts they took: passes through 32 banks of 4 bytes.
+    shared_wavefronts,
+    /// Wavefronts they would have taken without bank conflicts.
+    shared_wavefronts_ideal,
+    /// Bytes of local memory loaded and stored.
+    local_bytes,
+    /// Floating-point (or integer) operations of tensor cores, a multiply-add being two.
+    tensor_flops,
+    /// Barriers a warp waited at (`bar`, `barrier.cluster`, `mbarrier` waits that had to wait).
+    barrier_waits,
+}
+
+impl Counters {
+    /// Warp instructions of one class.
+    pub fn class(&self, class: Class) -> u64 {
+        self.instructions[class as usize]
+    }
+
+    /// All warp instructions.
+    pub fn warp_instructions(&self) -> u64 {
+        self.instructions.iter().sum()
+    }
+}

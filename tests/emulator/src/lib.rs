@@ -1,0 +1,14 @@
+//! Runs PTX on the CPU behind the CUDA driver API.
+
+pub mod alu;
+pub mod counters;
+pub mod driver;
+pub mod exec;
+pub mod machine;
+pub mod memory;
+pub mod numeric;
+pub mod ptx;
+pub mod report;
+pub mod row;
+pub mod schedule;
+pub mod tensor;

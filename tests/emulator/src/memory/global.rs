@@ -1,0 +1,375 @@
+//! Global memory: allocations far apart, each with a bit per byte that says whether it was ever written.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use super::access::{self, Width};
+use crate::report::{Fault, FaultKind};
+
+/// First address ever given out.
+const FIRST: u64 = 0x7_0000_0000;
+/// Alignment of allocations, that of `cuMemAlloc`.
+const ALIGN: u64 = 512;
+/// Addresses between two allocations that belong to nobody.
+const RED_ZONE: u64 = 4096;
+/// Freed allocations that are remembered, to tell use after free from other wild accesses.
+const TOMBSTONES: usize = 4096;
+
+/// Where the bytes of an allocation are.
+#[derive(Debug)]
+enum Storage {
+    /// In memory of our own.
+    Own(Layout),
+    /// In host memory that the driver mapped; its owner keeps it alive.
+    Host,
+}
+
+/// One allocation.
+#[derive(Debug)]
+pub struct Allocation {
+    base: u64,
+    len: u64,
+    data: *mut u8,
+    storage: Storage,
+    /// A bit per byte; empty where everything counts as written (host memory).
+    written: Box<[AtomicU8]>,
+}
+
+// SAFETY: `data` is only accessed through atomics or raw copies, as a GPU's memory is by its threads; the allocation
+// lives as long as the value.
+unsafe impl Send for Allocation {}
+// SAFETY: as above.
+unsafe impl Sync for Allocation {}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        if let Storage::Own(layout) = self.storage {
+            // SAFETY: `data` came from `alloc_zeroed` with this layout.
+            unsafe { dealloc(self.data, layout) };
+        }
+    }
+}
+
+impl Allocation {
+    fn own(base: u64, len: u64) -> Option<Self> {
+        let layout = Layout::from_size_align(len.max(16) as usize, 64).ok()?;
+        // SAFETY: the layout's size is not zero.
+        let data = unsafe { alloc_zeroed(layout) };
+        if data.is_null() {
+            return None;
+        }
+        let bits = Layout::array::<AtomicU8>((len as usize).div_ceil(8)).ok()?;
+        let written = if bits.size() == 0 {
+            Box::default()
+        } else {
+            // SAFETY: zeroed bytes are valid `AtomicU8`s; pointer and length are those of the allocation, made with the
+            // layout that `Box` will free it with.
+            unsafe {
+                let pointer = alloc_zeroed(bits).cast::<AtomicU8>();
+                if pointer.is_null() {
+                    dealloc(data, layout);
+                    return None;
+                }
+                Box::from_raw(std::ptr::slice_from_raw_parts_mut(pointer, (len as usize).div_ceil(8)))
+            }
+        };
+        Some(Allocation { base, len, data, storage: Storage::Own(layout), written })
+    }
+
+    /// First address.
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether `[address, address + size)` lies inside.
+    #[inline(always)]
+    pub fn contains(&self, address: u64, size: u64) -> bool {
+        address >= self.base && size <= self.len && address - self.base <= self.len - size
+    }
+
+    /// Pointer to the byte at `address`, which must lie inside.
+    #[inline(always)]
+    pub fn pointer(&self, address: u64) -> *mut u8 {
+        debug_assert!(self.contains(address, 1));
+        self.data.wrapping_add((address - self.base) as usize)
+    }
+
+    /// Whether all of `size` bytes at `address`, which lie inside, were written.
+    #[inline(always)]
+    pub fn is_written(&self, address: u64, size: u64) -> bool {
+        if self.written.is_empty() {
+            return true;
+        }
+        let mut from = (address - self.base) as usize;
+        let to = from + size as usize;
+        while from < to {
+            let bits = (8 - from % 8).min(to - from);
+            let mask = (((1u16 << bits) - 1) << (from % 8)) as u8;
+            if self.written[from / 8].load(Ordering::Relaxed) & mask != mask {
+                return false;
+            }
+            from += bits;
+        }
+        true
+    }
+
+    /// Notes that `size` bytes at `address`, which lie inside, are written (or not).
+    #[inline(always)]
+    pub fn mark_written(&self, address: u64, size: u64, yes: bool) {
+        if self.written.is_empty() {
+            return;
+        }
+        let mut from = (address - self.base) as usize;
+        let to = from + size as usize;
+        while from < to {
+            let bits = (8 - from % 8).min(to - from);
+            let mask = (((1u16 << bits) - 1) << (from % 8)) as u8;
+            let byte = &self.written[from / 8];
+            if yes {
+                if byte.load(Ordering::Relaxed) & mask != mask {
+                    byte.fetch_or(mask, Ordering::Relaxed);
+                }
+            } else {
+                byte.fetch_and(!mask, Ordering::Relaxed);
+            }
+            from += bits;
+        }
+    }
+
+    /// Loads bytes; `address` is aligned to the width and inside.
+    #[inline(always)]
+    pub fn load(&self, address: u64, width: Width) -> u128 {
+        // SAFETY: inside and aligned, by the caller; `data` is at least 16-byte aligned as `base` is.
+        unsafe { access::load(self.pointer(address), width) }
+    }
+
+    /// Stores bytes; `address` is aligned to the width and inside.
+    #[inline(always)]
+    pub fn store(&self, address: u64, width: Width, value: u128) {
+        // SAFETY: as for `load`.
+        unsafe { access::store(self.pointer(address), width, value) }
+        self.mark_written(address, width.bytes() as u64, true);
+    }
+
+    /// The aligned 32-bit word at `address`, for atomics.
+    pub fn word(&self, address: u64) -> &AtomicU32 {
+        // SAFETY: inside and aligned, by the caller; only atomics and raw copies access it.
+        unsafe { &*self.pointer(address & !3).cast::<AtomicU32>() }
+    }
+
+    /// The aligned 64-bit word at `address`, for atomics.
+    pub fn double_word(&self, address: u64) -> &AtomicU64 {
+        // SAFETY: as for `word`.
+        unsafe { &*self.pointer(address & !7).cast::<AtomicU64>() }
+    }
+}
+
+/// Why memory could not be allocated or freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryError {
+    /// More than is free.
+    OutOfMemory,
+    /// Not the start of an allocation.
+    NotAllocated,
+}
+
+#[derive(Default)]
+struct Table {
+    live: BTreeMap<u64, Arc<Allocation>>,
+    dead: BTreeMap<u64, u64>,
+    next: u64,
+    used: u64,
+}
+
+/// The memory of a device.
+pub struct GlobalMemory {
+    table: RwLock<Table>,
+    total: u64,
+    /// Serialises atomics wider than the machine's.
+    pub(crate) wide_atomics: Mutex<()>,
+}
+
+impl GlobalMemory {
+    /// Memory of `total` bytes.
+    pub fn new(total: u64) -> Self {
+        let table = Table { next: FIRST, ..Table::default() };
+        GlobalMemory { table: RwLock::new(table), total, wide_atomics: Mutex::new(()) }
+    }
+
+    /// Bytes that are free, and all bytes.
+    pub fn info(&self) -> (u64, u64) {
+        (self.total - self.read_table().used, self.total)
+    }
+
+    /// Allocates `len` bytes, unwritten. Addresses are never given out twice.
+    pub fn alloc(&self, len: u64) -> Result<u64, MemoryError> {
+        let mut table = self.write_table();
+        let charged = charge(len);
+        if len > self.total || table.used + charged > self.total {
+            return Err(MemoryError::OutOfMemory);
+        }
+        let base = table.next;
+        let allocation = Allocation::own(base, len).ok_or(MemoryError::OutOfMemory)?;
+        table.next += charged + RED_ZONE;
+        table.used += charged;
+        table.live.insert(base, Arc::new(allocation));
+        Ok(base)
+    }
+
+    /// Makes `len` bytes of host memory accessible at their own address. Everything in them counts as written.
+    ///
+    /// # Safety
+    /// The memory stays valid until [`GlobalMemory::free`] is called with its address.
+    pub unsafe fn map_host(&self, pointer: *mut u8, len: u64) -> u64 {
+        let base = pointer as u64;
+        let allocation =
+            Allocation { base, len, data: pointer, storage: Storage::Host, written: Box::default() };
+        self.write_table().live.insert(base, Arc::new(allocation));
+        base
+    }
+
+    /// Frees the allocation that starts at `base`.
+    pub fn free(&self, base: u64) -> Result<(), MemoryError> {
+        let mut table = self.write_table();
+        let allocation = table.live.remove(&base).ok_or(MemoryError::NotAllocated)?;
+        if matches!(allocation.storage, Storage::Own(_)) {
+            table.used -= charge(allocation.len);
+            if table.dead.len() == TOMBSTONES {
+                table.dead.pop_first();
+            }
+            table.dead.insert(base, allocation.len);
+        }
+        Ok(())
+    }
+
+    /// The allocation that contains all of `[address, address + size)`.
+    pub fn find(&self, address: u64, size: u64) -> Result<Arc<Allocation>, Box<Fault>> {
+        let table = self.read_table();
+        if let Some((_, allocation)) = table.live.range(..=address).next_back()
+            && allocation.contains(address, size)
+        {
+            return Ok(Arc::clone(allocation));
+        }
+        Err(explain(&table, address, size))
+    }
+
+    /// Copies to the host. Unwritten bytes are read as they are.
+    pub fn read(&self, address: u64, to: &mut [u8]) -> Result<(), Box<Fault>> {
+        if to.is_empty() {
+            return Ok(());
+        }
+        let allocation = self.find(address, to.len() as u64)?;
+        // SAFETY: the range is inside; the destination is another, exclusively borrowed, piece of memory.
+        unsafe { std::ptr::copy(allocation.pointer(address), to.as_mut_ptr(), to.len()) };
+        Ok(())
+    }
+
+    /// Copies from the host.
+    pub fn write(&self, address: u64, from: &[u8]) -> Result<(), Box<Fault>> {
+        if from.is_empty() {
+            return Ok(());
+        }
+        let allocation = self.find(address, from.len() as u64)?;
+        // SAFETY: the range is inside.
+        unsafe { std::ptr::copy(from.as_ptr(), allocation.pointer(address), from.len()) };
+        allocation.mark_written(address, from.len() as u64, true);
+        Ok(())
+    }
+
+    /// Writes `pattern` `count` times.
+    pub fn fill(&self, address: u64, pattern: &[u8], count: u64) -> Result<(), Box<Fault>> {
+        let bytes = pattern.len() as u64 * count;
+        if bytes == 0 {
+            return Ok(());
+        }
+        let allocation = self.find(address, bytes)?;
+        // SAFETY: the range is inside; nobody else holds a reference to it.
+        let to = unsafe { std::slice::from_raw_parts_mut(allocation.pointer(address), bytes as usize) };
+        if let [byte] = pattern {
+            to.fill(*byte);
+        } else {
+            to.chunks_exact_mut(pattern.len()).for_each(|to| to.copy_from_slice(pattern));
+        }
+        allocation.mark_written(address, bytes, true);
+        Ok(())
+    }
+
+    /// Copies on the device; whether bytes were written is copied along.
+    pub fn copy(&self, to: u64, from: u64, len: u64) -> Result<(), Box<Fault>> {
+        if len == 0 {
+            return Ok(());
+        }
+        let (source, destination) = (self.find(from, len)?, self.find(to, len)?);
+        // SAFETY: both ranges are inside.
+        unsafe { std::ptr::copy(source.pointer(from), destination.pointer(to), len as usize) };
+        if source.is_written(from, len) {
+            destination.mark_written(to, len, true);
+        } else {
+            for i in 0..len {
+                destination.mark_written(to + i, 1, source.is_written(from + i, 1));
+            }
+        }
+        Ok(())
+    }
+
+    /// All live allocations as (address, bytes).
+    pub fn allocations(&self) -> Vec<(u64, u64)> {
+        self.read_table().live.values().map(|a| (a.base, a.len)).collect()
+    }
+
+    fn read_table(&self) -> std::sync::RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn write_table(&self) -> std::sync::RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Bytes that an allocation of `len` takes of the device.
+fn charge(len: u64) -> u64 {
+    len.max(1).next_multiple_of(ALIGN)
+}
+
+/// Says what is near a wild address.
+fn explain(table: &Table, address: u64, size: u64) -> Box<Fault> {
+    let end = address.saturating_add(size);
+    if let Some((&base, &len)) = table.dead.range(..end).next_back()
+        && address < base + len.max(1)
+    {
+        let message = format!("{size} bytes in an allocation of {len} bytes at {base:#x} that was freed");
+        return Fault::new(FaultKind::UseAfterFree, message).at(address);
+    }
+    let below = table.live.range(..=address).next_back().map(|(_, a)| a);
+    let message = match below {
+        Some(a) if address < a.base + a.len + RED_ZONE => format!(
+            "{size} bytes that start at byte {} of an allocation of {} bytes at {:#x}",
+            address - a.base,
+            a.len,
+            a.base
+        ),
+        _ => match table.live.range(address..).next() {
+            Some((&base, a)) if base - address <= RED_ZONE => {
+                format!(
+                    "{size} bytes that start {} bytes before an allocation of {} bytes",
+                    base - address,
+                    a.len
+                )
+            }
+            _ => format!("{size} bytes outside every allocation"),
+        },
+    };
+    Fault::new(FaultKind::OutOfBounds, message).at(address)
+}

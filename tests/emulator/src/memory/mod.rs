@@ -1,0 +1,4 @@
+//! Memory spaces.
+
+pub mod access;
+pub mod global;

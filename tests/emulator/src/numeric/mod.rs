@@ -1,0 +1,1 @@
+//! Arithmetic of single values, as the PTX ISA defines it.

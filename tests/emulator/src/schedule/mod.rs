@@ -1,0 +1,1 @@
+//! Blocks, warps and the order they run in.

@@ -1,0 +1,1 @@
+//! Tensor cores, matrix loads and stores, and the tensor memory accelerator.
