@@ -1,0 +1,173 @@
+//! Arithmetic, moves and address conversions.
+
+use crate::alu;
+use crate::counters::Class;
+use crate::ptx::ast::{Instruction, Operand};
+use crate::ptx::type_bytes;
+use crate::row::{AluArgs, Kind};
+
+use super::operands::window;
+use super::program::{NONE, Op, Space};
+use super::scope::Symbol;
+use super::{Decoder, Result, rows_of};
+
+impl Decoder<'_> {
+    /// Whatever the table of arithmetic instructions knows.
+    pub(super) fn arithmetic(&mut self, i: &Instruction) -> Result<()> {
+        let modifiers: Vec<&str> = i.modifiers.iter().map(String::as_str).collect();
+        let op = alu::lookup(&i.base, &modifiers).ok_or("not supported")?;
+        let mut args = AluArgs::default();
+        let (first, second) = match self.operand(i, 0)? {
+            Operand::Pair(first, second) => (&**first, Some(&**second)),
+            single => (single, None),
+        };
+        args.dst[0] = self.destination(first, op.dst[0])?;
+        let carries = matches!(i.base.as_str(), "add" | "addc" | "sub" | "subc" | "mad" | "madc");
+        if op.dst[1] != Kind::None {
+            args.dst[1] = match second {
+                Some(second) => self.destination(second, op.dst[1])?,
+                None if carries => self.carry(),
+                None => self.allocate(op.dst[1]),
+            };
+        } else if second.is_some() {
+            return Err("has no second destination".into());
+        }
+        let sources = op.src.iter().take_while(|kind| **kind != Kind::None).count();
+        let written = i.operands.len() - 1;
+        for n in 0..sources {
+            args.src[n] = if n < written {
+                self.source(&i.operands[n + 1], op.src[n])?
+            } else if carries && n + 1 == sources {
+                self.carry()
+            } else {
+                return Err(format!("expected {sources} sources, found {written}"));
+            };
+        }
+        if written > sources {
+            return Err(format!("expected {sources} sources, found {written}"));
+        }
+        self.push(i, alu::class(&i.base, &modifiers), Op::Alu(op.run, args))
+    }
+
+    /// The condition code of carries: a predicate of its own.
+    fn carry(&mut self) -> u32 {
+        if self.carry == NONE {
+            self.carry = self.allocate(Kind::Pred);
+        }
+        self.carry
+    }
+
+    pub(super) fn mov(&mut self, i: &Instruction) -> Result<()> {
+        self.expect_operands(i, 2..=2)?;
+        match (&i.operands[0], &i.operands[1]) {
+            (Operand::Vector(items), source) => {
+                let kind = self.moved_kind(i)?;
+                let src = self.slot(source, kind)?;
+                let part = part_kind(rows_of(kind) as usize, items.len(), i)?;
+                let dst = items.iter().map(|item| self.slot(item, part)).collect::<Result<_>>()?;
+                self.push(i, Class::Integer, Op::Unpack { dst, src })
+            }
+            (destination, Operand::Vector(items)) => {
+                let kind = self.moved_kind(i)?;
+                let dst = self.slot(destination, kind)?;
+                let part = part_kind(rows_of(kind) as usize, items.len(), i)?;
+                let src = items.iter().map(|item| self.slot(item, part)).collect::<Result<_>>()?;
+                self.push(i, Class::Integer, Op::Pack { dst, src })
+            }
+            (destination, Operand::Name(name)) if name.starts_with("%clock") || name.starts_with("%globaltimer") => {
+                let kind = self.moved_kind(i)?;
+                let dst = self.slot(destination, kind)?;
+                self.push(i, Class::Integer, Op::Clock { dst })
+            }
+            (_, Operand::Name(name)) if name == "%is_explicit_cluster" => {
+                let operands = vec![i.operands[0].clone(), Operand::Integer(1)];
+                self.arithmetic(&Instruction { operands, ..i.clone() })
+            }
+            _ => self.arithmetic(i),
+        }
+    }
+
+    fn moved_kind(&self, i: &Instruction) -> Result<Kind> {
+        let [ty] = i.modifiers.as_slice() else { return Err("expected one type".into()) };
+        match type_bytes(ty) {
+            Some(1..=4) => Ok(Kind::B32),
+            Some(8) => Ok(Kind::B64),
+            Some(16) => Ok(Kind::B128),
+            _ => Err(format!("type .{ty} is not supported")),
+        }
+    }
+
+    /// `cvta`, `isspacep`, `mapa`, `getctarank`, `createpolicy`.
+    pub(super) fn address_operation(&mut self, i: &Instruction) -> Result<()> {
+        match i.base.as_str() {
+            "cvta" => self.cvta(i),
+            "isspacep" => {
+                let space = space_of(&i.modifiers[0]).ok_or("space is not supported")?;
+                let dst = self.destination(self.operand(i, 0)?, Kind::Pred)?;
+                let src = self.slot(self.operand(i, 1)?, Kind::B64)?;
+                self.push(i, Class::Integer, Op::IsSpace { dst, src, space })
+            }
+            "mapa" => {
+                self.allow(i, &["shared::cluster", "u32", "u64"])?;
+                let kind = if i.has("u64") { Kind::B64 } else { Kind::B32 };
+                let dst = self.slot(self.operand(i, 0)?, kind)?;
+                let src = self.slot(self.operand(i, 1)?, kind)?;
+                let rank = self.source(self.operand(i, 2)?, Kind::B32)?;
+                self.push(i, Class::Integer, Op::Mapa { dst, src, rank, generic: !i.has("shared::cluster") })
+            }
+            "getctarank" => {
+                self.allow(i, &["shared::cluster", "u32", "u64"])?;
+                let dst = self.destination(self.operand(i, 0)?, Kind::B32)?;
+                let src = self.slot(self.operand(i, 1)?, if i.has("u64") { Kind::B64 } else { Kind::B32 })?;
+                self.push(i, Class::Integer, Op::CtaRank { dst, src })
+            }
+            // Cache policies are opaque and have no effect.
+            _ => {
+                let dst = self.slot(self.operand(i, 0)?, Kind::B64)?;
+                let zero = self.constant(0, Kind::B32);
+                let zero = super::program::Slot { row: zero, kind: Kind::B32 };
+                self.push(i, Class::Integer, Op::Pack { dst, src: Box::new([zero, zero]) })
+            }
+        }
+    }
+
+    fn cvta(&mut self, i: &Instruction) -> Result<()> {
+        let to_space = i.has("to");
+        let space = i.modifiers.iter().find_map(|m| space_of(m)).ok_or("space is not supported")?;
+        let kind = if i.has("u64") { Kind::B64 } else { Kind::B32 };
+        let dst = self.slot(self.operand(i, 0)?, kind)?;
+        let source = self.operand(i, 1)?.clone();
+        // The text may name a variable: its address in its space.
+        let src = match &source {
+            Operand::Name(name) if matches!(self.scopes.find(name), Some(Symbol::Register(_))) => {
+                self.slot(&source, kind)?
+            }
+            _ => super::program::Slot { row: self.source(&source, kind)?, kind },
+        };
+        if kind == Kind::B32 && window(space) != 0 {
+            return Err("32-bit generic addresses are not supported".into());
+        }
+        self.push(i, Class::Integer, Op::Cvta { dst, src, space, to_generic: !to_space })
+    }
+}
+
+/// Kind of the parts of a packed register, and whether they fit.
+fn part_kind(words: usize, parts: usize, i: &Instruction) -> Result<Kind> {
+    let ty = i.modifiers.last().map_or("", String::as_str);
+    match (words, parts) {
+        (1, 2) | (1, 4) | (2, 2) | (2, 4) | (4, 4) => Ok(Kind::B32),
+        (4, 2) => Ok(Kind::B64),
+        _ => Err(format!("{parts} parts of a .{ty} are not supported")),
+    }
+}
+
+/// The space that a modifier names.
+pub(super) fn space_of(modifier: &str) -> Option<Space> {
+    Some(match modifier {
+        "global" | "const" => Space::Global,
+        "shared" | "shared::cta" | "shared::cluster" => Space::Shared,
+        "local" => Space::Local,
+        "param" | "param::entry" | "param::func" => Space::Param,
+        _ => return None,
+    })
+}

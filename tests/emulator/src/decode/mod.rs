@@ -1,0 +1,305 @@
+//! From the syntax tree to a program: names become rows, opcodes become operations.
+
+mod access;
+mod arithmetic;
+mod call;
+mod control;
+mod operands;
+pub mod program;
+mod scope;
+mod sync;
+mod tensor;
+
+use std::collections::HashMap;
+
+use crate::counters::Class;
+use crate::ptx::ast;
+use crate::row::{Kind, Row};
+
+use program::{Instruction, NONE, Op, Program, Site, Space, Special};
+use scope::{Register, Scopes, Symbol};
+
+/// First byte of shared memory that a kernel may use, as on sm_90: address 0 is nobody's.
+pub const SHARED_BASE: u32 = 1024;
+
+type Result<T> = std::result::Result<T, String>;
+
+/// Decodes a kernel. `variables` are the addresses of the module's variables in global memory.
+///
+/// # Errors
+/// A message with the line for every instruction that is not supported.
+pub fn decode(
+    module: &ast::Module,
+    function: &ast::Function,
+    variables: &HashMap<String, u64>,
+) -> Result<Program> {
+    let mut decoder = Decoder::new(module, variables);
+    decoder.module_variables()?;
+    decoder.kernel_params(function)?;
+    decoder.function_body(function)?;
+    decoder.finish(function)
+}
+
+/// Offsets of parameters in `.param` space, and its size.
+pub fn layout_params(params: &[ast::Variable]) -> (Vec<usize>, usize) {
+    let mut end = 0usize;
+    let offsets = params
+        .iter()
+        .map(|param| {
+            let offset = end.next_multiple_of(param.align);
+            end = offset + param.size;
+            offset
+        })
+        .collect();
+    (offsets, end)
+}
+
+struct Decoder<'a> {
+    module: &'a ast::Module,
+    variables: &'a HashMap<String, u64>,
+    scopes: Scopes,
+    template: Vec<Row>,
+    predicates: Vec<u32>,
+    constants: HashMap<(Kind, u128), u32>,
+    specials: Vec<(u32, Special)>,
+    instructions: Vec<Instruction>,
+    sites: Vec<Site>,
+    site: Site,
+    /// Branches whose labels are resolved at the end of the function: instruction, block, label.
+    branches: Vec<(usize, usize, Vec<String>)>,
+    /// Rows that the current instruction touches.
+    touched: Vec<(u32, u32)>,
+    shared_end: u32,
+    shared_align: u32,
+    dynamic_shared: Vec<u32>,
+    local_end: u32,
+    shared_granule: u32,
+    has_fences: bool,
+    carry: u32,
+    /// Functions whose bodies are being decoded, outermost first.
+    inlining: Vec<String>,
+    /// Branches of `ret` to the end of the function that is being inlined.
+    returns: Vec<usize>,
+}
+
+impl<'a> Decoder<'a> {
+    fn new(module: &'a ast::Module, variables: &'a HashMap<String, u64>) -> Self {
+        Decoder {
+            module,
+            variables,
+            scopes: Scopes::new(),
+            template: Vec::new(),
+            predicates: vec![0, u32::MAX], // constants: false and true
+            constants: HashMap::new(),
+            specials: Vec::new(),
+            instructions: Vec::new(),
+            sites: Vec::new(),
+            site: Site::default(),
+            branches: Vec::new(),
+            touched: Vec::new(),
+            shared_end: SHARED_BASE,
+            shared_align: 16,
+            dynamic_shared: Vec::new(),
+            local_end: 0,
+            shared_granule: 2,
+            has_fences: false,
+            carry: NONE,
+            inlining: Vec::new(),
+            returns: Vec::new(),
+        }
+    }
+
+    fn module_variables(&mut self) -> Result<()> {
+        for variable in &self.module.variables {
+            self.variable(variable)?;
+        }
+        Ok(())
+    }
+
+    fn kernel_params(&mut self, function: &ast::Function) -> Result<()> {
+        self.scopes.open();
+        let (offsets, _) = layout_params(&function.params);
+        for (param, offset) in function.params.iter().zip(offsets) {
+            self.scopes.declare(&param.name, Symbol::Variable(Space::Param, offset as u64));
+        }
+        Ok(())
+    }
+
+    /// Declares a variable and gives it an address.
+    fn variable(&mut self, variable: &ast::Variable) -> Result<()> {
+        let align = variable.align as u32;
+        let symbol = match variable.space {
+            ast::Space::Global | ast::Space::Const => {
+                let address = self.variables.get(&variable.name);
+                let address = address.ok_or(format!("variable {} has no address", variable.name))?;
+                Symbol::Variable(Space::Global, *address)
+            }
+            ast::Space::Shared if variable.size == 0 => {
+                self.shared_align = self.shared_align.max(align);
+                Symbol::DynamicShared
+            }
+            ast::Space::Shared => {
+                let at = place(&mut self.shared_end, align, variable)?;
+                Symbol::Variable(Space::Shared, u64::from(at))
+            }
+            ast::Space::Local | ast::Space::Param => {
+                let at = place(&mut self.local_end, align, variable)?;
+                Symbol::Variable(Space::Local, u64::from(at))
+            }
+        };
+        self.scopes.declare(&variable.name, symbol);
+        Ok(())
+    }
+
+    fn function_body(&mut self, function: &ast::Function) -> Result<()> {
+        self.scopes.open();
+        let first_branch = self.branches.len();
+        for statement in &function.body {
+            self.statement(statement)?;
+        }
+        self.scopes.close();
+        self.resolve_branches(first_branch)
+    }
+
+    fn statement(&mut self, statement: &ast::Statement) -> Result<()> {
+        match statement {
+            ast::Statement::Open => self.scopes.open(),
+            ast::Statement::Close => self.scopes.close(),
+            ast::Statement::Label(name) => self.scopes.label(name, self.instructions.len() as u32),
+            ast::Statement::BranchTargets(name, targets) => self.scopes.branch_targets(name, targets),
+            ast::Statement::Location(file, line) => self.site.source = Some((*file, *line)),
+            ast::Statement::Variable(variable) => self.variable(variable)?,
+            ast::Statement::Registers { ty, name, count } => self.registers(ty, name, *count)?,
+            ast::Statement::Instruction(instruction) => {
+                self.site.ptx_line = instruction.line;
+                self.instruction(instruction)
+                    .map_err(|e| format!("line {}: {}: {e}", instruction.line, instruction.opcode()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn registers(&mut self, ty: &str, name: &str, count: Option<u32>) -> Result<()> {
+        let kind = match ty {
+            "pred" => Kind::Pred,
+            "b8" | "u8" | "s8" | "b16" | "u16" | "s16" | "f16" | "bf16" => Kind::B32,
+            "b32" | "u32" | "s32" | "f32" | "f16x2" | "bf16x2" => Kind::B32,
+            "b64" | "u64" | "s64" | "f64" => Kind::B64,
+            "b128" => Kind::B128,
+            _ => return Err(format!("registers of type .{ty} are not supported")),
+        };
+        for i in 0..count.unwrap_or(1) {
+            let index = self.allocate(kind);
+            let name = if count.is_some() { format!("{name}{i}") } else { name.to_owned() };
+            self.scopes.declare(&name, Symbol::Register(Register { index, kind }));
+        }
+        Ok(())
+    }
+
+    /// Rows, or a predicate, that nobody has.
+    fn allocate(&mut self, kind: Kind) -> u32 {
+        if kind == Kind::Pred {
+            self.predicates.push(0);
+            return self.predicates.len() as u32 - 1;
+        }
+        let first = self.template.len();
+        self.template.resize(first + rows_of(kind) as usize, Row::ZERO);
+        first as u32
+    }
+
+    fn instruction(&mut self, i: &ast::Instruction) -> Result<()> {
+        self.touched.clear();
+        match i.base.as_str() {
+            "ld" | "ldu" | "st" | "atom" | "red" | "prefetch" | "prefetchu" | "applypriority" | "discard" => {
+                self.memory_access(i)
+            }
+            "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" | "nanosleep" | "pmevent" => self.control(i),
+            "call" => self.call(i),
+            "bar" | "barrier" | "fence" | "membar" | "griddepcontrol" | "setmaxnreg" => self.synchronisation(i),
+            "shfl" | "vote" | "match" | "redux" | "activemask" | "elect" => self.warp_operation(i),
+            "mbarrier" => self.mbarrier(i),
+            "cp" => self.copy(i),
+            "ldmatrix" | "stmatrix" | "movmatrix" | "mma" | "wgmma" | "tensormap" => self.tensor(i),
+            "cvta" | "isspacep" | "mapa" | "getctarank" | "createpolicy" => self.address_operation(i),
+            "mov" => self.mov(i),
+            _ => self.arithmetic(i),
+        }
+    }
+
+    /// Adds an operation, guarded as the instruction is.
+    fn push(&mut self, i: &ast::Instruction, class: Class, op: Op) -> Result<()> {
+        let (guard, guard_xor) = match &i.guard {
+            None => (NONE, 0),
+            Some((name, negated)) => (self.predicate_register(name)?, if *negated { u32::MAX } else { 0 }),
+        };
+        let rows = self.touched.clone().into_boxed_slice();
+        self.instructions.push(Instruction { guard, guard_xor, op, class, touches_wgmma: false, rows });
+        self.sites.push(self.site);
+        Ok(())
+    }
+
+    fn finish(mut self, function: &ast::Function) -> Result<Program> {
+        // Falling off the end of a kernel exits.
+        self.instructions.push(Instruction {
+            guard: NONE,
+            guard_xor: 0,
+            op: Op::Exit,
+            class: Class::Control,
+            touches_wgmma: false,
+            rows: Box::default(),
+        });
+        self.sites.push(self.site);
+        self.mark_wgmma_rows();
+        let dynamic_shared_at = self.shared_end.next_multiple_of(self.shared_align);
+        for row in self.dynamic_shared {
+            // The row holds the offset from the start of dynamic shared memory; it may have 64 bits.
+            self.template[row as usize].0.iter_mut().for_each(|lane| *lane += dynamic_shared_at);
+        }
+        Ok(Program {
+            name: function.name.clone(),
+            instructions: self.instructions,
+            sites: self.sites,
+            template: self.template,
+            predicates: self.predicates,
+            specials: self.specials,
+            files: self.module.files.clone(),
+            static_shared: self.shared_end - SHARED_BASE,
+            local: self.local_end,
+            dynamic_shared_at,
+            shared_granule: self.shared_granule,
+            has_fences: self.has_fences,
+        })
+    }
+
+    /// Flags every instruction that touches a register of some `wgmma`: those have to wait for it.
+    fn mark_wgmma_rows(&mut self) {
+        let mut used = vec![false; self.template.len()];
+        for instruction in &self.instructions {
+            if let Op::Wgmma(wgmma) = &instruction.op {
+                wgmma.d.iter().chain(&wgmma.a).for_each(|&row| used[row as usize] = true);
+            }
+        }
+        for instruction in &mut self.instructions {
+            let mut rows = instruction.rows.iter().flat_map(|&(first, count)| first..first + count);
+            instruction.touches_wgmma = rows.any(|row| used[row as usize]);
+        }
+    }
+}
+
+/// Rows of a register.
+fn rows_of(kind: Kind) -> u32 {
+    match kind {
+        Kind::None | Kind::Pred => 0,
+        Kind::B32 => 1,
+        Kind::B64 => 2,
+        Kind::B128 => 4,
+    }
+}
+
+fn place(end: &mut u32, align: u32, variable: &ast::Variable) -> Result<u32> {
+    let too_large = || format!("variable {} of {} bytes is too large", variable.name, variable.size);
+    let at = end.checked_next_multiple_of(align).ok_or_else(too_large)?;
+    let size = u32::try_from(variable.size).map_err(|_| too_large())?;
+    *end = at.checked_add(size).filter(|&end| end < 1 << 24).ok_or_else(too_large)?;
+    Ok(at)
+}
