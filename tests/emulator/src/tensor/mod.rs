@@ -1,1 +1,11 @@
 //! Tensor cores, matrix loads and stores, and the tensor memory accelerator.
+//!
+//! Everything here is a pure function over register rows and bytes; the executor checks accesses and plugs them in.
+
+mod accumulator;
+mod element;
+mod fragment;
+mod simd;
+
+pub mod matrix;
+pub mod mma;
