@@ -2,6 +2,7 @@
 
 pub mod alu;
 pub mod counters;
+pub mod decode;
 pub mod driver;
 pub mod exec;
 pub mod machine;

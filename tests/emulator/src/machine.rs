@@ -1,10 +1,16 @@
 //! One emulated device: its properties, its memory, and launches.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::counters::Counters;
+use crate::decode::{self, program::Program};
 use crate::memory::global::GlobalMemory;
+use crate::ptx::ast;
 use crate::report::{Fault, FaultKind};
+use crate::schedule::state::Grid;
+use crate::schedule::{self, Plan};
 
 /// Which device is emulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +19,16 @@ pub enum Profile {
     A100,
     /// H100, compute capability 9.0.
     H100,
+}
+
+impl Profile {
+    /// Multiprocessors.
+    pub fn processors(self) -> u32 {
+        match self {
+            Profile::A100 => 108,
+            Profile::H100 => 132,
+        }
+    }
 }
 
 /// How a machine runs.
@@ -70,11 +86,6 @@ pub struct Param {
     pub size: usize,
 }
 
-/// A loaded module.
-pub struct Module {
-    _private: (),
-}
-
 /// A variable in global memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GlobalVariable {
@@ -84,28 +95,92 @@ pub struct GlobalVariable {
     pub size: u64,
 }
 
+/// A loaded module.
+pub struct Module {
+    functions: BTreeMap<String, Arc<Function>>,
+    globals: BTreeMap<String, GlobalVariable>,
+    memory: Arc<GlobalMemory>,
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        for variable in self.globals.values() {
+            // Cannot fail: they were allocated by `load`.
+            let _ = self.memory.free(variable.address);
+        }
+    }
+}
+
 impl Module {
     /// Parses and decodes PTX and allocates its global variables.
     ///
     /// # Errors
     /// A message with the line for everything that is not understood; nothing is ignored.
-    pub fn load(_ptx: &str, _memory: &Arc<GlobalMemory>) -> Result<Arc<Module>, String> {
-        Err("not yet".into())
+    pub fn load(ptx: &str, memory: &Arc<GlobalMemory>) -> Result<Arc<Module>, String> {
+        let ast = crate::ptx::parse(ptx)?;
+        let mut module =
+            Module { functions: BTreeMap::new(), globals: BTreeMap::new(), memory: Arc::clone(memory) };
+        module.allocate(&ast)?;
+        let addresses = module.globals.iter().map(|(name, g)| (name.clone(), g.address)).collect();
+        let lines: Vec<&str> = ptx.lines().collect();
+        for function in ast.functions.iter().filter(|f| f.entry) {
+            let mut program = decode::decode(&ast, function, &addresses)
+                .map_err(|message| format!("kernel {}: {message}", function.name))?;
+            for site in &program.sites {
+                let text = lines.get((site.ptx_line as usize).wrapping_sub(1)).map_or("", |line| line.trim());
+                program.text.entry(site.ptx_line).or_insert_with(|| text.to_owned());
+            }
+            module.functions.insert(function.name.clone(), Arc::new(Function::new(function, program)));
+        }
+        Ok(Arc::new(module))
+    }
+
+    fn allocate(&mut self, ast: &ast::Module) -> Result<(), String> {
+        let in_global = |v: &&ast::Variable| matches!(v.space, ast::Space::Global | ast::Space::Const);
+        for variable in ast.variables.iter().filter(in_global) {
+            let size = variable.size as u64;
+            let failed = |_| format!("variable {} of {size} bytes does not fit into memory", variable.name);
+            let address = self.memory.alloc(size.max(1)).map_err(failed)?;
+            self.globals.insert(variable.name.clone(), GlobalVariable { address, size });
+        }
+        for variable in ast.variables.iter().filter(in_global) {
+            self.initialise(variable)?;
+        }
+        Ok(())
+    }
+
+    /// Variables without an initialiser are zero.
+    fn initialise(&self, variable: &ast::Variable) -> Result<(), String> {
+        let mut bytes = vec![0; variable.size];
+        let too_many = || format!("variable {} has more initial values than elements", variable.name);
+        for (n, init) in variable.init.iter().enumerate() {
+            let value = match init {
+                ast::Init::Bits(bits) => *bits,
+                ast::Init::Address(name) => {
+                    self.globals.get(name).ok_or_else(|| format!("variable {name} is not declared"))?.address
+                }
+            };
+            let from = n * variable.element;
+            let to = bytes.get_mut(from..from + variable.element).ok_or_else(too_many)?;
+            to.copy_from_slice(&value.to_le_bytes()[..variable.element]);
+        }
+        let address = self.globals[&variable.name].address;
+        self.memory.write(address, &bytes).map_err(|fault| fault.to_string())
     }
 
     /// A kernel by name.
-    pub fn function(self: &Arc<Self>, _name: &str) -> Option<Arc<Function>> {
-        None
+    pub fn function(self: &Arc<Self>, name: &str) -> Option<Arc<Function>> {
+        self.functions.get(name).cloned()
     }
 
     /// Names of the kernels.
     pub fn functions(&self) -> Vec<&str> {
-        Vec::new()
+        self.functions.keys().map(String::as_str).collect()
     }
 
     /// A variable by name.
-    pub fn global(&self, _name: &str) -> Option<GlobalVariable> {
-        None
+    pub fn global(&self, name: &str) -> Option<GlobalVariable> {
+        self.globals.get(name).copied()
     }
 }
 
@@ -125,6 +200,30 @@ pub struct Function {
     pub required_block: Option<[u32; 3]>,
     /// `.reqnctapercluster`.
     pub required_cluster: Option<[u32; 3]>,
+    program: Program,
+}
+
+impl Function {
+    fn new(ast: &ast::Function, program: Program) -> Self {
+        let (offsets, _) = decode::layout_params(&ast.params);
+        let param = |(v, offset): (&ast::Variable, usize)| Param { name: v.name.clone(), offset, size: v.size };
+        let threads = ast.max_threads.or(ast.required_threads).map_or(1024, |t| t.iter().product());
+        Function {
+            name: ast.name.clone(),
+            params: ast.params.iter().zip(offsets).map(param).collect(),
+            static_shared: program.static_shared,
+            local: program.local,
+            max_threads: threads,
+            required_block: ast.required_threads,
+            required_cluster: ast.required_cluster,
+            program,
+        }
+    }
+
+    /// Bytes of `.param` space.
+    pub fn param_bytes(&self) -> usize {
+        self.params.last().map_or(0, |param| param.offset + param.size)
+    }
 }
 
 /// One emulated device.
@@ -133,20 +232,60 @@ pub struct Machine {
     pub options: Options,
     /// Its memory.
     pub memory: Arc<GlobalMemory>,
+    launches: AtomicU64,
 }
 
 impl Machine {
     /// A machine.
     pub fn new(options: Options) -> Self {
         let memory = Arc::new(GlobalMemory::new(options.memory));
-        Machine { options, memory }
+        Machine { options, memory, launches: AtomicU64::new(0) }
     }
 
     /// Runs a kernel to its end. The caller has checked geometry and sizes against the device's limits.
     ///
     /// # Errors
     /// The first fault.
-    pub fn launch(&self, _function: &Function, _launch: &Launch) -> Result<Counters, Box<Fault>> {
-        Err(Fault::new(FaultKind::Unsupported, "not yet"))
+    pub fn launch(&self, function: &Function, launch: &Launch) -> Result<Counters, Box<Fault>> {
+        let id = self.launches.fetch_add(1, Ordering::Relaxed);
+        let grid = Grid {
+            program: &function.program,
+            memory: &self.memory,
+            params: &launch.params,
+            grid: launch.grid,
+            block: launch.block,
+            cluster: launch.cluster,
+            dynamic_shared: launch.dynamic_shared,
+            id,
+            processors: self.options.profile.processors(),
+            instruction_limit: self.options.instruction_limit,
+        };
+        check_geometry(function, &grid)?;
+        let plan = Plan {
+            seed: self.options.seed.wrapping_add(id.wrapping_mul(0x9E37_79B9)),
+            threads: self.options.threads,
+            cooperative: launch.cooperative,
+        };
+        schedule::run(&grid, plan)
     }
+}
+
+/// What the driver checks too, so that launches without it cannot go wrong.
+fn check_geometry(function: &Function, grid: &Grid) -> Result<(), Box<Fault>> {
+    let refuse = |message: String| {
+        let mut fault = Fault::new(FaultKind::Unsupported, message);
+        fault.kernel.clone_from(&function.name);
+        Err(fault)
+    };
+    let threads: u64 = grid.block.iter().map(|&n| u64::from(n)).product();
+    if threads == 0 || threads > 1024 || grid.grid.contains(&0) || grid.cluster.contains(&0) {
+        return refuse(format!("a grid of {:?} blocks of {:?} threads", grid.grid, grid.block));
+    }
+    if grid.grid.iter().zip(grid.cluster).any(|(g, c)| g % c != 0) || grid.cluster.iter().product::<u32>() > 16 {
+        return refuse(format!("a grid of {:?} blocks in clusters of {:?}", grid.grid, grid.cluster));
+    }
+    if grid.params.len() < function.param_bytes() {
+        return refuse(format!("{} bytes of parameters, expected {}", grid.params.len(), function.param_bytes()));
+    }
+    Ok(())
 }

@@ -70,7 +70,10 @@ impl Decoder<'_> {
             8 => Kind::B64,
             _ => Kind::B32,
         };
-        let slots = self.slots(&i.operands[register], constant)?;
+        let slots = match i.base.as_str() {
+            "st" => self.slots(&i.operands[register], constant)?,
+            _ => self.written_slots(&i.operands[register], constant)?,
+        };
         if slots.len() != count {
             return Err(format!("expected {count} registers, found {}", slots.len()));
         }
@@ -124,7 +127,7 @@ impl Decoder<'_> {
         };
         let has_result = i.base == "atom";
         let first = usize::from(has_result);
-        let dst = if has_result { self.slots(self.operand(i, 0)?, kind)? } else { Box::default() };
+        let dst = if has_result { self.written_slots(self.operand(i, 0)?, kind)? } else { Box::default() };
         let address = self.address(self.operand(i, first)?, access_space(i))?;
         let src = self.slots(self.operand(i, first + 1)?, kind)?;
         let swap = if op == AtomicOp::Cas {

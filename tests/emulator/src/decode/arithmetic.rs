@@ -64,19 +64,19 @@ impl Decoder<'_> {
                 let kind = self.moved_kind(i)?;
                 let src = self.slot(source, kind)?;
                 let part = part_kind(rows_of(kind) as usize, items.len(), i)?;
-                let dst = items.iter().map(|item| self.slot(item, part)).collect::<Result<_>>()?;
+                let dst = items.iter().map(|item| self.written_slot(item, part)).collect::<Result<_>>()?;
                 self.push(i, Class::Integer, Op::Unpack { dst, src })
             }
             (destination, Operand::Vector(items)) => {
                 let kind = self.moved_kind(i)?;
-                let dst = self.slot(destination, kind)?;
+                let dst = self.written_slot(destination, kind)?;
                 let part = part_kind(rows_of(kind) as usize, items.len(), i)?;
                 let src = items.iter().map(|item| self.slot(item, part)).collect::<Result<_>>()?;
                 self.push(i, Class::Integer, Op::Pack { dst, src })
             }
             (destination, Operand::Name(name)) if name.starts_with("%clock") || name.starts_with("%globaltimer") => {
                 let kind = self.moved_kind(i)?;
-                let dst = self.slot(destination, kind)?;
+                let dst = self.written_slot(destination, kind)?;
                 self.push(i, Class::Integer, Op::Clock { dst })
             }
             (_, Operand::Name(name)) if name == "%is_explicit_cluster" => {
@@ -110,7 +110,7 @@ impl Decoder<'_> {
             "mapa" => {
                 self.allow(i, &["shared::cluster", "u32", "u64"])?;
                 let kind = if i.has("u64") { Kind::B64 } else { Kind::B32 };
-                let dst = self.slot(self.operand(i, 0)?, kind)?;
+                let dst = self.written_slot(self.operand(i, 0)?, kind)?;
                 let src = self.slot(self.operand(i, 1)?, kind)?;
                 let rank = self.source(self.operand(i, 2)?, Kind::B32)?;
                 self.push(i, Class::Integer, Op::Mapa { dst, src, rank, generic: !i.has("shared::cluster") })
@@ -123,7 +123,7 @@ impl Decoder<'_> {
             }
             // Cache policies are opaque and have no effect.
             _ => {
-                let dst = self.slot(self.operand(i, 0)?, Kind::B64)?;
+                let dst = self.written_slot(self.operand(i, 0)?, Kind::B64)?;
                 let zero = self.constant(0, Kind::B32);
                 let zero = super::program::Slot { row: zero, kind: Kind::B32 };
                 self.push(i, Class::Integer, Op::Pack { dst, src: Box::new([zero, zero]) })
@@ -135,7 +135,7 @@ impl Decoder<'_> {
         let to_space = i.has("to");
         let space = i.modifiers.iter().find_map(|m| space_of(m)).ok_or("space is not supported")?;
         let kind = if i.has("u64") { Kind::B64 } else { Kind::B32 };
-        let dst = self.slot(self.operand(i, 0)?, kind)?;
+        let dst = self.written_slot(self.operand(i, 0)?, kind)?;
         let source = self.operand(i, 1)?.clone();
         // The text may name a variable: its address in its space.
         let src = match &source {

@@ -1,10 +1,10 @@
 //! From the syntax tree to a program: names become rows, opcodes become operations.
 
-mod access;
+pub mod access;
 mod arithmetic;
 mod call;
 mod control;
-mod operands;
+pub mod operands;
 pub mod program;
 mod scope;
 mod sync;
@@ -69,6 +69,8 @@ struct Decoder<'a> {
     branches: Vec<(usize, usize, Vec<String>)>,
     /// Rows that the current instruction touches.
     touched: Vec<(u32, u32)>,
+    /// Rows that it writes.
+    written: Vec<(u32, u32)>,
     shared_end: u32,
     shared_align: u32,
     dynamic_shared: Vec<u32>,
@@ -97,6 +99,7 @@ impl<'a> Decoder<'a> {
             site: Site::default(),
             branches: Vec::new(),
             touched: Vec::new(),
+            written: Vec::new(),
             shared_end: SHARED_BASE,
             shared_align: 16,
             dynamic_shared: Vec::new(),
@@ -209,6 +212,7 @@ impl<'a> Decoder<'a> {
 
     fn instruction(&mut self, i: &ast::Instruction) -> Result<()> {
         self.touched.clear();
+        self.written.clear();
         match i.base.as_str() {
             "ld" | "ldu" | "st" | "atom" | "red" | "prefetch" | "prefetchu" | "applypriority" | "discard" => {
                 self.memory_access(i)
@@ -232,8 +236,8 @@ impl<'a> Decoder<'a> {
             None => (NONE, 0),
             Some((name, negated)) => (self.predicate_register(name)?, if *negated { u32::MAX } else { 0 }),
         };
-        let rows = self.touched.clone().into_boxed_slice();
-        self.instructions.push(Instruction { guard, guard_xor, op, class, touches_wgmma: false, rows });
+        let (rows, written) = (self.touched.clone().into(), self.written.clone().into());
+        self.instructions.push(Instruction { guard, guard_xor, op, class, touches_wgmma: false, rows, written });
         self.sites.push(self.site);
         Ok(())
     }
@@ -247,6 +251,7 @@ impl<'a> Decoder<'a> {
             class: Class::Control,
             touches_wgmma: false,
             rows: Box::default(),
+            written: Box::default(),
         });
         self.sites.push(self.site);
         self.mark_wgmma_rows();
@@ -262,6 +267,7 @@ impl<'a> Decoder<'a> {
             template: self.template,
             predicates: self.predicates,
             specials: self.specials,
+            text: HashMap::new(),
             files: self.module.files.clone(),
             static_shared: self.shared_end - SHARED_BASE,
             local: self.local_end,

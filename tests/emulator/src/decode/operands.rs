@@ -82,7 +82,41 @@ impl Decoder<'_> {
             return Err(format!("expected a destination of kind {kind:?}, found {name} of {:?}", register.kind));
         }
         self.touch(register.index, kind);
+        self.writes(Slot { row: register.index, kind });
         Ok(register.index)
+    }
+
+    /// Notes that the current instruction writes a register.
+    fn writes(&mut self, slot: Slot) {
+        if slot.row != NONE && rows_of(slot.kind) > 0 {
+            self.written.push((slot.row, rows_of(slot.kind)));
+        }
+    }
+
+    /// A register of any kind that is written.
+    pub(super) fn written_slot(&mut self, operand: &Operand, constant: Kind) -> Result<Slot> {
+        if !matches!(operand, Operand::Name(_)) {
+            return Err(format!("expected a register to write to, found {operand:?}"));
+        }
+        let slot = self.slot(operand, constant)?;
+        self.writes(slot);
+        Ok(slot)
+    }
+
+    /// The slots of a register or vector that is written.
+    pub(super) fn written_slots(&mut self, operand: &Operand, constant: Kind) -> Result<Box<[Slot]>> {
+        match operand {
+            Operand::Vector(items) => items.iter().map(|item| self.written_slot(item, constant)).collect(),
+            single => Ok(Box::new([self.written_slot(single, constant)?])),
+        }
+    }
+
+    /// 32-bit rows of a vector that is written.
+    pub(super) fn written_fragment(&mut self, operand: &Operand) -> Result<Box<[u32]>> {
+        match operand {
+            Operand::Vector(items) => items.iter().map(|item| self.destination(item, Kind::B32)).collect(),
+            single => Ok(Box::new([self.destination(single, Kind::B32)?])),
+        }
     }
 
     /// A register of any kind, for loads, stores and moves; `_` is [`NONE`].
@@ -227,6 +261,7 @@ impl Decoder<'_> {
             class: Class::Integer,
             touches_wgmma: false,
             rows: Box::default(),
+            written: Box::default(),
         });
         self.sites.push(self.site);
     }

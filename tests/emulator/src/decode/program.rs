@@ -3,8 +3,9 @@
 use crate::counters::Class;
 use crate::memory::access::Width;
 use crate::row::{AluArgs, AluFn, Kind, Row};
+use crate::tensor::matrix::MatrixOp;
 use crate::tensor::mma::MmaOp;
-use crate::tensor::wgmma::WgmmaOp;
+use crate::tensor::wgmma::{Immediates, WgmmaOp};
 
 /// An operand that is not there.
 pub const NONE: u32 = u32::MAX;
@@ -23,6 +24,8 @@ pub struct Program {
     pub predicates: Vec<u32>,
     /// Rows that hold special registers.
     pub specials: Vec<(u32, Special)>,
+    /// Lines of the PTX that have instructions, by number.
+    pub text: std::collections::HashMap<u32, String>,
     /// Names of the source files by their number.
     pub files: std::collections::BTreeMap<u32, String>,
     /// Bytes of static shared memory; dynamic shared memory follows.
@@ -35,6 +38,13 @@ pub struct Program {
     pub shared_granule: u32,
     /// Whether it synchronises through memory: fences, or loads and stores with an order.
     pub has_fences: bool,
+}
+
+impl Program {
+    /// A line of the PTX.
+    pub fn text(&self, line: u32) -> &str {
+        self.text.get(&line).map_or("", String::as_str)
+    }
 }
 
 /// Where an instruction stands.
@@ -60,6 +70,8 @@ pub struct Instruction {
     pub touches_wgmma: bool,
     /// Rows it reads or writes: first and number.
     pub rows: Box<[(u32, u32)]>,
+    /// Rows it writes.
+    pub written: Box<[(u32, u32)]>,
 }
 
 /// Special registers that a warp gets at its start.
@@ -417,8 +429,6 @@ pub enum BulkDirection {
     SharedToCluster,
     /// Shared to global memory with a reduction.
     Reduce,
-    /// Global memory into the cache.
-    Prefetch,
 }
 
 /// `cp.async.bulk`, `cp.reduce.async.bulk`, with and without `.tensor`
@@ -440,8 +450,8 @@ pub struct Bulk {
     pub mbarrier: Option<Address>,
     /// Row of the multicast mask, or [`NONE`].
     pub multicast: u32,
-    /// The reduction.
-    pub reduction: Option<(AtomicOp, AtomicType)>,
+    /// Operation and type of the reduction; the type is empty where the tensor map gives it.
+    pub reduction: Option<(String, String)>,
 }
 
 /// `wgmma.mma_async`
@@ -449,6 +459,8 @@ pub struct Bulk {
 pub struct Wgmma {
     /// The operation.
     pub op: WgmmaOp,
+    /// Signs and layouts.
+    pub immediates: Immediates,
     /// Rows of the accumulators.
     pub d: Box<[u32]>,
     /// Rows of A, if it is in registers.
@@ -464,12 +476,12 @@ pub struct Wgmma {
 /// `ldmatrix` and `stmatrix`
 #[derive(Clone, Debug)]
 pub struct MatrixAccess {
+    /// Number of matrices and whether they are transposed.
+    pub op: MatrixOp,
     /// Rows of eight elements, one address per lane.
     pub address: Address,
     /// Registers.
     pub rows: Box<[u32]>,
-    /// `.trans`
-    pub transposed: bool,
 }
 
 /// `mma`
@@ -552,6 +564,7 @@ pub enum Op {
     CpAsync(Box<CpAsync>),
     CpCommit,
     CpWait(u32),
+    CpWaitAll,
     CpArrive { address: Address, noinc: bool },
     Mbarrier(Box<Mbarrier>),
     Bulk(Box<Bulk>),
@@ -566,4 +579,5 @@ pub enum Op {
     WgmmaCommit,
     WgmmaWait(u32),
     TensorMapReplace(Box<TensorMapReplace>),
+    TensorMapCopy { to: Address, from: Address },
 }

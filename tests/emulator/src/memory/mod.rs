@@ -1,4 +1,6 @@
 //! Memory spaces.
 
 pub mod access;
+pub mod clock;
 pub mod global;
+pub mod shared;

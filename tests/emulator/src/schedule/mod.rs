@@ -1,1 +1,278 @@
 //! Blocks, warps and the order they run in.
+//!
+//! Clusters are dealt to threads in the order of their numbers. Within a cluster one warp runs at a time: a random one,
+//! until it blocks, only waits in a loop, or has had its slice. Asynchronous operations complete when no warp can move.
+
+mod create;
+pub mod random;
+pub mod state;
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::counters::Counters;
+use crate::exec::{Exec, Stop};
+use crate::report::{Fault, FaultKind};
+
+use create::Nursery;
+use state::{Cluster, Grid, State, Warp};
+
+type Result<T> = std::result::Result<T, Box<Fault>>;
+
+/// Instructions that a warp runs before another gets its turn.
+const SLICE: u64 = 4096;
+/// Times that waits may give up without anybody getting further before that is a deadlock.
+const STALLS: u32 = 256;
+/// Clusters that one thread keeps at a time when they wait for each other.
+const MOST_RESIDENT: usize = 4096;
+
+/// How a launch is run.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Seed of every random order.
+    pub seed: u64,
+    /// Threads.
+    pub threads: usize,
+    /// Whether all blocks are there from the start.
+    pub cooperative: bool,
+}
+
+/// Runs all blocks of a grid.
+///
+/// # Errors
+/// The first fault.
+pub fn run(grid: &Grid, plan: Plan) -> Result<Counters> {
+    let clusters = grid.grid.iter().zip(grid.cluster).map(|(g, c)| u64::from(g / c)).product();
+    let launch = Launch { grid, plan, clusters, next: AtomicU64::new(0), stop: AtomicBool::new(false) };
+    let outcome = Mutex::new((Counters::default(), None));
+    let threads = plan.threads.clamp(1, usize::try_from(clusters).unwrap_or(usize::MAX).max(1));
+    let work = |thread| {
+        let mut worker = Worker::new(&launch, thread);
+        let result = worker.run();
+        let mut outcome = outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        outcome.0 += &worker.counters;
+        if let Err(fault) = result {
+            launch.stop.store(true, Ordering::Relaxed);
+            outcome.1.get_or_insert(fault);
+        }
+    };
+    if threads == 1 {
+        work(0);
+    } else {
+        std::thread::scope(|scope| (0..threads).for_each(|thread| drop(scope.spawn(move || work(thread)))));
+    }
+    let (mut counters, fault) = outcome.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    counters.launches = 1;
+    fault.map_or(Ok(counters), Err)
+}
+
+/// What the threads of a launch share.
+struct Launch<'a> {
+    grid: &'a Grid<'a>,
+    plan: Plan,
+    clusters: u64,
+    next: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl Launch<'_> {
+    /// The number of the next cluster to start.
+    fn deal(&self) -> Option<u64> {
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        (n < self.clusters).then_some(n)
+    }
+}
+
+/// A thread that runs clusters.
+struct Worker<'a> {
+    launch: &'a Launch<'a>,
+    thread: usize,
+    nursery: Nursery,
+    resident: VecDeque<Cluster>,
+    counters: Counters,
+}
+
+/// How far a cluster got.
+#[derive(PartialEq, Eq)]
+enum Progress {
+    /// All warps have exited.
+    Done,
+    /// Warps only wait in loops, for somebody else.
+    Waiting,
+}
+
+impl<'a> Worker<'a> {
+    fn new(launch: &'a Launch<'a>, thread: usize) -> Self {
+        Worker { launch, thread, nursery: Nursery::default(), resident: VecDeque::new(), counters: Counters::default() }
+    }
+
+    fn run(&mut self) -> Result<()> {
+        if self.launch.plan.cooperative {
+            // All of this thread's share at once, so that every block runs while others wait for it.
+            let threads = self.launch.plan.threads.max(1) as u64;
+            let share = (self.thread as u64..self.launch.clusters).step_by(threads as usize);
+            for n in share {
+                self.admit(n);
+            }
+        }
+        let mut waiting = 0;
+        while !self.launch.stop.load(Ordering::Relaxed) {
+            if self.resident.is_empty() && !self.admit_next() {
+                break;
+            }
+            let Some(mut cluster) = self.resident.pop_front() else { break };
+            match self.advance(&mut cluster)? {
+                Progress::Done => {
+                    waiting = 0;
+                    self.retire(cluster);
+                }
+                Progress::Waiting => {
+                    self.resident.push_back(cluster);
+                    waiting += 1;
+                    if waiting >= self.resident.len() {
+                        waiting = 0;
+                        if self.resident.len() >= MOST_RESIDENT || !self.admit_next() {
+                            std::thread::yield_now();
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn admit_next(&mut self) -> bool {
+        if self.launch.plan.cooperative {
+            return false;
+        }
+        match self.launch.deal() {
+            Some(n) => {
+                self.admit(n);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Starts a cluster; it runs next.
+    fn admit(&mut self, n: u64) {
+        let cluster = self.nursery.start(self.launch.grid, n, self.launch.plan.seed);
+        self.resident.push_front(cluster);
+    }
+
+    fn retire(&mut self, cluster: Cluster) {
+        self.counters += &cluster.counters;
+        self.counters.blocks += cluster.blocks.len() as u64;
+        self.nursery.end(cluster);
+    }
+
+    /// Runs a cluster until it is done or only waits.
+    fn advance(&mut self, cluster: &mut Cluster) -> Result<Progress> {
+        let grid = self.launch.grid;
+        while !self.launch.stop.load(Ordering::Relaxed) {
+            let Some(index) = pick(cluster) else {
+                if cluster.done() {
+                    return self.drain(cluster);
+                }
+                if self.complete_one(cluster)? || give_up_one(cluster) {
+                    continue;
+                }
+                if spinning(cluster) {
+                    cluster.warps.iter_mut().flatten().for_each(|warp| warp.spun = false);
+                    return Ok(Progress::Waiting);
+                }
+                return Err(deadlock(grid, cluster));
+            };
+            let Some(mut warp) = cluster.warps[index].take() else { continue };
+            let stop = Exec::new(grid, cluster, &mut warp).run(SLICE);
+            let stop = stop?;
+            warp.spun = stop == Stop::Spun;
+            cluster.warps[index] = Some(warp);
+        }
+        Ok(Progress::Done)
+    }
+
+    /// Completes a random asynchronous operation; whether there was one.
+    fn complete_one(&self, cluster: &mut Cluster) -> Result<bool> {
+        if cluster.pending.is_empty() {
+            return Ok(false);
+        }
+        let n = cluster.random.below(cluster.pending.len());
+        cluster.complete_pending(self.launch.grid.memory, n)?;
+        cluster.warps.iter_mut().flatten().for_each(|warp| warp.spun = false);
+        Ok(true)
+    }
+
+    /// Copies that nobody waited for still happen.
+    fn drain(&self, cluster: &mut Cluster) -> Result<Progress> {
+        while self.complete_one(cluster)? {}
+        Ok(Progress::Done)
+    }
+}
+
+/// A random warp that can get further.
+fn pick(cluster: &mut Cluster) -> Option<usize> {
+    let can_run = |warp: &Warp| warp.state == State::Ready && !warp.spun;
+    let count = cluster.warps.iter().flatten().filter(|warp| can_run(warp)).count();
+    if count == 0 {
+        return None;
+    }
+    let n = cluster.random.below(count);
+    cluster.warps.iter().flatten().filter(|warp| can_run(warp)).nth(n).map(|warp| warp.index)
+}
+
+fn spinning(cluster: &Cluster) -> bool {
+    cluster.warps.iter().flatten().any(|warp| warp.state == State::Ready)
+}
+
+/// Lets one `try_wait` return without success, as it may after a time; whether one did.
+fn give_up_one(cluster: &mut Cluster) -> bool {
+    if spinning(cluster) || cluster.stalls >= STALLS {
+        return false;
+    }
+    let waits = |warp: &Warp| matches!(warp.state, State::Mbarrier(..));
+    let waiting: Vec<usize> = cluster.warps.iter().flatten().filter(|w| waits(w)).map(|w| w.index).collect();
+    if waiting.is_empty() {
+        return false;
+    }
+    cluster.stalls += 1;
+    let n = waiting[cluster.random.below(waiting.len())];
+    if let Some(warp) = &mut cluster.warps[n] {
+        warp.give_up = true;
+        warp.state = State::Ready;
+    }
+    true
+}
+
+fn deadlock(grid: &Grid, cluster: &Cluster) -> Box<Fault> {
+    let program = grid.program;
+    let mut places: Vec<String> = Vec::new();
+    let mut first = None;
+    for warp in cluster.warps.iter().flatten().filter(|warp| warp.state != State::Done) {
+        // A warp at a barrier stands behind it.
+        let behind = u32::from(warp.state == State::Barrier);
+        let pc = warp.groups.first().map_or(0, |group| group.pc.saturating_sub(behind));
+        let line = program.sites[pc as usize].ptx_line;
+        first.get_or_insert((pc, warp.block));
+        let what = match warp.state {
+            State::Barrier => "a barrier".to_owned(),
+            State::ClusterBarrier => "the cluster's barrier".to_owned(),
+            State::Mbarrier(block, at) => match cluster.blocks[block].mbarriers.get(&at) {
+                Some(m) => format!("the mbarrier at {at:#x}, which lacks {} arrivals and {} bytes", m.pending, m.bytes),
+                None => format!("the mbarrier at {at:#x}"),
+            },
+            _ => "nothing".to_owned(),
+        };
+        places.push(format!("warp {} waits for {what} (PTX line {line})", warp.index));
+    }
+    let mut fault = Fault::new(FaultKind::Deadlock, format!("nobody can move: {}", places.join("; ")));
+    let (pc, block) = first.unwrap_or_default();
+    let site = program.sites[pc as usize];
+    fault.kernel.clone_from(&program.name);
+    fault.block = cluster.blocks[block].id;
+    fault.ptx_line = site.ptx_line;
+    fault.instruction = program.text(site.ptx_line).to_owned();
+    fault.source = site.source.map(|(file, line)| (program.files.get(&file).cloned().unwrap_or_default(), line));
+    fault
+}

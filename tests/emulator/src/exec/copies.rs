@@ -1,0 +1,242 @@
+//! `cp.async`: copies by the lanes of a warp, completed as late as the ISA allows.
+
+use crate::decode::program::{Address, CpAsync, NONE, Space};
+use crate::memory::clock::WarpClock;
+use crate::memory::global::GlobalMemory;
+use crate::report::{Fault, FaultKind};
+use crate::row::LANES;
+use crate::schedule::state::Cluster;
+
+use super::bulk::{BulkLoad, BulkStore};
+use super::{Exec, Result, lanes};
+
+/// A group that has not been committed.
+const OPEN: u32 = u32::MAX;
+
+/// Copies of a warp under way.
+#[derive(Clone, Debug, Default)]
+pub struct CopyState {
+    batches: Vec<Batch>,
+    /// Groups that each lane has committed.
+    committed: [u32; LANES],
+    /// Bulk copies out of shared memory.
+    pub(super) stores: Vec<BulkStore>,
+    /// Bulk groups that each lane has committed.
+    pub(super) bulk_committed: [u32; LANES],
+}
+
+/// The copies of one instruction.
+#[derive(Clone, Debug)]
+struct Batch {
+    lanes: u32,
+    block: [u8; LANES],
+    to: [u32; LANES],
+    from: [u64; LANES],
+    /// Bytes read; the rest of `size` is zero.
+    read: [u8; LANES],
+    size: u32,
+    group: [u32; LANES],
+}
+
+/// An asynchronous operation that completes when nobody can move.
+#[derive(Clone, Debug)]
+pub enum Pending {
+    /// A bulk copy into shared memory.
+    Load(BulkLoad),
+    /// `cp.async.mbarrier.arrive` of lanes of a warp: its copies complete, then it arrives.
+    Arrive {
+        /// The warp.
+        warp: usize,
+        /// Its lanes with the mbarriers of each: block and offset.
+        lanes: Vec<(usize, usize, u32)>,
+    },
+}
+
+impl Exec<'_> {
+    pub(super) fn cp_async(&mut self, copy: &CpAsync, active: u32) -> Result<()> {
+        let to = self.addresses(&copy.to);
+        let from = self.addresses(&copy.from);
+        self.count_shared(&to, copy.size, active);
+        let mut batch = Batch {
+            lanes: active,
+            block: [0; LANES],
+            to: [0; LANES],
+            from,
+            read: [copy.size as u8; LANES],
+            size: copy.size,
+            group: [OPEN; LANES],
+        };
+        let mut reading = 0;
+        for lane in lanes(active) {
+            batch.read[lane] = self.source_size(copy, lane)? as u8;
+            reading |= u32::from(batch.read[lane] != 0) << lane;
+            let (block, at) = self.shared_place(to[lane])?;
+            (batch.block[lane], batch.to[lane]) = (block as u8, at);
+            let shared = &mut self.cluster.blocks[block].shared;
+            let begun = shared
+                .check_place(at, copy.size, copy.size)
+                .and_then(|()| shared.begin_write(at, copy.size, lane, &self.warp.clock))
+                .and_then(|()| self.check_source(from[lane], u32::from(batch.read[lane]), copy.size));
+            begun.map_err(|fault| self.blame(fault, lane))?;
+        }
+        if reading != 0 {
+            self.count_global_load(&from, copy.size, reading);
+        }
+        self.warp.copies.batches.push(batch);
+        Ok(())
+    }
+
+    fn source_size(&self, copy: &CpAsync, lane: usize) -> Result<u32> {
+        if copy.ignore_source != NONE && self.warp.predicates[copy.ignore_source as usize] & 1 << lane != 0 {
+            return Ok(0);
+        }
+        if copy.source_size == NONE {
+            return Ok(copy.size);
+        }
+        let size = self.value32(copy.source_size, lane);
+        if size > copy.size {
+            let message = format!("expected a source size of at most {}, found {size}", copy.size);
+            return Err(self.lane_fault(FaultKind::Trap, message, lane));
+        }
+        Ok(size)
+    }
+
+    /// Whether the bytes can be read: alignment is that of the whole copy, also when it reads nothing.
+    fn check_source(&mut self, address: u64, bytes: u32, align: u32) -> Result<()> {
+        if !address.is_multiple_of(u64::from(align)) {
+            let message = format!("expected a global address that is a multiple of {align}");
+            return Err(Fault::new(FaultKind::Misaligned, message).at(address));
+        }
+        if bytes > 0 {
+            let allocation = self.allocation(address, bytes)?;
+            self.keep(allocation);
+        }
+        Ok(())
+    }
+
+    pub(super) fn cp_commit(&mut self, active: u32) {
+        let CopyState { batches, committed, .. } = &mut self.warp.copies;
+        for lane in lanes(active) {
+            for batch in batches.iter_mut().rev() {
+                if batch.group[lane] == OPEN {
+                    batch.group[lane] = committed[lane];
+                }
+            }
+            committed[lane] += 1;
+        }
+    }
+
+    /// Waits until at most `groups` of the newest groups are under way.
+    pub(super) fn cp_wait(&mut self, groups: u32, active: u32) -> Result<()> {
+        let committed = self.warp.copies.committed;
+        let memory = self.grid.memory;
+        self.cluster.complete_copies(memory, &mut self.warp.copies, &self.warp.clock, active, |lane, group| {
+            group != OPEN && group + groups < committed[lane]
+        })
+    }
+
+    /// `cp.async.wait_all`
+    pub(super) fn cp_wait_all(&mut self, active: u32) -> Result<()> {
+        let memory = self.grid.memory;
+        self.cluster.complete_copies(memory, &mut self.warp.copies, &self.warp.clock, active, |_, _| true)
+    }
+
+    pub(super) fn cp_arrive(&mut self, address: &Address, noinc: bool, active: u32) -> Result<()> {
+        let (space, addresses) = self.resolve(address, active)?;
+        debug_assert_eq!(space, Space::Shared);
+        let mut arrivals = Vec::new();
+        for lane in lanes(active) {
+            let (block, at) = self.shared_place(addresses[lane])?;
+            if !noinc {
+                self.cluster.mbarrier(block, at)?.pending += 1;
+            }
+            arrivals.push((lane, block, at));
+        }
+        self.cluster.pending.push(Pending::Arrive { warp: self.warp.index, lanes: arrivals });
+        Ok(())
+    }
+
+    /// A warp that exits must not leave bulk copies that still read shared memory.
+    pub(super) fn finish_copies(&mut self) -> Result<()> {
+        if self.warp.copies.stores.iter().any(|store| !store.was_read()) {
+            let message = "exited while a bulk copy still reads shared memory: cp.async.bulk.wait_group is missing";
+            return Err(Fault::new(FaultKind::InFlight, message));
+        }
+        for batch in std::mem::take(&mut self.warp.copies.batches) {
+            // Nobody waited for these: their bytes stay unknown, but the copies are over.
+            for lane in lanes(batch.lanes) {
+                let shared = &mut self.cluster.blocks[usize::from(batch.block[lane])].shared;
+                shared.end_write(batch.to[lane], batch.size, lane, self.warp.clock.actor, self.warp.clock.epoch);
+            }
+        }
+        let stores = std::mem::take(&mut self.warp.copies.stores);
+        stores.into_iter().try_for_each(|store| store.write(self.grid.memory, self.cluster))
+    }
+}
+
+impl Cluster {
+    /// Completes the copies of some lanes whose groups are due.
+    fn complete_copies(
+        &mut self,
+        memory: &GlobalMemory,
+        copies: &mut CopyState,
+        clock: &WarpClock,
+        active: u32,
+        due: impl Fn(usize, u32) -> bool,
+    ) -> Result<()> {
+        for batch in &mut copies.batches {
+            for lane in lanes(batch.lanes & active) {
+                if due(lane, batch.group[lane]) {
+                    batch.lanes &= !(1 << lane);
+                    self.complete_copy(memory, batch, lane, clock)?;
+                }
+            }
+        }
+        copies.batches.retain(|batch| batch.lanes != 0);
+        Ok(())
+    }
+
+    fn complete_copy(&mut self, memory: &GlobalMemory, batch: &Batch, lane: usize, clock: &WarpClock) -> Result<()> {
+        let mut bytes = [0; 16];
+        let read = usize::from(batch.read[lane]);
+        if read > 0 {
+            self.read_global(memory, batch.from[lane], &mut bytes[..read])?;
+        }
+        let shared = &mut self.blocks[usize::from(batch.block[lane])].shared;
+        let (at, size) = (batch.to[lane] as usize, batch.size as usize);
+        shared.bytes_mut()[at..at + size].copy_from_slice(&bytes[..size]);
+        shared.end_write(batch.to[lane], batch.size, lane, clock.actor, clock.epoch);
+        Ok(())
+    }
+
+    /// Completes one operation that nobody has waited for explicitly.
+    ///
+    /// # Errors
+    /// A fault of the copy.
+    pub(crate) fn complete_pending(&mut self, memory: &GlobalMemory, n: usize) -> Result<()> {
+        match self.pending.swap_remove(n) {
+            Pending::Load(load) => load.complete(memory, self),
+            Pending::Arrive { warp, lanes } => self.complete_arrive(memory, warp, &lanes),
+        }
+    }
+
+    fn complete_arrive(
+        &mut self,
+        memory: &GlobalMemory,
+        index: usize,
+        arrivals: &[(usize, usize, u32)],
+    ) -> Result<()> {
+        let Some(mut warp) = self.warps[index].take() else { return Ok(()) };
+        let mask = arrivals.iter().fold(0, |mask, (lane, ..)| mask | 1 << lane);
+        let clock = warp.clock.clone();
+        let done = self.complete_copies(memory, &mut warp.copies, &clock, mask, |_, _| true);
+        let arrived = done.and_then(|()| {
+            arrivals.iter().try_for_each(|&(_, block, at)| {
+                warp.clock.release(&mut self.mbarrier(block, at)?.clock);
+                self.arrive(block, at, 1)
+            })
+        });
+        self.warps[index] = Some(warp);
+        arrived
+    }
+}

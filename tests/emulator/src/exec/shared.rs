@@ -1,0 +1,110 @@
+//! Shared memory, of the own block and of others of the cluster.
+
+use crate::decode::program::Access;
+use crate::memory::shared::Order;
+use crate::report::{Fault, FaultKind};
+
+use super::counting::wavefronts;
+use super::memory::{Addresses, RANK_SHIFT};
+use super::{Exec, Result, lanes};
+
+impl Exec<'_> {
+    /// Block and offset of an address in shared memory.
+    #[inline(always)]
+    pub(super) fn shared_place(&self, address: u64) -> Result<(usize, u32)> {
+        let rank = (address >> RANK_SHIFT) as usize;
+        let offset = (address & ((1 << RANK_SHIFT) - 1)) as u32;
+        match rank {
+            0 => Ok((self.warp.block, offset)),
+            _ if rank <= self.cluster.blocks.len() => Ok((rank - 1, offset)),
+            _ => Err(self.outside_cluster(address)),
+        }
+    }
+
+    #[cold]
+    fn outside_cluster(&self, address: u64) -> Box<Fault> {
+        let message = format!("an address in shared memory of none of the cluster's {} blocks", self.cluster.blocks.len());
+        Fault::new(FaultKind::OutOfBounds, message).at(address)
+    }
+
+    pub(super) fn count_shared(&mut self, addresses: &Addresses, bytes: u32, active: u32) {
+        let (taken, ideal) = wavefronts(addresses, bytes, active);
+        self.cluster.counters.shared_requests += 1;
+        self.cluster.counters.shared_wavefronts += taken;
+        self.cluster.counters.shared_wavefronts_ideal += ideal;
+    }
+
+    #[inline(always)]
+    pub(super) fn load_shared(&mut self, access: &Access, addresses: &Addresses, active: u32) -> Result<()> {
+        let bytes = access.bytes();
+        self.count_shared(addresses, bytes, active);
+        let order = Self::shared_order(access.order.strong);
+        for lane in lanes(active) {
+            let (block, at) = self.shared_place(addresses[lane])?;
+            let shared = &mut self.cluster.blocks[block].shared;
+            let checked = shared.check_place(at, bytes, bytes);
+            let checked = checked.and_then(|()| shared.read(at, bytes, lane, &self.warp.clock, order));
+            checked.map_err(|fault| self.blame(fault, lane))?;
+            if order == Order::Strong {
+                self.acquire_location(block, at);
+            }
+            for n in 0..access.slots.len() {
+                let from = at + (n * access.width.bytes()) as u32;
+                let value = self.cluster.blocks[block].shared.load(from, access.width);
+                self.set_loaded(access, n, lane, value);
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(super) fn store_shared(&mut self, access: &Access, addresses: &Addresses, active: u32) -> Result<()> {
+        let bytes = access.bytes();
+        self.count_shared(addresses, bytes, active);
+        let order = Self::shared_order(access.order.strong);
+        for lane in lanes(active) {
+            let (block, at) = self.shared_place(addresses[lane])?;
+            let shared = &mut self.cluster.blocks[block].shared;
+            shared.check_place(at, bytes, bytes).map_err(|fault| self.blame(fault, lane))?;
+            if order == Order::Strong {
+                self.release_location(block, at);
+            }
+            let width = access.width;
+            for (n, slot) in access.slots.iter().enumerate() {
+                let to = at + (n * width.bytes()) as u32;
+                let value = self.value(*slot, lane) & width_mask(width.bytes());
+                let shared = &mut self.cluster.blocks[block].shared;
+                let same = |shared: &crate::memory::shared::Shared| shared.load(to, width) == value;
+                let written = shared.write(to, width.bytes() as u32, lane, &self.warp.clock, order, same);
+                shared.store(to, width, value);
+                written.map_err(|fault| self.blame(fault, lane))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Threads may synchronise through a location with strong accesses: whoever reads it learns what its writers knew.
+    /// Only kernels that fence or order accesses explicitly do so.
+    pub(super) fn acquire_location(&mut self, block: usize, at: u32) {
+        if !self.grid.program.has_fences {
+            return;
+        }
+        if let Some(clock) = self.cluster.blocks[block].locations.get(&at) {
+            self.warp.clock.acquire(clock);
+        }
+    }
+
+    /// See [`Exec::acquire_location`].
+    pub(super) fn release_location(&mut self, block: usize, at: u32) {
+        if !self.grid.program.has_fences {
+            return;
+        }
+        let fresh = || crate::memory::clock::Clock::new(self.warp.clock.known.visible.len(), 0);
+        let clock = self.cluster.blocks[block].locations.entry(at).or_insert_with(fresh);
+        self.warp.clock.release(clock);
+    }
+}
+
+fn width_mask(bytes: usize) -> u128 {
+    if bytes == 16 { u128::MAX } else { (1 << (8 * bytes)) - 1 }
+}

@@ -1,0 +1,236 @@
+//! Matrix loads and stores, `mma` and `wgmma`.
+
+use crate::decode::program::{Instruction, MatrixAccess, Mma, NONE, Op, Wgmma};
+use crate::report::{Fault, FaultKind};
+use crate::row::{LANES, Row};
+use crate::tensor::descriptor::MatrixDescriptor;
+use crate::tensor::matrix::{self, MatrixRow};
+use crate::tensor::wgmma::{Operands, Source};
+
+use super::{Exec, Result};
+
+/// Bytes of a row of a matrix, and of a chunk that `wgmma` reads.
+const CHUNK: u32 = 16;
+/// Rows of 32 bits that `mma` has at most for one operand.
+const MOST_ROWS: usize = 16;
+
+/// `wgmma`s of a warp under way.
+#[derive(Clone, Default)]
+pub struct WgmmaState {
+    issued: Vec<Issued>,
+    committed: u32,
+    /// Rows written by other instructions since the last `wgmma.fence`.
+    unfenced: Vec<u32>,
+    /// `wgmma`s issued in all, to compare among the four warps.
+    pub count: u64,
+}
+
+/// A `wgmma` that has not been waited for.
+#[derive(Clone)]
+struct Issued {
+    /// The instruction.
+    pc: u32,
+    /// Its group, once committed.
+    group: Option<u32>,
+    scale_d: bool,
+    a: Option<MatrixDescriptor>,
+    b: MatrixDescriptor,
+}
+
+impl Exec<'_> {
+    pub(super) fn load_matrix(&mut self, access: &MatrixAccess) -> Result<()> {
+        let mut rows = [[0; CHUNK as usize]; LANES];
+        let count = access.op.rows();
+        let addresses = self.matrix_addresses(access)?;
+        for (lane, row) in rows[..count].iter_mut().enumerate() {
+            let (block, at) = self.shared_place(addresses[lane])?;
+            let shared = &mut self.cluster.blocks[block].shared;
+            let order = crate::memory::shared::Order::Weak;
+            let read = shared
+                .check_place(at, CHUNK, CHUNK)
+                .and_then(|()| shared.read(at, CHUNK, lane, &self.warp.clock, order));
+            if let Err(fault) = read {
+                return Err(self.blame(fault, lane));
+            }
+            row.copy_from_slice(&shared.bytes()[at as usize..(at + CHUNK) as usize]);
+        }
+        let mut d = [Row::ZERO; 4];
+        matrix::load(access.op, &rows[..count], &mut d[..access.op.count]);
+        for (&to, from) in access.rows.iter().zip(d) {
+            self.warp.rows[to as usize] = from;
+        }
+        Ok(())
+    }
+
+    pub(super) fn store_matrix(&mut self, access: &MatrixAccess) -> Result<()> {
+        let mut rows: [MatrixRow; LANES] = [[0; CHUNK as usize]; LANES];
+        let count = access.op.rows();
+        let mut s = [Row::ZERO; 4];
+        for (&from, to) in access.rows.iter().zip(&mut s) {
+            *to = self.warp.rows[from as usize];
+        }
+        matrix::store(access.op, &s[..access.op.count], &mut rows[..count]);
+        let addresses = self.matrix_addresses(access)?;
+        for (lane, row) in rows[..count].iter().enumerate() {
+            let (block, at) = self.shared_place(addresses[lane])?;
+            let shared = &mut self.cluster.blocks[block].shared;
+            let range = at as usize..(at + CHUNK) as usize;
+            let order = crate::memory::shared::Order::Weak;
+            let same = |shared: &crate::memory::shared::Shared| shared.bytes()[range.clone()] == row[..];
+            let written = shared
+                .check_place(at, CHUNK, CHUNK)
+                .and_then(|()| shared.write(at, CHUNK, lane, &self.warp.clock, order, same));
+            if let Err(fault) = written {
+                return Err(self.blame(fault, lane));
+            }
+            self.cluster.blocks[block].shared.bytes_mut()[range].copy_from_slice(row);
+        }
+        Ok(())
+    }
+
+    fn matrix_addresses(&mut self, access: &MatrixAccess) -> Result<super::memory::Addresses> {
+        let (_, addresses) = self.resolve(&access.address, u32::MAX)?;
+        let mask = (u64::from(u32::MAX) >> (LANES - access.op.rows())) as u32;
+        self.count_shared(&addresses, CHUNK, mask);
+        Ok(addresses)
+    }
+
+    pub(super) fn move_matrix(&mut self, dst: u32, src: u32) {
+        self.warp.rows[dst as usize] = matrix::transpose(&self.warp.rows[src as usize]);
+    }
+
+    #[inline(always)]
+    pub(super) fn mma(&mut self, mma: &Mma) {
+        let mut operands = [[Row::ZERO; MOST_ROWS]; 3];
+        for (to, from) in operands.iter_mut().zip([&mma.a, &mma.b, &mma.c]) {
+            for (to, &row) in to.iter_mut().zip(from.iter()) {
+                *to = self.warp.rows[row as usize];
+            }
+        }
+        let mut d = [Row::ZERO; MOST_ROWS];
+        let [a, b, c] = &operands;
+        (mma.op.run)(&mut d[..mma.op.d], &a[..mma.op.a], &b[..mma.op.b], &c[..mma.op.c]);
+        for (&to, from) in mma.d.iter().zip(&d) {
+            self.warp.rows[to as usize] = *from;
+        }
+        self.cluster.counters.tensor_flops += mma.op.flops;
+    }
+
+    pub(super) fn wgmma(&mut self, wgmma: &Wgmma) -> Result<()> {
+        if self.grid.warps() % 4 != 0 {
+            let message = format!("expected warps in groups of four, found {} in the block", self.grid.warps());
+            return Err(Fault::new(FaultKind::NotConverged, message));
+        }
+        let pc = self.warp.groups[0].pc;
+        let unfenced = &self.warp.wgmma.unfenced;
+        if let Some(row) = wgmma.d.iter().chain(&wgmma.a).find(|row| unfenced.contains(row)) {
+            let message = format!("register row {row} was written after the last wgmma.fence");
+            return Err(Fault::new(FaultKind::InFlight, message));
+        }
+        let a = match wgmma.a_descriptor {
+            NONE => None,
+            row => Some(self.descriptor(row)?),
+        };
+        let b = self.descriptor(wgmma.b_descriptor)?;
+        for at in self.wgmma_chunks(wgmma, a, b) {
+            let shared = &mut self.cluster.blocks[self.warp.block].shared;
+            shared.check_place(at, CHUNK, CHUNK)?;
+            shared.begin_read(at, CHUNK, 0, &self.warp.clock)?;
+        }
+        let scale_d = self.warp.predicates[wgmma.scale_d as usize] & self.warp.live != 0;
+        self.warp.wgmma.issued.push(Issued { pc, group: None, scale_d, a, b });
+        self.warp.wgmma.count += 1;
+        self.cluster.counters.tensor_flops += wgmma.op.flops;
+        Ok(())
+    }
+
+    /// A matrix descriptor: the same in all lanes.
+    fn descriptor(&self, row: u32) -> Result<MatrixDescriptor> {
+        let bits = self.value64(row, self.warp.live.trailing_zeros() as usize);
+        MatrixDescriptor::decode(bits).map_err(|message| Fault::new(FaultKind::Trap, message))
+    }
+
+    /// Offsets of all chunks that this warp reads.
+    fn wgmma_chunks(&self, wgmma: &Wgmma, a: Option<MatrixDescriptor>, b: MatrixDescriptor) -> Vec<u32> {
+        let warp = (self.warp.in_block % 4) as u32;
+        let of_a = a.into_iter().flat_map(|a| wgmma.op.a_chunks(a, wgmma.immediates.a_major, warp));
+        of_a.chain(wgmma.op.b_chunks(b, wgmma.immediates.b_major)).collect()
+    }
+
+    pub(super) fn wgmma_fence(&mut self) {
+        self.warp.wgmma.unfenced.clear();
+    }
+
+    pub(super) fn wgmma_commit(&mut self) {
+        let state = &mut self.warp.wgmma;
+        let group = state.committed;
+        state.issued.iter_mut().filter(|i| i.group.is_none()).for_each(|i| i.group = Some(group));
+        state.committed += 1;
+    }
+
+    /// Computes what is due, in order: as late as allowed.
+    pub(super) fn wgmma_wait(&mut self, groups: u32) -> Result<()> {
+        let committed = self.warp.wgmma.committed;
+        let due = |i: &Issued| i.group.is_some_and(|group| group + groups < committed);
+        let count = self.warp.wgmma.issued.iter().take_while(|i| due(i)).count();
+        let issued: Vec<Issued> = self.warp.wgmma.issued.drain(..count).collect();
+        for issued in issued {
+            self.complete_wgmma(&issued)?;
+        }
+        Ok(())
+    }
+
+    fn complete_wgmma(&mut self, issued: &Issued) -> Result<()> {
+        let Op::Wgmma(wgmma) = &self.grid.program.instructions[issued.pc as usize].op else { return Ok(()) };
+        let take = |rows: &[u32]| rows.iter().map(|&row| self.warp.rows[row as usize]).collect::<Vec<_>>();
+        let (mut d, a) = (take(&wgmma.d), take(&wgmma.a));
+        let operands = Operands {
+            a: issued.a.map_or(Source::Registers(&a), Source::Shared),
+            b: issued.b,
+            scale_d: issued.scale_d,
+            immediates: wgmma.immediates,
+        };
+        let warp = (self.warp.in_block % 4) as u32;
+        let shared = &self.cluster.blocks[self.warp.block].shared;
+        let done = wgmma.op.run(&operands, warp, shared.bytes(), &mut d);
+        done.map_err(|outside| {
+            let message = "a matrix that reaches outside shared memory";
+            Fault::new(FaultKind::OutOfBounds, message).at(u64::from(outside.offset))
+        })?;
+        for (&to, from) in wgmma.d.iter().zip(d) {
+            self.warp.rows[to as usize] = from;
+        }
+        for at in self.wgmma_chunks(wgmma, issued.a, issued.b) {
+            self.cluster.blocks[self.warp.block].shared.end_read(at, CHUNK, &self.warp.clock);
+        }
+        Ok(())
+    }
+
+    /// Registers of a `wgmma` under way may only be touched by another `wgmma`; what other instructions write has to be
+    /// fenced.
+    #[cold]
+    pub(super) fn check_wgmma_rows(&mut self, instruction: &Instruction) -> Result<()> {
+        if matches!(instruction.op, Op::Wgmma(_)) {
+            return Ok(());
+        }
+        let touched = || instruction.rows.iter().flat_map(|&(first, count)| first..first + count);
+        let program = self.grid.program;
+        for issued in &self.warp.wgmma.issued {
+            let Op::Wgmma(wgmma) = &program.instructions[issued.pc as usize].op else { continue };
+            if let Some(row) = touched().find(|row| wgmma.d.contains(row) || wgmma.a.contains(row)) {
+                let line = program.sites[issued.pc as usize].ptx_line;
+                let message = format!(
+                    "register row {row} belongs to the wgmma of PTX line {line}, which has not been waited for"
+                );
+                return Err(Fault::new(FaultKind::InFlight, message));
+            }
+        }
+        let unfenced = &mut self.warp.wgmma.unfenced;
+        for row in instruction.written.iter().flat_map(|&(first, count)| first..first + count) {
+            if !unfenced.contains(&row) {
+                unfenced.push(row);
+            }
+        }
+        Ok(())
+    }
+}
