@@ -7,5 +7,8 @@ mod element;
 mod fragment;
 mod simd;
 
+pub mod descriptor;
 pub mod matrix;
 pub mod mma;
+pub mod swizzle;
+pub mod wgmma;
