@@ -27,7 +27,7 @@ pub fn place_a(shape: Shape, bits: usize, lane: usize, i: usize) -> (usize, usiz
             thread * 4 + (i & 3) + if i >= 8 { 16 } else { 0 },
         ),
         // tf32 and f64
-        _ => (if i % 2 == 0 { group } else { group + 8 }, i / 2 * 4 + thread),
+        _ => (if i.is_multiple_of(2) { group } else { group + 8 }, i / 2 * 4 + thread),
     }
 }
 

@@ -31,7 +31,7 @@ impl Layout {
     /// tile starts.
     fn swizzled(self, offset: usize) -> usize {
         let mask = self.span() / 16 - 1;
-        self.base + (offset ^ (offset / 128 & mask) * 16)
+        self.base + (offset ^ (((offset / 128) & mask) * 16))
     }
 
     /// Byte address of element (`line`, `k`), `line` being a row of A or a column of B, of `lines` in all.
@@ -254,7 +254,7 @@ fn layouts(bits: usize, base: usize) -> Vec<Layout> {
 
 /// N that the layout can hold: whole spans of columns.
 fn fits(n: usize, b: Layout) -> bool {
-    b.major == Major::K || n * 2 % b.span() == 0
+    b.major == Major::K || (n * 2).is_multiple_of(b.span())
 }
 
 const A_BASE: usize = 1024;
