@@ -142,24 +142,25 @@ impl Overflow for Clamp {
     }
 }
 
-/// `s32`. The sum of products never overflows by itself, so that C is added last and only there.
+/// `s32`. Products are summed in `f32`, which holds every sum of up to 256 products of eight bits exactly, and C is
+/// added last: only that addition can overflow.
 pub(super) struct Integer<O>(PhantomData<O>);
 
 impl<O: Overflow> Accumulator for Integer<O> {
-    type Number = i32;
+    type Number = f32;
     const ROWS: usize = 2;
 
     #[inline(always)]
-    fn start(_c: &[Row]) -> Tile<i32> {
-        [[0; 8]; 8]
+    fn start(_c: &[Row]) -> Tile<f32> {
+        [[0.0; 8]; 8]
     }
 
     #[inline(always)]
-    fn finish(tile: &Tile<i32>, c: &[Row], d: &mut [Row]) {
+    fn finish(tile: &Tile<f32>, c: &[Row], d: &mut [Row]) {
         for (r, row) in tile.iter().enumerate() {
             for (slot, &sum) in row.iter().enumerate() {
                 let (register, lane) = (slot / 4, 4 * r + slot % 4);
-                d[register].0[lane] = O::add(c[register].0[lane] as i32, sum) as u32;
+                d[register].0[lane] = O::add(c[register].0[lane] as i32, sum as i32) as u32;
             }
         }
     }

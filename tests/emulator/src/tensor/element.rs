@@ -56,18 +56,6 @@ impl Number for f64 {
     }
 }
 
-impl Number for i32 {
-    #[inline(always)]
-    fn multiply_add(self, b: i32, c: i32) -> i32 {
-        self.wrapping_mul(b).wrapping_add(c)
-    }
-
-    #[inline(always)]
-    fn negated(self) -> i32 {
-        self.wrapping_neg()
-    }
-}
-
 /// An element type of A or B.
 pub(super) trait Element: 'static {
     /// One lane's share of a register.
@@ -110,9 +98,9 @@ element!(/// `e4m3`: no infinities, one NaN of each sign.
 element!(/// `e5m2`: the upper half of an `f16`.
     E5m2: u32 => f32, 4, |word, i| f16_to_f32((word >> (8 * i) & 0xff) << 8));
 element!(/// `s8`.
-    S8: u32 => i32, 4, |word, i| i32::from((word >> (8 * i)) as i8));
+    S8: u32 => f32, 4, |word, i| f32::from((word >> (8 * i)) as i8));
 element!(/// `u8`.
-    U8: u32 => i32, 4, |word, i| i32::from((word >> (8 * i)) as u8));
+    U8: u32 => f32, 4, |word, i| f32::from((word >> (8 * i)) as u8));
 element!(/// `f64`.
     F64: u64 => f64, 1, |word, _i| f64::from_bits(word));
 
@@ -122,7 +110,7 @@ element!(/// `f64`.
 pub(super) fn f16_to_f32(bits: u32) -> f32 {
     let magnitude = (bits & 0x7fff) << 13;
     let scaled = (f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23)).to_bits();
-    let special = if bits & 0x7c00 == 0x7c00 { magnitude | 0x7f80_0000 } else { scaled };
+    let special = if magnitude >= 0x7c00 << 13 { magnitude | 0x7f80_0000 } else { scaled };
     f32::from_bits(special | (bits & 0x8000) << 16)
 }
 

@@ -18,10 +18,12 @@ const fn block<E: Element>() -> usize {
 pub(super) fn unpack_a<E: Element, const M: usize, const K: usize>(rows: &[Row]) -> [[E::Number; K]; M] {
     let mut a = [[E::Number::default(); K]; M];
     for (m, row) in a.iter_mut().enumerate() {
-        for (k, x) in row.iter_mut().enumerate() {
-            let (kb, within) = (k / block::<E>(), k % block::<E>());
-            let word = E::Word::read(rows, kb * (M / 8) + m / 8, 4 * (m % 8) + within / E::PER_WORD);
-            *x = E::get(word, within % E::PER_WORD);
+        for (kb, row) in row.chunks_exact_mut(block::<E>()).enumerate() {
+            let words: [E::Word; 4] =
+                std::array::from_fn(|t| E::Word::read(rows, kb * (M / 8) + m / 8, 4 * (m % 8) + t));
+            for (i, x) in row.iter_mut().enumerate() {
+                *x = E::get(words[i / E::PER_WORD], i % E::PER_WORD);
+            }
         }
     }
     a
@@ -31,11 +33,13 @@ pub(super) fn unpack_a<E: Element, const M: usize, const K: usize>(rows: &[Row])
 #[inline(always)]
 pub(super) fn unpack_b<E: Element, const K: usize>(rows: &[Row]) -> [[E::Number; 8]; K] {
     let mut b = [[E::Number::default(); 8]; K];
-    for (k, row) in b.iter_mut().enumerate() {
-        let (kb, within) = (k / block::<E>(), k % block::<E>());
-        for (slot, x) in row.iter_mut().enumerate() {
-            let word = E::Word::read(rows, kb, 4 * column(slot) + within / E::PER_WORD);
-            *x = E::get(word, within % E::PER_WORD);
+    for (word, group) in b.chunks_exact_mut(E::PER_WORD).enumerate() {
+        let (kb, t) = (word / 4, word % 4);
+        let words: [E::Word; 8] = std::array::from_fn(|slot| E::Word::read(rows, kb, 4 * column(slot) + t));
+        for (i, row) in group.iter_mut().enumerate() {
+            for (x, &word) in row.iter_mut().zip(&words) {
+                *x = E::get(word, i);
+            }
         }
     }
     b

@@ -81,7 +81,7 @@ pub fn transpose(a: &Row) -> Row {
 
 /// The register that holds a matrix of eight rows: each row is four words, one a lane.
 #[inline(always)]
-fn fragment(matrix: &[MatrixRow]) -> Row {
+pub(super) fn fragment(matrix: &[MatrixRow]) -> Row {
     let mut register = Row::ZERO;
     for (row, words) in matrix.iter().zip(register.0.chunks_exact_mut(4)) {
         for (bytes, word) in row.as_chunks::<4>().0.iter().zip(words) {

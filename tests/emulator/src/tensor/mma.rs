@@ -89,7 +89,7 @@ fn double(shape: &str) -> Option<MmaOp> {
 }
 
 fn integer<O: Overflow>(shape: &str, a: &str, b: &str) -> Option<MmaOp> {
-    fn shaped<A: Element<Number = i32>, B: Element<Number = i32>, O: Overflow>(shape: &str) -> Option<MmaOp> {
+    fn shaped<A: Element<Number = f32>, B: Element<Number = f32>, O: Overflow>(shape: &str) -> Option<MmaOp> {
         match shape {
             "m8n8k16" => Some(op::<A, B, Integer<O>, 8, 16>()),
             "m16n8k16" => Some(op::<A, B, Integer<O>, 16, 16>()),

@@ -7,5 +7,11 @@ mod element;
 mod fragment;
 mod simd;
 
+pub mod descriptor;
 pub mod matrix;
 pub mod mma;
+pub mod reduce;
+pub mod swizzle;
+pub mod tensor_map;
+pub mod tma;
+pub mod wgmma;

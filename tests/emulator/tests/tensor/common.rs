@@ -101,23 +101,68 @@ fn minifloat(bits: u8, mantissa_bits: i32, bias: i32) -> f64 {
 
 /// Reads `bits` bits of what one lane holds in consecutive registers, from bit `offset` of their concatenation.
 pub fn get(rows: &[Row], register_bits: usize, lane: usize, offset: usize, bits: usize) -> u64 {
-    (0..bits / 8)
-        .map(|i| u64::from(*byte(&mut rows.to_vec(), register_bits, lane, offset / 8 + i)) << (8 * i))
-        .sum()
+    let byte = |i: usize| {
+        let (row, at) = place(register_bits, lane, offset / 8 + i);
+        u64::from(bytemuck::bytes_of(&rows[row].0)[at])
+    };
+    (0..bits / 8).map(|i| byte(i) << (8 * i)).sum()
 }
 
 /// Writes them.
 pub fn put(rows: &mut [Row], register_bits: usize, lane: usize, offset: usize, bits: usize, value: u64) {
     for i in 0..bits / 8 {
-        *byte(rows, register_bits, lane, offset / 8 + i) = (value >> (8 * i)) as u8;
+        let (row, at) = place(register_bits, lane, offset / 8 + i);
+        bytemuck::bytes_of_mut(&mut rows[row].0)[at] = (value >> (8 * i)) as u8;
     }
 }
 
-/// Byte `i` of what a lane holds: registers of 32 bits are a row each, registers of 64 bits two rows as `[u64; 32]`.
-fn byte(rows: &mut [Row], register_bits: usize, lane: usize, i: usize) -> &mut u8 {
+/// Row, and byte in it, of byte `i` of what a lane holds: registers of 32 bits are a row each, registers of 64 bits two
+/// rows as `[u64; 32]`.
+fn place(register_bits: usize, lane: usize, i: usize) -> (usize, usize) {
     let bytes_per_lane = register_bits / 8;
     let (register, within) = (i / bytes_per_lane, i % bytes_per_lane);
     let flat = register * 32 * bytes_per_lane + lane * bytes_per_lane + within;
-    let row = &mut rows[flat / 128];
-    &mut bytemuck::bytes_of_mut(&mut row.0)[flat % 128]
+    (flat / 128, flat % 128)
+}
+
+/// What the accumulator's bits mean, and back.
+pub fn decode(d: &str, bits: u64) -> f64 {
+    match d {
+        "f32" => f64::from(f32::from_bits(bits as u32)),
+        "f16" => f16::from_bits(bits as u16).to_f64(),
+        "s32" => f64::from(bits as u32 as i32),
+        _ => f64::from_bits(bits),
+    }
+}
+
+/// Bits of an accumulator element.
+pub fn accumulator_bits(d: &str) -> usize {
+    match d {
+        "f16" => 16,
+        "f64" => 64,
+        _ => 32,
+    }
+}
+
+/// One element of D from a row of A, a column of B and C, in the documented order.
+pub fn dot(d: &str, satfinite: bool, a: &[f64], b: &[f64], c: u64) -> u64 {
+    let pairs = a.iter().zip(b);
+    match d {
+        "s32" => {
+            let sum = pairs.fold(i64::from(c as u32 as i32), |sum, (a, b)| sum + (a * b) as i64);
+            let sum = if satfinite { sum.clamp(i32::MIN.into(), i32::MAX.into()) } else { sum };
+            u64::from(sum as u32)
+        }
+        "f64" => pairs.fold(decode(d, c), |sum, (a, b)| a.mul_add(*b, sum)).to_bits(),
+        _ => {
+            let start = decode(d, c) as f32;
+            let sum = pairs.fold(start, |sum, (a, b)| (*a as f32).mul_add(*b as f32, sum));
+            match d {
+                "f16" if sum.is_nan() => 0x7fff,
+                "f16" => u64::from(f16::from_f32(sum).to_bits()),
+                _ if sum.is_nan() => 0x7fff_ffff,
+                _ => u64::from(sum.to_bits()),
+            }
+        }
+    }
 }

@@ -3,3 +3,7 @@
 mod common;
 mod matrix;
 mod mma;
+mod reduce;
+mod tensor_map;
+mod tma;
+mod wgmma;

@@ -1,19 +1,19 @@
 //! `mma.sync` against the fragment layouts and the documented order of summation.
 
-use crate::common::{Random, Type, get, put};
+use crate::common::{Random, Type, accumulator_bits, decode, dot, get, put};
 use cuda_emulator::row::Row;
 use cuda_emulator::tensor::mma::{MmaOp, lookup};
 use half::f16;
 
 /// Matrix shape.
 #[derive(Clone, Copy)]
-struct Shape {
-    m: usize,
-    k: usize,
+pub struct Shape {
+    pub m: usize,
+    pub k: usize,
 }
 
 /// Row and column of element `i` of A that a lane holds, as the tables of the PTX ISA state them.
-fn place_a(shape: Shape, bits: usize, lane: usize, i: usize) -> (usize, usize) {
+pub fn place_a(shape: Shape, bits: usize, lane: usize, i: usize) -> (usize, usize) {
     let (group, thread) = (lane >> 2, lane % 4);
     match (bits, shape.m) {
         (_, 8) => (group, thread * (32 / bits.min(32)) + i),
@@ -27,7 +27,7 @@ fn place_a(shape: Shape, bits: usize, lane: usize, i: usize) -> (usize, usize) {
             thread * 4 + (i & 3) + if i >= 8 { 16 } else { 0 },
         ),
         // tf32 and f64
-        _ => (if i % 2 == 0 { group } else { group + 8 }, i / 2 * 4 + thread),
+        _ => (if i.is_multiple_of(2) { group } else { group + 8 }, i / 2 * 4 + thread),
     }
 }
 
@@ -77,47 +77,6 @@ fn shapes(d: &str, a: Type, b: Type) -> &'static [(usize, usize)] {
 }
 
 const ACCUMULATORS: [&str; 4] = ["f32", "f16", "s32", "f64"];
-
-/// What the accumulator's bits mean, and back.
-fn decode(d: &str, bits: u64) -> f64 {
-    match d {
-        "f32" => f64::from(f32::from_bits(bits as u32)),
-        "f16" => f16::from_bits(bits as u16).to_f64(),
-        "s32" => f64::from(bits as u32 as i32),
-        _ => f64::from_bits(bits),
-    }
-}
-
-fn accumulator_bits(d: &str) -> usize {
-    match d {
-        "f16" => 16,
-        "f64" => 64,
-        _ => 32,
-    }
-}
-
-/// One element of D from a row of A, a column of B and C, in the documented order.
-fn dot(d: &str, satfinite: bool, a: &[f64], b: &[f64], c: u64) -> u64 {
-    let pairs = a.iter().zip(b);
-    match d {
-        "s32" => {
-            let sum = pairs.fold(i64::from(c as u32 as i32), |sum, (a, b)| sum + (a * b) as i64);
-            let sum = if satfinite { sum.clamp(i32::MIN.into(), i32::MAX.into()) } else { sum };
-            u64::from(sum as u32)
-        }
-        "f64" => pairs.fold(decode(d, c), |sum, (a, b)| a.mul_add(*b, sum)).to_bits(),
-        _ => {
-            let start = decode(d, c) as f32;
-            let sum = pairs.fold(start, |sum, (a, b)| (*a as f32).mul_add(*b as f32, sum));
-            match d {
-                "f16" if sum.is_nan() => 0x7fff,
-                "f16" => u64::from(f16::from_f32(sum).to_bits()),
-                _ if sum.is_nan() => 0x7fff_ffff,
-                _ => u64::from(sum.to_bits()),
-            }
-        }
-    }
-}
 
 struct Case {
     shape: Shape,
