@@ -92,14 +92,15 @@ impl Copy {
         source: u64,
         width: u64,
     ) -> std::result::Result<(), Box<Fault>> {
-        // SAFETY (of the host's side, below): the caller of the copy promises that it stays readable, or writable and
-        // not used otherwise, until the copy is done.
-        let readable = |address: u64| unsafe {
-            std::slice::from_raw_parts((address + source) as *const u8, width as usize)
+        let readable = |address: u64| {
+            let row = (address + source) as *const u8;
+            // SAFETY: the caller of the copy promises that the source stays readable until the copy is done.
+            unsafe { std::slice::from_raw_parts(row, width as usize) }
         };
-        // SAFETY: as above.
-        let writable = |address: u64| unsafe {
-            std::slice::from_raw_parts_mut((address + destination) as *mut u8, width as usize)
+        let writable = |address: u64| {
+            let row = (address + destination) as *mut u8;
+            // SAFETY: the caller of the copy promises that nobody else uses the destination until the copy is done.
+            unsafe { std::slice::from_raw_parts_mut(row, width as usize) }
         };
         let staged = |bytes: &Arc<[u8]>| bytes[source as usize..(source + width) as usize].to_vec();
         match (&self.destination.place, &self.source.place) {
@@ -109,7 +110,7 @@ impl Copy {
             (Place::Host(to), Place::Device(from)) => memory.read(from + source, writable(*to)),
             (Place::Host(to), Place::Host(from)) => {
                 let (to, from) = ((to + destination) as *mut u8, (from + source) as *const u8);
-                // SAFETY: as above; the two may overlap.
+                // SAFETY: as for the two above, which may overlap.
                 unsafe { std::ptr::copy(from, to, width as usize) };
                 Ok(())
             }

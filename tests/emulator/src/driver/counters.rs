@@ -9,6 +9,9 @@ use super::status::{Result, Status};
 use super::{api, lock, with_driver};
 use crate::counters::{Class, Counters};
 
+/// A column of the table: its title, and what stands in it.
+type Column = (&'static str, fn(&Counters) -> u64);
+
 /// What kernels did since the start, or since it was set back.
 #[derive(Default)]
 pub struct Tally {
@@ -40,7 +43,7 @@ impl Tally {
     }
 
     fn table(&self) -> String {
-        let columns: [(&str, fn(&Counters) -> u64); 9] = [
+        let columns: [Column; 9] = [
             ("launches", |c| c.launches),
             ("blocks", |c| c.blocks),
             ("instructions", Counters::warp_instructions),

@@ -45,13 +45,16 @@ pub struct Node {
     pub after: Vec<Handle>,
 }
 
+/// Parameter bytes, and pointers into them.
+type ShownParams = (Box<[u8]>, Box<[u64]>);
+
 /// A graph.
 #[derive(Default)]
 pub struct Graph {
     /// In the order they were added.
     pub nodes: Vec<Node>,
-    /// What `cuGraphKernelNodeGetParams` showed: parameter bytes, and pointers into them.
-    pub shown: HashMap<Handle, (Box<[u8]>, Box<[u64]>)>,
+    /// What `cuGraphKernelNodeGetParams` showed.
+    pub shown: HashMap<Handle, ShownParams>,
 }
 
 impl Graph {
