@@ -1,6 +1,7 @@
 //! Runs PTX on the CPU behind the CUDA driver API.
 
 pub mod alu;
+pub mod client;
 pub mod counters;
 pub mod decode;
 pub mod driver;
@@ -13,3 +14,5 @@ pub mod report;
 pub mod row;
 pub mod schedule;
 pub mod tensor;
+
+pub use client::load;

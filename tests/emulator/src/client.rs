@@ -1,0 +1,117 @@
+//! For tests: loads the emulator as the driver, and reads what only the emulator can tell.
+//!
+//! The library that the tests load and the one that they are linked with have statics of their own, so everything here
+//! goes through the loaded library's C functions.
+
+use std::ffi::{CString, c_char, c_int};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW, Symbol};
+
+use crate::counters::Counters;
+
+/// The file that cargo builds.
+const FILE: &str = "libcuda_emulator.so";
+
+/// The loaded emulator.
+pub struct Client {
+    library: Library,
+}
+
+/// Loads the emulator that was built beside this program, as `libcuda.so`, for the rest of the process.
+///
+/// # Errors
+/// Where there is none, or it cannot be loaded.
+pub fn load() -> Result<&'static Client, String> {
+    static CLIENT: OnceLock<Result<Client, String>> = OnceLock::new();
+    CLIENT.get_or_init(|| Client::open(&find()?)).as_ref().map_err(String::clone)
+}
+
+/// The library in the directory of this program, the one above, or the dependencies in either.
+fn find() -> Result<PathBuf, String> {
+    let program = std::env::current_exe().map_err(|error| format!("this program is nowhere: {error}"))?;
+    let own = program.parent().unwrap_or(Path::new("/"));
+    let above = own.parent().unwrap_or(own);
+    let places = [own.to_owned(), own.join("deps"), above.to_owned(), above.join("deps")];
+    let found = places.iter().map(|place| place.join(FILE)).find(|file| file.is_file());
+    found.ok_or_else(|| format!("there is no {FILE} beside {}", program.display()))
+}
+
+impl Client {
+    fn open(path: &Path) -> Result<Client, String> {
+        // SAFETY: the library is ours, and its initialisers do nothing.
+        let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) };
+        let library = library.map_err(|error| format!("{} cannot be loaded: {error}", path.display()))?;
+        Ok(Client { library })
+    }
+
+    /// # Safety
+    /// `T` is the type of that function.
+    unsafe fn symbol<T>(&self, name: &str) -> Result<Symbol<T>, String> {
+        // SAFETY: by the caller.
+        unsafe { self.library.get(name) }.map_err(|error| format!("{name}: {error}"))
+    }
+
+    /// Counters of all kernels since they were set back.
+    pub fn counters(&self) -> Result<Counters, String> {
+        self.read_counters(false)
+    }
+
+    /// The same, and sets them back.
+    pub fn take_counters(&self) -> Result<Counters, String> {
+        self.read_counters(true)
+    }
+
+    fn read_counters(&self, reset: bool) -> Result<Counters, String> {
+        let mut counters = Counters::default();
+        // SAFETY: that is the function's type, and the pointer is valid.
+        let code = unsafe {
+            let read =
+                self.symbol::<unsafe extern "C" fn(*mut Counters, c_int) -> c_int>("dgemu_counters")?;
+            read(&mut counters, reset.into())
+        };
+        check("dgemu_counters", code).map(|()| counters)
+    }
+
+    /// Counters of one kernel.
+    ///
+    /// # Errors
+    /// Where it did not run.
+    pub fn kernel_counters(&self, name: &str) -> Result<Counters, String> {
+        let mut counters = Counters::default();
+        let name = CString::new(name).map_err(|error| error.to_string())?;
+        // SAFETY: that is the function's type, and the pointers are valid.
+        let code = unsafe {
+            type Read = unsafe extern "C" fn(*const c_char, *mut Counters) -> c_int;
+            self.symbol::<Read>("dgemu_kernel_counters")?(name.as_ptr(), &mut counters)
+        };
+        check("dgemu_kernel_counters", code).map(|()| counters)
+    }
+
+    /// The last fault in words; empty if there was none.
+    pub fn last_fault(&self) -> Result<String, String> {
+        type Read = unsafe extern "C" fn(*mut c_char, usize, *mut usize) -> c_int;
+        // SAFETY: that is the function's type.
+        let read = unsafe { self.symbol::<Read>("dgemu_last_fault")? };
+        let mut needed = 0;
+        // SAFETY: the function only writes the length.
+        check("dgemu_last_fault", unsafe { read(std::ptr::null_mut(), 0, &mut needed) })?;
+        let mut text = vec![0u8; needed + 1];
+        // SAFETY: the buffer is as long as it says.
+        check("dgemu_last_fault", unsafe { read(text.as_mut_ptr().cast(), text.len(), &mut needed) })?;
+        let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
+        Ok(String::from_utf8_lossy(&text[..end]).into_owned())
+    }
+
+    /// The seed of the random orders from here on, of the current context and of those to be made.
+    pub fn set_seed(&self, seed: u64) -> Result<(), String> {
+        // SAFETY: that is the function's type.
+        let code = unsafe { self.symbol::<unsafe extern "C" fn(u64) -> c_int>("dgemu_set_seed")?(seed) };
+        check("dgemu_set_seed", code)
+    }
+}
+
+fn check(name: &str, code: c_int) -> Result<(), String> {
+    if code == 0 { Ok(()) } else { Err(format!("{name} returned {code}")) }
+}

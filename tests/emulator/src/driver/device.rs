@@ -1,0 +1,223 @@
+//! Devices: there is one.
+
+use std::ffi::c_char;
+
+use super::abi::{Device, Handle, In, Out, Text};
+use super::attributes::{attribute, name};
+use super::state::Driver;
+use super::status::{Result, Status};
+use super::{api, complain, lock, with_driver};
+use crate::machine::Profile;
+
+/// The version of the API: 13.0.
+const VERSION: i32 = 13000;
+
+/// Refuses any device but the first.
+pub fn check_device(device: Device) -> Result {
+    if device == 0 { Ok(()) } else { Err(Status::INVALID_DEVICE) }
+}
+
+/// Writes a string, cut off where the buffer ends, with its terminator.
+fn set_text(out: Out<c_char>, len: i32, text: &str) -> Result {
+    let len = usize::try_from(len).map_err(|_| Status::INVALID_VALUE)?;
+    if len == 0 {
+        return Err(Status::INVALID_VALUE);
+    }
+    let bytes = text.bytes().take(len - 1).chain([0]);
+    out.set_all(bytes.map(|byte| byte as c_char))
+}
+
+/// An identity that differs between the profiles.
+fn uuid(profile: Profile) -> [u8; 16] {
+    match profile {
+        Profile::A100 => *b"emulated A100 00",
+        Profile::H100 => *b"emulated H100 00",
+    }
+}
+
+/// Where the device seems to be plugged in.
+fn bus_id(driver: &Driver) -> String {
+    let bus = attribute(driver.machine.options.profile, 33).unwrap_or(0);
+    format!("0000:{bus:02X}:00.0")
+}
+
+/// `CUdevprop`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Properties {
+    threads: i32,
+    block: [i32; 3],
+    grid: [i32; 3],
+    shared: i32,
+    constant: i32,
+    warp: i32,
+    pitch: i32,
+    registers: i32,
+    clock: i32,
+    texture_alignment: i32,
+}
+
+fn get_uuid(out: Out<[u8; 16]>, device: Device) -> Result {
+    with_driver(|driver| {
+        check_device(device)?;
+        out.set(uuid(driver.machine.options.profile))
+    })
+}
+
+api! {
+    fn cuInit(flags: u32) {
+        if flags != 0 {
+            return Err(Status::INVALID_VALUE);
+        }
+        let mut driver = lock();
+        if driver.is_none() {
+            let new = Driver::from_environment().map_err(|message| {
+                complain(&message);
+                Status::INVALID_DEVICE
+            })?;
+            *driver = Some(new);
+            super::counters::report_at_exit();
+        }
+        Ok(())
+    }
+
+    fn cuDriverGetVersion(out: Out<i32>) {
+        out.set(VERSION)
+    }
+
+    fn cuDeviceGet(out: Out<Device>, ordinal: i32) {
+        with_driver(|_| {
+            check_device(ordinal)?;
+            out.set(0)
+        })
+    }
+
+    fn cuDeviceGetCount(out: Out<i32>) {
+        with_driver(|_| out.set(1))
+    }
+
+    fn cuDeviceGetName(out: Out<c_char>, len: i32, device: Device) {
+        with_driver(|driver| {
+            check_device(device)?;
+            set_text(out, len, name(driver.machine.options.profile))
+        })
+    }
+
+    fn cuDeviceGetUuid(out: Out<[u8; 16]>, device: Device) {
+        get_uuid(out, device)
+    }
+
+    fn cuDeviceGetUuid_v2(out: Out<[u8; 16]>, device: Device) {
+        get_uuid(out, device)
+    }
+
+    fn cuDeviceTotalMem_v2(out: Out<usize>, device: Device) {
+        with_driver(|driver| {
+            check_device(device)?;
+            out.set(driver.machine.memory.info().1 as usize)
+        })
+    }
+
+    fn cuDeviceGetAttribute(out: Out<i32>, number: u32, device: Device) {
+        with_driver(|driver| {
+            out.check()?;
+            check_device(device)?;
+            out.set(attribute(driver.machine.options.profile, number).ok_or(Status::INVALID_VALUE)?)
+        })
+    }
+
+    fn cuDeviceComputeCapability(major: Out<i32>, minor: Out<i32>, device: Device) {
+        with_driver(|driver| {
+            check_device(device)?;
+            let get = |number| attribute(driver.machine.options.profile, number).ok_or(Status::INVALID_VALUE);
+            major.set(get(75)?)?;
+            minor.set(get(76)?)
+        })
+    }
+
+    fn cuDeviceGetProperties(out: Out<Properties>, device: Device) {
+        with_driver(|driver| {
+            check_device(device)?;
+            let get = |number| attribute(driver.machine.options.profile, number).unwrap_or(0);
+            out.set(Properties {
+                threads: get(1),
+                block: [get(2), get(3), get(4)],
+                grid: [get(5), get(6), get(7)],
+                shared: get(8),
+                constant: get(9),
+                warp: get(10),
+                pitch: get(11),
+                registers: get(12),
+                clock: get(13),
+                texture_alignment: get(14),
+            })
+        })
+    }
+
+    fn cuDeviceGetPCIBusId(out: Out<c_char>, len: i32, device: Device) {
+        with_driver(|driver| {
+            check_device(device)?;
+            set_text(out, len, &bus_id(driver))
+        })
+    }
+
+    fn cuDeviceGetByPCIBusId(out: Out<Device>, text: Text) {
+        with_driver(|driver| {
+            if text.get()?.eq_ignore_ascii_case(&bus_id(driver)) {
+                out.set(0)
+            } else {
+                Err(Status::INVALID_DEVICE)
+            }
+        })
+    }
+
+    fn cuDeviceCanAccessPeer(out: Out<i32>, device: Device, peer: Device) {
+        with_driver(|_| {
+            check_device(device)?;
+            check_device(peer)?;
+            out.set(0)
+        })
+    }
+
+    fn cuDeviceGetDefaultMemPool(out: Out<Handle>, device: Device) {
+        with_driver(|driver| {
+            check_device(device)?;
+            out.set(driver.device_pools[0])
+        })
+    }
+
+    fn cuDeviceGetMemPool(out: Out<Handle>, device: Device) {
+        with_driver(|driver| {
+            check_device(device)?;
+            out.set(driver.device_pools[1])
+        })
+    }
+
+    fn cuDeviceSetMemPool(device: Device, pool: Handle) {
+        with_driver(|driver| {
+            check_device(device)?;
+            driver.pool(pool)?;
+            driver.device_pools[1] = pool;
+            Ok(())
+        })
+    }
+
+    fn cuProfilerStart() {
+        super::with_context(|_, _| Ok(()))
+    }
+
+    fn cuProfilerStop() {
+        super::with_context(|_, _| Ok(()))
+    }
+
+    fn cuModuleGetLoadingMode(out: Out<u32>) {
+        // Eager: everything is decoded when it is loaded.
+        with_driver(|_| out.set(1))
+    }
+
+    fn cuGetExportTable(out: Out<*const std::ffi::c_void>, id: In<[u8; 16]>) {
+        id.get()?;
+        out.set(std::ptr::null())?;
+        Err(Status::NOT_FOUND)
+    }
+}

@@ -1,0 +1,188 @@
+//! What operations do when their turn comes.
+
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::abi::{Handle, HostFunction};
+use super::copy::{Copy, Fill};
+use super::queue::OpId;
+use super::random::Random;
+use super::state::Driver;
+use super::status::{Result, Status};
+use super::{IN_HOST_FUNCTION, complain, panic_message};
+use crate::machine::{Function, Launch};
+use crate::report::{Fault, FaultKind};
+
+/// A kernel with its arguments.
+#[derive(Clone)]
+pub struct Kernel {
+    /// The handle it was launched by.
+    pub handle: Handle,
+    /// The kernel.
+    pub function: Arc<Function>,
+    /// Geometry and arguments.
+    pub launch: Launch,
+}
+
+/// A function on the host.
+#[derive(Clone, Copy)]
+pub struct HostCall {
+    /// The function.
+    pub function: HostFunction,
+    /// Its argument.
+    pub data: *mut c_void,
+}
+
+// SAFETY: whoever queues a call promises that it may be made on any thread, as the driver API says it will be.
+unsafe impl Send for HostCall {}
+
+/// What an operation does.
+#[derive(Clone)]
+pub enum Work {
+    /// Nothing but to order others.
+    Nothing,
+    /// Runs a kernel.
+    Kernel(Arc<Kernel>),
+    /// Copies memory.
+    Copy(Arc<Copy>),
+    /// Fills memory.
+    Fill(Fill),
+    /// Takes the time for an event.
+    Record(Handle),
+    /// Calls a function.
+    Host(HostCall),
+    /// Frees memory.
+    Free(u64),
+}
+
+impl Driver {
+    /// Does operations until all of `targets` are done.
+    pub fn run_until(&mut self, context: Handle, targets: &[OpId]) -> Result {
+        while targets.iter().any(|id| !self.queue.is_done(*id)) {
+            self.step(context)?;
+        }
+        self.check_sound(context)
+    }
+
+    /// Does everything that was queued in a context.
+    pub fn run_all(&mut self, context: Handle) -> Result {
+        while !self.queue.is_idle(context) {
+            self.step(context)?;
+        }
+        self.check_sound(context)
+    }
+
+    /// Does everything that was queued anywhere.
+    pub fn run_everything(&mut self) {
+        let mut random = Random::new(self.seed);
+        while let Some((id, context, work)) = self.queue.pick(None, &mut random) {
+            self.perform(id, context, work);
+        }
+    }
+
+    /// Does one operation: of this context if one can be done, else of any other that holds it back.
+    pub fn step(&mut self, context: Handle) -> Result {
+        let mut random = Random::new(self.seed);
+        if let Some(context) = self.contexts.get_mut(&context) {
+            std::mem::swap(&mut random, &mut context.random);
+        }
+        let next = self.queue.pick(Some(context), &mut random).or_else(|| self.queue.pick(None, &mut random));
+        if let Some(context) = self.contexts.get_mut(&context) {
+            context.random = random;
+        }
+        let (id, context, work) = next.ok_or(Status::UNKNOWN)?;
+        self.perform(id, context, work);
+        Ok(())
+    }
+
+    /// Does an operation, unless its context has failed, and reports it done.
+    fn perform(&mut self, id: OpId, context: Handle, work: Work) {
+        if self.check_sound(context).is_ok()
+            && let Err(fault) = self.execute(id, context, work)
+        {
+            self.fail(context, &fault);
+        }
+        self.queue.finish(id);
+    }
+
+    fn execute(&mut self, id: OpId, context: Handle, work: Work) -> std::result::Result<(), Box<Fault>> {
+        match work {
+            Work::Nothing => Ok(()),
+            Work::Kernel(kernel) => self.run_kernel(context, &kernel),
+            Work::Copy(copy) => copy.run(&self.machine.memory),
+            Work::Fill(fill) => fill.run(&self.machine.memory),
+            Work::Record(event) => {
+                if let Some(event) = self.events.get_mut(&event)
+                    && event.record == Some(id)
+                {
+                    event.time = Some(Instant::now());
+                }
+                Ok(())
+            }
+            Work::Host(call) => {
+                call_host(call);
+                Ok(())
+            }
+            Work::Free(address) => {
+                self.release(address);
+                Ok(())
+            }
+        }
+    }
+
+    fn run_kernel(&mut self, context: Handle, kernel: &Kernel) -> std::result::Result<(), Box<Fault>> {
+        if let Some(context) = self.contexts.get_mut(&context) {
+            self.machine.options.seed = context.random.bits();
+        }
+        let run = || self.machine.launch(&kernel.function, &kernel.launch);
+        let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+            let message = format!("the emulator panicked: {}", panic_message(&*panic));
+            Err(Fault::new(FaultKind::Unsupported, message))
+        });
+        let counters = result.map_err(|mut fault| {
+            if fault.kernel.is_empty() {
+                fault.kernel.clone_from(&kernel.function.name);
+            }
+            fault
+        })?;
+        self.tally.add(&kernel.function.name, &counters);
+        Ok(())
+    }
+
+    /// Makes a context fail for good.
+    fn fail(&mut self, context: Handle, fault: &Fault) {
+        self.last_fault = fault.to_string();
+        complain(&self.last_fault);
+        if let Some(context) = self.contexts.get_mut(&context) {
+            context.fault = Some(fault_status(fault));
+        }
+    }
+}
+
+/// Calls a function on the host, which may not call the driver meanwhile.
+fn call_host(call: HostCall) {
+    IN_HOST_FUNCTION.set(true);
+    // SAFETY: whoever queued the call promised that function and argument are still good when its turn comes.
+    unsafe { (call.function)(call.data) };
+    IN_HOST_FUNCTION.set(false);
+}
+
+/// The error that a device would report for a fault.
+fn fault_status(fault: &Fault) -> Status {
+    match fault.kind {
+        FaultKind::OutOfBounds | FaultKind::UseAfterFree => Status::ILLEGAL_ADDRESS,
+        FaultKind::Misaligned => Status::MISALIGNED_ADDRESS,
+        FaultKind::NotConverged => Status::ILLEGAL_INSTRUCTION,
+        FaultKind::Deadlock | FaultKind::Timeout => Status::LAUNCH_TIMEOUT,
+        FaultKind::Trap if fault.message.starts_with("assert") => Status::ASSERT,
+        FaultKind::Unsupported => Status::NOT_SUPPORTED,
+        FaultKind::Uninitialised
+        | FaultKind::Race
+        | FaultKind::MissingProxyFence
+        | FaultKind::InFlight
+        | FaultKind::Barrier
+        | FaultKind::Trap => Status::LAUNCH_FAILED,
+    }
+}

@@ -1,0 +1,71 @@
+//! Memory that runs short, and captures that all threads must mind. These concern the whole process, so they have one of
+//! their own, and its tests take turns.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cudarc::driver::sys::{CUresult as Code, CUstreamCaptureMode::*};
+use cudarc::driver::{CudaContext, DriverError, result};
+
+const MEMORY: usize = 64 << 20;
+
+/// Loads the emulator with little memory; one test at a time.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: the tests take turns, and nothing else in this process reads or writes the environment meanwhile.
+    unsafe { std::env::set_var("DG_EMULATOR_MEMORY", "64M") };
+    cuda_emulator::load().expect("the emulator");
+    turn
+}
+
+fn code<T>(result: Result<T, DriverError>) -> Code {
+    result.err().map_or(Code::CUDA_SUCCESS, |error| error.0)
+}
+
+#[test]
+fn memory_runs_out() {
+    let _turn = turn();
+    let context = CudaContext::new(0).expect("a context");
+    assert_eq!(context.total_mem().expect("a size"), MEMORY);
+    // SAFETY: freed below.
+    unsafe {
+        let most = result::malloc_sync(MEMORY - (1 << 20)).expect("memory");
+        assert_eq!(code(result::malloc_sync(2 << 20)), Code::CUDA_ERROR_OUT_OF_MEMORY);
+        assert_eq!(result::mem_get_info().expect("sizes").0, 1 << 20);
+        // Nothing sticks: there is still room for less.
+        let little = result::malloc_sync(1 << 10).expect("memory");
+        result::free_sync(little).expect("freed");
+        result::free_sync(most).expect("freed");
+    }
+    assert_eq!(context.mem_get_info().expect("sizes"), (MEMORY, MEMORY));
+}
+
+#[test]
+fn memory_that_will_be_freed_counts_when_it_runs_short() {
+    let _turn = turn();
+    let context = CudaContext::new(0).expect("a context");
+    let stream = context.new_stream().expect("a stream");
+    for _ in 0..4 {
+        let most = stream.alloc_zeros::<u8>(MEMORY / 2 + 1).expect("memory");
+        drop(most);
+    }
+    stream.synchronize().expect("done");
+    assert_eq!(context.mem_get_info().expect("sizes"), (MEMORY, MEMORY));
+}
+
+#[test]
+fn a_global_capture_minds_other_threads() {
+    let _turn = turn();
+    let context = CudaContext::new(0).expect("a context");
+    let stream = context.new_stream().expect("a stream");
+    stream.begin_capture(CU_STREAM_CAPTURE_MODE_GLOBAL).expect("begun");
+    let other = std::thread::spawn(|| {
+        let _context = CudaContext::new(0).expect("a context");
+        // SAFETY: the call is refused.
+        code(unsafe { result::malloc_sync(16) })
+    });
+    assert_eq!(other.join().expect("no panic"), Code::CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+    // SAFETY: the stream exists.
+    let end = unsafe { result::stream::end_capture(stream.cu_stream()) };
+    assert_eq!(code(end), Code::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+}
