@@ -1,8 +1,8 @@
-# Everything is plain cargo and two scripts; this file only names the usual ways to call them.
+# Everything is plain cargo and a few scripts; this file only names the usual ways to call them.
 
 MODEL := models/smollm2-135m
 
-.PHONY: help build model demo test bench fmt lint clean
+.PHONY: help build toolkit model demo test bench fmt lint clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -10,13 +10,16 @@ help: ## show this list
 build: ## build the library and dg-run
 	cargo build --release --locked
 
+toolkit: ## get nvcc, with which build compiles the CUDA kernels
+	scripts/get-cuda-toolkit.sh
+
 model: build ## get SmolLM2-135M, the small model of demo and tests
 	scripts/get-smollm2.sh $(MODEL)
 
 demo: model ## train, score and generate with it: some four minutes
 	scripts/demo.sh $(MODEL)
 
-test: model ## run all tests, examples and documentation included
+test: toolkit model ## run all tests, examples and documentation included
 	cargo test --release --workspace --locked
 
 bench: ## measure

@@ -59,7 +59,7 @@
 //! guard                                     aggregator, analyzer, token statistics
 //! model                                     Transformer blocks, LoRA, taps, tokenizer, weights
 //! ops                                       every operation's contract, device memory
-//! cpu                                       the contracts fulfilled
+//! cpu   cuda                                the contracts fulfilled
 //! ```
 //!
 //! - [`cli`] is `dg-run`.
@@ -71,6 +71,7 @@
 //!   parameters in them, and their initial values.
 //! - [`guard`] and [`model`] are the computation, written once for every [`ops::Backend`]; they name no device.
 //! - [`ops`] has a trait per family of operations, which says what is written, added to and kept; [`cpu`] is the backend.
+//! - [`cuda`] has the kernels for NVIDIA GPUs, on their way to becoming one.
 //! - [`mod@error`] and [`files`] serve all: errors with exit codes, files that are written whole or not at all.
 //!
 //! `cpu` is below `ops` in that nothing above names it but the top and [`export`], which merges on the CPU. What points
@@ -80,6 +81,7 @@ pub mod adapter;
 pub mod attached;
 pub mod cli;
 pub mod cpu;
+pub mod cuda;
 pub mod decode;
 pub mod deepguard;
 pub mod error;

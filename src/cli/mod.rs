@@ -4,6 +4,7 @@ mod config;
 mod export;
 mod generate;
 mod import;
+mod info;
 mod progress;
 mod score;
 mod summary;
@@ -45,6 +46,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Turn a GGUF file into a Hugging Face directory.
     Import(import::ImportArgs),
+    /// Show what this program was built with and what it can compute on.
+    Info(info::InfoArgs),
 }
 
 /// Where to compute.
@@ -120,6 +123,7 @@ fn execute(cli: Cli) -> Result<()> {
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Info(args) => info::run(&args),
     })
 }
 

@@ -1,0 +1,96 @@
+// What every kernel uses: bf16 vectors and sums over a block.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include "tile.h"
+
+using bf16 = __nv_bfloat16;
+
+constexpr int WARP = 32;
+constexpr unsigned ALL_LANES = 0xffffffffu;
+
+// N elements as f32. With N = 8, bf16 is read and written 16 bytes at a time, f32 as two such loads; the address has to
+// be a multiple of that. N = 1 does for anything else.
+template <int N>
+struct Vector {
+    float v[N];
+};
+
+template <int N>
+__device__ __forceinline__ Vector<N> load(const bf16* from) {
+    Vector<N> to;
+    if constexpr (N == 8) {
+        const uint4 bits = *reinterpret_cast<const uint4*>(from);
+        const __nv_bfloat162* pairs = reinterpret_cast<const __nv_bfloat162*>(&bits);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float2 pair = __bfloat1622float2(pairs[i]);
+            to.v[2 * i] = pair.x;
+            to.v[2 * i + 1] = pair.y;
+        }
+    } else {
+        static_assert(N == 1);
+        to.v[0] = __bfloat162float(*from);
+    }
+    return to;
+}
+
+template <int N>
+__device__ __forceinline__ Vector<N> load(const float* from) {
+    Vector<N> to;
+    if constexpr (N == 8) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const float4 quad = reinterpret_cast<const float4*>(from)[i];
+            to.v[4 * i] = quad.x;
+            to.v[4 * i + 1] = quad.y;
+            to.v[4 * i + 2] = quad.z;
+            to.v[4 * i + 3] = quad.w;
+        }
+    } else {
+        static_assert(N == 1);
+        to.v[0] = *from;
+    }
+    return to;
+}
+
+template <int N>
+__device__ __forceinline__ void store(bf16* to, const Vector<N>& from) {
+    if constexpr (N == 8) {
+        uint4 bits;
+        __nv_bfloat162* pairs = reinterpret_cast<__nv_bfloat162*>(&bits);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            pairs[i] = __floats2bfloat162_rn(from.v[2 * i], from.v[2 * i + 1]);
+        }
+        *reinterpret_cast<uint4*>(to) = bits;
+    } else {
+        static_assert(N == 1);
+        *to = __float2bfloat16_rn(from.v[0]);
+    }
+}
+
+template <typename T>
+__device__ __forceinline__ T warp_sum(T x) {
+#pragma unroll
+    for (int lanes = WARP / 2; lanes > 0; lanes /= 2) {
+        x += __shfl_xor_sync(ALL_LANES, x, lanes);
+    }
+    return x;
+}
+
+// Σ x over the block, for all of its threads, in a fixed order. blockDim.x is a multiple of 32, at most 1024. Once per
+// kernel: a second call would have to wait until every thread has read the first result.
+template <typename T>
+__device__ __forceinline__ T block_sum(T x) {
+    __shared__ T of_warp[WARP];
+    const int lane = threadIdx.x % WARP;
+    const int warps = blockDim.x / WARP;
+    x = warp_sum(x);
+    if (lane == 0) {
+        of_warp[threadIdx.x / WARP] = x;
+    }
+    __syncthreads();
+    return warp_sum(lane < warps ? of_warp[lane] : T(0));
+}

@@ -1,0 +1,33 @@
+// Shapes that a kernel and the code that launches it have to agree on. build.rs makes a Rust constant of every
+// `#define NAME number` here (`deepguard::cuda::tile`), so that they are written down once.
+#pragma once
+
+// Row kernels: at most this many threads share a row.
+#define ROW_THREADS 256
+
+// Element-wise kernels.
+#define ELEMENT_THREADS 256
+
+// Sum of squares: elements that one block adds up, and threads that do it.
+#define SUM_CHUNK 16384
+#define SUM_THREADS 256
+
+// gemm_nt: a block computes a TILE_M by TILE_N tile of y, TILE_K of the inner dimension at a time, with STAGES tiles in
+// shared memory.
+#define GEMM_TILE_M 128
+#define GEMM_TILE_N 128
+#define GEMM_TILE_K 32
+#define GEMM_STAGES 4
+#define GEMM_THREADS 256
+
+// gemm_nt_sm90: the same; TILE_K elements are one 128-byte row of the hardware's swizzle. The store box is what one
+// warpgroup writes with one instruction.
+#define GEMM_SM90_TILE_M 128
+#define GEMM_SM90_TILE_N 128
+#define GEMM_SM90_TILE_K 64
+#define GEMM_SM90_STAGES 4
+#define GEMM_SM90_CONSUMERS 2
+#define GEMM_SM90_THREADS 288
+#define GEMM_SM90_STORE_M 64
+#define GEMM_SM90_STORE_N 64
+#define GEMM_SM90_ALIGNMENT 1024

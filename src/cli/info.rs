@@ -1,0 +1,150 @@
+//! `dg-run info`: what this program was built with, and what it finds on this machine.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::print;
+use crate::cuda::images::{IMAGES, Image, KERNELS, KernelInfo, NVCC_VERSION, architectures};
+use crate::cuda::{DeviceInfo, devices, emulator};
+use crate::error::{Error, Result};
+
+#[derive(Args)]
+pub(super) struct InfoArgs {
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Everything that is told.
+#[derive(Serialize)]
+struct Info {
+    version: &'static str,
+    cpu: CpuInfo,
+    /// Of the nvcc that compiled the kernels.
+    nvcc: Option<&'static str>,
+    images: Vec<ImageInfo>,
+    kernels: &'static [KernelInfo],
+    /// What stands in for the driver.
+    emulator: Option<String>,
+    devices: Vec<DeviceInfo>,
+    /// Why there are no devices.
+    no_devices: Option<String>,
+}
+
+#[derive(Serialize)]
+struct CpuInfo {
+    architecture: &'static str,
+    features: Vec<&'static str>,
+    threads: usize,
+}
+
+/// What there is for one architecture.
+#[derive(Serialize)]
+struct ImageInfo {
+    architecture: &'static str,
+    code: Vec<&'static str>,
+}
+
+pub(super) fn run(args: &InfoArgs) -> Result<()> {
+    let info = Info::new();
+    if !args.json {
+        return print(&info.to_text());
+    }
+    let json = serde_json::to_string_pretty(&info);
+    print(&(json.map_err(|e| Error::internal("info as JSON").with_source(e))? + "\n"))
+}
+
+impl Info {
+    fn new() -> Self {
+        let (devices, no_devices) = match devices() {
+            Ok(devices) => (devices, None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
+        Info {
+            version: env!("CARGO_PKG_VERSION"),
+            cpu: CpuInfo {
+                architecture: std::env::consts::ARCH,
+                features: cpu_features(),
+                threads: rayon::current_num_threads(),
+            },
+            nvcc: NVCC_VERSION,
+            images: architectures(IMAGES).into_iter().map(|arch| ImageInfo::new(arch, IMAGES)).collect(),
+            kernels: KERNELS,
+            emulator: emulator().map(|path| path.display().to_string()),
+            devices,
+            no_devices,
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let CpuInfo { architecture, features, threads } = &self.cpu;
+        let mut text = format!("dg-run {}\n", self.version);
+        text += &format!("CPU: {architecture} ({}), {threads} threads\n", features.join(", "));
+        text += &match self.nvcc {
+            Some(version) => format!("CUDA kernels: by nvcc {version} for {}\n", self.targets()),
+            None => "CUDA kernels: none, as there was no nvcc when this was built\n".into(),
+        };
+        if let Some(path) = &self.emulator {
+            text += &format!("CUDA driver: {path} stands in for it\n");
+        }
+        for device in &self.devices {
+            let DeviceInfo { ordinal, name, capability, multiprocessors } = device;
+            let (major, minor) = (capability / 10, capability % 10);
+            text += &format!(
+                "CUDA device {ordinal}: {name}, compute capability {major}.{minor}, {multiprocessors} multiprocessors\n"
+            );
+        }
+        if self.devices.is_empty() {
+            text += &format!("CUDA devices: {}\n", self.no_devices.as_deref().unwrap_or("none"));
+        }
+        text + &self.kernel_table()
+    }
+
+    fn targets(&self) -> String {
+        let one = |image: &ImageInfo| format!("sm_{} ({})", image.architecture, image.code.join(", "));
+        self.images.iter().map(one).collect::<Vec<_>>().join(", ")
+    }
+
+    fn kernel_table(&self) -> String {
+        if self.kernels.is_empty() {
+            return String::new();
+        }
+        let mut table = format!(
+            "\n{:<20} {:<7} {:>9} {:>12} {:>11} {:>11}\n",
+            "kernel", "for", "registers", "shared bytes", "stack bytes", "spill bytes"
+        );
+        for KernelInfo { name, arch, registers, shared, stack, spills, .. } in self.kernels {
+            let arch = format!("sm_{arch}");
+            table += &format!("{name:<20} {arch:<7} {registers:>9} {shared:>12} {stack:>11} {spills:>11}\n");
+        }
+        table
+    }
+}
+
+impl ImageInfo {
+    fn new(architecture: &'static str, images: &[Image]) -> Self {
+        let mut code = Vec::new();
+        for image in images.iter().filter(|image| image.arch == architecture) {
+            if !code.contains(&image.code.name()) {
+                code.push(image.code.name());
+            }
+        }
+        ImageInfo { architecture, code }
+    }
+}
+
+/// Instruction sets that the CPU backend has code for.
+fn cpu_features() -> Vec<&'static str> {
+    let mut features = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    for (name, there) in [
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+    ] {
+        if there {
+            features.push(name);
+        }
+    }
+    features
+}

@@ -1,0 +1,109 @@
+//! Reaching the CUDA driver: whether there is one, or the emulator in its place, and which devices it has.
+
+use std::ffi::c_void;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
+use cudarc::driver::{DriverError, result};
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+
+use crate::error::{Context, Error, ErrorKind, Result};
+
+/// For developers of kernels: path of a library to use in place of the driver, such as the emulator of the tests.
+pub const EMULATOR_VARIABLE: &str = "DG_EMULATOR";
+
+/// A device that the driver knows.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct DeviceInfo {
+    /// Number of the device.
+    pub ordinal: usize,
+    /// Name of the device.
+    pub name: String,
+    /// Compute capability: 90 for 9.0.
+    pub capability: u32,
+    /// Number of multiprocessors.
+    pub multiprocessors: u32,
+}
+
+/// Makes sure that a driver is there, and starts it. Any call into cudarc without one would panic.
+pub(super) fn start() -> Result<()> {
+    // An error is kept as text, as every later call has to get it as well.
+    static EMULATOR: OnceLock<std::result::Result<(), String>> = OnceLock::new();
+    if let Some(path) = emulator() {
+        EMULATOR
+            .get_or_init(|| load_emulator(path).map_err(|e| e.to_string()))
+            .clone()
+            .map_err(Error::device)?;
+    }
+    // SAFETY: loads the driver library, whose initialisers are meant to run in any program.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(Error::device(
+            "no CUDA driver: expected a library libcuda.so or libcuda.so.1, found none; install the NVIDIA driver, or \
+             compute on the CPU",
+        ));
+    }
+    result::init().map_err(|e| complaint("the CUDA driver does not start", e))
+}
+
+/// The library that `DG_EMULATOR` names.
+pub fn emulator() -> Option<PathBuf> {
+    std::env::var_os(EMULATOR_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// Opens the emulator such that cudarc, which asks for `libcuda.so`, gets it, and says so.
+fn load_emulator(path: PathBuf) -> Result<()> {
+    let complain = || format!("{EMULATOR_VARIABLE}={}: cannot open the library", path.display());
+    // SAFETY: whoever sets the variable vouches for the library, as with any program that is started.
+    let emulator = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) };
+    let emulator = emulator.kind(ErrorKind::Device, complain)?;
+    // SAFETY: the library is open already if it has this name; if not, a driver is opened, which is harmless.
+    let driver = unsafe { Library::open(Some("libcuda.so"), RTLD_NOW) }.ok();
+    let entry = |library: &Library| {
+        // SAFETY: the symbol is only compared, never called.
+        unsafe { library.get::<*mut c_void>(b"cuInit") }.ok().map(|symbol| symbol.as_raw_ptr())
+    };
+    let answering = driver.as_ref().and_then(entry);
+    if answering.is_none() || answering != entry(&emulator) {
+        return Err(Error::device(format!(
+            "{EMULATOR_VARIABLE}={}: expected a CUDA driver of the SONAME libcuda.so, found another library; build \
+             the emulator with cargo build -p cuda-emulator",
+            path.display()
+        )));
+    }
+    std::mem::forget((emulator, driver)); // stays for as long as cudarc may call it
+    eprintln!("{EMULATOR_VARIABLE}: CUDA runs in {}", path.display());
+    Ok(())
+}
+
+/// All devices; an error where there is no driver.
+pub fn devices() -> Result<Vec<DeviceInfo>> {
+    start()?;
+    let count = result::device::get_count().map_err(|e| complaint("cannot count CUDA devices", e))?;
+    (0..count as usize).map(device).collect()
+}
+
+/// One device; the driver has been started.
+pub(super) fn device(ordinal: usize) -> Result<DeviceInfo> {
+    let what = || format!("CUDA device {ordinal}");
+    let number = i32::try_from(ordinal).map_err(|_| Error::usage(format!("{}: no such device", what())))?;
+    let device = result::device::get(number).map_err(|e| complaint(what(), e))?;
+    let attribute = |attribute| {
+        // SAFETY: the driver has just returned this device.
+        let value = unsafe { result::device::get_attribute(device, attribute) };
+        value.map_err(|e| complaint(what(), e)).map(|value| value as u32)
+    };
+    let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+    let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+    Ok(DeviceInfo {
+        ordinal,
+        name: result::device::get_name(device).map_err(|e| complaint(what(), e))?,
+        capability: major * 10 + minor,
+        multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+    })
+}
+
+/// An error of the driver during `what`.
+pub(super) fn complaint(what: impl std::fmt::Display, error: DriverError) -> Error {
+    Error::device(what.to_string()).with_source(error.to_string())
+}

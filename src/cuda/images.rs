@@ -1,0 +1,134 @@
+//! What `build/` made of `kernels/`: machine code and PTX by architecture, and what each kernel uses.
+
+/// A compiled kernel file.
+#[derive(Debug)]
+pub struct Image {
+    /// Name of the file in `kernels/`, without `.cu`.
+    pub file: &'static str,
+    /// Architecture, as in `sm_90a`.
+    pub arch: &'static str,
+    /// What it was compiled to.
+    pub code: Code,
+}
+
+/// A form that a driver takes.
+#[derive(Debug)]
+pub enum Code {
+    /// Machine code, for one architecture.
+    Cubin(&'static [u8]),
+    /// Text that the driver compiles, also for later architectures.
+    Ptx(&'static str),
+}
+
+impl Code {
+    /// What people call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Code::Cubin(_) => "machine code",
+            Code::Ptx(_) => "PTX",
+        }
+    }
+}
+
+/// What one kernel uses on one architecture, as the compiler says.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct KernelInfo {
+    /// Name of the kernel.
+    pub name: &'static str,
+    /// Name of its file in `kernels/`, without `.cu`.
+    pub file: &'static str,
+    /// Architecture, as in `sm_90a`.
+    pub arch: &'static str,
+    /// Registers of a thread.
+    pub registers: usize,
+    /// Bytes of static shared memory of a block; what a launch adds is not in here.
+    pub shared: usize,
+    /// Bytes of stack of a thread.
+    pub stack: usize,
+    /// Bytes that a thread stores and loads because it has no register for them.
+    pub spills: usize,
+    /// Bytes of each parameter.
+    pub parameters: &'static [usize],
+}
+
+include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+
+/// Architectures that there is code for, each once, in the order of `images`.
+pub fn architectures(images: &[Image]) -> Vec<&'static str> {
+    let mut archs = Vec::new();
+    for image in images {
+        if !archs.contains(&image.arch) {
+            archs.push(image.arch);
+        }
+    }
+    archs
+}
+
+/// The image of `file` for a device of this compute capability (90 for 9.0): machine code for exactly it, else the PTX
+/// of the newest architecture that is not newer. `ptx_only` leaves out machine code.
+pub fn choose(
+    images: &'static [Image],
+    file: &str,
+    capability: u32,
+    ptx_only: bool,
+) -> Option<&'static Image> {
+    let of_file = || images.iter().filter(|image| image.file == file);
+    let exact = of_file()
+        .find(|image| matches!(image.code, Code::Cubin(_)) && !ptx_only && number(image.arch) == capability);
+    let ptx =
+        of_file().filter(|image| matches!(image.code, Code::Ptx(_)) && compiles(image.arch, capability));
+    exact.or_else(|| ptx.max_by_key(|image| number(image.arch)))
+}
+
+/// Whether PTX of `arch` runs on a device: of an architecture with a letter, only on that very one.
+fn compiles(arch: &str, capability: u32) -> bool {
+    let portable = arch.bytes().all(|b| b.is_ascii_digit());
+    number(arch) == capability || portable && number(arch) <= capability
+}
+
+/// 90 of `90a`.
+fn number(arch: &str) -> u32 {
+    let digits = arch.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    digits.parse().expect("build/ checks architectures")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static IMAGES: [Image; 6] = [
+        Image { file: "norm", arch: "80", code: Code::Cubin(b"80") },
+        Image { file: "norm", arch: "80", code: Code::Ptx("80") },
+        Image { file: "norm", arch: "86", code: Code::Ptx("86") },
+        Image { file: "norm", arch: "90a", code: Code::Cubin(b"90a") },
+        Image { file: "norm", arch: "90a", code: Code::Ptx("90a") },
+        Image { file: "gemm_sm90", arch: "90a", code: Code::Ptx("90a") },
+    ];
+
+    fn chosen(file: &str, capability: u32, ptx_only: bool) -> Option<(&'static str, &'static str)> {
+        choose(&IMAGES, file, capability, ptx_only).map(|image| (image.arch, image.code.name()))
+    }
+
+    #[test]
+    fn machine_code_only_for_the_very_architecture() {
+        assert_eq!(chosen("norm", 80, false), Some(("80", "machine code")));
+        assert_eq!(chosen("norm", 90, false), Some(("90a", "machine code")));
+        assert_eq!(chosen("norm", 89, false), Some(("86", "PTX")));
+        assert_eq!(chosen("norm", 80, true), Some(("80", "PTX")));
+        assert_eq!(chosen("norm", 90, true), Some(("90a", "PTX")));
+    }
+
+    #[test]
+    fn ptx_with_a_letter_is_not_for_later_architectures() {
+        assert_eq!(chosen("norm", 100, false), Some(("86", "PTX")));
+        assert_eq!(chosen("gemm_sm90", 90, false), Some(("90a", "PTX")));
+        assert_eq!(chosen("gemm_sm90", 100, false), None);
+        assert_eq!(chosen("gemm_sm90", 80, false), None);
+    }
+
+    #[test]
+    fn nothing_for_older_devices() {
+        assert_eq!(chosen("norm", 75, false), None);
+        assert_eq!(architectures(&IMAGES), ["80", "86", "90a"]);
+    }
+}

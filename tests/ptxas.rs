@@ -1,0 +1,118 @@
+//! What the compiler made of the kernels: registers, spills, and the instructions that they are written for.
+//!
+//! Kernels run as PTX in the tests, which says nothing about this; machine code is what a GPU runs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use deepguard::cuda::images::{Code, IMAGES, Image, KERNELS};
+
+/// Registers of a multiprocessor; the same on all architectures from sm_80 on.
+const REGISTER_FILE: usize = 65536;
+
+/// Threads of a block and blocks that have to fit on a multiprocessor, by kernel.
+const OCCUPANCY: [(&str, usize, usize); 7] = [
+    ("rms_norm", 256, 4),
+    ("rms_norm_backward", 256, 2),
+    ("adamw", 256, 5),
+    ("sum_of_squares", 256, 6),
+    ("sum_of_partials", 256, 1),
+    ("gemm_nt", 256, 2),
+    ("gemm_nt_sm90", 288, 1),
+];
+
+#[test]
+fn kernels_keep_everything_in_registers() {
+    assert!(!KERNELS.is_empty(), "no kernels were compiled: make toolkit, then build again");
+    for kernel in KERNELS {
+        let what = format!("{} for sm_{}", kernel.name, kernel.arch);
+        assert_eq!((kernel.stack, kernel.spills), (0, 0), "{what} has a stack or spills");
+        let limit = OCCUPANCY.iter().find(|(name, ..)| *name == kernel.name);
+        let (_, threads, blocks) = limit.unwrap_or_else(|| panic!("{what}: no limit is written down"));
+        // Registers are handed out to warps in units of 256, that is 8 for each thread.
+        let used = kernel.registers.next_multiple_of(8) * threads.next_multiple_of(32) * blocks;
+        assert!(
+            used <= REGISTER_FILE,
+            "{what}: {} registers are too many for {blocks} blocks",
+            kernel.registers
+        );
+    }
+    for (name, ..) in OCCUPANCY {
+        assert!(KERNELS.iter().any(|kernel| kernel.name == name), "{name} was not compiled");
+    }
+}
+
+/// nvdisasm of the toolkit beside the build, or of an installed one.
+fn nvdisasm() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("tmp lies in the target folder");
+    let ours = target.join("cuda-toolkit/nvidia/cu13/bin/nvdisasm");
+    if ours.is_file() { ours } else { "nvdisasm".into() }
+}
+
+/// How often each instruction occurs in a file's machine code, by its name up to the first dot.
+fn instructions(image: &Image) -> BTreeMap<String, usize> {
+    let Code::Cubin(bytes) = image.code else { panic!("machine code of {}", image.file) };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let cubin = folder.path().join("cubin");
+    std::fs::write(&cubin, bytes).expect("a file");
+    let output = Command::new(nvdisasm()).arg(&cubin).output().expect("nvdisasm runs: make toolkit");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut counts = BTreeMap::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        if let Some(name) = mnemonic(line) {
+            *counts.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    assert!(counts.contains_key("EXIT"), "no instructions were recognised in {}", image.file);
+    counts
+}
+
+/// `HMMA` of `/*0120*/ @P0 HMMA.16816.F32.BF16 R4, … ;`
+fn mnemonic(line: &str) -> Option<&str> {
+    let (_, rest) = line.trim_start().strip_prefix("/*")?.split_once("*/")?;
+    let mut words = rest.split_whitespace();
+    let first = words.next()?;
+    let name = if first.starts_with('@') { words.next()? } else { first };
+    name.split(['.', ';']).next()
+}
+
+/// Machine code of a file for the architectures that it was compiled for.
+fn cubins(file: &str) -> impl Iterator<Item = &'static Image> {
+    let file = file.to_owned();
+    IMAGES.iter().filter(move |image| image.file == file && matches!(image.code, Code::Cubin(_)))
+}
+
+fn check_instructions(file: &str, expected: &[(&str, usize)]) {
+    let mut found_any = false;
+    for image in cubins(file) {
+        found_any = true;
+        let counts = instructions(image);
+        let count = |name: &str| counts.get(name).copied().unwrap_or(0);
+        for &(name, expected) in expected {
+            assert_eq!(count(name), expected, "{name} in {file} for sm_{}: {counts:?}", image.arch);
+        }
+        for memory in ["LDL", "STL"] {
+            assert_eq!(count(memory), 0, "{file} for sm_{} uses local memory", image.arch);
+        }
+    }
+    assert!(found_any, "no machine code of {file}: make toolkit, and leave DG_CUDA_ARCHS alone");
+}
+
+#[test]
+fn gemm_is_made_of_tensor_cores_and_asynchronous_copies() {
+    // For each of two steps along k 4 by 4 products, from 4 + 2 loads of matrices; 4 copies a stage, in 4 places.
+    check_instructions("gemm", &[("HMMA", 2 * 16), ("LDSM", 2 * 6), ("LDGSTS", 4 * 4)]);
+}
+
+#[test]
+fn gemm_sm90_is_made_of_warpgroup_products_and_bulk_copies() {
+    // Four steps along k; one load each for x and w; one store, in a loop.
+    check_instructions("gemm_sm90", &[("HGMMA", 4), ("UTMALDG", 2), ("UTMASTG", 1), ("HMMA", 0)]);
+}
+
+#[test]
+fn rows_and_elements_use_no_local_memory() {
+    check_instructions("norm", &[]);
+    check_instructions("optim", &[]);
+}
