@@ -60,9 +60,7 @@ pub struct OutOfShared {
     pub offset: u32,
 }
 
-/// Computes the rows of warp `warp` (0 to 3) of the warp group. `shared` is the block's shared memory from address 0.
-pub type WgmmaFn =
-    fn(op: &WgmmaOp, operands: &Operands, warp: u32, shared: &[u8], d: &mut [Row]) -> Result<(), OutOfShared>;
+type WgmmaFn = fn(operands: &Operands, warp: u32, shared: &[u8], d: &mut [Row]) -> Result<(), OutOfShared>;
 
 /// A `wgmma.mma_async` instruction, decoded.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +75,6 @@ pub struct WgmmaOp {
     pub transposable: bool,
     /// Whether A and B may be negated: not if they are integers.
     pub negatable: bool,
-    /// Computes it; use [`WgmmaOp::run`].
     run: WgmmaFn,
 }
 
@@ -128,7 +125,7 @@ impl WgmmaOp {
         shared: &[u8],
         d: &mut [Row],
     ) -> Result<(), OutOfShared> {
-        (self.run)(self, operands, warp, shared, d)
+        (self.run)(operands, warp, shared, d)
     }
 }
 
@@ -199,7 +196,7 @@ where
         flops: 2 * 16 * u64::from(n) * K as u64,
         transposable: A::PER_WORD == 2,
         negatable: true,
-        run: |_, operands, warp, shared, d| {
+        run: |operands, warp, shared, d| {
             dispatch(Wgmma::<A, B, C, K> { operands, warp, shared, d, types: PhantomData })
         },
     }
