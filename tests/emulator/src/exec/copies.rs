@@ -1,6 +1,7 @@
 //! `cp.async`: copies by the lanes of a warp, completed as late as the ISA allows.
 
 use crate::decode::program::{Address, CpAsync, NONE, Space};
+use crate::memory::access::Width;
 use crate::memory::clock::WarpClock;
 use crate::memory::global::GlobalMemory;
 use crate::report::{Fault, FaultKind};
@@ -53,6 +54,7 @@ pub enum Pending {
 }
 
 impl Exec<'_> {
+    #[inline(always)]
     pub(super) fn cp_async(&mut self, copy: &CpAsync, active: u32) -> Result<()> {
         let to = self.addresses(&copy.to);
         let from = self.addresses(&copy.from);
@@ -86,6 +88,7 @@ impl Exec<'_> {
         Ok(())
     }
 
+    #[inline(always)]
     fn source_size(&self, copy: &CpAsync, lane: usize) -> Result<u32> {
         if copy.ignore_source != NONE && self.warp.predicates[copy.ignore_source as usize] & 1 << lane != 0 {
             return Ok(0);
@@ -102,6 +105,7 @@ impl Exec<'_> {
     }
 
     /// Whether the bytes can be read: alignment is that of the whole copy, also when it reads nothing.
+    #[inline(always)]
     fn check_source(&mut self, address: u64, bytes: u32, align: u32) -> Result<()> {
         if !address.is_multiple_of(u64::from(align)) {
             let message = format!("expected a global address that is a multiple of {align}");
@@ -127,12 +131,17 @@ impl Exec<'_> {
     }
 
     /// Waits until at most `groups` of the newest groups are under way.
+    #[inline(always)]
     pub(super) fn cp_wait(&mut self, groups: u32, active: u32) -> Result<()> {
         let committed = self.warp.copies.committed;
         let memory = self.grid.memory;
-        self.cluster.complete_copies(memory, &mut self.warp.copies, &self.warp.clock, active, |lane, group| {
-            group != OPEN && group + groups < committed[lane]
-        })
+        self.cluster.complete_copies(
+            memory,
+            &mut self.warp.copies,
+            &self.warp.clock,
+            active,
+            |lane, group| group != OPEN && group + groups < committed[lane],
+        )
     }
 
     /// `cp.async.wait_all`
@@ -159,14 +168,21 @@ impl Exec<'_> {
     /// A warp that exits must not leave bulk copies that still read shared memory.
     pub(super) fn finish_copies(&mut self) -> Result<()> {
         if self.warp.copies.stores.iter().any(|store| !store.was_read()) {
-            let message = "exited while a bulk copy still reads shared memory: cp.async.bulk.wait_group is missing";
+            let message =
+                "exited while a bulk copy still reads shared memory: cp.async.bulk.wait_group is missing";
             return Err(Fault::new(FaultKind::InFlight, message));
         }
         for batch in std::mem::take(&mut self.warp.copies.batches) {
             // Nobody waited for these: their bytes stay unknown, but the copies are over.
             for lane in lanes(batch.lanes) {
                 let shared = &mut self.cluster.blocks[usize::from(batch.block[lane])].shared;
-                shared.end_write(batch.to[lane], batch.size, lane, self.warp.clock.actor, self.warp.clock.epoch);
+                shared.end_write(
+                    batch.to[lane],
+                    batch.size,
+                    lane,
+                    self.warp.clock.actor,
+                    self.warp.clock.epoch,
+                );
             }
         }
         let stores = std::mem::take(&mut self.warp.copies.stores);
@@ -176,6 +192,7 @@ impl Exec<'_> {
 
 impl Cluster {
     /// Completes the copies of some lanes whose groups are due.
+    #[inline(always)]
     fn complete_copies(
         &mut self,
         memory: &GlobalMemory,
@@ -196,16 +213,28 @@ impl Cluster {
         Ok(())
     }
 
-    fn complete_copy(&mut self, memory: &GlobalMemory, batch: &Batch, lane: usize, clock: &WarpClock) -> Result<()> {
-        let mut bytes = [0; 16];
-        let read = usize::from(batch.read[lane]);
-        if read > 0 {
-            self.read_global(memory, batch.from[lane], &mut bytes[..read])?;
-        }
+    #[inline(always)]
+    fn complete_copy(
+        &mut self,
+        memory: &GlobalMemory,
+        batch: &Batch,
+        lane: usize,
+        clock: &WarpClock,
+    ) -> Result<()> {
+        let (read, size) = (u32::from(batch.read[lane]), batch.size);
+        let width = Width::of(size as usize).unwrap_or(Width::B16);
+        let value = if read == size {
+            self.load_global(memory, batch.from[lane], width)?
+        } else {
+            let mut bytes = [0; 16];
+            if read > 0 {
+                self.read_global(memory, batch.from[lane], &mut bytes[..read as usize])?;
+            }
+            u128::from_le_bytes(bytes)
+        };
         let shared = &mut self.blocks[usize::from(batch.block[lane])].shared;
-        let (at, size) = (batch.to[lane] as usize, batch.size as usize);
-        shared.bytes_mut()[at..at + size].copy_from_slice(&bytes[..size]);
-        shared.end_write(batch.to[lane], batch.size, lane, clock.actor, clock.epoch);
+        shared.store(batch.to[lane], width, value);
+        shared.end_write(batch.to[lane], size, lane, clock.actor, clock.epoch);
         Ok(())
     }
 

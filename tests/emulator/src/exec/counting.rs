@@ -1,12 +1,13 @@
 //! What accesses cost: sectors of global memory, wavefronts of shared memory.
 
-use super::memory::Addresses;
 use super::lanes;
+use super::memory::Addresses;
 
 /// Bytes of a sector.
 const SECTOR: u64 = 32;
 
 /// Distinct sectors that lanes touch, `bytes` each.
+#[inline(always)]
 pub(super) fn sectors(addresses: &Addresses, bytes: u32, active: u32) -> u64 {
     let mut count = 0;
     let mut last = u64::MAX;
@@ -38,6 +39,7 @@ fn sectors_in_any_order(addresses: &Addresses, bytes: u32, active: u32) -> u64 {
 ///
 /// An access of 4 bytes or fewer is one pass over all lanes; one of 8 bytes two passes of 16 lanes; one of 16 bytes four
 /// passes of 8. In a pass, each of 32 banks delivers one word of 4 bytes per wavefront, to any number of lanes.
+#[inline(always)]
 pub(super) fn wavefronts(addresses: &Addresses, bytes: u32, active: u32) -> (u64, u64) {
     match bytes {
         16.. => passes::<8>(addresses, 4, active),

@@ -67,8 +67,7 @@ impl Exec<'_> {
 
     #[cold]
     pub(super) fn unwritten(&self, address: u64, bytes: u32, lane: usize) -> Box<Fault> {
-        let message = format!("{bytes} bytes of global memory, not all of which were written");
-        self.lane_fault(FaultKind::Uninitialised, message, lane).at(address)
+        self.blame(unwritten(address, u64::from(bytes)), lane)
     }
 
     #[inline(always)]
@@ -109,6 +108,7 @@ impl Exec<'_> {
         })
     }
 
+    #[inline(always)]
     pub(super) fn count_global_load(&mut self, addresses: &Addresses, bytes: u32, active: u32) {
         let counters = &mut self.cluster.counters;
         counters.global_load_requests += 1;
@@ -133,19 +133,36 @@ impl Exec<'_> {
 
 impl Cluster {
     #[inline(always)]
-    fn take_allocation(&mut self, memory: &GlobalMemory, address: u64, bytes: u64) -> Result<Arc<Allocation>> {
+    fn take_allocation(
+        &mut self,
+        memory: &GlobalMemory,
+        address: u64,
+        bytes: u64,
+    ) -> Result<Arc<Allocation>> {
         match self.allocation.take() {
             Some(last) if last.contains(address, bytes) => Ok(last),
             _ => memory.find(address, bytes),
         }
     }
 
+    /// Reads an aligned value of global memory, all of which must have been written.
+    #[inline(always)]
+    pub(super) fn load_global(&mut self, memory: &GlobalMemory, address: u64, width: Width) -> Result<u128> {
+        let bytes = width.bytes() as u64;
+        let allocation = self.take_allocation(memory, address, bytes)?;
+        if !allocation.is_written(address, bytes) {
+            return Err(unwritten(address, bytes));
+        }
+        let value = allocation.load(address, width);
+        self.allocation = Some(allocation);
+        Ok(value)
+    }
+
     /// Reads bytes of global memory, all of which must have been written: for copies and tensor maps.
     pub(super) fn read_global(&mut self, memory: &GlobalMemory, address: u64, to: &mut [u8]) -> Result<()> {
         let allocation = self.take_allocation(memory, address, to.len() as u64)?;
         if !allocation.is_written(address, to.len() as u64) {
-            let message = format!("{} bytes of global memory, not all of which were written", to.len());
-            return Err(Fault::new(FaultKind::Uninitialised, message).at(address));
+            return Err(unwritten(address, to.len() as u64));
         }
         copy_out(&allocation, address, to);
         self.allocation = Some(allocation);
@@ -168,6 +185,12 @@ impl Cluster {
         self.allocation = Some(allocation);
         Ok(())
     }
+}
+
+#[cold]
+fn unwritten(address: u64, bytes: u64) -> Box<Fault> {
+    let message = format!("{bytes} bytes of global memory, not all of which were written");
+    Fault::new(FaultKind::Uninitialised, message).at(address)
 }
 
 fn copy_out(allocation: &Allocation, address: u64, to: &mut [u8]) {

@@ -23,10 +23,14 @@ impl Exec<'_> {
 
     #[cold]
     fn outside_cluster(&self, address: u64) -> Box<Fault> {
-        let message = format!("an address in shared memory of none of the cluster's {} blocks", self.cluster.blocks.len());
+        let message = format!(
+            "an address in shared memory of none of the cluster's {} blocks",
+            self.cluster.blocks.len()
+        );
         Fault::new(FaultKind::OutOfBounds, message).at(address)
     }
 
+    #[inline(always)]
     pub(super) fn count_shared(&mut self, addresses: &Addresses, bytes: u32, active: u32) {
         let (taken, ideal) = wavefronts(addresses, bytes, active);
         self.cluster.counters.shared_requests += 1;

@@ -1,18 +1,21 @@
 //! Matrix loads and stores, `mma` and `wgmma`.
 
 use crate::decode::program::{Instruction, MatrixAccess, Mma, NONE, Op, Wgmma};
+use crate::memory::access::Width;
 use crate::report::{Fault, FaultKind};
 use crate::row::{LANES, Row};
 use crate::tensor::descriptor::MatrixDescriptor;
 use crate::tensor::matrix::{self, MatrixRow};
 use crate::tensor::wgmma::{Operands, Source};
 
+use crate::schedule::state::Warp;
+
 use super::{Exec, Result};
 
 /// Bytes of a row of a matrix, and of a chunk that `wgmma` reads.
 const CHUNK: u32 = 16;
-/// Rows of 32 bits that `mma` has at most for one operand.
-const MOST_ROWS: usize = 16;
+/// Rows of 32 bits that all operands of a `mma` have at most.
+pub const FRAGMENT_ROWS: usize = 64;
 
 /// `wgmma`s of a warp under way.
 #[derive(Clone, Default)]
@@ -38,6 +41,7 @@ struct Issued {
 }
 
 impl Exec<'_> {
+    #[inline(always)]
     pub(super) fn load_matrix(&mut self, access: &MatrixAccess) -> Result<()> {
         let mut rows = [[0; CHUNK as usize]; LANES];
         let count = access.op.rows();
@@ -52,7 +56,7 @@ impl Exec<'_> {
             if let Err(fault) = read {
                 return Err(self.blame(fault, lane));
             }
-            row.copy_from_slice(&shared.bytes()[at as usize..(at + CHUNK) as usize]);
+            *row = shared.load(at, Width::B16).to_le_bytes();
         }
         let mut d = [Row::ZERO; 4];
         matrix::load(access.op, &rows[..count], &mut d[..access.op.count]);
@@ -88,6 +92,7 @@ impl Exec<'_> {
         Ok(())
     }
 
+    #[inline(always)]
     fn matrix_addresses(&mut self, access: &MatrixAccess) -> Result<super::memory::Addresses> {
         let (_, addresses) = self.resolve(&access.address, u32::MAX)?;
         let mask = (u64::from(u32::MAX) >> (LANES - access.op.rows())) as u32;
@@ -101,24 +106,25 @@ impl Exec<'_> {
 
     #[inline(always)]
     pub(super) fn mma(&mut self, mma: &Mma) {
-        let mut operands = [[Row::ZERO; MOST_ROWS]; 3];
-        for (to, from) in operands.iter_mut().zip([&mma.a, &mma.b, &mma.c]) {
-            for (to, &row) in to.iter_mut().zip(from.iter()) {
-                *to = self.warp.rows[row as usize];
-            }
+        let Warp { rows, fragments, .. } = &mut *self.warp;
+        let operands = mma.a.iter().chain(&mma.b).chain(&mma.c);
+        for (to, &row) in fragments.iter_mut().zip(operands) {
+            *to = rows[row as usize];
         }
-        let mut d = [Row::ZERO; MOST_ROWS];
-        let [a, b, c] = &operands;
-        (mma.op.run)(&mut d[..mma.op.d], &a[..mma.op.a], &b[..mma.op.b], &c[..mma.op.c]);
-        for (&to, from) in mma.d.iter().zip(&d) {
-            self.warp.rows[to as usize] = *from;
+        let (operands, d) = fragments.split_at_mut(mma.op.a + mma.op.b + mma.op.c);
+        let (a, rest) = operands.split_at(mma.op.a);
+        let (b, c) = rest.split_at(mma.op.b);
+        (mma.op.run)(&mut d[..mma.op.d], a, b, c);
+        for (&to, from) in mma.d.iter().zip(d) {
+            rows[to as usize] = *from;
         }
         self.cluster.counters.tensor_flops += mma.op.flops;
     }
 
     pub(super) fn wgmma(&mut self, wgmma: &Wgmma) -> Result<()> {
         if self.grid.warps() % 4 != 0 {
-            let message = format!("expected warps in groups of four, found {} in the block", self.grid.warps());
+            let message =
+                format!("expected warps in groups of four, found {} in the block", self.grid.warps());
             return Err(Fault::new(FaultKind::NotConverged, message));
         }
         let pc = self.warp.groups[0].pc;

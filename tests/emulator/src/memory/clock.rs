@@ -20,7 +20,8 @@ impl Clock {
 
     /// Learns what another clock knows.
     pub fn join(&mut self, other: &Clock) {
-        let pairs = self.visible.iter_mut().zip(&other.visible).chain(self.fenced.iter_mut().zip(&other.fenced));
+        let pairs =
+            self.visible.iter_mut().zip(&other.visible).chain(self.fenced.iter_mut().zip(&other.fenced));
         pairs.for_each(|(mine, other)| *mine = (*mine).max(*other));
     }
 }
@@ -34,12 +35,14 @@ pub struct WarpClock {
     pub epoch: u32,
     /// What it knows. Its own entry covers what all of its lanes know of each other.
     pub known: Clock,
+    /// An epoch up to which it knows the accesses of every warp.
+    pub all_know: u32,
 }
 
 impl WarpClock {
     /// A warp that starts after epoch `floor`.
     pub fn new(actor: usize, actors: usize, floor: u32) -> Self {
-        WarpClock { actor, epoch: floor + 1, known: Clock::new(actors, floor) }
+        WarpClock { actor, epoch: floor + 1, known: Clock::new(actors, floor), all_know: floor }
     }
 
     /// Releases everything done so far to whoever acquires `to`.
@@ -52,6 +55,9 @@ impl WarpClock {
     /// Learns what was released.
     pub fn acquire(&mut self, from: &Clock) {
         self.known.join(from);
+        // The last actor, the asynchronous copies, reads through the warp that issued them.
+        let warps = self.known.visible.len() - 1;
+        self.all_know = self.known.visible[..warps].iter().copied().min().unwrap_or(0);
     }
 
     /// `bar.warp.sync`: lanes learn of each other.

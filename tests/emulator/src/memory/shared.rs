@@ -5,7 +5,7 @@ use crate::report::{Fault, FaultKind};
 use super::access::{self, Width};
 use super::clock::WarpClock;
 
-/// Epoch of a record whose asynchronous operation has not finished.
+/// Epoch of a record whose asynchronous operation has not finished. No epoch reaches it.
 const IN_FLIGHT: u32 = u32::MAX;
 const ATOMIC: u8 = 1;
 const ASYNC_PROXY: u8 = 2;
@@ -53,12 +53,13 @@ pub struct Shared {
     data: Box<[u128]>,
     size: u32,
     granule: u32,
-    actors: usize,
     /// Records up to this epoch are older than the block.
     floor: u32,
     writes: Box<[Record]>,
-    /// Epoch of the last read of every granule by every actor, granule-major.
+    /// Epoch of the last read of every granule by every actor, actor-major.
     reads: Box<[u32]>,
+    /// The latest epoch among those of a granule.
+    latest_read: Box<[u32]>,
 }
 
 impl Shared {
@@ -69,10 +70,10 @@ impl Shared {
             data: vec![0; (size as usize).div_ceil(16)].into(),
             size,
             granule,
-            actors,
             floor: 0,
             writes: vec![Record(0); granules].into(),
             reads: vec![0; granules * actors].into(),
+            latest_read: vec![0; granules].into(),
         }
     }
 
@@ -112,7 +113,8 @@ impl Shared {
     #[cold]
     fn outside(&self, at: u32, bytes: u32) -> Box<Fault> {
         let first = crate::decode::SHARED_BASE;
-        let message = format!("{bytes} bytes of shared memory, which goes from {first:#x} to {:#x}", self.size);
+        let message =
+            format!("{bytes} bytes of shared memory, which goes from {first:#x} to {:#x}", self.size);
         Fault::new(FaultKind::OutOfBounds, message).at(u64::from(at))
     }
 
@@ -121,15 +123,85 @@ impl Shared {
         (at >> self.granule) as usize..((at + bytes - 1) >> self.granule) as usize + 1
     }
 
+    /// Notes who wrote.
+    #[inline(always)]
+    fn record(&mut self, granules: std::ops::Range<usize>, record: Record) {
+        match &mut self.writes[granules] {
+            [a, b, c, d] => (*a, *b, *c, *d) = (record, record, record, record),
+            records => records.fill(record),
+        }
+    }
+
+    /// Place of an actor's last read of a granule.
+    #[inline(always)]
+    fn read_index(&self, actor: usize, g: usize) -> usize {
+        actor * self.writes.len() + g
+    }
+
+    /// The record of all granules, if they were written by the same access: the usual case.
+    #[inline(always)]
+    fn common_record(&self, granules: std::ops::Range<usize>) -> Option<Record> {
+        let records = &self.writes[granules];
+        let first = records[0];
+        if let [a, b, c, d] = records {
+            // 16 bytes in words: what matters for speed.
+            return ((a.0 ^ b.0) | (a.0 ^ c.0) | (a.0 ^ d.0) == 0).then_some(first);
+        }
+        let mut differ = 0;
+        for record in records {
+            differ |= record.0 ^ first.0;
+        }
+        (differ == 0).then_some(first)
+    }
+
     /// Checks and notes a read by a lane.
     #[inline(always)]
-    pub fn read(&mut self, at: u32, bytes: u32, lane: usize, clock: &WarpClock, order: Order) -> Result<(), Box<Fault>> {
-        for g in self.granules(at, bytes) {
+    pub fn read(
+        &mut self,
+        at: u32,
+        bytes: u32,
+        lane: usize,
+        clock: &WarpClock,
+        order: Order,
+    ) -> Result<(), Box<Fault>> {
+        let granules = self.granules(at, bytes);
+        match self.common_record(granules.clone()) {
+            Some(r) if r.epoch() <= clock.known.visible[r.actor()] && r.epoch() > self.floor => {}
+            _ => self.check_read(granules.clone(), lane, clock, order)?,
+        }
+        self.note_read(granules, clock.actor, clock.epoch);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn note_read(&mut self, granules: std::ops::Range<usize>, actor: usize, epoch: u32) {
+        let first = self.read_index(actor, granules.start);
+        let reads = &mut self.reads[first..first + granules.len()];
+        let latest = &mut self.latest_read[granules];
+        if let (Ok(reads), Ok(latest)) =
+            (<&mut [u32; 4]>::try_from(&mut *reads), <&mut [u32; 4]>::try_from(&mut *latest))
+        {
+            *reads = [epoch; 4];
+            *latest = latest.map(|l| l.max(epoch));
+            return;
+        }
+        reads.fill(epoch);
+        latest.iter_mut().for_each(|l| *l = (*l).max(epoch));
+    }
+
+    /// Checks a read granule by granule.
+    fn check_read(
+        &self,
+        granules: std::ops::Range<usize>,
+        lane: usize,
+        clock: &WarpClock,
+        order: Order,
+    ) -> Result<(), Box<Fault>> {
+        for g in granules {
             let record = self.writes[g];
             if record.epoch() > clock.known.visible[record.actor()] || record.epoch() <= self.floor {
                 self.explain_read(g, record, lane, clock, order)?;
             }
-            self.reads[g * self.actors + clock.actor] = clock.epoch;
         }
         Ok(())
     }
@@ -144,15 +216,25 @@ impl Shared {
         order: Order,
     ) -> Result<(), Box<Fault>> {
         if record.epoch() == IN_FLIGHT {
-            return Err(self.fault(FaultKind::InFlight, g, "read while an asynchronous copy still writes it"));
+            return Err(self.fault(
+                FaultKind::InFlight,
+                g,
+                "read while an asynchronous copy still writes it",
+            ));
         }
         if record.epoch() <= self.floor {
             return Err(self.fault(FaultKind::Uninitialised, g, "read, but nobody has written it"));
         }
-        if record.actor() == clock.actor && record.lane() == lane || record.is(ATOMIC) && order == Order::Strong {
+        if record.actor() == clock.actor && record.lane() == lane
+            || record.is(ATOMIC) && order == Order::Strong
+        {
             return Ok(());
         }
-        Err(self.fault(FaultKind::Race, g, &format!("read after {} wrote it, with no barrier between", who(record))))
+        Err(self.fault(
+            FaultKind::Race,
+            g,
+            &format!("read after {} wrote it, with no barrier between", who(record)),
+        ))
     }
 
     /// Checks and notes a write by a lane. `same` says whether the bytes already have the value written: then no race
@@ -168,33 +250,68 @@ impl Shared {
         same: impl Fn(&Self) -> bool,
     ) -> Result<(), Box<Fault>> {
         let flags = if order == Order::Strong { ATOMIC } else { 0 };
-        let mine = Record::new(clock.actor, lane, flags, clock.epoch);
-        for g in self.granules(at, bytes) {
-            self.check_write(g, lane, clock, order, &same)?;
-            self.writes[g] = mine;
-        }
+        let granules = self.granules(at, bytes);
+        self.check_write(granules.clone(), lane, clock, order, &same)?;
+        self.record(granules, Record::new(clock.actor, lane, flags, clock.epoch));
         Ok(())
     }
 
     #[inline(always)]
     fn check_write(
         &self,
-        g: usize,
+        granules: std::ops::Range<usize>,
         lane: usize,
         clock: &WarpClock,
         order: Order,
         same: &impl Fn(&Self) -> bool,
     ) -> Result<(), Box<Fault>> {
-        let record = self.writes[g];
-        if record.epoch() > clock.known.visible[record.actor()] {
-            self.explain_write(g, record, lane, clock, order, same)?;
+        match self.common_record(granules.clone()) {
+            Some(r) if r.epoch() <= clock.known.visible[r.actor()] => {}
+            _ => self.check_write_after_write(granules.clone(), lane, clock, order, same)?,
         }
-        let reads = &self.reads[g * self.actors..(g + 1) * self.actors];
+        let unordered = match &self.latest_read[granules.clone()] {
+            [a, b, c, d] => (*a).max(*b).max((*c).max(*d)) > clock.all_know,
+            latest => latest.iter().any(|&l| l > clock.all_know),
+        };
+        if unordered { self.check_write_after_read(granules, clock, order) } else { Ok(()) }
+    }
+
+    /// Checks a write granule by granule.
+    fn check_write_after_write(
+        &self,
+        granules: std::ops::Range<usize>,
+        lane: usize,
+        clock: &WarpClock,
+        order: Order,
+        same: &impl Fn(&Self) -> bool,
+    ) -> Result<(), Box<Fault>> {
+        for g in granules {
+            let record = self.writes[g];
+            if record.epoch() > clock.known.visible[record.actor()] {
+                self.explain_write(g, record, lane, clock, order, same)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks a write against the last read of every actor.
+    fn check_write_after_read(
+        &self,
+        granules: std::ops::Range<usize>,
+        clock: &WarpClock,
+        order: Order,
+    ) -> Result<(), Box<Fault>> {
         let mut unordered = false;
-        for (read, known) in reads.iter().zip(&clock.known.visible) {
-            unordered |= read > known;
+        for (actor, &known) in clock.known.visible.iter().enumerate() {
+            let first = self.read_index(actor, granules.start);
+            for &read in &self.reads[first..first + granules.len()] {
+                unordered |= read > known;
+            }
         }
-        if unordered { self.explain_write_after_read(g, clock, order) } else { Ok(()) }
+        match unordered {
+            true => granules.into_iter().try_for_each(|g| self.explain_write_after_read(g, clock, order)),
+            false => Ok(()),
+        }
     }
 
     #[cold]
@@ -208,7 +325,11 @@ impl Shared {
         same: &impl Fn(&Self) -> bool,
     ) -> Result<(), Box<Fault>> {
         if record.epoch() == IN_FLIGHT {
-            return Err(self.fault(FaultKind::InFlight, g, "written while an asynchronous copy still writes it"));
+            return Err(self.fault(
+                FaultKind::InFlight,
+                g,
+                "written while an asynchronous copy still writes it",
+            ));
         }
         let own = record.actor() == clock.actor && record.lane() == lane;
         if own || record.is(ATOMIC) && order == Order::Strong || same(self) {
@@ -220,13 +341,17 @@ impl Shared {
 
     #[cold]
     fn explain_write_after_read(&self, g: usize, clock: &WarpClock, order: Order) -> Result<(), Box<Fault>> {
-        let reads = &self.reads[g * self.actors..(g + 1) * self.actors];
-        for (actor, (&read, &known)) in reads.iter().zip(&clock.known.visible).enumerate() {
+        for (actor, &known) in clock.known.visible.iter().enumerate() {
+            let read = self.reads[self.read_index(actor, g)];
             if read <= known {
                 continue;
             }
             if read == IN_FLIGHT {
-                return Err(self.fault(FaultKind::InFlight, g, "written while an asynchronous operation still reads it"));
+                return Err(self.fault(
+                    FaultKind::InFlight,
+                    g,
+                    "written while an asynchronous operation still reads it",
+                ));
             }
             // A warp's own reads are behind it, and strong accesses do not race with each other.
             if actor != clock.actor && !(order == Order::Strong && self.writes[g].is(ATOMIC)) {
@@ -238,31 +363,42 @@ impl Shared {
     }
 
     /// Begins an asynchronous write: nobody may touch the bytes until it ends.
-    pub fn begin_write(&mut self, at: u32, bytes: u32, lane: usize, clock: &WarpClock) -> Result<(), Box<Fault>> {
-        for g in self.granules(at, bytes) {
-            self.check_write(g, lane, clock, Order::Weak, &|_| false)?;
-            self.writes[g] = Record::new(clock.actor, lane, 0, IN_FLIGHT);
-        }
+    #[inline(always)]
+    pub fn begin_write(
+        &mut self,
+        at: u32,
+        bytes: u32,
+        lane: usize,
+        clock: &WarpClock,
+    ) -> Result<(), Box<Fault>> {
+        let granules = self.granules(at, bytes);
+        self.check_write(granules.clone(), lane, clock, Order::Weak, &|_| false)?;
+        self.record(granules, Record::new(clock.actor, lane, 0, IN_FLIGHT));
         Ok(())
     }
 
     /// Ends an asynchronous write of the generic proxy: it counts as the lane's own.
+    #[inline(always)]
     pub fn end_write(&mut self, at: u32, bytes: u32, lane: usize, actor: usize, epoch: u32) {
-        for g in self.granules(at, bytes) {
-            self.writes[g] = Record::new(actor, lane, 0, epoch);
-        }
+        let granules = self.granules(at, bytes);
+        self.record(granules, Record::new(actor, lane, 0, epoch));
     }
 
     /// Ends an asynchronous write of the async proxy.
     pub fn end_bulk_write(&mut self, at: u32, bytes: u32, actor: usize, epoch: u32) {
-        for g in self.granules(at, bytes) {
-            self.writes[g] = Record::new(actor, 0, ASYNC_PROXY, epoch);
-        }
+        let granules = self.granules(at, bytes);
+        self.record(granules, Record::new(actor, 0, ASYNC_PROXY, epoch));
     }
 
     /// Begins an asynchronous read through the async proxy: what is read must be ordered and fenced, and nobody may
     /// write it until the read ends.
-    pub fn begin_read(&mut self, at: u32, bytes: u32, lane: usize, clock: &WarpClock) -> Result<(), Box<Fault>> {
+    pub fn begin_read(
+        &mut self,
+        at: u32,
+        bytes: u32,
+        lane: usize,
+        clock: &WarpClock,
+    ) -> Result<(), Box<Fault>> {
         for g in self.granules(at, bytes) {
             let record = self.writes[g];
             if record.epoch() > clock.known.visible[record.actor()] || record.epoch() <= self.floor {
@@ -276,27 +412,31 @@ impl Shared {
                 );
                 return Err(self.fault(FaultKind::MissingProxyFence, g, &message));
             }
-            self.reads[g * self.actors + clock.actor] = IN_FLIGHT;
+            self.note_read(g..g + 1, clock.actor, IN_FLIGHT);
         }
         Ok(())
     }
 
     /// Ends an asynchronous read.
     pub fn end_read(&mut self, at: u32, bytes: u32, clock: &WarpClock) {
-        for g in self.granules(at, bytes) {
-            self.reads[g * self.actors + clock.actor] = clock.epoch;
+        let granules = self.granules(at, bytes);
+        self.note_read(granules.clone(), clock.actor, clock.epoch);
+        for g in granules {
+            let actors = self.reads.len() / self.writes.len();
+            let latest = (0..actors).map(|actor| self.reads[self.read_index(actor, g)]).max();
+            self.latest_read[g] = latest.unwrap_or(0);
         }
     }
 
     /// Checks that a mbarrier was initialised in an order that the warp knows of.
-    pub fn check_visible(&self, at: u32, bytes: u32, lane: usize, clock: &WarpClock) -> Result<(), Box<Fault>> {
-        for g in self.granules(at, bytes) {
-            let record = self.writes[g];
-            if record.epoch() > clock.known.visible[record.actor()] || record.epoch() <= self.floor {
-                self.explain_read(g, record, lane, clock, Order::Weak)?;
-            }
-        }
-        Ok(())
+    pub fn check_visible(
+        &self,
+        at: u32,
+        bytes: u32,
+        lane: usize,
+        clock: &WarpClock,
+    ) -> Result<(), Box<Fault>> {
+        self.check_read(self.granules(at, bytes), lane, clock, Order::Weak)
     }
 
     /// Loads; the place was checked.

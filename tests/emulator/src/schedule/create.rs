@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use crate::counters::Counters;
 use crate::decode::program::Special;
 use crate::exec::copies::CopyState;
-use crate::exec::tensor::WgmmaState;
+use crate::exec::tensor::{FRAGMENT_ROWS, WgmmaState};
 use crate::memory::clock::{Clock, WarpClock};
 use crate::memory::shared::Shared;
-use crate::row::LANES;
+use crate::row::{LANES, Row};
 
 use super::random::Random;
 use super::state::{Block, Cluster, ClusterBarrier, Grid, Group, State, Warp};
@@ -95,6 +95,7 @@ impl Nursery {
             in_block,
             rows,
             predicates,
+            fragments: [Row::ZERO; FRAGMENT_ROWS],
             groups: vec![Group { pc: 0, mask: live, parked: false }],
             live,
             clock: WarpClock::new(index, actors, floor),
@@ -151,7 +152,9 @@ fn special_value(grid: &Grid, cluster: [u32; 3], warp: &Warp, special: Special, 
     match special {
         Special::Tid(i) => [thread % bx, thread / bx % by, thread / bx / by][usize::from(i)],
         Special::Ntid(i) => grid.block[usize::from(i)],
-        Special::Ctaid(i) => cluster[usize::from(i)] * grid.cluster[usize::from(i)] + in_cluster[usize::from(i)],
+        Special::Ctaid(i) => {
+            cluster[usize::from(i)] * grid.cluster[usize::from(i)] + in_cluster[usize::from(i)]
+        }
         Special::Nctaid(i) => grid.grid[usize::from(i)],
         Special::ClusterId(i) => cluster[usize::from(i)],
         Special::NclusterId(i) => grid.grid[usize::from(i)] / grid.cluster[usize::from(i)],

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::counters::Counters;
 use crate::decode::program::{BarrierKind, Program};
 use crate::exec::copies::{CopyState, Pending};
-use crate::exec::tensor::WgmmaState;
+use crate::exec::tensor::{FRAGMENT_ROWS, WgmmaState};
 use crate::memory::clock::{Clock, WarpClock};
 use crate::memory::global::{Allocation, GlobalMemory};
 use crate::memory::shared::Shared;
@@ -101,6 +101,8 @@ pub struct Warp {
     pub rows: Vec<Row>,
     /// Predicates.
     pub predicates: Vec<u32>,
+    /// Room for the operands of a `mma`.
+    pub fragments: [Row; FRAGMENT_ROWS],
     /// Where its lanes are; one group unless they diverged.
     pub groups: Vec<Group>,
     /// Lanes that have not exited.
