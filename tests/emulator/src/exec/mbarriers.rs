@@ -195,7 +195,9 @@ impl Cluster {
         completed.join(clock);
         self.stalls = 0;
         for warp in self.warps.iter_mut().flatten() {
-            if warp.state == State::Mbarrier(block, at) {
+            // Lanes of a warp that diverged may wait for different barriers.
+            let diverged = matches!(warp.state, State::Mbarrier(..)) && warp.groups.len() > 1;
+            if warp.state == State::Mbarrier(block, at) || diverged {
                 warp.state = State::Ready;
             }
             warp.spun = false;

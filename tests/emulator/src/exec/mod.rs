@@ -110,6 +110,7 @@ impl<'a> Exec<'a> {
                 format!("expected an end within {} instructions of a warp", self.grid.instruction_limit);
             return Err(self.locate(Fault::new(FaultKind::Timeout, message), self.current()?));
         }
+        self.warp.groups.iter_mut().for_each(|group| group.asleep = false);
         while self.warp.instructions < end {
             let current = self.current()?;
             let flow = self.step(current).map_err(|fault| self.locate(fault, current))?;
@@ -121,8 +122,11 @@ impl<'a> Exec<'a> {
                 }
                 Flow::Moved => {}
                 Flow::Yield => {
+                    self.warp.groups[current].asleep = true;
                     self.advance(current, self.warp.groups[current].pc + 1);
-                    return Ok(Stop::Spun);
+                    if !self.others_awake() {
+                        return Ok(Stop::Spun);
+                    }
                 }
                 Flow::Wait(state) => {
                     self.advance(current, self.warp.groups[current].pc + 1);
@@ -130,15 +134,18 @@ impl<'a> Exec<'a> {
                     return Ok(Stop::Blocked);
                 }
                 Flow::Retry(state) => {
-                    self.warp.state = state;
-                    return Ok(Stop::Blocked);
+                    self.warp.groups[current].asleep = true;
+                    if !self.others_awake() {
+                        self.warp.state = state;
+                        return Ok(Stop::Blocked);
+                    }
                 }
             }
         }
         Ok(Stop::Sliced)
     }
 
-    /// The group to run: of those not parked, the one with the lowest place.
+    /// The group to run: of those that can, the one with the lowest place.
     #[inline(always)]
     fn current(&self) -> Result<usize> {
         if self.warp.groups.len() == 1 && !self.warp.groups[0].parked {
@@ -147,9 +154,14 @@ impl<'a> Exec<'a> {
         self.lowest_group()
     }
 
+    /// Whether lanes elsewhere in the warp can run while a group waits.
+    fn others_awake(&self) -> bool {
+        self.warp.groups.iter().any(|g| !g.parked && !g.asleep)
+    }
+
     #[cold]
     fn lowest_group(&self) -> Result<usize> {
-        let groups = self.warp.groups.iter().enumerate().filter(|(_, g)| !g.parked);
+        let groups = self.warp.groups.iter().enumerate().filter(|(_, g)| !g.parked && !g.asleep);
         if let Some((i, _)) = groups.min_by_key(|(_, g)| g.pc) {
             return Ok(i);
         }
@@ -182,8 +194,8 @@ impl<'a> Exec<'a> {
         let Group { pc, mask, .. } = self.warp.groups[group];
         if let Some(other) = (0..self.warp.groups.len()).find(|&i| i != group && self.warp.groups[i].pc == pc)
         {
-            self.warp.groups[other].mask |= mask;
-            self.warp.groups[other].parked = false;
+            let asleep = self.warp.groups[group].asleep && self.warp.groups[other].asleep;
+            self.warp.groups[other] = Group { asleep, ..Group::new(pc, self.warp.groups[other].mask | mask) };
             self.warp.groups.swap_remove(group);
         }
     }
@@ -333,11 +345,8 @@ impl<'a> Exec<'a> {
         self.warp.groups.swap_remove(current);
         for &(pc, mask) in parts {
             match self.warp.groups.iter_mut().find(|g| g.pc == pc) {
-                Some(group) => {
-                    group.mask |= mask;
-                    group.parked = false;
-                }
-                None => self.warp.groups.push(Group { pc, mask, parked: false }),
+                Some(group) => *group = Group::new(pc, group.mask | mask),
+                None => self.warp.groups.push(Group::new(pc, mask)),
             }
         }
     }

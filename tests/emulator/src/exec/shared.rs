@@ -16,7 +16,9 @@ impl Exec<'_> {
         let offset = (address & ((1 << RANK_SHIFT) - 1)) as u32;
         match rank {
             0 => Ok((self.warp.block, offset)),
-            _ if rank <= self.cluster.blocks.len() => Ok((rank - 1, offset)),
+            _ if rank <= self.cluster.blocks.len() && self.cluster.blocks[rank - 1].live_warps > 0 => {
+                Ok((rank - 1, offset))
+            }
             _ => Err(self.outside_cluster(address)),
         }
     }

@@ -96,7 +96,7 @@ impl Nursery {
             rows,
             predicates,
             fragments: [Row::ZERO; FRAGMENT_ROWS],
-            groups: vec![Group { pc: 0, mask: live, parked: false }],
+            groups: vec![Group::new(0, live)],
             live,
             clock: WarpClock::new(index, actors, floor),
             state: State::Ready,

@@ -72,6 +72,15 @@ pub struct Group {
     pub mask: u32,
     /// Waiting for other lanes to arrive at the same `.sync` instruction.
     pub parked: bool,
+    /// Waiting for something outside the warp, until it runs again.
+    pub asleep: bool,
+}
+
+impl Group {
+    /// Lanes that can run.
+    pub fn new(pc: u32, mask: u32) -> Self {
+        Group { pc, mask, parked: false, asleep: false }
+    }
 }
 
 /// What a warp is doing.
