@@ -128,6 +128,28 @@ pub(super) trait LaneFn<S: Sources>: Copy {
     fn call(self, arguments: S) -> Self::Out;
 }
 
+/// [`op`] for a body too large to be inlined as a closure, without which its loop is not vectorized: the body becomes
+/// a method, which can be told to be inlined. It sees items, type aliases and constants, but no generic parameters.
+macro_rules! inlined {
+    (|$($a:ident: $t:ty),*| -> $out:ty { $body:expr }) => {{
+        #[derive(Clone, Copy)]
+        struct Inlined;
+
+        impl $crate::alu::execute::LaneFn<($($t,)*)> for Inlined {
+            type Out = $out;
+
+            #[inline(always)]
+            fn call(self, ($($a,)*): ($($t,)*)) -> $out {
+                $body
+            }
+        }
+
+        $crate::alu::execute::op(Inlined)
+    }};
+}
+
+pub(super) use inlined;
+
 /// The instruction that applies `body` to every lane.
 pub(super) fn op<S: Sources, F: LaneFn<S>>(body: F) -> Option<AluOp> {
     Some(describe(body, if vectorized() { executor(body) } else { portable_executor(body) }))
