@@ -60,11 +60,11 @@ fn between_integers(to: &str, from: &str, mut m: Modifiers) -> Option<AluOp> {
         other => other,
     };
     with_integer!(from, A => match to {
-        "u8" => op(|a: A| a as u8),
-        "s8" => op(|a: A| a as i8),
-        "u16" => op(|a: A| a as u16),
-        "u32" => op(|a: A| a as u32),
-        _ => op(|a: A| a as u64),
+        "u8" => op(|a: A| u8::truncate(a.wide())),
+        "s8" => op(|a: A| i8::truncate(a.wide())),
+        "u16" => op(|a: A| u16::truncate(a.wide())),
+        "u32" => op(|a: A| u32::truncate(a.wide())),
+        _ => op(|a: A| u64::truncate(a.wide())),
     })
 }
 

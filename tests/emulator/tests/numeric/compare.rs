@@ -157,8 +157,38 @@ fn pairs_compare_by_element() {
                 Instruction::new(&format!("set.{name}.{kind}x2.{kind}x2")).values(&slices(&columns));
             let masks = Instruction::new(&format!("set.{name}.u32.{kind}x2")).values(&slices(&columns));
             for i in 0..numbers.len() {
-                assert_eq!(numbers[i], low[i] * one | (high[i] * one) << 16, "set.{name}.{kind}x2");
-                assert_eq!(masks[i], low[i] * 0xffff | (high[i] * 0xffff) << 16, "set.{name}.u32.{kind}x2");
+                assert_eq!(numbers[i], (low[i] | high[i] << 16) * one, "set.{name}.{kind}x2");
+                assert_eq!(masks[i], (low[i] | high[i] << 16) * 0xffff, "set.{name}.u32.{kind}x2");
+            }
+        }
+    }
+}
+
+/// `set` with a predicate is `setp` with a predicate, written as a number.
+#[test]
+fn set_combines_as_setp_does() {
+    let mut random = Random::new(67);
+    for (kind, ftz, results) in [
+        ("s32", "", &[("u32", 0xffff_ffff), ("f32", F32.one())][..]),
+        ("u64", "", &[("u32", 0xffff_ffff), ("f32", F32.one())]),
+        ("f32", "", &[("s32", 0xffff_ffff), ("f32", F32.one())]),
+        ("f32", ".ftz", &[("u32", 0xffff_ffff)]),
+        ("f64", "", &[("u32", 0xffff_ffff)]),
+        ("f16", ".ftz", &[("f16", F16.one()), ("u16", 0xffff), ("s32", 0xffff_ffff)]),
+        ("bf16", "", &[("bf16", BF16.one()), ("u32", 0xffff_ffff)]),
+    ] {
+        let values = |random: &mut Random| (0..5000).map(|_| random.next()).collect::<Vec<u64>>();
+        let columns = [values(&mut random), values(&mut random), values(&mut random)];
+        let sources = slices(&columns);
+        for name in ["eq", "lt", "ge"] {
+            for (combination, _) in COMBINATIONS {
+                let setp =
+                    Instruction::new(&format!("setp.{name}{combination}{ftz}.{kind}")).values(&sources);
+                for &(result, one) in results {
+                    let set = format!("set.{name}{combination}{ftz}.{result}.{kind}");
+                    let expected: Vec<u64> = setp.iter().map(|p| p * one).collect();
+                    assert!(Instruction::new(&set).values(&sources) == expected, "{set}");
+                }
             }
         }
     }

@@ -22,6 +22,11 @@ impl Format {
         1 << (self.bits - 1)
     }
 
+    /// All bits of an encoding.
+    pub fn mask(self) -> u64 {
+        u64::MAX >> (64 - self.bits)
+    }
+
     pub fn infinity(self) -> u64 {
         self.sign() - (1 << (self.precision - 1))
     }
@@ -86,7 +91,7 @@ impl Format {
         let middle = |m: u64| value(m).add(&value(m + 1)).half();
         let outward = match mode {
             Mode::Rn | Mode::Rna => {
-                let tie_here = |lower: bool| if mode == Mode::Rna { lower } else { m % 2 == 0 };
+                let tie_here = |lower: bool| if mode == Mode::Rna { lower } else { m & 1 == 0 };
                 let above = m == 0 || holds(compare(&middle(m - 1)), Ordering::Greater, tie_here(true));
                 let below =
                     m == self.infinity() || holds(compare(&middle(m)), Ordering::Less, tie_here(false));

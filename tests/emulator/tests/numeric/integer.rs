@@ -99,7 +99,7 @@ fn saturation_and_rectification() {
     let v = |x: u64| value(32, true, x);
     check("add.sat.s32", &[32; 2], |x| clamp32(v(x[0]) + v(x[1])));
     check("sub.sat.s32", &[32; 2], |x| clamp32(v(x[0]) - v(x[1])));
-    check("mad.hi.sat.s32", &[32; 3], |x| clamp32((v(x[0]) * v(x[1]) >> 32) + v(x[2])));
+    check("mad.hi.sat.s32", &[32; 3], |x| clamp32(((v(x[0]) * v(x[1])) >> 32) + v(x[2])));
     check("mad24.hi.sat.s32", &[32; 3], |x| {
         let product = value(24, true, x[0]) * value(24, true, x[1]);
         clamp32(value(32, true, low(32, product >> 16)) + v(x[2]))

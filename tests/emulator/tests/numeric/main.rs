@@ -9,5 +9,6 @@ mod float;
 mod half;
 mod integer;
 mod machine;
+mod narrow;
 mod opcodes;
 mod samples;

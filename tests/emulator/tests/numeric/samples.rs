@@ -17,6 +17,10 @@ impl Random {
         x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         x ^ x >> 31
     }
+
+    pub fn coin(&mut self) -> bool {
+        self.next() & 1 == 0
+    }
 }
 
 /// Random operands per test.
@@ -73,7 +77,7 @@ pub fn floats(format: Format, arity: usize, seed: u64) -> Vec<Vec<u64>> {
         let exponent = random.next() % format.infinity();
         for column in &mut columns {
             column.push(if i % 2 == 0 {
-                random.next() & (format.sign() * 2 - 1)
+                random.next() & format.mask()
             } else {
                 near(format, exponent, &mut random)
             });
@@ -86,9 +90,9 @@ pub fn floats(format: Format, arity: usize, seed: u64) -> Vec<Vec<u64>> {
 fn near(format: Format, center: u64, random: &mut Random) -> u64 {
     let unit = 1u64 << (format.precision - 1);
     let field = center / unit + random.next() % 5;
-    let sparse = if random.next() % 2 == 0 { u64::MAX } else { !0 << (random.next() % 64) };
+    let sparse = if random.coin() { u64::MAX } else { !0 << (random.next() % 64) };
     let fraction = random.next() & sparse & (unit - 1);
-    let sign = if random.next() % 2 == 0 { format.sign() } else { 0 };
+    let sign = if random.coin() { format.sign() } else { 0 };
     (field * unit + fraction).min(format.infinity() - 1) | sign
 }
 
@@ -136,7 +140,7 @@ pub fn integers(widths: &[u32], seed: u64) -> Vec<Vec<u64>> {
     }
     for _ in 0..COUNT {
         for (column, &bits) in columns.iter_mut().zip(widths) {
-            let small = random.next() % 4 == 0;
+            let small = random.coin() && random.coin();
             let value = random.next() & u64::MAX >> (64 - bits);
             column.push(if small { value & 0x7f } else { value });
         }
