@@ -206,52 +206,78 @@ flags! {
     Bf16, Bf16(0x3f80), Bf16(0);
 }
 
-/// `set` without a source predicate.
+/// `set`. Packed types have no form with a source predicate here.
 pub(super) fn set(mut m: Modifiers) -> Option<AluOp> {
     let (kind, result, comparison) = (m.last()?, m.last()?, m.first()?);
+    let combination = m.one_of(&["and", "or", "xor"]);
     let ftz = m.flag("ftz");
     m.end()?;
+    let form = SetForm { comparison, combination, result };
     match kind {
-        "f32" => with_flag!(ftz, FTZ => set_float::<f32, FTZ>(comparison, result)),
-        "f64" if !ftz => set_float::<f64, false>(comparison, result),
-        "f16" => with_flag!(ftz, FTZ => set_half::<F16, FTZ>(comparison, result)),
-        "bf16" if !ftz => set_half::<Bf16, false>(comparison, result),
-        "f16x2" | "bf16x2" if !(ftz && kind == "bf16x2") => with_half!(kind, T => {
+        "f32" => with_flag!(ftz, FTZ => form.float::<f32, FTZ>()),
+        "f64" if !ftz => form.float::<f64, false>(),
+        "f16" => with_flag!(ftz, FTZ => form.half::<F16, FTZ>("f16")),
+        "bf16" if !ftz => form.half::<Bf16, false>("bf16"),
+        "f16x2" | "bf16x2" if combination.is_none() && !(ftz && kind == "bf16x2") => {
             let numeric = match result {
                 "u32" | "s32" => false,
                 _ if result == kind => true,
                 _ => return None,
             };
-            with_flag!(ftz, FTZ => with_flag!(numeric, NUMERIC => set_pair::<T, FTZ, NUMERIC>(comparison)))
-        }),
-        _ if !ftz => {
-            let comparison = integer_comparison(comparison, kind)?;
-            with_compared!(kind, I => with_comparison!(integer comparison, C => match result {
-                "u32" | "s32" => op(|a: I, b: I| u32::flag(C::holds(a, b))),
-                "f32" => rare(|a: I, b: I| f32::flag(C::holds(a, b))),
-                _ => None,
-            }))
+            with_half!(kind, T => with_flag!(ftz, FTZ => with_flag!(numeric, NUMERIC => {
+                set_pair::<T, FTZ, NUMERIC>(comparison)
+            })))
         }
+        _ if !ftz => with_compared!(kind, I => form.integer::<I>(kind)),
         _ => None,
     }
 }
 
-fn set_float<T: Compared, const FTZ: bool>(comparison: &str, result: &str) -> Option<AluOp> {
-    with_comparison!(float comparison, C => match result {
-        "u32" | "s32" => op(|a: T, b: T| u32::flag(holds::<C, T, FTZ>(a, b))),
-        "f32" => rare(|a: T, b: T| f32::flag(holds::<C, T, FTZ>(a, b))),
-        _ => None,
-    })
+/// Modifiers of `set` but the type of its sources.
+struct SetForm<'a> {
+    comparison: &'a str,
+    combination: Option<&'a str>,
+    result: &'a str,
 }
 
-fn set_half<T: Compared + Half + Flag, const FTZ: bool>(comparison: &str, result: &str) -> Option<AluOp> {
-    let own = if T::FORMAT.precision == 8 { "bf16" } else { "f16" };
-    with_comparison!(float comparison, C => match result {
-        "u32" | "s32" => rare(|a: T, b: T| u32::flag(holds::<C, T, FTZ>(a, b))),
-        "u16" | "s16" => rare(|a: T, b: T| u16::flag(holds::<C, T, FTZ>(a, b))),
-        _ if result == own => rare(|a: T, b: T| T::flag(holds::<C, T, FTZ>(a, b))),
-        _ => None,
-    })
+/// `set` of two operands and perhaps a predicate, where `$holds` compares.
+macro_rules! combined_set {
+    ($combination:expr, $result:ty, |$a:ident, $b:ident: $t:ty| $holds:expr) => {
+        match $combination {
+            None => rare(|$a: $t, $b: $t| <$result>::flag($holds)),
+            Some("and") => rare(|$a: $t, $b: $t, c: bool| <$result>::flag(compare::And::combine($holds, c))),
+            Some("or") => rare(|$a: $t, $b: $t, c: bool| <$result>::flag(compare::Or::combine($holds, c))),
+            Some(_) => rare(|$a: $t, $b: $t, c: bool| <$result>::flag(compare::Xor::combine($holds, c))),
+        }
+    };
+}
+
+impl SetForm<'_> {
+    fn integer<I: Lane + PartialOrd>(self, kind: &str) -> Option<AluOp> {
+        let comparison = integer_comparison(self.comparison, kind)?;
+        with_comparison!(integer comparison, C => match self.result {
+            "u32" | "s32" => combined_set!(self.combination, u32, |a, b: I| C::holds(a, b)),
+            "f32" => combined_set!(self.combination, f32, |a, b: I| C::holds(a, b)),
+            _ => None,
+        })
+    }
+
+    fn float<T: Compared, const FTZ: bool>(self) -> Option<AluOp> {
+        with_comparison!(float self.comparison, C => match self.result {
+            "u32" | "s32" => combined_set!(self.combination, u32, |a, b: T| holds::<C, T, FTZ>(a, b)),
+            "f32" => combined_set!(self.combination, f32, |a, b: T| holds::<C, T, FTZ>(a, b)),
+            _ => None,
+        })
+    }
+
+    fn half<T: Compared + Half + Flag, const FTZ: bool>(self, kind: &str) -> Option<AluOp> {
+        with_comparison!(float self.comparison, C => match self.result {
+            "u32" | "s32" => combined_set!(self.combination, u32, |a, b: T| holds::<C, T, FTZ>(a, b)),
+            "u16" | "s16" => combined_set!(self.combination, u16, |a, b: T| holds::<C, T, FTZ>(a, b)),
+            result if result == kind => combined_set!(self.combination, T, |a, b: T| holds::<C, T, FTZ>(a, b)),
+            _ => None,
+        })
+    }
 }
 
 /// Each half becomes a number if `NUMERIC`, all ones otherwise, where the comparison holds.

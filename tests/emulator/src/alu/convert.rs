@@ -1,13 +1,13 @@
 //! `cvt` and `cvt.pack`.
 
-use super::execute::{op, rare};
+use super::execute::{inlined, op, rare};
 use super::lane::Lane;
 use super::modifiers::{Modifiers, with_flag, with_half, with_mode};
 use crate::numeric::convert::{self, FromFloat, Source};
 use crate::numeric::half::{self, Bf16, F16, Half};
 use crate::numeric::integer::{Integer, clamp};
 use crate::numeric::narrow::{self, E4m3, E5m2};
-use crate::numeric::round::{Mode, Rna};
+use crate::numeric::round::{Mode, Rn, Rna};
 use crate::numeric::single;
 use crate::row::AluOp;
 
@@ -60,11 +60,11 @@ fn between_integers(to: &str, from: &str, mut m: Modifiers) -> Option<AluOp> {
         other => other,
     };
     with_integer!(from, A => match to {
-        "u8" => op(|a: A| a as u8),
-        "s8" => op(|a: A| a as i8),
-        "u16" => op(|a: A| a as u16),
-        "u32" => op(|a: A| a as u32),
-        _ => op(|a: A| a as u64),
+        "u8" => op(|a: A| u8::truncate(a.wide())),
+        "s8" => op(|a: A| i8::truncate(a.wide())),
+        "u16" => op(|a: A| u16::truncate(a.wide())),
+        "u32" => op(|a: A| u32::truncate(a.wide())),
+        _ => op(|a: A| u64::truncate(a.wide())),
     })
 }
 
@@ -102,8 +102,8 @@ fn from_integer(to: &str, from: &str, mut m: Modifiers) -> Option<AluOp> {
     let saturate = m.flag("sat");
     m.end()?;
     with_integer!(from, A => with_flag!(saturate, SAT => match (to, mode) {
-        ("f32", Mode::Nearest) => op(convert::integer_to_single::<A, crate::numeric::round::Rn, SAT>),
-        ("f64", Mode::Nearest) => op(convert::integer_to_double::<A, crate::numeric::round::Rn, SAT>),
+        ("f32", Mode::Nearest) => op(convert::integer_to_single::<A, Rn, SAT>),
+        ("f64", Mode::Nearest) => op(convert::integer_to_double::<A, Rn, SAT>),
         ("f32", mode) => with_mode!(mode, R => rare(convert::integer_to_single::<A, R, SAT>)),
         ("f64", mode) => with_mode!(mode, R => rare(convert::integer_to_double::<A, R, SAT>)),
         ("f16", mode) => with_mode!(mode, R => rare(convert::integer_to_half::<A, F16, R, SAT>)),
@@ -180,7 +180,7 @@ fn half_to_single(from: &str, mut m: Modifiers) -> Option<AluOp> {
     let (ftz, saturate) = (m.flag("ftz"), m.flag("sat"));
     m.end()?;
     with_flag!(ftz, FTZ => with_flag!(saturate, SAT => match from {
-        "f16" => op(|a: F16| single::finish::<FTZ, SAT>(a.widen())),
+        "f16" => inlined!(|a: F16| -> f32 { single::finish::<FTZ, SAT>(a.widen()) }),
         "bf16" if !saturate => op(|a: Bf16| single::finish::<FTZ, false>(a.widen())),
         _ => None,
     }))
@@ -196,7 +196,7 @@ fn single_to_half(to: &str, mut m: Modifiers) -> Option<AluOp> {
         return if allowed { single_to_f16(mode, ftz, saturate) } else { None };
     }
     with_half!(to, T => with_flag!(relu, RELU => with_flag!(finite, FINITE => match mode {
-        Mode::Nearest => op(convert::single_to_half::<T, crate::numeric::round::Rn, RELU, FINITE>),
+        Mode::Nearest => op(convert::single_to_half::<T, Rn, RELU, FINITE>),
         mode => with_mode!(mode, R => rare(convert::single_to_half::<T, R, RELU, FINITE>)),
     })))
 }
@@ -214,7 +214,7 @@ fn singles_to_pair(to: &str, mut m: Modifiers) -> Option<AluOp> {
     let (relu, finite) = (m.flag("relu"), m.flag("satfinite"));
     m.end()?;
     with_half!(to, T => with_flag!(relu, RELU => with_flag!(finite, FINITE => match mode {
-        Mode::Nearest => op(convert::pair_to_half::<T, crate::numeric::round::Rn, RELU, FINITE>),
+        Mode::Nearest => inlined!(|a: f32, b: f32| -> u32 { convert::pair_to_half::<T, Rn, RELU, FINITE>(a, b) }),
         mode => with_mode!(mode, R => rare(convert::pair_to_half::<T, R, RELU, FINITE>)),
     })))
 }
@@ -246,9 +246,9 @@ fn to_tf32(mut m: Modifiers) -> Option<AluOp> {
     let (relu, finite) = (m.flag("relu"), m.flag("satfinite"));
     m.end()?;
     with_flag!(relu, RELU => with_flag!(finite, FINITE => match mode {
-        None if !relu => op(|a: f32| narrow::to_tf32::<Rna>(a, false, FINITE)),
+        None if !relu => op(narrow::to_tf32::<Rna, false, FINITE>),
         Some(mode @ (Mode::Nearest | Mode::Zero)) => {
-            with_mode!(mode, R => op(|a: f32| narrow::to_tf32::<R>(a, RELU, FINITE)))
+            with_mode!(mode, R => op(narrow::to_tf32::<R, RELU, FINITE>))
         }
         _ => None,
     }))
@@ -262,8 +262,8 @@ fn to_bytes(to: &str, from: &str, mut m: Modifiers) -> Option<AluOp> {
         return None;
     }
     with_flag!(relu, RELU => match (to, from) {
-        ("e4m3x2", "f32") => op(|a: f32, b: f32| narrow::encode_pair::<E4m3>(a, b, RELU)),
-        ("e5m2x2", "f32") => op(|a: f32, b: f32| narrow::encode_pair::<E5m2>(a, b, RELU)),
+        ("e4m3x2", "f32") => inlined!(|a: f32, b: f32| -> u16 { narrow::encode_pair::<E4m3>(a, b, RELU) }),
+        ("e5m2x2", "f32") => inlined!(|a: f32, b: f32| -> u16 { narrow::encode_pair::<E5m2>(a, b, RELU) }),
         ("e4m3x2", "f16x2") => op(|a: u32| {
             narrow::encode_pair::<E4m3>(half::high::<F16>(a).widen(), half::low::<F16>(a).widen(), RELU)
         }),

@@ -1,6 +1,6 @@
 //! Floating-point arithmetic of `.f16`, `.bf16` and pairs of them.
 
-use super::execute::op;
+use super::execute::{inlined, op};
 use super::modifiers::{Modifiers, with_flag, with_half};
 use crate::numeric::half::{self, Half, high, low, pack};
 use crate::numeric::special;
@@ -30,21 +30,32 @@ fn pair3<T: Half>(a: u32, b: u32, c: u32, f: impl Fn(T, T, T) -> T) -> u32 {
     pack(f(high(a), high(b), high(c)), f(low(a), low(b), low(c)))
 }
 
+/// An instruction on elements or pairs of them.
+macro_rules! elementwise {
+    ($pairs:ident($($a:ident),*), $pair:expr, $T:ident, $function:expr) => {
+        if $pair {
+            inlined!(|$($a: u32),*| -> u32 { $pairs::<$T>($($a,)* $function) })
+        } else {
+            inlined!(|$($a: $T),*| -> $T { $function($($a),*) })
+        }
+    };
+}
+
 macro_rules! unary {
-    ($pair:expr, $T:ident, $function:expr) => {
-        if $pair { op(|a: u32| pair1::<$T>(a, $function)) } else { op($function) }
+    ($($arguments:tt)*) => {
+        elementwise!(pair1(a), $($arguments)*)
     };
 }
 
 macro_rules! binary {
-    ($pair:expr, $T:ident, $function:expr) => {
-        if $pair { op(|a: u32, b: u32| pair2::<$T>(a, b, $function)) } else { op($function) }
+    ($($arguments:tt)*) => {
+        elementwise!(pair2(a, b), $($arguments)*)
     };
 }
 
 macro_rules! ternary {
-    ($pair:expr, $T:ident, $function:expr) => {
-        if $pair { op(|a: u32, b: u32, c: u32| pair3::<$T>(a, b, c, $function)) } else { op($function) }
+    ($($arguments:tt)*) => {
+        elementwise!(pair3(a, b, c), $($arguments)*)
     };
 }
 
@@ -104,7 +115,7 @@ pub(super) fn exponential(base: &str, mut m: Modifiers) -> Option<AluOp> {
         return None;
     }
     match (base, kind, ftz) {
-        ("ex2", "f32", _) => with_flag!(ftz, FTZ => op(special::ex2::<FTZ>)),
+        ("ex2", "f32", _) => with_flag!(ftz, FTZ => inlined!(|a: f32| -> f32 { special::ex2::<FTZ>(a) })),
         ("tanh", "f32", false) => op(special::tanh),
         ("ex2", "f16" | "f16x2", false) => {
             with_half!(kind, T => unary!(is_pair(kind), T, special::ex2_half::<T>))

@@ -36,12 +36,31 @@ pub(super) trait Lane: Copy {
     unsafe fn store(buffer: &Self::Buffer, rows: *mut Row, preds: *mut u32, index: u32, mask: u32);
 }
 
+/// What the rows of an operand consist of.
+trait Cell: Copy {
+    /// `yes` if `take` is 1, `no` if it is 0, without a branch.
+    fn select(take: u32, yes: Self, no: Self) -> Self;
+}
+
+macro_rules! cells {
+    ($($t:ty)*) => {
+        $(impl Cell for $t {
+            #[inline(always)]
+            fn select(take: u32, yes: Self, no: Self) -> Self {
+                no ^ (yes ^ no) & (take as $t).wrapping_neg()
+            }
+        })*
+    };
+}
+
+cells! { u32 u64 u128 }
+
 /// Stores the elements of `buffer` whose bit in `mask` is set.
 ///
 /// # Safety
 /// `target` points to [`LANES`] elements, exclusively borrowed.
 #[inline(always)]
-unsafe fn store<T: Copy>(buffer: &[T; LANES], target: *mut T, mask: u32) {
+unsafe fn store<T: Cell>(buffer: &[T; LANES], target: *mut T, mask: u32) {
     // SAFETY: the caller vouches for the target; every row is aligned for all element types.
     let target = unsafe { &mut *target.cast::<[T; LANES]>() };
     if mask == u32::MAX {
@@ -49,7 +68,7 @@ unsafe fn store<T: Copy>(buffer: &[T; LANES], target: *mut T, mask: u32) {
         return;
     }
     for lane in 0..LANES {
-        target[lane] = if mask >> lane & 1 == 1 { buffer[lane] } else { target[lane] };
+        target[lane] = T::select(mask >> lane & 1, buffer[lane], target[lane]);
     }
 }
 

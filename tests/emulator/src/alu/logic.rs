@@ -1,6 +1,6 @@
 //! Logic, shifts, bit fields, permutations and moves.
 
-use super::execute::op;
+use super::execute::{inlined, op};
 use super::modifiers::{Modifiers, with_flag};
 use crate::numeric::bits::{self, Permute};
 use crate::row::AluOp;
@@ -95,7 +95,7 @@ pub(super) fn field(base: &str, m: &[&str]) -> Option<AluOp> {
         ("bfe", ["s32"]) => op(bits::bfe_s32),
         ("bfe", ["u64"]) => op(bits::bfe_u64),
         ("bfe", ["s64"]) => op(bits::bfe_s64),
-        ("bfi", ["b32"]) => op(bits::bfi32),
+        ("bfi", ["b32"]) => inlined!(|a: u32, b: u32, c: u32, d: u32| -> u32 { bits::bfi32(a, b, c, d) }),
         ("bfi", ["b64"]) => op(bits::bfi64),
         ("bmsk", ["clamp", "b32"]) => op(bits::bmsk::<false>),
         ("bmsk", ["wrap", "b32"]) => op(bits::bmsk::<true>),
@@ -113,7 +113,7 @@ pub(super) fn field(base: &str, m: &[&str]) -> Option<AluOp> {
 pub(super) fn permute(m: &[&str]) -> Option<AluOp> {
     macro_rules! of {
         ($mode:ident) => {
-            op(|a: u32, b: u32, c: u32| bits::prmt(Permute::$mode, a, b, c))
+            inlined!(|a: u32, b: u32, c: u32| -> u32 { bits::prmt(Permute::$mode, a, b, c) })
         };
     }
     match m {

@@ -11,7 +11,9 @@
 //! * The number of sources in the text must be the number of kinds that are not [`Kind::None`]: forms with other counts,
 //!   like `min` of three values, are different instructions, which this table does not have.
 //! * The table of `lop3` is a source like any other.
-//! * `cvt` to an 8-bit type extends its result to 16 bits by its sign or by zeros.
+//! * Sources are cut to the width of the instruction's type, whatever the register holds above. Results narrower than a
+//!   register are extended by zeros, but `cvt` to `.s8` extends by the sign up to 16 bits. Where `cvt` to a signed type
+//!   names a register wider than that, the value must still be extended, which is another `cvt`.
 //! * `mov` between a vector and a register is not arithmetic.
 //!
 //! [`Kind::None`]: crate::row::Kind::None

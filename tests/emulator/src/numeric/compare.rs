@@ -15,7 +15,8 @@ macro_rules! comparisons {
 
             impl Comparison for $name {
                 #[inline(always)]
-                #[allow(clippy::neg_cmp_op_on_partial_ord, clippy::eq_op, clippy::nonminimal_bool)]
+                // Unordered operands make a difference that these lints do not see.
+                #[allow(clippy::double_comparisons, clippy::eq_op, clippy::neg_cmp_op_on_partial_ord)]
                 fn holds<T: PartialOrd>($a: T, $b: T) -> bool {
                     $holds
                 }

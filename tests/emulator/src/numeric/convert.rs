@@ -155,15 +155,15 @@ pub fn double_to_single<R: Round, const FTZ: bool, const SAT: bool>(x: f64) -> f
 #[inline(always)]
 pub fn to_double<S: Source, const SAT: bool>(x: S) -> f64 {
     let value = x.wide();
-    let value = if value.is_nan() { f64::from_bits(0x7fff_ffff_ffff_ffff) } else { value };
+    let nan = 0x7fff_ffff_ffff_ffff;
+    let value = f64::from_bits(if double::is_nan(value) { nan } else { value.to_bits() });
     if SAT { saturate(value) } else { value }
 }
 
-/// `cvt` of binary64 to itself, rounded to an integral value if `R` is given.
+/// `cvt` of binary64 to itself, rounded to an integral value.
 #[inline(always)]
 pub fn double_to_double<R: Round, const SAT: bool>(x: f64) -> f64 {
-    let value = integral::<R>(x);
-    let value = if value.is_nan() { double::add::<super::round::Rn>(x, 0.0) } else { value };
+    let value = double::finish(integral::<R>(x), [x]);
     if SAT { saturate(value) } else { value }
 }
 

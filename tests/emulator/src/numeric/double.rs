@@ -9,19 +9,20 @@ use super::soft;
 /// What an invalid operation yields.
 pub const INVALID: f64 = f64::from_bits(0xfff8_0000_0000_0000);
 
+/// Whether a value is NaN, asked of its bits for the reason given at [`super::single::is_nan`].
 #[inline(always)]
-fn quiet(x: f64) -> f64 {
-    f64::from_bits(x.to_bits() | 1 << 51)
+pub fn is_nan(x: f64) -> bool {
+    x.to_bits() & !(1 << 63) > 0x7ff0_0000_0000_0000
 }
 
 /// `result` of an operation on the operands, any NaN replaced by the one the operands determine.
 #[inline(always)]
-fn finish<const N: usize>(result: f64, operands: [f64; N]) -> f64 {
-    let mut nan = INVALID;
+pub fn finish<const N: usize>(result: f64, operands: [f64; N]) -> f64 {
+    let mut nan = INVALID.to_bits();
     for x in operands.into_iter().rev() {
-        nan = if x.is_nan() { quiet(x) } else { nan };
+        nan = if is_nan(x) { x.to_bits() | 1 << 51 } else { nan };
     }
-    if result.is_nan() { nan } else { result }
+    f64::from_bits(if is_nan(result) { nan } else { result.to_bits() })
 }
 
 /// `add`.
@@ -101,7 +102,7 @@ fn key(x: f64) -> i64 {
 #[inline(always)]
 pub fn extremum<const MAX: bool>(a: f64, b: f64) -> f64 {
     let first = if MAX { key(a) > key(b) } else { key(a) < key(b) };
-    let chosen = if (first && !a.is_nan()) || b.is_nan() { a } else { b };
+    let chosen = if (first && !is_nan(a)) || is_nan(b) { a } else { b };
     finish(chosen, [a, b])
 }
 

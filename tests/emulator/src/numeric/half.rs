@@ -1,7 +1,9 @@
 //! binary16 and bfloat16: `.f16`, `.bf16` and the packed pairs of them.
 //!
-//! Sums go through binary32, whose precision makes the second rounding harmless; products and `fma` go through binary64
-//! with the error of its addition folded into the lowest bit. Every NaN that arithmetic produces is 0x7fff.
+//! Sums go through binary32, whose precision makes the second rounding harmless. Products are exact in a wider format.
+//! `fma` adds to the exact product and sets the lowest bit of an inexact sum (rounds it to odd), after which a second
+//! rounding is harmless as well; where an operand is not finite, the computed error is NaN and the sum stays. Every NaN
+//! that arithmetic produces is 0x7fff.
 
 use super::round::Format;
 
@@ -17,6 +19,8 @@ pub trait Half: Copy {
     fn widen(self) -> f32;
     /// Rounded to nearest, ties to even.
     fn narrow(x: f32) -> Self;
+    /// `a · b + c`, rounded once.
+    fn fma(a: f32, b: f32, c: f32) -> Self;
 }
 
 /// A value of `.f16`.
@@ -44,22 +48,35 @@ impl Half for F16 {
     fn widen(self) -> f32 {
         let magnitude = u32::from(self.0 & 0x7fff) << 13;
         let sign = u32::from(self.0 & 0x8000) << 16;
-        // The exponent field is 112 too small, for which a multiplication makes up, also for subnormal values.
-        let finite = (f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23)).to_bits();
-        let value = if magnitude >= 0x7c00 << 13 { magnitude | 0x7f80_0000 } else { finite };
+        // Subnormal values are read with the exponent of 2^-14, which is then taken off again.
+        let smallest = 113 << 23;
+        let subnormal = (f32::from_bits(magnitude + smallest) - f32::from_bits(smallest)).to_bits();
+        let normal = magnitude + (112 << 23);
+        let special = magnitude | 0x7f80_0000;
+        let value = if magnitude < 0x400 << 13 { subnormal } else { normal };
+        let value = if magnitude < 0x7c00 << 13 { value } else { special };
         f32::from_bits(value | sign)
     }
 
     #[inline(always)]
     fn narrow(x: f32) -> Self {
-        let magnitude = x.to_bits() & 0x7fff_ffff;
         let sign = (x.to_bits() >> 16 & 0x8000) as u16;
-        // The addition leaves multiples of 2^-24, the smallest subnormal value, in the low bits.
-        let tiny = (f32::from_bits(magnitude) + 0.5).to_bits().wrapping_sub(0.5f32.to_bits());
-        let rounded = magnitude.wrapping_add(0xfff + (magnitude >> 13 & 1)) >> 13;
-        let normal = rounded.wrapping_sub(112 << 10).min(0x7c00);
-        let value = if magnitude < 113 << 23 { tiny } else { normal };
-        if magnitude > 0x7f80_0000 { F16(0x7fff) } else { F16(value as u16 | sign) }
+        let value = magnitude32(x, Format::F16) as u16 | sign;
+        F16(if x.is_nan() { 0x7fff } else { value })
+    }
+
+    #[inline(always)]
+    fn fma(a: f32, b: f32, c: f32) -> Self {
+        // Products of binary16 values fit into binary32, in digits as in range.
+        let product = a * b;
+        let sum = product + c;
+        let part = sum - product;
+        let error = (product - (sum - part)) + (c - part);
+        let toward = (error > 0.0) == (sum > 0.0);
+        let bits = sum.to_bits();
+        let odd = if toward { bits | 1 } else { bits - (!bits & 1) };
+        let inexact = (error < 0.0) | (error > 0.0);
+        Self::narrow(f32::from_bits(if inexact { odd } else { bits }))
     }
 }
 
@@ -87,6 +104,37 @@ impl Half for Bf16 {
         let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
         if x.is_nan() { Bf16(0x7fff) } else { Bf16(rounded as u16) }
     }
+
+    #[inline(always)]
+    fn fma(a: f32, b: f32, c: f32) -> Self {
+        let product = f64::from(a) * f64::from(b);
+        let c = f64::from(c);
+        let sum = product + c;
+        let part = sum - product;
+        let error = (product - (sum - part)) + (c - part);
+        let toward = (error > 0.0) == (sum > 0.0);
+        let bits = sum.to_bits();
+        let odd = if toward { bits | 1 } else { bits - (!bits & 1) };
+        let inexact = (error < 0.0) | (error > 0.0);
+        narrow64(f64::from_bits(if inexact { odd } else { bits }))
+    }
+}
+
+/// Encoding of the magnitude of a binary32 value in a narrower format, rounded to nearest, ties to even.
+/// Meaningless for NaN.
+#[inline(always)]
+pub fn magnitude32(x: f32, format: Format) -> u32 {
+    let lost = 24 - format.precision;
+    let magnitude = x.to_bits() & 0x7fff_ffff;
+    // The addition leaves multiples of the smallest subnormal value, rounded, in the low bits.
+    let unit = (format.min_exponent + 1 - format.precision as i32 + 127) as u32;
+    let offset = (unit + 23) << 23;
+    let tiny = (f32::from_bits(magnitude) + f32::from_bits(offset)).to_bits().wrapping_sub(offset);
+    let rounded = (magnitude + ((1 << (lost - 1)) - 1) + (magnitude >> lost & 1)) >> lost;
+    let rebias = ((127 - 1 + format.min_exponent) as u32) << (format.precision - 1);
+    let normal = rounded.wrapping_sub(rebias).min(format.infinity() as u32);
+    let subnormal = magnitude < ((format.min_exponent + 127) as u32) << 23;
+    if subnormal { tiny } else { normal }
 }
 
 /// Rounds to nearest, ties to even.
@@ -107,22 +155,6 @@ pub fn narrow64<T: Half>(x: f64) -> T {
     let subnormal = magnitude < ((format.min_exponent + 1023) as u64) << 52;
     let value = if subnormal { tiny } else { normal } as u16 | sign;
     T::from_bits(if x.is_nan() { 0x7fff } else { value })
-}
-
-/// `a · b + c` in binary64, the lowest bit set if it is not exact, so that a second rounding is harmless.
-/// The product must be exact.
-#[inline(always)]
-fn fma_sticky(a: f32, b: f32, c: f32) -> f64 {
-    let product = f64::from(a) * f64::from(b);
-    let c = f64::from(c);
-    let sum = product + c;
-    let part = sum - product;
-    let error = (product - (sum - part)) + (c - part);
-    let toward = (error > 0.0) == (sum > 0.0);
-    let bits = sum.to_bits();
-    let odd = if toward { bits | 1 } else { bits - (!bits & 1) };
-    // Where an operand is not finite, so is the error NaN.
-    if error != 0.0 && !error.is_nan() { f64::from_bits(odd) } else { sum }
 }
 
 #[inline(always)]
@@ -185,7 +217,7 @@ pub fn mul<T: Half, const FTZ: bool, const SAT: bool>(a: T, b: T) -> T {
 #[inline(always)]
 pub fn fma<T: Half, const FTZ: bool, const SAT: bool>(a: T, b: T, c: T) -> T {
     let (a, b, c) = (flush::<T, FTZ>(a), flush::<T, FTZ>(b), flush::<T, FTZ>(c));
-    finish::<T, FTZ, SAT>(narrow64(fma_sticky(a.widen(), b.widen(), c.widen())))
+    finish::<T, FTZ, SAT>(T::fma(a.widen(), b.widen(), c.widen()))
 }
 
 /// `fma.relu`.

@@ -1,7 +1,7 @@
 //! Conversions to the formats that PTX only converts to and from: tf32 and the 8-bit ones.
 
+use super::half::magnitude32;
 use super::round::{Format, Mode, Round};
-use super::soft;
 
 /// Clamps infinity and finite overflow to the largest finite value.
 #[inline(always)]
@@ -10,21 +10,21 @@ pub fn saturate_finite(encoding: u64, format: Format) -> u64 {
     if magnitude == format.infinity() { encoding - 1 } else { encoding }
 }
 
-/// `cvt` from binary32 to any format with infinities.
-#[inline(always)]
-pub fn to_format<R: Round>(x: f32, format: Format, relu: bool, finite: bool) -> u64 {
-    let encoding = soft::convert(x.into(), format, R::MODE);
-    let encoding = if finite { saturate_finite(encoding, format) } else { encoding };
-    if relu && encoding & format.sign() != 0 { 0 } else { encoding }
-}
-
 /// `cvt` to `.tf32`: a binary32 value whose low 13 bits are zero.
 #[inline(always)]
-pub fn to_tf32<R: Round>(x: f32, relu: bool, finite: bool) -> u32 {
-    if x.is_nan() {
-        return 0x7fff_ffff;
-    }
-    (to_format::<R>(x, Format::TF32, relu, finite) as u32) << 13
+pub fn to_tf32<R: Round, const RELU: bool, const FINITE: bool>(x: f32) -> u32 {
+    let bits = x.to_bits();
+    // Both formats have the same exponents, so that carries out of the fraction do what rounding needs.
+    let rounded = match R::MODE {
+        Mode::Away => bits.wrapping_add(0x1000),
+        Mode::Nearest => bits.wrapping_add(0xfff + (bits >> 13 & 1)),
+        Mode::Zero | Mode::Down | Mode::Up => bits,
+    };
+    let rounded = rounded & !0x1fff;
+    let infinite = FINITE && rounded & 0x7fff_ffff == 0x7f80_0000;
+    let value = if infinite { rounded - 0x2000 } else { rounded };
+    let value = if RELU && x.is_sign_negative() { 0 } else { value };
+    if x.is_nan() { 0x7fff_ffff } else { value }
 }
 
 /// An 8-bit floating-point format.
@@ -42,7 +42,9 @@ pub struct E5m2;
 impl Eight for E5m2 {
     #[inline(always)]
     fn encode(x: f32) -> u8 {
-        to_format::<super::round::Rn>(x, Format::E5M2, false, true) as u8
+        let sign = (x.to_bits() >> 24 & 0x80) as u8;
+        let magnitude = magnitude32(x, Format::E5M2).min(Format::E5M2.max_finite() as u32);
+        if x.is_nan() { 0x7f } else { magnitude as u8 | sign }
     }
 
     #[inline(always)]
@@ -55,17 +57,15 @@ impl Eight for E5m2 {
 #[derive(Clone, Copy, Debug)]
 pub struct E4m3;
 
-/// The range of `.e4m3` extended by the exponents that overflow needs.
-const E4M3_UNBOUNDED: Format = Format { precision: 4, min_exponent: -6, max_exponent: 127 };
+/// `.e4m3` with exponents to spare, so that what overflows comes out above all finite values.
+const E4M3_EXTENDED: Format = Format { precision: 4, min_exponent: -6, max_exponent: 15 };
 
 impl Eight for E4m3 {
     #[inline(always)]
     fn encode(x: f32) -> u8 {
-        if x.is_nan() {
-            return 0x7f;
-        }
-        let magnitude = soft::convert(x.abs().into(), E4M3_UNBOUNDED, Mode::Nearest).min(0x7e);
-        magnitude as u8 | if x.is_sign_negative() { 0x80 } else { 0 }
+        let sign = (x.to_bits() >> 24 & 0x80) as u8;
+        let magnitude = magnitude32(x, E4M3_EXTENDED).min(0x7e);
+        if x.is_nan() { 0x7f } else { magnitude as u8 | sign }
     }
 
     #[inline(always)]

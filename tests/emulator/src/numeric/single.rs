@@ -15,10 +15,17 @@ pub fn flush<const FTZ: bool>(x: f32) -> f32 {
     if FTZ && x.to_bits() & 0x7f80_0000 == 0 { f32::from_bits(x.to_bits() & 0x8000_0000) } else { x }
 }
 
+/// Whether a value is NaN, asked of its bits. The compiler takes all NaNs of floating-point arithmetic for the same and
+/// would drop a choice between a computed one and [`NAN`] if the comparison were one of floating-point numbers.
+#[inline(always)]
+pub fn is_nan(x: f32) -> bool {
+    x.to_bits() & 0x7fff_ffff > 0x7f80_0000
+}
+
 /// The value, or the canonical NaN for any NaN.
 #[inline(always)]
 pub fn canonical(x: f32) -> f32 {
-    if x.is_nan() { NAN } else { x }
+    f32::from_bits(if is_nan(x) { NAN.to_bits() } else { x.to_bits() })
 }
 
 /// The value clamped to [0, 1]; +0 for NaN and for -0.
@@ -118,9 +125,9 @@ fn key(x: f32) -> i32 {
 pub fn extremum<const MAX: bool, const FTZ: bool, const NANS: bool>(a: f32, b: f32) -> f32 {
     let (a, b) = (flush::<FTZ>(a), flush::<FTZ>(b));
     let first = if MAX { key(a) > key(b) } else { key(a) < key(b) };
-    let chosen = if (first && !a.is_nan()) || b.is_nan() { a } else { b };
-    let nan = if NANS { a.is_nan() || b.is_nan() } else { a.is_nan() && b.is_nan() };
-    if nan { NAN } else { chosen }
+    let chosen = if (first && !is_nan(a)) || is_nan(b) { a } else { b };
+    let nan = if NANS { is_nan(a) || is_nan(b) } else { is_nan(a) && is_nan(b) };
+    f32::from_bits(if nan { NAN.to_bits() } else { chosen.to_bits() })
 }
 
 /// `min.xorsign.abs` or `max.xorsign.abs`: of the magnitudes, with the product of the signs.
@@ -128,7 +135,7 @@ pub fn extremum<const MAX: bool, const FTZ: bool, const NANS: bool>(a: f32, b: f
 pub fn extremum_xorsign<const MAX: bool, const FTZ: bool, const NANS: bool>(a: f32, b: f32) -> f32 {
     let chosen = extremum::<MAX, FTZ, NANS>(a.abs(), b.abs());
     let sign = (a.to_bits() ^ b.to_bits()) & 0x8000_0000;
-    if chosen.is_nan() { NAN } else { f32::from_bits(chosen.to_bits() | sign) }
+    f32::from_bits(if is_nan(chosen) { NAN.to_bits() } else { chosen.to_bits() | sign })
 }
 
 /// `abs`.

@@ -135,7 +135,8 @@ pub fn div(a: f64, b: f64, format: Format, mode: Mode) -> u64 {
         return format.round(negative, 0, 0, mode);
     }
     let (a, b) = (Exact::new(a).normalized(), Exact::new(b));
-    let quotient = a.significand / b.significand | (a.significand % b.significand != 0) as u128;
+    let inexact = a.significand % b.significand != 0;
+    let quotient = (a.significand / b.significand) | inexact as u128;
     format.round(negative, quotient, a.exponent - b.exponent, mode)
 }
 

@@ -2,7 +2,8 @@
 
 use super::double;
 use super::half::{Half, narrow64};
-use super::single::{NAN, finish, flush};
+use super::round::Rn;
+use super::single::{NAN, finish, flush, is_nan};
 
 /// `ex2.approx.f32`.
 #[inline(always)]
@@ -80,8 +81,9 @@ pub fn div_approx<const FTZ: bool>(a: f32, b: f32) -> f32 {
     let large = b.abs() > f32::from_bits(253 << 23) && b.abs() < f32::INFINITY;
     let quotient = a / b;
     let zero = f32::from_bits(quotient.to_bits() & 0x8000_0000);
-    let value = if a.abs() == f32::INFINITY { NAN } else { zero };
-    finish::<FTZ, false>(if large && !a.is_nan() { value } else { quotient })
+    let value = if a.is_infinite() { NAN.to_bits() } else { zero.to_bits() };
+    let value = if large && !is_nan(a) { value } else { quotient.to_bits() };
+    finish::<FTZ, false>(f32::from_bits(value))
 }
 
 /// Subnormal values become zeros of their sign and the low half is dropped: operands and results of the gross
@@ -96,25 +98,25 @@ fn upper(x: f64) -> f64 {
 /// `rcp.approx.ftz.f64`: works on the upper 32 bits only.
 #[inline(always)]
 pub fn rcp_gross(x: f64) -> f64 {
-    if x.is_nan() { nan_gross() } else { upper(1.0 / upper(x)) }
+    upper_result(1.0 / upper(x))
 }
 
 /// `rsqrt.approx.ftz.f64`: works on the upper 32 bits only.
 #[inline(always)]
 pub fn rsqrt_gross(x: f64) -> f64 {
-    let root = rsqrt64(upper(x));
-    if x.is_nan() || root.is_nan() { nan_gross() } else { upper(root) }
+    upper_result(1.0 / upper(x).sqrt())
 }
 
-fn nan_gross() -> f64 {
-    f64::from_bits(0x7fff_ffff_0000_0000)
+#[inline(always)]
+fn upper_result(x: f64) -> f64 {
+    let bits = upper(x).to_bits();
+    f64::from_bits(if double::is_nan(x) { 0x7fff_ffff_0000_0000 } else { bits })
 }
 
 /// `rsqrt.approx.f64`.
 #[inline(always)]
 pub fn rsqrt64(x: f64) -> f64 {
-    let value = 1.0 / x.sqrt();
-    if value.is_nan() { double::sqrt::<super::round::Rn>(x) } else { value }
+    double::rcp::<Rn>(double::sqrt::<Rn>(x))
 }
 
 /// `ex2.approx` of a 16-bit format.

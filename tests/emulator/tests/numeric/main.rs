@@ -1,0 +1,14 @@
+//! Arithmetic instructions, executed through the table, against references that share no code with them.
+
+mod approximate;
+mod bits;
+mod compare;
+mod convert;
+mod exact;
+mod float;
+mod half;
+mod integer;
+mod machine;
+mod narrow;
+mod opcodes;
+mod samples;
