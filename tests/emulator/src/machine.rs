@@ -206,7 +206,8 @@ pub struct Function {
 impl Function {
     fn new(ast: &ast::Function, program: Program) -> Self {
         let (offsets, _) = decode::layout_params(&ast.params);
-        let param = |(v, offset): (&ast::Variable, usize)| Param { name: v.name.clone(), offset, size: v.size };
+        let param =
+            |(v, offset): (&ast::Variable, usize)| Param { name: v.name.clone(), offset, size: v.size };
         let threads = ast.max_threads.or(ast.required_threads).map_or(1024, |t| t.iter().product());
         Function {
             name: ast.name.clone(),
@@ -281,11 +282,17 @@ fn check_geometry(function: &Function, grid: &Grid) -> Result<(), Box<Fault>> {
     if threads == 0 || threads > 1024 || grid.grid.contains(&0) || grid.cluster.contains(&0) {
         return refuse(format!("a grid of {:?} blocks of {:?} threads", grid.grid, grid.block));
     }
-    if grid.grid.iter().zip(grid.cluster).any(|(g, c)| g % c != 0) || grid.cluster.iter().product::<u32>() > 16 {
+    if grid.grid.iter().zip(grid.cluster).any(|(g, c)| g % c != 0)
+        || grid.cluster.iter().product::<u32>() > 16
+    {
         return refuse(format!("a grid of {:?} blocks in clusters of {:?}", grid.grid, grid.cluster));
     }
     if grid.params.len() < function.param_bytes() {
-        return refuse(format!("{} bytes of parameters, expected {}", grid.params.len(), function.param_bytes()));
+        return refuse(format!(
+            "{} bytes of parameters, expected {}",
+            grid.params.len(),
+            function.param_bytes()
+        ));
     }
     Ok(())
 }

@@ -119,7 +119,8 @@ struct Runner {
 
 impl Runner {
     fn new(folder: &Path, seed: u64) -> Result<Self> {
-        let text = std::fs::read_to_string(folder.join("case.json")).map_err(|e| format!("case.json: {e}"))?;
+        let text =
+            std::fs::read_to_string(folder.join("case.json")).map_err(|e| format!("case.json: {e}"))?;
         let case: Case = serde_json::from_str(&text).map_err(|e| format!("case.json: {e}"))?;
         let profile = if case.target.starts_with("sm_8") { Profile::A100 } else { Profile::H100 };
         let machine = Machine::new(Options { profile, seed, ..Options::default() });
@@ -133,7 +134,8 @@ impl Runner {
     fn allocate(&mut self) -> Result<()> {
         for buffer in &self.case.buffers {
             let bytes = buffer.bytes()?;
-            let initial = if buffer.init == "zero" { vec![0; bytes as usize] } else { self.read(&buffer.init)? };
+            let initial =
+                if buffer.init == "zero" { vec![0; bytes as usize] } else { self.read(&buffer.init)? };
             if initial.len() as u64 != bytes {
                 return Err(format!("{}: expected {bytes} bytes, found {}", buffer.init, initial.len()));
             }

@@ -12,11 +12,33 @@ use super::{Decoder, Result};
 
 /// Cache and eviction hints: they change time, not results.
 const HINTS: [&str; 24] = [
-    "ca", "cg", "cs", "lu", "cv", "wb", "wt", "nc", "unified", "weak", "noftz", "sync",
-    "L1::evict_normal", "L1::evict_unchanged", "L1::evict_first", "L1::evict_last", "L1::no_allocate",
-    "L2::cache_hint", "L2::64B", "L2::128B", "L2::256B", "L2::evict_last", "L2::evict_first", "L2::evict_normal",
+    "ca",
+    "cg",
+    "cs",
+    "lu",
+    "cv",
+    "wb",
+    "wt",
+    "nc",
+    "unified",
+    "weak",
+    "noftz",
+    "sync",
+    "L1::evict_normal",
+    "L1::evict_unchanged",
+    "L1::evict_first",
+    "L1::evict_last",
+    "L1::no_allocate",
+    "L2::cache_hint",
+    "L2::64B",
+    "L2::128B",
+    "L2::256B",
+    "L2::evict_last",
+    "L2::evict_first",
+    "L2::evict_normal",
 ];
-const ORDERS: [&str; 9] = ["volatile", "relaxed", "acquire", "release", "acq_rel", "cta", "cluster", "gpu", "sys"];
+const ORDERS: [&str; 9] =
+    ["volatile", "relaxed", "acquire", "release", "acq_rel", "cta", "cluster", "gpu", "sys"];
 
 impl Decoder<'_> {
     pub(super) fn memory_access(&mut self, i: &Instruction) -> Result<()> {

@@ -74,7 +74,9 @@ impl Decoder<'_> {
                 let src = items.iter().map(|item| self.slot(item, part)).collect::<Result<_>>()?;
                 self.push(i, Class::Integer, Op::Pack { dst, src })
             }
-            (destination, Operand::Name(name)) if name.starts_with("%clock") || name.starts_with("%globaltimer") => {
+            (destination, Operand::Name(name))
+                if name.starts_with("%clock") || name.starts_with("%globaltimer") =>
+            {
                 let kind = self.moved_kind(i)?;
                 let dst = self.written_slot(destination, kind)?;
                 self.push(i, Class::Integer, Op::Clock { dst })

@@ -46,7 +46,13 @@ impl Decoder<'_> {
     }
 
     /// Decodes the body of a function in place of the call.
-    fn inline(&mut self, i: &Instruction, callee: &str, returns: &[Operand], arguments: &[Operand]) -> Result<()> {
+    fn inline(
+        &mut self,
+        i: &Instruction,
+        callee: &str,
+        returns: &[Operand],
+        arguments: &[Operand],
+    ) -> Result<()> {
         let function = self.module.functions.iter().find(|f| f.name == callee && !f.entry);
         let function = function.ok_or_else(|| format!("function {callee} has no body"))?;
         if self.inlining.iter().any(|name| name == callee) {

@@ -121,7 +121,13 @@ impl Decoder<'_> {
         let (src, members) = match op {
             WarpOp::Elect => (NONE, self.operand(i, 1)?),
             _ => {
-                let kind = if vote { Kind::Pred } else if wide { Kind::B64 } else { Kind::B32 };
+                let kind = if vote {
+                    Kind::Pred
+                } else if wide {
+                    Kind::B64
+                } else {
+                    Kind::B32
+                };
                 (self.source(self.operand(i, 1)?, kind)?, self.operand(i, 2)?)
             }
         };
@@ -132,7 +138,9 @@ impl Decoder<'_> {
 
     fn collective_destinations(&mut self, op: WarpOp, operand: &Operand) -> Result<(u32, u32)> {
         match (op, operand) {
-            (WarpOp::VoteAll | WarpOp::VoteAny | WarpOp::VoteUni, p) => Ok((NONE, self.destination(p, Kind::Pred)?)),
+            (WarpOp::VoteAll | WarpOp::VoteAny | WarpOp::VoteUni, p) => {
+                Ok((NONE, self.destination(p, Kind::Pred)?))
+            }
             (WarpOp::Elect | WarpOp::MatchAll, Operand::Pair(dst, p)) => {
                 Ok((self.destination(dst, Kind::B32)?, self.destination(p, Kind::Pred)?))
             }

@@ -219,7 +219,9 @@ impl<'a> Decoder<'a> {
             }
             "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" | "nanosleep" | "pmevent" => self.control(i),
             "call" => self.call(i),
-            "bar" | "barrier" | "fence" | "membar" | "griddepcontrol" | "setmaxnreg" => self.synchronisation(i),
+            "bar" | "barrier" | "fence" | "membar" | "griddepcontrol" | "setmaxnreg" => {
+                self.synchronisation(i)
+            }
             "shfl" | "vote" | "match" | "redux" | "activemask" | "elect" => self.warp_operation(i),
             "mbarrier" => self.mbarrier(i),
             "cp" => self.copy(i),
@@ -237,7 +239,15 @@ impl<'a> Decoder<'a> {
             Some((name, negated)) => (self.predicate_register(name)?, if *negated { u32::MAX } else { 0 }),
         };
         let (rows, written) = (self.touched.clone().into(), self.written.clone().into());
-        self.instructions.push(Instruction { guard, guard_xor, op, class, touches_wgmma: false, rows, written });
+        self.instructions.push(Instruction {
+            guard,
+            guard_xor,
+            op,
+            class,
+            touches_wgmma: false,
+            rows,
+            written,
+        });
         self.sites.push(self.site);
         Ok(())
     }

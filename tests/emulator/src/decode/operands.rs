@@ -29,10 +29,16 @@ pub fn window(space: Space) -> u64 {
 
 impl Decoder<'_> {
     pub(super) fn operand<'o>(&self, i: &'o Instruction, n: usize) -> Result<&'o Operand> {
-        i.operands.get(n).ok_or_else(|| format!("expected at least {} operands, found {}", n + 1, i.operands.len()))
+        i.operands
+            .get(n)
+            .ok_or_else(|| format!("expected at least {} operands, found {}", n + 1, i.operands.len()))
     }
 
-    pub(super) fn expect_operands(&self, i: &Instruction, range: std::ops::RangeInclusive<usize>) -> Result<()> {
+    pub(super) fn expect_operands(
+        &self,
+        i: &Instruction,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> Result<()> {
         if range.contains(&i.operands.len()) {
             return Ok(());
         }
@@ -79,7 +85,10 @@ impl Decoder<'_> {
         }
         let register = self.register(name)?;
         if register.kind != kind {
-            return Err(format!("expected a destination of kind {kind:?}, found {name} of {:?}", register.kind));
+            return Err(format!(
+                "expected a destination of kind {kind:?}, found {name} of {:?}",
+                register.kind
+            ));
         }
         self.touch(register.index, kind);
         self.writes(Slot { row: register.index, kind });
@@ -175,7 +184,10 @@ impl Decoder<'_> {
         match self.scopes.find(name) {
             Some(Symbol::Register(register)) => {
                 if register.kind != kind || offset != 0 {
-                    return Err(format!("expected an operand of kind {kind:?}, found {name} of {:?}", register.kind));
+                    return Err(format!(
+                        "expected an operand of kind {kind:?}, found {name} of {:?}",
+                        register.kind
+                    ));
                 }
                 self.touch(register.index, kind);
                 Ok(register.index)
@@ -288,7 +300,8 @@ impl Decoder<'_> {
                 Ok(Address { space, row: self.constant(u128::from(address), Kind::B64), wide: true, offset })
             }
             Some(Symbol::DynamicShared) => {
-                let space = if space == Space::Generic { Space::Shared } else { self.refine(space, Space::Shared)? };
+                let space =
+                    if space == Space::Generic { Space::Shared } else { self.refine(space, Space::Shared)? };
                 Ok(Address { space, row: self.named_source(base, 0, Kind::B32)?, wide: false, offset })
             }
             Some(Symbol::Register(_)) => Err(format!("expected an address, found {base}")),

@@ -534,28 +534,67 @@ pub enum Op {
     Atomic(Box<Atomic>),
     Prefetch(Address),
     /// Packs elements of equal width into one register.
-    Pack { dst: Slot, src: Box<[Slot]> },
+    Pack {
+        dst: Slot,
+        src: Box<[Slot]>,
+    },
     /// Unpacks one register.
-    Unpack { dst: Box<[Slot]>, src: Slot },
+    Unpack {
+        dst: Box<[Slot]>,
+        src: Slot,
+    },
     /// Adds (`to_generic`) or removes the window of a space.
-    Cvta { dst: Slot, src: Slot, space: Space, to_generic: bool },
-    IsSpace { dst: u32, src: Slot, space: Space },
-    Mapa { dst: Slot, src: Slot, rank: u32, generic: bool },
-    CtaRank { dst: u32, src: Slot },
-    Clock { dst: Slot },
-    ActiveMask { dst: u32 },
+    Cvta {
+        dst: Slot,
+        src: Slot,
+        space: Space,
+        to_generic: bool,
+    },
+    IsSpace {
+        dst: u32,
+        src: Slot,
+        space: Space,
+    },
+    Mapa {
+        dst: Slot,
+        src: Slot,
+        rank: u32,
+        generic: bool,
+    },
+    CtaRank {
+        dst: u32,
+        src: Slot,
+    },
+    Clock {
+        dst: Slot,
+    },
+    ActiveMask {
+        dst: u32,
+    },
     Branch(u32),
-    BranchIndexed { index: u32, targets: Box<[u32]> },
+    BranchIndexed {
+        index: u32,
+        targets: Box<[u32]>,
+    },
     Exit,
     Trap(&'static str),
     /// Offsets in local memory of the addresses of format and values.
-    Printf { format: u32, values: u32 },
+    Printf {
+        format: u32,
+        values: u32,
+    },
     /// Offsets in local memory of the addresses of message and file, and of the line.
-    Assert { message: u32, file: u32, line: u32 },
+    Assert {
+        message: u32,
+        file: u32,
+        line: u32,
+    },
     Nop,
     Yield,
     Barrier(Box<Barrier>),
-    BarWarp { members: u32 },
+    BarWarp {
+        members: u32,
+    },
     ClusterArrive,
     ClusterWait,
     Fence(Fence),
@@ -565,19 +604,31 @@ pub enum Op {
     CpCommit,
     CpWait(u32),
     CpWaitAll,
-    CpArrive { address: Address, noinc: bool },
+    CpArrive {
+        address: Address,
+        noinc: bool,
+    },
     Mbarrier(Box<Mbarrier>),
     Bulk(Box<Bulk>),
     BulkCommit,
-    BulkWait { groups: u32, read: bool },
+    BulkWait {
+        groups: u32,
+        read: bool,
+    },
     LoadMatrix(Box<MatrixAccess>),
     StoreMatrix(Box<MatrixAccess>),
-    MoveMatrix { dst: u32, src: u32 },
+    MoveMatrix {
+        dst: u32,
+        src: u32,
+    },
     Mma(Box<Mma>),
     Wgmma(Box<Wgmma>),
     WgmmaFence,
     WgmmaCommit,
     WgmmaWait(u32),
     TensorMapReplace(Box<TensorMapReplace>),
-    TensorMapCopy { to: Address, from: Address },
+    TensorMapCopy {
+        to: Address,
+        from: Address,
+    },
 }

@@ -9,8 +9,20 @@ use super::{Decoder, Result};
 
 /// Modifiers of `mbarrier` that only give scope and order, which hold anyway.
 const IGNORED: [&str; 14] = [
-    "shared", "shared::cta", "shared::cluster", "b64", "acquire", "release", "relaxed", "cta", "cluster",
-    "expect_tx", "noComplete", "parity", "gpu", "sys",
+    "shared",
+    "shared::cta",
+    "shared::cluster",
+    "b64",
+    "acquire",
+    "release",
+    "relaxed",
+    "cta",
+    "cluster",
+    "expect_tx",
+    "noComplete",
+    "parity",
+    "gpu",
+    "sys",
 ];
 
 impl Decoder<'_> {
@@ -45,7 +57,10 @@ impl Decoder<'_> {
             ["proxy", "tensormap::generic" | "alias", ..] | ["mbarrier_init", ..] => Fence::Other,
             ["proxy", ..] => return Err("not supported".into()),
             _ => {
-                self.allow(i, &["sc", "acq_rel", "acquire", "release", "cta", "cluster", "gpu", "sys", "gl"])?;
+                self.allow(
+                    i,
+                    &["sc", "acq_rel", "acquire", "release", "cta", "cluster", "gpu", "sys", "gl"],
+                )?;
                 Fence::Memory
             }
         };
@@ -62,7 +77,8 @@ impl Decoder<'_> {
             (true, _) => self.destination(operands.next().ok_or("expected p")?, Kind::Pred)?,
         };
         let rest: Vec<&Operand> = operands.collect();
-        let (numbers, source) = if reduces { rest.split_at(rest.len().saturating_sub(1)) } else { (&rest[..], &[][..]) };
+        let (numbers, source) =
+            if reduces { rest.split_at(rest.len().saturating_sub(1)) } else { (&rest[..], &[][..]) };
         let id = self.source(numbers.first().ok_or("expected a barrier")?, Kind::B32)?;
         let count = match numbers.get(1) {
             Some(count) => self.source(count, Kind::B32)?,
@@ -99,7 +115,13 @@ impl Decoder<'_> {
         }
     }
 
-    fn mbarrier_at(&mut self, i: &Instruction, kind: MbarrierKind, at: usize, count: Option<usize>) -> Result<()> {
+    fn mbarrier_at(
+        &mut self,
+        i: &Instruction,
+        kind: MbarrierKind,
+        at: usize,
+        count: Option<usize>,
+    ) -> Result<()> {
         let address = self.address(self.operand(i, at)?, shared_or_generic(i))?;
         let count = match count {
             Some(n) => self.source(self.operand(i, n)?, Kind::B32)?,

@@ -124,7 +124,9 @@ impl Decoder<'_> {
                 _ => Err("not supported".into()),
             };
         };
-        if let Some(unknown) = rest.iter().find(|m| !["global", "shared::cta", "b1024", "b32", "b64"].contains(m)) {
+        if let Some(unknown) =
+            rest.iter().find(|m| !["global", "shared::cta", "b1024", "b32", "b64"].contains(m))
+        {
             return Err(format!("modifier .{unknown} is not supported"));
         }
         let space = if i.has("global") {
@@ -182,8 +184,18 @@ impl Decoder<'_> {
 
     /// `[dst], [src], size [, source-size or ignore-source] [, cache-policy]`
     fn cp_async(&mut self, i: &Instruction) -> Result<()> {
-        let known =
-            ["async", "ca", "cg", "shared", "shared::cta", "global", "L2::cache_hint", "L2::64B", "L2::128B", "L2::256B"];
+        let known = [
+            "async",
+            "ca",
+            "cg",
+            "shared",
+            "shared::cta",
+            "global",
+            "L2::cache_hint",
+            "L2::64B",
+            "L2::128B",
+            "L2::256B",
+        ];
         self.allow(i, &known)?;
         let to = self.address(self.operand(i, 0)?, Space::Shared)?;
         let from = self.address(self.operand(i, 1)?, Space::Global)?;
@@ -229,7 +241,8 @@ impl Decoder<'_> {
         let size = if tensor { NONE } else { self.source(next("a size")?, Kind::B32)? };
         let waits = matches!(direction, BulkDirection::Load | BulkDirection::SharedToCluster);
         let mbarrier = if waits { Some(self.address(next("a mbarrier")?, Space::Shared)?) } else { None };
-        let multicast = if i.has("multicast::cluster") { self.narrow(next("a multicast mask")?)? } else { NONE };
+        let multicast =
+            if i.has("multicast::cluster") { self.narrow(next("a multicast mask")?)? } else { NONE };
         let (shared, global) = match direction {
             BulkDirection::Load => (first, second),
             BulkDirection::SharedToCluster => (second, first),
@@ -243,15 +256,29 @@ impl Decoder<'_> {
         let coordinates = self.coordinates(if tensor { global } else { shared })?;
         let shared = self.address(shared, Space::Shared)?;
         let global: Address = self.address(global, far)?;
-        let bulk = Bulk { direction, shared, global, coordinates, tensor, size, mbarrier, multicast, reduction };
+        let bulk =
+            Bulk { direction, shared, global, coordinates, tensor, size, mbarrier, multicast, reduction };
         self.push(i, Class::Global, Op::Bulk(Box::new(bulk)))
     }
 
     /// Operation and type of a reduction.
     fn bulk_modifiers(&self, i: &Instruction, reduce: bool) -> Result<Option<(String, String)>> {
         let known = [
-            "async", "reduce", "bulk", "tensor", "1d", "2d", "3d", "4d", "5d", "tile", "bulk_group", "L2::cache_hint",
-            "mbarrier::complete_tx::bytes", "multicast::cluster", "noftz",
+            "async",
+            "reduce",
+            "bulk",
+            "tensor",
+            "1d",
+            "2d",
+            "3d",
+            "4d",
+            "5d",
+            "tile",
+            "bulk_group",
+            "L2::cache_hint",
+            "mbarrier::complete_tx::bytes",
+            "multicast::cluster",
+            "noftz",
         ];
         let (mut operation, mut ty) = (None, String::new());
         for m in i.modifiers.iter().map(String::as_str) {

@@ -122,11 +122,14 @@ pub(super) fn update_global(
             u128::from(old.unwrap_or(0))
         }
         8 => {
-            let old = allocation.double_word(at).fetch_update(SeqCst, SeqCst, |old| Some(f(u128::from(old)) as u64));
+            let old = allocation
+                .double_word(at)
+                .fetch_update(SeqCst, SeqCst, |old| Some(f(u128::from(old)) as u64));
             u128::from(old.unwrap_or(0))
         }
         _ => {
-            let _one_at_a_time = memory.wide_atomics.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let _one_at_a_time =
+                memory.wide_atomics.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let old = allocation.load(at, Width::B16);
             allocation.store(at, Width::B16, f(old));
             old
@@ -150,12 +153,16 @@ pub(super) fn apply(op: AtomicOp, ty: AtomicType, old: u128, value: u128, swap: 
     match ty {
         AtomicType::S32 => integer(op, i128::from(old as i32), i128::from(value as i32)) as u32 as u128,
         AtomicType::S64 => integer(op, i128::from(old as i64), i128::from(value as i64)) as u64 as u128,
-        AtomicType::U64 | AtomicType::B64 => integer(op, old as u64 as i128, value as u64 as i128) as u64 as u128,
+        AtomicType::U64 | AtomicType::B64 => {
+            integer(op, old as u64 as i128, value as u64 as i128) as u64 as u128
+        }
         AtomicType::F32 => {
             let result = float(op, f32::from_bits(old as u32), f32::from_bits(value as u32));
             u128::from(if result.is_nan() { 0x7FFF_FFFF } else { result.to_bits() })
         }
-        AtomicType::F64 => u128::from(float(op, f64::from_bits(old as u64), f64::from_bits(value as u64)).to_bits()),
+        AtomicType::F64 => {
+            u128::from(float(op, f64::from_bits(old as u64), f64::from_bits(value as u64)).to_bits())
+        }
         AtomicType::F16 => u128::from(half_float(op, old as u16, value as u16)),
         AtomicType::Bf16 => u128::from(brain_float(op, old as u16, value as u16)),
         AtomicType::F16x2 => pair(old, value, |a, b| half_float(op, a, b)),
@@ -169,8 +176,20 @@ fn integer(op: AtomicOp, old: i128, value: i128) -> i128 {
         AtomicOp::Add => old + value,
         AtomicOp::Min => old.min(value),
         AtomicOp::Max => old.max(value),
-        AtomicOp::Inc => if old >= value { 0 } else { old + 1 },
-        AtomicOp::Dec => if old == 0 || old > value { value } else { old - 1 },
+        AtomicOp::Inc => {
+            if old >= value {
+                0
+            } else {
+                old + 1
+            }
+        }
+        AtomicOp::Dec => {
+            if old == 0 || old > value {
+                value
+            } else {
+                old - 1
+            }
+        }
         _ => old,
     }
 }

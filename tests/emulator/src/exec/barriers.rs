@@ -32,7 +32,10 @@ impl Exec<'_> {
         let first = active.trailing_zeros() as usize;
         let id = self.value32(barrier.id, first);
         if id >= BARRIERS {
-            return Err(Fault::new(FaultKind::Barrier, format!("expected a barrier below {BARRIERS}, found {id}")));
+            return Err(Fault::new(
+                FaultKind::Barrier,
+                format!("expected a barrier below {BARRIERS}, found {id}"),
+            ));
         }
         let count = self.barrier_count(barrier, first)?;
         let trues = match barrier.src {
@@ -62,7 +65,8 @@ impl Exec<'_> {
         let count = self.value32(barrier.count, lane);
         let threads = (self.grid.warps() * LANES) as u32;
         if count == 0 || !count.is_multiple_of(LANES as u32) || count > threads {
-            let message = format!("expected a multiple of {LANES} threads up to {threads} at a barrier, found {count}");
+            let message =
+                format!("expected a multiple of {LANES} threads up to {threads} at a barrier, found {count}");
             return Err(Fault::new(FaultKind::Barrier, message));
         }
         Ok(count)
@@ -81,7 +85,8 @@ impl Exec<'_> {
         barrier.arrived += LANES as u32;
         barrier.trues += trues;
         if count != 0 && barrier.arrived > count {
-            let message = format!("{} threads arrived at barrier {id}, which waits for {count}", barrier.arrived);
+            let message =
+                format!("{} threads arrived at barrier {id}, which waits for {count}", barrier.arrived);
             return Err(Fault::new(FaultKind::Barrier, message));
         }
         let clock = barrier.clock.get_or_insert_with(|| Clock::new(actors, 0));

@@ -65,7 +65,9 @@ impl BulkStore {
         let shared = &mut cluster.blocks[self.block].shared;
         let mut data = Vec::new();
         for piece in &self.pieces {
-            data.extend_from_slice(&shared.bytes()[piece.shared as usize..(piece.shared + piece.bytes) as usize]);
+            data.extend_from_slice(
+                &shared.bytes()[piece.shared as usize..(piece.shared + piece.bytes) as usize],
+            );
             shared.end_read(piece.shared, piece.bytes, clock);
         }
         self.data = Some(data);
@@ -92,7 +94,8 @@ impl BulkStore {
 fn reduce_global(memory: &GlobalMemory, address: u64, bytes: &[u8], reduction: Reduction) -> Result<()> {
     let allocation = memory.find(address, bytes.len() as u64)?;
     if !allocation.is_written(address, bytes.len() as u64) {
-        let message = format!("a reduction of {} bytes of global memory, not all of which were written", bytes.len());
+        let message =
+            format!("a reduction of {} bytes of global memory, not all of which were written", bytes.len());
         return Err(Fault::new(FaultKind::Uninitialised, message).at(address));
     }
     for (n, element) in bytes.chunks_exact(reduction.bytes).enumerate() {
@@ -217,7 +220,8 @@ impl Exec<'_> {
                 let message = format!("expected a shared address that is a multiple of {SHARED_ALIGNMENT}");
                 return Err(Fault::new(FaultKind::Misaligned, message).at(u64::from(shared)));
             }
-            let coordinates: Vec<i32> = bulk.coordinates.iter().map(|&row| self.value32(row, lane) as i32).collect();
+            let coordinates: Vec<i32> =
+                bulk.coordinates.iter().map(|&row| self.value32(row, lane) as i32).collect();
             return Ok(map.pieces(&coordinates, shared).map_err(trap)?.collect());
         }
         let size = self.value32(bulk.size, lane);
@@ -225,7 +229,8 @@ impl Exec<'_> {
             return Err(trap(format!("expected a size that is a multiple of {ALIGN}, found {size}")));
         }
         if shared % ALIGN != 0 || far % u64::from(ALIGN) != 0 {
-            let message = format!("expected addresses that are multiples of {ALIGN}, found {shared:#x} and {far:#x}");
+            let message =
+                format!("expected addresses that are multiples of {ALIGN}, found {shared:#x} and {far:#x}");
             return Err(Fault::new(FaultKind::Misaligned, message).at(far));
         }
         Ok(vec![Piece { shared, global: Some(far), bytes: size }])
@@ -245,7 +250,8 @@ impl Exec<'_> {
             row => {
                 let mask = self.value32(row, lane) & 0xFFFF;
                 if mask >> self.cluster.blocks.len() != 0 || mask == 0 {
-                    let message = format!("multicast to {mask:#x} in a cluster of {}", self.cluster.blocks.len());
+                    let message =
+                        format!("multicast to {mask:#x} in a cluster of {}", self.cluster.blocks.len());
                     return Err(Fault::new(FaultKind::OutOfBounds, message));
                 }
                 lanes(mask).map(|block| (block, (block, barrier))).collect()
@@ -335,9 +341,10 @@ impl Exec<'_> {
     /// Waits until at most `groups` of the newest groups are under way, or only still writing for `read`.
     pub(super) fn bulk_wait(&mut self, groups: u32, read: bool, active: u32) -> Result<()> {
         let committed = self.warp.copies.bulk_committed;
-        let (due, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.warp.copies.stores).into_iter().partition(|s| {
-            active & 1 << s.lane != 0 && s.group.is_some_and(|group| group + groups < committed[s.lane])
-        });
+        let (due, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.warp.copies.stores).into_iter().partition(|s| {
+                active & 1 << s.lane != 0 && s.group.is_some_and(|group| group + groups < committed[s.lane])
+            });
         self.warp.copies.stores = rest;
         for mut store in due {
             store.read(self.cluster, &self.warp.clock);
@@ -355,7 +362,9 @@ impl Exec<'_> {
         if address & WINDOW_MASK == PARAM_WINDOW {
             let at = (address & !WINDOW_MASK) as usize;
             let Some(from) = self.grid.params.get(at..at + MAP_BYTES) else {
-                return Err(Fault::new(FaultKind::OutOfBounds, "a tensor map outside the parameters").at(address));
+                return Err(
+                    Fault::new(FaultKind::OutOfBounds, "a tensor map outside the parameters").at(address)
+                );
             };
             bytes.copy_from_slice(from);
         } else {
@@ -369,7 +378,8 @@ impl Exec<'_> {
         let (space, addresses) = self.resolve(&op.address, active)?;
         let field = Field::parse(&op.field);
         let field = field.ok_or_else(|| Fault::new(FaultKind::Unsupported, format!("field {}", op.field)))?;
-        let value = if op.wide { self.value64(op.value, lane) } else { u64::from(self.value32(op.value, lane)) };
+        let value =
+            if op.wide { self.value64(op.value, lane) } else { u64::from(self.value32(op.value, lane)) };
         let address = addresses[lane];
         let mut bytes = [0; MAP_BYTES];
         let failed = |message: String| Fault::new(FaultKind::Trap, message).at(address);

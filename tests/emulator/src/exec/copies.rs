@@ -130,9 +130,13 @@ impl Exec<'_> {
     pub(super) fn cp_wait(&mut self, groups: u32, active: u32) -> Result<()> {
         let committed = self.warp.copies.committed;
         let memory = self.grid.memory;
-        self.cluster.complete_copies(memory, &mut self.warp.copies, &self.warp.clock, active, |lane, group| {
-            group != OPEN && group + groups < committed[lane]
-        })
+        self.cluster.complete_copies(
+            memory,
+            &mut self.warp.copies,
+            &self.warp.clock,
+            active,
+            |lane, group| group != OPEN && group + groups < committed[lane],
+        )
     }
 
     /// `cp.async.wait_all`
@@ -159,14 +163,21 @@ impl Exec<'_> {
     /// A warp that exits must not leave bulk copies that still read shared memory.
     pub(super) fn finish_copies(&mut self) -> Result<()> {
         if self.warp.copies.stores.iter().any(|store| !store.was_read()) {
-            let message = "exited while a bulk copy still reads shared memory: cp.async.bulk.wait_group is missing";
+            let message =
+                "exited while a bulk copy still reads shared memory: cp.async.bulk.wait_group is missing";
             return Err(Fault::new(FaultKind::InFlight, message));
         }
         for batch in std::mem::take(&mut self.warp.copies.batches) {
             // Nobody waited for these: their bytes stay unknown, but the copies are over.
             for lane in lanes(batch.lanes) {
                 let shared = &mut self.cluster.blocks[usize::from(batch.block[lane])].shared;
-                shared.end_write(batch.to[lane], batch.size, lane, self.warp.clock.actor, self.warp.clock.epoch);
+                shared.end_write(
+                    batch.to[lane],
+                    batch.size,
+                    lane,
+                    self.warp.clock.actor,
+                    self.warp.clock.epoch,
+                );
             }
         }
         let stores = std::mem::take(&mut self.warp.copies.stores);
@@ -196,7 +207,13 @@ impl Cluster {
         Ok(())
     }
 
-    fn complete_copy(&mut self, memory: &GlobalMemory, batch: &Batch, lane: usize, clock: &WarpClock) -> Result<()> {
+    fn complete_copy(
+        &mut self,
+        memory: &GlobalMemory,
+        batch: &Batch,
+        lane: usize,
+        clock: &WarpClock,
+    ) -> Result<()> {
         let mut bytes = [0; 16];
         let read = usize::from(batch.read[lane]);
         if read > 0 {

@@ -1,7 +1,7 @@
 //! What accesses cost: sectors of global memory, wavefronts of shared memory.
 
-use super::memory::Addresses;
 use super::lanes;
+use super::memory::Addresses;
 
 /// Bytes of a sector.
 const SECTOR: u64 = 32;

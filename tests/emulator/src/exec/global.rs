@@ -133,7 +133,12 @@ impl Exec<'_> {
 
 impl Cluster {
     #[inline(always)]
-    fn take_allocation(&mut self, memory: &GlobalMemory, address: u64, bytes: u64) -> Result<Arc<Allocation>> {
+    fn take_allocation(
+        &mut self,
+        memory: &GlobalMemory,
+        address: u64,
+        bytes: u64,
+    ) -> Result<Arc<Allocation>> {
         match self.allocation.take() {
             Some(last) if last.contains(address, bytes) => Ok(last),
             _ => memory.find(address, bytes),

@@ -18,7 +18,10 @@ impl Exec<'_> {
         let (_, addresses) = self.resolve(&op.address, active)?;
         let waits = matches!(
             op.kind,
-            MbarrierKind::TestWait | MbarrierKind::TestWaitParity | MbarrierKind::TryWait | MbarrierKind::TryWaitParity
+            MbarrierKind::TestWait
+                | MbarrierKind::TestWaitParity
+                | MbarrierKind::TryWait
+                | MbarrierKind::TryWaitParity
         );
         if waits {
             return self.mbarrier_wait(op, &addresses, active);
@@ -32,7 +35,8 @@ impl Exec<'_> {
 
     fn mbarrier_lane(&mut self, op: &Mbarrier, block: usize, at: u32, lane: usize) -> Result<()> {
         self.cluster.blocks[block].shared.check_place(at, SIZE, SIZE)?;
-        let optional = |exec: &Self, row: u32, default: u32| if row == NONE { default } else { exec.value32(row, lane) };
+        let optional =
+            |exec: &Self, row: u32, default: u32| if row == NONE { default } else { exec.value32(row, lane) };
         match op.kind {
             MbarrierKind::Init => return self.mbarrier_init(block, at, self.value32(op.count, lane), lane),
             MbarrierKind::Invalidate => {
@@ -46,7 +50,9 @@ impl Exec<'_> {
         let phase = self.cluster.mbarrier(block, at)?.phase;
         match op.kind {
             MbarrierKind::ExpectTx => self.cluster.expect_bytes(block, at, self.value32(op.bytes, lane))?,
-            MbarrierKind::CompleteTx => self.cluster.complete_bytes(block, at, self.value32(op.bytes, lane))?,
+            MbarrierKind::CompleteTx => {
+                self.cluster.complete_bytes(block, at, self.value32(op.bytes, lane))?
+            }
             _ => {
                 let count = optional(self, op.count, 1);
                 if op.bytes != NONE {
@@ -68,7 +74,10 @@ impl Exec<'_> {
 
     fn mbarrier_init(&mut self, block: usize, at: u32, count: u32, lane: usize) -> Result<()> {
         if count == 0 || count > LIMIT {
-            return Err(Fault::new(FaultKind::Barrier, format!("expected 1 to {LIMIT} arrivals, found {count}")));
+            return Err(Fault::new(
+                FaultKind::Barrier,
+                format!("expected 1 to {LIMIT} arrivals, found {count}"),
+            ));
         }
         if self.cluster.blocks[block].mbarriers.contains_key(&at) {
             let message = "initialised again without mbarrier.inval";
@@ -95,7 +104,12 @@ impl Exec<'_> {
     }
 
     /// All lanes have the same answer if they ask for the same phase of the same barrier, as they do.
-    fn mbarrier_wait(&mut self, op: &Mbarrier, addresses: &super::memory::Addresses, active: u32) -> Result<Flow> {
+    fn mbarrier_wait(
+        &mut self,
+        op: &Mbarrier,
+        addresses: &super::memory::Addresses,
+        active: u32,
+    ) -> Result<Flow> {
         let mut done = 0;
         for lane in lanes(active) {
             let (block, at) = self.shared_place(addresses[lane])?;
@@ -115,7 +129,9 @@ impl Exec<'_> {
                 done |= 1 << lane;
                 let object = self.cluster.mbarrier(block, at)?;
                 self.warp.clock.acquire(&object.completed);
-            } else if matches!(op.kind, MbarrierKind::TryWait | MbarrierKind::TryWaitParity) && !self.warp.give_up {
+            } else if matches!(op.kind, MbarrierKind::TryWait | MbarrierKind::TryWaitParity)
+                && !self.warp.give_up
+            {
                 self.cluster.counters.barrier_waits += 1;
                 return Ok(Flow::Retry(State::Mbarrier(block, at)));
             }
@@ -160,7 +176,8 @@ impl Cluster {
     pub(crate) fn arrive(&mut self, block: usize, at: u32, count: u32) -> Result<()> {
         let object = self.mbarrier(block, at)?;
         if count > object.pending {
-            let message = format!("{count} arrivals where {} of {} are left", object.pending, object.expected);
+            let message =
+                format!("{count} arrivals where {} of {} are left", object.pending, object.expected);
             return Err(Fault::new(FaultKind::Barrier, message).at(u64::from(at)));
         }
         object.pending -= count;

@@ -23,7 +23,8 @@ impl Exec<'_> {
         let mut addresses = [0; LANES];
         let row = address.row as usize;
         if address.wide {
-            let pair: &[u64; LANES] = bytemuck::cast_slice(self.lanes32(row, 2)).try_into().unwrap_or(&[0; LANES]);
+            let pair: &[u64; LANES] =
+                bytemuck::cast_slice(self.lanes32(row, 2)).try_into().unwrap_or(&[0; LANES]);
             for (to, from) in addresses.iter_mut().zip(pair) {
                 *to = from.wrapping_add_signed(address.offset);
             }
@@ -212,7 +213,8 @@ impl Exec<'_> {
         for lane in lanes(active) {
             let at = addresses[lane] as usize;
             let Some(bytes) = self.grid.params.get(at..at.saturating_add(access.bytes() as usize)) else {
-                let message = format!("{} bytes of parameters, which have {}", access.bytes(), self.grid.params.len());
+                let message =
+                    format!("{} bytes of parameters, which have {}", access.bytes(), self.grid.params.len());
                 return Err(self.lane_fault(FaultKind::OutOfBounds, message, lane).at(addresses[lane]));
             };
             for (n, chunk) in bytes.chunks_exact(access.width.bytes()).enumerate() {

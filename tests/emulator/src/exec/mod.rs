@@ -89,7 +89,8 @@ impl<'a> Exec<'a> {
     pub fn run(&mut self, budget: u64) -> Result<Stop> {
         let end = self.warp.instructions + budget;
         if end > self.grid.instruction_limit {
-            let message = format!("expected an end within {} instructions of a warp", self.grid.instruction_limit);
+            let message =
+                format!("expected an end within {} instructions of a warp", self.grid.instruction_limit);
             return Err(self.locate(Fault::new(FaultKind::Timeout, message), self.current()?));
         }
         while self.warp.instructions < end {
@@ -139,7 +140,12 @@ impl<'a> Exec<'a> {
             .warp
             .groups
             .iter()
-            .map(|g| format!("lanes {:#010x} at PTX line {}", g.mask, self.grid.program.sites[g.pc as usize].ptx_line))
+            .map(|g| {
+                format!(
+                    "lanes {:#010x} at PTX line {}",
+                    g.mask, self.grid.program.sites[g.pc as usize].ptx_line
+                )
+            })
             .collect();
         let message = format!("lanes wait for each other at different places: {}", places.join(", "));
         Err(self.locate(Fault::new(FaultKind::NotConverged, message), 0))
@@ -157,7 +163,8 @@ impl<'a> Exec<'a> {
     #[cold]
     fn merge(&mut self, group: usize) {
         let Group { pc, mask, .. } = self.warp.groups[group];
-        if let Some(other) = (0..self.warp.groups.len()).find(|&i| i != group && self.warp.groups[i].pc == pc) {
+        if let Some(other) = (0..self.warp.groups.len()).find(|&i| i != group && self.warp.groups[i].pc == pc)
+        {
             self.warp.groups[other].mask |= mask;
             self.warp.groups[other].parked = false;
             self.warp.groups.swap_remove(group);
@@ -190,7 +197,9 @@ impl<'a> Exec<'a> {
         match op {
             Op::Branch(target) => return Ok(self.branch(current, active, *target)),
             Op::Exit => return self.exit(current, active),
-            Op::BranchIndexed { index, targets } => return self.branch_indexed(current, active, *index, targets),
+            Op::BranchIndexed { index, targets } => {
+                return self.branch_indexed(current, active, *index, targets);
+            }
             _ if active == 0 => return Ok(Flow::Next),
             Op::Load(access) => return self.load(access, active),
             Op::Store(access) => self.store(access, active)?,
@@ -206,7 +215,9 @@ impl<'a> Exec<'a> {
             Op::ActiveMask { dst } => self.broadcast(*dst, active, active),
             Op::Trap(what) => return Err(Fault::new(FaultKind::Trap, *what)),
             Op::Printf { format, values } => self.printf(*format, *values, active)?,
-            Op::Assert { message, file, line } => return Err(self.assert_failed(*message, *file, *line, active)),
+            Op::Assert { message, file, line } => {
+                return Err(self.assert_failed(*message, *file, *line, active));
+            }
             Op::Nop => {}
             Op::Yield => return Ok(Flow::Yield),
             Op::Shuffle(shuffle) => return self.shuffle(shuffle, current, active),
@@ -269,7 +280,8 @@ impl<'a> Exec<'a> {
     fn converge(&mut self, members: u32, current: usize, active: u32) -> Result<bool> {
         let strangers = active & !members;
         if strangers != 0 {
-            let message = format!("lanes {strangers:#010x} execute it but are not in its member mask {members:#010x}");
+            let message =
+                format!("lanes {strangers:#010x} execute it but are not in its member mask {members:#010x}");
             return Err(Fault::new(FaultKind::NotConverged, message));
         }
         if members & !self.warp.live != 0 && members != u32::MAX {

@@ -22,7 +22,8 @@ impl Exec<'_> {
         let mask = u128::MAX >> (128 - part);
         for lane in lanes(active) {
             let parts = src.iter().enumerate();
-            let value = parts.fold(0, |v, (i, slot)| v | (self.value(*slot, lane) & mask) << (part * i as u32));
+            let value =
+                parts.fold(0, |v, (i, slot)| v | (self.value(*slot, lane) & mask) << (part * i as u32));
             self.set(dst, lane, value);
         }
     }
@@ -38,7 +39,14 @@ impl Exec<'_> {
         }
     }
 
-    pub(super) fn cvta(&mut self, dst: Slot, src: Slot, space: Space, to_generic: bool, active: u32) -> Result<()> {
+    pub(super) fn cvta(
+        &mut self,
+        dst: Slot,
+        src: Slot,
+        space: Space,
+        to_generic: bool,
+        active: u32,
+    ) -> Result<()> {
         for lane in lanes(active) {
             let value = self.value(src, lane) as u64;
             let result = match to_generic {

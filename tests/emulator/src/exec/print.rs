@@ -78,7 +78,8 @@ impl Exec<'_> {
                 out.push('%');
                 continue;
             }
-            let wide = flags.contains("ll") || flags.contains('l') || flags.contains('j') || flags.contains('z');
+            let wide =
+                flags.contains("ll") || flags.contains('l') || flags.contains('j') || flags.contains('z');
             let size = if wide || b"fFeEgGaAsp".contains(&conversion) { 8 } else { 4 };
             at = at.next_multiple_of(size);
             let value = self.variadic(at, size, lane)?;
@@ -95,7 +96,9 @@ impl Exec<'_> {
 
     fn variadic(&self, at: u64, size: u64, lane: usize) -> Result<u64> {
         if at & WINDOW_MASK != LOCAL_WINDOW {
-            return Err(self.lane_fault(FaultKind::Unsupported, "values of printf outside local memory", lane).at(at));
+            return Err(self
+                .lane_fault(FaultKind::Unsupported, "values of printf outside local memory", lane)
+                .at(at));
         }
         let from = self.local_place(at & !WINDOW_MASK, size as u32, lane)?;
         let mut value = [0; 8];
@@ -106,7 +109,8 @@ impl Exec<'_> {
 
 fn converted(flags: &str, conversion: u8, value: u64, wide: bool) -> String {
     let signed = if wide { value as i64 } else { i64::from(value as i32) };
-    let digits = flags.split_once('.').and_then(|(_, p)| p.trim_end_matches(char::is_alphabetic).parse().ok());
+    let digits =
+        flags.split_once('.').and_then(|(_, p)| p.trim_end_matches(char::is_alphabetic).parse().ok());
     let float = f64::from_bits(value);
     match conversion {
         b'd' | b'i' => signed.to_string(),

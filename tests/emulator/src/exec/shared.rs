@@ -23,7 +23,10 @@ impl Exec<'_> {
 
     #[cold]
     fn outside_cluster(&self, address: u64) -> Box<Fault> {
-        let message = format!("an address in shared memory of none of the cluster's {} blocks", self.cluster.blocks.len());
+        let message = format!(
+            "an address in shared memory of none of the cluster's {} blocks",
+            self.cluster.blocks.len()
+        );
         Fault::new(FaultKind::OutOfBounds, message).at(address)
     }
 

@@ -118,7 +118,8 @@ impl Exec<'_> {
 
     pub(super) fn wgmma(&mut self, wgmma: &Wgmma) -> Result<()> {
         if self.grid.warps() % 4 != 0 {
-            let message = format!("expected warps in groups of four, found {} in the block", self.grid.warps());
+            let message =
+                format!("expected warps in groups of four, found {} in the block", self.grid.warps());
             return Err(Fault::new(FaultKind::NotConverged, message));
         }
         let pc = self.warp.groups[0].pc;

@@ -72,7 +72,8 @@ impl Exec<'_> {
             true => self.value64(c.src, lane),
             false => u64::from(self.value32(c.src, lane)),
         });
-        let equal = |to: u64| lanes(active).filter(|&lane| values[lane] == to).fold(0u32, |m, lane| m | 1 << lane);
+        let equal =
+            |to: u64| lanes(active).filter(|&lane| values[lane] == to).fold(0u32, |m, lane| m | 1 << lane);
         if c.op == WarpOp::MatchAll {
             let all = equal(values[active.trailing_zeros() as usize]) == active;
             self.broadcast(c.dst, if all { active } else { 0 }, active);

@@ -20,7 +20,8 @@ impl Clock {
 
     /// Learns what another clock knows.
     pub fn join(&mut self, other: &Clock) {
-        let pairs = self.visible.iter_mut().zip(&other.visible).chain(self.fenced.iter_mut().zip(&other.fenced));
+        let pairs =
+            self.visible.iter_mut().zip(&other.visible).chain(self.fenced.iter_mut().zip(&other.fenced));
         pairs.for_each(|(mine, other)| *mine = (*mine).max(*other));
     }
 }

@@ -112,7 +112,8 @@ impl Shared {
     #[cold]
     fn outside(&self, at: u32, bytes: u32) -> Box<Fault> {
         let first = crate::decode::SHARED_BASE;
-        let message = format!("{bytes} bytes of shared memory, which goes from {first:#x} to {:#x}", self.size);
+        let message =
+            format!("{bytes} bytes of shared memory, which goes from {first:#x} to {:#x}", self.size);
         Fault::new(FaultKind::OutOfBounds, message).at(u64::from(at))
     }
 
@@ -123,7 +124,14 @@ impl Shared {
 
     /// Checks and notes a read by a lane.
     #[inline(always)]
-    pub fn read(&mut self, at: u32, bytes: u32, lane: usize, clock: &WarpClock, order: Order) -> Result<(), Box<Fault>> {
+    pub fn read(
+        &mut self,
+        at: u32,
+        bytes: u32,
+        lane: usize,
+        clock: &WarpClock,
+        order: Order,
+    ) -> Result<(), Box<Fault>> {
         for g in self.granules(at, bytes) {
             let record = self.writes[g];
             if record.epoch() > clock.known.visible[record.actor()] || record.epoch() <= self.floor {
@@ -144,15 +152,25 @@ impl Shared {
         order: Order,
     ) -> Result<(), Box<Fault>> {
         if record.epoch() == IN_FLIGHT {
-            return Err(self.fault(FaultKind::InFlight, g, "read while an asynchronous copy still writes it"));
+            return Err(self.fault(
+                FaultKind::InFlight,
+                g,
+                "read while an asynchronous copy still writes it",
+            ));
         }
         if record.epoch() <= self.floor {
             return Err(self.fault(FaultKind::Uninitialised, g, "read, but nobody has written it"));
         }
-        if record.actor() == clock.actor && record.lane() == lane || record.is(ATOMIC) && order == Order::Strong {
+        if record.actor() == clock.actor && record.lane() == lane
+            || record.is(ATOMIC) && order == Order::Strong
+        {
             return Ok(());
         }
-        Err(self.fault(FaultKind::Race, g, &format!("read after {} wrote it, with no barrier between", who(record))))
+        Err(self.fault(
+            FaultKind::Race,
+            g,
+            &format!("read after {} wrote it, with no barrier between", who(record)),
+        ))
     }
 
     /// Checks and notes a write by a lane. `same` says whether the bytes already have the value written: then no race
@@ -208,7 +226,11 @@ impl Shared {
         same: &impl Fn(&Self) -> bool,
     ) -> Result<(), Box<Fault>> {
         if record.epoch() == IN_FLIGHT {
-            return Err(self.fault(FaultKind::InFlight, g, "written while an asynchronous copy still writes it"));
+            return Err(self.fault(
+                FaultKind::InFlight,
+                g,
+                "written while an asynchronous copy still writes it",
+            ));
         }
         let own = record.actor() == clock.actor && record.lane() == lane;
         if own || record.is(ATOMIC) && order == Order::Strong || same(self) {
@@ -226,7 +248,11 @@ impl Shared {
                 continue;
             }
             if read == IN_FLIGHT {
-                return Err(self.fault(FaultKind::InFlight, g, "written while an asynchronous operation still reads it"));
+                return Err(self.fault(
+                    FaultKind::InFlight,
+                    g,
+                    "written while an asynchronous operation still reads it",
+                ));
             }
             // A warp's own reads are behind it, and strong accesses do not race with each other.
             if actor != clock.actor && !(order == Order::Strong && self.writes[g].is(ATOMIC)) {
@@ -238,7 +264,13 @@ impl Shared {
     }
 
     /// Begins an asynchronous write: nobody may touch the bytes until it ends.
-    pub fn begin_write(&mut self, at: u32, bytes: u32, lane: usize, clock: &WarpClock) -> Result<(), Box<Fault>> {
+    pub fn begin_write(
+        &mut self,
+        at: u32,
+        bytes: u32,
+        lane: usize,
+        clock: &WarpClock,
+    ) -> Result<(), Box<Fault>> {
         for g in self.granules(at, bytes) {
             self.check_write(g, lane, clock, Order::Weak, &|_| false)?;
             self.writes[g] = Record::new(clock.actor, lane, 0, IN_FLIGHT);
@@ -262,7 +294,13 @@ impl Shared {
 
     /// Begins an asynchronous read through the async proxy: what is read must be ordered and fenced, and nobody may
     /// write it until the read ends.
-    pub fn begin_read(&mut self, at: u32, bytes: u32, lane: usize, clock: &WarpClock) -> Result<(), Box<Fault>> {
+    pub fn begin_read(
+        &mut self,
+        at: u32,
+        bytes: u32,
+        lane: usize,
+        clock: &WarpClock,
+    ) -> Result<(), Box<Fault>> {
         for g in self.granules(at, bytes) {
             let record = self.writes[g];
             if record.epoch() > clock.known.visible[record.actor()] || record.epoch() <= self.floor {
@@ -289,7 +327,13 @@ impl Shared {
     }
 
     /// Checks that a mbarrier was initialised in an order that the warp knows of.
-    pub fn check_visible(&self, at: u32, bytes: u32, lane: usize, clock: &WarpClock) -> Result<(), Box<Fault>> {
+    pub fn check_visible(
+        &self,
+        at: u32,
+        bytes: u32,
+        lane: usize,
+        clock: &WarpClock,
+    ) -> Result<(), Box<Fault>> {
         for g in self.granules(at, bytes) {
             let record = self.writes[g];
             if record.epoch() > clock.known.visible[record.actor()] || record.epoch() <= self.floor {

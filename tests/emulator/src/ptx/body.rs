@@ -227,7 +227,9 @@ fn number(word: &str) -> Option<Operand> {
     match word.as_bytes() {
         [b'0', b'f' | b'F', ..] => hex(&word[2..]).and_then(|v| u32::try_from(v).ok()).map(Operand::Float),
         [b'0', b'd' | b'D', ..] => hex(&word[2..]).map(Operand::Double),
-        [b'0'..=b'9', ..] if word.contains('.') => word.parse::<f64>().ok().map(|v| Operand::Double(v.to_bits())),
+        [b'0'..=b'9', ..] if word.contains('.') => {
+            word.parse::<f64>().ok().map(|v| Operand::Double(v.to_bits()))
+        }
         [b'0'..=b'9', ..] => integer(word).map(Operand::Integer),
         _ => None,
     }
@@ -283,7 +285,9 @@ mod tests {
 
     #[test]
     fn what_is_not_ptx_is_an_error_with_its_line() {
-        for text in ["", "hello", ".version 9.0\n.target sm_80\n.entry k() { add", ".target sm_80\n.tex .u64 t;"] {
+        for text in
+            ["", "hello", ".version 9.0\n.target sm_80\n.entry k() { add", ".target sm_80\n.tex .u64 t;"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
         let error = parse(".version 9.0\n.target sm_80\n.entry k() {\n ld.global ] ;\n}").unwrap_err();

@@ -151,7 +151,9 @@ fn special_value(grid: &Grid, cluster: [u32; 3], warp: &Warp, special: Special, 
     match special {
         Special::Tid(i) => [thread % bx, thread / bx % by, thread / bx / by][usize::from(i)],
         Special::Ntid(i) => grid.block[usize::from(i)],
-        Special::Ctaid(i) => cluster[usize::from(i)] * grid.cluster[usize::from(i)] + in_cluster[usize::from(i)],
+        Special::Ctaid(i) => {
+            cluster[usize::from(i)] * grid.cluster[usize::from(i)] + in_cluster[usize::from(i)]
+        }
         Special::Nctaid(i) => grid.grid[usize::from(i)],
         Special::ClusterId(i) => cluster[usize::from(i)],
         Special::NclusterId(i) => grid.grid[usize::from(i)] / grid.cluster[usize::from(i)],

@@ -104,7 +104,13 @@ enum Progress {
 
 impl<'a> Worker<'a> {
     fn new(launch: &'a Launch<'a>, thread: usize) -> Self {
-        Worker { launch, thread, nursery: Nursery::default(), resident: VecDeque::new(), counters: Counters::default() }
+        Worker {
+            launch,
+            thread,
+            nursery: Nursery::default(),
+            resident: VecDeque::new(),
+            counters: Counters::default(),
+        }
     }
 
     fn run(&mut self) -> Result<()> {
@@ -259,7 +265,10 @@ fn deadlock(grid: &Grid, cluster: &Cluster) -> Box<Fault> {
             State::Barrier => "a barrier".to_owned(),
             State::ClusterBarrier => "the cluster's barrier".to_owned(),
             State::Mbarrier(block, at) => match cluster.blocks[block].mbarriers.get(&at) {
-                Some(m) => format!("the mbarrier at {at:#x}, which lacks {} arrivals and {} bytes", m.pending, m.bytes),
+                Some(m) => format!(
+                    "the mbarrier at {at:#x}, which lacks {} arrivals and {} bytes",
+                    m.pending, m.bytes
+                ),
                 None => format!("the mbarrier at {at:#x}"),
             },
             _ => "nothing".to_owned(),
@@ -273,6 +282,7 @@ fn deadlock(grid: &Grid, cluster: &Cluster) -> Box<Fault> {
     fault.block = cluster.blocks[block].id;
     fault.ptx_line = site.ptx_line;
     fault.instruction = program.text(site.ptx_line).to_owned();
-    fault.source = site.source.map(|(file, line)| (program.files.get(&file).cloned().unwrap_or_default(), line));
+    fault.source =
+        site.source.map(|(file, line)| (program.files.get(&file).cloned().unwrap_or_default(), line));
     fault
 }
