@@ -190,7 +190,7 @@ fn executor<S: Sources, F: LaneFn<S>>(_: F) -> AluFn {
     #[target_feature(enable = "avx2,fma,f16c,bmi2,popcnt,lzcnt")]
     unsafe fn vector<S: Sources, F: LaneFn<S>>(rows: *mut Row, preds: *mut u32, args: &AluArgs, mask: u32) {
         // SAFETY: the caller's promise is the same.
-        unsafe { execute::<S, F>(rows, preds, args, mask) }
+        unsafe { execute::<S, F>(rows, preds, args, mask, |lane| lane) }
     }
     vector::<S, F>
 }
@@ -203,8 +203,10 @@ fn executor<S: Sources, F: LaneFn<S>>(body: F) -> AluFn {
 /// # Safety
 /// As for [`AluFn`].
 unsafe fn portable<S: Sources, F: LaneFn<S>>(rows: *mut Row, preds: *mut u32, args: &AluArgs, mask: u32) {
+    // A lane that the compiler cannot know: the loop stays a loop, which keeps two thousand of these small and quick to
+    // compile.
     // SAFETY: the caller's promise is the same.
-    unsafe { execute::<S, F>(rows, preds, args, mask) }
+    unsafe { execute::<S, F>(rows, preds, args, mask, std::hint::black_box) }
 }
 
 /// Computes all lanes, active or not, before anything is stored: sources may be destinations too, and a loop without
@@ -213,14 +215,21 @@ unsafe fn portable<S: Sources, F: LaneFn<S>>(rows: *mut Row, preds: *mut u32, ar
 /// # Safety
 /// As for [`AluFn`].
 #[inline(always)]
-unsafe fn execute<S: Sources, F: LaneFn<S>>(rows: *mut Row, preds: *mut u32, args: &AluArgs, mask: u32) {
+unsafe fn execute<S: Sources, F: LaneFn<S>>(
+    rows: *mut Row,
+    preds: *mut u32,
+    args: &AluArgs,
+    mask: u32,
+    lane_of: impl Fn(usize) -> usize,
+) {
     const { assert!(size_of::<F>() == 0, "a function of lanes must not capture") };
     // SAFETY: a value of this type without size existed where the instruction was made, and it is `Copy`.
     let body = unsafe { std::ptr::NonNull::<F>::dangling().read() };
     // SAFETY: the caller's promise is the same.
     let all = unsafe { S::all(rows, preds, args) };
     let mut results = F::Out::EMPTY;
-    for lane in 0..LANES {
+    for i in 0..LANES {
+        let lane = lane_of(i);
         // SAFETY: the register file is borrowed until the end of this function.
         body.call(unsafe { S::get(all, lane) }).put(&mut results, lane);
     }

@@ -172,9 +172,14 @@ pub struct LaunchAttribute {
     pub id: u32,
     /// Padding.
     pub pad: u32,
-    /// The union of values, as words.
-    pub value: [u32; 16],
+    /// The union of values.
+    pub value: LaunchAttributeValue,
 }
+
+/// `CUlaunchAttributeValue` as words.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+pub struct LaunchAttributeValue(pub [u32; 16]);
 
 /// `CUDA_KERNEL_NODE_PARAMS_v2`, of which version 1 is the beginning.
 #[repr(C)]

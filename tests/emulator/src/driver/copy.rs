@@ -198,23 +198,31 @@ impl Driver {
         Ok(if pinned { Place::Device(address) } else { Place::Host(address) })
     }
 
-    /// Queues a copy in a stream.
+    /// Queues a copy in a stream. As the driver documents it, the host waits if the copy goes to pageable memory.
     fn queue_copy(&mut self, stream: Handle, mut copy: Copy) -> Result {
-        if self.stream(stream)?.capture.is_none() {
-            copy.stage();
-        }
         if copy.size.contains(&0) {
             return Ok(());
         }
-        self.submit(stream, Work::Copy(Arc::new(copy))).map(|_| ())
+        if self.stream(stream)?.capture.is_none() {
+            copy.stage();
+        }
+        let waits = matches!(copy.destination.place, Place::Host(_));
+        let op = self.submit(stream, Work::Copy(Arc::new(copy)))?;
+        match op.filter(|_| waits) {
+            Some(op) => {
+                let context = self.stream(stream)?.context;
+                self.run_until(context, &[op])
+            }
+            None => Ok(()),
+        }
     }
 
     /// Does a copy for a call without a stream. The host waits, unless both sides are the device's.
     fn copy_now(&mut self, context: Handle, mut copy: Copy) -> Result {
-        copy.stage();
         if copy.size.contains(&0) {
             return Ok(());
         }
+        copy.stage();
         let both =
             matches!((&copy.source.place, &copy.destination.place), (Place::Device(_), Place::Device(_)));
         let work = Work::Copy(Arc::new(copy));

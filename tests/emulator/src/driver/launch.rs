@@ -72,9 +72,9 @@ impl Geometry {
         let attributes = unsafe { In::new(config.attributes) }.all(config.attribute_count as usize)?;
         for attribute in attributes {
             match attribute.id {
-                attribute::COOPERATIVE => geometry.cooperative = attribute.value[0] != 0,
+                attribute::COOPERATIVE => geometry.cooperative = attribute.value.0[0] != 0,
                 attribute::CLUSTER_DIMENSION => {
-                    geometry.cluster.copy_from_slice(&attribute.value[..3]);
+                    geometry.cluster.copy_from_slice(&attribute.value.0[..3]);
                     if geometry.cluster.contains(&0) {
                         return Err(Status::INVALID_VALUE);
                     }

@@ -7,6 +7,7 @@
 #![allow(non_snake_case)]
 
 use std::cell::Cell;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -94,7 +95,8 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
 
 /// Says on stderr what an error code cannot say.
 fn complain(message: &str) {
-    eprintln!("cuda-emulator: {message}");
+    // In one piece, so that what other threads say stands before or after it. Nobody is told if stderr is closed.
+    let _ = std::io::stderr().write_all(format!("cuda-emulator: {message}\n").as_bytes());
 }
 
 /// Refuses something by name.

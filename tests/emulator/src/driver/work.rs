@@ -153,12 +153,21 @@ impl Driver {
 
     /// Makes a context fail for good.
     fn fail(&mut self, context: Handle, fault: &Fault) {
-        self.last_fault = fault.to_string();
+        self.last_fault = describe(fault);
         complain(&self.last_fault);
         if let Some(context) = self.contexts.get_mut(&context) {
             context.fault = Some(fault_status(fault));
         }
     }
+}
+
+/// A fault in words; outside kernels there is no place to name but the address.
+fn describe(fault: &Fault) -> String {
+    if !fault.kernel.is_empty() {
+        return fault.to_string();
+    }
+    let address = fault.address.map_or(String::new(), |address| format!(" at {address:#x}"));
+    format!("{:?} in a copy or fill{address}: {}", fault.kind, fault.message)
 }
 
 /// Calls a function on the host, which may not call the driver meanwhile.

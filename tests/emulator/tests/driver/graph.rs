@@ -41,15 +41,10 @@ impl Graph {
 
     fn copy(&self, to: &Bytes, from: &Bytes, after: &[sys::CUgraphNode]) -> sys::CUgraphNode {
         let mut node = std::ptr::null_mut();
-        // SAFETY: zero is valid for the parameters, and the pointers are.
+        let parameters = copy_parameters(to, from);
+        let (count, context) = (after.len(), self.context.cu_ctx());
+        // SAFETY: the pointers are valid.
         unsafe {
-            let mut parameters: sys::CUDA_MEMCPY3D = std::mem::zeroed();
-            parameters.srcMemoryType = sys::CUmemorytype::CU_MEMORYTYPE_DEVICE;
-            parameters.srcDevice = from.address;
-            parameters.dstMemoryType = sys::CUmemorytype::CU_MEMORYTYPE_DEVICE;
-            parameters.dstDevice = to.address;
-            (parameters.WidthInBytes, parameters.Height, parameters.Depth) = (to.len, 1, 1);
-            let (count, context) = (after.len(), self.context.cu_ctx());
             sys::cuGraphAddMemcpyNode(&mut node, self.graph, after.as_ptr(), count, &parameters, context)
         }
         .result()
@@ -95,6 +90,36 @@ impl Drop for Exec {
     fn drop(&mut self) {
         // SAFETY: the graph is ours.
         unsafe { result::graph::exec_destroy(self.0) }.expect("destroyed");
+    }
+}
+
+fn copy_parameters(to: &Bytes, from: &Bytes) -> sys::CUDA_MEMCPY3D {
+    sys::CUDA_MEMCPY3D {
+        srcXInBytes: 0,
+        srcY: 0,
+        srcZ: 0,
+        srcLOD: 0,
+        srcMemoryType: sys::CUmemorytype::CU_MEMORYTYPE_DEVICE,
+        srcHost: std::ptr::null(),
+        srcDevice: from.address,
+        srcArray: std::ptr::null_mut(),
+        reserved0: std::ptr::null_mut(),
+        srcPitch: 0,
+        srcHeight: 0,
+        dstXInBytes: 0,
+        dstY: 0,
+        dstZ: 0,
+        dstLOD: 0,
+        dstMemoryType: sys::CUmemorytype::CU_MEMORYTYPE_DEVICE,
+        dstHost: std::ptr::null_mut(),
+        dstDevice: to.address,
+        dstArray: std::ptr::null_mut(),
+        reserved1: std::ptr::null_mut(),
+        dstPitch: 0,
+        dstHeight: 0,
+        WidthInBytes: to.len,
+        Height: 1,
+        Depth: 1,
     }
 }
 

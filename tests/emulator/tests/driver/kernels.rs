@@ -206,3 +206,20 @@ fn kernels_are_counted() {
     assert!(client().counters().expect("counters").launches >= 2);
     assert!(client().kernel_counters("never_launched").is_err());
 }
+
+#[test]
+fn a_table_of_the_counters_is_printed_if_asked_for() {
+    let print = |value: &str| {
+        let program = std::env::current_exe().expect("this program");
+        let mut child = std::process::Command::new(program);
+        child.args(["--exact", "kernels::a_kernel_runs_through_cudarc"]).env("DG_EMULATOR_COUNTERS", value);
+        let output = child.output().expect("a run");
+        assert!(output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let text = print("1");
+    let row = text.lines().find(|line| line.starts_with("increment")).expect("a row for the kernel");
+    let cells: Vec<&str> = row.split_whitespace().take(3).collect();
+    assert_eq!(cells, ["increment", "3", "12"], "{text}");
+    assert!(!print("0").contains("increment"));
+}
