@@ -1,8 +1,9 @@
 # Everything is plain cargo and a few scripts; this file only names the usual ways to call them.
 
 MODEL := models/smollm2-135m
+ARCHS := 80,86,89,90a,100,120
 
-.PHONY: help build toolkit model demo test bench fmt lint clean
+.PHONY: help build toolkit archs model demo test bench fmt lint clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -12,6 +13,9 @@ build: ## build the library and dg-run
 
 toolkit: ## get nvcc, with which build compiles the CUDA kernels
 	scripts/get-cuda-toolkit.sh
+
+archs: toolkit ## build with machine code for all GPU architectures of note
+	DG_CUDA_ARCHS=$(ARCHS) cargo build --release --locked
 
 model: build ## get SmolLM2-135M, the small model of demo and tests
 	scripts/get-smollm2.sh $(MODEL)

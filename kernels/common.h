@@ -17,15 +17,19 @@ struct Vector {
     float v[N];
 };
 
+// Eight bf16, moved as 16 bytes.
+struct alignas(16) Packed {
+    __nv_bfloat162_raw pairs[4];
+};
+
 template <int N>
 __device__ __forceinline__ Vector<N> load(const bf16* from) {
     Vector<N> to;
     if constexpr (N == 8) {
-        const uint4 bits = *reinterpret_cast<const uint4*>(from);
-        const __nv_bfloat162* pairs = reinterpret_cast<const __nv_bfloat162*>(&bits);
+        const Packed packed = *reinterpret_cast<const Packed*>(from);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            const float2 pair = __bfloat1622float2(pairs[i]);
+            const float2 pair = __bfloat1622float2(packed.pairs[i]);
             to.v[2 * i] = pair.x;
             to.v[2 * i + 1] = pair.y;
         }
@@ -58,13 +62,12 @@ __device__ __forceinline__ Vector<N> load(const float* from) {
 template <int N>
 __device__ __forceinline__ void store(bf16* to, const Vector<N>& from) {
     if constexpr (N == 8) {
-        uint4 bits;
-        __nv_bfloat162* pairs = reinterpret_cast<__nv_bfloat162*>(&bits);
+        Packed packed;
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            pairs[i] = __floats2bfloat162_rn(from.v[2 * i], from.v[2 * i + 1]);
+            packed.pairs[i] = __floats2bfloat162_rn(from.v[2 * i], from.v[2 * i + 1]);
         }
-        *reinterpret_cast<uint4*>(to) = bits;
+        *reinterpret_cast<Packed*>(to) = packed;
     } else {
         static_assert(N == 1);
         *to = __float2bfloat16_rn(from.v[0]);

@@ -5,6 +5,8 @@ mod tiny;
 
 #[path = "cli/hostile.rs"]
 mod hostile;
+#[path = "cli/info.rs"]
+mod info;
 
 use std::path::Path;
 use std::process::{Command as Process, Stdio};
@@ -208,6 +210,7 @@ fn help_names_every_option() {
         ("generate", [&model[..], &words(generate)].concat()),
         ("export", [&model[..], &["--merge", "--out"]].concat()),
         ("import", vec!["--out", "--dtype", "--threads"]),
+        ("info", vec!["--json", "--threads"]),
     ];
     let overview = run(&tiny, "--help").ok();
     for (command, options) in commands {

@@ -13,7 +13,8 @@ mod kernels {
     pub mod support;
 }
 
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Output};
 
 /// Names the emulated device, to a whole process.
 const DEVICE_VARIABLE: &str = "DG_EMULATOR_DEVICE";
@@ -31,6 +32,26 @@ fn all_of_this_on_an_a100() {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// `dg-run info` with the emulator beside this program.
+fn info(device: &str) -> Output {
+    let program = std::env::current_exe().expect("a running program");
+    let emulator = program.parent().unwrap_or(Path::new("")).join("libcuda_emulator.so");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dg-run"));
+    command.arg("info").env("DG_EMULATOR", emulator).env(DEVICE_VARIABLE, device);
+    command.output().expect("dg-run starts")
+}
+
+#[test]
+fn dg_run_takes_the_emulator_and_says_so() {
+    for (device, capability) in [("a100", "8.0"), ("h100", "9.0")] {
+        let output = info(device);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains(&format!("compute capability {capability}")), "{text}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.starts_with("DG_EMULATOR: CUDA runs in "), "{said}");
+    }
 }
 
 #[test]

@@ -60,9 +60,14 @@ fn commands(text: &str) -> Vec<Vec<String>> {
 fn commands_and_flags_exist() {
     let helps = helps();
     let mut checked = 0;
-    for file in
-        ["README.md", "CHANGELOG.md", "docs/decisions.md", "scripts/demo.sh", "scripts/get-smollm2.sh"]
-    {
+    for file in [
+        "README.md",
+        "CHANGELOG.md",
+        "docs/decisions.md",
+        "docs/kernels.md",
+        "scripts/demo.sh",
+        "scripts/get-smollm2.sh",
+    ] {
         let text = read(file);
         let code = if file.ends_with(".md") { code_of(&text) } else { text };
         for words in commands(&code) {

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::print;
 use crate::cuda::images::{IMAGES, Image, KERNELS, KernelInfo, NVCC_VERSION, architectures};
-use crate::cuda::{DeviceInfo, devices, emulator};
+use crate::cuda::{DeviceInfo, EMULATOR_VARIABLE, devices, emulator};
 use crate::error::{Error, Result};
 
 #[derive(Args)]
@@ -85,7 +85,7 @@ impl Info {
             None => "CUDA kernels: none, as there was no nvcc when this was built\n".into(),
         };
         if let Some(path) = &self.emulator {
-            text += &format!("CUDA driver: {path} stands in for it\n");
+            text += &format!("CUDA driver: {path}, by {EMULATOR_VARIABLE}\n");
         }
         for device in &self.devices {
             let DeviceInfo { ordinal, name, capability, multiprocessors } = device;

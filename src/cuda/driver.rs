@@ -8,7 +8,7 @@ use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 use cudarc::driver::{DriverError, result};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// For developers of kernels: path of a library to use in place of the driver, such as the emulator of the tests.
 pub const EMULATOR_VARIABLE: &str = "DG_EMULATOR";
@@ -53,10 +53,13 @@ pub fn emulator() -> Option<PathBuf> {
 
 /// Opens the emulator such that cudarc, which asks for `libcuda.so`, gets it, and says so.
 fn load_emulator(path: PathBuf) -> Result<()> {
-    let complain = || format!("{EMULATOR_VARIABLE}={}: cannot open the library", path.display());
     // SAFETY: whoever sets the variable vouches for the library, as with any program that is started.
     let emulator = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) };
-    let emulator = emulator.kind(ErrorKind::Device, complain)?;
+    let emulator = emulator.map_err(|e| {
+        let reason = std::error::Error::source(&e).map_or(e.to_string(), ToString::to_string);
+        let what = format!("{EMULATOR_VARIABLE}={}: cannot open the library", path.display());
+        Error::device(what).with_source(reason)
+    })?;
     // SAFETY: the library is open already if it has this name; if not, a driver is opened, which is harmless.
     let driver = unsafe { Library::open(Some("libcuda.so"), RTLD_NOW) }.ok();
     let entry = |library: &Library| {
