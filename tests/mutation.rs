@@ -1,0 +1,83 @@
+//! Do the emulator's checks find bugs? Correct kernels, with a wait, fence, barrier, index or mask removed or changed,
+//! have to fault or to give a wrong result; the originals must not, in whatever order their warps run.
+//!
+//! A mutant that lives is a hole in the checks. Each says why it is wrong, so that a dead one is no false alarm.
+
+#[path = "mutation/edit.rs"]
+mod edit;
+#[path = "mutation/gemm.rs"]
+mod gemm;
+#[path = "mutation/gemm_sm90.rs"]
+mod gemm_sm90;
+#[path = "mutation/harness.rs"]
+mod harness;
+#[path = "mutation/inputs.rs"]
+mod inputs;
+
+use std::sync::Mutex;
+use std::thread;
+
+use harness::{Case, Death, Mutant};
+
+/// Orders of execution in which an original must be right.
+const SEEDS_OF_ORIGINALS: u64 = 20;
+/// Orders of execution that may show what is wrong with a mutant.
+const SEEDS_OF_MUTANTS: u64 = 5;
+/// Mutants that there are at least, and those of a hundred that have to die.
+const MUTANTS: usize = 40;
+const KILLED: usize = 95;
+
+fn cases() -> Vec<Case> {
+    [gemm::cases(), gemm_sm90::cases()].into_iter().flatten().collect()
+}
+
+/// Does all the work on all cores, results in order.
+fn in_parallel<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> R + Sync) -> Vec<R> {
+    let queue = Mutex::new(jobs.iter().enumerate());
+    let next = || queue.lock().expect("no panic while taking a job").next();
+    let worker = || std::iter::from_fn(next).map(|(n, job)| (n, work(job))).collect::<Vec<_>>();
+    let threads = thread::available_parallelism().map_or(1, |n| n.get());
+    let mut results: Vec<(usize, R)> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("the message is above")).collect()
+    });
+    results.sort_by_key(|&(n, _)| n);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+#[test]
+fn originals_raise_no_alarm() {
+    let cases = cases();
+    let results = in_parallel(&cases, |case| case.run(None, 0..SEEDS_OF_ORIGINALS));
+    let alarms = cases.iter().zip(&results).filter_map(|(case, result)| {
+        let (seed, death) = result.as_ref()?;
+        Some(format!("{} at seed {seed}: {}: {}", case.kernel, death.cause(), death.detail()))
+    });
+    let alarms: Vec<String> = alarms.collect();
+    assert!(alarms.is_empty(), "{}", alarms.join("\n"));
+}
+
+#[test]
+fn mutants_die() {
+    let cases = cases();
+    let jobs: Vec<(&Case, &Mutant)> =
+        cases.iter().flat_map(|c| c.mutants.iter().map(move |m| (c, m))).collect();
+    assert!(jobs.len() >= MUTANTS, "only {} mutants", jobs.len());
+    let results = in_parallel(&jobs, |(case, mutant)| case.run(Some(mutant), 0..SEEDS_OF_MUTANTS));
+    let mut alive = 0;
+    for ((case, mutant), result) in jobs.iter().zip(&results) {
+        let verdict = verdict(result);
+        alive += usize::from(result.is_none());
+        println!("{:<22} {:<44} {verdict:<30} {}", case.kernel, mutant.name, mutant.why);
+    }
+    let killed = jobs.len() - alive;
+    println!("{killed} of {} mutants killed", jobs.len());
+    assert!(100 * killed >= KILLED * jobs.len(), "{alive} of {} mutants live", jobs.len());
+}
+
+fn verdict(result: &Option<(u64, Death)>) -> String {
+    match result {
+        Some((seed, death)) => format!("{} at seed {seed}", death.cause()),
+        None => "SURVIVED".to_owned(),
+    }
+}
