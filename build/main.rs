@@ -29,6 +29,10 @@ fn main() {
     emit::tile_constants(&root.join("kernels/tile.h"), &out.join("tile.rs"));
 
     let nvcc = nvcc::find(&out);
+    if let Some(path) = nvcc.as_ref().and_then(|nvcc| nvcc.path.to_str()) {
+        // For tests that compile kernels of their own.
+        println!("cargo::rustc-env=DG_NVCC={path}");
+    }
     let built = match &nvcc {
         Some(nvcc) => compile::all(nvcc, &root, &out.join("kernels"), &sources),
         None => Vec::new(),

@@ -3,6 +3,12 @@
 //!
 //! A mutant that lives is a hole in the checks. Each says why it is wrong, so that a dead one is no false alarm.
 
+#[path = "mutation/blocks.rs"]
+mod blocks;
+#[path = "mutation/clusters.rs"]
+mod clusters;
+#[path = "mutation/compile.rs"]
+mod compile;
 #[path = "mutation/edit.rs"]
 mod edit;
 #[path = "mutation/gemm.rs"]
@@ -13,6 +19,10 @@ mod gemm_sm90;
 mod harness;
 #[path = "mutation/inputs.rs"]
 mod inputs;
+#[path = "mutation/rows.rs"]
+mod rows;
+#[path = "mutation/warps.rs"]
+mod warps;
 
 use std::sync::Mutex;
 use std::thread;
@@ -28,7 +38,8 @@ const MUTANTS: usize = 40;
 const KILLED: usize = 95;
 
 fn cases() -> Vec<Case> {
-    [gemm::cases(), gemm_sm90::cases()].into_iter().flatten().collect()
+    let rooms = [gemm::cases, gemm_sm90::cases, rows::cases, warps::cases, blocks::cases, clusters::cases];
+    rooms.into_iter().flat_map(|cases| cases()).collect()
 }
 
 /// Does all the work on all cores, results in order.

@@ -39,3 +39,8 @@ pub fn bf16s(values: &[i32]) -> Vec<bf16> {
     };
     values.iter().map(|&v| exact(v)).collect()
 }
+
+/// Any 32-bit integers.
+pub fn wide_integers(len: usize, seed: u64) -> Vec<i32> {
+    (0..len).map(|i| philox(seed, [i as u32, 1, 0, 0])[0] as i32).collect()
+}

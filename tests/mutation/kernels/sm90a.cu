@@ -1,0 +1,141 @@
+// Small kernels for the mutation test, with what sm_90a has and the kernels of the crate do not use.
+
+#include "hopper.h"
+
+namespace {
+
+__device__ __forceinline__ unsigned cluster_rank() {
+    unsigned rank;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+
+__device__ __forceinline__ void cluster_barrier() {
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+// An address in shared memory of another block of the cluster.
+__device__ __forceinline__ unsigned address_in(unsigned address, unsigned rank) {
+    unsigned remote;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(address), "r"(rank));
+    return remote;
+}
+
+__device__ __forceinline__ void bulk_load(unsigned to, const void* from, unsigned bytes, unsigned barrier) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
+                 ::"r"(to), "l"(from), "r"(bytes), "r"(barrier)
+                 : "memory");
+}
+
+__device__ __forceinline__ void bulk_store(void* to, unsigned from, unsigned bytes) {
+    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(from), "r"(bytes)
+                 : "memory");
+    asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+
+}  // namespace
+
+// Blocks of a cluster of four read from the next one and write to the one after. 64 threads.
+// out = 2 · in of the next block, backwards, + in of the block two before.
+extern "C" __global__ void cluster_exchange(int* out, const int* in) {
+    __shared__ int mine[64];
+    __shared__ int inbox[64];
+    const unsigned rank = cluster_rank();
+    const int value = in[blockIdx.x * 64 + threadIdx.x];
+    mine[threadIdx.x] = value;
+    cluster_barrier();
+    int read;
+    asm volatile("ld.shared::cluster.s32 %0, [%1];"
+                 : "=r"(read)
+                 : "r"(address_in(shared_address(&mine[63 - threadIdx.x]), (rank + 1) % 4))
+                 : "memory");
+    asm volatile("st.shared::cluster.s32 [%0], %1;"
+                 ::"r"(address_in(shared_address(&inbox[threadIdx.x]), (rank + 2) % 4)), "r"(value)
+                 : "memory");
+    cluster_barrier();
+    out[blockIdx.x * 64 + threadIdx.x] = 2 * read + inbox[threadIdx.x];
+}
+
+// Blocks of a cluster of four read each other's shared memory once more before they may leave.
+extern "C" __global__ void cluster_leave(int* out, const int* in) {
+    __shared__ int mine[64];
+    mine[threadIdx.x] = in[blockIdx.x * 64 + threadIdx.x];
+    cluster_barrier();
+    int sum = 0;
+    for (unsigned rank = 0; rank < 4; rank++) {
+        int read;
+        asm volatile("ld.shared::cluster.s32 %0, [%1];"
+                     : "=r"(read)
+                     : "r"(address_in(shared_address(&mine[threadIdx.x]), rank))
+                     : "memory");
+        sum = 3 * sum + read;
+    }
+    cluster_barrier();
+    out[blockIdx.x * 64 + threadIdx.x] = sum;
+}
+
+// Two blocks of a cluster load eight rows of 128 bytes each and send them to both, in rounds. 128 threads.
+// out[block][t] = Σ over rounds and words i = t, t + 128, … of the two boxes of (round + 1 + block) · word · (i + 1).
+extern "C" __global__ void multicast(unsigned* out, const __grid_constant__ CUtensorMap map, int rounds) {
+    __shared__ __align__(1024) unsigned char boxes[2048];
+    __shared__ unsigned long long full;
+    const unsigned rank = cluster_rank(), barrier = shared_address(&full);
+    if (threadIdx.x == 0) {
+        barrier_init(barrier, 1);
+        barrier_init_fence();
+    }
+    cluster_barrier();
+    unsigned sum = 0;
+#pragma unroll 1
+    for (int round = 0; round < rounds; round++) {
+        if (threadIdx.x == 0) {
+            barrier_arrive_expect(barrier, 2048);
+            asm volatile(
+                "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
+                "[%0], [%1, {%2, %3}], [%4], %5;"
+                ::"r"(shared_address(boxes) + rank * 1024), "l"(&map), "r"(0), "r"(round * 16 + int(rank) * 8),
+                "r"(barrier), "h"(static_cast<unsigned short>(3))
+                : "memory");
+        }
+        barrier_wait(barrier, round % 2);
+#pragma unroll 1
+        for (int i = threadIdx.x; i < 512; i += 128) {
+            sum += (round + 1 + rank) * reinterpret_cast<const unsigned*>(boxes)[i] * (i + 1);
+        }
+        cluster_barrier();
+    }
+    out[blockIdx.x * 128 + threadIdx.x] = sum;
+}
+
+// out = 2 · in + 1, tiles of 128 elements through two buffers that bulk copies fill and empty. 128 threads.
+extern "C" __global__ void bulk_scale(int* out, const int* in, int tiles) {
+    __shared__ __align__(16) int buffer[2][128];
+    __shared__ unsigned long long full[2];
+    if (threadIdx.x == 0) {
+        barrier_init(shared_address(&full[0]), 1);
+        barrier_init(shared_address(&full[1]), 1);
+        barrier_init_fence();
+    }
+    __syncthreads();
+#pragma unroll 1
+    for (int tile = 0; tile < tiles; tile++) {
+        const int stage = tile % 2;
+        if (threadIdx.x == 0) {
+            // All but the newest store have read their buffer.
+            asm volatile("cp.async.bulk.wait_group.read 1;" ::: "memory");
+            barrier_arrive_expect(shared_address(&full[stage]), 512);
+            bulk_load(shared_address(buffer[stage]), in + tile * 128, 512, shared_address(&full[stage]));
+        }
+        barrier_wait(shared_address(&full[stage]), tile / 2 % 2);
+        buffer[stage][threadIdx.x] = 2 * buffer[stage][threadIdx.x] + 1;
+        fence_for_tma();
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            bulk_store(out + tile * 128, shared_address(buffer[stage]), 512);
+        }
+    }
+    if (threadIdx.x == 0) {
+        asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+    }
+}
