@@ -39,6 +39,7 @@ pub fn usage(log: &str) -> Vec<Usage> {
 pub fn warnings(log: &str) -> impl Iterator<Item = String> {
     let said = |line: &&str| line.contains("warning") || line.contains("Performance Loss");
     let spilled = usage(log).into_iter().filter(|kernel| kernel.spills > 0 || kernel.stack > 0);
-    let spilled = spilled.map(|k| format!("{} spills: {} bytes, stack of {}", k.name, k.spills, k.stack));
+    let spilled =
+        spilled.map(|k| format!("{}: {} bytes of spills, {} bytes of stack", k.name, k.spills, k.stack));
     log.lines().filter(said).map(|line| line.trim().to_owned()).chain(spilled)
 }

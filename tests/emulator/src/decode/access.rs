@@ -107,7 +107,10 @@ impl Decoder<'_> {
         let address = self.address(&i.operands[address], access_space(i))?;
         let extend = if ty.starts_with('s') { Extend::Sign } else { Extend::Zero };
         let order = self.order(i);
-        let access = Access { address, width, slots, extend, order };
+        let words = width == Width::B4
+            && bytes * count <= 16
+            && slots.iter().all(|slot| slot.kind == Kind::B32 && slot.row != NONE);
+        let access = Access { address, width, slots, extend, order, words };
         self.note_shared_width(address.space, access.width.bytes());
         Ok(access)
     }

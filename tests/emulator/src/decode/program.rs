@@ -191,6 +191,8 @@ pub struct Access {
     pub extend: Extend,
     /// Its order.
     pub order: Order,
+    /// Whether its elements are words that go to 32-bit registers, as most do.
+    pub words: bool,
 }
 
 impl Access {

@@ -1,5 +1,7 @@
 //! What accesses cost: sectors of global memory, wavefronts of shared memory.
 
+use crate::row::LANES;
+
 use super::lanes;
 use super::memory::Addresses;
 
@@ -61,6 +63,66 @@ fn passes<const WIDTH: usize>(addresses: &Addresses, words: u64, active: u32) ->
         taken += conflicts(addresses, words, part, first);
     }
     (taken, ideal)
+}
+
+/// Wavefronts of instructions by the pattern of their addresses: a loop repeats its patterns, and comparing them is
+/// faster than counting again.
+#[derive(Default)]
+pub struct Patterns(Vec<Pattern>);
+
+/// What one instruction accessed last.
+#[derive(Clone, Copy)]
+struct Pattern {
+    /// Addresses relative to the first, wrapping.
+    relative: [u32; LANES],
+    /// Place of the first among the banks.
+    bank: u32,
+    active: u32,
+    wavefronts: (u64, u64),
+}
+
+/// Bytes that all banks deliver together.
+const BANKS_BYTES: u32 = 128;
+
+impl Patterns {
+    /// What [`wavefronts`] gives for the instruction at `pc`.
+    #[inline(always)]
+    pub(super) fn wavefronts(
+        &mut self,
+        pc: u32,
+        addresses: &Addresses,
+        bytes: u32,
+        active: u32,
+    ) -> (u64, u64) {
+        let first = addresses[0] as u32;
+        let relative: [u32; LANES] = std::array::from_fn(|lane| (addresses[lane] as u32).wrapping_sub(first));
+        if let Some(last) = self.0.get(pc as usize) {
+            let mut differ = (last.bank ^ first % BANKS_BYTES) | (last.active ^ active);
+            for lane in 0..LANES {
+                differ |= last.relative[lane] ^ relative[lane];
+            }
+            if differ == 0 {
+                return last.wavefronts;
+            }
+        }
+        let pattern = Pattern {
+            relative,
+            bank: first % BANKS_BYTES,
+            active,
+            wavefronts: wavefronts(addresses, bytes, active),
+        };
+        self.remember(pc, pattern);
+        pattern.wavefronts
+    }
+
+    #[cold]
+    fn remember(&mut self, pc: u32, pattern: Pattern) {
+        let none = Pattern { relative: [0; LANES], bank: 0, active: 0, wavefronts: (0, 0) };
+        if self.0.len() <= pc as usize {
+            self.0.resize(pc as usize + 1, none);
+        }
+        self.0[pc as usize] = pattern;
+    }
 }
 
 /// The largest number of distinct words in one bank.

@@ -80,9 +80,12 @@ impl Exec<'_> {
                 if !allocation.is_written(address, u64::from(bytes)) {
                     return Err(exec.unwritten(address, bytes, lane));
                 }
-                for n in 0..access.slots.len() {
+                for (n, slot) in access.slots.iter().enumerate() {
                     let value = allocation.load(address + (n * access.width.bytes()) as u64, access.width);
-                    exec.set_loaded(access, n, lane, value);
+                    match access.words {
+                        true => exec.warp.rows[slot.row as usize].0[lane] = value as u32,
+                        false => exec.set_loaded(access, n, lane, value),
+                    }
                 }
             }
             Ok(())

@@ -4,7 +4,7 @@ mod atomics;
 mod barriers;
 pub mod bulk;
 pub mod copies;
-mod counting;
+pub mod counting;
 mod global;
 mod mbarriers;
 mod memory;
@@ -61,6 +61,8 @@ pub struct Exec<'a> {
     /// The warp.
     pub warp: &'a mut Warp,
     patience: u32,
+    /// The current instruction.
+    pc: u32,
 }
 
 /// The lanes of a mask.
@@ -79,7 +81,7 @@ pub(crate) fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
 impl<'a> Exec<'a> {
     /// Prepares to run a warp.
     pub fn new(grid: &'a Grid<'a>, cluster: &'a mut Cluster, warp: &'a mut Warp) -> Self {
-        Exec { grid, cluster, warp, patience: PATIENCE }
+        Exec { grid, cluster, warp, patience: PATIENCE, pc: 0 }
     }
 
     /// Runs up to `budget` instructions.
@@ -219,6 +221,7 @@ impl<'a> Exec<'a> {
             unsafe { run(self.warp.rows.as_mut_ptr(), self.warp.predicates.as_mut_ptr(), args, active) };
             return Ok(Flow::Next);
         }
+        self.pc = pc;
         self.operation(&instruction.op, current, active)
     }
 

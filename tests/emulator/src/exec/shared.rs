@@ -1,10 +1,10 @@
 //! Shared memory, of the own block and of others of the cluster.
 
 use crate::decode::program::Access;
-use crate::memory::shared::Order;
+use crate::memory::access::Width;
+use crate::memory::shared::{Order, Shared};
 use crate::report::{Fault, FaultKind};
 
-use super::counting::wavefronts;
 use super::memory::{Addresses, RANK_SHIFT};
 use super::{Exec, Result, lanes};
 
@@ -34,7 +34,7 @@ impl Exec<'_> {
 
     #[inline(always)]
     pub(super) fn count_shared(&mut self, addresses: &Addresses, bytes: u32, active: u32) {
-        let (taken, ideal) = wavefronts(addresses, bytes, active);
+        let (taken, ideal) = self.cluster.patterns.wavefronts(self.pc, addresses, bytes, active);
         self.cluster.counters.shared_requests += 1;
         self.cluster.counters.shared_wavefronts += taken;
         self.cluster.counters.shared_wavefronts_ideal += ideal;
@@ -48,19 +48,32 @@ impl Exec<'_> {
         for lane in lanes(active) {
             let (block, at) = self.shared_place(addresses[lane])?;
             let shared = &mut self.cluster.blocks[block].shared;
-            let checked = shared.check_place(at, bytes, bytes);
-            let checked = checked.and_then(|()| shared.read(at, bytes, lane, &self.warp.clock, order));
-            checked.map_err(|fault| self.blame(fault, lane))?;
+            if let Err(fault) = shared.check_place(at, bytes, bytes) {
+                return Err(self.blame(fault, lane));
+            }
+            if let Err(fault) = shared.read(at, bytes, lane, &self.warp.clock, order) {
+                return Err(self.blame(fault, lane));
+            }
+            if access.words {
+                for (n, slot) in access.slots.iter().enumerate() {
+                    self.warp.rows[slot.row as usize].0[lane] = shared.word(at + 4 * n as u32);
+                }
+            } else {
+                self.load_shared_elements(access, block, at, lane);
+            }
             if order == Order::Strong {
                 self.acquire_location(block, at);
             }
-            for n in 0..access.slots.len() {
-                let from = at + (n * access.width.bytes()) as u32;
-                let value = self.cluster.blocks[block].shared.load(from, access.width);
-                self.set_loaded(access, n, lane, value);
-            }
         }
         Ok(())
+    }
+
+    fn load_shared_elements(&mut self, access: &Access, block: usize, at: u32, lane: usize) {
+        for n in 0..access.slots.len() {
+            let from = at + (n * access.width.bytes()) as u32;
+            let value = self.cluster.blocks[block].shared.load(from, access.width);
+            self.set_loaded(access, n, lane, value);
+        }
     }
 
     #[inline(always)]
@@ -70,21 +83,60 @@ impl Exec<'_> {
         let order = Self::shared_order(access.order.strong);
         for lane in lanes(active) {
             let (block, at) = self.shared_place(addresses[lane])?;
-            let shared = &mut self.cluster.blocks[block].shared;
-            shared.check_place(at, bytes, bytes).map_err(|fault| self.blame(fault, lane))?;
             if order == Order::Strong {
                 self.release_location(block, at);
             }
-            let width = access.width;
-            for (n, slot) in access.slots.iter().enumerate() {
-                let to = at + (n * width.bytes()) as u32;
-                let value = self.value(*slot, lane) & width_mask(width.bytes());
-                let shared = &mut self.cluster.blocks[block].shared;
-                let same = |shared: &crate::memory::shared::Shared| shared.load(to, width) == value;
-                let written = shared.write(to, width.bytes() as u32, lane, &self.warp.clock, order, same);
-                shared.store(to, width, value);
-                written.map_err(|fault| self.blame(fault, lane))?;
-            }
+            let stored = match access.words {
+                true => self.store_shared_words(access, block, at, lane, order),
+                false => self.store_shared_elements(access, block, at, lane, order),
+            };
+            stored.map_err(|fault| self.blame(fault, lane))?;
+        }
+        Ok(())
+    }
+
+    /// Stores up to four words at once.
+    #[inline(always)]
+    fn store_shared_words(
+        &mut self,
+        access: &Access,
+        block: usize,
+        at: u32,
+        lane: usize,
+        order: Order,
+    ) -> Result<()> {
+        let bytes = access.bytes();
+        let mut words = [0; 4];
+        for (word, slot) in words.iter_mut().zip(&access.slots) {
+            *word = self.warp.rows[slot.row as usize].0[lane];
+        }
+        let words = &words[..access.slots.len()];
+        let shared = &mut self.cluster.blocks[block].shared;
+        shared.check_place(at, bytes, bytes)?;
+        let places = || (at..).step_by(4).zip(words);
+        let same = |shared: &Shared| places().all(|(to, &word)| shared.word(to) == word);
+        shared.write(at, bytes, lane, &self.warp.clock, order, same)?;
+        places().for_each(|(to, &word)| shared.store(to, Width::B4, u128::from(word)));
+        Ok(())
+    }
+
+    fn store_shared_elements(
+        &mut self,
+        access: &Access,
+        block: usize,
+        at: u32,
+        lane: usize,
+        order: Order,
+    ) -> Result<()> {
+        let width = access.width;
+        self.cluster.blocks[block].shared.check_place(at, access.bytes(), access.bytes())?;
+        for (n, slot) in access.slots.iter().enumerate() {
+            let to = at + (n * width.bytes()) as u32;
+            let value = self.value(*slot, lane) & width_mask(width.bytes());
+            let shared = &mut self.cluster.blocks[block].shared;
+            let same = |shared: &Shared| shared.load(to, width) == value;
+            shared.write(to, width.bytes() as u32, lane, &self.warp.clock, order, same)?;
+            shared.store(to, width, value);
         }
         Ok(())
     }

@@ -109,20 +109,13 @@ impl Allocation {
     /// Whether all of `size` bytes at `address`, which lie inside, were written.
     #[inline(always)]
     pub fn is_written(&self, address: u64, size: u64) -> bool {
-        if self.written.is_empty() {
-            return true;
-        }
-        let mut from = (address - self.base) as usize;
-        let to = from + size as usize;
-        while from < to {
-            let bits = (8 - from % 8).min(to - from);
-            let mask = (((1u16 << bits) - 1) << (from % 8)) as u8;
-            if self.written[from / 8].load(Ordering::Relaxed) & mask != mask {
-                return false;
-            }
-            from += bits;
-        }
-        true
+        self.written.is_empty()
+            || bits(address - self.base, size).all(|(at, mask)| self.has_written(at, mask))
+    }
+
+    #[inline(always)]
+    fn has_written(&self, at: usize, mask: u8) -> bool {
+        self.written[at].load(Ordering::Relaxed) & mask == mask
     }
 
     /// Notes that `size` bytes at `address`, which lie inside, are written (or not).
@@ -131,20 +124,12 @@ impl Allocation {
         if self.written.is_empty() {
             return;
         }
-        let mut from = (address - self.base) as usize;
-        let to = from + size as usize;
-        while from < to {
-            let bits = (8 - from % 8).min(to - from);
-            let mask = (((1u16 << bits) - 1) << (from % 8)) as u8;
-            let byte = &self.written[from / 8];
-            if yes {
-                if byte.load(Ordering::Relaxed) & mask != mask {
-                    byte.fetch_or(mask, Ordering::Relaxed);
-                }
-            } else {
-                byte.fetch_and(!mask, Ordering::Relaxed);
+        for (at, mask) in bits(address - self.base, size) {
+            if !yes {
+                self.written[at].fetch_and(!mask, Ordering::Relaxed);
+            } else if !self.has_written(at, mask) {
+                self.written[at].fetch_or(mask, Ordering::Relaxed);
             }
-            from += bits;
         }
     }
 
@@ -336,6 +321,18 @@ impl GlobalMemory {
     fn write_table(&self) -> std::sync::RwLockWriteGuard<'_, Table> {
         self.table.write().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// Bytes of a bitmap, with the bits in each, for `size` bits from `from`.
+#[inline(always)]
+fn bits(from: u64, size: u64) -> impl Iterator<Item = (usize, u8)> {
+    let (mut from, to) = (from as usize, (from + size) as usize);
+    std::iter::from_fn(move || {
+        let count = (8 - from % 8).min(to - from);
+        let item = (from / 8, (((1u16 << count) - 1) << (from % 8)) as u8);
+        from += count;
+        (count > 0).then_some(item)
+    })
 }
 
 /// Bytes that an allocation of `len` takes of the device.

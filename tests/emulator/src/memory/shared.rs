@@ -448,6 +448,12 @@ impl Shared {
         unsafe { access::load(bytes.as_ptr().add(at as usize), width) }
     }
 
+    /// Loads a word; the place was checked.
+    #[inline(always)]
+    pub fn word(&self, at: u32) -> u32 {
+        self.load(at, Width::B4) as u32
+    }
+
     /// Stores; the place was checked.
     #[inline(always)]
     pub fn store(&mut self, at: u32, width: Width, value: u128) {

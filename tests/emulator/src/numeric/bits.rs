@@ -215,7 +215,6 @@ pub enum Permute {
 /// `prmt`. The mode is a constant of the call, so that the match folds.
 #[inline(always)]
 pub fn prmt(mode: Permute, a: u32, b: u32, c: u32) -> u32 {
-    let bytes = u64::from(b) << 32 | u64::from(a);
     let select = c & 3;
     let byte = |i: u32| -> u32 {
         let choice = match mode {
@@ -227,9 +226,10 @@ pub fn prmt(mode: Permute, a: u32, b: u32, c: u32) -> u32 {
             Permute::EdgeRight => i.min(select),
             Permute::Half => (select & 1) * 2 + (i & 1),
         };
-        let byte = (bytes >> (8 * (choice & 7))) as u8;
-        let byte = if choice & 8 != 0 { (byte as i8 >> 7) as u8 } else { byte };
-        u32::from(byte) << (8 * i)
+        let word = if choice & 4 == 0 { a } else { b };
+        let byte = word >> (8 * (choice & 3)) & 0xff;
+        let sign = (byte >> 7) * 0xff;
+        (if choice & 8 == 0 { byte } else { sign }) << (8 * i)
     };
     byte(0) | byte(1) | byte(2) | byte(3)
 }

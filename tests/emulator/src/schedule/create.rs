@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use crate::counters::Counters;
 use crate::decode::program::Special;
 use crate::exec::copies::CopyState;
+use crate::exec::counting::Patterns;
 use crate::exec::tensor::{FRAGMENT_ROWS, WgmmaState};
 use crate::memory::clock::{Clock, WarpClock};
 use crate::memory::shared::Shared;
@@ -18,6 +19,7 @@ use super::state::{Block, Cluster, ClusterBarrier, Grid, Group, State, Warp};
 pub struct Nursery {
     warps: Vec<Box<Warp>>,
     shared: Vec<Shared>,
+    patterns: Patterns,
     /// Epochs that all clusters so far have used.
     floor: u32,
 }
@@ -44,6 +46,7 @@ impl Nursery {
             random: Random::new(seed, n),
             stalls: 0,
             counters: Counters::default(),
+            patterns: std::mem::take(&mut self.patterns),
             allocation: None,
         }
     }
@@ -51,6 +54,7 @@ impl Nursery {
     /// Takes back what a cluster used.
     pub fn end(&mut self, cluster: Cluster) {
         self.floor = self.floor.max(cluster.copy_epoch);
+        self.patterns = cluster.patterns;
         for warp in cluster.warps.into_iter().flatten() {
             self.floor = self.floor.max(warp.clock.epoch);
             self.warps.push(warp);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::counters::Counters;
 use crate::decode::program::{BarrierKind, Program};
 use crate::exec::copies::{CopyState, Pending};
+use crate::exec::counting::Patterns;
 use crate::exec::tensor::{FRAGMENT_ROWS, WgmmaState};
 use crate::memory::clock::{Clock, WarpClock};
 use crate::memory::global::{Allocation, GlobalMemory};
@@ -221,6 +222,8 @@ pub struct Cluster {
     pub stalls: u32,
     /// What it counted.
     pub counters: Counters,
+    /// Patterns of accesses to shared memory.
+    pub patterns: Patterns,
     /// The allocation that was accessed last.
     pub allocation: Option<Arc<Allocation>>,
 }
