@@ -134,7 +134,8 @@ impl Case {
         if !self.extra.is_empty() {
             params.push(format!(".param .align 64 .b8 extra[{}]", self.extra.len()));
         }
-        let loads: String = (0..self.buffers.len()).map(|n| format!("ld.param.u64 %a{n}, [p{n}];\n")).collect();
+        let loads: String =
+            (0..self.buffers.len()).map(|n| format!("ld.param.u64 %a{n}, [p{n}];\n")).collect();
         let own = match self.buffers.is_empty() {
             true => "",
             false => "mad.wide.u32 %o, %t, 4, %a0;",
