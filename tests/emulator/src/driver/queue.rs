@@ -41,7 +41,7 @@ impl Chooser {
 
     /// A seed for the order within a kernel.
     pub fn seed(&mut self) -> u64 {
-        self.random.next()
+        self.random.bits()
     }
 
     fn redraw_sometimes(&mut self) {
@@ -51,7 +51,7 @@ impl Chooser {
     }
 
     fn priority(&mut self, lane: u64) -> u64 {
-        *self.priorities.entry(lane).or_insert_with(|| self.random.next())
+        *self.priorities.entry(lane).or_insert_with(|| self.random.bits())
     }
 }
 
