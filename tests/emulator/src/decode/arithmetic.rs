@@ -8,8 +8,11 @@ use crate::row::{AluArgs, Kind};
 
 use super::operands::window;
 use super::program::{NONE, Op, Space};
-use super::scope::Symbol;
+use super::scope::{Register, Symbol};
 use super::{Decoder, Result, rows_of};
+
+/// Begins names of registers that hold a result before it is widened; no PTX name has it.
+const WIDENED: &str = "<widened>";
 
 impl Decoder<'_> {
     /// Whatever the table of arithmetic instructions knows.
@@ -21,6 +24,9 @@ impl Decoder<'_> {
             Operand::Pair(first, second) => (&**first, Some(&**second)),
             single => (single, None),
         };
+        if i.base == "cvt" && self.is_wide(first) && op.dst[0] == Kind::B32 {
+            return self.convert_into_wide(i, first);
+        }
         args.dst[0] = self.destination(first, op.dst[0])?;
         let carries = matches!(i.base.as_str(), "add" | "addc" | "sub" | "subc" | "mad" | "madc");
         if op.dst[1] != Kind::None {
@@ -35,7 +41,13 @@ impl Decoder<'_> {
         let sources = op.src.iter().take_while(|kind| **kind != Kind::None).count();
         let written = i.operands.len() - 1;
         for n in 0..sources {
-            args.src[n] = if n < written {
+            args.src[n] = if n < written
+                && i.base == "cvt"
+                && op.src[n] == Kind::B32
+                && self.is_wide(&i.operands[n + 1])
+            {
+                self.narrowed(&i.operands[n + 1])?
+            } else if n < written {
                 self.source(&i.operands[n + 1], op.src[n])?
             } else if carries && n + 1 == sources {
                 self.carry()
@@ -47,6 +59,22 @@ impl Decoder<'_> {
             return Err(format!("expected {sources} sources, found {written}"));
         }
         self.push(i, alu::class(&i.base, &modifiers), Op::Alu(op.run, args))
+    }
+
+    /// A conversion may name a register wider than its type: it is converted into a narrow one, then extended.
+    fn convert_into_wide(&mut self, i: &Instruction, wide: &Operand) -> Result<()> {
+        let mut operands = i.operands.clone();
+        let name = format!("{WIDENED}{}", self.instructions.len());
+        let index = self.allocate(Kind::B32);
+        self.scopes.declare(&name, Symbol::Register(Register { index, kind: Kind::B32 }));
+        let narrow = Operand::Name(name);
+        operands[0] = narrow.clone();
+        self.arithmetic(&Instruction { operands, ..i.clone() })?;
+        // The destination's type is the first that is named.
+        let signed = i.modifiers.iter().find(|m| type_bytes(m).is_some()).is_some_and(|m| m.starts_with('s'));
+        let types = if signed { ["s64", "s32"] } else { ["u64", "u32"] };
+        let modifiers = types.map(str::to_owned).to_vec();
+        self.arithmetic(&Instruction { modifiers, operands: vec![wide.clone(), narrow], ..i.clone() })
     }
 
     /// The condition code of carries: a predicate of its own.

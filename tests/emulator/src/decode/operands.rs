@@ -264,6 +264,21 @@ impl Decoder<'_> {
         Ok(result)
     }
 
+    /// Whether an operand is a 64-bit register.
+    pub(super) fn is_wide(&self, operand: &Operand) -> bool {
+        let Operand::Name(name) = operand else { return false };
+        self.register(name).is_ok_and(|register| register.kind == Kind::B64)
+    }
+
+    /// A row with the low halves of a 64-bit register, made just before the instruction.
+    pub(super) fn narrowed(&mut self, operand: &Operand) -> Result<u32> {
+        let wide = self.source(operand, Kind::B64)?;
+        let op = crate::alu::lookup("cvt", &["u32", "u64"]).ok_or("no narrowing conversion")?;
+        let result = self.allocate(Kind::B32);
+        self.emit_alu(op.run, AluArgs { dst: [result, 0], src: [wide, 0, 0, 0] });
+        Ok(result)
+    }
+
     /// Adds an unguarded arithmetic instruction that the text does not have.
     fn emit_alu(&mut self, run: AluFn, args: AluArgs) {
         self.instructions.push(super::Instruction {
