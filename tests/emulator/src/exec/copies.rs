@@ -44,12 +44,16 @@ struct Batch {
 pub enum Pending {
     /// A bulk copy into shared memory.
     Load(BulkLoad),
-    /// `cp.async.mbarrier.arrive` of lanes of a warp: its copies complete, then it arrives.
+    /// `cp.async.mbarrier.arrive` of a lane: its copies complete, then it arrives.
     Arrive {
         /// The warp.
         warp: usize,
-        /// Its lanes with the mbarriers of each: block and offset.
-        lanes: Vec<(usize, usize, u32)>,
+        /// The lane.
+        lane: usize,
+        /// The block of the mbarrier.
+        block: usize,
+        /// Its offset there.
+        at: u32,
     },
 }
 
@@ -153,15 +157,13 @@ impl Exec<'_> {
     pub(super) fn cp_arrive(&mut self, address: &Address, noinc: bool, active: u32) -> Result<()> {
         let (space, addresses) = self.resolve(address, active)?;
         debug_assert_eq!(space, Space::Shared);
-        let mut arrivals = Vec::new();
         for lane in lanes(active) {
             let (block, at) = self.shared_place(addresses[lane])?;
             if !noinc {
                 self.cluster.mbarrier(block, at)?.pending += 1;
             }
-            arrivals.push((lane, block, at));
+            self.cluster.pending.push(Pending::Arrive { warp: self.warp.index, lane, block, at });
         }
-        self.cluster.pending.push(Pending::Arrive { warp: self.warp.index, lanes: arrivals });
         Ok(())
     }
 
@@ -245,7 +247,7 @@ impl Cluster {
     pub(crate) fn complete_pending(&mut self, memory: &GlobalMemory, n: usize) -> Result<()> {
         match self.pending.swap_remove(n) {
             Pending::Load(load) => load.complete(memory, self),
-            Pending::Arrive { warp, lanes } => self.complete_arrive(memory, warp, &lanes),
+            Pending::Arrive { warp, lane, block, at } => self.complete_arrive(memory, warp, lane, (block, at)),
         }
     }
 
@@ -253,17 +255,15 @@ impl Cluster {
         &mut self,
         memory: &GlobalMemory,
         index: usize,
-        arrivals: &[(usize, usize, u32)],
+        lane: usize,
+        (block, at): (usize, u32),
     ) -> Result<()> {
         let Some(mut warp) = self.warps[index].take() else { return Ok(()) };
-        let mask = arrivals.iter().fold(0, |mask, (lane, ..)| mask | 1 << lane);
         let clock = warp.clock.clone();
-        let done = self.complete_copies(memory, &mut warp.copies, &clock, mask, |_, _| true);
+        let done = self.complete_copies(memory, &mut warp.copies, &clock, 1 << lane, |_, _| true);
         let arrived = done.and_then(|()| {
-            arrivals.iter().try_for_each(|&(_, block, at)| {
-                warp.clock.release(&mut self.mbarrier(block, at)?.clock);
-                self.arrive(block, at, 1)
-            })
+            warp.clock.release(&mut self.mbarrier(block, at)?.clock);
+            self.arrive(block, at, 1)
         });
         self.warps[index] = Some(warp);
         arrived
