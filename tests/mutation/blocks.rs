@@ -3,7 +3,7 @@
 use cuda_emulator::machine::Profile;
 
 use super::compile;
-use super::edit::{instead, operand, remove, swap};
+use super::edit::{instead, move_behind, operand, remove, swap};
 use super::harness::{Case, Expected, Mutant, Setup, bytes, mutant};
 use super::inputs::wide_integers;
 
@@ -39,8 +39,7 @@ fn hand_over() -> Case {
         mutant("a barrier of half of the threads", [operand("bar.arrive", &[0], 1, "64"), operand("bar.sync", &[1], 1, "64")], "Consumers complete it without producers."),
         mutant("empty and full are one barrier", [operand("bar.sync", &[0], 0, "1"), operand("bar.arrive", &[1], 0, "1")], "Producers complete it among themselves, or all wait for ever."),
         mutant("arrival before the store", [
-            remove("bar.arrive", &[0]),
-            instead("st.shared", &[0], "bar.arrive %r34, 128; st.shared.u32 $0, $1;"),
+            move_behind("st.shared", &[0], "bar.arrive", 0),
         ], "What is stored after the arrival is not ordered by it."),
         mutant("one round too many", [swap("setp.lt.s32", &[3], ".lt.", ".le.")], "Nobody fills the buffer again."),
     ];
@@ -72,7 +71,7 @@ fn arriving_copies() -> Case {
         ], "A thread's arrival does not wait for its copies."),
         mutant("one arrival less is expected", [operand("mbarrier.init", &[1], 1, "127")], "The last copy may be under way."),
         mutant("one arrival more is expected", [operand("mbarrier.init", &[0], 1, "129")], "The phase cannot end."),
-        mutant("nobody waits for the copies", [swap("mbarrier.test_wait", &[0], "selp.u32 %r42, 1, 0, p", "mov.u32 %r42, 1")], "The copies may be under way."),
+        mutant("nobody waits for the copies", [swap("mbarrier.test_wait", &[0], ", 1, 0, p;", ", 1, 1, p;")], "The copies may be under way."),
         mutant("the other parity", [swap("setp.eq.s32", &[0], "setp.eq", "setp.ne")], "It goes on while the phase has not ended."),
         mutant("barrier at the end of a tile removed", [remove("bar.sync", &[1])], "The next copies overwrite what others read."),
         mutant("barrier after the initialisation removed", [remove("bar.sync", &[0])], "Other warps use what may not be initialised."),
@@ -98,7 +97,7 @@ fn ping_pong() -> Case {
         mutant("one end is not set", [remove("st.shared", &[2])], "Shared memory starts with anything."),
         mutant("one buffer only", [operand("xor.b32", &[0], 2, "0")], "A step reads what the same step writes."),
         mutant("a neighbour too far", [swap("ld.shared", &[0], "+8]", "+12]")], "in differs; the last lies behind the end."),
-        mutant("one step too many", [swap("setp.lt.s32", &[1], ".lt.", ".le.")], "The result of the step before is asked for."),
+        mutant("one step too few", [instead("setp.lt.s32", &[1], "{ .reg .s32 %q; sub.s32 %q, $2, 1; setp.lt.s32 $0, $1, %q; }")], "The buffer of the last step is asked for."),
         mutant("only half of the block meets", [swap("bar.sync", &[1], "bar.sync \t0", "barrier.sync 0, 64")], "Two warps of four complete it."),
     ];
     case("ping_pong", vec![setup], mutants)

@@ -46,7 +46,7 @@ fn cluster_exchange() -> Case {
             "bar.sync does not wait for other blocks.",
         ),
         mutant("the cluster's wait removed", [remove("barrier.cluster.wait", &[1])], "Arriving does not wait."),
-        mutant("mapa of the wrong block", [instead("mapa", &[0], "mapa.shared::cluster.u32 $0, $1, %r9;")], "Blocks hold different values."),
+        mutant("mapa of the wrong block", [instead("mapa", &[0], "{ .reg .b32 %q; xor.b32 %q, $2, 2; mapa.shared::cluster.u32 $0, $1, %q; }")], "Blocks hold different values."),
         mutant(
             "mapa beyond the cluster",
             [instead("mapa", &[1], "{ .reg .b32 %q; add.u32 %q, $2, 1; mapa.shared::cluster.u32 $0, $1, %q; }")],
@@ -143,7 +143,7 @@ fn bulk_scale() -> Case {
         mutant("a store too short", [operand("cp.async.bulk.global", &[0], 2, "496")], "Four elements are missing."),
         mutant("a store too long", [operand("cp.async.bulk.global", &[0], 2, "528")], "It reads beyond the tile."),
         mutant("a load too long", [operand("cp.async.bulk.shared", &[0], 2, "528"), operand("mbarrier.arrive.expect_tx", &[0], 2, "528")], "It reads behind in and writes into the other buffer."),
-        mutant("an address that is no multiple of 16", [swap("cp.async.bulk.shared", &[0], "[%r15]", "[%r15+8]")], "Bulk copies need it."),
+        mutant("an address that is no multiple of 16", [operand("cp.async.bulk.shared", &[0], 0, "[&0+8]")], "Bulk copies need it."),
         mutant("a tile too many", [swap("setp.lt.s32", &[1], ".lt.", ".le.")], "in and out end."),
     ];
     case("bulk_scale", vec![setup], mutants)

@@ -61,7 +61,7 @@ fn sum_of_squares() -> Case {
         mutant("barrier of the sum removed", [remove("bar.sync", &[0])], "The sums of other warps are read."),
         mutant("half of an f64 from another lane", [operand("shfl.sync.bfly", &[0], 2, "8")], "Both halves have to be of one number."),
         mutant("a block reads into the next chunk", [swap("setp.ge.u64", &[0], ".ge.", ".gt.")], "The next block adds these, too."),
-        mutant("thread 0 does not write the sum", [operand("setp.ne.s32", &[4], 2, "-1")], "Nobody does."),
+        mutant("thread 0 does not write the sum", [operand("setp.ne.s32", &[1], 2, "-1")], "Nobody does."),
     ];
     Case { kernel: "sum_of_squares", ptx: ptx("optim", "80"), profile: Profile::A100, setups: vec![setup], mutants }
 }
