@@ -4,8 +4,7 @@ use std::cell::RefCell;
 
 use super::abi::{Device, Handle, Out};
 use super::device::check_device;
-use super::queue::OpId;
-use super::random::Random;
+use super::queue::{Chooser, OpId};
 use super::state::{Driver, Kind};
 use super::status::{Result, Status};
 use super::{api, unsupported, with_context, with_driver};
@@ -20,8 +19,8 @@ pub struct Context {
     pub legacy: Handle,
     /// What destroyed streams left to do that the legacy default stream waits for.
     pub orphans: Vec<OpId>,
-    /// Random numbers for its order of operations.
-    pub random: Random,
+    /// Decides the order of its operations.
+    pub chooser: Chooser,
     /// `CUfunc_cache`.
     pub cache_config: u32,
     /// Limits by `CUlimit`.
@@ -73,7 +72,7 @@ impl Driver {
             fault: None,
             legacy,
             orphans: Vec::new(),
-            random: Random::new(self.seed),
+            chooser: Chooser::new(self.seed),
             cache_config: 0,
             limits: DEFAULT_LIMITS,
         };

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::ffi::{c_char, c_int};
 
 use super::abi::{Out, Text};
-use super::random::Random;
+use super::queue::Chooser;
 use super::status::{Result, Status};
-use super::{api, lock, with_driver};
+use super::{DRIVER, api, with_driver};
 use crate::counters::{Class, Counters};
 
 /// A column of the table: its title, and what stands in it.
@@ -73,7 +73,10 @@ unsafe extern "C" {
 
 extern "C" fn at_exit() {
     let report = || {
-        if let Some(driver) = lock().as_mut() {
+        // Whoever exits in the middle of the driver, in a function that a stream called, gets no table.
+        if let Ok(mut driver) = DRIVER.try_lock()
+            && let Some(driver) = driver.as_mut()
+        {
             driver.tally.report();
         }
     };
@@ -121,7 +124,7 @@ api! {
             if let Ok(context) = driver.current_context()
                 && let Some(context) = driver.contexts.get_mut(&context)
             {
-                context.random = Random::new(seed);
+                context.chooser = Chooser::new(seed);
             }
             Ok(())
         })

@@ -32,7 +32,6 @@ pub mod occupancy;
 pub mod pool;
 pub mod proc_address;
 pub mod queue;
-pub mod random;
 pub mod state;
 pub mod status;
 pub mod stream;

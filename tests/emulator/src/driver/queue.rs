@@ -1,16 +1,16 @@
 //! Work that was handed over but not done: a graph of operations, of which any that waits for nothing may be next.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::abi::Handle;
-use super::random::Random;
 use super::work::Work;
+use crate::schedule::random::Random;
 
 /// Names an operation; later ones have greater numbers.
 pub type OpId = u64;
 
 /// How seldom priorities are drawn again: once in this many operations.
-const REDRAW: u64 = 4;
+const REDRAW: usize = 4;
 
 /// An operation.
 pub struct Op {
@@ -24,14 +24,45 @@ pub struct Op {
     dependents: Vec<OpId>,
 }
 
+/// Decides by chance, the same way for the same seed.
+///
+/// Lanes have random priorities that are drawn again now and then. So one stream is often far ahead of another, which a
+/// fresh choice for every operation would hardly ever bring about.
+pub struct Chooser {
+    random: Random,
+    priorities: HashMap<u64, u64>,
+}
+
+impl Chooser {
+    /// A chooser whose choices depend on the seed alone.
+    pub fn new(seed: u64) -> Self {
+        Chooser { random: Random::new(seed, 0), priorities: HashMap::new() }
+    }
+
+    /// A seed for the order within a kernel.
+    pub fn seed(&mut self) -> u64 {
+        self.random.bits()
+    }
+
+    fn redraw_sometimes(&mut self) {
+        if self.random.below(REDRAW) == 0 {
+            self.priorities.clear();
+        }
+    }
+
+    fn priority(&mut self, lane: u64) -> u64 {
+        *self.priorities.entry(lane).or_insert_with(|| self.random.bits())
+    }
+}
+
 /// Operations that are not done.
 #[derive(Default)]
 pub struct Queue {
     pending: HashMap<OpId, Op>,
-    ready: Vec<OpId>,
+    /// Those that wait for nothing; in order, so that priorities are drawn in the same order every time.
+    ready: BTreeSet<OpId>,
     /// Pending operations by context.
     counts: HashMap<Handle, usize>,
-    priorities: HashMap<u64, u64>,
     last: OpId,
 }
 
@@ -48,7 +79,7 @@ impl Queue {
             }
         }
         if missing == 0 {
-            self.ready.push(id);
+            self.ready.insert(id);
         }
         *self.counts.entry(context).or_default() += 1;
         self.pending.insert(id, Op { context, work, lane, missing, dependents: Vec::new() });
@@ -66,25 +97,21 @@ impl Queue {
     }
 
     /// Picks one of the operations that wait for nothing, of one context or of all, and returns its work.
-    ///
-    /// Lanes have random priorities that are drawn again now and then. So one stream is often far ahead of another,
-    /// which a fresh choice for every operation would hardly ever bring about.
-    pub fn pick(&mut self, context: Option<Handle>, random: &mut Random) -> Option<(OpId, Handle, Work)> {
-        if random.one_in(REDRAW) {
-            self.priorities.clear();
-        }
-        let mut best: Option<(u64, usize)> = None;
-        for (position, id) in self.ready.iter().enumerate() {
+    pub fn pick(&mut self, context: Option<Handle>, chooser: &mut Chooser) -> Option<(OpId, Handle, Work)> {
+        chooser.redraw_sometimes();
+        let mut best: Option<(u64, OpId)> = None;
+        for id in &self.ready {
             let Some(op) = self.pending.get(id) else { continue };
             if context.is_some_and(|context| context != op.context) {
                 continue;
             }
-            let priority = *self.priorities.entry(op.lane).or_insert_with(|| random.bits());
+            let priority = chooser.priority(op.lane);
             if best.is_none_or(|(greatest, _)| priority > greatest) {
-                best = Some((priority, position));
+                best = Some((priority, *id));
             }
         }
-        let id = self.ready.swap_remove(best?.1);
+        let (_, id) = best?;
+        self.ready.remove(&id);
         let op = self.pending.get(&id)?;
         Some((id, op.context, op.work.clone()))
     }
@@ -99,7 +126,7 @@ impl Queue {
             if let Some(op) = self.pending.get_mut(&dependent) {
                 op.missing -= 1;
                 if op.missing == 0 {
-                    self.ready.push(dependent);
+                    self.ready.insert(dependent);
                 }
             }
         }

@@ -7,8 +7,7 @@ use std::time::Instant;
 
 use super::abi::{Handle, HostFunction};
 use super::copy::{Copy, Fill};
-use super::queue::OpId;
-use super::random::Random;
+use super::queue::{Chooser, OpId};
 use super::state::Driver;
 use super::status::{Result, Status};
 use super::{IN_HOST_FUNCTION, complain, panic_message};
@@ -76,21 +75,22 @@ impl Driver {
 
     /// Does everything that was queued anywhere.
     pub fn run_everything(&mut self) {
-        let mut random = Random::new(self.seed);
-        while let Some((id, context, work)) = self.queue.pick(None, &mut random) {
+        let mut chooser = Chooser::new(self.seed);
+        while let Some((id, context, work)) = self.queue.pick(None, &mut chooser) {
             self.perform(id, context, work);
         }
     }
 
     /// Does one operation: of this context if one can be done, else of any other that holds it back.
     pub fn step(&mut self, context: Handle) -> Result {
-        let mut random = Random::new(self.seed);
+        let mut chooser = Chooser::new(self.seed);
         if let Some(context) = self.contexts.get_mut(&context) {
-            std::mem::swap(&mut random, &mut context.random);
+            std::mem::swap(&mut chooser, &mut context.chooser);
         }
-        let next = self.queue.pick(Some(context), &mut random).or_else(|| self.queue.pick(None, &mut random));
+        let next =
+            self.queue.pick(Some(context), &mut chooser).or_else(|| self.queue.pick(None, &mut chooser));
         if let Some(context) = self.contexts.get_mut(&context) {
-            context.random = random;
+            context.chooser = chooser;
         }
         let (id, context, work) = next.ok_or(Status::UNKNOWN)?;
         self.perform(id, context, work);
@@ -134,7 +134,7 @@ impl Driver {
 
     fn run_kernel(&mut self, context: Handle, kernel: &Kernel) -> std::result::Result<(), Box<Fault>> {
         if let Some(context) = self.contexts.get_mut(&context) {
-            self.machine.options.seed = context.random.bits();
+            self.machine.options.seed = context.chooser.seed();
         }
         let run = || self.machine.launch(&kernel.function, &kernel.launch);
         let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {

@@ -216,7 +216,7 @@ impl Exec<'_> {
     ) -> Result<Vec<Piece>> {
         let trap = |message: String| Fault::new(FaultKind::Trap, message);
         if let Some(map) = map {
-            if shared % SHARED_ALIGNMENT != 0 {
+            if !shared.is_multiple_of(SHARED_ALIGNMENT) {
                 let message = format!("expected a shared address that is a multiple of {SHARED_ALIGNMENT}");
                 return Err(Fault::new(FaultKind::Misaligned, message).at(u64::from(shared)));
             }
@@ -225,10 +225,10 @@ impl Exec<'_> {
             return Ok(map.pieces(&coordinates, shared).map_err(trap)?.collect());
         }
         let size = self.value32(bulk.size, lane);
-        if size == 0 || size % ALIGN != 0 {
+        if size == 0 || !size.is_multiple_of(ALIGN) {
             return Err(trap(format!("expected a size that is a multiple of {ALIGN}, found {size}")));
         }
-        if shared % ALIGN != 0 || far % u64::from(ALIGN) != 0 {
+        if !shared.is_multiple_of(ALIGN) || !far.is_multiple_of(u64::from(ALIGN)) {
             let message =
                 format!("expected addresses that are multiples of {ALIGN}, found {shared:#x} and {far:#x}");
             return Err(Fault::new(FaultKind::Misaligned, message).at(far));

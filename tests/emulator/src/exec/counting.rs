@@ -95,22 +95,18 @@ impl Patterns {
         active: u32,
     ) -> (u64, u64) {
         let first = addresses[0] as u32;
+        let bank = first % BANKS_BYTES;
         let relative: [u32; LANES] = std::array::from_fn(|lane| (addresses[lane] as u32).wrapping_sub(first));
         if let Some(last) = self.0.get(pc as usize) {
-            let mut differ = (last.bank ^ first % BANKS_BYTES) | (last.active ^ active);
-            for lane in 0..LANES {
-                differ |= last.relative[lane] ^ relative[lane];
+            let mut differ = (last.bank ^ bank) | (last.active ^ active);
+            for (last, now) in last.relative.iter().zip(&relative) {
+                differ |= last ^ now;
             }
             if differ == 0 {
                 return last.wavefronts;
             }
         }
-        let pattern = Pattern {
-            relative,
-            bank: first % BANKS_BYTES,
-            active,
-            wavefronts: wavefronts(addresses, bytes, active),
-        };
+        let pattern = Pattern { relative, bank, active, wavefronts: wavefronts(addresses, bytes, active) };
         self.remember(pc, pattern);
         pattern.wavefronts
     }

@@ -154,7 +154,7 @@ fn pinned_memory_has_one_address() {
         let (mut base, mut len) = (0, 0);
         sys::cuMemGetAddressRange_v2(&mut base, &mut len, device + 50).result().expect("a range");
         assert_eq!((base, len), (device, 100));
-        let host = vec![0u8; 4];
+        let host = [0u8; 4];
         let pageable = sys::cuMemHostGetDevicePointer_v2(&mut device, host.as_ptr().cast_mut().cast(), 0);
         assert_eq!(pageable, Code::CUDA_ERROR_INVALID_VALUE);
         assert_eq!(code(result::free_sync(pinned as u64)), Code::CUDA_ERROR_INVALID_VALUE);

@@ -19,6 +19,9 @@ struct Request {
     swizzle: Swizzle,
 }
 
+/// Makes a request wrong.
+type Change = fn(&mut Request);
+
 fn request() -> Request {
     Request {
         element: Element::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
@@ -72,7 +75,7 @@ fn a_map_holds_what_it_was_made_of() {
 
 #[test]
 fn what_the_hardware_cannot_do_is_refused() {
-    let wrong: [(&str, fn(&mut Request)); 8] = [
+    let wrong: [(&str, Change); 8] = [
         ("address", |r| r.address += 8),
         ("stride", |r| r.strides[0] = 8200),
         ("empty dimension", |r| r.sizes[1] = 0),
