@@ -18,6 +18,8 @@ const OPEN: u32 = u32::MAX;
 #[derive(Clone, Debug, Default)]
 pub struct CopyState {
     batches: Vec<Batch>,
+    /// Instructions so far.
+    issued: u64,
     /// Groups that each lane has committed.
     committed: [u32; LANES],
     /// Bulk copies out of shared memory.
@@ -29,6 +31,8 @@ pub struct CopyState {
 /// The copies of one instruction.
 #[derive(Clone, Debug)]
 struct Batch {
+    /// How many instructions came before.
+    number: u64,
     lanes: u32,
     block: [u8; LANES],
     to: [u32; LANES],
@@ -54,6 +58,8 @@ pub enum Pending {
         block: usize,
         /// Its offset there.
         at: u32,
+        /// Copies of the warp that were issued before.
+        copies: u64,
     },
 }
 
@@ -64,6 +70,7 @@ impl Exec<'_> {
         let from = self.addresses(&copy.from);
         self.count_shared(&to, copy.size, active);
         let mut batch = Batch {
+            number: self.warp.copies.issued,
             lanes: active,
             block: [0; LANES],
             to: [0; LANES],
@@ -89,6 +96,7 @@ impl Exec<'_> {
             self.count_global_load(&from, copy.size, reading);
         }
         self.warp.copies.batches.push(batch);
+        self.warp.copies.issued += 1;
         Ok(())
     }
 
@@ -144,7 +152,7 @@ impl Exec<'_> {
             &mut self.warp.copies,
             &self.warp.clock,
             active,
-            |lane, group| group != OPEN && group + groups < committed[lane],
+            |lane, batch| batch.group[lane] != OPEN && batch.group[lane] + groups < committed[lane],
         )
     }
 
@@ -157,12 +165,13 @@ impl Exec<'_> {
     pub(super) fn cp_arrive(&mut self, address: &Address, noinc: bool, active: u32) -> Result<()> {
         let (space, addresses) = self.resolve(address, active)?;
         debug_assert_eq!(space, Space::Shared);
+        let (warp, copies) = (self.warp.index, self.warp.copies.issued);
         for lane in lanes(active) {
             let (block, at) = self.shared_place(addresses[lane])?;
             if !noinc {
                 self.cluster.mbarrier(block, at)?.pending += 1;
             }
-            self.cluster.pending.push(Pending::Arrive { warp: self.warp.index, lane, block, at });
+            self.cluster.pending.push(Pending::Arrive { warp, lane, block, at, copies });
         }
         Ok(())
     }
@@ -201,11 +210,11 @@ impl Cluster {
         copies: &mut CopyState,
         clock: &WarpClock,
         active: u32,
-        due: impl Fn(usize, u32) -> bool,
+        due: impl Fn(usize, &Batch) -> bool,
     ) -> Result<()> {
         for batch in &mut copies.batches {
             for lane in lanes(batch.lanes & active) {
-                if due(lane, batch.group[lane]) {
+                if due(lane, batch) {
                     batch.lanes &= !(1 << lane);
                     self.complete_copy(memory, batch, lane, clock)?;
                 }
@@ -247,25 +256,31 @@ impl Cluster {
     pub(crate) fn complete_pending(&mut self, memory: &GlobalMemory, n: usize) -> Result<()> {
         match self.pending.swap_remove(n) {
             Pending::Load(load) => load.complete(memory, self),
-            Pending::Arrive { warp, lane, block, at } => self.complete_arrive(memory, warp, lane, (block, at)),
+            Pending::Arrive { warp, lane, block, at, copies } => {
+                self.complete_copies_of(memory, warp, lane, copies, (block, at))?;
+                self.arrive(block, at, 1)
+            }
         }
     }
 
-    fn complete_arrive(
+    /// Completes what a lane has issued before its arrival; who sees the arrival sees these copies.
+    fn complete_copies_of(
         &mut self,
         memory: &GlobalMemory,
         index: usize,
         lane: usize,
+        copies: u64,
         (block, at): (usize, u32),
     ) -> Result<()> {
         let Some(mut warp) = self.warps[index].take() else { return Ok(()) };
         let clock = warp.clock.clone();
-        let done = self.complete_copies(memory, &mut warp.copies, &clock, 1 << lane, |_, _| true);
-        let arrived = done.and_then(|()| {
+        let before = |_: usize, batch: &Batch| batch.number < copies;
+        let done = self.complete_copies(memory, &mut warp.copies, &clock, 1 << lane, before);
+        let released = done.and_then(|()| {
             warp.clock.release(&mut self.mbarrier(block, at)?.clock);
-            self.arrive(block, at, 1)
+            Ok(())
         });
         self.warps[index] = Some(warp);
-        arrived
+        released
     }
 }
