@@ -36,6 +36,13 @@ const SEEDS_OF_MUTANTS: u64 = 5;
 /// Mutants that there are at least, and those of a hundred that have to die.
 const MUTANTS: usize = 40;
 const KILLED: usize = 95;
+/// What the emulator is known not to see: accesses of global memory that only the order of execution, which is
+/// sequential there, keeps apart; lanes of a warp that get ahead of others, as they run in step.
+const KNOWN_HOLES: [(&str, &str); 3] = [
+    ("grid_exchange", "fences removed"),
+    ("grid_exchange", "the arrival is no atomic"),
+    ("warp_exchange", "syncwarp between load and store removed"),
+];
 
 fn cases() -> Vec<Case> {
     let rooms = [gemm::cases, gemm_sm90::cases, rows::cases, warps::cases, blocks::cases, clusters::cases];
@@ -75,15 +82,19 @@ fn mutants_die() {
         cases.iter().flat_map(|c| c.mutants.iter().map(move |m| (c, m))).collect();
     assert!(jobs.len() >= MUTANTS, "only {} mutants", jobs.len());
     let results = in_parallel(&jobs, |(case, mutant)| case.run(Some(mutant), 0..SEEDS_OF_MUTANTS));
-    let mut alive = 0;
+    let mut alive = Vec::new();
     for ((case, mutant), result) in jobs.iter().zip(&results) {
         let verdict = verdict(result);
-        alive += usize::from(result.is_none());
+        if result.is_none() {
+            alive.push((case.kernel, mutant.name));
+        }
         println!("{:<22} {:<44} {verdict:<30} {}", case.kernel, mutant.name, mutant.why);
     }
-    let killed = jobs.len() - alive;
+    let killed = jobs.len() - alive.len();
     println!("{killed} of {} mutants killed", jobs.len());
-    assert!(100 * killed >= KILLED * jobs.len(), "{alive} of {} mutants live", jobs.len());
+    assert!(100 * killed >= KILLED * jobs.len(), "{} of {} mutants live", alive.len(), jobs.len());
+    alive.retain(|mutant| !KNOWN_HOLES.contains(mutant));
+    assert!(alive.is_empty(), "new holes in the checks: {alive:?}");
 }
 
 fn verdict(result: &Option<(u64, Death)>) -> String {

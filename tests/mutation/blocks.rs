@@ -3,7 +3,7 @@
 use cuda_emulator::machine::Profile;
 
 use super::compile;
-use super::edit::{instead, operand, remove, swap};
+use super::edit::{instead, move_behind, operand, remove, swap};
 use super::harness::{Case, Expected, Mutant, Setup, bytes, mutant};
 use super::inputs::wide_integers;
 
@@ -35,14 +35,31 @@ fn hand_over() -> Case {
         mutant("producers do not wait", [remove("bar.sync", &[0])], "The buffer may not be empty."),
         mutant("producers do not arrive", [remove("bar.arrive", &[0])], "Consumers wait for ever."),
         mutant("consumers do not arrive", [remove("bar.arrive", &[1])], "Producers wait for ever."),
-        mutant("an arrival counts half of the threads", [operand("bar.arrive", &[0], 1, "64")], "All have to name one count."),
-        mutant("a barrier of half of the threads", [operand("bar.arrive", &[0], 1, "64"), operand("bar.sync", &[1], 1, "64")], "Consumers complete it without producers."),
-        mutant("empty and full are one barrier", [operand("bar.sync", &[0], 0, "1"), operand("bar.arrive", &[1], 0, "1")], "Producers complete it among themselves, or all wait for ever."),
-        mutant("arrival before the store", [
-            remove("bar.arrive", &[0]),
-            instead("st.shared", &[0], "bar.arrive %r34, 128; st.shared.u32 $0, $1;"),
-        ], "What is stored after the arrival is not ordered by it."),
-        mutant("one round too many", [swap("setp.lt.s32", &[3], ".lt.", ".le.")], "Nobody fills the buffer again."),
+        mutant(
+            "an arrival counts half of the threads",
+            [operand("bar.arrive", &[0], 1, "64")],
+            "All have to name one count.",
+        ),
+        mutant(
+            "a barrier of half of the threads",
+            [operand("bar.arrive", &[0], 1, "64"), operand("bar.sync", &[1], 1, "64")],
+            "Consumers complete it without producers.",
+        ),
+        mutant(
+            "empty and full are one barrier",
+            [operand("bar.sync", &[0], 0, "1"), operand("bar.arrive", &[1], 0, "1")],
+            "Producers complete it among themselves, or all wait for ever.",
+        ),
+        mutant(
+            "arrival before the store",
+            [move_behind("st.shared", &[0], "bar.arrive", 0)],
+            "What is stored after the arrival is not ordered by it.",
+        ),
+        mutant(
+            "one round too many",
+            [swap("setp.lt.s32", &[3], ".lt.", ".le.")],
+            "Nobody fills the buffer again.",
+        ),
     ];
     case("hand_over", vec![setup], mutants)
 }
@@ -67,15 +84,45 @@ fn arriving_copies() -> Case {
             "Its arrival only makes up for the raised count.",
         ),
         mutant("copies do not arrive", [remove("cp.async.mbarrier.arrive", &[1])], "The phase cannot end."),
-        mutant("threads arrive instead of their copies", [
-            instead("cp.async.mbarrier.arrive", &[1], "{ .reg .b64 %q; mbarrier.arrive.shared.b64 %q, $0; }"),
-        ], "A thread's arrival does not wait for its copies."),
-        mutant("one arrival less is expected", [operand("mbarrier.init", &[1], 1, "127")], "The last copy may be under way."),
-        mutant("one arrival more is expected", [operand("mbarrier.init", &[0], 1, "129")], "The phase cannot end."),
-        mutant("nobody waits for the copies", [swap("mbarrier.test_wait", &[0], "selp.u32 %r42, 1, 0, p", "mov.u32 %r42, 1")], "The copies may be under way."),
-        mutant("the other parity", [swap("setp.eq.s32", &[0], "setp.eq", "setp.ne")], "It goes on while the phase has not ended."),
-        mutant("barrier at the end of a tile removed", [remove("bar.sync", &[1])], "The next copies overwrite what others read."),
-        mutant("barrier after the initialisation removed", [remove("bar.sync", &[0])], "Other warps use what may not be initialised."),
+        mutant(
+            "threads arrive instead of their copies",
+            [instead(
+                "cp.async.mbarrier.arrive",
+                &[1],
+                "{ .reg .b64 %q; mbarrier.arrive.shared.b64 %q, $0; }",
+            )],
+            "A thread's arrival does not wait for its copies.",
+        ),
+        mutant(
+            "one arrival less is expected",
+            [operand("mbarrier.init", &[1], 1, "127")],
+            "The last copy may be under way.",
+        ),
+        mutant(
+            "one arrival more is expected",
+            [operand("mbarrier.init", &[0], 1, "129")],
+            "The phase cannot end.",
+        ),
+        mutant(
+            "nobody waits for the copies",
+            [swap("mbarrier.test_wait", &[0], ", 1, 0, p;", ", 1, 1, p;")],
+            "The copies may be under way.",
+        ),
+        mutant(
+            "the other parity",
+            [swap("setp.eq.s32", &[0], "setp.eq", "setp.ne")],
+            "It goes on while the phase has not ended.",
+        ),
+        mutant(
+            "barrier at the end of a tile removed",
+            [remove("bar.sync", &[1])],
+            "The next copies overwrite what others read.",
+        ),
+        mutant(
+            "barrier after the initialisation removed",
+            [remove("bar.sync", &[0])],
+            "Other warps use what may not be initialised.",
+        ),
     ];
     case("arriving_copies", vec![setup], mutants)
 }
@@ -93,13 +140,37 @@ fn ping_pong() -> Case {
         .input("in", &x)
         .value(STEPS as i32);
     let mutants = vec![
-        mutant("barrier of a step removed", [remove("bar.sync", &[1])], "Neighbours are read that other warps write."),
-        mutant("barrier before the first step removed", [remove("bar.sync", &[0])], "Neighbours are read that other warps write."),
+        mutant(
+            "barrier of a step removed",
+            [remove("bar.sync", &[1])],
+            "Neighbours are read that other warps write.",
+        ),
+        mutant(
+            "barrier before the first step removed",
+            [remove("bar.sync", &[0])],
+            "Neighbours are read that other warps write.",
+        ),
         mutant("one end is not set", [remove("st.shared", &[2])], "Shared memory starts with anything."),
-        mutant("one buffer only", [operand("xor.b32", &[0], 2, "0")], "A step reads what the same step writes."),
-        mutant("a neighbour too far", [swap("ld.shared", &[0], "+8]", "+12]")], "in differs; the last lies behind the end."),
-        mutant("one step too many", [swap("setp.lt.s32", &[1], ".lt.", ".le.")], "The result of the step before is asked for."),
-        mutant("only half of the block meets", [swap("bar.sync", &[1], "bar.sync \t0", "barrier.sync 0, 64")], "Two warps of four complete it."),
+        mutant(
+            "one buffer only",
+            [operand("xor.b32", &[0], 2, "0")],
+            "A step reads what the same step writes.",
+        ),
+        mutant(
+            "a neighbour too far",
+            [swap("ld.shared", &[0], "+8]", "+12]")],
+            "in differs; the last lies behind the end.",
+        ),
+        mutant(
+            "one step too few",
+            [instead("setp.lt.s32", &[1], "{ .reg .s32 %q; sub.s32 %q, $2, 1; setp.lt.s32 $0, $1, %q; }")],
+            "The buffer of the last step is asked for.",
+        ),
+        mutant(
+            "only half of the block meets",
+            [swap("bar.sync", &[1], "bar.sync \t0", "barrier.sync 0, 64")],
+            "Two warps of four complete it.",
+        ),
     ];
     case("ping_pong", vec![setup], mutants)
 }
@@ -117,16 +188,50 @@ fn grid_exchange() -> Case {
         .input("in", &x);
     setup.cooperative = true;
     let mutants = vec![
-        mutant("blocks do not wait", [instead("setp.lt.u32", &[0], "setp.ne.u32 $0, $1, $1;")], "Other blocks may not have written."),
+        mutant(
+            "blocks do not wait",
+            [instead("setp.lt.u32", &[0], "setp.ne.u32 $0, $1, $1;")],
+            "Other blocks may not have written.",
+        ),
         mutant(
             "one block less is waited for",
             [instead("setp.lt.u32", &[0], "{ .reg .u32 %q; sub.u32 %q, $2, 1; setp.lt.u32 $0, $1, %q; }")],
             "The last block may not have written.",
         ),
-        mutant("one block more is waited for", [swap("setp.lt.u32", &[0], ".lt.", ".le.")], "It never comes."),
-        mutant("a block does not arrive", [swap("atom.global.add", &[0], ", 1;", ", 0;")], "Nobody is counted."),
-        mutant("barrier before the arrival removed", [remove("bar.sync", &[0])], "The second warp may not have written."),
-        mutant("barrier after the wait removed", [remove("bar.sync", &[1])], "The second warp does not wait for other blocks."),
+        mutant(
+            "one block more is waited for",
+            [swap("setp.lt.u32", &[0], ".lt.", ".le.")],
+            "It never comes.",
+        ),
+        mutant(
+            "a block does not arrive",
+            [swap("atom.global.add", &[0], ", 1;", ", 0;")],
+            "Nobody is counted.",
+        ),
+        mutant(
+            "fences removed",
+            [remove("membar.gl", &[])],
+            "Relaxed accesses to the counter do not order others.",
+        ),
+        mutant(
+            "the arrival is no atomic",
+            [instead(
+                "atom.global.add",
+                &[0],
+                "ld.volatile.global.u32 $0, $1; add.u32 $0, $0, $2; st.volatile.global.u32 $1, $0;",
+            )],
+            "Two blocks may count from the same number.",
+        ),
+        mutant(
+            "barrier before the arrival removed",
+            [remove("bar.sync", &[0])],
+            "The second warp may not have written.",
+        ),
+        mutant(
+            "barrier after the wait removed",
+            [remove("bar.sync", &[1])],
+            "The second warp does not wait for other blocks.",
+        ),
     ];
     case("grid_exchange", vec![setup], mutants)
 }

@@ -45,14 +45,34 @@ fn cluster_exchange() -> Case {
             [remove("barrier.cluster.arrive", &[0]), instead("barrier.cluster.wait", &[0], "bar.sync 0;")],
             "bar.sync does not wait for other blocks.",
         ),
-        mutant("the cluster's wait removed", [remove("barrier.cluster.wait", &[1])], "Arriving does not wait."),
-        mutant("mapa of the wrong block", [instead("mapa", &[0], "mapa.shared::cluster.u32 $0, $1, %r9;")], "Blocks hold different values."),
+        mutant(
+            "the cluster's wait removed",
+            [remove("barrier.cluster.wait", &[1])],
+            "Arriving does not wait.",
+        ),
+        mutant(
+            "mapa of the wrong block",
+            [instead(
+                "mapa",
+                &[0],
+                "{ .reg .b32 %q; xor.b32 %q, $2, 2; mapa.shared::cluster.u32 $0, $1, %q; }",
+            )],
+            "Blocks hold different values.",
+        ),
         mutant(
             "mapa beyond the cluster",
-            [instead("mapa", &[1], "{ .reg .b32 %q; add.u32 %q, $2, 1; mapa.shared::cluster.u32 $0, $1, %q; }")],
+            [instead(
+                "mapa",
+                &[1],
+                "{ .reg .b32 %q; add.u32 %q, $2, 1; mapa.shared::cluster.u32 $0, $1, %q; }",
+            )],
             "A cluster has ranks 0 to 3.",
         ),
-        mutant("the own block instead of the next", [instead("mapa", &[0], "mov.u32 $0, $1;")], "Blocks hold different values."),
+        mutant(
+            "the own block instead of the next",
+            [instead("mapa", &[0], "mov.u32 $0, $1;")],
+            "Blocks hold different values.",
+        ),
         mutant(
             "arrival without release",
             [swap("barrier.cluster.arrive", &[0], ".release", ".relaxed")],
@@ -64,7 +84,8 @@ fn cluster_exchange() -> Case {
 
 fn cluster_leave() -> Case {
     let x = wide_integers(64 * 4, 10);
-    let sum = |i: usize| (0..4).fold(0i32, |sum, rank| sum.wrapping_mul(3).wrapping_add(x[rank * 64 + i % 64]));
+    let sum =
+        |i: usize| (0..4).fold(0i32, |sum, rank| sum.wrapping_mul(3).wrapping_add(x[rank * 64 + i % 64]));
     let out: Vec<i32> = (0..64 * 4).map(sum).collect();
     let setup =
         Setup::new([4, 1], 64).cluster(4).output("out", Expected::Exactly(bytes(&out))).input("in", &x);
@@ -99,8 +120,16 @@ fn multicast() -> Case {
         .value(ROUNDS as i32);
     setup.args[1] = Arg::Map(1, [ROUNDS as u64 * 16, 64], [8, 64]);
     let mutants = vec![
-        mutant("sent to one block only", [operand("multicast::cluster", &[0], 3, "1")], "The other waits for ever."),
-        mutant("half of the bytes are expected", [operand("mbarrier.arrive.expect_tx", &[0], 2, "1024")], "The other box may be under way."),
+        mutant(
+            "sent to one block only",
+            [operand("multicast::cluster", &[0], 3, "1")],
+            "The other waits for ever.",
+        ),
+        mutant(
+            "half of the bytes are expected",
+            [operand("mbarrier.arrive.expect_tx", &[0], 2, "1024")],
+            "The other box may be under way.",
+        ),
         mutant(
             "barrier of the round removed",
             [remove("barrier.cluster.arrive", &[1]), remove("barrier.cluster.wait", &[1])],
@@ -116,8 +145,21 @@ fn multicast() -> Case {
             [remove("barrier.cluster.arrive", &[0]), instead("barrier.cluster.wait", &[0], "bar.sync 0;")],
             "The other block's mbarrier may not be initialised.",
         ),
-        mutant("nobody waits for the boxes", [instead(TRY_WAIT, &[0], "setp.eq.u32 $0, 0, 0;")], "They may be under way."),
-        mutant("the other parity", [instead(TRY_WAIT, &[0], OTHER_PARITY)], "The phase before the first counts as complete."),
+        mutant(
+            "fence.mbarrier_init removed",
+            [remove("fence.mbarrier_init", &[0])],
+            "A relaxed arrival does not release the initialisation.",
+        ),
+        mutant(
+            "nobody waits for the boxes",
+            [instead(TRY_WAIT, &[0], "setp.eq.u32 $0, 0, 0;")],
+            "They may be under way.",
+        ),
+        mutant(
+            "the other parity",
+            [instead(TRY_WAIT, &[0], OTHER_PARITY)],
+            "The phase before the first counts as complete.",
+        ),
         mutant("two arrivals are expected", [operand("mbarrier.init", &[0], 1, "2")], "There is one."),
     ];
     case("multicast", vec![setup], mutants)
@@ -132,18 +174,69 @@ fn bulk_scale() -> Case {
         .input("in", &x)
         .value(TILES as i32);
     let mutants = vec![
-        mutant("a buffer is filled before it was stored", [remove("cp.async.bulk.wait_group.read", &[0])], "The store may still read it."),
-        mutant("one store less is waited for", [operand("cp.async.bulk.wait_group.read", &[0], 0, "2")], "The older of two stores may still read the buffer."),
-        mutant("last wait removed", [remove("cp.async.bulk.wait_group.read", &[1])], "Shared memory is gone when the block ends."),
-        mutant("stores are in no group", [remove("cp.async.bulk.commit_group", &[0])], "wait_group waits for groups."),
-        mutant("fence.proxy.async removed", [remove("fence.proxy.async", &[0])], "The copy reads through another proxy."),
-        mutant("barrier before the store removed", [remove("bar.sync", &[1])], "One thread stores what all have computed."),
-        mutant("nobody waits for a buffer", [instead(TRY_WAIT, &[0], "setp.eq.u32 $0, 0, 0;")], "It may not be full."),
-        mutant("the other parity", [instead(TRY_WAIT, &[0], OTHER_PARITY)], "The phase before the first counts as complete."),
-        mutant("a store too short", [operand("cp.async.bulk.global", &[0], 2, "496")], "Four elements are missing."),
-        mutant("a store too long", [operand("cp.async.bulk.global", &[0], 2, "528")], "It reads beyond the tile."),
-        mutant("a load too long", [operand("cp.async.bulk.shared", &[0], 2, "528"), operand("mbarrier.arrive.expect_tx", &[0], 2, "528")], "It reads behind in and writes into the other buffer."),
-        mutant("an address that is no multiple of 16", [swap("cp.async.bulk.shared", &[0], "[%r15]", "[%r15+8]")], "Bulk copies need it."),
+        mutant(
+            "a buffer is filled before it was stored",
+            [remove("cp.async.bulk.wait_group.read", &[0])],
+            "The store may still read it.",
+        ),
+        mutant(
+            "one store less is waited for",
+            [operand("cp.async.bulk.wait_group.read", &[0], 0, "2")],
+            "The older of two stores may still read the buffer.",
+        ),
+        mutant(
+            "last wait removed",
+            [remove("cp.async.bulk.wait_group.read", &[1])],
+            "Shared memory is gone when the block ends.",
+        ),
+        mutant(
+            "stores are in no group",
+            [remove("cp.async.bulk.commit_group", &[0])],
+            "wait_group waits for groups.",
+        ),
+        mutant(
+            "fence.proxy.async removed",
+            [remove("fence.proxy.async", &[0])],
+            "The copy reads through another proxy.",
+        ),
+        mutant(
+            "barrier before the store removed",
+            [remove("bar.sync", &[1])],
+            "One thread stores what all have computed.",
+        ),
+        mutant(
+            "nobody waits for a buffer",
+            [instead(TRY_WAIT, &[0], "setp.eq.u32 $0, 0, 0;")],
+            "It may not be full.",
+        ),
+        mutant(
+            "the other parity",
+            [instead(TRY_WAIT, &[0], OTHER_PARITY)],
+            "The phase before the first counts as complete.",
+        ),
+        mutant(
+            "a store too short",
+            [operand("cp.async.bulk.global", &[0], 2, "496")],
+            "Four elements are missing.",
+        ),
+        mutant(
+            "a store too long",
+            [operand("cp.async.bulk.global", &[0], 2, "528")],
+            "It reads beyond the tile.",
+        ),
+        mutant(
+            "a load too long",
+            [
+                operand("cp.async.bulk.shared", &[0], 2, "528"),
+                operand("mbarrier.arrive.expect_tx", &[0], 2, "528"),
+            ],
+            "It reads behind in and writes into the other buffer.",
+        ),
+        mutant(
+            "an address that is no multiple of 16",
+            [operand("cp.async.bulk.shared", &[0], 0, "[&0+8]")],
+            "Bulk copies need it.",
+        ),
         mutant("a tile too many", [swap("setp.lt.s32", &[1], ".lt.", ".le.")], "in and out end."),
     ];
     case("bulk_scale", vec![setup], mutants)

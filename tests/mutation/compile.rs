@@ -19,7 +19,11 @@ fn compile(file: &str, arch: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new(nvcc);
     command.current_dir(root).args(["-std=c++17", "-lineinfo", "-Ikernels", "-ptx"]);
-    command.arg(format!("-arch=compute_{arch}")).arg(format!("tests/mutation/kernels/{file}.cu")).arg("-o").arg(&to);
+    command
+        .arg(format!("-arch=compute_{arch}"))
+        .arg(format!("tests/mutation/kernels/{file}.cu"))
+        .arg("-o")
+        .arg(&to);
     let output = command.output().unwrap_or_else(|e| panic!("{nvcc}: {e}"));
     assert!(output.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&output.stderr));
     std::fs::read_to_string(&to).expect("what nvcc has written")

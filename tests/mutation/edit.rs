@@ -18,6 +18,7 @@ enum Change {
     Swap(&'static str, &'static str),
     Operand(usize, &'static str),
     Instead(&'static str),
+    MoveBehind(&'static str, usize),
 }
 
 /// Removes lines.
@@ -40,6 +41,11 @@ pub fn instead(line: &'static str, at: &'static [usize], text: &'static str) -> 
     Edit { line, at, change: Change::Instead(text) }
 }
 
+/// Moves a line behind number `n` of the lines with another text.
+pub fn move_behind(line: &'static str, at: &'static [usize], target: &'static str, n: usize) -> Edit {
+    Edit { line, at, change: Change::MoveBehind(target, n) }
+}
+
 /// The PTX with edits of one kernel. All of them count lines in the original.
 ///
 /// # Errors
@@ -50,7 +56,12 @@ pub fn apply(ptx: &str, kernel: &str, edits: &[Edit]) -> Result<String, String> 
     let original: Vec<&str> = ptx[start..end].lines().collect();
     let mut lines: Vec<String> = original.iter().map(|&line| line.to_owned()).collect();
     for edit in edits {
-        for n in edit.places(&original)? {
+        for n in places(&original, edit.line, edit.at)? {
+            if let Change::MoveBehind(target, at) = edit.change {
+                let moved = std::mem::take(&mut lines[n]);
+                lines[places(&original, target, &[at])?[0]].push_str(&moved);
+                continue;
+            }
             lines[n] =
                 edit.change.apply(&lines[n]).map_err(|problem| format!("{}: {problem}", lines[n].trim()))?;
         }
@@ -71,26 +82,23 @@ fn body_end(text: &str) -> Option<usize> {
     })
 }
 
-impl Edit {
-    /// Numbers of the lines to change.
-    fn places(&self, lines: &[&str]) -> Result<Vec<usize>, String> {
-        let is_code = |line: &str| !line.starts_with("//") && !line.starts_with(".loc");
-        let matches = |line: &&str| is_code(line.trim()) && line.contains(self.line);
-        let found: Vec<usize> = (0..lines.len()).filter(|&n| matches(&lines[n])).collect();
-        if self.at.is_empty() {
-            return if found.is_empty() { Err(format!("no line with `{}`", self.line)) } else { Ok(found) };
-        }
-        let place = |&n: &usize| {
-            found.get(n).copied().ok_or_else(|| format!("only {} lines with `{}`", found.len(), self.line))
-        };
-        self.at.iter().map(place).collect()
+/// Numbers of the lines that contain a text; of these, only some, unless `at` is empty.
+fn places(lines: &[&str], text: &str, at: &[usize]) -> Result<Vec<usize>, String> {
+    let is_code = |line: &str| !line.starts_with("//") && !line.starts_with(".loc");
+    let matches = |line: &str| is_code(line.trim()) && line.contains(text);
+    let found: Vec<usize> = (0..lines.len()).filter(|&n| matches(lines[n])).collect();
+    if at.is_empty() {
+        return if found.is_empty() { Err(format!("no line with `{text}`")) } else { Ok(found) };
     }
+    let place =
+        |&n: &usize| found.get(n).copied().ok_or_else(|| format!("only {} lines with `{text}`", found.len()));
+    at.iter().map(place).collect()
 }
 
 impl Change {
     fn apply(&self, line: &str) -> Result<String, String> {
         match *self {
-            Change::Remove => Ok(String::new()),
+            Change::Remove | Change::MoveBehind(..) => Ok(String::new()),
             Change::Swap(from, to) => match line.matches(from).count() {
                 1 => Ok(line.replace(from, to)),
                 n => Err(format!("expected `{from}` once, found it {n} times")),

@@ -3,7 +3,7 @@
 use cuda_emulator::machine::Profile;
 use deepguard::cuda::tile::*;
 
-use super::edit::{instead, operand, remove, swap};
+use super::edit::{instead, move_behind, operand, remove, swap};
 use super::gemm::Product;
 use super::harness::{Arg, Case, Expected, Mutant, Setup, bytes, mutant};
 use super::inputs::{bf16s, f32s, ptx};
@@ -180,16 +180,8 @@ fn output() -> Vec<Mutant> {
             "The TMA reads through another proxy what threads have written.",
         ),
         mutant(
-            "fence.proxy.async after the barrier",
-            [
-                remove("fence.proxy.async", &[0]),
-                swap(
-                    "cp.async.bulk.commit_group",
-                    &[0],
-                    "cp.async",
-                    "fence.proxy.async.shared::cta; cp.async",
-                ),
-            ],
+            "fence.proxy.async after the copy",
+            [move_behind("fence.proxy.async", &[0], "cp.async.bulk.tensor.2d.global", 0)],
             "It has to stand between the writes and the copy.",
         ),
         mutant(

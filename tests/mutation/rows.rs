@@ -32,13 +32,41 @@ fn rms_norm_setup(rows: usize, width: usize, block: usize) -> Setup {
 fn rms_norm() -> Case {
     let mutants = vec![
         mutant("barrier of the sum removed", [remove("bar.sync", &[0])], "The sums of other warps are read."),
-        mutant("a step of the sum is repeated", [operand("shfl.sync.bfly", &[1], 2, "16")], "Eight lanes are counted twice."),
-        mutant("member mask without half of the lanes", [operand("shfl.sync.bfly", &[0], 4, "0xffff")], "A lane that executes it has to be in its mask."),
-        mutant("a warp too many is summed", [swap("setp.ge.u32", &[0], ".ge.", ".gt.")], "Nobody has written its sum."),
-        mutant("sums of warps are stored one place on", [swap("st.shared", &[0], "]", "+4]")], "The first place is read."),
-        mutant("element behind a row", [swap("setp.ge.s32", &[0], ".ge.", ".gt.")], "A row has width elements."),
-        mutant("vector behind a row", [swap("setp.ge.s32", &[5], ".ge.", ".gt.")], "A row has width / 8 vectors."),
-        mutant("weights one element on", [swap("ld.global.f32", &[0], "]", "+4]")], "Weights differ; the last lies behind the end."),
+        mutant(
+            "a step of the sum is repeated",
+            [operand("shfl.sync.bfly", &[1], 2, "16")],
+            "Eight lanes are counted twice.",
+        ),
+        mutant(
+            "member mask without half of the lanes",
+            [operand("shfl.sync.bfly", &[0], 4, "0xffff")],
+            "A lane that executes it has to be in its mask.",
+        ),
+        mutant(
+            "a warp too many is summed",
+            [swap("setp.ge.u32", &[0], ".ge.", ".gt.")],
+            "Nobody has written its sum.",
+        ),
+        mutant(
+            "sums of warps are stored one place on",
+            [swap("st.shared", &[0], "]", "+4]")],
+            "The first place is read.",
+        ),
+        mutant(
+            "element behind a row",
+            [swap("setp.ge.s32", &[0], ".ge.", ".gt.")],
+            "A row has width elements.",
+        ),
+        mutant(
+            "vector behind a row",
+            [swap("setp.ge.s32", &[5], ".ge.", ".gt.")],
+            "A row has width / 8 vectors.",
+        ),
+        mutant(
+            "weights one element on",
+            [swap("ld.global.f32", &[0], "]", "+4]")],
+            "Weights differ; the last lies behind the end.",
+        ),
     ];
     Case {
         kernel: "rms_norm",
@@ -59,11 +87,25 @@ fn sum_of_squares() -> Case {
         .value(x.len() as u64);
     let mutants = vec![
         mutant("barrier of the sum removed", [remove("bar.sync", &[0])], "The sums of other warps are read."),
-        mutant("half of an f64 from another lane", [operand("shfl.sync.bfly", &[0], 2, "8")], "Both halves have to be of one number."),
-        mutant("a block reads into the next chunk", [swap("setp.ge.u64", &[0], ".ge.", ".gt.")], "The next block adds these, too."),
-        mutant("thread 0 does not write the sum", [operand("setp.ne.s32", &[4], 2, "-1")], "Nobody does."),
+        mutant(
+            "half of an f64 from another lane",
+            [operand("shfl.sync.bfly", &[0], 2, "8")],
+            "Both halves have to be of one number.",
+        ),
+        mutant(
+            "a block reads into the next chunk",
+            [swap("setp.ge.u64", &[0], ".ge.", ".gt.")],
+            "The next block adds these, too.",
+        ),
+        mutant("thread 0 does not write the sum", [operand("setp.ne.s32", &[1], 2, "-1")], "Nobody does."),
     ];
-    Case { kernel: "sum_of_squares", ptx: ptx("optim", "80"), profile: Profile::A100, setups: vec![setup], mutants }
+    Case {
+        kernel: "sum_of_squares",
+        ptx: ptx("optim", "80"),
+        profile: Profile::A100,
+        setups: vec![setup],
+        mutants,
+    }
 }
 
 /// keep, step, root_correction, beta1, beta2, gain1, gain2, eps, grad_scale.
@@ -90,7 +132,11 @@ fn adamw() -> Case {
         .value(n as u64)
         .value(CONSTANTS);
     let mutants = vec![
-        mutant("a quad too many", [swap("setp.lt.u64", &[0], ".lt.", ".le.")], "The last quad reaches beyond n."),
+        mutant(
+            "a quad too many",
+            [swap("setp.lt.u64", &[0], ".lt.", ".le.")],
+            "The last quad reaches beyond n.",
+        ),
         mutant("an element too many", [swap("setp.ge.u64", &[1], ".ge.", ".gt.")], "There are n elements."),
         mutant("the rest is left out", [swap("setp.ge.u64", &[1], ".ge.", ".le.")], "n is no multiple of 4."),
         mutant("the second moment is not stored", [remove("st.global.v4", &[2])], "It changes."),

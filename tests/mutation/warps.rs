@@ -53,10 +53,9 @@ fn warp_exchange() -> Case {
 fn transpose() -> Case {
     let x: Vec<u16> = wide_integers(256, 2).iter().map(|&v| v as u16).collect();
     // Lane i gets elements 2 (i % 4) and the next of row i / 4 of the transposed matrices.
-    let element = |matrix: usize, row: usize, column: usize| x[matrix * 64 + row * 8 + column];
-    let pair = |lane: usize, m: usize| {
-        [element(m, lane % 4 * 2, lane / 4), element(m, lane % 4 * 2 + 1, lane / 4)]
-    };
+    let element = |matrix: usize, row: usize, column: usize| x[(matrix ^ 1) * 64 + row * 8 + column];
+    let pair =
+        |lane: usize, m: usize| [element(m, lane % 4 * 2, lane / 4), element(m, lane % 4 * 2 + 1, lane / 4)];
     let out: Vec<u16> = (0..32).flat_map(|lane| (0..4).flat_map(move |m| pair(lane, m))).collect();
     let setup = Setup::new([1, 1], 32).output("out", Expected::Exactly(bytes(&out))).input("in", &x);
     let mutants = vec![
@@ -67,27 +66,47 @@ fn transpose() -> Case {
             "A lane reads rows that others have stored.",
         ),
         mutant("ldmatrix off by a row", [swap("ldmatrix", &[0], "]", "-16]")], "Rows are 16 bytes."),
-        mutant("two matrices only", [instead(
-            "ldmatrix",
-            &[0],
-            "ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16 {%r1}, $1; mov.u32 %r2, 0; mov.u32 %r3, 0; mov.u32 %r4, 0;",
-        )], "Three matrices are missing."),
+        mutant(
+            "one matrix instead of two",
+            [swap("xor.b32", &[0], "xor", "or")],
+            "Every second matrix is missing.",
+        ),
     ];
     case("transpose", vec![setup], mutants)
 }
 
 fn warp_scan() -> Case {
     let x = integers(32, 3, 50);
-    let sums: Vec<i32> = x.iter().scan(0, |sum, x| Some({ *sum += x; *sum })).collect();
+    let sums: Vec<i32> = x
+        .iter()
+        .scan(0, |sum, x| {
+            Some({
+                *sum += x;
+                *sum
+            })
+        })
+        .collect();
     let with_half: Vec<i32> = (0..32).map(|i| if i < 16 { sums[i] + sums[i ^ 8] } else { sums[i] }).collect();
     let odd_before = |i: usize| with_half[..i].iter().filter(|v| *v % 2 != 0).count() as i32;
     let out: Vec<i32> = (0..32).map(|i| with_half[i] + 1000 * odd_before(i)).collect();
     let setup = Setup::new([1, 1], 32).output("out", Expected::Exactly(bytes(&out))).input("in", &x);
     let mutants = vec![
-        mutant("a step of the scan is wrong", [operand("shfl.sync.up", &[2], 2, "3")], "Step 4 follows steps 1 and 2."),
+        mutant(
+            "a step of the scan is wrong",
+            [operand("shfl.sync.up", &[2], 2, "3")],
+            "Step 4 follows steps 1 and 2.",
+        ),
         mutant("up became down", [swap("shfl.sync.up", &[0], ".up.", ".down.")], "It adds what comes after."),
-        mutant("shfl.up with the clamp of down", [operand("shfl.sync.up", &[1], 3, "31")], "No lane is in range."),
-        mutant("lane equal to the step is left out", [swap("setp.lt.s32", &[3], ".lt.", ".le.")], "It has a lane before it."),
+        mutant(
+            "shfl.up with the clamp of down",
+            [operand("shfl.sync.up", &[1], 3, "31")],
+            "No lane is in range.",
+        ),
+        mutant(
+            "lane equal to the step is left out",
+            [swap("setp.lt.s32", &[3], ".lt.", ".le.")],
+            "It has a lane before it.",
+        ),
         mutant(
             "member mask of all lanes in a branch",
             [operand("shfl.sync.bfly", &[0], 4, "-1")],
@@ -103,14 +122,19 @@ fn warp_scan() -> Case {
             [operand("vote.sync.ballot", &[0], 2, "0x7fffffff")],
             "A lane that executes it has to be in its mask.",
         ),
-        mutant("branch for one lane less", [operand("setp.gt.s32", &[0], 2, "14")], "Lane 15 is in the mask of the shuffle."),
+        mutant(
+            "branch for one lane less",
+            [operand("setp.gt.s32", &[0], 2, "14")],
+            "Lane 15 is in the mask of the shuffle.",
+        ),
     ];
     case("warp_scan", vec![setup], mutants)
 }
 
-/// Keys of which some are frequent, also within a warp.
+/// Keys of which some are frequent, also within a warp; the last bin is not empty.
 fn keys(len: usize) -> Vec<u8> {
-    wide_integers(len, 4).iter().map(|v| (v & v >> 8) as u8 & 63).collect()
+    let key = |(i, v): (usize, &i32)| if i == len / 2 { 63 } else { (v & v >> 8) as u8 & 63 };
+    wide_integers(len, 4).iter().enumerate().map(key).collect()
 }
 
 fn counted(keys: &[u8], blocks: u32, threads: usize) -> Setup {
@@ -126,16 +150,28 @@ fn counted(keys: &[u8], blocks: u32, threads: usize) -> Setup {
 fn histogram() -> Case {
     let mutants = vec![
         mutant("bins are not zeroed", [remove("st.shared", &[0])], "Shared memory starts with anything."),
-        mutant("one bin is not zeroed", [operand("setp.gt.u32", &[0], 2, "62")], "Shared memory starts with anything."),
+        mutant(
+            "one bin is not zeroed",
+            [operand("setp.gt.u32", &[0], 2, "62")],
+            "Shared memory starts with anything.",
+        ),
         mutant("barrier after zeroing removed", [remove("bar.sync", &[0])], "Other warps may count before."),
-        mutant("barrier before adding up removed", [remove("bar.sync", &[1])], "Other warps may still count."),
+        mutant(
+            "barrier before adding up removed",
+            [remove("bar.sync", &[1])],
+            "Other warps may still count.",
+        ),
         mutant(
             "shared atomic became load, add and store",
             [instead("atom.shared.add", &[0], SHARED_LOAD_ADD_STORE)],
             "Two threads may count from the same number.",
         ),
         mutant("a key too many", [swap("setp.lt.s32", &[0], ".lt.", ".le.")], "There are n keys."),
-        mutant("addition became exchange", [swap("atom.global.add", &[0], ".add.u32", ".exch.b32")], "Only one block's counts stay."),
+        mutant(
+            "addition became exchange",
+            [swap("atom.global.add", &[0], ".add.u32", ".exch.b32")],
+            "Only one block's counts stay.",
+        ),
     ];
     case("histogram", vec![counted(&keys(1000), 2, 128), counted(&keys(768), 1, 128)], mutants)
 }

@@ -45,7 +45,8 @@ extern "C" __global__ void warp_exchange(int* out, const int* in) {
     out[threadIdx.x] = tile[threadIdx.x];
 }
 
-// Four 8 by 8 matrices of 16-bit elements, transposed, by a warp: lane i brings row i % 8 of matrix i / 8.
+// Four 8 by 8 matrices of 16-bit elements, transposed, pairs of them exchanged, by a warp: lane i brings row i % 8 of
+// matrix i / 8.
 extern "C" __global__ void transpose(uint4* out, const uint4* in) {
     __shared__ uint4 rows[32];
     rows[threadIdx.x] = in[threadIdx.x];
@@ -53,7 +54,7 @@ extern "C" __global__ void transpose(uint4* out, const uint4* in) {
     unsigned to[4];
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(shared_address(&rows[threadIdx.x]))
+                 : "r"(shared_address(&rows[threadIdx.x ^ 8]))
                  : "memory");
     out[threadIdx.x] = make_uint4(to[0], to[1], to[2], to[3]);
 }

@@ -85,7 +85,9 @@ extern "C" __global__ void multicast(unsigned* out, const __grid_constant__ CUte
         barrier_init(barrier, 1);
         barrier_init_fence();
     }
-    cluster_barrier();
+    // The fence has released the initialisation.
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
     unsigned sum = 0;
 #pragma unroll 1
     for (int round = 0; round < rounds; round++) {

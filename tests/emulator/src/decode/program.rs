@@ -523,7 +523,9 @@ pub enum Fence {
     Memory,
     /// `fence.proxy.async`
     ProxyAsync,
-    /// `fence.mbarrier_init`, `fence.proxy.tensormap`, `fence.proxy.alias`: order only.
+    /// `fence.mbarrier_init`
+    MbarrierInit,
+    /// `fence.proxy.tensormap`, `fence.proxy.alias`: order only.
     Other,
 }
 
@@ -598,6 +600,8 @@ pub enum Op {
         members: u32,
     },
     ClusterArrive,
+    /// Orders only what a fence has ordered before.
+    ClusterArriveRelaxed,
     ClusterWait,
     Fence(Fence),
     Shuffle(Box<Shuffle>),

@@ -34,7 +34,8 @@ impl Decoder<'_> {
                 self.push(i, Class::Sync, Op::BarWarp { members })
             }
             ("barrier", ["cluster", "arrive", rest @ ..]) if rest.iter().all(|m| cluster_modifier(m)) => {
-                self.push(i, Class::Sync, Op::ClusterArrive)
+                let relaxed = rest.contains(&"relaxed");
+                self.push(i, Class::Sync, if relaxed { Op::ClusterArriveRelaxed } else { Op::ClusterArrive })
             }
             ("barrier", ["cluster", "wait", rest @ ..]) if rest.iter().all(|m| cluster_modifier(m)) => {
                 self.push(i, Class::Sync, Op::ClusterWait)
@@ -54,7 +55,8 @@ impl Decoder<'_> {
     fn fence(&mut self, i: &Instruction, modifiers: &[&str]) -> Result<()> {
         let kind = match modifiers {
             ["proxy", "async", ..] => Fence::ProxyAsync,
-            ["proxy", "tensormap::generic" | "alias", ..] | ["mbarrier_init", ..] => Fence::Other,
+            ["proxy", "tensormap::generic" | "alias", ..] => Fence::Other,
+            ["mbarrier_init", ..] => Fence::MbarrierInit,
             ["proxy", ..] => return Err("not supported".into()),
             _ => {
                 self.allow(

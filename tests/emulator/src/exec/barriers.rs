@@ -23,8 +23,14 @@ impl Exec<'_> {
 
     /// Fences order what surrounds them: the locations that threads synchronise through carry what was released.
     pub(super) fn fence(&mut self, fence: Fence) {
-        if fence == Fence::ProxyAsync {
-            self.warp.clock.proxy_fence();
+        match fence {
+            Fence::ProxyAsync => self.warp.clock.proxy_fence(),
+            Fence::Memory | Fence::MbarrierInit => {
+                let mut fenced = Clock::new(self.warp.clock.known.visible.len(), 0);
+                self.warp.clock.release(&mut fenced);
+                self.warp.fenced = Some(Box::new(fenced));
+            }
+            Fence::Other => {}
         }
     }
 
@@ -149,14 +155,18 @@ impl Exec<'_> {
         Ok(())
     }
 
-    pub(super) fn cluster_arrive(&mut self) -> Result<()> {
+    pub(super) fn cluster_arrive(&mut self, relaxed: bool) -> Result<()> {
         if self.warp.cluster_arrival.is_some() {
             let message = "barrier.cluster.arrive twice without a wait between";
             return Err(Fault::new(FaultKind::Barrier, message));
         }
         self.warp.cluster_arrival = Some(self.cluster.barrier.phase);
         self.cluster.barrier.arrived += 1;
-        self.warp.clock.release(&mut self.cluster.barrier.clock);
+        match &self.warp.fenced {
+            _ if !relaxed => self.warp.clock.release(&mut self.cluster.barrier.clock),
+            Some(fenced) => self.cluster.barrier.clock.join(fenced),
+            None => {}
+        }
         self.complete_cluster_barrier();
         Ok(())
     }

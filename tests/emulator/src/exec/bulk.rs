@@ -258,7 +258,9 @@ impl Exec<'_> {
             }
         };
         for &(block, (barrier_block, barrier)) in &targets {
-            self.cluster.blocks[barrier_block].shared.check_place(barrier, MBARRIER, MBARRIER)?;
+            let shared = &self.cluster.blocks[barrier_block].shared;
+            shared.check_place(barrier, MBARRIER, MBARRIER)?;
+            shared.check_visible(barrier, MBARRIER, lane, &self.warp.clock)?;
             self.cluster.mbarrier(barrier_block, barrier)?;
             for piece in &pieces {
                 let shared = &mut self.cluster.blocks[block].shared;

@@ -18,6 +18,8 @@ const OPEN: u32 = u32::MAX;
 #[derive(Clone, Debug, Default)]
 pub struct CopyState {
     batches: Vec<Batch>,
+    /// Instructions so far.
+    issued: u64,
     /// Groups that each lane has committed.
     committed: [u32; LANES],
     /// Bulk copies out of shared memory.
@@ -29,6 +31,8 @@ pub struct CopyState {
 /// The copies of one instruction.
 #[derive(Clone, Debug)]
 struct Batch {
+    /// How many instructions came before.
+    number: u64,
     lanes: u32,
     block: [u8; LANES],
     to: [u32; LANES],
@@ -44,12 +48,18 @@ struct Batch {
 pub enum Pending {
     /// A bulk copy into shared memory.
     Load(BulkLoad),
-    /// `cp.async.mbarrier.arrive` of lanes of a warp: its copies complete, then it arrives.
+    /// `cp.async.mbarrier.arrive` of a lane: its copies complete, then it arrives.
     Arrive {
         /// The warp.
         warp: usize,
-        /// Its lanes with the mbarriers of each: block and offset.
-        lanes: Vec<(usize, usize, u32)>,
+        /// The lane.
+        lane: usize,
+        /// The block of the mbarrier.
+        block: usize,
+        /// Its offset there.
+        at: u32,
+        /// Copies of the warp that were issued before.
+        copies: u64,
     },
 }
 
@@ -60,6 +70,7 @@ impl Exec<'_> {
         let from = self.addresses(&copy.from);
         self.count_shared(&to, copy.size, active);
         let mut batch = Batch {
+            number: self.warp.copies.issued,
             lanes: active,
             block: [0; LANES],
             to: [0; LANES],
@@ -85,6 +96,7 @@ impl Exec<'_> {
             self.count_global_load(&from, copy.size, reading);
         }
         self.warp.copies.batches.push(batch);
+        self.warp.copies.issued += 1;
         Ok(())
     }
 
@@ -140,7 +152,7 @@ impl Exec<'_> {
             &mut self.warp.copies,
             &self.warp.clock,
             active,
-            |lane, group| group != OPEN && group + groups < committed[lane],
+            |lane, batch| batch.group[lane] != OPEN && batch.group[lane] + groups < committed[lane],
         )
     }
 
@@ -153,15 +165,14 @@ impl Exec<'_> {
     pub(super) fn cp_arrive(&mut self, address: &Address, noinc: bool, active: u32) -> Result<()> {
         let (space, addresses) = self.resolve(address, active)?;
         debug_assert_eq!(space, Space::Shared);
-        let mut arrivals = Vec::new();
+        let (warp, copies) = (self.warp.index, self.warp.copies.issued);
         for lane in lanes(active) {
             let (block, at) = self.shared_place(addresses[lane])?;
             if !noinc {
                 self.cluster.mbarrier(block, at)?.pending += 1;
             }
-            arrivals.push((lane, block, at));
+            self.cluster.pending.push(Pending::Arrive { warp, lane, block, at, copies });
         }
-        self.cluster.pending.push(Pending::Arrive { warp: self.warp.index, lanes: arrivals });
         Ok(())
     }
 
@@ -199,11 +210,11 @@ impl Cluster {
         copies: &mut CopyState,
         clock: &WarpClock,
         active: u32,
-        due: impl Fn(usize, u32) -> bool,
+        due: impl Fn(usize, &Batch) -> bool,
     ) -> Result<()> {
         for batch in &mut copies.batches {
             for lane in lanes(batch.lanes & active) {
-                if due(lane, batch.group[lane]) {
+                if due(lane, batch) {
                     batch.lanes &= !(1 << lane);
                     self.complete_copy(memory, batch, lane, clock)?;
                 }
@@ -245,27 +256,31 @@ impl Cluster {
     pub(crate) fn complete_pending(&mut self, memory: &GlobalMemory, n: usize) -> Result<()> {
         match self.pending.swap_remove(n) {
             Pending::Load(load) => load.complete(memory, self),
-            Pending::Arrive { warp, lanes } => self.complete_arrive(memory, warp, &lanes),
+            Pending::Arrive { warp, lane, block, at, copies } => {
+                self.complete_copies_of(memory, warp, lane, copies, (block, at))?;
+                self.arrive(block, at, 1)
+            }
         }
     }
 
-    fn complete_arrive(
+    /// Completes what a lane has issued before its arrival; who sees the arrival sees these copies.
+    fn complete_copies_of(
         &mut self,
         memory: &GlobalMemory,
         index: usize,
-        arrivals: &[(usize, usize, u32)],
+        lane: usize,
+        copies: u64,
+        (block, at): (usize, u32),
     ) -> Result<()> {
         let Some(mut warp) = self.warps[index].take() else { return Ok(()) };
-        let mask = arrivals.iter().fold(0, |mask, (lane, ..)| mask | 1 << lane);
         let clock = warp.clock.clone();
-        let done = self.complete_copies(memory, &mut warp.copies, &clock, mask, |_, _| true);
-        let arrived = done.and_then(|()| {
-            arrivals.iter().try_for_each(|&(_, block, at)| {
-                warp.clock.release(&mut self.mbarrier(block, at)?.clock);
-                self.arrive(block, at, 1)
-            })
+        let before = |_: usize, batch: &Batch| batch.number < copies;
+        let done = self.complete_copies(memory, &mut warp.copies, &clock, 1 << lane, before);
+        let released = done.and_then(|()| {
+            warp.clock.release(&mut self.mbarrier(block, at)?.clock);
+            Ok(())
         });
         self.warps[index] = Some(warp);
-        arrived
+        released
     }
 }

@@ -106,13 +106,13 @@ impl<'a> Exec<'a> {
 
     #[inline(always)]
     fn run_any(&mut self, budget: u64) -> Result<Stop> {
+        self.warp.groups.iter_mut().for_each(|group| group.asleep = false);
         let end = self.warp.instructions + budget;
         if end > self.grid.instruction_limit {
             let message =
                 format!("expected an end within {} instructions of a warp", self.grid.instruction_limit);
             return Err(self.locate(Fault::new(FaultKind::Timeout, message), self.current()?));
         }
-        self.warp.groups.iter_mut().for_each(|group| group.asleep = false);
         while self.warp.instructions < end {
             let current = self.current()?;
             let flow = self.step(current).map_err(|fault| self.locate(fault, current))?;
@@ -122,6 +122,7 @@ impl<'a> Exec<'a> {
                     self.exited().map_err(|fault| self.locate(fault, current))?;
                     return Ok(Stop::Done);
                 }
+                Flow::Moved if self.all_wait() => return Ok(Stop::Spun),
                 Flow::Moved => {}
                 Flow::Yield => {
                     self.warp.groups[current].asleep = true;
@@ -159,6 +160,13 @@ impl<'a> Exec<'a> {
     /// Whether lanes elsewhere in the warp can run while a group waits.
     fn others_awake(&self) -> bool {
         self.warp.groups.iter().any(|g| !g.parked && !g.asleep)
+    }
+
+    /// Whether no lane can run before something outside the warp happens: some wait for that, the others for those.
+    #[inline(always)]
+    fn all_wait(&self) -> bool {
+        let groups = &self.warp.groups;
+        groups.len() > 1 && !self.others_awake() && groups.iter().any(|g| g.asleep)
     }
 
     #[cold]
@@ -271,7 +279,9 @@ impl<'a> Exec<'a> {
             Op::Alu(..) => {}
             // The rest is `.aligned`: all lanes of the warp take part.
             _ => {
-                self.require_aligned(active)?;
+                if active != self.warp.live {
+                    return self.gather(current, active);
+                }
                 return self.aligned_operation(op, active);
             }
         }
@@ -282,7 +292,8 @@ impl<'a> Exec<'a> {
     fn aligned_operation(&mut self, op: &'a Op, active: u32) -> Result<Flow> {
         match op {
             Op::Barrier(barrier) => return self.barrier(barrier, active),
-            Op::ClusterArrive => self.cluster_arrive()?,
+            Op::ClusterArrive => self.cluster_arrive(false)?,
+            Op::ClusterArriveRelaxed => self.cluster_arrive(true)?,
             Op::ClusterWait => return self.cluster_wait(),
             Op::LoadMatrix(access) => self.load_matrix(access)?,
             Op::StoreMatrix(access) => self.store_matrix(access)?,
@@ -297,10 +308,14 @@ impl<'a> Exec<'a> {
         Ok(Flow::Next)
     }
 
-    #[inline(always)]
-    fn require_aligned(&self, active: u32) -> Result<()> {
-        if active == self.warp.live {
-            return Ok(());
+    /// Lanes that come to an `.aligned` instruction before others of their warp wait for them where these are busy
+    /// waiting for something else, as one lane does for all: `if (lane == 0) while (!ready); __syncthreads();`.
+    #[cold]
+    fn gather(&mut self, current: usize, active: u32) -> Result<Flow> {
+        let whole_group = active == self.warp.groups[current].mask;
+        if whole_group && self.warp.groups.iter().any(|g| g.asleep) {
+            self.warp.groups[current].parked = true;
+            return Ok(Flow::Moved);
         }
         let message = format!(
             "expected all lanes of the warp ({:#010x}) at an .aligned instruction, found {active:#010x}",

@@ -113,6 +113,7 @@ impl Nursery {
             barrier_reduction: None,
             barrier_result: (0, 0),
             cluster_arrival: None,
+            fenced: None,
         });
         warp.rows.clear();
         warp.rows.extend_from_slice(&program.template);

@@ -16,6 +16,7 @@ use crate::exec::{Exec, Stop};
 use crate::report::{Fault, FaultKind};
 
 use create::Nursery;
+use random::Random;
 use state::{Cluster, Grid, State, Warp};
 
 type Result<T> = std::result::Result<T, Box<Fault>>;
@@ -91,6 +92,8 @@ struct Worker<'a> {
     nursery: Nursery,
     resident: VecDeque<Cluster>,
     counters: Counters,
+    /// Which of the clusters that are there together has its turn.
+    random: Random,
 }
 
 /// How far a cluster got.
@@ -100,6 +103,8 @@ enum Progress {
     Done,
     /// Warps only wait in loops, for somebody else.
     Waiting,
+    /// Another cluster shall have its turn.
+    Paused,
 }
 
 impl<'a> Worker<'a> {
@@ -110,6 +115,7 @@ impl<'a> Worker<'a> {
             nursery: Nursery::default(),
             resident: VecDeque::new(),
             counters: Counters::default(),
+            random: Random::new(launch.plan.seed, launch.clusters + thread as u64),
         }
     }
 
@@ -127,11 +133,20 @@ impl<'a> Worker<'a> {
             if self.resident.is_empty() && !self.admit_next() {
                 break;
             }
+            if self.launch.plan.cooperative {
+                // Whose turn it is must not matter.
+                let next = self.random.below(self.resident.len());
+                self.resident.swap(0, next);
+            }
             let Some(mut cluster) = self.resident.pop_front() else { break };
             match self.advance(&mut cluster)? {
                 Progress::Done => {
                     waiting = 0;
                     self.retire(cluster);
+                }
+                Progress::Paused => {
+                    waiting = 0;
+                    self.resident.push_back(cluster);
                 }
                 Progress::Waiting => {
                     self.resident.push_back(cluster);
@@ -195,6 +210,10 @@ impl<'a> Worker<'a> {
             let stop = stop?;
             warp.spun = stop == Stop::Spun;
             cluster.warps[index] = Some(warp);
+            // Blocks that hand values to each other must not rely on how far another got.
+            if self.launch.plan.cooperative && cluster.random.below(4) == 0 {
+                return Ok(Progress::Paused);
+            }
         }
         Ok(Progress::Done)
     }

@@ -139,6 +139,8 @@ pub struct Warp {
     pub barrier_result: (u32, u32),
     /// Phase of the cluster barrier it arrived at and has not waited for.
     pub cluster_arrival: Option<u64>,
+    /// What was ordered by the last fence, for a relaxed arrival.
+    pub fenced: Option<Box<Clock>>,
 }
 
 /// One of the sixteen barriers of a block.
