@@ -23,8 +23,11 @@ impl Exec<'_> {
 
     /// Fences order what surrounds them: the locations that threads synchronise through carry what was released.
     pub(super) fn fence(&mut self, fence: Fence) {
-        if fence == Fence::ProxyAsync {
-            self.warp.clock.proxy_fence();
+        match fence {
+            Fence::ProxyAsync => self.warp.clock.proxy_fence(),
+            // Blocks run on several threads: their accesses to global memory must not pass each other either.
+            Fence::Memory => std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst),
+            Fence::Other => {}
         }
     }
 
@@ -35,11 +38,11 @@ impl Exec<'_> {
             return Err(Fault::new(FaultKind::Barrier, format!("expected a barrier below {BARRIERS}, found {id}")));
         }
         let count = self.barrier_count(barrier, first)?;
-        let trues = match barrier.src {
-            NONE => 0,
-            predicate => (self.warp.predicates[predicate as usize] & active).count_ones(),
+        let votes = match barrier.src {
+            NONE => (0, 0),
+            p => ((self.warp.predicates[p as usize] & active).count_ones(), active.count_ones()),
         };
-        self.arrive(id as usize, count, barrier.kind, trues)?;
+        self.arrive(id as usize, count, barrier.kind, votes)?;
         if self.complete_barrier(id as usize) {
             self.reduction_result(barrier);
             return Ok(Flow::Next);
@@ -68,18 +71,21 @@ impl Exec<'_> {
         Ok(count)
     }
 
-    fn arrive(&mut self, id: usize, count: u32, kind: BarrierKind, trues: u32) -> Result<()> {
+    fn arrive(&mut self, id: usize, count: u32, kind: BarrierKind, (trues, voters): (u32, u32)) -> Result<()> {
+        let all = (self.grid.warps() * LANES) as u32;
         let actors = self.warp.clock.known.visible.len();
         let block = &mut self.cluster.blocks[self.warp.block];
         let barrier = &mut block.barriers[id];
         let expected = *barrier.expected.get_or_insert(count);
-        if expected != count {
+        let threads = |n: u32| if n == 0 { all } else { n };
+        if threads(expected) != threads(count) {
             let what = |n: u32| if n == 0 { "all threads".to_owned() } else { format!("{n} threads") };
             let message = format!("barrier {id} waits for {}, found {}", what(expected), what(count));
             return Err(Fault::new(FaultKind::Barrier, message));
         }
         barrier.arrived += LANES as u32;
         barrier.trues += trues;
+        barrier.voters += voters;
         if count != 0 && barrier.arrived > count {
             let message = format!("{} threads arrived at barrier {id}, which waits for {count}", barrier.arrived);
             return Err(Fault::new(FaultKind::Barrier, message));
@@ -105,7 +111,6 @@ impl Exec<'_> {
         }
         let barrier = std::mem::take(&mut block.barriers[id]);
         let Some(clock) = barrier.clock else { return false };
-        let threads = self.grid.threads();
         for index in barrier.waiting {
             let warp = match &mut self.cluster.warps[index] {
                 Some(warp) => warp,
@@ -113,7 +118,7 @@ impl Exec<'_> {
             };
             warp.clock.acquire(&clock);
             warp.state = State::Ready;
-            warp.barrier_result = (barrier.trues, threads);
+            warp.barrier_result = (barrier.trues, barrier.voters);
             if let Some((kind, dst)) = warp.barrier_reduction.take() {
                 set_reduction(warp, kind, dst);
             }
@@ -133,6 +138,7 @@ impl Exec<'_> {
         self.finish_copies()?;
         self.wgmma_commit();
         self.wgmma_wait(0)?;
+        self.check_warpgroup()?;
         self.warp.state = State::Done;
         self.cluster.blocks[self.warp.block].live_warps -= 1;
         for id in 0..BARRIERS as usize {
@@ -140,18 +146,24 @@ impl Exec<'_> {
                 self.complete_barrier(id);
             }
         }
+        // An arrival of a warp that is gone is not waited for any more, nor does it count.
+        if self.warp.cluster_arrival == Some(self.cluster.barrier.phase) {
+            self.cluster.barrier.arrived -= 1;
+        }
         self.complete_cluster_barrier();
         Ok(())
     }
 
-    pub(super) fn cluster_arrive(&mut self) -> Result<()> {
+    pub(super) fn cluster_arrive(&mut self, relaxed: bool) -> Result<()> {
         if self.warp.cluster_arrival.is_some() {
             let message = "barrier.cluster.arrive twice without a wait between";
             return Err(Fault::new(FaultKind::Barrier, message));
         }
         self.warp.cluster_arrival = Some(self.cluster.barrier.phase);
         self.cluster.barrier.arrived += 1;
-        self.warp.clock.release(&mut self.cluster.barrier.clock);
+        if !relaxed {
+            self.warp.clock.release(&mut self.cluster.barrier.clock);
+        }
         self.complete_cluster_barrier();
         Ok(())
     }
@@ -159,7 +171,7 @@ impl Exec<'_> {
     fn complete_cluster_barrier(&mut self) {
         let live: usize = self.cluster.blocks.iter().map(|block| block.live_warps).sum();
         let barrier = &mut self.cluster.barrier;
-        if barrier.arrived == 0 || barrier.arrived < live {
+        if live == 0 || barrier.arrived < live {
             return;
         }
         barrier.arrived = 0;
@@ -187,11 +199,11 @@ impl Exec<'_> {
 }
 
 fn set_reduction(warp: &mut crate::schedule::state::Warp, kind: BarrierKind, dst: u32) {
-    let (trues, threads) = warp.barrier_result;
+    let (trues, voters) = warp.barrier_result;
     let predicate = |yes: bool| if yes { u32::MAX } else { 0 };
     match kind {
         BarrierKind::Popc => warp.rows[dst as usize].0 = [trues; LANES],
-        BarrierKind::And => warp.predicates[dst as usize] = predicate(trues == threads),
+        BarrierKind::And => warp.predicates[dst as usize] = predicate(trues == voters),
         _ => warp.predicates[dst as usize] = predicate(trues > 0),
     }
 }

@@ -8,6 +8,7 @@ use crate::row::LANES;
 use crate::schedule::state::Cluster;
 
 use super::bulk::{BulkLoad, BulkStore};
+use super::remote_store::RemoteStore;
 use super::{Exec, Result, lanes};
 
 /// A group that has not been committed.
@@ -43,6 +44,8 @@ struct Batch {
 pub enum Pending {
     /// A bulk copy into shared memory.
     Load(BulkLoad),
+    /// A store to shared memory of the cluster.
+    Store(RemoteStore),
     /// `cp.async.mbarrier.arrive` of lanes of a warp: its copies complete, then it arrives.
     Arrive {
         /// The warp.
@@ -70,7 +73,7 @@ impl Exec<'_> {
         for lane in lanes(active) {
             batch.read[lane] = self.source_size(copy, lane)? as u8;
             reading |= u32::from(batch.read[lane] != 0) << lane;
-            let (block, at) = self.shared_place(to[lane])?;
+            let (block, at) = self.shared_place(to[lane]).map_err(|fault| self.blame(fault, lane))?;
             (batch.block[lane], batch.to[lane]) = (block as u8, at);
             let shared = &mut self.cluster.blocks[block].shared;
             let begun = shared
@@ -109,6 +112,10 @@ impl Exec<'_> {
         }
         if bytes > 0 {
             let allocation = self.allocation(address, bytes)?;
+            if !allocation.is_written(address, u64::from(bytes)) {
+                let message = format!("{bytes} bytes of global memory, not all of which were written");
+                return Err(Fault::new(FaultKind::Uninitialised, message).at(address));
+            }
             self.keep(allocation);
         }
         Ok(())
@@ -131,7 +138,7 @@ impl Exec<'_> {
         let committed = self.warp.copies.committed;
         let memory = self.grid.memory;
         self.cluster.complete_copies(memory, &mut self.warp.copies, &self.warp.clock, active, |lane, group| {
-            group != OPEN && group + groups < committed[lane]
+            group != OPEN && group.saturating_add(groups) < committed[lane]
         })
     }
 
@@ -162,9 +169,21 @@ impl Exec<'_> {
             let message = "exited while a bulk copy still reads shared memory: cp.async.bulk.wait_group is missing";
             return Err(Fault::new(FaultKind::InFlight, message));
         }
-        for batch in std::mem::take(&mut self.warp.copies.batches) {
+        let index = self.warp.index;
+        let arrives = |pending: &Pending| match pending {
+            Pending::Arrive { warp, lanes } if *warp == index => lanes.iter().fold(0, |mask, (lane, ..)| mask | 1 << lane),
+            _ => 0,
+        };
+        // These will complete for a mbarrier.
+        let awaited = self.cluster.pending.iter().map(arrives).fold(0, |a, b: u32| a | b);
+        for mut batch in std::mem::take(&mut self.warp.copies.batches) {
             // Nobody waited for these: their bytes stay unknown, but the copies are over.
-            for lane in lanes(batch.lanes) {
+            let lost = batch.lanes & !awaited;
+            batch.lanes &= awaited;
+            if batch.lanes != 0 {
+                self.warp.copies.batches.push(batch.clone());
+            }
+            for lane in lanes(lost) {
                 let shared = &mut self.cluster.blocks[usize::from(batch.block[lane])].shared;
                 shared.end_write(batch.to[lane], batch.size, lane, self.warp.clock.actor, self.warp.clock.epoch);
             }
@@ -216,6 +235,7 @@ impl Cluster {
     pub(crate) fn complete_pending(&mut self, memory: &GlobalMemory, n: usize) -> Result<()> {
         match self.pending.swap_remove(n) {
             Pending::Load(load) => load.complete(memory, self),
+            Pending::Store(store) => store.complete(self),
             Pending::Arrive { warp, lanes } => self.complete_arrive(memory, warp, &lanes),
         }
     }

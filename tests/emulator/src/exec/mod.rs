@@ -10,6 +10,7 @@ mod mbarriers;
 mod memory;
 mod moves;
 mod print;
+pub mod remote_store;
 mod shared;
 pub mod tensor;
 mod warp;
@@ -76,6 +77,21 @@ pub(crate) fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
     })
 }
 
+/// Whether lanes that have exited, or never were, make the result undefined.
+fn needs_full_warp(op: &Op) -> bool {
+    let moves = matches!(op, Op::LoadMatrix(_) | Op::StoreMatrix(_) | Op::MoveMatrix { .. });
+    moves || matches!(op, Op::Mma(_) | Op::Wgmma(_))
+}
+
+/// Whether the lanes of a warp may come to a barrier one after another.
+fn is_unaligned(op: &Op) -> bool {
+    match op {
+        Op::Barrier(barrier) => !barrier.aligned,
+        Op::ClusterArrive { aligned, .. } | Op::ClusterWait { aligned } => !aligned,
+        _ => false,
+    }
+}
+
 impl<'a> Exec<'a> {
     /// Prepares to run a warp.
     pub fn new(grid: &'a Grid<'a>, cluster: &'a mut Cluster, warp: &'a mut Warp) -> Self {
@@ -87,11 +103,7 @@ impl<'a> Exec<'a> {
     /// # Errors
     /// A fault, with its place.
     pub fn run(&mut self, budget: u64) -> Result<Stop> {
-        let end = self.warp.instructions + budget;
-        if end > self.grid.instruction_limit {
-            let message = format!("expected an end within {} instructions of a warp", self.grid.instruction_limit);
-            return Err(self.locate(Fault::new(FaultKind::Timeout, message), self.current()?));
-        }
+        let end = (self.warp.instructions + budget).min(self.grid.instruction_limit);
         while self.warp.instructions < end {
             let current = self.current()?;
             let flow = self.step(current).map_err(|fault| self.locate(fault, current))?;
@@ -103,19 +115,27 @@ impl<'a> Exec<'a> {
                 }
                 Flow::Moved => {}
                 Flow::Yield => {
+                    let others = self.let_others_run(current);
                     self.advance(current, self.warp.groups[current].pc + 1);
-                    return Ok(Stop::Spun);
+                    if !others {
+                        return Ok(Stop::Spun);
+                    }
                 }
                 Flow::Wait(state) => {
                     self.advance(current, self.warp.groups[current].pc + 1);
                     self.warp.state = state;
                     return Ok(Stop::Blocked);
                 }
+                Flow::Retry(_) if self.let_others_run(current) => {}
                 Flow::Retry(state) => {
                     self.warp.state = state;
                     return Ok(Stop::Blocked);
                 }
             }
+        }
+        if end == self.grid.instruction_limit {
+            let message = format!("expected an end within {end} instructions of a warp");
+            return Err(self.locate(Fault::new(FaultKind::Timeout, message), self.current()?));
         }
         Ok(Stop::Sliced)
     }
@@ -129,10 +149,22 @@ impl<'a> Exec<'a> {
         self.lowest_group()
     }
 
+    /// Marks a group that only waits; whether another group of the warp can run instead. Without that, lanes that spin
+    /// at a low place would keep those from running that they wait for.
+    #[cold]
+    fn let_others_run(&mut self, current: usize) -> bool {
+        self.warp.groups[current].yielded = true;
+        let others = self.warp.groups.iter().any(|g| !g.parked && !g.yielded);
+        if !others {
+            self.warp.groups.iter_mut().for_each(|g| g.yielded = false);
+        }
+        others
+    }
+
     #[cold]
     fn lowest_group(&self) -> Result<usize> {
         let groups = self.warp.groups.iter().enumerate().filter(|(_, g)| !g.parked);
-        if let Some((i, _)) = groups.min_by_key(|(_, g)| g.pc) {
+        if let Some((i, _)) = groups.min_by_key(|(_, g)| (g.yielded, g.pc)) {
             return Ok(i);
         }
         let places: Vec<String> = self
@@ -160,6 +192,7 @@ impl<'a> Exec<'a> {
         if let Some(other) = (0..self.warp.groups.len()).find(|&i| i != group && self.warp.groups[i].pc == pc) {
             self.warp.groups[other].mask |= mask;
             self.warp.groups[other].parked = false;
+            self.warp.groups[other].yielded &= self.warp.groups[group].yielded;
             self.warp.groups.swap_remove(group);
         }
     }
@@ -175,7 +208,7 @@ impl<'a> Exec<'a> {
             NONE => mask,
             guard => mask & (self.warp.predicates[guard as usize] ^ instruction.guard_xor),
         };
-        if instruction.touches_wgmma {
+        if instruction.touches_wgmma && active != 0 {
             self.check_wgmma_rows(instruction)?;
         }
         if let Op::Alu(run, args) = &instruction.op {
@@ -194,17 +227,20 @@ impl<'a> Exec<'a> {
             _ if active == 0 => return Ok(Flow::Next),
             Op::Load(access) => return self.load(access, active),
             Op::Store(access) => self.store(access, active)?,
+            Op::StoreAsync(store) => self.store_async(store, active)?,
             Op::Atomic(atomic) => return self.atomic(atomic, active),
             Op::Prefetch(address) => self.prefetch(address, active)?,
-            Op::Pack { dst, src } => self.pack(*dst, src, active),
-            Op::Unpack { dst, src } => self.unpack(dst, *src, active),
+            Op::Pack { dst, src, part } => self.pack(*dst, src, *part, active),
+            Op::Unpack { dst, src, part } => self.unpack(dst, *src, *part, active),
             Op::Cvta { dst, src, space, to_generic } => self.cvta(*dst, *src, *space, *to_generic, active)?,
-            Op::IsSpace { dst, src, space } => self.is_space(*dst, *src, *space, active),
+            Op::IsSpace { dst, src, space, own_only } => self.is_space(*dst, *src, *space, *own_only, active),
             Op::Mapa { dst, src, rank, generic } => self.mapa(*dst, *src, *rank, *generic, active)?,
             Op::CtaRank { dst, src } => self.cta_rank(*dst, *src, active),
             Op::Clock { dst } => self.clock(*dst, active),
             Op::ActiveMask { dst } => self.broadcast(*dst, active, active),
-            Op::Trap(what) => return Err(Fault::new(FaultKind::Trap, *what)),
+            Op::Trap(what) => {
+                return Err(self.lane_fault(FaultKind::Trap, *what, active.trailing_zeros() as usize));
+            }
             Op::Printf { format, values } => self.printf(*format, *values, active)?,
             Op::Assert { message, file, line } => return Err(self.assert_failed(*message, *file, *line, active)),
             Op::Nop => {}
@@ -225,6 +261,12 @@ impl<'a> Exec<'a> {
             Op::TensorMapReplace(replace) => self.tensor_map_replace(replace, active)?,
             Op::TensorMapCopy { to, from } => self.tensor_map_copy(to, from, active)?,
             Op::Alu(..) => {}
+            _ if is_unaligned(op) => {
+                if !self.converge(u32::MAX, current, active)? {
+                    return Ok(Flow::Moved);
+                }
+                return self.aligned_operation(op, active);
+            }
             // The rest is `.aligned`: all lanes of the warp take part.
             _ => {
                 self.require_aligned(active)?;
@@ -237,8 +279,12 @@ impl<'a> Exec<'a> {
     fn aligned_operation(&mut self, op: &'a Op, active: u32) -> Result<Flow> {
         match op {
             Op::Barrier(barrier) => return self.barrier(barrier, active),
-            Op::ClusterArrive => self.cluster_arrive()?,
-            Op::ClusterWait => return self.cluster_wait(),
+            Op::ClusterArrive { relaxed, .. } => self.cluster_arrive(*relaxed)?,
+            Op::ClusterWait { .. } => return self.cluster_wait(),
+            _ if active != u32::MAX && needs_full_warp(op) => {
+                let message = format!("expected all 32 lanes of a warp, found {active:#010x}");
+                return Err(Fault::new(FaultKind::NotConverged, message));
+            }
             Op::LoadMatrix(access) => self.load_matrix(access)?,
             Op::StoreMatrix(access) => self.store_matrix(access)?,
             Op::MoveMatrix { dst, src } => self.move_matrix(*dst, *src),
@@ -298,14 +344,14 @@ impl<'a> Exec<'a> {
     /// Puts lanes of a group to different places.
     #[cold]
     fn split(&mut self, current: usize, parts: &[(u32, u32)]) {
-        self.warp.groups.swap_remove(current);
+        let yielded = self.warp.groups.swap_remove(current).yielded;
         for &(pc, mask) in parts {
             match self.warp.groups.iter_mut().find(|g| g.pc == pc) {
                 Some(group) => {
                     group.mask |= mask;
                     group.parked = false;
                 }
-                None => self.warp.groups.push(Group { pc, mask, parked: false }),
+                None => self.warp.groups.push(Group { pc, mask, parked: false, yielded }),
             }
         }
     }
