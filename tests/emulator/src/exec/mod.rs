@@ -161,6 +161,11 @@ impl<'a> Exec<'a> {
         others
     }
 
+    /// Whether lanes only run here because others, which may still come, wait for something.
+    fn others_wait(&self, current: usize) -> bool {
+        self.warp.groups.iter().enumerate().any(|(i, g)| i != current && g.yielded && !g.parked)
+    }
+
     #[cold]
     fn lowest_group(&self) -> Result<usize> {
         let groups = self.warp.groups.iter().enumerate().filter(|(_, g)| !g.parked);
@@ -268,6 +273,10 @@ impl<'a> Exec<'a> {
                 return self.aligned_operation(op, active);
             }
             // The rest is `.aligned`: all lanes of the warp take part.
+            _ if active != self.warp.live && self.others_wait(current) => {
+                self.warp.groups[current].parked = true;
+                return Ok(Flow::Moved);
+            }
             _ => {
                 self.require_aligned(active)?;
                 return self.aligned_operation(op, active);

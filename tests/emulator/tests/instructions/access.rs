@@ -9,7 +9,10 @@ fn round_trip(store: &str, load: &str, register: &str, to_word: &str) -> Vec<(St
         ("shared", "shl.b32 %r9, %t, 4; mov.u32 %r8, sm; add.u32 %r8, %r8, %r9; cvt.u64.u32 %rd1, %r8;"),
         ("local", "mov.u64 %rd1, lo;"),
         ("generic", "mov.u64 %rd1, lo; cvta.local.u64 %rd1, %rd1;"),
-        ("generic", "shl.b32 %r9, %t, 4; mov.u32 %r8, sm; add.u32 %r8, %r8, %r9; cvt.u64.u32 %rd1, %r8; cvta.shared.u64 %rd1, %rd1;"),
+        (
+            "generic",
+            "shl.b32 %r9, %t, 4; mov.u32 %r8, sm; add.u32 %r8, %r8, %r9; cvt.u64.u32 %rd1, %r8; cvta.shared.u64 %rd1, %rd1;",
+        ),
         ("generic", "mad.wide.u32 %rd1, %t, 16, %a1; cvta.global.u64 %rd1, %rd1;"),
     ];
     let run = |(space, address): &(&str, &str)| {
@@ -61,7 +64,8 @@ fn words_in_every_space_widened_with_both_signs() {
 
 #[test]
 fn double_words_in_every_space() {
-    for (what, found) in round_trip("u64", "b64", "%rd6", "xor.b64 %rd6, %rd6, %rd5; cvt.u32.u64 %r2, %rd6;") {
+    for (what, found) in round_trip("u64", "b64", "%rd6", "xor.b64 %rd6, %rd6, %rd5; cvt.u32.u64 %r2, %rd6;")
+    {
         assert_eq!(found, each(|_| 0), "{what}");
     }
 }
@@ -102,7 +106,9 @@ fn vectors_of_two_four_and_eight() {
     ];
     for (load, bytes, word) in cases {
         let (ty, registers) = load.split_once(' ').expect("two parts");
-        for space in ["", ".global", ".global.nc.L1::no_allocate.L2::128B", ".volatile.global", ".relaxed.gpu.global"] {
+        for space in
+            ["", ".global", ".global.nc.L1::no_allocate.L2::128B", ".volatile.global", ".relaxed.gpu.global"]
+        {
             let body = format!(
                 "mad.wide.u32 %rd1, %t, {bytes}, %a1;\nld{space}.{ty} {registers}, [%rd1];\nst.global.u32 [%o], %r2;"
             );
@@ -122,7 +128,10 @@ fn vectors_of_narrow_elements() {
     });
     assert_eq!(Case::new(body).zeros(128).words(&bytes).output(0), expected);
     let body = "mad.wide.u32 %rd1, %t, 4, %a1;\nld.global.v2.u16 {%h1, %h2}, [%rd1];\nst.global.v2.u16 [%o], {%h2, %h1};";
-    assert_eq!(Case::new(body).zeros(128).words(&bytes).output(0), each(|t| bytes[t as usize].rotate_left(16)));
+    assert_eq!(
+        Case::new(body).zeros(128).words(&bytes).output(0),
+        each(|t| bytes[t as usize].rotate_left(16))
+    );
 }
 
 #[test]
@@ -176,6 +185,7 @@ fn guarded_accesses_touch_nothing() {
 
 #[test]
 fn a_prefetch_changes_nothing() {
-    let body = "prefetch.global.L2 [%a0]; prefetchu.L1 [%a0]; discard.global.L2 [%a1], 128;\nst.global.u32 [%o], 1;";
+    let body =
+        "prefetch.global.L2 [%a0]; prefetchu.L1 [%a0]; discard.global.L2 [%a1], 128;\nst.global.u32 [%o], 1;";
     assert_eq!(Case::new(body).zeros(128).zeros(128).output(0), each(|_| 1));
 }

@@ -30,8 +30,13 @@ fn once(op: &str, ty: &str, bits: u32, start: u64, operands: &[u64]) -> [(u64, u
     let mut input: Vec<u8> = operands.iter().flat_map(|o| o.to_le_bytes()).collect();
     input.resize(16, 0);
     input.extend(start.to_le_bytes());
-    let run = Case::new(&body).zeros(56).buffer(Buffer::Bytes(input)).run().unwrap_or_else(|f| panic!("{}", f.fault));
-    let word = |n: usize| u64::from_le_bytes(run.buffers[0][8 * n..8 * n + 8].try_into().expect("eight bytes"));
+    let run = Case::new(&body)
+        .zeros(56)
+        .buffer(Buffer::Bytes(input))
+        .run()
+        .unwrap_or_else(|f| panic!("{}", f.fault));
+    let word =
+        |n: usize| u64::from_le_bytes(run.buffers[0][8 * n..8 * n + 8].try_into().expect("eight bytes"));
     if !matches!(op, "cas" | "exch") {
         assert_eq!(word(6), word(2), "red.{op}.{ty} differs from atom");
     }
@@ -72,7 +77,9 @@ fn integers() {
 /// "Atomic instructions: atom": inc is `old >= b ? 0 : old + 1`, dec is `(old == 0 || old > b) ? b : old - 1`.
 #[test]
 fn increments_and_decrements_wrap() {
-    for (start, bound, expected) in [(3, 5, 4), (5, 5, 0), (6, 5, 0), (0xFFFF_FFFF, 0xFFFF_FFFF, 0), (0, 0, 0)] {
+    for (start, bound, expected) in
+        [(3, 5, 4), (5, 5, 0), (6, 5, 0), (0xFFFF_FFFF, 0xFFFF_FFFF, 0), (0, 0, 0)]
+    {
         check("inc", "u32", 32, start, &[bound], expected);
     }
     for (start, bound, expected) in [(3, 5, 2), (0, 5, 5), (6, 5, 5), (5, 5, 4), (0xFFFF_FFFF, 1, 1)] {
@@ -104,8 +111,10 @@ fn compare_and_swap_and_exchange_of_128_bits() {
             if space == "shared" { "mov.u64 %rd1, cell;" } else { "" }
         );
         let run = Case::new(&body).zeros(96).run().unwrap_or_else(|f| panic!("{}", f.fault));
-        let found: Vec<u64> =
-            run.buffers[0].chunks_exact(8).map(|c| u64::from_le_bytes(c.try_into().expect("eight"))).collect();
+        let found: Vec<u64> = run.buffers[0]
+            .chunks_exact(8)
+            .map(|c| u64::from_le_bytes(c.try_into().expect("eight")))
+            .collect();
         assert_eq!(found[2..], [1, 2, 1, 2, 3, 4, 3, 4, 1, 3], "{space}");
     }
 }
@@ -140,7 +149,8 @@ fn vectors_of_global_memory() {
     let run = Case::new(body).zeros(40).zeros(32).run().unwrap_or_else(|f| panic!("{}", f.fault));
     let floats: Vec<f32> = words(&run.buffers[0]).into_iter().map(f32::from_bits).collect();
     assert_eq!(floats[..9], [2.0, 3.0, 3.0, 4.0, 4.0, 3.0, 0.0, 0.0, 1.0]);
-    let expected = [0x3C00_3C00, 0x3C00_3C00, 0x3C00_3C00, 0x3C00_3C00, 0x3F80_3F80, 0x3F80_3F80, 0x3C00_3C00, 0];
+    let expected =
+        [0x3C00_3C00, 0x3C00_3C00, 0x3C00_3C00, 0x3C00_3C00, 0x3F80_3F80, 0x3F80_3F80, 0x3C00_3C00, 0];
     assert_eq!(words(&run.buffers[1]), expected);
 }
 
@@ -175,7 +185,11 @@ fn every_lane_gets_its_own_ticket() {
              atom.global.exch.b32 %r2, [%rd2], 1;\nadd.u32 %r2, %r2, 1; st.global.u32 [%rd2], %r2;",
             if space == "shared" { "mov.u64 %rd1, cell;" } else { "" }
         );
-        assert_eq!(Case::new(&body).block(256).zeros(1024).zeros(4).output_of_seeds(0, 4), vec![1; 256], "{space}");
+        assert_eq!(
+            Case::new(&body).block(256).zeros(1024).zeros(4).output_of_seeds(0, 4),
+            vec![1; 256],
+            "{space}"
+        );
     }
 }
 

@@ -99,3 +99,26 @@ fn blocks_of_three_dimensions() {
     case.block = [33, 3, 2];
     assert_eq!(case.output(0), vec![10; 198]);
 }
+
+/// One lane spins for another warp while the rest of its warp waits for it at a barrier of the block.
+#[test]
+fn lanes_wait_at_a_barrier_for_one_of_them_that_spins() {
+    let spins = [
+        "SPIN: ld.volatile.global.u32 %r1, [%a1]; setp.eq.u32 %p2, %r1, 0; @%p2 bra SPIN;",
+        "SPIN: atom.global.acquire.gpu.or.b32 %r1, [%a1], 0; setp.eq.u32 %p2, %r1, 0; @%p2 bra SPIN;",
+        "SPIN: nanosleep.u32 100; ld.relaxed.gpu.global.u32 %r1, [%a1]; setp.eq.u32 %p2, %r1, 0; @%p2 bra SPIN;",
+        "SPIN: mbarrier.try_wait.parity.shared.b64 %p2, [bar], 0; @!%p2 bra SPIN;",
+        "SPIN: mbarrier.test_wait.parity.shared.b64 %p2, [bar], 0; @!%p2 bra SPIN;",
+    ];
+    for spin in spins {
+        let body = format!(
+            ".shared .align 8 .b64 bar;\nsetp.eq.u32 %p5, %t, 0; @%p5 mbarrier.init.shared.b64 [bar], 1; bar.sync 0; setp.eq.u32 %p1, %t, 0; @!%p1 bra REST;\n{spin}\n\
+             REST: setp.eq.u32 %p3, %t, 40; @%p3 mbarrier.arrive.shared.b64 _, [bar]; @%p3 st.volatile.global.u32 [%a1], 1;\nbar.sync 0; vote.sync.ballot.b32 %r2, %p1, -1; st.global.u32 [%o], 1;"
+        );
+        assert_eq!(
+            Case::new(&body).block(64).zeros(256).zeros(4).output_of_seeds(0, 6),
+            vec![1; 64],
+            "{spin}"
+        );
+    }
+}

@@ -16,7 +16,11 @@ fn copies_of_4_8_and_16_bytes() {
              ld.shared.u32 %r3, [%r2+{}]; st.global.u32 [%o], %r3;",
             size - 4
         );
-        assert_eq!(Case::new(&body).zeros(128).words(&input()).output(0), each(|t| 1000 + 4 * t + size / 4 - 1), "{size}");
+        assert_eq!(
+            Case::new(&body).zeros(128).words(&input()).output(0),
+            each(|t| 1000 + 4 * t + size / 4 - 1),
+            "{size}"
+        );
     }
 }
 
@@ -38,7 +42,10 @@ fn source_sizes_and_ignored_sources() {
     let body = format!(
         "{SHARED}setp.lt.u32 %p2, %t, 9; @%p2 mov.u64 %rd1, 16; cp.async.ca.shared.global [%r2], [%rd1], 4, %p2; cp.async.wait_all; ld.shared.u32 %r4, [%r2]; st.global.u32 [%o], %r4;"
     );
-    assert_eq!(Case::new(&body).zeros(128).words(&input()).output(0), each(|t| if t < 9 { 0 } else { 1000 + 4 * t }));
+    assert_eq!(
+        Case::new(&body).zeros(128).words(&input()).output(0),
+        each(|t| if t < 9 { 0 } else { 1000 + 4 * t })
+    );
 }
 
 /// Odd lanes commit one group more than even ones: the same wait leaves them another group.
@@ -80,7 +87,8 @@ fn bulk_copies_both_ways() {
          bar.sync 0; st.shared.u32 [%r2], 0; @%p1 cp.async.bulk.wait_group 0;"
     );
     let found = Case::new(&body).zeros(512).words(&input()).output_of_seeds(0, 5);
-    let expected: Vec<u32> = (0..128).map(|i| if i >= 64 { 0 } else { 1000 + i + u32::from(i % 4 == 0) }).collect();
+    let expected: Vec<u32> =
+        (0..128).map(|i| if i >= 64 { 0 } else { 1000 + i + u32::from(i % 4 == 0) }).collect();
     assert_eq!(found, expected);
 }
 
@@ -100,7 +108,11 @@ fn bulk_reductions() {
              @%p1 cp.reduce.async.bulk.global.shared::cta.bulk_group.{op} [%a0], [sm], 128; @%p1 cp.async.bulk.commit_group; @%p1 cp.async.bulk.wait_group 0;"
         );
         let start = each(|t| 600 + t);
-        assert_eq!(Case::new(&body).words(&start).words(&input()).output_of_seeds(0, 3), each(|t| f(600 + t, 40 * t)), "{op}");
+        assert_eq!(
+            Case::new(&body).words(&start).words(&input()).output_of_seeds(0, 3),
+            each(|t| f(600 + t, 40 * t)),
+            "{op}"
+        );
     }
 }
 
@@ -175,7 +187,8 @@ fn tensor_loads_of_one_to_three_dimensions() {
 fn a_swizzled_tensor_load() {
     let found = tensor_load(&[32, 16], &[32, 2], 3, &[0, 5]);
     let plain: Vec<u32> = (0..64).map(|i| tensor_element(&[32, 16], &[i % 32, 5 + i / 32])).collect();
-    let expected: Vec<u32> = (0..64).map(|i: usize| plain[i / 32 * 32 + (i % 32 / 4 ^ i / 32) * 4 + i % 4]).collect();
+    let expected: Vec<u32> =
+        (0..64).map(|i: usize| plain[i / 32 * 32 + (i % 32 / 4 ^ i / 32) * 4 + i % 4]).collect();
     assert_eq!(found, expected);
 }
 

@@ -13,8 +13,14 @@ fn packing_and_unpacking_of_every_width() {
         ("mov.b64 %rd1, {1, 2, 3, 4}; shr.u64 %rd1, %rd1, 28; cvt.u32.u64 %r1, %rd1;", 0x0040_0030),
         ("mov.b128 %q1, {0x1, 0x2}; mov.b128 {%rd1, %rd2}, %q1; cvt.u32.u64 %r1, %rd2;", 2),
         ("mov.f32 %f1, 0f3F800000; mov.b32 {%h1, %h2}, %f1; cvt.u32.u16 %r1, %h2;", 0x3F80),
-        ("{ .reg .b8 %x<4>; mov.b32 {%x0, %x1, %x2, %x3}, 0x01020304; mov.b32 %r1, {%x3, %x2, %x1, %x0}; }", 0x0403_0201),
-        ("{ .reg .b8 %x<2>; mov.b16 {%x0, %x1}, 0x0102; mov.b16 %h1, {%x1, %x0}; cvt.u32.u16 %r1, %h1; }", 0x0201),
+        (
+            "{ .reg .b8 %x<4>; mov.b32 {%x0, %x1, %x2, %x3}, 0x01020304; mov.b32 %r1, {%x3, %x2, %x1, %x0}; }",
+            0x0403_0201,
+        ),
+        (
+            "{ .reg .b8 %x<2>; mov.b16 {%x0, %x1}, 0x0102; mov.b16 %h1, {%x1, %x0}; cvt.u32.u16 %r1, %h1; }",
+            0x0201,
+        ),
         ("mov.b64 %rd1, 5; mov.b64 {%r1, %r1}, 0x700000000;", 7),
     ];
     for (text, expected) in cases {

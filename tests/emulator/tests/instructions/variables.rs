@@ -18,7 +18,8 @@ fn initialisers_of_every_kind() {
 
 #[test]
 fn a_variable_that_another_module_defines_is_refused() {
-    let message = Case::new("ld.global.u32 %r1, [far];").outside(".extern .global .align 4 .b32 far;").refused();
+    let message =
+        Case::new("ld.global.u32 %r1, [far];").outside(".extern .global .align 4 .b32 far;").refused();
     assert!(message.contains("far") && message.contains("line "), "{message}");
 }
 

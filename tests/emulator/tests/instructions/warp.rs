@@ -53,7 +53,16 @@ fn a_shuffle_by_the_lanes_own_index_into_its_own_register() {
 fn shuffles_of_two_groups_of_a_diverged_warp() {
     let body = "setp.lt.u32 %p1, %t, 16; @%p1 bra LOW; shfl.sync.bfly.b32 %r1, %t, 1, 31, 0xFFFF0000; bra J;\n\
         LOW: shfl.sync.down.b32 %r1, %t, 4, 0xF, 0xFFFF;\nJ: st.global.u32 [%o], %r1;";
-    assert_eq!(lanes(body), each(|t| if t < 12 { t + 4 } else if t < 16 { t } else { t ^ 1 }));
+    assert_eq!(
+        lanes(body),
+        each(|t| if t < 12 {
+            t + 4
+        } else if t < 16 {
+            t
+        } else {
+            t ^ 1
+        })
+    );
 }
 
 #[test]
@@ -88,7 +97,11 @@ fn matches() {
 #[test]
 fn reductions() {
     let value = |t: u32| t.wrapping_mul(0x9E37_79B9);
-    let reduce = |op: &str| lanes(&format!("mul.lo.u32 %r1, %t, 0x9E3779B9; redux.sync.{op} %r2, %r1, -1; st.global.u32 [%o], %r2;"));
+    let reduce = |op: &str| {
+        lanes(&format!(
+            "mul.lo.u32 %r1, %t, 0x9E3779B9; redux.sync.{op} %r2, %r1, -1; st.global.u32 [%o], %r2;"
+        ))
+    };
     let all = || (0..32).map(value);
     let cases = [
         ("add.u32", all().fold(0, u32::wrapping_add)),
@@ -135,7 +148,11 @@ fn lane_masks_and_other_special_registers() {
         ("ctaid.y", |_| 0),
     ];
     for (name, expected) in masks {
-        assert_eq!(lanes(&format!("mov.u32 %r1, %{name}; st.global.u32 [%o], %r1;")), each(expected), "{name}");
+        assert_eq!(
+            lanes(&format!("mov.u32 %r1, %{name}; st.global.u32 [%o], %r1;")),
+            each(expected),
+            "{name}"
+        );
     }
     let body = "mov.u32 %r1, %dynamic_smem_size; mov.u32 %r2, %clock; mov.u64 %rd1, %clock64; mov.u32 %r3, WARP_SZ; mov.u64 %rd2, %globaltimer; mov.u64 %rd3, %gridid;\n\
         add.u32 %r1, %r1, %r3; st.global.u32 [%o], %r1;";

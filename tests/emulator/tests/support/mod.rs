@@ -68,7 +68,8 @@ pub struct Map {
 
 impl Map {
     fn encode(&self, addresses: &[u64]) -> Vec<u8> {
-        let strides: Vec<u64> = (1..self.dims.len()).map(|i| 4 * self.dims[..i].iter().product::<u64>()).collect();
+        let strides: Vec<u64> =
+            (1..self.dims.len()).map(|i| 4 * self.dims[..i].iter().product::<u64>()).collect();
         let tiled = Tiled {
             data_type: 2, // CU_TENSOR_MAP_DATA_TYPE_UINT32
             rank: self.dims.len() as u32,
@@ -174,7 +175,8 @@ impl Case {
         if extra > 0 {
             params.push(format!(".param .align 64 .b8 extra[{extra}]"));
         }
-        let loads: String = (0..self.buffers.len()).map(|n| format!("ld.param.u64 %a{n}, [p{n}];\n")).collect();
+        let loads: String =
+            (0..self.buffers.len()).map(|n| format!("ld.param.u64 %a{n}, [p{n}];\n")).collect();
         let own = match self.buffers.is_empty() {
             true => "",
             false => "mad.wide.u32 %o, %t, 4, %a0;",

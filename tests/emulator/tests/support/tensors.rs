@@ -47,8 +47,7 @@ wgmma.wait_group.sync.aligned 0;
 ";
 
 /// Four words per thread.
-pub const STORE: &str =
-    "mad.wide.u32 %rd2, %t, 16, %a0; st.global.v4.f32 [%rd2], {%f1, %f2, %f3, %f4};
+pub const STORE: &str = "mad.wide.u32 %rd2, %t, 16, %a0; st.global.v4.f32 [%rd2], {%f1, %f2, %f3, %f4};
 ";
 
 /// One group of four warps.
