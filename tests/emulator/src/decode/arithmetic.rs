@@ -22,6 +22,7 @@ impl Decoder<'_> {
             single => (single, None),
         };
         args.dst[0] = self.destination(first, op.dst[0])?;
+        let takes_carry = matches!(i.base.as_str(), "addc" | "subc" | "madc");
         let carries = matches!(i.base.as_str(), "add" | "addc" | "sub" | "subc" | "mad" | "madc");
         if op.dst[1] != Kind::None {
             args.dst[1] = match second {
@@ -37,7 +38,7 @@ impl Decoder<'_> {
         for n in 0..sources {
             args.src[n] = if n < written {
                 self.source(&i.operands[n + 1], op.src[n])?
-            } else if carries && n + 1 == sources {
+            } else if takes_carry && n + 1 == sources {
                 self.carry()
             } else {
                 return Err(format!("expected {sources} sources, found {written}"));

@@ -44,6 +44,7 @@ impl Exec<'_> {
             MbarrierKind::Init => return self.mbarrier_init(block, at, self.value32(op.count, lane), lane),
             MbarrierKind::Invalidate => {
                 self.mbarrier_visible(block, at, lane)?;
+                self.cluster.mbarrier(block, at)?;
                 self.cluster.blocks[block].mbarriers.remove(&at);
                 return Ok(());
             }

@@ -154,6 +154,7 @@ impl<'a> Exec<'a> {
     #[cold]
     fn let_others_run(&mut self, current: usize) -> bool {
         self.warp.groups[current].yielded = true;
+        self.warp.groups[current].waited = true;
         let others = self.warp.groups.iter().any(|g| !g.parked && !g.yielded);
         if !others {
             self.warp.groups.iter_mut().for_each(|g| g.yielded = false);
@@ -161,9 +162,9 @@ impl<'a> Exec<'a> {
         others
     }
 
-    /// Whether lanes only run here because others, which may still come, wait for something.
+    /// Whether lanes may be here alone because others, which may still come, had to wait for something.
     fn others_wait(&self, current: usize) -> bool {
-        self.warp.groups.iter().enumerate().any(|(i, g)| i != current && g.yielded && !g.parked)
+        self.warp.groups.iter().enumerate().any(|(i, g)| i != current && g.waited && !g.parked)
     }
 
     #[cold]
@@ -198,7 +199,11 @@ impl<'a> Exec<'a> {
             self.warp.groups[other].mask |= mask;
             self.warp.groups[other].parked = false;
             self.warp.groups[other].yielded &= self.warp.groups[group].yielded;
+            self.warp.groups[other].waited |= self.warp.groups[group].waited;
             self.warp.groups.swap_remove(group);
+        }
+        if let [only] = &mut self.warp.groups[..] {
+            (only.yielded, only.waited) = (false, false);
         }
     }
 
@@ -353,14 +358,14 @@ impl<'a> Exec<'a> {
     /// Puts lanes of a group to different places.
     #[cold]
     fn split(&mut self, current: usize, parts: &[(u32, u32)]) {
-        let yielded = self.warp.groups.swap_remove(current).yielded;
+        let Group { yielded, waited, .. } = self.warp.groups.swap_remove(current);
         for &(pc, mask) in parts {
             match self.warp.groups.iter_mut().find(|g| g.pc == pc) {
                 Some(group) => {
                     group.mask |= mask;
                     group.parked = false;
                 }
-                None => self.warp.groups.push(Group { pc, mask, parked: false, yielded }),
+                None => self.warp.groups.push(Group { pc, mask, parked: false, yielded, waited }),
             }
         }
     }
@@ -390,7 +395,9 @@ impl<'a> Exec<'a> {
     fn exit(&mut self, current: usize, active: u32) -> Result<Flow> {
         let Group { pc, mask, .. } = self.warp.groups[current];
         self.warp.live &= !active;
-        if mask == active {
+        if self.warp.live == 0 {
+            // The last group stays: a fault on exit happens here.
+        } else if mask == active {
             self.warp.groups.swap_remove(current);
         } else {
             self.warp.groups[current].mask = mask & !active;

@@ -120,6 +120,10 @@ impl Parser {
             ".version" | ".address_size" => self.skip_line(line),
             ".target" => {
                 module.target = self.word()?;
+                let number = module.target.strip_prefix("sm_").map(|n| n.trim_end_matches(['a', 'f']));
+                if !number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) {
+                    return self.error(format!("target {} is not supported", module.target));
+                }
                 self.skip_line(line);
             }
             ".file" => {

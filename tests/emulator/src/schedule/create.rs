@@ -95,7 +95,7 @@ impl Nursery {
             in_block,
             rows,
             predicates,
-            groups: vec![Group { pc: 0, mask: live, parked: false, yielded: false }],
+            groups: vec![Group { pc: 0, mask: live, parked: false, yielded: false, waited: false }],
             live,
             clock: WarpClock::new(index, actors, floor),
             state: State::Ready,

@@ -74,6 +74,8 @@ pub struct Group {
     pub parked: bool,
     /// Waited for something the last time it ran: others of the warp come first.
     pub yielded: bool,
+    /// Waited at some time since it left the other lanes, which may have got ahead of it meanwhile.
+    pub waited: bool,
 }
 
 /// What a warp is doing.

@@ -4,7 +4,8 @@ use cuda_emulator::report::FaultKind::Race;
 
 use crate::support::Case;
 
-const SHARED: &str = ".shared .align 16 .b32 sm[256];\nmov.u32 %r1, sm; mad.lo.u32 %r2, %t, 4, %r1; xor.b32 %r3, %t, 32; mad.lo.u32 %r3, %r3, 4, %r1; xor.b32 %r4, %t, 1; mad.lo.u32 %r4, %r4, 4, %r1;\n";
+const SHARED: &str = ".shared .align 16 .b32 sm[256];\nmov.u32 %r1, sm; mad.lo.u32 %r2, %t, 4, %r1; xor.b32 %r3, %t, 32; mad.lo.u32 %r3, %r3, 4, %r1; xor.b32 %r4, %t, 1; mad.lo.u32 %r4, %r4, 4, %r1;\n\
+    st.shared.u32 [%r2], 0; st.shared.u32 [%r2+512], 0; bar.sync 0;\n";
 
 /// A block of `threads` whose `fix` line is left out and put in.
 fn race(threads: u32, body: &str, fix: &str) {
@@ -88,7 +89,7 @@ fn through_the_wrong_barrier() {
 fn plain_accesses_against_atomics() {
     race(
         64,
-        "setp.eq.u32 %p1, %t, 0;\n@%p1 st.shared.u32 [%r1], 0; // here\nFIX\natom.shared.add.u32 %r5, [%r1], 1; // here",
+        "setp.eq.u32 %p1, %t, 0;\n@%p1 st.shared.u32 [%r1], 0; // here\nFIX\n@!%p1 atom.shared.add.u32 %r5, [%r1], 1; // here",
         "bar.sync 0;",
     );
     race(

@@ -122,3 +122,19 @@ fn lanes_wait_at_a_barrier_for_one_of_them_that_spins() {
         );
     }
 }
+
+/// Two parts of a warp spin for different things before they meet at a barrier of the block.
+#[test]
+fn two_parts_of_a_warp_spin_before_a_barrier() {
+    for first in [0, 1] {
+        let body = format!(
+            "setp.eq.u32 %p1, %t, 0; and.b32 %r9, %t, 1; setp.eq.u32 %p4, %r9, {first}; setp.ge.u32 %p3, %t, 32; @%p3 bra OTHER; @%p4 bra LATE;\n\
+             A: ld.volatile.global.u32 %r1, [%a1]; setp.eq.u32 %p2, %r1, 0; @%p2 bra A; bra JOIN;\n\
+             OTHER: mov.u32 %r5, 0; D: add.u32 %r5, %r5, 1; setp.lt.u32 %p2, %r5, 9000; @%p2 bra D; st.volatile.global.u32 [%a1+{first}], 1;\n\
+             mov.u32 %r5, 0; E: add.u32 %r5, %r5, 1; setp.lt.u32 %p2, %r5, 20000; @%p2 bra E; st.volatile.global.u32 [%a1], 1; st.volatile.global.u32 [%a1+4], 1; bra JOIN;\n\
+             LATE: ld.volatile.global.u32 %r1, [%a1+4]; setp.eq.u32 %p2, %r1, 0; @%p2 bra LATE;\nJOIN: bar.sync 0; st.global.u32 [%o], 1;"
+        )
+        .replace("[%a1+1]", "[%a1+4]");
+        assert_eq!(Case::new(&body).block(64).zeros(256).zeros(8).output_of_seeds(0, 6), vec![1; 64]);
+    }
+}

@@ -66,7 +66,9 @@ fn texts_that_end_early() {
         let end = text.rfind('}').expect("a body");
         for length in (0..text.len()).step_by(97).chain(0..64) {
             let cut = &text[..length];
-            assert!(load(cut).is_err() || length > end, "loaded the first {length} bytes");
+            // What ends between two declarations is whole, but for the kernel.
+            let whole = length > end || !cut.contains(".entry");
+            assert!(load(cut).is_err() || whole, "loaded the first {length} bytes");
         }
     }
 }
