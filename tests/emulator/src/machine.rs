@@ -139,9 +139,17 @@ impl Module {
         let in_global = |v: &&ast::Variable| matches!(v.space, ast::Space::Global | ast::Space::Const);
         for variable in ast.variables.iter().filter(in_global) {
             let size = variable.size as u64;
-            let failed = |_| format!("variable {} of {size} bytes does not fit into memory", variable.name);
+            let line = variable.line;
+            let failed = |_| {
+                format!("line {line}: variable {} of {size} bytes does not fit into memory", variable.name)
+            };
             let address = self.memory.alloc(size.max(1)).map_err(failed)?;
-            self.globals.insert(variable.name.clone(), GlobalVariable { address, size });
+            let variable_at = GlobalVariable { address, size };
+            if let Some(first) = self.globals.insert(variable.name.clone(), variable_at) {
+                // Cannot fail: it was allocated above.
+                let _ = self.memory.free(first.address);
+                return Err(format!("line {line}: variable {} is defined twice", variable.name));
+            }
         }
         for variable in ast.variables.iter().filter(in_global) {
             self.initialise(variable)?;
@@ -151,21 +159,30 @@ impl Module {
 
     /// Variables without an initialiser are zero.
     fn initialise(&self, variable: &ast::Variable) -> Result<(), String> {
-        let mut bytes = vec![0; variable.size];
-        let too_many = || format!("variable {} has more initial values than elements", variable.name);
+        let line = variable.line;
+        // Memory is zero as it is allocated: only what has a value is written.
+        let mut bytes = vec![0; variable.init.len() * variable.element];
         for (n, init) in variable.init.iter().enumerate() {
             let value = match init {
                 ast::Init::Bits(bits) => *bits,
-                ast::Init::Address(name) => {
-                    self.globals.get(name).ok_or_else(|| format!("variable {name} is not declared"))?.address
+                ast::Init::Address(name, offset) => {
+                    let found = self.globals.get(name);
+                    let found =
+                        found.ok_or_else(|| format!("line {line}: variable {name} is not declared"))?;
+                    found.address.wrapping_add_signed(*offset)
                 }
             };
+            // Elements of 16 bytes are zero-extended.
+            let used = variable.element.min(8);
             let from = n * variable.element;
-            let to = bytes.get_mut(from..from + variable.element).ok_or_else(too_many)?;
-            to.copy_from_slice(&value.to_le_bytes()[..variable.element]);
+            bytes[from..from + used].copy_from_slice(&value.to_le_bytes()[..used]);
         }
-        let address = self.globals[&variable.name].address;
-        self.memory.write(address, &bytes).map_err(|fault| fault.to_string())
+        let GlobalVariable { address, size } = self.globals[&variable.name];
+        let failed = |fault: Box<Fault>| format!("line {line}: {}", fault.message);
+        if size > 0 {
+            self.memory.find(address, size).map_err(failed)?.mark_written(address, size, true);
+        }
+        self.memory.write(address, &bytes).map_err(failed)
     }
 
     /// A kernel by name.
@@ -208,7 +225,10 @@ impl Function {
         let (offsets, _) = decode::layout_params(&ast.params);
         let param =
             |(v, offset): (&ast::Variable, usize)| Param { name: v.name.clone(), offset, size: v.size };
-        let threads = ast.max_threads.or(ast.required_threads).map_or(1024, |t| t.iter().product());
+        let threads = ast
+            .max_threads
+            .or(ast.required_threads)
+            .map_or(1024, |t| t.iter().fold(1, |n, &x| u32::saturating_mul(n, x)));
         Function {
             name: ast.name.clone(),
             params: ast.params.iter().zip(offsets).map(param).collect(),
@@ -283,9 +303,13 @@ fn check_geometry(function: &Function, grid: &Grid) -> Result<(), Box<Fault>> {
         return refuse(format!("a grid of {:?} blocks of {:?} threads", grid.grid, grid.block));
     }
     if grid.grid.iter().zip(grid.cluster).any(|(g, c)| g % c != 0)
-        || grid.cluster.iter().product::<u32>() > 16
+        || grid.cluster.iter().map(|&n| u64::from(n)).product::<u64>() > 16
     {
         return refuse(format!("a grid of {:?} blocks in clusters of {:?}", grid.grid, grid.cluster));
+    }
+    let shared = u64::from(function.program.dynamic_shared_at) + u64::from(grid.dynamic_shared);
+    if shared >= 1 << 24 {
+        return refuse(format!("{shared} bytes of shared memory"));
     }
     if grid.params.len() < function.param_bytes() {
         return refuse(format!(

@@ -7,7 +7,9 @@ use crate::ptx::type_bytes;
 use crate::row::Kind;
 
 use super::arithmetic::space_of;
-use super::program::{Access, Atomic, AtomicOp, AtomicType, Extend, NONE, Op, Order, Slot, Space};
+use super::program::{
+    Access, Atomic, AtomicOp, AtomicType, Extend, NONE, Op, Order, Slot, Space, StoreAsync,
+};
 use super::{Decoder, Result};
 
 /// Cache and eviction hints: they change time, not results.
@@ -78,8 +80,36 @@ impl Decoder<'_> {
     }
 
     /// `st.async` completes on a mbarrier, as a bulk copy does.
-    fn store_async(&mut self, _i: &Instruction) -> Result<()> {
-        Err("not supported".into())
+    fn store_async(&mut self, i: &Instruction) -> Result<()> {
+        let known = ["async", "weak", "shared::cluster", "mbarrier::complete_tx::bytes", "v2", "v4"];
+        let (ty, modifiers) = i.modifiers.split_last().ok_or("expected a type")?;
+        if let Some(unknown) = modifiers.iter().find(|m| !known.contains(&m.as_str())) {
+            return Err(format!("modifier .{unknown} is not supported"));
+        }
+        if !i.has("mbarrier::complete_tx::bytes") {
+            return Err("expected .mbarrier::complete_tx::bytes".into());
+        }
+        self.expect_operands(i, 3..=3)?;
+        let (width, kind) = match type_bytes(ty) {
+            Some(4) => (Width::B4, Kind::B32),
+            Some(8) => (Width::B8, Kind::B64),
+            _ => return Err(format!("type .{ty} is not supported")),
+        };
+        let count = if i.has("v4") {
+            4
+        } else if i.has("v2") {
+            2
+        } else {
+            1
+        };
+        let address = self.address(&i.operands[0], Space::Shared)?;
+        let slots = self.slots(&i.operands[1], kind)?;
+        if slots.len() != count || slots.iter().any(|slot| slot.row == NONE) {
+            return Err(format!("expected {count} registers, found {:?}", i.operands[1]));
+        }
+        let mbarrier = self.address(&i.operands[2], Space::Shared)?;
+        self.note_shared_width(Space::Shared, width.bytes());
+        self.push(i, Class::Shared, Op::StoreAsync(Box::new(StoreAsync { address, width, slots, mbarrier })))
     }
 
     fn access(&mut self, i: &Instruction, register: usize, address: usize) -> Result<Access> {

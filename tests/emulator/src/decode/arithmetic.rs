@@ -9,7 +9,7 @@ use crate::row::{AluArgs, Kind};
 use super::operands::window;
 use super::program::{NONE, Op, Space};
 use super::scope::{Register, Symbol};
-use super::{Decoder, Result, rows_of};
+use super::{Decoder, Result};
 
 /// Begins names of registers that hold a result before it is widened; no PTX name has it.
 const WIDENED: &str = "<widened>";
@@ -28,6 +28,7 @@ impl Decoder<'_> {
             return self.convert_into_wide(i, first);
         }
         args.dst[0] = self.destination(first, op.dst[0])?;
+        let takes_carry = matches!(i.base.as_str(), "addc" | "subc" | "madc");
         let carries = matches!(i.base.as_str(), "add" | "addc" | "sub" | "subc" | "mad" | "madc");
         if op.dst[1] != Kind::None {
             args.dst[1] = match second {
@@ -49,7 +50,7 @@ impl Decoder<'_> {
                 self.narrowed(&i.operands[n + 1])?
             } else if n < written {
                 self.source(&i.operands[n + 1], op.src[n])?
-            } else if carries && n + 1 == sources {
+            } else if takes_carry && n + 1 == sources {
                 self.carry()
             } else {
                 return Err(format!("expected {sources} sources, found {written}"));
@@ -91,16 +92,16 @@ impl Decoder<'_> {
             (Operand::Vector(items), source) => {
                 let kind = self.moved_kind(i)?;
                 let src = self.slot(source, kind)?;
-                let part = part_kind(rows_of(kind) as usize, items.len(), i)?;
-                let dst = items.iter().map(|item| self.written_slot(item, part)).collect::<Result<_>>()?;
-                self.push(i, Class::Integer, Op::Unpack { dst, src })
+                let (part, kind) = parts(items.len(), i)?;
+                let dst = items.iter().map(|item| self.written_slot(item, kind)).collect::<Result<_>>()?;
+                self.push(i, Class::Integer, Op::Unpack { dst, src, part })
             }
             (destination, Operand::Vector(items)) => {
                 let kind = self.moved_kind(i)?;
                 let dst = self.written_slot(destination, kind)?;
-                let part = part_kind(rows_of(kind) as usize, items.len(), i)?;
-                let src = items.iter().map(|item| self.slot(item, part)).collect::<Result<_>>()?;
-                self.push(i, Class::Integer, Op::Pack { dst, src })
+                let (part, kind) = parts(items.len(), i)?;
+                let src = items.iter().map(|item| self.slot(item, kind)).collect::<Result<_>>()?;
+                self.push(i, Class::Integer, Op::Pack { dst, src, part })
             }
             (destination, Operand::Name(name))
                 if name.starts_with("%clock") || name.starts_with("%globaltimer") =>
@@ -132,10 +133,12 @@ impl Decoder<'_> {
         match i.base.as_str() {
             "cvta" => self.cvta(i),
             "isspacep" => {
-                let space = space_of(&i.modifiers[0]).ok_or("space is not supported")?;
+                let space = i.modifiers.first().and_then(|m| space_of(m)).ok_or("space is not supported")?;
+                // `.shared` alone is that of the own block.
+                let own_only = space == Space::Shared && !i.has("shared::cluster");
                 let dst = self.destination(self.operand(i, 0)?, Kind::Pred)?;
                 let src = self.slot(self.operand(i, 1)?, Kind::B64)?;
-                self.push(i, Class::Integer, Op::IsSpace { dst, src, space })
+                self.push(i, Class::Integer, Op::IsSpace { dst, src, space, own_only })
             }
             "mapa" => {
                 self.allow(i, &["shared::cluster", "u32", "u64"])?;
@@ -156,7 +159,7 @@ impl Decoder<'_> {
                 let dst = self.written_slot(self.operand(i, 0)?, Kind::B64)?;
                 let zero = self.constant(0, Kind::B32);
                 let zero = super::program::Slot { row: zero, kind: Kind::B32 };
-                self.push(i, Class::Integer, Op::Pack { dst, src: Box::new([zero, zero]) })
+                self.push(i, Class::Integer, Op::Pack { dst, src: Box::new([zero, zero]), part: 32 })
             }
         }
     }
@@ -181,13 +184,14 @@ impl Decoder<'_> {
     }
 }
 
-/// Kind of the parts of a packed register, and whether they fit.
-fn part_kind(words: usize, parts: usize, i: &Instruction) -> Result<Kind> {
+/// Bits and kind of each of `count` parts of a packed register.
+fn parts(count: usize, i: &Instruction) -> Result<(u32, Kind)> {
     let ty = i.modifiers.last().map_or("", String::as_str);
-    match (words, parts) {
-        (1, 2) | (1, 4) | (2, 2) | (2, 4) | (4, 4) => Ok(Kind::B32),
-        (4, 2) => Ok(Kind::B64),
-        _ => Err(format!("{parts} parts of a .{ty} are not supported")),
+    let bits = type_bytes(ty).map_or(0, |bytes| 8 * bytes as u32);
+    match (bits, count) {
+        (16, 2) | (32, 2 | 4) | (64, 2 | 4) | (128, 4) => Ok((bits / count as u32, Kind::B32)),
+        (128, 2) => Ok((64, Kind::B64)),
+        _ => Err(format!("{count} parts of a .{ty} are not supported")),
     }
 }
 

@@ -8,6 +8,9 @@ use super::program::{NONE, Op, Space};
 use super::scope::Symbol;
 use super::{Decoder, Result};
 
+/// Calls in each other at most.
+const MOST_CALLS: usize = 64;
+
 impl Decoder<'_> {
     pub(super) fn call(&mut self, i: &Instruction) -> Result<()> {
         let (returns, rest) = match i.operands.first() {
@@ -57,6 +60,11 @@ impl Decoder<'_> {
         let function = function.ok_or_else(|| format!("function {callee} has no body"))?;
         if self.inlining.iter().any(|name| name == callee) {
             return Err(format!("function {callee} calls itself: recursion is not supported"));
+        }
+        if self.inlining.len() == MOST_CALLS {
+            return Err(format!(
+                "function {callee}: calls nested more than {MOST_CALLS} deep are not supported"
+            ));
         }
         if returns.len() != function.returns.len() || arguments.len() != function.params.len() {
             return Err(format!("{callee} is called with other parameters than it has"));

@@ -22,6 +22,13 @@ use scope::{Register, Scopes, Symbol};
 /// First byte of shared memory that a kernel may use, as on sm_90: address 0 is nobody's.
 pub const SHARED_BASE: u32 = 1024;
 
+/// 32-bit registers of a kernel, those of the functions it calls included, at most.
+const MOST_ROWS: usize = 1 << 18;
+/// Instructions at most.
+const MOST_INSTRUCTIONS: usize = 1 << 21;
+/// Bytes of local memory of a thread at most, as on the device.
+const MOST_LOCAL: u32 = 512 << 10;
+
 type Result<T> = std::result::Result<T, String>;
 
 /// Decodes a kernel. `variables` are the addresses of the module's variables in global memory.
@@ -114,7 +121,7 @@ impl<'a> Decoder<'a> {
 
     fn module_variables(&mut self) -> Result<()> {
         for variable in &self.module.variables {
-            self.variable(variable)?;
+            self.variable(variable).map_err(|e| format!("line {}: {e}", variable.line))?;
         }
         Ok(())
     }
@@ -147,6 +154,12 @@ impl<'a> Decoder<'a> {
             }
             ast::Space::Local | ast::Space::Param => {
                 let at = place(&mut self.local_end, align, variable)?;
+                if self.local_end > MOST_LOCAL {
+                    return Err(format!(
+                        "more than {MOST_LOCAL} bytes of local memory with variable {}",
+                        variable.name
+                    ));
+                }
                 Symbol::Variable(Space::Local, u64::from(at))
             }
         };
@@ -171,8 +184,12 @@ impl<'a> Decoder<'a> {
             ast::Statement::Label(name) => self.scopes.label(name, self.instructions.len() as u32),
             ast::Statement::BranchTargets(name, targets) => self.scopes.branch_targets(name, targets),
             ast::Statement::Location(file, line) => self.site.source = Some((*file, *line)),
-            ast::Statement::Variable(variable) => self.variable(variable)?,
-            ast::Statement::Registers { ty, name, count } => self.registers(ty, name, *count)?,
+            ast::Statement::Variable(variable) => {
+                self.variable(variable).map_err(|e| format!("line {}: {e}", variable.line))?;
+            }
+            ast::Statement::Registers { ty, name, count, line } => {
+                self.registers(ty, name, *count).map_err(|e| format!("line {line}: {e}"))?;
+            }
             ast::Statement::Instruction(instruction) => {
                 self.site.ptx_line = instruction.line;
                 self.instruction(instruction)
@@ -191,6 +208,9 @@ impl<'a> Decoder<'a> {
             "b128" => Kind::B128,
             _ => return Err(format!("registers of type .{ty} are not supported")),
         };
+        if self.template.len() + (count.unwrap_or(1) * rows_of(kind)) as usize > MOST_ROWS {
+            return Err(format!("more than {MOST_ROWS} registers"));
+        }
         for i in 0..count.unwrap_or(1) {
             let index = self.allocate(kind);
             let name = if count.is_some() { format!("{name}{i}") } else { name.to_owned() };
@@ -238,6 +258,11 @@ impl<'a> Decoder<'a> {
             None => (NONE, 0),
             Some((name, negated)) => (self.predicate_register(name)?, if *negated { u32::MAX } else { 0 }),
         };
+        if self.instructions.len() == MOST_INSTRUCTIONS {
+            return Err(format!(
+                "more than {MOST_INSTRUCTIONS} instructions, those of called functions included"
+            ));
+        }
         let (rows, written) = (self.touched.clone().into(), self.written.clone().into());
         self.instructions.push(Instruction {
             guard,
@@ -268,7 +293,10 @@ impl<'a> Decoder<'a> {
         let dynamic_shared_at = self.shared_end.next_multiple_of(self.shared_align);
         for row in self.dynamic_shared {
             // The row holds the offset from the start of dynamic shared memory; it may have 64 bits.
-            self.template[row as usize].0.iter_mut().for_each(|lane| *lane += dynamic_shared_at);
+            self.template[row as usize]
+                .0
+                .iter_mut()
+                .for_each(|lane| *lane = lane.wrapping_add(dynamic_shared_at));
         }
         Ok(Program {
             name: function.name.clone(),

@@ -308,6 +308,9 @@ impl Decoder<'_> {
         match self.scopes.find(base) {
             Some(Symbol::Register(Register { index, kind: kind @ (Kind::B32 | Kind::B64) })) => {
                 self.touch(index, kind);
+                // The parameters of a device function are in local memory.
+                let is_call = space == Space::Param && !self.inlining.is_empty();
+                let space = if is_call { Space::Local } else { space };
                 Ok(Address { space, row: index, wide: kind == Kind::B64, offset })
             }
             Some(Symbol::Variable(own, address)) => {

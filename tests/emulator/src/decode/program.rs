@@ -247,6 +247,19 @@ pub enum AtomicType {
     F64,
 }
 
+/// `st.async`
+#[derive(Clone, Debug)]
+pub struct StoreAsync {
+    /// Where to, in shared memory.
+    pub address: Address,
+    /// Bytes of an element.
+    pub width: Width,
+    /// The values.
+    pub slots: Box<[Slot]>,
+    /// The mbarrier it completes on.
+    pub mbarrier: Address,
+}
+
 /// `atom` and `red`.
 #[derive(Clone, Debug)]
 pub struct Atomic {
@@ -361,6 +374,8 @@ pub struct Barrier {
     pub src: u32,
     /// Destination row or predicate of a reduction.
     pub dst: u32,
+    /// All lanes of the warp are there together; otherwise they wait for each other first.
+    pub aligned: bool,
 }
 
 /// `cp.async`
@@ -418,6 +433,8 @@ pub struct Mbarrier {
     pub count: u32,
     /// Row of the bytes of `.expect_tx`; or [`NONE`].
     pub bytes: u32,
+    /// The arrival must not complete the phase.
+    pub no_complete: bool,
 }
 
 /// Where a bulk copy goes.
@@ -535,17 +552,20 @@ pub enum Op {
     Alu(AluFn, AluArgs),
     Load(Box<Access>),
     Store(Box<Access>),
+    StoreAsync(Box<StoreAsync>),
     Atomic(Box<Atomic>),
     Prefetch(Address),
     /// Packs elements of equal width into one register.
     Pack {
         dst: Slot,
         src: Box<[Slot]>,
+        part: u32,
     },
     /// Unpacks one register.
     Unpack {
         dst: Box<[Slot]>,
         src: Slot,
+        part: u32,
     },
     /// Adds (`to_generic`) or removes the window of a space.
     Cvta {
@@ -558,6 +578,7 @@ pub enum Op {
         dst: u32,
         src: Slot,
         space: Space,
+        own_only: bool,
     },
     Mapa {
         dst: Slot,
@@ -599,10 +620,13 @@ pub enum Op {
     BarWarp {
         members: u32,
     },
-    ClusterArrive,
-    /// Orders only what a fence has ordered before.
-    ClusterArriveRelaxed,
-    ClusterWait,
+    ClusterArrive {
+        aligned: bool,
+        relaxed: bool,
+    },
+    ClusterWait {
+        aligned: bool,
+    },
     Fence(Fence),
     Shuffle(Box<Shuffle>),
     Collective(Box<Collective>),

@@ -4,7 +4,7 @@ use crate::counters::Class;
 use crate::ptx::ast::{Instruction, Operand};
 use crate::row::Kind;
 
-use super::program::{Barrier, BarrierKind, Fence, Mbarrier, MbarrierKind, NONE, Op, Space};
+use super::program::{Address, Barrier, BarrierKind, Fence, Mbarrier, MbarrierKind, NONE, Op, Space};
 use super::{Decoder, Result};
 
 /// Modifiers of `mbarrier` that only give scope and order, which hold anyway.
@@ -33,12 +33,14 @@ impl Decoder<'_> {
                 let members = self.source(self.operand(i, 0)?, Kind::B32)?;
                 self.push(i, Class::Sync, Op::BarWarp { members })
             }
-            ("barrier", ["cluster", "arrive", rest @ ..]) if rest.iter().all(|m| cluster_modifier(m)) => {
-                let relaxed = rest.contains(&"relaxed");
-                self.push(i, Class::Sync, if relaxed { Op::ClusterArriveRelaxed } else { Op::ClusterArrive })
-            }
+            ("barrier", ["cluster", "arrive", rest @ ..]) if rest.iter().all(|m| cluster_modifier(m)) => self
+                .push(
+                    i,
+                    Class::Sync,
+                    Op::ClusterArrive { aligned: i.has("aligned"), relaxed: i.has("relaxed") },
+                ),
             ("barrier", ["cluster", "wait", rest @ ..]) if rest.iter().all(|m| cluster_modifier(m)) => {
-                self.push(i, Class::Sync, Op::ClusterWait)
+                self.push(i, Class::Sync, Op::ClusterWait { aligned: i.has("aligned") })
             }
             ("bar" | "barrier", ["sync"] | ["sync", "aligned"]) => self.barrier(i, BarrierKind::Sync),
             ("bar" | "barrier", ["arrive"] | ["arrive", "aligned"]) => self.barrier(i, BarrierKind::Arrive),
@@ -54,7 +56,15 @@ impl Decoder<'_> {
 
     fn fence(&mut self, i: &Instruction, modifiers: &[&str]) -> Result<()> {
         let kind = match modifiers {
-            ["proxy", "async", ..] => Fence::ProxyAsync,
+            ["proxy", "async", "global"] => Fence::Other,
+            ["proxy", "async"] | ["proxy", "async", "shared::cta" | "shared::cluster"] => Fence::ProxyAsync,
+            [
+                "proxy",
+                "async::generic",
+                "acquire" | "release",
+                "sync_restrict::shared::cta" | "sync_restrict::shared::cluster",
+                ..,
+            ] => Fence::ProxyAsync,
             ["proxy", "tensormap::generic" | "alias", ..] => Fence::Other,
             ["mbarrier_init", ..] => Fence::MbarrierInit,
             ["proxy", ..] => return Err("not supported".into()),
@@ -93,12 +103,13 @@ impl Decoder<'_> {
             Some(source) => self.source(source, Kind::Pred)?,
             None => NONE,
         };
-        self.push(i, Class::Sync, Op::Barrier(Box::new(Barrier { kind, id, count, src, dst })))
+        let aligned = i.base == "bar" || i.has("aligned");
+        self.push(i, Class::Sync, Op::Barrier(Box::new(Barrier { kind, id, count, src, dst, aligned })))
     }
 
     pub(super) fn mbarrier(&mut self, i: &Instruction) -> Result<()> {
         let action = i.modifiers.first().map_or("", String::as_str);
-        if let Some(unknown) = i.modifiers[1..].iter().find(|m| !IGNORED.contains(&m.as_str())) {
+        if let Some(unknown) = i.modifiers.iter().skip(1).find(|m| !IGNORED.contains(&m.as_str())) {
             return Err(format!("modifier .{unknown} is not supported"));
         }
         let parity = i.has("parity");
@@ -109,12 +120,23 @@ impl Decoder<'_> {
             "complete_tx" => self.mbarrier_bytes(i, MbarrierKind::CompleteTx),
             "arrive" => self.mbarrier_arrive(i, MbarrierKind::Arrive),
             "arrive_drop" => self.mbarrier_arrive(i, MbarrierKind::ArriveDrop),
+            "pending_count" => self.pending_count(i),
             "test_wait" if parity => self.mbarrier_wait(i, MbarrierKind::TestWaitParity),
             "test_wait" => self.mbarrier_wait(i, MbarrierKind::TestWait),
             "try_wait" if parity => self.mbarrier_wait(i, MbarrierKind::TryWaitParity),
             "try_wait" => self.mbarrier_wait(i, MbarrierKind::TryWait),
             _ => Err("not supported".into()),
         }
+    }
+
+    /// The arrivals that were pending when an arrival returned a state.
+    fn pending_count(&mut self, i: &Instruction) -> Result<()> {
+        let dst = self.destination(self.operand(i, 0)?, Kind::B32)?;
+        let count = self.source(self.operand(i, 1)?, Kind::B64)?;
+        let address = Address { space: Space::Shared, row: count, wide: true, offset: 0 };
+        let kind = MbarrierKind::PendingCount;
+        let op = Mbarrier { kind, address, dst, count, bytes: NONE, no_complete: false };
+        self.push(i, Class::Sync, Op::Mbarrier(Box::new(op)))
     }
 
     fn mbarrier_at(
@@ -129,14 +151,14 @@ impl Decoder<'_> {
             Some(n) => self.source(self.operand(i, n)?, Kind::B32)?,
             None => NONE,
         };
-        let op = Mbarrier { kind, address, dst: NONE, count, bytes: NONE };
+        let op = Mbarrier { kind, address, dst: NONE, count, bytes: NONE, no_complete: false };
         self.push(i, Class::Sync, Op::Mbarrier(Box::new(op)))
     }
 
     fn mbarrier_bytes(&mut self, i: &Instruction, kind: MbarrierKind) -> Result<()> {
         let address = self.address(self.operand(i, 0)?, shared_or_generic(i))?;
         let bytes = self.source(self.operand(i, 1)?, Kind::B32)?;
-        let op = Mbarrier { kind, address, dst: NONE, count: NONE, bytes };
+        let op = Mbarrier { kind, address, dst: NONE, count: NONE, bytes, no_complete: false };
         self.push(i, Class::Sync, Op::Mbarrier(Box::new(op)))
     }
 
@@ -157,7 +179,12 @@ impl Decoder<'_> {
         if i.has("expect_tx") && bytes == NONE {
             return Err("expected a number of bytes".into());
         }
-        self.push(i, Class::Sync, Op::Mbarrier(Box::new(Mbarrier { kind, address, dst, count, bytes })))
+        let no_complete = i.has("noComplete");
+        self.push(
+            i,
+            Class::Sync,
+            Op::Mbarrier(Box::new(Mbarrier { kind, address, dst, count, bytes, no_complete })),
+        )
     }
 
     fn mbarrier_wait(&mut self, i: &Instruction, kind: MbarrierKind) -> Result<()> {
@@ -166,7 +193,11 @@ impl Decoder<'_> {
         let address = self.address(&i.operands[1], shared_or_generic(i))?;
         let state = if i.has("parity") { Kind::B32 } else { Kind::B64 };
         let count = self.source(&i.operands[2], state)?;
-        self.push(i, Class::Sync, Op::Mbarrier(Box::new(Mbarrier { kind, address, dst, count, bytes: NONE })))
+        self.push(
+            i,
+            Class::Sync,
+            Op::Mbarrier(Box::new(Mbarrier { kind, address, dst, count, bytes: NONE, no_complete: false })),
+        )
     }
 }
 

@@ -72,7 +72,8 @@ impl Exec<'_> {
         let width = Width::of(bytes as usize).unwrap_or(Width::B4);
         self.count_shared(addresses, bytes, active);
         for lane in lanes(active) {
-            let (block, first) = self.shared_place(addresses[lane])?;
+            let (block, first) =
+                self.shared_place(addresses[lane]).map_err(|fault| self.blame(fault, lane))?;
             for n in 0..atomic.src.len() {
                 let at = first + n as u32 * bytes;
                 let (value, swap) = self.atomic_operands(atomic, n, lane);

@@ -26,6 +26,8 @@ impl Exec<'_> {
         match fence {
             Fence::ProxyAsync => self.warp.clock.proxy_fence(),
             Fence::Memory | Fence::MbarrierInit => {
+                // Blocks run on several threads: their accesses to global memory must not pass each other either.
+                std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
                 let mut fenced = Clock::new(self.warp.clock.known.visible.len(), 0);
                 self.warp.clock.release(&mut fenced);
                 self.warp.fenced = Some(Box::new(fenced));
@@ -44,11 +46,11 @@ impl Exec<'_> {
             ));
         }
         let count = self.barrier_count(barrier, first)?;
-        let trues = match barrier.src {
-            NONE => 0,
-            predicate => (self.warp.predicates[predicate as usize] & active).count_ones(),
+        let votes = match barrier.src {
+            NONE => (0, 0),
+            p => ((self.warp.predicates[p as usize] & active).count_ones(), active.count_ones()),
         };
-        self.arrive(id as usize, count, barrier.kind, trues)?;
+        self.arrive(id as usize, count, barrier.kind, votes)?;
         if self.complete_barrier(id as usize) {
             self.reduction_result(barrier);
             return Ok(Flow::Next);
@@ -78,18 +80,27 @@ impl Exec<'_> {
         Ok(count)
     }
 
-    fn arrive(&mut self, id: usize, count: u32, kind: BarrierKind, trues: u32) -> Result<()> {
+    fn arrive(
+        &mut self,
+        id: usize,
+        count: u32,
+        kind: BarrierKind,
+        (trues, voters): (u32, u32),
+    ) -> Result<()> {
+        let all = (self.grid.warps() * LANES) as u32;
         let actors = self.warp.clock.known.visible.len();
         let block = &mut self.cluster.blocks[self.warp.block];
         let barrier = &mut block.barriers[id];
         let expected = *barrier.expected.get_or_insert(count);
-        if expected != count {
+        let threads = |n: u32| if n == 0 { all } else { n };
+        if threads(expected) != threads(count) {
             let what = |n: u32| if n == 0 { "all threads".to_owned() } else { format!("{n} threads") };
             let message = format!("barrier {id} waits for {}, found {}", what(expected), what(count));
             return Err(Fault::new(FaultKind::Barrier, message));
         }
         barrier.arrived += LANES as u32;
         barrier.trues += trues;
+        barrier.voters += voters;
         if count != 0 && barrier.arrived > count {
             let message =
                 format!("{} threads arrived at barrier {id}, which waits for {count}", barrier.arrived);
@@ -116,7 +127,6 @@ impl Exec<'_> {
         }
         let barrier = std::mem::take(&mut block.barriers[id]);
         let Some(clock) = barrier.clock else { return false };
-        let threads = self.grid.threads();
         for index in barrier.waiting {
             let warp = match &mut self.cluster.warps[index] {
                 Some(warp) => warp,
@@ -124,7 +134,7 @@ impl Exec<'_> {
             };
             warp.clock.acquire(&clock);
             warp.state = State::Ready;
-            warp.barrier_result = (barrier.trues, threads);
+            warp.barrier_result = (barrier.trues, barrier.voters);
             if let Some((kind, dst)) = warp.barrier_reduction.take() {
                 set_reduction(warp, kind, dst);
             }
@@ -144,12 +154,17 @@ impl Exec<'_> {
         self.finish_copies()?;
         self.wgmma_commit();
         self.wgmma_wait(0)?;
+        self.check_warpgroup()?;
         self.warp.state = State::Done;
         self.cluster.blocks[self.warp.block].live_warps -= 1;
         for id in 0..BARRIERS as usize {
             if self.cluster.blocks[self.warp.block].barriers[id].expected == Some(0) {
                 self.complete_barrier(id);
             }
+        }
+        // An arrival of a warp that is gone is not waited for any more, nor does it count.
+        if self.warp.cluster_arrival == Some(self.cluster.barrier.phase) {
+            self.cluster.barrier.arrived -= 1;
         }
         self.complete_cluster_barrier();
         Ok(())
@@ -174,7 +189,7 @@ impl Exec<'_> {
     fn complete_cluster_barrier(&mut self) {
         let live: usize = self.cluster.blocks.iter().map(|block| block.live_warps).sum();
         let barrier = &mut self.cluster.barrier;
-        if barrier.arrived == 0 || barrier.arrived < live {
+        if live == 0 || barrier.arrived < live {
             return;
         }
         barrier.arrived = 0;
@@ -202,11 +217,11 @@ impl Exec<'_> {
 }
 
 fn set_reduction(warp: &mut crate::schedule::state::Warp, kind: BarrierKind, dst: u32) {
-    let (trues, threads) = warp.barrier_result;
+    let (trues, voters) = warp.barrier_result;
     let predicate = |yes: bool| if yes { u32::MAX } else { 0 };
     match kind {
         BarrierKind::Popc => warp.rows[dst as usize].0 = [trues; LANES],
-        BarrierKind::And => warp.predicates[dst as usize] = predicate(trues == threads),
+        BarrierKind::And => warp.predicates[dst as usize] = predicate(trues == voters),
         _ => warp.predicates[dst as usize] = predicate(trues > 0),
     }
 }

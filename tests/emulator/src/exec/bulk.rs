@@ -345,7 +345,8 @@ impl Exec<'_> {
         let committed = self.warp.copies.bulk_committed;
         let (due, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.warp.copies.stores).into_iter().partition(|s| {
-                active & 1 << s.lane != 0 && s.group.is_some_and(|group| group + groups < committed[s.lane])
+                active & 1 << s.lane != 0
+                    && s.group.is_some_and(|group| group.saturating_add(groups) < committed[s.lane])
             });
         self.warp.copies.stores = rest;
         for mut store in due {

@@ -9,6 +9,7 @@ use crate::row::LANES;
 use crate::schedule::state::Cluster;
 
 use super::bulk::{BulkLoad, BulkStore};
+use super::remote_store::RemoteStore;
 use super::{Exec, Result, lanes};
 
 /// A group that has not been committed.
@@ -48,6 +49,8 @@ struct Batch {
 pub enum Pending {
     /// A bulk copy into shared memory.
     Load(BulkLoad),
+    /// A store to shared memory of the cluster.
+    Store(RemoteStore),
     /// `cp.async.mbarrier.arrive` of a lane: its copies complete, then it arrives.
     Arrive {
         /// The warp.
@@ -83,7 +86,7 @@ impl Exec<'_> {
         for lane in lanes(active) {
             batch.read[lane] = self.source_size(copy, lane)? as u8;
             reading |= u32::from(batch.read[lane] != 0) << lane;
-            let (block, at) = self.shared_place(to[lane])?;
+            let (block, at) = self.shared_place(to[lane]).map_err(|fault| self.blame(fault, lane))?;
             (batch.block[lane], batch.to[lane]) = (block as u8, at);
             let shared = &mut self.cluster.blocks[block].shared;
             let begun = shared
@@ -125,6 +128,10 @@ impl Exec<'_> {
         }
         if bytes > 0 {
             let allocation = self.allocation(address, bytes)?;
+            if !allocation.is_written(address, u64::from(bytes)) {
+                let message = format!("{bytes} bytes of global memory, not all of which were written");
+                return Err(Fault::new(FaultKind::Uninitialised, message).at(address));
+            }
             self.keep(allocation);
         }
         Ok(())
@@ -152,7 +159,9 @@ impl Exec<'_> {
             &mut self.warp.copies,
             &self.warp.clock,
             active,
-            |lane, batch| batch.group[lane] != OPEN && batch.group[lane] + groups < committed[lane],
+            |lane, batch| {
+                batch.group[lane] != OPEN && batch.group[lane].saturating_add(groups) < committed[lane]
+            },
         )
     }
 
@@ -183,9 +192,21 @@ impl Exec<'_> {
                 "exited while a bulk copy still reads shared memory: cp.async.bulk.wait_group is missing";
             return Err(Fault::new(FaultKind::InFlight, message));
         }
-        for batch in std::mem::take(&mut self.warp.copies.batches) {
+        let index = self.warp.index;
+        let arrives = |pending: &Pending| match pending {
+            Pending::Arrive { warp, lane, .. } if *warp == index => 1 << lane,
+            _ => 0,
+        };
+        // These will complete for a mbarrier.
+        let awaited = self.cluster.pending.iter().map(arrives).fold(0, |a, b: u32| a | b);
+        for mut batch in std::mem::take(&mut self.warp.copies.batches) {
             // Nobody waited for these: their bytes stay unknown, but the copies are over.
-            for lane in lanes(batch.lanes) {
+            let lost = batch.lanes & !awaited;
+            batch.lanes &= awaited;
+            if batch.lanes != 0 {
+                self.warp.copies.batches.push(batch.clone());
+            }
+            for lane in lanes(lost) {
                 let shared = &mut self.cluster.blocks[usize::from(batch.block[lane])].shared;
                 shared.end_write(
                     batch.to[lane],
@@ -256,6 +277,7 @@ impl Cluster {
     pub(crate) fn complete_pending(&mut self, memory: &GlobalMemory, n: usize) -> Result<()> {
         match self.pending.swap_remove(n) {
             Pending::Load(load) => load.complete(memory, self),
+            Pending::Store(store) => store.complete(self),
             Pending::Arrive { warp, lane, block, at, copies } => {
                 self.complete_copies_of(memory, warp, lane, copies, (block, at))?;
                 self.arrive(block, at, 1)

@@ -15,6 +15,13 @@ const LIMIT: u32 = (1 << 20) - 1;
 
 impl Exec<'_> {
     pub(super) fn mbarrier(&mut self, op: &Mbarrier, active: u32) -> Result<Flow> {
+        if op.kind == MbarrierKind::PendingCount {
+            for lane in lanes(active) {
+                let pending = MbarrierObject::pending_of(self.value64(op.count, lane));
+                self.set(Slot { row: op.dst, kind: Kind::B32 }, lane, u128::from(pending));
+            }
+            return Ok(Flow::Next);
+        }
         let (_, addresses) = self.resolve(&op.address, active)?;
         let waits = matches!(
             op.kind,
@@ -27,7 +34,7 @@ impl Exec<'_> {
             return self.mbarrier_wait(op, &addresses, active);
         }
         for lane in lanes(active) {
-            let (block, at) = self.shared_place(addresses[lane])?;
+            let (block, at) = self.shared_place(addresses[lane]).map_err(|fault| self.blame(fault, lane))?;
             self.mbarrier_lane(op, block, at, lane).map_err(|fault| self.blame(fault, lane))?;
         }
         Ok(Flow::Next)
@@ -41,13 +48,14 @@ impl Exec<'_> {
             MbarrierKind::Init => return self.mbarrier_init(block, at, self.value32(op.count, lane), lane),
             MbarrierKind::Invalidate => {
                 self.mbarrier_visible(block, at, lane)?;
+                self.cluster.mbarrier(block, at)?;
                 self.cluster.blocks[block].mbarriers.remove(&at);
                 return Ok(());
             }
             _ => {}
         }
         self.mbarrier_visible(block, at, lane)?;
-        let phase = self.cluster.mbarrier(block, at)?.phase;
+        let state = self.cluster.mbarrier(block, at)?.state();
         match op.kind {
             MbarrierKind::ExpectTx => self.cluster.expect_bytes(block, at, self.value32(op.bytes, lane))?,
             MbarrierKind::CompleteTx => {
@@ -63,11 +71,16 @@ impl Exec<'_> {
                 if op.kind == MbarrierKind::ArriveDrop {
                     object.expected = object.expected.saturating_sub(count);
                 }
+                if op.no_complete && count >= object.pending {
+                    let message =
+                        format!("{count} arrivals with .noComplete where {} are left", object.pending);
+                    return Err(Fault::new(FaultKind::Barrier, message).at(u64::from(at)));
+                }
                 self.cluster.arrive(block, at, count)?;
             }
         }
         if op.dst != NONE {
-            self.set(Slot { row: op.dst, kind: Kind::B64 }, lane, u128::from(phase));
+            self.set(Slot { row: op.dst, kind: Kind::B64 }, lane, u128::from(state));
         }
         Ok(())
     }
@@ -112,7 +125,7 @@ impl Exec<'_> {
     ) -> Result<Flow> {
         let mut done = 0;
         for lane in lanes(active) {
-            let (block, at) = self.shared_place(addresses[lane])?;
+            let (block, at) = self.shared_place(addresses[lane]).map_err(|fault| self.blame(fault, lane))?;
             let shared = &self.cluster.blocks[block].shared;
             let checked = shared
                 .check_place(at, SIZE, SIZE)
@@ -123,7 +136,10 @@ impl Exec<'_> {
                 MbarrierKind::TestWaitParity | MbarrierKind::TryWaitParity => {
                     phase & 1 != u64::from(self.value32(op.count, lane) & 1)
                 }
-                _ => phase != self.value64(op.count, lane),
+                _ => {
+                    MbarrierObject::phase_bits(phase)
+                        != MbarrierObject::phase_of(self.value64(op.count, lane))
+                }
             };
             if completed {
                 done |= 1 << lane;
@@ -139,6 +155,29 @@ impl Exec<'_> {
         self.warp.give_up = false;
         self.set_predicate(op.dst, done, active);
         Ok(if done == active { Flow::Next } else { Flow::Yield })
+    }
+}
+
+/// Bits of a state that hold the arrivals that were pending.
+const PENDING_BITS: u32 = 20;
+
+impl MbarrierObject {
+    /// What an arrival returns: the phase, and the arrivals that were pending before it.
+    fn state(&self) -> u64 {
+        self.phase << PENDING_BITS | u64::from(self.pending)
+    }
+
+    fn phase_of(state: u64) -> u64 {
+        state >> PENDING_BITS
+    }
+
+    /// The bits of a phase that a state holds.
+    fn phase_bits(phase: u64) -> u64 {
+        phase & (u64::MAX >> PENDING_BITS)
+    }
+
+    fn pending_of(state: u64) -> u32 {
+        state as u32 & LIMIT
     }
 }
 

@@ -217,6 +217,11 @@ impl Exec<'_> {
                     format!("{} bytes of parameters, which have {}", access.bytes(), self.grid.params.len());
                 return Err(self.lane_fault(FaultKind::OutOfBounds, message, lane).at(addresses[lane]));
             };
+            if !addresses[lane].is_multiple_of(u64::from(access.bytes())) {
+                let message =
+                    format!("expected a parameter's address that is a multiple of {}", access.bytes());
+                return Err(self.lane_fault(FaultKind::Misaligned, message, lane).at(addresses[lane]));
+            }
             for (n, chunk) in bytes.chunks_exact(access.width.bytes()).enumerate() {
                 let mut value = [0; 16];
                 value[..chunk.len()].copy_from_slice(chunk);

@@ -10,6 +10,7 @@ mod mbarriers;
 mod memory;
 mod moves;
 mod print;
+pub mod remote_store;
 mod shared;
 pub mod tensor;
 mod warp;
@@ -78,6 +79,21 @@ pub(crate) fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
     })
 }
 
+/// Whether lanes that have exited, or never were, make the result undefined.
+fn needs_full_warp(op: &Op) -> bool {
+    let moves = matches!(op, Op::LoadMatrix(_) | Op::StoreMatrix(_) | Op::MoveMatrix { .. });
+    moves || matches!(op, Op::Mma(_) | Op::Wgmma(_))
+}
+
+/// Whether the lanes of a warp may come to a barrier one after another.
+fn is_unaligned(op: &Op) -> bool {
+    match op {
+        Op::Barrier(barrier) => !barrier.aligned,
+        Op::ClusterArrive { aligned, .. } | Op::ClusterWait { aligned } => !aligned,
+        _ => false,
+    }
+}
+
 impl<'a> Exec<'a> {
     /// Prepares to run a warp.
     pub fn new(grid: &'a Grid<'a>, cluster: &'a mut Cluster, warp: &'a mut Warp) -> Self {
@@ -107,12 +123,7 @@ impl<'a> Exec<'a> {
     #[inline(always)]
     fn run_any(&mut self, budget: u64) -> Result<Stop> {
         self.warp.groups.iter_mut().for_each(|group| group.asleep = false);
-        let end = self.warp.instructions + budget;
-        if end > self.grid.instruction_limit {
-            let message =
-                format!("expected an end within {} instructions of a warp", self.grid.instruction_limit);
-            return Err(self.locate(Fault::new(FaultKind::Timeout, message), self.current()?));
-        }
+        let end = (self.warp.instructions + budget).min(self.grid.instruction_limit);
         while self.warp.instructions < end {
             let current = self.current()?;
             let flow = self.step(current).map_err(|fault| self.locate(fault, current))?;
@@ -144,6 +155,10 @@ impl<'a> Exec<'a> {
                     }
                 }
             }
+        }
+        if end == self.grid.instruction_limit {
+            let message = format!("expected an end within {end} instructions of a warp");
+            return Err(self.locate(Fault::new(FaultKind::Timeout, message), self.current()?));
         }
         Ok(Stop::Sliced)
     }
@@ -221,7 +236,7 @@ impl<'a> Exec<'a> {
             NONE => mask,
             guard => mask & (self.warp.predicates[guard as usize] ^ instruction.guard_xor),
         };
-        if instruction.touches_wgmma {
+        if instruction.touches_wgmma && active != 0 {
             self.check_wgmma_rows(instruction)?;
         }
         if let Op::Alu(run, args) = &instruction.op {
@@ -244,17 +259,20 @@ impl<'a> Exec<'a> {
             _ if active == 0 => return Ok(Flow::Next),
             Op::Load(access) => return self.load(access, active),
             Op::Store(access) => self.store(access, active)?,
+            Op::StoreAsync(store) => self.store_async(store, active)?,
             Op::Atomic(atomic) => return self.atomic(atomic, active),
             Op::Prefetch(address) => self.prefetch(address, active)?,
-            Op::Pack { dst, src } => self.pack(*dst, src, active),
-            Op::Unpack { dst, src } => self.unpack(dst, *src, active),
+            Op::Pack { dst, src, part } => self.pack(*dst, src, *part, active),
+            Op::Unpack { dst, src, part } => self.unpack(dst, *src, *part, active),
             Op::Cvta { dst, src, space, to_generic } => self.cvta(*dst, *src, *space, *to_generic, active)?,
-            Op::IsSpace { dst, src, space } => self.is_space(*dst, *src, *space, active),
+            Op::IsSpace { dst, src, space, own_only } => self.is_space(*dst, *src, *space, *own_only, active),
             Op::Mapa { dst, src, rank, generic } => self.mapa(*dst, *src, *rank, *generic, active)?,
             Op::CtaRank { dst, src } => self.cta_rank(*dst, *src, active),
             Op::Clock { dst } => self.clock(*dst, active),
             Op::ActiveMask { dst } => self.broadcast(*dst, active, active),
-            Op::Trap(what) => return Err(Fault::new(FaultKind::Trap, *what)),
+            Op::Trap(what) => {
+                return Err(self.lane_fault(FaultKind::Trap, *what, active.trailing_zeros() as usize));
+            }
             Op::Printf { format, values } => self.printf(*format, *values, active)?,
             Op::Assert { message, file, line } => {
                 return Err(self.assert_failed(*message, *file, *line, active));
@@ -277,6 +295,12 @@ impl<'a> Exec<'a> {
             Op::TensorMapReplace(replace) => self.tensor_map_replace(replace, active)?,
             Op::TensorMapCopy { to, from } => self.tensor_map_copy(to, from, active)?,
             Op::Alu(..) => {}
+            _ if is_unaligned(op) => {
+                if !self.converge(u32::MAX, current, active)? {
+                    return Ok(Flow::Moved);
+                }
+                return self.aligned_operation(op, active);
+            }
             // The rest is `.aligned`: all lanes of the warp take part.
             _ => {
                 if active != self.warp.live {
@@ -292,9 +316,12 @@ impl<'a> Exec<'a> {
     fn aligned_operation(&mut self, op: &'a Op, active: u32) -> Result<Flow> {
         match op {
             Op::Barrier(barrier) => return self.barrier(barrier, active),
-            Op::ClusterArrive => self.cluster_arrive(false)?,
-            Op::ClusterArriveRelaxed => self.cluster_arrive(true)?,
-            Op::ClusterWait => return self.cluster_wait(),
+            Op::ClusterArrive { relaxed, .. } => self.cluster_arrive(*relaxed)?,
+            Op::ClusterWait { .. } => return self.cluster_wait(),
+            _ if active != u32::MAX && needs_full_warp(op) => {
+                let message = format!("expected all 32 lanes of a warp, found {active:#010x}");
+                return Err(Fault::new(FaultKind::NotConverged, message));
+            }
             Op::LoadMatrix(access) => self.load_matrix(access)?,
             Op::StoreMatrix(access) => self.store_matrix(access)?,
             Op::MoveMatrix { dst, src } => self.move_matrix(*dst, *src),
@@ -394,7 +421,9 @@ impl<'a> Exec<'a> {
     fn exit(&mut self, current: usize, active: u32) -> Result<Flow> {
         let Group { pc, mask, .. } = self.warp.groups[current];
         self.warp.live &= !active;
-        if mask == active {
+        if self.warp.live == 0 {
+            // The last group stays: a fault on exit happens here.
+        } else if mask == active {
             self.warp.groups.swap_remove(current);
         } else {
             self.warp.groups[current].mask = mask & !active;

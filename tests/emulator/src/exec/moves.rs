@@ -3,22 +3,12 @@
 use crate::decode::operands::{SHARED_WINDOW, WINDOW_MASK, window};
 use crate::decode::program::{NONE, Slot, Space};
 use crate::report::FaultKind;
-use crate::row::Kind;
 
 use super::memory::RANK_SHIFT;
 use super::{Exec, Result, lanes};
 
-fn bits(kind: Kind) -> u32 {
-    match kind {
-        Kind::B128 => 128,
-        Kind::B64 => 64,
-        _ => 32,
-    }
-}
-
 impl Exec<'_> {
-    pub(super) fn pack(&mut self, dst: Slot, src: &[Slot], active: u32) {
-        let part = bits(dst.kind) / src.len() as u32;
+    pub(super) fn pack(&mut self, dst: Slot, src: &[Slot], part: u32, active: u32) {
         let mask = u128::MAX >> (128 - part);
         for lane in lanes(active) {
             let parts = src.iter().enumerate();
@@ -28,8 +18,7 @@ impl Exec<'_> {
         }
     }
 
-    pub(super) fn unpack(&mut self, dst: &[Slot], src: Slot, active: u32) {
-        let part = bits(src.kind) / dst.len() as u32;
+    pub(super) fn unpack(&mut self, dst: &[Slot], src: Slot, part: u32, active: u32) {
         let mask = u128::MAX >> (128 - part);
         for lane in lanes(active) {
             let value = self.value(src, lane);
@@ -62,8 +51,13 @@ impl Exec<'_> {
         Ok(())
     }
 
-    pub(super) fn is_space(&mut self, dst: u32, src: Slot, space: Space, active: u32) {
-        let inside = |lane: &usize| self.value(src, *lane) as u64 & WINDOW_MASK == window(space);
+    pub(super) fn is_space(&mut self, dst: u32, src: Slot, space: Space, own_only: bool, active: u32) {
+        let inside = |lane: &usize| {
+            let address = self.value(src, *lane) as u64;
+            let rank = (address & !WINDOW_MASK) >> RANK_SHIFT;
+            let own = rank == 0 || rank == self.warp.block as u64 + 1;
+            address & WINDOW_MASK == window(space) && (own || !own_only)
+        };
         let mask = lanes(active).filter(inside).fold(0, |mask, lane| mask | 1 << lane);
         self.set_predicate(dst, mask, active);
     }

@@ -9,6 +9,8 @@ use super::{Exec, Result, lanes};
 
 /// Characters of a text that are read at most.
 const LONGEST: usize = 1 << 16;
+/// Width and digits of a number at most.
+const WIDEST: usize = 1 << 12;
 
 impl Exec<'_> {
     pub(super) fn printf(&mut self, format: u32, values: u32, active: u32) -> Result<()> {
@@ -120,9 +122,21 @@ fn converted(flags: &str, conversion: u8, value: u64, wide: bool) -> String {
         b'o' => format!("{value:o}"),
         b'p' => format!("{value:#x}"),
         b'c' => char::from(value as u8).to_string(),
-        b'e' => format!("{float:.*e}", digits.unwrap_or(6)),
+        b'e' => scientific(float, digits.unwrap_or(6).min(WIDEST)),
         b'g' | b'G' => format!("{float}"),
-        _ => format!("{float:.*}", digits.unwrap_or(6)),
+        _ => format!("{float:.*}", digits.unwrap_or(6).min(WIDEST)),
+    }
+}
+
+/// C writes the exponent with a sign and at least two digits.
+fn scientific(value: f64, digits: usize) -> String {
+    let text = format!("{value:.digits$e}");
+    match text.split_once('e') {
+        None => text,
+        Some((mantissa, exponent)) => {
+            let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |e| ('-', e));
+            format!("{mantissa}e{sign}{exponent:0>2}")
+        }
     }
 }
 
@@ -131,7 +145,7 @@ fn padded(flags: &str, text: &str) -> String {
     let width = flags.trim_start_matches(['-', '+', ' ', '#']);
     let zero = width.starts_with('0') && !left;
     let digits: String = width.chars().take_while(char::is_ascii_digit).collect();
-    let width = digits.parse().unwrap_or(0);
+    let width = digits.parse().unwrap_or(0).min(WIDEST);
     match (left, zero) {
         (true, _) => format!("{text:<width$}"),
         (_, true) => match text.strip_prefix('-') {

@@ -16,6 +16,7 @@ impl Exec<'_> {
         let offset = (address & ((1 << RANK_SHIFT) - 1)) as u32;
         match rank {
             0 => Ok((self.warp.block, offset)),
+            _ if rank - 1 == self.warp.block => Ok((rank - 1, offset)),
             _ if rank <= self.cluster.blocks.len() && self.cluster.blocks[rank - 1].live_warps > 0 => {
                 Ok((rank - 1, offset))
             }
@@ -25,10 +26,13 @@ impl Exec<'_> {
 
     #[cold]
     fn outside_cluster(&self, address: u64) -> Box<Fault> {
-        let message = format!(
-            "an address in shared memory of none of the cluster's {} blocks",
-            self.cluster.blocks.len()
-        );
+        let rank = (address >> RANK_SHIFT) as usize;
+        let message = match self.cluster.blocks.len() {
+            blocks if rank <= blocks => {
+                format!("shared memory of block {} of the cluster, which has exited", rank - 1)
+            }
+            blocks => format!("an address in shared memory of none of the cluster's {blocks} blocks"),
+        };
         Fault::new(FaultKind::OutOfBounds, message).at(address)
     }
 
@@ -46,7 +50,7 @@ impl Exec<'_> {
         self.count_shared(addresses, bytes, active);
         let order = Self::shared_order(access.order.strong);
         for lane in lanes(active) {
-            let (block, at) = self.shared_place(addresses[lane])?;
+            let (block, at) = self.shared_place(addresses[lane]).map_err(|fault| self.blame(fault, lane))?;
             let shared = &mut self.cluster.blocks[block].shared;
             if let Err(fault) = shared.check_place(at, bytes, bytes) {
                 return Err(self.blame(fault, lane));
@@ -82,7 +86,7 @@ impl Exec<'_> {
         self.count_shared(addresses, bytes, active);
         let order = Self::shared_order(access.order.strong);
         for lane in lanes(active) {
-            let (block, at) = self.shared_place(addresses[lane])?;
+            let (block, at) = self.shared_place(addresses[lane]).map_err(|fault| self.blame(fault, lane))?;
             if order == Order::Strong {
                 self.release_location(block, at);
             }

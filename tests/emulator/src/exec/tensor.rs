@@ -47,7 +47,7 @@ impl Exec<'_> {
         let count = access.op.rows();
         let addresses = self.matrix_addresses(access)?;
         for (lane, row) in rows[..count].iter_mut().enumerate() {
-            let (block, at) = self.shared_place(addresses[lane])?;
+            let (block, at) = self.shared_place(addresses[lane]).map_err(|fault| self.blame(fault, lane))?;
             let shared = &mut self.cluster.blocks[block].shared;
             let order = crate::memory::shared::Order::Weak;
             let read = shared
@@ -76,7 +76,7 @@ impl Exec<'_> {
         matrix::store(access.op, &s[..access.op.count], &mut rows[..count]);
         let addresses = self.matrix_addresses(access)?;
         for (lane, row) in rows[..count].iter().enumerate() {
-            let (block, at) = self.shared_place(addresses[lane])?;
+            let (block, at) = self.shared_place(addresses[lane]).map_err(|fault| self.blame(fault, lane))?;
             let shared = &mut self.cluster.blocks[block].shared;
             let range = at as usize..(at + CHUNK) as usize;
             let order = crate::memory::shared::Order::Weak;
@@ -164,6 +164,21 @@ impl Exec<'_> {
         of_a.chain(wgmma.op.b_chunks(b, wgmma.immediates.b_major)).collect()
     }
 
+    /// The warps of a group that has exited must have issued the same number of `wgmma`s.
+    pub(super) fn check_warpgroup(&self) -> Result<()> {
+        let first = self.warp.index - self.warp.in_block % 4;
+        let others =
+            self.cluster.warps.iter().skip(first).take(4).flatten().filter(|w| w.block == self.warp.block);
+        for other in others.filter(|other| other.state == crate::schedule::state::State::Done) {
+            let (count, theirs) = (self.warp.wgmma.count, other.wgmma.count);
+            if count != theirs {
+                let message = format!("{count} wgmmas by this warp, {theirs} by another of the same four");
+                return Err(Fault::new(FaultKind::NotConverged, message));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn wgmma_fence(&mut self) {
         self.warp.wgmma.unfenced.clear();
     }
@@ -178,7 +193,7 @@ impl Exec<'_> {
     /// Computes what is due, in order: as late as allowed.
     pub(super) fn wgmma_wait(&mut self, groups: u32) -> Result<()> {
         let committed = self.warp.wgmma.committed;
-        let due = |i: &Issued| i.group.is_some_and(|group| group + groups < committed);
+        let due = |i: &Issued| i.group.is_some_and(|group| group.saturating_add(groups) < committed);
         let count = self.warp.wgmma.issued.iter().take_while(|i| due(i)).count();
         let issued: Vec<Issued> = self.warp.wgmma.issued.drain(..count).collect();
         for issued in issued {

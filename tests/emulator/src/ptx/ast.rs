@@ -47,6 +47,8 @@ pub struct Variable {
     pub size: usize,
     /// Initial values of its elements, the rest being zero.
     pub init: Vec<Init>,
+    /// Line of the PTX, from 1.
+    pub line: u32,
 }
 
 /// One element of an initialiser.
@@ -54,8 +56,8 @@ pub struct Variable {
 pub enum Init {
     /// The element's bits.
     Bits(u64),
-    /// The generic address of a variable.
-    Address(String),
+    /// The generic address of a variable, and bytes added to it.
+    Address(String, i64),
 }
 
 /// A kernel or a device function.
@@ -98,6 +100,8 @@ pub enum Statement {
         name: String,
         /// How many, for `name<count>`.
         count: Option<u32>,
+        /// Line of the PTX, from 1.
+        line: u32,
     },
     /// A variable.
     Variable(Variable),

@@ -86,6 +86,7 @@ impl Parser {
     }
 
     fn registers(&mut self, to: &mut Vec<Statement>) -> Result<()> {
+        let line = self.line();
         let ty = self.word()?;
         let ty = ty.strip_prefix('.').unwrap_or(&ty).to_owned();
         loop {
@@ -100,7 +101,7 @@ impl Parser {
             } else {
                 None
             };
-            to.push(Statement::Registers { ty: ty.clone(), name, count });
+            to.push(Statement::Registers { ty: ty.clone(), name, count, line });
             if !self.take(',') {
                 return self.expect(';');
             }
@@ -144,9 +145,9 @@ impl Parser {
             Token::Word(word) => self.word_operand(word),
             Token::Sign('!') => Ok(Operand::Not(self.word()?)),
             Token::Sign('-') => self.negative(),
-            Token::Sign('{') => Ok(Operand::Vector(self.list('}')?)),
-            Token::Sign('(') => Ok(Operand::List(self.list(')')?)),
-            Token::Sign('[') => self.address(),
+            Token::Sign('{') => Ok(Operand::Vector(self.nested(|p| p.list('}'))?)),
+            Token::Sign('(') => Ok(Operand::List(self.nested(|p| p.list(')'))?)),
+            Token::Sign('[') => self.nested(Self::address),
             other => self.error(format!("operand {other:?} is not supported")),
         }
     }
@@ -187,7 +188,7 @@ impl Parser {
     }
 
     /// `+ 4`, `+ -4` or `- 4`.
-    fn offset(&mut self) -> Result<Option<i64>> {
+    pub(super) fn offset(&mut self) -> Result<Option<i64>> {
         let negative = if self.take('+') {
             self.take('-')
         } else if self.take('-') {
@@ -208,7 +209,7 @@ impl Parser {
             Some(value) => (String::new(), value as i64),
             None => (word, 0),
         };
-        offset += self.offset()?.unwrap_or(0);
+        offset = offset.wrapping_add(self.offset()?.unwrap_or(0));
         let coordinates = if self.take(',') {
             match self.operand()? {
                 Operand::Vector(coordinates) => coordinates,

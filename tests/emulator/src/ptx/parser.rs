@@ -8,21 +8,35 @@ use super::lexer::{Located, Token, tokens};
 /// # Errors
 /// A message with the line for anything that is not understood.
 pub fn parse(text: &str) -> Result<Module> {
-    let mut parser = Parser { tokens: tokens(text)?, at: 0 };
+    let mut parser = Parser { tokens: tokens(text)?, at: 0, depth: 0 };
     let mut module = Module::default();
     while parser.peek().is_some() {
         parser.top_level(&mut module)?;
     }
     if module.target.is_empty() {
-        return Err("expected a .target directive, found none: is this PTX?".into());
+        return Err(format!(
+            "line {}: expected a .target directive, found none: is this PTX?",
+            parser.line().max(1)
+        ));
     }
     Ok(module)
 }
+
+/// Alignment that the device gives allocations.
+const GLOBAL_ALIGN: usize = 512;
+/// Alignment in any other space at most.
+const MOST_ALIGN: usize = 1 << 16;
+/// Bytes of all parameters at most, as on the device.
+const MOST_PARAM: usize = 32_764;
+/// Operands in each other at most.
+const MOST_DEPTH: usize = 16;
 
 /// A place in the tokens.
 pub(super) struct Parser {
     tokens: Vec<Located>,
     at: usize,
+    /// Operands in each other.
+    depth: usize,
 }
 
 pub(super) type Result<T> = std::result::Result<T, String>;
@@ -38,7 +52,9 @@ impl Parser {
     }
 
     pub(super) fn next(&mut self) -> Result<Token> {
-        let token = self.peek().cloned().ok_or("the text ends in the middle of something")?;
+        let Some(token) = self.peek().cloned() else {
+            return self.error("the text ends in the middle of something");
+        };
         self.at += 1;
         Ok(token)
     }
@@ -107,6 +123,10 @@ impl Parser {
             ".version" | ".address_size" => self.skip_line(line),
             ".target" => {
                 module.target = self.word()?;
+                let number = module.target.strip_prefix("sm_").map(|n| n.trim_end_matches(['a', 'f']));
+                if !number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) {
+                    return self.error(format!("target {} is not supported", module.target));
+                }
                 self.skip_line(line);
             }
             ".file" => {
@@ -121,7 +141,8 @@ impl Parser {
                 self.next()?;
                 self.expect(';')?;
             }
-            ".visible" | ".extern" | ".weak" | ".common" => {}
+            ".visible" | ".weak" | ".common" => {}
+            ".extern" => self.external()?,
             ".entry" | ".func" => {
                 let (function, has_body) = self.function(word == ".entry")?;
                 match has_body {
@@ -138,6 +159,25 @@ impl Parser {
             },
         }
         Ok(())
+    }
+
+    /// Dynamic shared memory and functions are defined elsewhere; other variables would have to be linked.
+    fn external(&mut self) -> Result<()> {
+        let name = self.tokens[self.at..].iter().find_map(|t| match &t.token {
+            Token::Word(word)
+                if !word.starts_with('.') && !word.starts_with(|c: char| c.is_ascii_digit()) =>
+            {
+                Some(word)
+            }
+            _ => None,
+        });
+        match self.peek_word() {
+            Some(".global" | ".const") => {
+                let name = name.cloned().unwrap_or_default();
+                self.error(format!("variable {name} is defined in another module: linking is not supported"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn skip_braces(&mut self) -> Result<()> {
@@ -196,7 +236,11 @@ impl Parser {
             if i > 0 && !self.take(',') {
                 break;
             }
-            *value = self.unsigned()? as u32;
+            let number = self.unsigned()?;
+            *value = match u32::try_from(number) {
+                Ok(value) if value <= 1 << 16 => value,
+                _ => return self.error(format!("{number} threads or blocks")),
+            };
         }
         Ok(triple)
     }
@@ -206,7 +250,14 @@ impl Parser {
         let mut params = Vec::new();
         while !self.take(')') {
             match self.word()?.as_str() {
-                ".param" => params.push(self.variable(Space::Param)?),
+                ".param" => {
+                    let param = self.variable(Space::Param)?;
+                    if param.size > MOST_PARAM {
+                        return self
+                            .error(format!("parameter {} of {} bytes is too large", param.name, param.size));
+                    }
+                    params.push(param);
+                }
                 ".reg" => return self.error("parameters in registers are not supported"),
                 other => return self.error(format!("expected .param, found {other}")),
             }
@@ -222,6 +273,7 @@ impl Parser {
     }
 
     fn variable(&mut self, space: Space) -> Result<Variable> {
+        let line = self.line();
         let mut align = 0;
         let mut element = 0;
         let mut vector = 1;
@@ -252,13 +304,29 @@ impl Parser {
         }
         let name = self.word()?;
         let size = element * self.dimensions()?;
-        let init = if self.take('=') { self.initialiser()? } else { Vec::new() };
+        let init = if self.take('=') { self.initialiser(element / vector)? } else { Vec::new() };
+        if init.len() > size / (element / vector) {
+            return self.error(format!("variable {name} has more initial values than elements"));
+        }
         // `.align` of a parameter that is a pointer is that of the memory it points to.
         let align = if align == 0 || space == Space::Param && size == element { element } else { align };
-        if !align.is_power_of_two() {
-            return self.error(format!("expected an alignment that is a power of two, found {align}"));
+        let most = if matches!(space, Space::Global | Space::Const) { GLOBAL_ALIGN } else { MOST_ALIGN };
+        if !align.is_power_of_two() || align > most {
+            return self
+                .error(format!("expected an alignment that is a power of two up to {most}, found {align}"));
         }
-        Ok(Variable { space, name, align, element: element / vector, size, init })
+        Ok(Variable { space, name, align, element: element / vector, size, init, line })
+    }
+
+    /// Reads an operand that is part of another.
+    pub(super) fn nested<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if self.depth == MOST_DEPTH {
+            return self.error("operands nested too deeply");
+        }
+        self.depth += 1;
+        let result = read(self);
+        self.depth -= 1;
+        result
     }
 
     /// `[2][3]`, 1 without any, 0 for `[]`.
@@ -279,7 +347,7 @@ impl Parser {
         Ok(count)
     }
 
-    fn initialiser(&mut self) -> Result<Vec<Init>> {
+    fn initialiser(&mut self, element: usize) -> Result<Vec<Init>> {
         let mut values = Vec::new();
         let mut depth = 0usize;
         loop {
@@ -287,7 +355,7 @@ impl Parser {
                 depth += 1;
                 continue;
             }
-            values.push(self.initial_value()?);
+            values.push(self.initial_value(element)?);
             while depth > 0 && self.take('}') {
                 depth -= 1;
             }
@@ -298,18 +366,22 @@ impl Parser {
         }
     }
 
-    fn initial_value(&mut self) -> Result<Init> {
+    fn initial_value(&mut self, element: usize) -> Result<Init> {
         match self.operand()? {
             Operand::Integer(value) => Ok(Init::Bits(value as u64)),
             Operand::Float(bits) => Ok(Init::Bits(u64::from(bits))),
+            Operand::Double(bits) if element == 4 => {
+                Ok(Init::Bits(u64::from((f64::from_bits(bits) as f32).to_bits())))
+            }
             Operand::Double(bits) => Ok(Init::Bits(bits)),
             Operand::Name(name) if name == "generic" => {
                 self.expect('(')?;
                 let name = self.word()?;
                 self.expect(')')?;
-                Ok(Init::Address(name))
+                Ok(Init::Address(name, self.offset()?.unwrap_or(0)))
             }
-            Operand::Name(name) => Ok(Init::Address(name)),
+            Operand::Name(name) => Ok(Init::Address(name, 0)),
+            Operand::Offset(name, offset) => Ok(Init::Address(name, offset)),
             other => self.error(format!("initial value {other:?} is not supported")),
         }
     }

@@ -135,7 +135,7 @@ pub struct Warp {
     pub wgmma: WgmmaState,
     /// What the reducing barrier it waits at does with its result.
     pub barrier_reduction: Option<(BarrierKind, u32)>,
-    /// Threads with a true predicate, and all threads, of the last barrier.
+    /// Threads with a true predicate, and all that gave one, of the last barrier.
     pub barrier_result: (u32, u32),
     /// Phase of the cluster barrier it arrived at and has not waited for.
     pub cluster_arrival: Option<u64>,
@@ -156,6 +156,8 @@ pub struct NamedBarrier {
     pub clock: Option<Clock>,
     /// Threads with a true predicate, for reductions.
     pub trues: u32,
+    /// Threads that gave a predicate.
+    pub voters: u32,
 }
 
 /// A `mbarrier` object.

@@ -9,6 +9,9 @@ use std::sync::Arc;
 
 use cuda_emulator::machine::{Launch, Machine, Module, Options};
 use cuda_emulator::report::{Fault, FaultKind};
+use cuda_emulator::tensor::tensor_map::{TensorMap, Tiled};
+
+pub mod tensors;
 
 /// Global memory that a kernel gets as a parameter.
 #[derive(Clone)]
@@ -40,12 +43,48 @@ pub struct Case {
     pub cooperative: bool,
     /// Parameters after the buffers: `.param .align 64 .b8 extra[…]`.
     pub extra: Vec<u8>,
+    /// Tensor maps, which take the place of `extra`, 128 bytes each.
+    pub maps: Vec<Map>,
     /// Seed of the machine.
     pub seed: u64,
     /// Threads of the machine.
     pub threads: usize,
     /// Instructions of a warp.
     pub limit: u64,
+}
+
+/// A tensor of 32-bit integers in a buffer, densely packed.
+#[derive(Clone)]
+pub struct Map {
+    /// Which buffer.
+    pub buffer: usize,
+    /// Extents, innermost first.
+    pub dims: Vec<u64>,
+    /// Extents of the box.
+    pub boxes: Vec<u32>,
+    /// `CUtensorMapSwizzle`.
+    pub swizzle: u32,
+}
+
+impl Map {
+    fn encode(&self, addresses: &[u64]) -> Vec<u8> {
+        let strides: Vec<u64> =
+            (1..self.dims.len()).map(|i| 4 * self.dims[..i].iter().product::<u64>()).collect();
+        let tiled = Tiled {
+            data_type: 2, // CU_TENSOR_MAP_DATA_TYPE_UINT32
+            rank: self.dims.len() as u32,
+            global_address: addresses[self.buffer],
+            dims: &self.dims,
+            strides: &strides,
+            box_dim: &self.boxes,
+            element_strides: &vec![1; self.dims.len()],
+            interleave: 0,
+            swizzle: self.swizzle,
+            l2_promotion: 0,
+            oob_fill: 0,
+        };
+        TensorMap::encode_tiled(&tiled).expect("a valid tensor map").to_vec()
+    }
 }
 
 /// What a launch left.
@@ -77,6 +116,7 @@ impl Case {
             dynamic_shared: 0,
             cooperative: false,
             extra: Vec::new(),
+            maps: Vec::new(),
             seed: 1,
             threads: 2,
             limit: 1 << 24,
@@ -131,8 +171,9 @@ impl Case {
     /// The text of the module.
     pub fn ptx(&self) -> String {
         let mut params: Vec<String> = (0..self.buffers.len()).map(|n| format!(".param .u64 p{n}")).collect();
-        if !self.extra.is_empty() {
-            params.push(format!(".param .align 64 .b8 extra[{}]", self.extra.len()));
+        let extra = self.extra.len().max(128 * self.maps.len());
+        if extra > 0 {
+            params.push(format!(".param .align 64 .b8 extra[{extra}]"));
         }
         let loads: String =
             (0..self.buffers.len()).map(|n| format!("ld.param.u64 %a{n}, [p{n}];\n")).collect();
@@ -179,9 +220,11 @@ impl Case {
             addresses.push(address);
         }
         let mut params: Vec<u8> = addresses.iter().flat_map(|a| a.to_le_bytes()).collect();
-        if !self.extra.is_empty() {
+        let mut extra = self.extra.clone();
+        extra.extend(self.maps.iter().flat_map(|map| map.encode(&addresses)));
+        if !extra.is_empty() {
             params.resize(params.len().next_multiple_of(64), 0);
-            params.extend_from_slice(&self.extra);
+            params.append(&mut extra);
         }
         let launch = Launch {
             grid: self.grid,
