@@ -103,7 +103,7 @@ fn multicast() -> Case {
     // Word i of the two boxes: the chunks of 16 bytes of a row are permuted by its number.
     let word = |round: usize, i: usize| {
         let (row, chunk) = (i / 32, i / 4 % 8);
-        x[(round * 16 + row) * 32 + (chunk ^ row % 8) * 4 + i % 4]
+        x[(round * 16 + row) * 32 + (chunk ^ (row % 8)) * 4 + i % 4]
     };
     let term = |rank: usize, round: usize, i: usize| {
         word(round, i).wrapping_mul((round + 1 + rank) as i32).wrapping_mul(i as i32 + 1)

@@ -13,7 +13,8 @@ pub fn ptx(file: &str, arch: &str) -> Arc<str> {
 }
 
 fn compile(file: &str, arch: &str) -> String {
-    let nvcc = option_env!("DG_NVCC").expect("no nvcc was found: make toolkit, then build again");
+    let nvcc: Option<&str> = option_env!("DG_NVCC");
+    let nvcc = nvcc.expect("no nvcc was found: make toolkit, then build again");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let to = folder.path().join("kernel.ptx");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

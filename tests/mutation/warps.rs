@@ -23,7 +23,7 @@ pub fn cases() -> Vec<Case> {
 fn warp_exchange() -> Case {
     let x = wide_integers(64, 1);
     // Lane i has what the opposite of its neighbour brought.
-    let out: Vec<i32> = (0..64).map(|i| x[i / 32 * 32 + 31 - (i % 32 ^ 1)].wrapping_mul(3)).collect();
+    let out: Vec<i32> = (0..64).map(|i| x[i / 32 * 32 + 31 - ((i % 32) ^ 1)].wrapping_mul(3)).collect();
     let setup = Setup::new([1, 1], 64).output("out", Expected::Exactly(bytes(&out))).input("in", &x);
     let mutants = vec![
         mutant(
