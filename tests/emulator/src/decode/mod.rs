@@ -270,6 +270,7 @@ impl<'a> Decoder<'a> {
             op,
             class,
             touches_wgmma: false,
+            is_move: i.base == "mov",
             rows,
             written,
         });
@@ -285,6 +286,7 @@ impl<'a> Decoder<'a> {
             op: Op::Exit,
             class: Class::Control,
             touches_wgmma: false,
+            is_move: false,
             rows: Box::default(),
             written: Box::default(),
         });
@@ -315,7 +317,7 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    /// Flags every instruction that touches a register of some `wgmma`: those have to wait for it.
+    /// Flags every instruction that touches a register of some `wgmma`, or a copy of one: it may have to wait.
     fn mark_wgmma_rows(&mut self) {
         let mut used = vec![false; self.template.len()];
         for instruction in &self.instructions {
@@ -323,10 +325,28 @@ impl<'a> Decoder<'a> {
                 wgmma.d.iter().chain(&wgmma.a).for_each(|&row| used[row as usize] = true);
             }
         }
+        while self.mark_copies(&mut used) {}
         for instruction in &mut self.instructions {
             let mut rows = instruction.rows.iter().flat_map(|&(first, count)| first..first + count);
             instruction.touches_wgmma = rows.any(|row| used[row as usize]);
         }
+    }
+}
+
+impl Decoder<'_> {
+    /// Adds the rows that moves copy marked rows to; whether there were new ones.
+    fn mark_copies(&self, used: &mut [bool]) -> bool {
+        let mut grew = false;
+        for instruction in self.instructions.iter().filter(|i| i.is_move) {
+            let mut rows = instruction.rows.iter().flat_map(|&(first, count)| first..first + count);
+            if !rows.any(|row| used[row as usize]) {
+                continue;
+            }
+            for row in instruction.written.iter().flat_map(|&(first, count)| first..first + count) {
+                grew |= !std::mem::replace(&mut used[row as usize], true);
+            }
+        }
+        grew
     }
 }
 

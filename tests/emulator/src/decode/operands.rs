@@ -287,6 +287,7 @@ impl Decoder<'_> {
             op: Op::Alu(run, args),
             class: Class::Integer,
             touches_wgmma: false,
+            is_move: false,
             rows: Box::default(),
             written: Box::default(),
         });

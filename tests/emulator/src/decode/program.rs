@@ -68,6 +68,8 @@ pub struct Instruction {
     pub class: Class,
     /// Whether it touches rows that some `wgmma` uses.
     pub touches_wgmma: bool,
+    /// Whether it only copies registers.
+    pub is_move: bool,
     /// Rows it reads or writes: first and number.
     pub rows: Box<[(u32, u32)]>,
     /// Rows it writes.

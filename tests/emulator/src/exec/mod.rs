@@ -17,7 +17,7 @@ mod warp;
 
 use crate::decode::program::{NONE, Op};
 use crate::report::{Fault, FaultKind};
-use crate::row::LANES;
+use crate::row::{AluArgs, AluFn, LANES};
 use crate::schedule::state::{Cluster, Grid, Group, State, Warp};
 
 type Result<T> = std::result::Result<T, Box<Fault>>;
@@ -236,16 +236,21 @@ impl<'a> Exec<'a> {
             NONE => mask,
             guard => mask & (self.warp.predicates[guard as usize] ^ instruction.guard_xor),
         };
-        if instruction.touches_wgmma && active != 0 {
-            self.check_wgmma_rows(instruction)?;
+        if instruction.touches_wgmma && active != 0 && self.must_wait_for_wgmma(instruction, pc, active)? {
+            return Ok(Flow::Next);
         }
         if let Op::Alu(run, args) = &instruction.op {
-            // SAFETY: the decoder took every index from this program's register file, whose size the warp's has.
-            unsafe { run(self.warp.rows.as_mut_ptr(), self.warp.predicates.as_mut_ptr(), args, active) };
+            self.compute(*run, args, active);
             return Ok(Flow::Next);
         }
         self.pc = pc;
         self.operation(&instruction.op, current, active)
+    }
+
+    #[inline(always)]
+    fn compute(&mut self, run: AluFn, args: &AluArgs, active: u32) {
+        // SAFETY: the decoder took every index from this program's register file, whose size the warp's has.
+        unsafe { run(self.warp.rows.as_mut_ptr(), self.warp.predicates.as_mut_ptr(), args, active) };
     }
 
     #[inline(always)]

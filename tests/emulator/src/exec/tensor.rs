@@ -22,6 +22,8 @@ pub const FRAGMENT_ROWS: usize = 64;
 pub struct WgmmaState {
     issued: Vec<Issued>,
     committed: u32,
+    /// Moves of registers of those, with their lanes: done when the registers are there.
+    put_off: Vec<(u32, u32)>,
     /// Rows written by other instructions since the last `wgmma.fence`.
     unfenced: Vec<u32>,
     /// `wgmma`s issued in all, to compare among the four warps.
@@ -199,6 +201,9 @@ impl Exec<'_> {
         for issued in issued {
             self.complete_wgmma(&issued)?;
         }
+        if !self.warp.wgmma.put_off.is_empty() {
+            self.do_moves();
+        }
         Ok(())
     }
 
@@ -228,31 +233,80 @@ impl Exec<'_> {
         Ok(())
     }
 
-    /// Registers of a `wgmma` under way may only be touched by another `wgmma`; what other instructions write has to be
-    /// fenced.
+    /// Registers of a `wgmma` under way may only be touched by another `wgmma`, and copied by moves: compilers put those
+    /// before the wait and leave it to the assembler to do them after it. So such a move is put off, and its destination
+    /// is under way as well. What other instructions write has to be fenced. Returns whether the instruction was put off.
     #[cold]
-    pub(super) fn check_wgmma_rows(&mut self, instruction: &Instruction) -> Result<()> {
+    pub(super) fn must_wait_for_wgmma(
+        &mut self,
+        instruction: &Instruction,
+        pc: u32,
+        active: u32,
+    ) -> Result<bool> {
         if matches!(instruction.op, Op::Wgmma(_)) {
-            return Ok(());
+            return Ok(false);
         }
-        let touched = || instruction.rows.iter().flat_map(|&(first, count)| first..first + count);
-        let program = self.grid.program;
-        for issued in &self.warp.wgmma.issued {
-            let Op::Wgmma(wgmma) = &program.instructions[issued.pc as usize].op else { continue };
-            if let Some(row) = touched().find(|row| wgmma.d.contains(row) || wgmma.a.contains(row)) {
-                let line = program.sites[issued.pc as usize].ptx_line;
-                let message = format!(
-                    "register row {row} belongs to the wgmma of PTX line {line}, which has not been waited for"
-                );
-                return Err(Fault::new(FaultKind::InFlight, message));
+        let touched: Vec<u32> = rows(&instruction.rows).collect();
+        if let Some((row, line)) = self.row_under_way(&touched) {
+            let written: Vec<u32> = rows(&instruction.written).collect();
+            if instruction.is_move && self.row_under_way(&written).is_none() {
+                self.warp.wgmma.put_off.push((pc, active));
+                return Ok(true);
             }
+            let message = format!(
+                "register row {row} belongs to the wgmma of PTX line {line}, which has not been waited for"
+            );
+            return Err(Fault::new(FaultKind::InFlight, message));
         }
         let unfenced = &mut self.warp.wgmma.unfenced;
-        for row in instruction.written.iter().flat_map(|&(first, count)| first..first + count) {
+        for row in rows(&instruction.written) {
             if !unfenced.contains(&row) {
                 unfenced.push(row);
             }
         }
-        Ok(())
+        Ok(false)
     }
+
+    /// The first of some rows that a `wgmma`, or a move of its registers, still has to write or read; with its line.
+    fn row_under_way(&self, touched: &[u32]) -> Option<(u32, u32)> {
+        let program = self.grid.program;
+        let line = |pc: u32| program.sites[pc as usize].ptx_line;
+        for issued in &self.warp.wgmma.issued {
+            let Op::Wgmma(wgmma) = &program.instructions[issued.pc as usize].op else { continue };
+            if let Some(row) = touched.iter().find(|row| wgmma.d.contains(row) || wgmma.a.contains(row)) {
+                return Some((*row, line(issued.pc)));
+            }
+        }
+        for &(pc, _) in &self.warp.wgmma.put_off {
+            let written = &program.instructions[pc as usize].written;
+            if let Some(row) = rows(written).find(|row| touched.contains(row)) {
+                return Some((row, line(pc)));
+            }
+        }
+        None
+    }
+
+    /// Does the moves that were put off and whose sources are there now.
+    fn do_moves(&mut self) {
+        let program = self.grid.program;
+        for (pc, active) in std::mem::take(&mut self.warp.wgmma.put_off) {
+            let instruction = &program.instructions[pc as usize];
+            let touched: Vec<u32> = rows(&instruction.rows).collect();
+            if self.row_under_way(&touched).is_some() {
+                self.warp.wgmma.put_off.push((pc, active));
+                continue;
+            }
+            match &instruction.op {
+                Op::Pack { dst, src, part } => self.pack(*dst, src, *part, active),
+                Op::Unpack { dst, src, part } => self.unpack(dst, *src, *part, active),
+                Op::Alu(run, args) => self.compute(*run, args, active),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The rows in ranges of first and number.
+fn rows(ranges: &[(u32, u32)]) -> impl Iterator<Item = u32> {
+    ranges.iter().flat_map(|&(first, count)| first..first + count)
 }
