@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::counters::Counters;
-use crate::decode::{self, program::Program};
+use crate::decode::program::{Program, Special};
+use crate::decode;
 use crate::memory::global::GlobalMemory;
 use crate::ptx::ast;
 use crate::report::{Fault, FaultKind};
@@ -247,6 +248,9 @@ impl Function {
     }
 }
 
+/// Bytes of a cooperative launch's workspace.
+const WORKSPACE: u64 = 64;
+
 /// One emulated device.
 pub struct Machine {
     /// How it runs.
@@ -269,7 +273,8 @@ impl Machine {
     /// The first fault.
     pub fn launch(&self, function: &Function, launch: &Launch) -> Result<Counters, Box<Fault>> {
         let id = self.launches.fetch_add(1, Ordering::Relaxed);
-        let grid = Grid {
+        let mut grid = Grid {
+            workspace: 0,
             program: &function.program,
             memory: &self.memory,
             params: &launch.params,
@@ -282,12 +287,30 @@ impl Machine {
             instruction_limit: self.options.instruction_limit,
         };
         check_geometry(function, &grid)?;
+        grid.workspace = self.workspace(function, launch)?;
         let plan = Plan {
             seed: self.options.seed.wrapping_add(id.wrapping_mul(0x9E37_79B9)),
             threads: self.options.threads,
             cooperative: launch.cooperative,
         };
-        schedule::run(&grid, plan)
+        let result = schedule::run(&grid, plan);
+        if grid.workspace != 0 {
+            // Cannot fail: it was allocated above.
+            let _ = self.memory.free(grid.workspace);
+        }
+        result
+    }
+
+    /// Memory for the barrier of a cooperative grid, zero at first, where the kernel asks for its address.
+    fn workspace(&self, function: &Function, launch: &Launch) -> Result<u64, Box<Fault>> {
+        let asks = function.program.specials.iter().any(|(_, special)| matches!(special, Special::Workspace(_)));
+        if !launch.cooperative || !asks {
+            return Ok(0);
+        }
+        let full = |_| Fault::new(FaultKind::Unsupported, "no memory is left for the barrier of the grid");
+        let address = self.memory.alloc(WORKSPACE).map_err(full)?;
+        self.memory.fill(address, &[0], WORKSPACE)?;
+        Ok(address)
     }
 }
 

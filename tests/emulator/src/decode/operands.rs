@@ -384,6 +384,9 @@ fn scalar_special(name: &str) -> Option<Special> {
         "%lanemask_ge" => Special::LanemaskGe,
         "%dynamic_smem_size" => Special::DynamicShared,
         "%total_smem_size" => Special::TotalShared,
+        // Where cooperative groups look for the barrier of the grid.
+        "%envreg1" => Special::Workspace(true),
+        "%envreg2" => Special::Workspace(false),
         _ => return None,
     })
 }

@@ -125,6 +125,8 @@ pub enum Special {
     DynamicShared,
     /// `%total_smem_size`
     TotalShared,
+    /// Half of the address of a cooperative launch's workspace: the high one for true.
+    Workspace(bool),
 }
 
 /// Where an address points.

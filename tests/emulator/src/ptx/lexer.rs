@@ -48,7 +48,11 @@ pub fn tokens(text: &str) -> Result<Vec<Located>, String> {
             tokens.push(Located { token: Token::Text(rest[1..end].to_owned()), line: at });
             end + 1
         } else if in_word(c) {
-            let end = rest.find(|c| !in_word(c)).unwrap_or(rest.len());
+            let mut end = rest.find(|c| !in_word(c)).unwrap_or(rest.len());
+            if c == '.' {
+                // Directives may follow each other without a blank: `.reg.b32`.
+                end = rest[1..end].find('.').map_or(end, |dot| dot + 1);
+            }
             tokens.push(Located { token: Token::Word(rest[..end].to_owned()), line: at });
             end
         } else {

@@ -178,6 +178,7 @@ fn special_value(grid: &Grid, cluster: [u32; 3], warp: &Warp, special: Special, 
         Special::LanemaskLe => bit | (bit - 1),
         Special::LanemaskGt => !(bit | (bit - 1)),
         Special::LanemaskGe => !(bit - 1),
+        Special::Workspace(high) => (grid.workspace >> if high { 32 } else { 0 }) as u32,
         Special::DynamicShared => grid.dynamic_shared,
         Special::TotalShared => grid.shared_end() - crate::decode::SHARED_BASE,
     }

@@ -33,6 +33,8 @@ pub struct Grid<'a> {
     pub dynamic_shared: u32,
     /// Number of the launch.
     pub id: u64,
+    /// Address of what the blocks of a cooperative launch synchronise through; 0 without one.
+    pub workspace: u64,
     /// Multiprocessors of the device.
     pub processors: u32,
     /// Instructions of a warp after which the kernel is stopped.

@@ -91,3 +91,18 @@ fn a_cooperative_grid_meets_at_a_barrier_in_global_memory() {
         assert_eq!(case.output(0), vec![3; 200 * 64]);
     }
 }
+
+/// The barrier of `cooperative_groups::grid_group`, as nvcc writes it: a counter in the workspace whose address is in two
+/// environment registers.
+#[test]
+fn the_barrier_of_a_grid_finds_its_workspace() {
+    let body = "mov.u32 %r1, %envreg2; cvt.u64.u32 %rd1, %r1; mov.u32 %r2, %envreg1; cvt.u64.u32 %rd2, %r2; bfi.b64 %rd3, %rd2, %rd1, 32, 32;\n\
+        setp.ne.s64 %p1, %rd3, 0; @%p1 bra OK; st.global.u32 [%o], 9; ret;\nOK: red.global.add.u32 [%a1], 1; barrier.sync 0; mov.u32 %r3, %tid.x; setp.ne.u32 %p2, %r3, 0; @%p2 bra JOIN;\n\
+        mov.u32 %r4, %nctaid.x; sub.u32 %r5, 0x80000001, %r4; setp.eq.u32 %p3, %u0, 0; selp.b32 %r6, %r5, 1, %p3; atom.add.release.gpu.u32 %r7, [%rd3+4], %r6;\n\
+        SPIN: ld.acquire.gpu.u32 %r8, [%rd3+4]; xor.b32 %r9, %r8, %r7; setp.gt.s32 %p4, %r9, -1; @%p4 bra SPIN;\n\
+        JOIN: barrier.sync 0; ld.relaxed.gpu.global.u32 %r10, [%a1]; st.global.u32 [%o], %r10;";
+    let mut case = Case::new(body).grid(20).block(64).zeros(20 * 64 * 4).zeros(4);
+    assert_eq!(case.output(0), vec![9; 1280]);
+    case.cooperative = true;
+    assert_eq!(case.output_of_seeds(0, 5), vec![1280; 1280]);
+}

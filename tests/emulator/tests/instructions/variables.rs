@@ -47,3 +47,10 @@ fn local_memory_belongs_to_a_thread() {
         cvta.local.u64 %rd4, %rd3; ld.u32 %r2, [%rd4]; st.global.u32 [%o], %r2;";
     assert_eq!(lanes(body), each(|t| t));
 }
+
+/// As the inline assembly of the CUDA headers writes it.
+#[test]
+fn directives_without_blanks_between() {
+    let body = "{.reg.b16 hl, hu;\n .reg.b32 fl,fu;\nmov.b32 fl,0X25CF25CFU;mov.b32 {hl,hu},fl;cvt.u32.u16 %r1,hl;}\n.shared.align 8 .b8 sm[8];\nst.global.u32 [%o], %r1;";
+    assert_eq!(lanes(body), each(|_| 0x25CF));
+}
