@@ -1,10 +1,8 @@
 //! Attention, as written in `ops/attention.rs`: tiles of queries against all the keys they see, as matrix products.
 
-use rayon::prelude::*;
-
 use super::gemm::{MatMut, MatRef, gemm_serial};
 use super::parallel::SharedRows;
-use super::{Cpu, math, parallel};
+use super::{Cpu, math, parallel, team};
 use crate::ops::attention::{Attention, CachedKv, Heads, Segment};
 use crate::ops::{Mut, Ref};
 
@@ -256,9 +254,7 @@ impl Attention for Cpu {
         let mut all: Vec<Tile> = segments.iter().flat_map(all_heads).collect();
         // The longest first, so that no thread is left with a long one at the end.
         all.sort_by_key(|tile| std::cmp::Reverse(tile.count * tile.keys()));
-        all.into_par_iter()
-            .with_max_len(1)
-            .for_each(|tile| forward_tile(self, &o, &lse, qkv.as_slice(), tile, heads));
+        team::run(all.len(), |i| forward_tile(self, &o, &lse, qkv.as_slice(), all[i], heads));
     }
 
     fn attention_backward(
@@ -281,9 +277,7 @@ impl Attention for Cpu {
         let all_heads = |&segment: &Segment| (0..heads.key_value).map(move |head| (segment, head));
         let mut all: Vec<(Segment, usize)> = segments.iter().flat_map(all_heads).collect();
         all.sort_by_key(|(segment, _)| std::cmp::Reverse(segment.len));
-        all.into_par_iter()
-            .with_max_len(1)
-            .for_each(|(segment, head)| backward_head(self, &dqkv, &saved, segment, head, heads));
+        team::run(all.len(), |i| backward_head(self, &dqkv, &saved, all[i].0, all[i].1, heads));
     }
 
     fn attention_decode(

@@ -1,7 +1,5 @@
 //! Guidance and sampling, as written in `ops/sample.rs`.
 
-use rayon::prelude::*;
-
 use super::{Cpu, math, parallel};
 use crate::ops::philox::{philox, unit};
 use crate::ops::sample::{Sample, Sampling};
@@ -85,10 +83,10 @@ impl Sample for Cpu {
     ) {
         let tokens = tokens.into_slice();
         let vocab_size = logits.len() / tokens.len().max(1);
-        let rows = logits.as_slice().par_chunks_exact(vocab_size.max(1));
-        tokens.par_iter_mut().zip(rows).enumerate().for_each(|(i, (token, row))| {
+        let logits = logits.as_slice();
+        parallel::items(tokens, |i, token| {
             let words = philox(sampling.seed, [i as u32, position, SAMPLING_SITE, 0]);
-            *token = draw(row, sampling, unit(words[0]));
+            *token = draw(&logits[i * vocab_size..][..vocab_size], sampling, unit(words[0]));
         });
     }
 }
