@@ -1,13 +1,17 @@
 //! Attention, as written in `ops/attention.rs`: tiles of queries against all the keys they see, as matrix products.
 
+use std::ops::Range;
+
 use super::gemm::{MatMut, MatRef, gemm_serial};
 use super::parallel::SharedRows;
-use super::{Cpu, math, parallel, team};
+use super::{Cpu, math, team};
 use crate::ops::attention::{Attention, CachedKv, Heads, Segment};
 use crate::ops::{Mut, Ref};
 
 /// Queries per tile: the score tile of a 1024-token sequence then stays in the second-level cache.
 const TILE: usize = 64;
+/// Queries per task of decoding.
+const QUERIES: usize = 16;
 
 /// The columns of one head inside packed `[q | k | v]` rows.
 #[derive(Clone, Copy)]
@@ -100,12 +104,17 @@ fn key_pieces(tile: Tile, mut f: impl FnMut(usize, usize, usize)) {
 fn causal_softmax(scores: &mut [f32], tile: Tile, scale: f32, mut lse: impl FnMut(usize, f32)) {
     for (i, row) in scores.chunks_exact_mut(tile.keys()).enumerate() {
         let (seen, hidden) = row.split_at_mut(tile.visible(i));
-        let max = scale * math::max(seen);
-        let sum = math::exp_in_place(seen, scale, max);
-        math::scale(seen, 1.0 / sum);
         hidden.fill(0.0);
-        lse(i, max + sum.ln());
+        lse(i, softmax(seen, scale));
     }
+}
+
+/// Softmax of `scale` times the row, in place; returns its log-sum-exp.
+fn softmax(row: &mut [f32], scale: f32) -> f32 {
+    let max = scale * math::max(row);
+    let sum = math::exp_in_place(row, scale, max);
+    math::scale(row, 1.0 / sum);
+    max + sum.ln()
 }
 
 fn forward_tile(cpu: &Cpu, o: &SharedRows<'_>, lse: &SharedRows<'_>, qkv: &[f32], tile: Tile, heads: Heads) {
@@ -216,26 +225,69 @@ fn backward_head(
     }
 }
 
-/// One sample's new query of one head against its cache.
-fn decode_head(
-    o: &mut [f32],
-    q: &[f32],
-    pieces: [(&[f32], &[f32]); 2],
-    width: usize,
-    scale: f32,
-    p: &mut [f32],
-) {
-    let dim = q.len();
-    let keys = pieces.iter().flat_map(|(k, _)| k.chunks(width));
-    for (p, k) in p.iter_mut().zip(keys) {
-        *p = math::dot(q, &k[..dim]);
+/// What decoding attention reads.
+struct Decoding<'a> {
+    qkv: &'a [f32],
+    /// Keys and values `[prompt, kv_width]` that all samples share.
+    prompt: (&'a [f32], &'a [f32]),
+    /// Keys and values `[samples, capacity, kv_width]` of their own.
+    own: (&'a [f32], &'a [f32]),
+    capacity: usize,
+    filled: usize,
+    heads: Heads,
+}
+
+impl Decoding<'_> {
+    /// Query heads per key/value head.
+    fn group(&self) -> usize {
+        self.heads.query / self.heads.key_value
     }
-    let max = scale * math::max(p);
-    let sum = math::exp_in_place(p, scale, max);
-    o.fill(0.0);
-    let values = pieces.iter().flat_map(|(_, v)| v.chunks(width));
-    for (&p, v) in p.iter().zip(values) {
-        math::axpy(o, p / sum, &v[..dim]);
+
+    fn prompt_len(&self) -> usize {
+        self.prompt.0.len() / self.heads.kv_width()
+    }
+
+    /// Columns of a key/value head in `n` cached rows from `row` on.
+    fn cached<'x>(&self, rows: &'x [f32], kv_head: usize, row: usize, n: usize) -> MatRef<'x> {
+        let width = self.heads.kv_width();
+        let from = (row * width + kv_head * self.heads.dim).min(rows.len());
+        MatRef::strided(&rows[from..], n, self.heads.dim, width)
+    }
+
+    /// The new queries that read one key/value head, of some samples: `out` `[samples · group, dim]`. All of them meet
+    /// the prompt's keys and values together.
+    fn attend(&self, out: &mut [f32], scores: &mut [f32], samples: Range<usize>, kv_head: usize) {
+        let (group, dim, prompt) = (self.group(), self.heads.dim, self.prompt_len());
+        let (rows, keys) = (samples.len() * group, prompt + self.filled);
+        for (q, sample) in out.chunks_exact_mut(group * dim).zip(samples.clone()) {
+            q.copy_from_slice(
+                &self.qkv[sample * self.heads.qkv_width() + kv_head * group * dim..][..group * dim],
+            );
+        }
+        let k = self.cached(self.prompt.0, kv_head, 0, prompt);
+        gemm_serial(
+            MatMut::strided(scores, rows, prompt, keys),
+            MatRef::new(&*out, rows, dim),
+            k.t(),
+            1.0,
+            0.0,
+        );
+        for (i, sample) in samples.clone().enumerate() {
+            let q = MatRef::new(&out[i * group * dim..], group, dim);
+            let k = self.cached(self.own.0, kv_head, sample * self.capacity, self.filled);
+            let scores = &mut scores[i * group * keys + prompt..];
+            gemm_serial(MatMut::strided(scores, group, self.filled, keys), q, k.t(), 1.0, 0.0);
+        }
+        for row in scores.chunks_exact_mut(keys) {
+            softmax(row, self.heads.softmax_scale());
+        }
+        let p = MatRef::strided(&*scores, rows, prompt, keys);
+        gemm_serial(MatMut::new(out, rows, dim), p, self.cached(self.prompt.1, kv_head, 0, prompt), 1.0, 0.0);
+        for (i, sample) in samples.enumerate() {
+            let p = MatRef::strided(&scores[i * group * keys + prompt..], group, self.filled, keys);
+            let v = self.cached(self.own.1, kv_head, sample * self.capacity, self.filled);
+            gemm_serial(MatMut::new(&mut out[i * group * dim..], group, dim), p, v, 1.0, 1.0);
+        }
     }
 }
 
@@ -287,25 +339,30 @@ impl Attention for Cpu {
         cache: &CachedKv<'_, Self>,
         heads: Heads,
     ) {
-        let (qkv, width) = (qkv.as_slice(), heads.kv_width());
+        let qkv = qkv.as_slice();
         let samples = qkv.len() / heads.qkv_width();
-        let prompt = (cache.prompt_k.as_slice(), cache.prompt_v.as_slice());
-        let stride = cache.sample_k.len() / samples.max(1);
-        let (sample_k, sample_v) = (cache.sample_k.as_slice(), cache.sample_v.as_slice());
-        let keys = prompt.0.len() / width + cache.filled;
-        let mut p = self.scratch.take(samples * heads.query * keys);
-        parallel::rows2(o.into_slice(), heads.dim, &mut p, keys, |at, o, p| {
-            let (sample, head) = (at / heads.query, at % heads.query);
-            let column = heads.kv_of(head) * heads.dim;
-            let own = sample * stride..sample * stride + cache.filled * width;
-            let (k, v) = (&sample_k[own.clone()], &sample_v[own]);
-            let head_of = |x: &'_ [f32]| column.min(x.len());
-            let pieces = [
-                (&prompt.0[head_of(prompt.0)..], &prompt.1[head_of(prompt.1)..]),
-                (&k[head_of(k)..], &v[head_of(v)..]),
-            ];
-            let q = &qkv[sample * heads.qkv_width() + head * heads.dim..][..heads.dim];
-            decode_head(o, q, pieces, width, heads.softmax_scale(), p);
+        let decoding = Decoding {
+            qkv,
+            prompt: (cache.prompt_k.as_slice(), cache.prompt_v.as_slice()),
+            own: (cache.sample_k.as_slice(), cache.sample_v.as_slice()),
+            capacity: cache.sample_k.len() / heads.kv_width() / samples.max(1),
+            filled: cache.filled,
+            heads,
+        };
+        let width = decoding.group() * heads.dim;
+        let share = (QUERIES / decoding.group()).max(1);
+        let keys = decoding.prompt_len() + decoding.filled;
+        let o = SharedRows::new(o.into_slice(), heads.q_width());
+        team::run(samples.div_ceil(share) * heads.key_value, |task| {
+            let (first, kv_head) = (task / heads.key_value * share, task % heads.key_value);
+            let samples = first..samples.min(first + share);
+            let mut out = self.scratch.take(samples.len() * width);
+            let mut scores = self.scratch.take(samples.len() * decoding.group() * keys);
+            decoding.attend(&mut out, &mut scores, samples.clone(), kv_head);
+            for (sample, out) in samples.zip(out.chunks_exact(width)) {
+                // SAFETY: these heads of this sample belong to this task alone.
+                unsafe { o.piece(sample, kv_head * width, width) }.copy_from_slice(out);
+            }
         });
     }
 
