@@ -16,7 +16,7 @@ const MAX_ROWS: usize = 32;
 /// Fewer bytes of weight than this are read by the calling thread alone.
 const MIN_PARALLEL: usize = 64 << 10;
 /// Bytes of weight that all groups of rows meet before the next, a quarter of a first-level cache.
-const CHUNK_BYTES: usize = 8 << 10;
+const CHUNK_BYTES: usize = 16 << 10;
 /// Bytes of the few rows that stay in a first-level cache beside the weights; of more, groups are smaller.
 const CACHED_ROWS: usize = 32 << 10;
 /// How far ahead of their use weights are asked for, in bytes. A few short rows read side by side defeat the
@@ -35,20 +35,47 @@ pub(super) fn suits<P: Element, Q: Element>(few: &Lines<P>, weight: &Lines<Q>) -
 /// `out = alpha · few · weightᵀ + beta · out` over lines.
 pub(super) fn product<P: Element, Q: Element>(out: Out, few: Lines<P>, weight: Lines<Q>, scale: Scale) {
     let depth = few.depth;
-    let mut rows = FEW.take();
-    rows.clear();
-    for line in 0..few.count {
-        rows.extend((0..depth).map(|d| few.get(line, d).to_f32()));
-    }
+    let mut space = FEW.take();
+    let rows = Rows::new(&mut space, &few);
     let parallel = scale.parallel && weight.count * depth * size_of::<Q>() >= MIN_PARALLEL;
     let tasks = if parallel { rayon::current_num_threads() * TASKS_PER_THREAD } else { 1 };
     let share = weight.count.div_ceil(tasks).next_multiple_of(SHARE);
     for_each_task(weight.count.div_ceil(share), parallel, |index| {
         let start = index * share;
         let cols = start..weight.count.min(start + share);
-        simd::run_wide(Dots { out, rows: &rows, depth, weight: &weight, cols, scale });
+        simd::run_wide(Dots { out, rows, depth, weight: &weight, cols, scale });
     });
-    FEW.set(rows);
+    FEW.set(space);
+}
+
+/// The few rows as f32, each from the start of a cache line on: a vector across two lines costs two reads.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    data: &'a [f32],
+    stride: usize,
+}
+
+/// f32 in a cache line.
+const LINE: usize = 16;
+
+impl<'a> Rows<'a> {
+    fn new<P: Element>(space: &'a mut Vec<f32>, few: &Lines<P>) -> Self {
+        let stride = few.depth.next_multiple_of(LINE);
+        let len = few.count * stride;
+        if space.len() < len + LINE {
+            space.resize(len + LINE, 0.0);
+        }
+        let start = space.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+        let data = &mut space[start..start + len];
+        for (line, row) in data.chunks_exact_mut(stride).enumerate() {
+            row.iter_mut().zip(0..few.depth).for_each(|(x, d)| *x = few.get(line, d).to_f32());
+        }
+        Rows { data, stride }
+    }
+
+    fn row(&self, row: usize) -> *const f32 {
+        self.data[row * self.stride..][..self.stride].as_ptr()
+    }
 }
 
 thread_local! {
@@ -60,7 +87,7 @@ thread_local! {
 /// All rows of `out` for a range of its columns.
 pub(super) struct Dots<'a, Q> {
     out: Out<'a>,
-    rows: &'a [f32],
+    rows: Rows<'a>,
     depth: usize,
     weight: &'a Lines<'a, Q>,
     cols: Range<usize>,
@@ -146,8 +173,7 @@ impl<Q: Element> Dots<'_, Q> {
         // task's own.
         unsafe {
             let weight: [*const Q; COLUMNS] = std::array::from_fn(|j| self.weight.at(col + j, 0));
-            let rows: [*const f32; ROWS] =
-                std::array::from_fn(|i| self.rows.as_ptr().add((group.first + i) * self.depth));
+            let rows: [*const f32; ROWS] = std::array::from_fn(|i| self.rows.row(group.first + i));
             let mut sums = [[S::splat(0.0); COLUMNS]; ROWS];
             let mut ahead = weight[0].cast::<u8>().wrapping_add(group.ahead);
             let mut turn = group.turn;
