@@ -222,3 +222,44 @@ impl<Q: Element> Dots<'_, Q> {
         unsafe { *p = if beta == 0.0 { alpha * dot } else { alpha * dot + beta * *p } };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::gemm::{MatMut, MatRef};
+    use half::bf16;
+
+    /// Multiples of 1/8 in [-1, 1], whose products and sums are exact: every order of adding gives the same.
+    fn values(count: usize, seed: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 7919 + seed * 31) % 17) as f32 / 8.0 - 1.0).collect()
+    }
+
+    #[test]
+    fn every_instruction_set_computes_the_same() {
+        let cols = 7;
+        for (rows, depth) in (1..=13).flat_map(|rows| [(rows, 5), (rows, 70)]).chain([(32, 2001)]) {
+            let few = values(rows * depth, 1);
+            let weight: Vec<bf16> = values(cols * depth, 2).into_iter().map(bf16::from_f32).collect();
+            let lines = MatRef::new(&weight[..], cols, depth).lines_of_rows(&weight);
+            let mut space = Vec::new();
+            let packed = Rows::new(&mut space, &MatRef::new(&few[..], rows, depth).lines_of_rows(&few));
+            let run = |set: fn(Dots<'_, bf16>)| {
+                let mut c = vec![f32::NAN; rows * cols];
+                let scale = Scale { alpha: 1.0, beta: 0.0, parallel: false };
+                let mut out = MatMut::new(&mut c, rows, cols);
+                set(Dots { out: out.out(), rows: packed, depth, weight: &lines, cols: 0..cols, scale });
+                c
+            };
+            let exact = |i: usize| -> f32 {
+                let (row, col) = (i / cols * depth, i % cols * depth);
+                (0..depth).map(|d| few[row + d] * weight[col + d].to_f32()).sum()
+            };
+            let expected: Vec<f32> = (0..rows * cols).map(exact).collect();
+            assert_eq!(run(|dots| simd::run_wide(dots)), expected, "wide, {rows} rows of {depth}");
+            assert_eq!(run(|dots| simd::run_narrow(dots)), expected, "narrow, {rows} rows of {depth}");
+            // SAFETY: `Portable` needs no feature.
+            let portable = run(|dots| unsafe { dots.run::<simd::Portable>() });
+            assert_eq!(portable, expected, "portable, {rows} rows of {depth}");
+        }
+    }
+}
