@@ -1,38 +1,47 @@
 //! Attention, as written in `ops/attention.rs`: tiles of queries against all the keys they see, as matrix products.
 
-use rayon::prelude::*;
+use std::ops::Range;
 
 use super::gemm::{MatMut, MatRef, gemm_serial};
 use super::parallel::SharedRows;
-use super::{Cpu, math, parallel};
+use super::{Cpu, math, team};
 use crate::ops::attention::{Attention, CachedKv, Heads, Segment};
 use crate::ops::{Mut, Ref};
 
-/// Queries per tile: the score tile of a 1024-token sequence then stays in the second-level cache.
-const TILE: usize = 64;
+/// Rows per tile, the queries of all heads that read the same keys: the scores of a 1024-token sequence then stay in the
+/// second-level cache.
+const TILE_ROWS: usize = 112;
+/// Queries per task of the backward: the heads of the longest sequence alone would not keep all threads busy.
+const PART: usize = 256;
+/// Queries per task of decoding.
+const QUERIES: usize = 16;
 
 /// The columns of one head inside packed `[q | k | v]` rows.
 #[derive(Clone, Copy)]
 enum Part {
-    Query,
     Key,
     Value,
 }
 
 impl Heads {
-    /// First column of a head; `head` counts query heads for queries, key/value heads otherwise.
+    /// First column of a key/value head's keys or values.
     fn column(self, part: Part, head: usize) -> usize {
         let start = match part {
-            Part::Query => 0,
             Part::Key => self.q_width(),
             Part::Value => self.q_width() + self.kv_width(),
         };
         start + head * self.dim
     }
 
-    /// The key/value head that a query head reads.
-    fn kv_of(self, query_head: usize) -> usize {
-        query_head / (self.query / self.key_value)
+    /// Query heads per key/value head.
+    fn group(self) -> usize {
+        self.query / self.key_value
+    }
+
+    /// Columns of the queries, outputs and their gradients that belong to a key/value head.
+    fn group_columns(self, kv_head: usize) -> Range<usize> {
+        let width = self.group() * self.dim;
+        kv_head * width..(kv_head + 1) * width
     }
 }
 
@@ -43,18 +52,25 @@ fn head_rows(qkv: &[f32], heads: Heads, part: Part, head: usize, row: usize, n: 
     MatRef::strided(&qkv[from..], n, heads.dim, width)
 }
 
-/// Queries `first .. first + count` of a segment.
+/// Queries `first .. first + count` of a segment, those of all heads that read one key/value head. Row `r` of their
+/// matrices is query `r / group`, head `r % group`.
 #[derive(Clone, Copy)]
 struct Tile {
     segment: Segment,
-    head: usize,
+    kv_head: usize,
     first: usize,
     count: usize,
+    heads: Heads,
 }
 
 impl Tile {
+    /// First row of the batch.
     fn row(self) -> usize {
         self.segment.start as usize + self.first
+    }
+
+    fn rows(self) -> usize {
+        self.count * self.heads.group()
     }
 
     fn prefix(self) -> usize {
@@ -70,23 +86,61 @@ impl Tile {
         self.prefix() + self.own_keys()
     }
 
-    /// Keys that query `i` of the tile sees.
-    fn visible(self, i: usize) -> usize {
-        self.prefix() + self.first + i + 1
+    /// Keys that row `r` of the tile sees.
+    fn visible(self, r: usize) -> usize {
+        self.prefix() + self.first + r / self.heads.group() + 1
+    }
+
+    /// Query head of row `r`.
+    fn head(self, r: usize) -> usize {
+        self.kv_head * self.heads.group() + r % self.heads.group()
+    }
+
+    /// Row `r`'s row of the batch.
+    fn batch_row(self, r: usize) -> usize {
+        self.row() + r / self.heads.group()
+    }
+
+    /// Copies the tile's part of a matrix whose rows of `width` begin with the query heads.
+    fn gather(self, to: &mut [f32], from: &[f32], width: usize) {
+        let columns = self.heads.group_columns(self.kv_head);
+        for (i, to) in to.chunks_exact_mut(columns.len()).enumerate() {
+            to.copy_from_slice(&from[(self.row() + i) * width..][columns.clone()]);
+        }
+    }
+
+    /// Reverses [`Self::gather`].
+    ///
+    /// # Safety
+    /// No other task may use this part of `to`.
+    unsafe fn scatter(self, to: &SharedRows<'_>, from: &[f32]) {
+        let columns = self.heads.group_columns(self.kv_head);
+        for (i, from) in from.chunks_exact(columns.len()).enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { to.piece(self.row() + i, columns.start, columns.len()) }.copy_from_slice(from);
+        }
     }
 }
 
-fn tiles(segment: Segment, head: usize) -> impl Iterator<Item = Tile> {
-    let len = segment.len as usize;
-    (0..len).step_by(TILE).map(move |first| Tile { segment, head, first, count: TILE.min(len - first) })
+/// The tiles of some queries of a segment.
+fn tiles(
+    segment: Segment,
+    kv_head: usize,
+    queries: Range<usize>,
+    heads: Heads,
+) -> impl Iterator<Item = Tile> {
+    let most = (TILE_ROWS / heads.group()).max(1);
+    let end = queries.end;
+    let tile = move |first| Tile { segment, kv_head, first, count: most.min(end - first), heads };
+    queries.step_by(most).map(tile)
 }
 
-/// `scores = q kᵀ`, `[count, keys]`, unscaled and unmasked.
-fn scores(out: &mut [f32], qkv: &[f32], tile: Tile, heads: Heads) {
-    let q = head_rows(qkv, heads, Part::Query, tile.head, tile.row(), tile.count);
+/// `scores = q kᵀ`, `[rows, keys]`, unscaled and unmasked.
+fn scores(out: &mut [f32], q: &[f32], qkv: &[f32], tile: Tile) {
+    let q = MatRef::new(q, tile.rows(), tile.heads.dim);
     key_pieces(tile, |column, row, n| {
-        let k = head_rows(qkv, heads, Part::Key, heads.kv_of(tile.head), row, n);
-        gemm_serial(MatMut::strided(&mut out[column..], tile.count, n, tile.keys()), q, k.t(), 1.0, 0.0);
+        let k = head_rows(qkv, tile.heads, Part::Key, tile.kv_head, row, n);
+        gemm_serial(MatMut::strided(&mut out[column..], tile.rows(), n, tile.keys()), q, k.t(), 1.0, 0.0);
     });
 }
 
@@ -99,35 +153,41 @@ fn key_pieces(tile: Tile, mut f: impl FnMut(usize, usize, usize)) {
 }
 
 /// Softmax of every row over what its query sees, 0 elsewhere; returns each row's log-sum-exp through `lse`.
-fn causal_softmax(scores: &mut [f32], tile: Tile, scale: f32, mut lse: impl FnMut(usize, f32)) {
-    for (i, row) in scores.chunks_exact_mut(tile.keys()).enumerate() {
-        let (seen, hidden) = row.split_at_mut(tile.visible(i));
-        let max = scale * math::max(seen);
-        let sum = math::exp_in_place(seen, scale, max);
-        math::scale(seen, 1.0 / sum);
+fn causal_softmax(scores: &mut [f32], tile: Tile, mut lse: impl FnMut(usize, f32)) {
+    for (r, row) in scores.chunks_exact_mut(tile.keys()).enumerate() {
+        let (seen, hidden) = row.split_at_mut(tile.visible(r));
         hidden.fill(0.0);
-        lse(i, max + sum.ln());
+        lse(r, softmax(seen, tile.heads.softmax_scale()));
     }
 }
 
-fn forward_tile(cpu: &Cpu, o: &SharedRows<'_>, lse: &SharedRows<'_>, qkv: &[f32], tile: Tile, heads: Heads) {
-    let mut p = cpu.scratch.take(tile.count * tile.keys());
-    scores(&mut p, qkv, tile, heads);
-    causal_softmax(&mut p, tile, heads.softmax_scale(), |i, value| {
+/// Softmax of `scale` times the row, in place; returns its log-sum-exp.
+fn softmax(row: &mut [f32], scale: f32) -> f32 {
+    let max = scale * math::max(row);
+    let sum = math::exp_in_place(row, scale, max);
+    math::scale(row, 1.0 / sum);
+    max + sum.ln()
+}
+
+fn forward_tile(cpu: &Cpu, o: &SharedRows<'_>, lse: &SharedRows<'_>, qkv: &[f32], tile: Tile) {
+    let (rows, dim) = (tile.rows(), tile.heads.dim);
+    // The queries, and later the output.
+    let mut out = cpu.scratch.take(rows * dim);
+    tile.gather(&mut out, qkv, tile.heads.qkv_width());
+    let mut p = cpu.scratch.take(rows * tile.keys());
+    scores(&mut p, &out, qkv, tile);
+    causal_softmax(&mut p, tile, |r, value| {
         // SAFETY: (row, head) belongs to this tile alone.
-        unsafe { lse.piece(tile.row() + i, tile.head, 1)[0] = value };
+        unsafe { lse.piece(tile.batch_row(r), tile.head(r), 1)[0] = value };
     });
-    let mut out = cpu.scratch.take(tile.count * heads.dim);
     key_pieces(tile, |column, row, n| {
-        let p = MatRef::strided(&p[column..], tile.count, n, tile.keys());
-        let v = head_rows(qkv, heads, Part::Value, heads.kv_of(tile.head), row, n);
+        let p = MatRef::strided(&p[column..], rows, n, tile.keys());
+        let v = head_rows(qkv, tile.heads, Part::Value, tile.kv_head, row, n);
         let beta = if column == tile.prefix() && tile.prefix() > 0 { 1.0 } else { 0.0 };
-        gemm_serial(MatMut::new(&mut out, tile.count, heads.dim), p, v, 1.0, beta);
+        gemm_serial(MatMut::new(&mut out, rows, dim), p, v, 1.0, beta);
     });
-    for (i, row) in out.chunks_exact(heads.dim).enumerate() {
-        // SAFETY: these columns of these rows belong to this tile alone.
-        unsafe { o.piece(tile.row() + i, tile.head * heads.dim, heads.dim) }.copy_from_slice(row);
-    }
+    // SAFETY: these columns of these rows belong to this tile alone.
+    unsafe { tile.scatter(o, &out) };
 }
 
 /// What the backward of one tile reads.
@@ -138,7 +198,7 @@ struct Saved<'a> {
     lse: &'a [f32],
 }
 
-/// Adds one tile's part to dk and dv `[len, dim]` of its key/value head and writes its dq.
+/// Adds one tile's part to dk and dv `[keys, dim]` of its key/value head and writes its dq.
 ///
 /// With p the softmax: dv = pᵀ do; ds = p ∘ (do vᵀ − rowsum(do ∘ o)) · scale; dq = ds k; dk = dsᵀ q.
 fn backward_tile(
@@ -148,96 +208,155 @@ fn backward_tile(
     dv: &mut [f32],
     s: &Saved<'_>,
     tile: Tile,
-    heads: Heads,
 ) {
-    let (keys, count, dim) = (tile.keys(), tile.count, heads.dim);
-    let (kv_head, scale, width) = (heads.kv_of(tile.head), heads.softmax_scale(), heads.q_width());
-    let at = |i: usize| (tile.row() + i) * width + tile.head * dim;
-    let q = head_rows(s.qkv, heads, Part::Query, tile.head, tile.row(), count);
-    let k = head_rows(s.qkv, heads, Part::Key, kv_head, tile.segment.start as usize, keys);
-    let v = head_rows(s.qkv, heads, Part::Value, kv_head, tile.segment.start as usize, keys);
-    let dout = MatRef::strided(&s.dout[at(0)..], count, dim, width);
+    let (keys, rows, heads) = (tile.keys(), tile.rows(), tile.heads);
+    let (dim, scale, start) = (heads.dim, heads.softmax_scale(), tile.segment.start as usize);
+    let k = head_rows(s.qkv, heads, Part::Key, tile.kv_head, start, keys);
+    let v = head_rows(s.qkv, heads, Part::Value, tile.kv_head, start, keys);
+    let (mut q, mut dout) = (cpu.scratch.take(rows * dim), cpu.scratch.take(rows * dim));
+    tile.gather(&mut q, s.qkv, heads.qkv_width());
+    tile.gather(&mut dout, s.dout, heads.q_width());
 
-    let mut p = cpu.scratch.take(count * keys);
-    scores(&mut p, s.qkv, tile, heads);
-    for (i, row) in p.chunks_exact_mut(keys).enumerate() {
-        let (seen, hidden) = row.split_at_mut(tile.visible(i));
-        math::exp_in_place(seen, scale, s.lse[(tile.row() + i) * heads.query + tile.head]);
+    let mut p = cpu.scratch.take(rows * keys);
+    scores(&mut p, &q, s.qkv, tile);
+    for (r, row) in p.chunks_exact_mut(keys).enumerate() {
+        let (seen, hidden) = row.split_at_mut(tile.visible(r));
+        math::exp_in_place(seen, scale, s.lse[tile.batch_row(r) * heads.query + tile.head(r)]);
         hidden.fill(0.0);
     }
-    gemm_serial(
-        MatMut::new(&mut dv[..keys * dim], keys, dim),
-        MatRef::new(&*p, count, keys).t(),
-        dout,
-        1.0,
-        1.0,
-    );
+    let dout_matrix = MatRef::new(&*dout, rows, dim);
+    let p_matrix = MatRef::new(&*p, rows, keys);
+    gemm_serial(MatMut::new(&mut dv[..keys * dim], keys, dim), p_matrix.t(), dout_matrix, 1.0, 1.0);
 
-    let mut ds = cpu.scratch.take(count * keys);
-    gemm_serial(MatMut::new(&mut ds, count, keys), dout, v.t(), 1.0, 0.0);
-    for (i, (ds, p)) in ds.chunks_exact_mut(keys).zip(p.chunks_exact(keys)).enumerate() {
-        let delta = math::dot(&s.dout[at(i)..][..dim], &s.o[at(i)..][..dim]);
-        math::softmax_backward(ds, p, delta, scale);
+    let mut ds = cpu.scratch.take(rows * keys);
+    gemm_serial(MatMut::new(&mut ds, rows, keys), dout_matrix, v.t(), 1.0, 0.0);
+    for (r, (ds, p)) in ds.chunks_exact_mut(keys).zip(p.chunks_exact(keys)).enumerate() {
+        let o = &s.o[tile.batch_row(r) * heads.q_width() + tile.head(r) * dim..][..dim];
+        math::softmax_backward(ds, p, math::dot(&dout[r * dim..][..dim], o), scale);
     }
-    let ds = MatRef::new(&*ds, count, keys);
-    gemm_serial(MatMut::new(&mut dk[..keys * dim], keys, dim), ds.t(), q, 1.0, 1.0);
-    let mut dq = cpu.scratch.take(count * dim);
-    gemm_serial(MatMut::new(&mut dq, count, dim), ds, k, 1.0, 0.0);
-    for (i, row) in dq.chunks_exact(dim).enumerate() {
-        // SAFETY: the query columns of these rows belong to this tile alone.
-        unsafe { dqkv.piece(tile.row() + i, tile.head * dim, dim) }.copy_from_slice(row);
-    }
+    let ds = MatRef::new(&*ds, rows, keys);
+    gemm_serial(MatMut::new(&mut dk[..keys * dim], keys, dim), ds.t(), MatRef::new(&*q, rows, dim), 1.0, 1.0);
+    // The queries have served: their place takes their gradient.
+    gemm_serial(MatMut::new(&mut q, rows, dim), ds, k, 1.0, 0.0);
+    // SAFETY: the query columns of these rows belong to this tile alone.
+    unsafe { tile.scatter(dqkv, &q) };
 }
 
-/// The backward of one key/value head of one segment: all query heads that read it, in a fixed order.
-fn backward_head(
-    cpu: &Cpu,
-    dqkv: &SharedRows<'_>,
-    s: &Saved<'_>,
+/// Some queries of a segment in the backward of one key/value head, and where their part of its gradient lies.
+struct BackwardPart {
     segment: Segment,
     kv_head: usize,
-    heads: Heads,
-) {
-    let len = segment.len as usize;
-    let mut dk = cpu.scratch.take(len * heads.dim);
-    let mut dv = cpu.scratch.take(len * heads.dim);
-    dk.fill(0.0);
-    dv.fill(0.0);
-    let group = heads.query / heads.key_value;
-    for head in kv_head * group..(kv_head + 1) * group {
-        for tile in tiles(segment, head) {
-            backward_tile(cpu, dqkv, &mut dk, &mut dv, s, tile, heads);
+    queries: Range<usize>,
+    /// First row of dk, after which dv follows, `[queries.end, dim]` each.
+    row: usize,
+}
+
+/// All parts, in the order of segments, heads and queries, and the number of rows they take.
+fn backward_parts(segments: &[Segment], heads: Heads) -> (Vec<BackwardPart>, usize) {
+    let (mut parts, mut row) = (Vec::new(), 0);
+    for &segment in segments {
+        let len = segment.len as usize;
+        for kv_head in 0..heads.key_value {
+            for first in (0..len).step_by(PART) {
+                let queries = first..len.min(first + PART);
+                let end = queries.end;
+                parts.push(BackwardPart { segment, kv_head, queries, row });
+                row += 2 * end;
+            }
         }
     }
-    for (part, grad) in [(Part::Key, &dk), (Part::Value, &dv)] {
-        for (i, row) in grad.chunks_exact(heads.dim).enumerate() {
-            let row_index = segment.start as usize + i;
-            // SAFETY: this head's key and value columns of these rows belong to this task alone.
-            unsafe { dqkv.piece(row_index, heads.column(part, kv_head), heads.dim) }.copy_from_slice(row);
+    (parts, row)
+}
+
+impl BackwardPart {
+    /// Writes the queries' gradient and this part of that of the keys and values.
+    fn run(&self, cpu: &Cpu, dqkv: &SharedRows<'_>, partial: &SharedRows<'_>, s: &Saved<'_>, heads: Heads) {
+        let len = self.queries.end * heads.dim;
+        // SAFETY: these rows belong to this part alone.
+        let (dk, dv) = unsafe { partial.piece(self.row, 0, 2 * len) }.split_at_mut(len);
+        dk.fill(0.0);
+        dv.fill(0.0);
+        for tile in tiles(self.segment, self.kv_head, self.queries.clone(), heads) {
+            backward_tile(cpu, dqkv, dk, dv, s, tile);
         }
     }
 }
 
-/// One sample's new query of one head against its cache.
-fn decode_head(
-    o: &mut [f32],
-    q: &[f32],
-    pieces: [(&[f32], &[f32]); 2],
-    width: usize,
-    scale: f32,
-    p: &mut [f32],
-) {
-    let dim = q.len();
-    let keys = pieces.iter().flat_map(|(k, _)| k.chunks(width));
-    for (p, k) in p.iter_mut().zip(keys) {
-        *p = math::dot(q, &k[..dim]);
+/// Adds up the parts of one key/value head of one segment, in their order,.
+fn sum_parts(dqkv: &SharedRows<'_>, partial: &[f32], parts: &[BackwardPart], heads: Heads) {
+    let Some(BackwardPart { segment, kv_head, .. }) = parts.first() else { return };
+    for row in 0..segment.len as usize {
+        for (part, offset) in [(Part::Key, 0), (Part::Value, 1)] {
+            let at = segment.start as usize + row;
+            // SAFETY: this head's key and value columns of these rows belong to this task alone.
+            let sum = unsafe { dqkv.piece(at, heads.column(part, *kv_head), heads.dim) };
+            sum.fill(0.0);
+            for part in parts.iter().filter(|part| row < part.queries.end) {
+                let from = part.row + offset * part.queries.end + row;
+                math::axpy(sum, 1.0, &partial[from * heads.dim..][..heads.dim]);
+            }
+        }
     }
-    let max = scale * math::max(p);
-    let sum = math::exp_in_place(p, scale, max);
-    o.fill(0.0);
-    let values = pieces.iter().flat_map(|(_, v)| v.chunks(width));
-    for (&p, v) in p.iter().zip(values) {
-        math::axpy(o, p / sum, &v[..dim]);
+}
+
+/// What decoding attention reads.
+struct Decoding<'a> {
+    qkv: &'a [f32],
+    /// Keys and values `[prompt, kv_width]` that all samples share.
+    prompt: (&'a [f32], &'a [f32]),
+    /// Keys and values `[samples, capacity, kv_width]` of their own.
+    own: (&'a [f32], &'a [f32]),
+    capacity: usize,
+    filled: usize,
+    heads: Heads,
+}
+
+impl Decoding<'_> {
+    fn prompt_len(&self) -> usize {
+        self.prompt.0.len() / self.heads.kv_width()
+    }
+
+    /// Columns of a key/value head in `n` cached rows from `row` on.
+    fn cached<'x>(&self, rows: &'x [f32], kv_head: usize, row: usize, n: usize) -> MatRef<'x> {
+        let width = self.heads.kv_width();
+        let from = (row * width + kv_head * self.heads.dim).min(rows.len());
+        MatRef::strided(&rows[from..], n, self.heads.dim, width)
+    }
+
+    /// The new queries that read one key/value head, of some samples: `out` `[samples · group, dim]`. All of them meet
+    /// the prompt's keys and values together.
+    fn attend(&self, out: &mut [f32], scores: &mut [f32], samples: Range<usize>, kv_head: usize) {
+        let (group, dim, prompt) = (self.heads.group(), self.heads.dim, self.prompt_len());
+        let (rows, keys) = (samples.len() * group, prompt + self.filled);
+        for (q, sample) in out.chunks_exact_mut(group * dim).zip(samples.clone()) {
+            q.copy_from_slice(
+                &self.qkv[sample * self.heads.qkv_width() + kv_head * group * dim..][..group * dim],
+            );
+        }
+        let k = self.cached(self.prompt.0, kv_head, 0, prompt);
+        gemm_serial(
+            MatMut::strided(scores, rows, prompt, keys),
+            MatRef::new(&*out, rows, dim),
+            k.t(),
+            1.0,
+            0.0,
+        );
+        for (i, sample) in samples.clone().enumerate() {
+            let q = MatRef::new(&out[i * group * dim..], group, dim);
+            let k = self.cached(self.own.0, kv_head, sample * self.capacity, self.filled);
+            let scores = &mut scores[i * group * keys + prompt..];
+            gemm_serial(MatMut::strided(scores, group, self.filled, keys), q, k.t(), 1.0, 0.0);
+        }
+        for row in scores.chunks_exact_mut(keys) {
+            softmax(row, self.heads.softmax_scale());
+        }
+        let p = MatRef::strided(&*scores, rows, prompt, keys);
+        gemm_serial(MatMut::new(out, rows, dim), p, self.cached(self.prompt.1, kv_head, 0, prompt), 1.0, 0.0);
+        for (i, sample) in samples.enumerate() {
+            let p = MatRef::strided(&scores[i * group * keys + prompt..], group, self.filled, keys);
+            let v = self.cached(self.own.1, kv_head, sample * self.capacity, self.filled);
+            gemm_serial(MatMut::new(&mut out[i * group * dim..], group, dim), p, v, 1.0, 1.0);
+        }
     }
 }
 
@@ -252,13 +371,14 @@ impl Attention for Cpu {
     ) {
         let o = SharedRows::new(o.into_slice(), heads.q_width());
         let lse = SharedRows::new(lse.into_slice(), heads.query);
-        let all_heads = |&segment: &Segment| (0..heads.query).flat_map(move |head| tiles(segment, head));
+        let all_heads = |&segment: &Segment| {
+            let all = 0..segment.len as usize;
+            (0..heads.key_value).flat_map(move |head| tiles(segment, head, all.clone(), heads))
+        };
         let mut all: Vec<Tile> = segments.iter().flat_map(all_heads).collect();
         // The longest first, so that no thread is left with a long one at the end.
         all.sort_by_key(|tile| std::cmp::Reverse(tile.count * tile.keys()));
-        all.into_par_iter()
-            .with_max_len(1)
-            .for_each(|tile| forward_tile(self, &o, &lse, qkv.as_slice(), tile, heads));
+        team::run(all.len(), |i| forward_tile(self, &o, &lse, qkv.as_slice(), all[i]));
     }
 
     fn attention_backward(
@@ -278,12 +398,18 @@ impl Attention for Cpu {
         let dqkv = SharedRows::new(dqkv.into_slice(), heads.qkv_width());
         let saved =
             Saved { qkv: qkv.as_slice(), o: o.as_slice(), dout: dout.as_slice(), lse: lse.as_slice() };
-        let all_heads = |&segment: &Segment| (0..heads.key_value).map(move |head| (segment, head));
-        let mut all: Vec<(Segment, usize)> = segments.iter().flat_map(all_heads).collect();
-        all.sort_by_key(|(segment, _)| std::cmp::Reverse(segment.len));
-        all.into_par_iter()
-            .with_max_len(1)
-            .for_each(|(segment, head)| backward_head(self, &dqkv, &saved, segment, head, heads));
+        let (parts, rows) = backward_parts(segments, heads);
+        let mut partial = self.scratch.take(rows * heads.dim);
+        let mut order: Vec<&BackwardPart> = parts.iter().collect();
+        order.sort_by_key(|part| std::cmp::Reverse(part.queries.len() * part.queries.end));
+        {
+            let partial = SharedRows::new(&mut partial, heads.dim);
+            team::run(order.len(), |i| order[i].run(self, &dqkv, &partial, &saved, heads));
+        }
+        let of_one_head =
+            |a: &BackwardPart, b: &BackwardPart| (a.segment.start, a.kv_head) == (b.segment.start, b.kv_head);
+        let by_head: Vec<&[BackwardPart]> = parts.chunk_by(of_one_head).collect();
+        team::run(by_head.len(), |i| sum_parts(&dqkv, &partial, by_head[i], heads));
     }
 
     fn attention_decode(
@@ -293,25 +419,30 @@ impl Attention for Cpu {
         cache: &CachedKv<'_, Self>,
         heads: Heads,
     ) {
-        let (qkv, width) = (qkv.as_slice(), heads.kv_width());
+        let qkv = qkv.as_slice();
         let samples = qkv.len() / heads.qkv_width();
-        let prompt = (cache.prompt_k.as_slice(), cache.prompt_v.as_slice());
-        let stride = cache.sample_k.len() / samples.max(1);
-        let (sample_k, sample_v) = (cache.sample_k.as_slice(), cache.sample_v.as_slice());
-        let keys = prompt.0.len() / width + cache.filled;
-        let mut p = self.scratch.take(samples * heads.query * keys);
-        parallel::rows2(o.into_slice(), heads.dim, &mut p, keys, |at, o, p| {
-            let (sample, head) = (at / heads.query, at % heads.query);
-            let column = heads.kv_of(head) * heads.dim;
-            let own = sample * stride..sample * stride + cache.filled * width;
-            let (k, v) = (&sample_k[own.clone()], &sample_v[own]);
-            let head_of = |x: &'_ [f32]| column.min(x.len());
-            let pieces = [
-                (&prompt.0[head_of(prompt.0)..], &prompt.1[head_of(prompt.1)..]),
-                (&k[head_of(k)..], &v[head_of(v)..]),
-            ];
-            let q = &qkv[sample * heads.qkv_width() + head * heads.dim..][..heads.dim];
-            decode_head(o, q, pieces, width, heads.softmax_scale(), p);
+        let decoding = Decoding {
+            qkv,
+            prompt: (cache.prompt_k.as_slice(), cache.prompt_v.as_slice()),
+            own: (cache.sample_k.as_slice(), cache.sample_v.as_slice()),
+            capacity: cache.sample_k.len() / heads.kv_width() / samples.max(1),
+            filled: cache.filled,
+            heads,
+        };
+        let width = heads.group() * heads.dim;
+        let share = (QUERIES / heads.group()).max(1);
+        let keys = decoding.prompt_len() + decoding.filled;
+        let o = SharedRows::new(o.into_slice(), heads.q_width());
+        team::run(samples.div_ceil(share) * heads.key_value, |task| {
+            let (first, kv_head) = (task / heads.key_value * share, task % heads.key_value);
+            let samples = first..samples.min(first + share);
+            let mut out = self.scratch.take(samples.len() * width);
+            let mut scores = self.scratch.take(samples.len() * heads.group() * keys);
+            decoding.attend(&mut out, &mut scores, samples.clone(), kv_head);
+            for (sample, out) in samples.zip(out.chunks_exact(width)) {
+                // SAFETY: these heads of this sample belong to this task alone.
+                unsafe { o.piece(sample, kv_head * width, width) }.copy_from_slice(out);
+            }
         });
     }
 

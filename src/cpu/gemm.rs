@@ -18,6 +18,7 @@ mod tests;
 
 pub use operand::{Elems, MatMut, MatRef};
 
+use super::team;
 use operand::{Lines, Out, with_elems};
 
 /// `c = alpha · a · b + beta · c`, with `a` `[m, k]`, `b` `[k, n]` and `c` `[m, n]`; transpose an operand
@@ -73,11 +74,10 @@ fn product<A: simd::Element, B: simd::Element>(out: Out, a: Lines<A>, b: Lines<B
     }
 }
 
-/// Runs `task(0..count)`, on the rayon pool when `parallel`.
-fn for_each_task(count: usize, parallel: bool, task: impl Fn(usize) + Send + Sync) {
-    use rayon::prelude::*;
-    if parallel && count > 1 {
-        (0..count).into_par_iter().for_each(task);
+/// Runs `task(0..count)`, on all threads when `parallel`.
+fn for_each_task(count: usize, parallel: bool, task: impl Fn(usize) + Sync) {
+    if parallel {
+        team::run(count, task);
     } else {
         (0..count).for_each(task);
     }

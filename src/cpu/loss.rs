@@ -1,8 +1,6 @@
 //! Cross-entropy and KL with their gradient, as written in `ops/loss.rs`.
 
-use rayon::prelude::*;
-
-use super::{Cpu, math};
+use super::{Cpu, math, parallel};
 use crate::ops::loss::{HeadWeights, Loss};
 use crate::ops::{Mut, Ref};
 
@@ -63,15 +61,14 @@ impl Loss for Cpu {
         let y: &mut [f32] = y.map_or(&mut [], |y| y.into_slice());
         let references =
             y.chunks_exact_mut(vocab_size.max(1)).map(Some).chain(std::iter::repeat_with(|| None));
-        let references: Vec<Option<&mut [f32]>> = references.take(rows).collect();
-        let outputs = nll.par_iter_mut().zip(kl).zip(z.par_chunks_exact_mut(vocab_size.max(1)));
-        outputs.zip(references).enumerate().for_each(|(i, (((nll, kl), z), y))| {
+        let rows = nll.iter_mut().zip(kl).zip(z.chunks_exact_mut(vocab_size.max(1))).zip(references);
+        parallel::items(&mut rows.collect::<Vec<_>>(), |i, (((nll, kl), z), y)| {
             let target = usize::try_from(targets[i]).ok();
             let loss = match y {
                 Some(y) if kl_mask[i] > 0.0 => with_reference(z, y, target, weights),
                 _ => without_reference(z, target, weights.cross_entropy),
             };
-            (*nll, *kl) = (loss.nll, loss.kl);
+            (**nll, **kl) = (loss.nll, loss.kl);
         });
     }
 }

@@ -18,6 +18,7 @@ mod parallel;
 mod rope;
 mod sample;
 mod scratch;
+mod team;
 
 use std::sync::Arc;
 

@@ -1,9 +1,8 @@
 //! AdamW, as written in `ops/optim.rs`.
 
 use multiversion::multiversion;
-use rayon::prelude::*;
 
-use super::Cpu;
+use super::{Cpu, parallel};
 use crate::ops::optim::{AdamW, Optim};
 use crate::ops::{Mut, Ref};
 
@@ -26,6 +25,19 @@ fn update(params: &mut [f32], m: &mut [f32], v: &mut [f32], grads: &[f32], s: Ad
     }
 }
 
+/// Σ xᵢ² in f64, in a fixed order.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+fn sum_of_squares(x: &[f32]) -> f64 {
+    const LANES: usize = 16;
+    let mut sums = [0.0; LANES];
+    for chunk in x.chunks(LANES) {
+        for (sum, &x) in sums.iter_mut().zip(chunk) {
+            *sum += f64::from(x) * f64::from(x);
+        }
+    }
+    sums.iter().sum()
+}
+
 impl Optim for Cpu {
     fn adamw(
         &self,
@@ -35,18 +47,17 @@ impl Optim for Cpu {
         grads: Ref<'_, Self, f32>,
         step: AdamW,
     ) {
-        let moments = m.into_slice().par_chunks_mut(CHUNK).zip(v.into_slice().par_chunks_mut(CHUNK));
-        let params = params.into_slice().par_chunks_mut(CHUNK);
-        params
-            .zip(moments)
-            .zip(grads.as_slice().par_chunks(CHUNK))
-            .for_each(|((p, (m, v)), g)| update(p, m, v, g, step));
+        let moments = m.into_slice().chunks_mut(CHUNK).zip(v.into_slice().chunks_mut(CHUNK));
+        let params = params.into_slice().chunks_mut(CHUNK).zip(grads.as_slice().chunks(CHUNK));
+        parallel::items(&mut params.zip(moments).collect::<Vec<_>>(), |_, ((p, g), (m, v))| {
+            update(p, m, v, g, step);
+        });
     }
 
     fn sum_of_squares(&self, x: Ref<'_, Self, f32>) -> f64 {
-        let squares = |chunk: &[f32]| chunk.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
-        let partial: Vec<f64> = x.as_slice().par_chunks(CHUNK).map(squares).collect();
-        partial.iter().sum()
+        let mut sums: Vec<(&[f32], f64)> = x.as_slice().chunks(CHUNK).map(|chunk| (chunk, 0.0)).collect();
+        parallel::items(&mut sums, |_, (chunk, sum)| *sum = sum_of_squares(chunk));
+        sums.iter().map(|(_, sum)| sum).sum()
     }
 
     fn refresh(&self, to: Mut<'_, Self, f32>, from: Ref<'_, Self, f32>) {

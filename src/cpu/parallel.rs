@@ -2,18 +2,23 @@
 
 use std::marker::PhantomData;
 
-use rayon::prelude::*;
+use super::team;
 
-/// Elements below which a thread is not worth waking.
-const MIN_ELEMENTS: usize = 1 << 14;
+/// Elements below which a thread is not worth calling.
+const MIN_ELEMENTS: usize = 1 << 12;
+/// Tasks per thread, for balance when a core is slow or taken.
+const TASKS_PER_THREAD: usize = 4;
 
 /// Calls `body(row, out_row)` for every row of `out`, in parallel.
-pub fn rows<T: Send>(out: &mut [T], width: usize, body: impl Fn(usize, &mut [T]) + Sync + Send) {
+pub fn rows<T: Send>(out: &mut [T], width: usize, body: impl Fn(usize, &mut [T]) + Sync) {
     if width == 0 {
         return;
     }
-    let min_rows = MIN_ELEMENTS.div_ceil(width);
-    out.par_chunks_mut(width).with_min_len(min_rows).enumerate().for_each(|(i, row)| body(i, row));
+    let out = Shared::new(out);
+    for_each_row(out.len.div_ceil(width), width, |i| {
+        // SAFETY: every row is visited once, and rows do not overlap.
+        body(i, unsafe { out.range(i * width, width.min(out.len - i * width)) });
+    });
 }
 
 /// Calls `body(row, a_row, b_row)` for every row of two outputs, in parallel.
@@ -22,32 +27,68 @@ pub fn rows2<T: Send, U: Send>(
     a_width: usize,
     b: &mut [U],
     b_width: usize,
-    body: impl Fn(usize, &mut [T], &mut [U]) + Sync + Send,
+    body: impl Fn(usize, &mut [T], &mut [U]) + Sync,
 ) {
     assert_eq!(a.len() / a_width, b.len() / b_width, "two outputs with the same rows");
-    let min_rows = MIN_ELEMENTS.div_ceil(a_width);
-    a.par_chunks_mut(a_width)
-        .zip(b.par_chunks_mut(b_width))
-        .with_min_len(min_rows)
-        .enumerate()
-        .for_each(|(i, (a, b))| body(i, a, b));
+    let (a, b) = (Shared::new(a), Shared::new(b));
+    for_each_row(a.len / a_width, a_width, |i| {
+        // SAFETY: every row is visited once, and rows do not overlap.
+        unsafe { body(i, a.range(i * a_width, a_width), b.range(i * b_width, b_width)) };
+    });
+}
+
+/// Calls `body(0)`, … `body(count − 1)` for rows that take the time of `width` elements each.
+fn for_each_row(count: usize, width: usize, body: impl Fn(usize) + Sync) {
+    let tasks = (count * width / MIN_ELEMENTS).clamp(1, rayon::current_num_threads() * TASKS_PER_THREAD);
+    let share = count.div_ceil(tasks).max(1);
+    team::run(count.div_ceil(share), |task| (task * share..count.min((task + 1) * share)).for_each(&body));
+}
+
+/// Calls `body(i, &mut items[i])` for every item, each a task of its own.
+pub fn items<T: Send>(items: &mut [T], body: impl Fn(usize, &mut T) + Sync) {
+    let items = Shared::new(items);
+    // SAFETY: every item is visited once.
+    team::run(items.len, |i| body(i, unsafe { &mut items.range(i, 1)[0] }));
+}
+
+/// A slice whose disjoint parts are written from several threads.
+struct Shared<'a, T> {
+    start: *mut T,
+    len: usize,
+    _borrow: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: the pointer stands for an exclusive borrow, whose elements may be sent to other threads; `range` makes its
+// caller promise disjointness.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    fn new(data: &'a mut [T]) -> Self {
+        Shared { start: data.as_mut_ptr(), len: data.len(), _borrow: PhantomData }
+    }
+
+    /// Elements `at .. at + n`.
+    ///
+    /// # Safety
+    /// No two live ranges may overlap.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn range(&self, at: usize, n: usize) -> &mut [T] {
+        assert!(at <= self.len && n <= self.len - at);
+        // SAFETY: in bounds by the assertion, borrowed exclusively for 'a by `new`, disjoint by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), n) }
+    }
 }
 
 /// A row-major matrix whose disjoint row pieces are written from several threads.
 pub struct SharedRows<'a> {
-    start: *mut f32,
-    len: usize,
+    data: Shared<'a, f32>,
     width: usize,
-    _borrow: PhantomData<&'a mut [f32]>,
 }
-
-// SAFETY: the pointer stands for an exclusive borrow of plain f32s; `piece` makes its caller promise disjointness.
-unsafe impl Sync for SharedRows<'_> {}
 
 impl<'a> SharedRows<'a> {
     /// Shares `data` as rows of `width`.
     pub fn new(data: &'a mut [f32], width: usize) -> Self {
-        SharedRows { start: data.as_mut_ptr(), len: data.len(), width, _borrow: PhantomData }
+        SharedRows { data: Shared::new(data), width }
     }
 
     /// Columns `column .. column + n` of `row`.
@@ -56,9 +97,7 @@ impl<'a> SharedRows<'a> {
     /// No two live pieces may overlap.
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn piece(&self, row: usize, column: usize, n: usize) -> &mut [f32] {
-        let at = row * self.width + column;
-        assert!(at + n <= self.len);
-        // SAFETY: in bounds by the assertion, borrowed exclusively for 'a by `new`, disjoint by the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), n) }
+        // SAFETY: the caller's promise is the callee's.
+        unsafe { self.data.range(row * self.width + column, n) }
     }
 }

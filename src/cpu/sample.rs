@@ -1,7 +1,5 @@
 //! Guidance and sampling, as written in `ops/sample.rs`.
 
-use rayon::prelude::*;
-
 use super::{Cpu, math, parallel};
 use crate::ops::philox::{philox, unit};
 use crate::ops::sample::{Sample, Sampling};
@@ -20,14 +18,32 @@ fn argmax(logits: &[f32]) -> u32 {
 
 /// The `k` tokens with the largest logits, in descending order (ties by token).
 fn top_k(logits: &[f32], k: usize) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
     let descending = |&a: &u32, &b: &u32| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b));
+    let bound = kth_block_max(logits, k);
+    let mut order: Vec<u32> = Vec::new();
+    for (block, values) in logits.chunks(BLOCK).enumerate() {
+        if bound.is_none_or(|bound| math::max(values) >= bound) {
+            let tokens = (block * BLOCK) as u32..;
+            order.extend(tokens.zip(values).filter(|&(_, &x)| bound.is_none_or(|b| x >= b)).map(|(t, _)| t));
+        }
+    }
     if k < order.len() {
         order.select_nth_unstable_by(k, descending);
         order.truncate(k);
     }
     order.sort_unstable_by(descending);
     order
+}
+
+/// Logits whose maximum is taken together.
+const BLOCK: usize = 64;
+
+/// The `k`-th largest of the blocks' maxima: at least `k` logits are not below it. `None` where there are fewer blocks.
+fn kth_block_max(logits: &[f32], k: usize) -> Option<f32> {
+    let mut maxima: Vec<f32> = logits.chunks(BLOCK).map(math::max).collect();
+    let at = k.checked_sub(1).filter(|&at| at < maxima.len())?;
+    let (_, kth, _) = maxima.select_nth_unstable_by(at, |a, b| b.total_cmp(a));
+    Some(*kth)
 }
 
 /// Draws one token; `random` is uniform in [0, 1).
@@ -85,10 +101,10 @@ impl Sample for Cpu {
     ) {
         let tokens = tokens.into_slice();
         let vocab_size = logits.len() / tokens.len().max(1);
-        let rows = logits.as_slice().par_chunks_exact(vocab_size.max(1));
-        tokens.par_iter_mut().zip(rows).enumerate().for_each(|(i, (token, row))| {
+        let logits = logits.as_slice();
+        parallel::items(tokens, |i, token| {
             let words = philox(sampling.seed, [i as u32, position, SAMPLING_SITE, 0]);
-            *token = draw(row, sampling, unit(words[0]));
+            *token = draw(&logits[i * vocab_size..][..vocab_size], sampling, unit(words[0]));
         });
     }
 }
@@ -132,6 +148,18 @@ mod tests {
                 let deviation = (p * (1.0 - p) / f64::from(draws)).sqrt();
                 assert!((found - p).abs() <= 5.0 * deviation, "{sampling:?}: {found} instead of {p}");
             }
+        }
+    }
+
+    #[test]
+    fn the_largest_are_those_of_a_sort() {
+        // Few different values, so that blocks and the bound itself hold equal logits.
+        let logits: Vec<f32> =
+            (0..1000u32).map(|i| (philox(3, [i, 0, 0, 0])[0] % 97) as f32 * 0.5 - 20.0).collect();
+        let mut sorted: Vec<u32> = (0..1000).collect();
+        sorted.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
+        for k in [1, 2, 15, 16, 17, 50, 999, 1000, 2000] {
+            assert_eq!(top_k(&logits, k), sorted[..k.min(1000)], "{k}");
         }
     }
 

@@ -90,7 +90,9 @@ fn backward_case<B: Backend>(backend: &B, segments: &[Segment], heads: Heads) {
 pub fn backward<B: Backend>(backend: &B) {
     backward_case(backend, &[own(0, 5), own(5, 1), own(6, 9)], GROUPED);
     backward_case(backend, &[own(0, 4), own(4, 3)], WIDE);
+    // Longer than a tile, and than the queries of a task.
     backward_case(backend, &[own(0, 70)], Heads { query: 1, key_value: 1, dim: 2 });
+    backward_case(backend, &[own(0, 262), own(262, 3)], Heads { query: 1, key_value: 1, dim: 2 });
 }
 
 /// Decoding against a cache filled by `copy_columns` gives what packed attention gives the same tokens.
@@ -134,4 +136,6 @@ pub fn decode<B: Backend>(backend: &B) {
     decode_case(backend, 5, 3, 2, GROUPED);
     decode_case(backend, 1, 1, 1, WIDE);
     decode_case(backend, 130, 2, 40, GROUPED);
+    // More samples than a task takes.
+    decode_case(backend, 7, 19, 3, GROUPED);
 }

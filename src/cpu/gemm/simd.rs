@@ -3,7 +3,9 @@
 //! Every function here is `inline(always)`: it takes on the target features of the [`Kernel`] entry point it
 //! is inlined into, which is what makes the intrinsics single instructions.
 
+use super::skinny::{Dots, Group};
 use half::{bf16, f16};
+use std::ops::Range;
 
 /// Widest micro-tile of any instruction set, in rows and columns.
 pub(super) const MAX_MR: usize = 14;
@@ -25,6 +27,8 @@ pub(super) unsafe trait Simd: Copy {
     const MR: usize;
     /// Columns of the micro-tile.
     const NR: usize;
+    /// Most rows of dot products at a time.
+    const DOT_ROWS: usize;
 
     unsafe fn splat(x: f32) -> Self::V;
     /// Loads `LANES` elements, unaligned.
@@ -35,35 +39,38 @@ pub(super) unsafe trait Simd: Copy {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// Hints that the line at `p` will be written soon; never faults.
     unsafe fn prefetch(p: *const f32);
+    /// Loads and widens `LANES` bf16.
+    unsafe fn load_bf16(p: *const bf16) -> Self::V;
+    /// Loads and widens `LANES` f16.
+    unsafe fn load_f16(p: *const f16) -> Self::V;
+    /// The sum of each register's lanes, in a fixed order that is the same for all four.
+    unsafe fn sums(v: [Self::V; 4]) -> [f32; 4];
     /// Computes one micro-tile: [`super::blocked::micro_tile`] with this set's `MR` and registers per row.
     unsafe fn micro_tile(tile: &super::blocked::MicroTile);
+    /// Computes the dot products of a group of at most `DOT_ROWS` rows with some columns: [`Dots::rows`] with as many
+    /// columns at a time as the register file has room for.
+    unsafe fn dots<Q: Element>(dots: &Dots<Q>, group: Group, cols: Range<usize>);
 }
 
-/// Eight lanes, with what packing and dot products need besides arithmetic.
+/// Eight lanes, with what packing needs besides arithmetic.
 ///
 /// # Safety
 /// As [`Simd`].
 pub(super) unsafe trait Narrow: Simd {
-    /// Loads and widens eight bf16.
-    unsafe fn load_bf16(p: *const bf16) -> Self::V;
-    /// Loads and widens eight f16.
-    unsafe fn load_f16(p: *const f16) -> Self::V;
     /// Lane `j` of register `i` becomes lane `i` of register `j`.
     unsafe fn transpose(rows: [Self::V; 8]) -> [Self::V; 8];
     /// Stores the first `count ≤ 8` lanes.
     unsafe fn store_first(p: *mut f32, v: Self::V, count: usize);
-    /// Sum of the lanes, in a fixed order.
-    unsafe fn sum(v: Self::V) -> f32;
 }
 
 /// A stored element type.
 pub(super) trait Element: Copy + Send + Sync + 'static {
     fn to_f32(self) -> f32;
-    /// Loads and widens eight elements.
+    /// Loads and widens `LANES` elements.
     ///
     /// # Safety
     /// As [`Simd`].
-    unsafe fn load<S: Narrow>(p: *const Self) -> S::V;
+    unsafe fn load<S: Simd>(p: *const Self) -> S::V;
 }
 
 impl Element for f32 {
@@ -72,7 +79,7 @@ impl Element for f32 {
         self
     }
     #[inline(always)]
-    unsafe fn load<S: Narrow>(p: *const Self) -> S::V {
+    unsafe fn load<S: Simd>(p: *const Self) -> S::V {
         // SAFETY: the caller's promise is the callee's.
         unsafe { S::load(p) }
     }
@@ -84,7 +91,7 @@ impl Element for bf16 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
     }
     #[inline(always)]
-    unsafe fn load<S: Narrow>(p: *const Self) -> S::V {
+    unsafe fn load<S: Simd>(p: *const Self) -> S::V {
         // SAFETY: the caller's promise is the callee's.
         unsafe { S::load_bf16(p) }
     }
@@ -96,7 +103,7 @@ impl Element for f16 {
         self.to_f32()
     }
     #[inline(always)]
-    unsafe fn load<S: Narrow>(p: *const Self) -> S::V {
+    unsafe fn load<S: Simd>(p: *const Self) -> S::V {
         // SAFETY: the caller's promise is the callee's.
         unsafe { S::load_f16(p) }
     }
@@ -159,6 +166,7 @@ unsafe impl Simd for Portable {
     const LANES: usize = 8;
     const MR: usize = PORTABLE_MR;
     const NR: usize = 8 * PORTABLE_REGISTERS;
+    const DOT_ROWS: usize = 2;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self::V {
@@ -183,15 +191,6 @@ unsafe impl Simd for Portable {
     #[inline(always)]
     unsafe fn prefetch(_: *const f32) {}
     #[inline(always)]
-    unsafe fn micro_tile(tile: &super::blocked::MicroTile) {
-        // SAFETY: the caller's promise is the callee's.
-        unsafe { super::blocked::micro_tile::<Self, PORTABLE_MR, PORTABLE_REGISTERS>(tile) }
-    }
-}
-
-// SAFETY: plain Rust, available everywhere.
-unsafe impl Narrow for Portable {
-    #[inline(always)]
     unsafe fn load_bf16(p: *const bf16) -> Self::V {
         // SAFETY: the caller vouches for eight elements.
         unsafe { p.cast::<[bf16; 8]>().read_unaligned() }.map(Element::to_f32)
@@ -202,6 +201,32 @@ unsafe impl Narrow for Portable {
         unsafe { p.cast::<[f16; 8]>().read_unaligned() }.map(Element::to_f32)
     }
     #[inline(always)]
+    unsafe fn sums(v: [Self::V; 4]) -> [f32; 4] {
+        v.map(|v| {
+            let quad: [f32; 4] = std::array::from_fn(|i| v[i] + v[i + 4]);
+            (quad[0] + quad[2]) + (quad[1] + quad[3])
+        })
+    }
+    #[inline(always)]
+    unsafe fn micro_tile(tile: &super::blocked::MicroTile) {
+        // SAFETY: the caller's promise is the callee's.
+        unsafe { super::blocked::micro_tile::<Self, PORTABLE_MR, PORTABLE_REGISTERS>(tile) }
+    }
+    #[inline(always)]
+    unsafe fn dots<Q: Element>(dots: &Dots<Q>, group: Group, cols: Range<usize>) {
+        // SAFETY: the caller's promise is the callee's.
+        unsafe {
+            match group.len {
+                1 => dots.rows::<Self, 1, 2>(group, cols),
+                _ => dots.rows::<Self, 2, 2>(group, cols),
+            }
+        }
+    }
+}
+
+// SAFETY: plain Rust, available everywhere.
+unsafe impl Narrow for Portable {
+    #[inline(always)]
     unsafe fn transpose(rows: [Self::V; 8]) -> [Self::V; 8] {
         std::array::from_fn(|j| std::array::from_fn(|i| rows[i][j]))
     }
@@ -209,11 +234,6 @@ unsafe impl Narrow for Portable {
     unsafe fn store_first(p: *mut f32, v: Self::V, count: usize) {
         // SAFETY: the caller vouches for `count` elements at `p`, and `v` has eight.
         unsafe { p.copy_from_nonoverlapping(v.as_ptr(), count.min(8)) }
-    }
-    #[inline(always)]
-    unsafe fn sum(v: Self::V) -> f32 {
-        let quad: [f32; 4] = std::array::from_fn(|i| v[i] + v[i + 4]);
-        (quad[0] + quad[2]) + (quad[1] + quad[3])
     }
 }
 

@@ -1,9 +1,11 @@
 //! AVX2 with FMA and F16C, and AVX-512F.
 
-use super::{Kernel, Narrow, Simd};
+use super::{Element, Kernel, Narrow, Simd};
 use crate::cpu::gemm::blocked::{self, MicroTile};
+use crate::cpu::gemm::skinny::{Dots, Group};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 pub(super) fn has_avx2() -> bool {
     std::is_x86_feature_detected!("avx2")
@@ -34,6 +36,7 @@ unsafe impl Simd for Avx2 {
     const LANES: usize = 8;
     const MR: usize = 6;
     const NR: usize = 16;
+    const DOT_ROWS: usize = 4;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self::V {
@@ -61,15 +64,6 @@ unsafe impl Simd for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
     #[inline(always)]
-    unsafe fn micro_tile(tile: &MicroTile) {
-        // SAFETY: the caller's promise is the callee's.
-        unsafe { blocked::micro_tile::<Self, 6, 2>(tile) }
-    }
-}
-
-// SAFETY: the intrinsics are those of AVX2 and F16C, which `run_avx2` and `run_avx512` enable.
-unsafe impl Narrow for Avx2 {
-    #[inline(always)]
     unsafe fn load_bf16(p: *const bf16) -> Self::V {
         // SAFETY: see the impl; the caller vouches for eight elements, 16 bytes.
         unsafe {
@@ -82,6 +76,41 @@ unsafe impl Narrow for Avx2 {
         // SAFETY: see the impl; the caller vouches for eight elements, 16 bytes.
         unsafe { _mm256_cvtph_ps(_mm_loadu_si128(p.cast())) }
     }
+    #[inline(always)]
+    unsafe fn sums(v: [Self::V; 4]) -> [f32; 4] {
+        // SAFETY: see the impl; `sums` has four elements.
+        unsafe {
+            // Adds neighbours, then pairs of them: register i ends up in lane i of both halves.
+            let pairs = [_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3])];
+            let halves = _mm256_hadd_ps(pairs[0], pairs[1]);
+            let mut sums = [0.0; 4];
+            let (low, high) = (_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
+            _mm_storeu_ps(sums.as_mut_ptr(), _mm_add_ps(low, high));
+            sums
+        }
+    }
+    #[inline(always)]
+    unsafe fn micro_tile(tile: &MicroTile) {
+        // SAFETY: the caller's promise is the callee's.
+        unsafe { blocked::micro_tile::<Self, 6, 2>(tile) }
+    }
+    #[inline(always)]
+    unsafe fn dots<Q: Element>(dots: &Dots<Q>, group: Group, cols: Range<usize>) {
+        // 4×3 sums, three weights and a row fill sixteen registers.
+        // SAFETY: the caller's promise is the callee's.
+        unsafe {
+            match group.len {
+                1 => dots.rows::<Self, 1, 3>(group, cols),
+                2 => dots.rows::<Self, 2, 3>(group, cols),
+                3 => dots.rows::<Self, 3, 3>(group, cols),
+                _ => dots.rows::<Self, 4, 3>(group, cols),
+            }
+        }
+    }
+}
+
+// SAFETY: the intrinsics are those of AVX2 and F16C, which `run_avx2` and `run_avx512` enable.
+unsafe impl Narrow for Avx2 {
     #[inline(always)]
     unsafe fn transpose(r: [Self::V; 8]) -> [Self::V; 8] {
         // SAFETY: see the impl.
@@ -134,15 +163,6 @@ unsafe impl Narrow for Avx2 {
             }
         }
     }
-    #[inline(always)]
-    unsafe fn sum(v: Self::V) -> f32 {
-        // SAFETY: see the impl.
-        unsafe {
-            let quad = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-            let pair = _mm_add_ps(quad, _mm_movehl_ps(quad, quad));
-            _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)))
-        }
-    }
 }
 
 /// Thirty-two registers: 14×2 sums, two of B, one of A.
@@ -156,6 +176,7 @@ unsafe impl Simd for Avx512 {
     const LANES: usize = 16;
     const MR: usize = 14;
     const NR: usize = 32;
+    const DOT_ROWS: usize = 12;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self::V {
@@ -183,8 +204,60 @@ unsafe impl Simd for Avx512 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
     #[inline(always)]
+    unsafe fn load_bf16(p: *const bf16) -> Self::V {
+        // SAFETY: see the impl; the caller vouches for sixteen elements, 32 bytes.
+        unsafe {
+            let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(p: *const f16) -> Self::V {
+        // SAFETY: see the impl; the caller vouches for sixteen elements, 32 bytes.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn sums(v: [Self::V; 4]) -> [f32; 4] {
+        // SAFETY: see the impl; `sums` has four elements.
+        unsafe {
+            // Two transposing additions within 128 bits: register i ends up in lane i of all four quarters.
+            let ab = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
+            let cd = _mm512_add_ps(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
+            let (ab, cd) = (_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+            let (low, high) = (_mm512_unpacklo_pd(ab, cd), _mm512_unpackhi_pd(ab, cd));
+            let quarters = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
+            let upper = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(quarters)));
+            let halves = _mm256_add_ps(_mm512_castps512_ps256(quarters), upper);
+            let (low, high) = (_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
+            let mut sums = [0.0; 4];
+            _mm_storeu_ps(sums.as_mut_ptr(), _mm_add_ps(low, high));
+            sums
+        }
+    }
+    #[inline(always)]
     unsafe fn micro_tile(tile: &MicroTile) {
         // SAFETY: the caller's promise is the callee's.
         unsafe { blocked::micro_tile::<Self, 14, 2>(tile) }
+    }
+    #[inline(always)]
+    unsafe fn dots<Q: Element>(dots: &Dots<Q>, group: Group, cols: Range<usize>) {
+        // 6×4 or 12×2 sums, the weights and a row take at most 29 of 32 registers.
+        // SAFETY: the caller's promise is the callee's.
+        unsafe {
+            match group.len {
+                1 => dots.rows::<Self, 1, 4>(group, cols),
+                2 => dots.rows::<Self, 2, 4>(group, cols),
+                3 => dots.rows::<Self, 3, 4>(group, cols),
+                4 => dots.rows::<Self, 4, 4>(group, cols),
+                5 => dots.rows::<Self, 5, 4>(group, cols),
+                6 => dots.rows::<Self, 6, 4>(group, cols),
+                7 => dots.rows::<Self, 7, 2>(group, cols),
+                8 => dots.rows::<Self, 8, 2>(group, cols),
+                9 => dots.rows::<Self, 9, 2>(group, cols),
+                10 => dots.rows::<Self, 10, 2>(group, cols),
+                11 => dots.rows::<Self, 11, 2>(group, cols),
+                _ => dots.rows::<Self, 12, 2>(group, cols),
+            }
+        }
     }
 }
