@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::counters::Counters;
-use crate::decode::program::{Program, Special};
 use crate::decode;
+use crate::decode::program::{Program, Special};
 use crate::memory::global::GlobalMemory;
 use crate::ptx::ast;
 use crate::report::{Fault, FaultKind};
@@ -303,7 +303,8 @@ impl Machine {
 
     /// Memory for the barrier of a cooperative grid, zero at first, where the kernel asks for its address.
     fn workspace(&self, function: &Function, launch: &Launch) -> Result<u64, Box<Fault>> {
-        let asks = function.program.specials.iter().any(|(_, special)| matches!(special, Special::Workspace(_)));
+        let asks =
+            function.program.specials.iter().any(|(_, special)| matches!(special, Special::Workspace(_)));
         if !launch.cooperative || !asks {
             return Ok(0);
         }
