@@ -188,7 +188,7 @@ fn a_swizzled_tensor_load() {
     let found = tensor_load(&[32, 16], &[32, 2], 3, &[0, 5]);
     let plain: Vec<u32> = (0..64).map(|i| tensor_element(&[32, 16], &[i % 32, 5 + i / 32])).collect();
     let expected: Vec<u32> =
-        (0..64).map(|i: usize| plain[i / 32 * 32 + (i % 32 / 4 ^ i / 32) * 4 + i % 4]).collect();
+        (0..64).map(|i: usize| plain[i / 32 * 32 + ((i % 32 / 4) ^ (i / 32)) * 4 + i % 4]).collect();
     assert_eq!(found, expected);
 }
 

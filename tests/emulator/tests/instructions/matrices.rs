@@ -17,7 +17,7 @@ fn ldmatrix_and_stmatrix() {
         "{fill}and.b32 %r7, %t, 7; setp.gt.u32 %p1, %t, 7; xor.b32 %r7, %r7, 3; mad.lo.u32 %r2, %r7, 16, %r1; selp.u32 %r2, 3, %r2, %p1;\n\
         ldmatrix.sync.aligned.m8n8.x1.shared.b16 {{%r3}}, [%r2]; st.global.u32 [%o], %r3;"
     );
-    assert_eq!(lanes(&body), each(|t| (t / 4 ^ 3) * 4 + t % 4));
+    assert_eq!(lanes(&body), each(|t| ((t / 4) ^ 3) * 4 + t % 4));
     let body = format!(
         "{fill}ldmatrix.sync.aligned.m8n8.x1.trans.shared::cta.b16 {{%r3}}, [%r2]; movmatrix.sync.aligned.m8n8.trans.b16 %r3, %r3; st.global.u32 [%o], %r3;"
     );
