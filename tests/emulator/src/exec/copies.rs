@@ -89,11 +89,16 @@ impl Exec<'_> {
             let (block, at) = self.shared_place(to[lane]).map_err(|fault| self.blame(fault, lane))?;
             (batch.block[lane], batch.to[lane]) = (block as u8, at);
             let shared = &mut self.cluster.blocks[block].shared;
-            let begun = shared
-                .check_place(at, copy.size, copy.size)
-                .and_then(|()| shared.begin_write(at, copy.size, lane, &self.warp.clock))
-                .and_then(|()| self.check_source(from[lane], u32::from(batch.read[lane]), copy.size));
-            begun.map_err(|fault| self.blame(fault, lane))?;
+            // Spelled out: closures here would not be compiled into the loop.
+            if let Err(fault) = shared.check_place(at, copy.size, copy.size) {
+                return Err(self.blame(fault, lane));
+            }
+            if let Err(fault) = shared.begin_write(at, copy.size, lane, &self.warp.clock) {
+                return Err(self.blame(fault, lane));
+            }
+            if let Err(fault) = self.check_source(from[lane], u32::from(batch.read[lane]), copy.size) {
+                return Err(self.blame(fault, lane));
+            }
         }
         if reading != 0 {
             self.count_global_load(&from, copy.size, reading);

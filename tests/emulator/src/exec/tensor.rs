@@ -52,10 +52,11 @@ impl Exec<'_> {
             let (block, at) = self.shared_place(addresses[lane]).map_err(|fault| self.blame(fault, lane))?;
             let shared = &mut self.cluster.blocks[block].shared;
             let order = crate::memory::shared::Order::Weak;
-            let read = shared
-                .check_place(at, CHUNK, CHUNK)
-                .and_then(|()| shared.read(at, CHUNK, lane, &self.warp.clock, order));
-            if let Err(fault) = read {
+            // Spelled out: a closure here would not be compiled into the loop.
+            if let Err(fault) = shared.check_place(at, CHUNK, CHUNK) {
+                return Err(self.blame(fault, lane));
+            }
+            if let Err(fault) = shared.read(at, CHUNK, lane, &self.warp.clock, order) {
                 return Err(self.blame(fault, lane));
             }
             *row = shared.load(at, Width::B16).to_le_bytes();
