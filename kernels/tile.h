@@ -5,6 +5,12 @@
 // Row kernels: at most this many threads share a row.
 #define ROW_THREADS 256
 
+// Rotary embedding: threads of a row; no fewer than pairs in a head.
+#define ROPE_THREADS 128
+
+// The aggregator: the most taps.
+#define AGGREGATE_TAPS 16
+
 // Element-wise kernels.
 #define ELEMENT_THREADS 256
 

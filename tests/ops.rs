@@ -1,8 +1,10 @@
 //! Every operation against a plain f64 reference, on odd shapes, with outputs that hold NaN before; every backward
 //! against central differences of that reference.
 //!
-//! The bodies run on any backend: another one is another line at the end of this file.
+//! The bodies run on any backend: another one is another line at the end of this file. CUDA runs on the emulator.
 
+#[path = "common/emulator.rs"]
+mod emulator;
 mod ops_families;
 
 /// `mod family { #[test] fn operation() … }` for one backend.
@@ -11,7 +13,7 @@ macro_rules! tests_of {
         $(mod $family {
             $(#[test]
             fn $test() {
-                crate::ops_families::$family::$test(&$backend);
+                crate::ops_families::$family::$test(&$backend.clone());
             })*
         })*
     };
@@ -44,3 +46,10 @@ macro_rules! test_backend {
 }
 
 test_backend!(cpu, deepguard::cpu::Cpu::new());
+test_backend!(cuda, crate::emulator::cuda());
+
+/// CUDA once more, on another device: it has other instructions, and so other kernels.
+#[test]
+fn cuda_on_an_a100() {
+    emulator::again_on_an_a100();
+}

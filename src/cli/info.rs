@@ -88,10 +88,11 @@ impl Info {
             text += &format!("CUDA driver: {path}, by {EMULATOR_VARIABLE}\n");
         }
         for device in &self.devices {
-            let DeviceInfo { ordinal, name, capability, multiprocessors } = device;
-            let (major, minor) = (capability / 10, capability % 10);
+            let DeviceInfo { ordinal, name, capability, multiprocessors, memory, .. } = device;
+            let (major, minor, gib) = (capability / 10, capability % 10, *memory as f64 / f64::from(1 << 30));
             text += &format!(
-                "CUDA device {ordinal}: {name}, compute capability {major}.{minor}, {multiprocessors} multiprocessors\n"
+                "CUDA device {ordinal}: {name}, compute capability {major}.{minor}, {multiprocessors} multiprocessors, \
+                 {gib:.1} GiB\n"
             );
         }
         if self.devices.is_empty() {

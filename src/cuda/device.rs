@@ -1,33 +1,41 @@
 //! A CUDA device with the kernels on it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaStream};
 
 use super::driver::{self, DeviceInfo, complaint};
-use super::gemm;
-use super::images::{self, IMAGES};
+use super::images::{self, IMAGES, KERNELS};
 use super::launch::{Kernel, Module};
+use super::memory::{Scratch, Staging};
 use crate::error::{Error, Result};
 
-/// A CUDA device: its context, a stream that all work goes to in order, and the kernels loaded for it.
+/// A CUDA device: its context, a stream that all work goes to in order, and the kernels loaded for it. Clones share it.
+///
+/// The operations are those of [`crate::ops`]; they return before the device is done. What goes wrong with one is kept,
+/// nothing is started after it, and [`finish`](crate::ops::Device::finish) reports it.
 #[derive(Clone)]
 pub struct Cuda {
-    pub(super) stream: Arc<CudaStream>,
-    pub(super) kernels: Arc<Kernels>,
-    pub(super) info: DeviceInfo,
+    shared: Arc<Shared>,
 }
 
-/// Every kernel, by name.
-pub(super) struct Kernels {
-    pub rms_norm: Kernel,
-    pub rms_norm_backward: Kernel,
-    pub adamw: Kernel,
-    pub sum_of_squares: Kernel,
-    pub sum_of_partials: Kernel,
-    pub gemm_nt: Kernel,
-    /// Only where there are TMA and wgmma.
-    pub gemm_nt_sm90: Option<Kernel>,
+struct Shared {
+    stream: Arc<CudaStream>,
+    kernels: HashMap<&'static str, Kernel>,
+    info: DeviceInfo,
+    failed: AtomicBool,
+    failure: Mutex<Option<Error>>,
+    /// Kernels started since the last wait, in order.
+    launched: Mutex<Vec<&'static str>>,
+    scratch: Mutex<Scratch>,
+    staging: Mutex<Staging>,
+}
+
+/// A panic elsewhere leaves these locks usable: what they guard is valid at all times.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Cuda {
@@ -57,36 +65,116 @@ impl Cuda {
         let context = CudaContext::new(ordinal).map_err(|e| complaint(what(), e))?;
         let stream = context.new_stream().map_err(|e| complaint(what(), e))?;
         let kernels = load(&context, &info, ptx_only).map_err(|e| e.context(what()))?;
-        Ok(Cuda { stream, kernels: Arc::new(kernels), info })
+        Ok(Cuda {
+            shared: Arc::new(Shared {
+                stream,
+                kernels,
+                info,
+                failed: AtomicBool::new(false),
+                failure: Mutex::new(None),
+                launched: Mutex::new(Vec::new()),
+                scratch: Mutex::new(Scratch::default()),
+                staging: Mutex::new(Staging::default()),
+            }),
+        })
     }
 
     /// What the driver says of the device.
     pub fn info(&self) -> &DeviceInfo {
-        &self.info
+        &self.shared.info
     }
 
     /// The stream of all work: allocate, copy and wait with it.
     pub fn stream(&self) -> &Arc<CudaStream> {
-        &self.stream
+        &self.shared.stream
+    }
+
+    pub(super) fn kernel(&self, name: &'static str) -> Result<&Kernel> {
+        let missing = || {
+            let found = self.info().capability;
+            Error::internal(format!("there is no kernel {name} for sm_{found}"))
+        };
+        self.shared.kernels.get(name).ok_or_else(missing)
+    }
+
+    pub(super) fn scratch(&self) -> MutexGuard<'_, Scratch> {
+        lock(&self.shared.scratch)
+    }
+
+    pub(super) fn staging(&self) -> MutexGuard<'_, Staging> {
+        lock(&self.shared.staging)
+    }
+
+    /// Whether something has gone wrong, so that starting more makes no sense.
+    pub(super) fn has_failed(&self) -> bool {
+        self.shared.failed.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the first error.
+    pub(super) fn fail(&self, error: Error) {
+        lock(&self.shared.failure).get_or_insert(error);
+        self.shared.failed.store(true, Ordering::Relaxed);
+    }
+
+    /// Keeps the error of something that was started, if it has one.
+    pub(super) fn keep<T>(&self, result: Result<T>) -> Option<T> {
+        result.map_err(|error| self.fail(error)).ok()
+    }
+
+    /// The first error, which is over with that.
+    pub(super) fn take_failure(&self) -> Option<Error> {
+        self.shared.failed.store(false, Ordering::Relaxed);
+        lock(&self.shared.failure).take()
+    }
+
+    pub(super) fn note_launch(&self, name: &'static str) {
+        lock(&self.shared.launched).push(name);
+    }
+
+    /// Waits for all work. An error of a kernel shows only here, so it names those that may be the one.
+    pub(super) fn wait(&self) -> Result<()> {
+        let waited = self.stream().synchronize();
+        let launched = std::mem::take(&mut *lock(&self.shared.launched));
+        waited.map_err(|e| complaint(suspects(&launched), e))
+    }
+}
+
+/// What may have failed, from the kernels started since the last wait.
+fn suspects(launched: &[&'static str]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for &name in launched.iter().rev() {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    match names.as_slice() {
+        [] => "CUDA failed, and no kernel was running".into(),
+        [name] => format!("kernel {name} failed"),
+        names => {
+            format!("one of the kernels {} failed; CUDA_LAUNCH_BLOCKING=1 tells which", names.join(", "))
+        }
     }
 }
 
 /// Loads everything at the start: a kernel that does not load is an error here, not in the middle of a run.
-fn load(context: &Arc<CudaContext>, info: &DeviceInfo, ptx_only: bool) -> Result<Kernels> {
-    let find = |file| images::choose(IMAGES, file, info.capability, ptx_only);
-    let module = |file| Module::load(context, find(file).ok_or_else(|| no_kernels(info))?);
-    let (norm, optim, gemm) = (module("norm")?, module("optim")?, module("gemm")?);
-    let gemm_sm90 = find("gemm_sm90").map(|image| Module::load(context, image)).transpose()?;
-    let gemm_nt_sm90 = gemm_sm90.map(|module| module.kernel("gemm_nt_sm90")?.allow_shared(gemm::SM90_SHARED));
-    Ok(Kernels {
-        rms_norm: norm.kernel("rms_norm")?,
-        rms_norm_backward: norm.kernel("rms_norm_backward")?,
-        adamw: optim.kernel("adamw")?,
-        sum_of_squares: optim.kernel("sum_of_squares")?,
-        sum_of_partials: optim.kernel("sum_of_partials")?,
-        gemm_nt: gemm.kernel("gemm_nt")?.allow_shared(gemm::SHARED)?,
-        gemm_nt_sm90: gemm_nt_sm90.transpose()?,
-    })
+fn load(
+    context: &Arc<CudaContext>,
+    info: &DeviceInfo,
+    ptx_only: bool,
+) -> Result<HashMap<&'static str, Kernel>> {
+    let mut kernels = HashMap::new();
+    let mut files: Vec<&'static str> = IMAGES.iter().map(|image| image.file).collect();
+    files.sort_unstable();
+    files.dedup();
+    for file in files {
+        // Files for one architecture alone are missing on the others.
+        let Some(image) = images::choose(IMAGES, file, info.capability, ptx_only) else { continue };
+        let module = Module::load(context, image)?;
+        for kernel in KERNELS.iter().filter(|k| k.file == file && k.arch == image.arch) {
+            kernels.insert(kernel.name, module.kernel(kernel, info.shared_memory)?);
+        }
+    }
+    if kernels.is_empty() { Err(no_kernels(info)) } else { Ok(kernels) }
 }
 
 fn no_kernels(info: &DeviceInfo) -> Error {
@@ -97,4 +185,16 @@ fn no_kernels(info: &DeviceInfo) -> Error {
     } else {
         format!("no kernels for sm_{found}, only for sm_{there}; build with DG_CUDA_ARCHS={found}")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::suspects;
+
+    #[test]
+    fn the_last_kernel_is_suspected_first() {
+        assert_eq!(suspects(&["rms_norm"]), "kernel rms_norm failed");
+        let text = suspects(&["rms_norm", "gemm", "rms_norm", "adamw"]);
+        assert!(text.starts_with("one of the kernels adamw, rms_norm, gemm failed"), "{text}");
+    }
 }

@@ -24,6 +24,10 @@ pub struct DeviceInfo {
     pub capability: u32,
     /// Number of multiprocessors.
     pub multiprocessors: u32,
+    /// Bytes of shared memory that one block can have.
+    pub shared_memory: usize,
+    /// Bytes of memory.
+    pub memory: usize,
 }
 
 /// Makes sure that a driver is there, and starts it. Any call into cudarc without one would panic.
@@ -103,6 +107,9 @@ pub(super) fn device(ordinal: usize) -> Result<DeviceInfo> {
         name: result::device::get_name(device).map_err(|e| complaint(what(), e))?,
         capability: major * 10 + minor,
         multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+        shared_memory: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as usize,
+        // SAFETY: the driver has just returned this device.
+        memory: unsafe { result::device::total_mem(device) }.map_err(|e| complaint(what(), e))?,
     })
 }
 

@@ -1,18 +1,20 @@
 //! Matrix products on bf16: `y = x wᵀ + bias`, rounded once.
 
-use cudarc::driver::{CudaView, DevicePtr, DevicePtrMut};
 use half::bf16;
 
 use super::Cuda;
-use super::launch::{Launch, Shape, TiledMatrix, VECTOR};
+use super::launch::{Shape, TiledMatrix, VECTOR};
+use super::memory::Weight;
 use super::tile::*;
 use crate::error::{Error, Result};
+use crate::ops::gemm::{Gemm, LoraBackward, LoraTerm, Matrix, MatrixMut, Transpose, Write};
+use crate::ops::{Dropout, Mut, Ref};
 
 /// Dynamic shared memory of `gemm_nt`: the stages, each a tile of x and one of w.
-pub(super) const SHARED: usize = GEMM_STAGES * stage_bytes(GEMM_TILE_M, GEMM_TILE_N, GEMM_TILE_K);
+const SHARED: usize = GEMM_STAGES * stage_bytes(GEMM_TILE_M, GEMM_TILE_N, GEMM_TILE_K);
 
 /// Dynamic shared memory of `gemm_nt_sm90`: the stages, the tile of y, two barriers for each stage.
-pub(super) const SM90_SHARED: usize = GEMM_SM90_STAGES
+const SM90_SHARED: usize = GEMM_SM90_STAGES
     * stage_bytes(GEMM_SM90_TILE_M, GEMM_SM90_TILE_N, GEMM_SM90_TILE_K)
     + GEMM_SM90_TILE_M * GEMM_SM90_TILE_N * size_of::<bf16>()
     + GEMM_SM90_STAGES * 2 * size_of::<u64>();
@@ -26,7 +28,7 @@ const MAX_GRID_Y: usize = 65535;
 
 /// Sizes of a product: y `[m, n]`, x `[m, k]`, w `[n, k]`, bias `[n]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gemm {
+pub struct Product {
     /// Rows of x and y.
     pub m: usize,
     /// Rows of w, columns of y.
@@ -35,10 +37,10 @@ pub struct Gemm {
     pub k: usize,
 }
 
-impl Gemm {
+impl Product {
     /// Refuses what the kernels cannot compute.
     fn check(self, tile_n: usize) -> Result<()> {
-        let Gemm { m, n, k } = self;
+        let Product { m, n, k } = self;
         let what = |problem| Err(Error::usage(format!("product of [{m}, {k}] and [{n}, {k}]ᵀ: {problem}")));
         if k == 0 || !k.is_multiple_of(8) {
             return what(format!("expected an inner dimension that is a multiple of 8, found {k}"));
@@ -50,39 +52,37 @@ impl Gemm {
         }
         Ok(())
     }
-
-    fn is_empty(self) -> bool {
-        self.m == 0 || self.n == 0
-    }
 }
 
 impl Cuda {
     /// `y = x wᵀ + bias` with the tensor cores of sm_80 and later. The shapes are those of [`Gemm`].
     ///
-    /// Usage errors: k is 0 or no multiple of 8; a length that is not that of `size`; x, w or y not starting at a
-    /// multiple of 16 bytes; a size beyond what a grid can hold.
+    /// Usage errors: k is 0 or no multiple of 8; x, w or y not starting at a multiple of 16 bytes; a size beyond what a
+    /// grid can hold.
     pub fn gemm_nt(
         &self,
-        y: &mut impl DevicePtrMut<bf16>,
-        x: &impl DevicePtr<bf16>,
-        w: &impl DevicePtr<bf16>,
-        bias: Option<&CudaView<'_, f32>>,
-        size: Gemm,
+        y: Mut<'_, Self, bf16>,
+        x: Ref<'_, Self, bf16>,
+        w: Ref<'_, Self, bf16>,
+        bias: Option<Ref<'_, Self, f32>>,
+        size: Product,
     ) -> Result<()> {
         size.check(GEMM_TILE_N)?;
-        if size.is_empty() {
-            return Ok(());
-        }
-        let Gemm { m, n, k } = size;
-        let launch = Launch::new(&self.kernels.gemm_nt, &self.stream)
-            .write("y", y, m * n, VECTOR)?
-            .read("x", x, m * k, VECTOR)?
-            .read("w", w, n * k, VECTOR)?;
-        with_bias(launch, bias, n)?.value(m as i32).value(n as i32).value(k as i32).run(Shape {
-            grid: (m.div_ceil(GEMM_TILE_M), n.div_ceil(GEMM_TILE_N)),
-            block: GEMM_THREADS,
-            shared: SHARED,
-        })
+        let Product { m, n, k } = size;
+        self.launch("gemm_nt")
+            .write("y", &y, m * n, VECTOR)
+            .read("x", x, m * k, VECTOR)
+            .read("w", w, n * k, VECTOR)
+            .read_optional("bias", bias, n, 4)
+            .value(m as i32)
+            .value(n as i32)
+            .value(k as i32)
+            .run(Shape {
+                grid: (m.div_ceil(GEMM_TILE_M), n.div_ceil(GEMM_TILE_N), 1),
+                block: GEMM_THREADS,
+                shared: SHARED,
+            });
+        Ok(())
     }
 
     /// The same with the tensor memory accelerator and the warpgroup products of sm_90a.
@@ -90,41 +90,108 @@ impl Cuda {
     /// Errors as with [`gemm_nt`](Self::gemm_nt); a device error on any other architecture.
     pub fn gemm_nt_sm90(
         &self,
-        y: &mut impl DevicePtrMut<bf16>,
-        x: &impl DevicePtr<bf16>,
-        w: &impl DevicePtr<bf16>,
-        bias: Option<&CudaView<'_, f32>>,
-        size: Gemm,
+        y: Mut<'_, Self, bf16>,
+        x: Ref<'_, Self, bf16>,
+        w: Ref<'_, Self, bf16>,
+        bias: Option<Ref<'_, Self, f32>>,
+        size: Product,
     ) -> Result<()> {
         size.check(GEMM_SM90_TILE_N)?;
-        let Some(kernel) = &self.kernels.gemm_nt_sm90 else {
-            let found = self.info.capability;
+        let found = self.info().capability;
+        if found != 90 {
             let (major, minor) = (found / 10, found % 10);
             let text =
                 format!("gemm_nt_sm90: expected compute capability 9.0, found {major}.{minor}; use gemm_nt");
             return Err(Error::device(text));
-        };
-        if size.is_empty() {
-            return Ok(());
         }
-        let Gemm { m, n, k } = size;
+        let Product { m, n, k } = size;
         let matrix = |rows, columns, box_shape| TiledMatrix { rows, columns, box_shape };
-        let launch = Launch::new(kernel, &self.stream)
-            .read_tiled("x", x, &matrix(m, k, (GEMM_SM90_TILE_M, GEMM_SM90_TILE_K)))?
-            .read_tiled("w", w, &matrix(n, k, (GEMM_SM90_TILE_N, GEMM_SM90_TILE_K)))?
-            .write_tiled("y", y, &matrix(m, n, (GEMM_SM90_STORE_M, GEMM_SM90_STORE_N)))?;
-        with_bias(launch, bias, n)?.value(m as i32).value(n as i32).value(k as i32).run(Shape {
-            grid: (m.div_ceil(GEMM_SM90_TILE_M), n.div_ceil(GEMM_SM90_TILE_N)),
-            block: GEMM_SM90_THREADS,
-            shared: SM90_SHARED,
-        })
+        self.launch("gemm_nt_sm90")
+            .read_tiled("x", x, &matrix(m, k, (GEMM_SM90_TILE_M, GEMM_SM90_TILE_K)))
+            .read_tiled("w", w, &matrix(n, k, (GEMM_SM90_TILE_N, GEMM_SM90_TILE_K)))
+            .write_tiled("y", &y, &matrix(m, n, (GEMM_SM90_STORE_M, GEMM_SM90_STORE_N)))
+            .read_optional("bias", bias, n, 4)
+            .value(m as i32)
+            .value(n as i32)
+            .value(k as i32)
+            .run(Shape {
+                grid: (m.div_ceil(GEMM_SM90_TILE_M), n.div_ceil(GEMM_SM90_TILE_N), 1),
+                block: GEMM_SM90_THREADS,
+                shared: SM90_SHARED,
+            });
+        Ok(())
+    }
+
+    fn missing(&self, what: &str) {
+        self.fail(Error::internal(format!("{what} is not there yet")));
     }
 }
 
-/// The pointer to the bias, or null.
-fn with_bias<'a>(launch: Launch<'a>, bias: Option<&'a CudaView<'_, f32>>, n: usize) -> Result<Launch<'a>> {
-    match bias {
-        Some(bias) => launch.read("bias", bias, n, 4),
-        None => Ok(launch.value(0u64)),
+impl Gemm for Cuda {
+    fn linear(
+        &self,
+        _y: Mut<'_, Self, bf16>,
+        _x: Ref<'_, Self, bf16>,
+        _weight: &Weight,
+        _bias: Option<Ref<'_, Self, f32>>,
+        _lora: &[LoraTerm<'_, Self>],
+        _write: Write,
+    ) {
+        self.missing("linear");
+    }
+
+    fn linear_backward(&self, _dx: Mut<'_, Self, bf16>, _dy: Ref<'_, Self, bf16>, _weight: &Weight) {
+        self.missing("linear_backward");
+    }
+
+    fn lora_down(
+        &self,
+        _xa: Mut<'_, Self, bf16>,
+        _x: Ref<'_, Self, bf16>,
+        _a: Ref<'_, Self, bf16>,
+        _rank: usize,
+        _scale: f32,
+        _dropout: Option<Dropout<'_, Self>>,
+    ) {
+        self.missing("lora_down");
+    }
+
+    fn lora_backward(&self, _args: LoraBackward<'_, Self>) {
+        self.missing("lora_backward");
+    }
+
+    fn matmul(
+        &self,
+        _c: MatrixMut<'_, Self, bf16>,
+        _a: Matrix<'_, Self, bf16>,
+        _b: Matrix<'_, Self, bf16>,
+        _transpose: Transpose,
+        _alpha: f32,
+        _beta: f32,
+    ) {
+        self.missing("matmul");
+    }
+
+    fn weight_gradient(
+        &self,
+        _dw_acc: MatrixMut<'_, Self, f32>,
+        _dy: Matrix<'_, Self, bf16>,
+        _x: Matrix<'_, Self, bf16>,
+        _row_weight: Option<Ref<'_, Self, f32>>,
+    ) {
+        self.missing("weight_gradient");
+    }
+
+    fn bias_gradient(
+        &self,
+        _db_acc: Mut<'_, Self, f32>,
+        _dy: Ref<'_, Self, bf16>,
+        _row_weight: Ref<'_, Self, f32>,
+    ) {
+        self.missing("bias_gradient");
+    }
+
+    fn accumulate(&self, _dw_acc: MatrixMut<'_, Self, f32>, _x: Matrix<'_, Self, bf16>) {
+        self.missing("accumulate");
     }
 }

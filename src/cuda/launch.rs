@@ -1,4 +1,4 @@
-//! Launching kernels. Nothing else here talks to the device unchecked.
+//! Launching kernels. Nothing else here starts code on the device.
 //!
 //! Rust cannot see into a kernel, so a launch is safe as far as three things agree: the number and sizes of the
 //! parameters, which are compared with those that the compiler reports; the elements behind every pointer, of which
@@ -9,26 +9,22 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use cudarc::driver::sys::{self, CUfunction_attribute};
-use cudarc::driver::{
-    CudaContext, CudaFunction, CudaModule, CudaStream, DevicePtr, DevicePtrMut, SyncOnDrop, result,
-};
+use cudarc::driver::{CudaContext, CudaFunction, CudaModule, result};
 use cudarc::nvrtc::Ptx;
 use half::bf16;
 
+use super::Cuda;
 use super::driver::complaint;
-use super::images::{Code, Image, KERNELS};
+use super::images::{Code, Image, KernelInfo};
 use crate::error::{Error, Result};
+use crate::ops::{Element, Mut, Ref};
 
 /// Alignment that kernels with 16-byte accesses ask for.
 pub(super) const VECTOR: usize = 16;
 
-/// Room for the largest parameter, a tensor map.
-const LARGEST_PARAMETER: usize = 128;
-
 /// A compiled file on a device.
 pub(super) struct Module {
     module: Arc<CudaModule>,
-    image: &'static Image,
 }
 
 impl Module {
@@ -41,177 +37,216 @@ impl Module {
         let module = context.load_module(code).map_err(|e| {
             complaint(format!("kernels/{}.cu ({} for sm_{})", image.file, image.code.name(), image.arch), e)
         })?;
-        Ok(Module { module, image })
+        Ok(Module { module })
     }
 
-    /// A kernel of the file.
-    pub fn kernel(&self, name: &'static str) -> Result<Kernel> {
-        let info = KERNELS.iter().find(|info| info.name == name && info.arch == self.image.arch);
-        let info =
-            info.ok_or_else(|| Error::internal(format!("kernel {name} is not in the table of kernels")))?;
-        let function = self.module.load_function(name).map_err(|e| complaint(format!("kernel {name}"), e))?;
-        Ok(Kernel { name, parameters: info.parameters, function })
+    /// A kernel of the file, which may use up to `shared` bytes of shared memory: more than 48 KiB have to be asked
+    /// for beforehand.
+    pub fn kernel(&self, info: &'static KernelInfo, shared: usize) -> Result<Kernel> {
+        let what = || format!("kernel {}", info.name);
+        let function = self.module.load_function(info.name).map_err(|e| complaint(what(), e))?;
+        let own = function.get_attribute(CUfunction_attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES);
+        let dynamic = shared as i32 - own.map_err(|e| complaint(what(), e))?;
+        let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        function.set_attribute(attribute, dynamic).map_err(|e| complaint(what(), e))?;
+        Ok(Kernel { info, function })
     }
 }
 
 /// A kernel on a device.
 pub(super) struct Kernel {
-    name: &'static str,
-    parameters: &'static [usize],
+    info: &'static KernelInfo,
     function: CudaFunction,
 }
 
-impl Kernel {
-    /// Allows launches with this much dynamic shared memory; more than 48 KiB have to be asked for.
-    pub fn allow_shared(self, bytes: usize) -> Result<Self> {
-        let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-        let what = || format!("kernel {}: {bytes} bytes of shared memory", self.name);
-        self.function.set_attribute(attribute, bytes as i32).map_err(|e| complaint(what(), e))?;
-        Ok(self)
-    }
-}
-
 /// How many threads run, and what they share.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
-    /// Blocks along x and y.
-    pub grid: (usize, usize),
+    /// Blocks along x, y and z.
+    pub grid: (usize, usize, usize),
     /// Threads of a block.
     pub block: usize,
     /// Bytes of dynamic shared memory.
     pub shared: usize,
 }
 
-/// The value of one parameter.
-#[repr(C, align(128))]
-struct Parameter {
-    bytes: [u8; LARGEST_PARAMETER],
-    len: usize,
-}
-
-/// A launch being put together: parameters in the kernel's order, then [`run`](Self::run).
-pub(super) struct Launch<'a> {
-    kernel: &'a Kernel,
-    stream: &'a Arc<CudaStream>,
-    parameters: Vec<Parameter>,
-    /// Tell cudarc, when dropped after the launch, that the buffers have been used.
-    uses: Vec<SyncOnDrop<'a>>,
-}
-
-impl<'a> Launch<'a> {
-    pub fn new(kernel: &'a Kernel, stream: &'a Arc<CudaStream>) -> Self {
-        Launch { kernel, stream, parameters: Vec::new(), uses: Vec::new() }
+impl Shape {
+    /// Blocks along x alone, without dynamic shared memory.
+    pub fn line(blocks: usize, block: usize) -> Self {
+        Shape { grid: (blocks, 1, 1), block, shared: 0 }
     }
 
-    /// A buffer of exactly `len` elements, at a multiple of `alignment` bytes, that the kernel writes.
-    pub fn write<T>(
-        mut self,
+    /// Whether nothing would run.
+    fn is_empty(self) -> bool {
+        let (x, y, z) = self.grid;
+        x * y * z == 0
+    }
+}
+
+/// A launch being put together: parameters in the kernel's order, then [`run`](Self::run). The first thing that is
+/// wrong with it is what `run` reports.
+#[must_use]
+pub(super) struct Launch<'a> {
+    cuda: &'a Cuda,
+    name: &'static str,
+    /// All parameters, each at a multiple of 16 bytes.
+    bytes: Vec<Block>,
+    /// Start in `bytes`, and length in bytes.
+    parameters: Vec<(usize, usize)>,
+    problem: Option<Error>,
+}
+
+/// Keeps parameters aligned.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(16))]
+struct Block([u8; 16]);
+
+impl Cuda {
+    /// Starts to put together a launch of a kernel.
+    pub(super) fn launch(&self, name: &'static str) -> Launch<'_> {
+        Launch { cuda: self, name, bytes: Vec::new(), parameters: Vec::new(), problem: None }
+    }
+}
+
+impl Launch<'_> {
+    /// A buffer, at a multiple of `alignment` bytes, of which the kernel writes up to `len` elements.
+    pub fn write<T: Element>(
+        self,
         name: &str,
-        buffer: &'a mut impl DevicePtrMut<T>,
+        buffer: &Mut<'_, Cuda, T>,
         len: usize,
         alignment: usize,
-    ) -> Result<Self> {
-        let found = buffer.len();
-        let (address, used) = buffer.device_ptr_mut(self.stream);
-        self.uses.push(used);
-        self.pointer(name, address, found, len, alignment)
+    ) -> Self {
+        self.pointer(name, (buffer.address(), buffer.len()), len, alignment)
     }
 
     /// The same for a buffer that the kernel reads.
-    pub fn read<T>(
-        mut self,
+    pub fn read<T: Element>(
+        self,
         name: &str,
-        buffer: &'a impl DevicePtr<T>,
+        buffer: Ref<'_, Cuda, T>,
         len: usize,
         alignment: usize,
-    ) -> Result<Self> {
-        let found = buffer.len();
-        let (address, used) = buffer.device_ptr(self.stream);
-        self.uses.push(used);
-        self.pointer(name, address, found, len, alignment)
+    ) -> Self {
+        self.pointer(name, (buffer.address(), buffer.len()), len, alignment)
+    }
+
+    /// The same for a buffer that need not be there; the kernel gets a null pointer.
+    pub fn read_optional<T: Element>(
+        self,
+        name: &str,
+        buffer: Option<Ref<'_, Cuda, T>>,
+        len: usize,
+        alignment: usize,
+    ) -> Self {
+        match buffer {
+            Some(buffer) => self.read(name, buffer, len, alignment),
+            None => self.value(0u64),
+        }
     }
 
     /// A tensor map of a matrix that the kernel reads.
-    pub fn read_tiled(
-        mut self,
-        name: &str,
-        buffer: &'a impl DevicePtr<bf16>,
-        matrix: &TiledMatrix,
-    ) -> Result<Self> {
-        let found = buffer.len();
-        let (address, used) = buffer.device_ptr(self.stream);
-        self.uses.push(used);
-        self.check(name, address, found, matrix.rows * matrix.columns, VECTOR)?;
-        Ok(self.value(matrix.encode(name, address)?))
+    pub fn read_tiled(self, name: &str, buffer: Ref<'_, Cuda, bf16>, matrix: &TiledMatrix) -> Self {
+        let address = buffer.address();
+        self.check(name, (address, buffer.len()), matrix.rows * matrix.columns, VECTOR)
+            .tiled(name, address, matrix)
     }
 
     /// Two parameters for a matrix that the kernel writes: its tensor map, which is empty if the number of columns is
     /// no multiple of 8, as such rows cannot be described; and its address.
-    pub fn write_tiled(
-        mut self,
-        name: &str,
-        buffer: &'a mut impl DevicePtrMut<bf16>,
-        matrix: &TiledMatrix,
-    ) -> Result<Self> {
-        let found = buffer.len();
-        let (address, used) = buffer.device_ptr_mut(self.stream);
-        self.uses.push(used);
-        self.check(name, address, found, matrix.rows * matrix.columns, VECTOR)?;
-        let describable = matrix.columns.is_multiple_of(8);
-        let map = if describable { matrix.encode(name, address)? } else { [0; 16] };
-        Ok(self.value(map).value(address))
+    pub fn write_tiled(self, name: &str, buffer: &Mut<'_, Cuda, bf16>, matrix: &TiledMatrix) -> Self {
+        let address = buffer.address();
+        let checked = self.check(name, (address, buffer.len()), matrix.rows * matrix.columns, VECTOR);
+        let mapped = match matrix.columns.is_multiple_of(8) {
+            true => checked.tiled(name, address, matrix),
+            false => checked.value([0u64; 16]),
+        };
+        mapped.value(address as u64)
     }
 
-    fn pointer(self, name: &str, address: u64, found: usize, len: usize, alignment: usize) -> Result<Self> {
-        self.check(name, address, found, len, alignment)?;
-        Ok(self.value(address))
+    fn tiled(self, name: &str, address: usize, matrix: &TiledMatrix) -> Self {
+        match matrix.encode(name, address as u64) {
+            Ok(map) => self.value(map),
+            Err(error) => self.fail(error),
+        }
     }
 
-    fn check(&self, name: &str, address: u64, found: usize, len: usize, alignment: usize) -> Result<()> {
-        let what = |problem| Error::usage(format!("kernel {}: {name}: {problem}", self.kernel.name));
-        if found != len {
-            return Err(what(format!("expected {len} elements, found {found}")));
-        }
-        if !address.is_multiple_of(alignment as u64) {
-            return Err(what(format!(
-                "expected a start at a multiple of {alignment} bytes, found {address:#x}"
-            )));
-        }
-        Ok(())
+    fn pointer(self, name: &str, found: (usize, usize), len: usize, alignment: usize) -> Self {
+        let address = found.0 as u64;
+        self.check(name, found, len, alignment).value(address)
+    }
+
+    fn check(self, name: &str, (address, found): (usize, usize), len: usize, alignment: usize) -> Self {
+        let problem = if found < len {
+            format!("expected {len} elements, found {found}")
+        } else if !address.is_multiple_of(alignment) {
+            format!("expected a start at a multiple of {alignment} bytes, found {address:#x}")
+        } else {
+            return self;
+        };
+        let error = Error::internal(format!("kernel {}: {name}: {problem}", self.name));
+        self.fail(error)
+    }
+
+    fn fail(mut self, error: Error) -> Self {
+        self.problem.get_or_insert(error);
+        self
     }
 
     /// A parameter that is passed by value.
     pub fn value<T: bytemuck::Pod>(mut self, value: T) -> Self {
         let from = bytemuck::bytes_of(&value);
-        let mut parameter = Parameter { bytes: [0; LARGEST_PARAMETER], len: from.len() };
-        parameter.bytes[..from.len()].copy_from_slice(from);
-        self.parameters.push(parameter);
+        let start = self.bytes.len();
+        self.bytes.resize(start + from.len().div_ceil(size_of::<Block>()), Block([0; 16]));
+        bytemuck::cast_slice_mut(&mut self.bytes[start..])[..from.len()].copy_from_slice(from);
+        self.parameters.push((start * size_of::<Block>(), from.len()));
         self
     }
 
-    /// Starts the kernel; it runs when all earlier work of the stream is done.
-    pub fn run(mut self, shape: Shape) -> Result<()> {
-        let name = self.kernel.name;
-        let found: Vec<usize> = self.parameters.iter().map(|parameter| parameter.len).collect();
-        if found != self.kernel.parameters {
-            let expected = self.kernel.parameters;
+    /// Starts the kernel, which runs when all earlier work of the stream is done. What goes wrong is kept for
+    /// [`finish`](crate::ops::Device::finish); nothing is started after that. An empty grid is no launch.
+    pub fn run(mut self, shape: Shape) {
+        let cuda = self.cuda;
+        if shape.is_empty() || cuda.has_failed() {
+            return;
+        }
+        if let Err(error) = self.start(shape) {
+            cuda.fail(error);
+        }
+    }
+
+    fn start(&mut self, shape: Shape) -> Result<()> {
+        let (cuda, name) = (self.cuda, self.name);
+        if let Some(problem) = self.problem.take() {
+            return Err(problem);
+        }
+        let kernel = cuda.kernel(name)?;
+        let found: Vec<usize> = self.parameters.iter().map(|&(_, len)| len).collect();
+        if found != kernel.info.parameters {
+            let expected = kernel.info.parameters;
             let sizes = format!("expected parameters of {expected:?} bytes, found {found:?}");
             return Err(Error::internal(format!("kernel {name}: {sizes}")));
         }
-        let (x, y) = shape.grid;
-        let what = || format!("kernel {name}: a grid of {x} × {y} blocks, {} threads each", shape.block);
+        let (x, y, z) = shape.grid;
+        let what =
+            || format!("kernel {name}: a grid of {x} × {y} × {z} blocks, {} threads each", shape.block);
         let number = |n: usize| u32::try_from(n).map_err(|_| Error::usage(format!("{}: too many", what())));
-        let (grid, block) = ((number(x)?, number(y)?, 1), (number(shape.block)?, 1, 1));
+        let (grid, block) = ((number(x)?, number(y)?, number(z)?), (number(shape.block)?, 1, 1));
         let shared = number(shape.shared)?;
-        let mut pointers: Vec<*mut c_void> =
-            self.parameters.iter_mut().map(|p| p.bytes.as_mut_ptr().cast()).collect();
-        self.stream.context().bind_to_thread().map_err(|e| complaint(what(), e))?;
-        let (function, stream) = (self.kernel.function.cu_function(), self.stream.cu_stream());
+        let base: *mut u8 = self.bytes.as_mut_ptr().cast();
+        // SAFETY: `value` put every start inside of `bytes`.
+        let pointer = |&(start, _): &(usize, usize)| unsafe { base.add(start) }.cast::<c_void>();
+        let mut pointers: Vec<*mut c_void> = self.parameters.iter().map(pointer).collect();
+        cuda.stream().context().bind_to_thread().map_err(|e| complaint(what(), e))?;
+        let (function, stream) = (kernel.function.cu_function(), cuda.stream().cu_stream());
         // SAFETY: the function's module is kept alive by the kernel. Parameters are as many and as large as the
-        // compiler says, and are copied before the call returns. Buffers live at least until `uses` is dropped, after
-        // the launch, which makes cudarc wait before it frees them; they are as long as the wrapper says that the
-        // kernel needs, and those that it writes are borrowed exclusively.
+        // compiler says, and are copied before the call returns. Buffers are pieces of an allocation that is only
+        // freed after a wait for the stream (`Memory`), as long as the wrapper says that the kernel needs, and those
+        // that it writes are borrowed exclusively.
         let launched = unsafe { result::launch_kernel(function, grid, block, shared, stream, &mut pointers) };
-        launched.map_err(|e| complaint(what(), e))
+        launched.map_err(|e| complaint(what(), e))?;
+        cuda.note_launch(name);
+        Ok(())
     }
 }
 

@@ -1,17 +1,28 @@
 //! CUDA: the kernels of `kernels/`, and functions that launch them.
 //!
-//! [`Cuda::new`] opens a device; its methods check shapes and start a kernel each, on buffers of `cudarc`. Nothing here
-//! is used by the commands yet. `docs/kernels.md` tells how kernels are built, run without a GPU, and tested.
+//! [`Cuda::new`] opens a device, which is a [`Backend`](crate::ops::Backend) with bf16 activations. `docs/kernels.md` tells
+//! how kernels are built, run without a GPU, and tested.
 //!
-//! `unsafe` is in `launch.rs`, which starts kernels, and in `driver.rs`, which reaches the driver.
+//! `unsafe` is in `launch.rs`, which starts kernels, in `memory.rs`, which allocates and copies, and in `driver.rs`, which
+//! reaches the driver.
 
+mod aggregate;
+mod analyzer;
+mod attention;
 mod device;
 mod driver;
+mod embedding;
 mod gemm;
 pub mod images;
 mod launch;
+mod loss;
+mod memory;
+mod mlp;
 mod norm;
 mod optim;
+mod rope;
+mod rows;
+mod sample;
 pub mod tile {
     //! The constants of `kernels/tile.h`.
     include!(concat!(env!("OUT_DIR"), "/tile.rs"));
@@ -19,4 +30,7 @@ pub mod tile {
 
 pub use device::Cuda;
 pub use driver::{DeviceInfo, EMULATOR_VARIABLE, devices, emulator};
-pub use gemm::Gemm;
+pub use gemm::Product;
+pub use memory::{Memory, Weight};
+
+impl crate::ops::Backend for Cuda {}

@@ -1,13 +1,12 @@
 //! AdamW and the gradient norm, as written in `ops/optim.rs`.
 
-use cudarc::driver::{DevicePtr, DevicePtrMut};
+use half::bf16;
 
 use super::Cuda;
-use super::driver::complaint;
-use super::launch::{Launch, Shape, VECTOR};
+use super::launch::{Shape, VECTOR};
 use super::tile::{ELEMENT_THREADS, SUM_CHUNK, SUM_THREADS};
-use crate::error::{Error, Result};
-use crate::ops::optim::AdamW;
+use crate::ops::optim::{AdamW, Optim};
+use crate::ops::{Device, Mut, Ref};
 
 /// Blocks for each multiprocessor in kernels that go over everything with a fixed grid: enough to keep it busy.
 const BLOCKS_PER_MULTIPROCESSOR: usize = 8;
@@ -45,57 +44,64 @@ impl Constants {
 }
 
 impl Cuda {
-    /// Updates params, m and v in place from grads; all `[n]`.
-    ///
-    /// Usage errors: different lengths, or a start that is not at a multiple of 16 bytes.
-    pub fn adamw(
+    /// Blocks of a kernel that goes over `n` elements, each thread taking `each` at a time: no more than keep all
+    /// multiprocessors busy.
+    pub(super) fn element_blocks(&self, n: usize, each: usize) -> usize {
+        let busy = self.info().multiprocessors as usize * BLOCKS_PER_MULTIPROCESSOR;
+        n.div_ceil(each * ELEMENT_THREADS).min(busy)
+    }
+}
+
+impl Optim for Cuda {
+    fn adamw(
         &self,
-        params: &mut impl DevicePtrMut<f32>,
-        m: &mut impl DevicePtrMut<f32>,
-        v: &mut impl DevicePtrMut<f32>,
-        grads: &impl DevicePtr<f32>,
+        params: Mut<'_, Self, f32>,
+        m: Mut<'_, Self, f32>,
+        v: Mut<'_, Self, f32>,
+        grads: Ref<'_, Self, f32>,
         step: AdamW,
-    ) -> Result<()> {
+    ) {
         let n = params.len();
-        if n == 0 {
-            return Ok(());
-        }
-        let busy = self.info.multiprocessors as usize * BLOCKS_PER_MULTIPROCESSOR;
-        let blocks = n.div_ceil(4 * ELEMENT_THREADS).min(busy);
-        Launch::new(&self.kernels.adamw, &self.stream)
-            .write("params", params, n, VECTOR)?
-            .write("m", m, n, VECTOR)?
-            .write("v", v, n, VECTOR)?
-            .read("grads", grads, n, VECTOR)?
+        self.launch("adamw")
+            .write("params", &params, n, VECTOR)
+            .write("m", &m, n, VECTOR)
+            .write("v", &v, n, VECTOR)
+            .read("grads", grads, n, VECTOR)
             .value(n as u64)
             .value(Constants::new(step))
-            .run(Shape { grid: (blocks, 1), block: ELEMENT_THREADS, shared: 0 })
+            .run(Shape::line(self.element_blocks(n, 4), ELEMENT_THREADS));
     }
 
-    /// `Σ x²` in f64, in an order that depends on the length alone; NaN or infinite if any element is. Waits for it.
-    ///
-    /// Usage errors: a start that is not at a multiple of 16 bytes. Device errors: no memory for the partial sums.
-    pub fn sum_of_squares(&self, x: &impl DevicePtr<f32>) -> Result<f64> {
+    fn sum_of_squares(&self, x: Ref<'_, Self, f32>) -> f64 {
         let n = x.len();
-        if n == 0 {
-            return Ok(0.0);
-        }
-        let what = |e| complaint("sum of squares", e);
         let blocks = n.div_ceil(SUM_CHUNK);
-        let number = i32::try_from(blocks);
-        let number = number.map_err(|_| Error::usage(format!("sum of {n} squares: too many")))?;
-        let mut partial = self.stream.alloc_zeros::<f64>(blocks).map_err(what)?;
-        let mut total = self.stream.alloc_zeros::<f64>(1).map_err(what)?;
-        Launch::new(&self.kernels.sum_of_squares, &self.stream)
-            .write("partial", &mut partial, blocks, 8)?
-            .read("x", x, n, VECTOR)?
+        if n == 0 {
+            return 0.0;
+        }
+        let mut scratch = self.scratch();
+        let Some(sums) = scratch.take::<f64>(self, blocks + 1) else { return f64::NAN };
+        let (total, partial) = sums.split_at(1);
+        self.launch("sum_of_squares")
+            .write("partial", &partial, blocks, 8)
+            .read("x", x, n, VECTOR)
             .value(n as u64)
-            .run(Shape { grid: (blocks, 1), block: SUM_THREADS, shared: 0 })?;
-        Launch::new(&self.kernels.sum_of_partials, &self.stream)
-            .write("total", &mut total, 1, 8)?
-            .read("partial", &partial, blocks, 8)?
-            .value(number)
-            .run(Shape { grid: (1, 1), block: SUM_THREADS, shared: 0 })?;
-        Ok(self.stream.clone_dtoh(&total).map_err(what)?[0])
+            .run(Shape::line(blocks, SUM_THREADS));
+        self.launch("sum_of_partials")
+            .write("total", &total, 1, 8)
+            .read("partial", partial.view(), blocks, 8)
+            .value(blocks as i32)
+            .run(Shape::line(1, SUM_THREADS));
+        let mut sum = [f64::NAN];
+        self.download(&mut sum, total.view());
+        sum[0]
+    }
+
+    fn refresh(&self, to: Mut<'_, Self, bf16>, from: Ref<'_, Self, f32>) {
+        let n = from.len();
+        self.launch("refresh")
+            .write("to", &to, n, VECTOR)
+            .read("from", from, n, VECTOR)
+            .value(n as u64)
+            .run(Shape::line(self.element_blocks(n, 8), ELEMENT_THREADS));
     }
 }

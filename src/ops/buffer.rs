@@ -19,7 +19,7 @@ pub trait Element: bytemuck::Pod + Send + Sync {
 macro_rules! element {
     ($($t:ty => $name:literal),*) => { $(impl Element for $t { const NAME: &'static str = $name; })* };
 }
-element!(f32 => "f32", half::bf16 => "bf16", u32 => "u32", i32 => "i32");
+element!(f32 => "f32", half::bf16 => "bf16", f64 => "f64", u32 => "u32", i32 => "i32");
 
 /// Every buffer starts on a multiple of this many bytes, which suits any vector load and a GPU's memory sectors.
 pub const ALIGNMENT: usize = 256;
@@ -117,6 +117,14 @@ impl<'a, D: Device, T: Element> Ref<'a, D, T> {
         }
     }
 
+    /// Borrows `len` elements at `address`.
+    ///
+    /// # Safety
+    /// They are there, are initialised, and nothing writes them during `'a`.
+    pub(crate) unsafe fn from_raw(address: usize, len: usize) -> Self {
+        Ref { address, len, _borrow: PhantomData }
+    }
+
     /// The same memory as another element type, if that is the same type after all.
     ///
     /// Lets backends whose activations are `f32` read the `f32` master weights in place.
@@ -156,6 +164,21 @@ impl<'a, D: Device, T: Element> Mut<'a, D, T> {
             len: range.len(),
             _borrow: PhantomData,
         }
+    }
+
+    /// Borrows `len` elements at `address`.
+    ///
+    /// # Safety
+    /// They are there, are initialised, and nothing else uses them during `'a`.
+    pub(crate) unsafe fn from_raw(address: usize, len: usize) -> Self {
+        Mut { address, len, _borrow: PhantomData }
+    }
+
+    /// The same bytes as elements of another type, as many as fit; the start must suit it.
+    pub(crate) fn cast<U: Element>(self) -> Mut<'a, D, U> {
+        assert!(self.address.is_multiple_of(align_of::<U>()), "a cast to {} of unaligned memory", U::NAME);
+        let len = self.len * size_of::<T>() / size_of::<U>();
+        Mut { address: self.address, len, _borrow: PhantomData }
     }
 
     /// Borrows the same elements again for a shorter time.

@@ -57,6 +57,10 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// Writes host f32 as activations.
     fn upload_act(&self, to: Mut<'_, Self, Self::Act>, from: &[f32]);
 
+    /// Waits for all earlier work and returns the first error of any of it: operations do not return errors of their
+    /// own, as a device may be far behind. After an error nothing that was computed since can be trusted.
+    fn finish(&self) -> Result<()>;
+
     /// Copies frozen vectors (a norm's weight, biases) to the device as one f32 vector.
     fn load_vectors(&self, parts: &[TensorView]) -> Result<Buffer<Self, f32>> {
         let values: Vec<f32> = parts.iter().flat_map(TensorView::to_f32_vec).collect();

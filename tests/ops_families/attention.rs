@@ -3,7 +3,7 @@ use deepguard::ops::attention::{CachedKv, Heads, Segment};
 
 use super::bench::{Bench, dot, gradient};
 
-const GROUPED: Heads = Heads { query: 6, key_value: 2, dim: 6 };
+const GROUPED: Heads = Heads { query: 6, key_value: 2, dim: 8 };
 const WIDE: Heads = Heads { query: 2, key_value: 1, dim: 80 };
 
 fn own(start: u32, len: u32) -> Segment {

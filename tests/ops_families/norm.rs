@@ -12,7 +12,8 @@ fn reference(x: &[f64], weight: &[f64]) -> (Vec<f64>, Vec<f64>) {
 }
 
 pub fn forward<B: Backend>(backend: &B) {
-    for (rows, width) in [(1, 1), (3, 17), (7, 160)] {
+    // Single elements; with 16-byte accesses and without; more than a thread keeps in registers, both ways.
+    for (rows, width) in [(1, 1), (3, 17), (7, 160), (3, 1000), (2, 1303), (2, 8200)] {
         let mut bench = Bench::new(backend);
         let (x, weight) = (bench.act(rows * width, 3.0), bench.f32(width, 1.0));
         let (mut y, mut rstd) = (bench.act_out(rows * width), bench.f32_out(rows));

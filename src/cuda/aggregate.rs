@@ -1,0 +1,168 @@
+//! The aggregator's passes over the taps, as written in `ops/aggregate.rs`. Computed in f32, rounded once.
+
+use half::bf16;
+
+use super::Cuda;
+use super::launch::Shape;
+use super::rows::{alignment, threads};
+use super::tile::{AGGREGATE_TAPS, ROW_THREADS};
+use crate::error::Error;
+use crate::ops::aggregate::{Aggregate, TapGradient, TapShape};
+use crate::ops::{Mut, Ref};
+
+/// Static shared memory of the kernels, for sums over a block.
+const SUMS: usize = AGGREGATE_TAPS * 32 * size_of::<f32>();
+
+/// Elements of one row of [`Aggregate::add`], which has no rows of its own.
+const ADD_WIDTH: usize = ROW_THREADS * 8 * 4;
+
+impl Cuda {
+    /// Shape of a pass that needs the taps twice, and whether a row of them fits shared memory.
+    fn pass(&self, shape: TapShape) -> (Shape, i32) {
+        let bytes = shape.taps * shape.hidden_size * size_of::<bf16>();
+        let fits = bytes + SUMS <= self.info().shared_memory;
+        let shared = if fits { bytes } else { 0 };
+        let line = Shape::line(shape.rows, threads(shape.hidden_size));
+        (Shape { shared, ..line }, i32::from(fits))
+    }
+
+    /// Whether the kernels have room for so many taps.
+    fn takes(&self, shape: TapShape) -> bool {
+        let fits = shape.taps <= AGGREGATE_TAPS;
+        if !fits {
+            self.fail(Error::usage(format!(
+                "the guard looks at {} layers; on CUDA it can at most {AGGREGATE_TAPS}: lower --layers, or train with \
+                 --device cpu",
+                shape.taps
+            )));
+        }
+        fits
+    }
+}
+
+impl Aggregate for Cuda {
+    fn tap_mean(&self, mean: Mut<'_, Self, bf16>, taps: Ref<'_, Self, bf16>, shape: TapShape) {
+        let (width, n) = (shape.hidden_size, shape.rows * shape.hidden_size);
+        if !self.takes(shape) {
+            return;
+        }
+        self.launch("tap_mean")
+            .write("mean", &mean, n, alignment(width))
+            .read("taps", taps, shape.taps * n, alignment(width))
+            .value(shape.taps as i32)
+            .value(width as i32)
+            .run(Shape::line(shape.rows, threads(width)));
+    }
+
+    fn aggregate(
+        &self,
+        context: Mut<'_, Self, bf16>,
+        weights: Mut<'_, Self, f32>,
+        taps: Ref<'_, Self, bf16>,
+        u: Ref<'_, Self, bf16>,
+        shape: TapShape,
+    ) {
+        let (width, n) = (shape.hidden_size, shape.rows * shape.hidden_size);
+        if !self.takes(shape) {
+            return;
+        }
+        let (pass, keep) = self.pass(shape);
+        self.launch("aggregate")
+            .write("context", &context, n, alignment(width))
+            .write("weights", &weights, shape.rows * shape.taps, 4)
+            .read("taps", taps, shape.taps * n, alignment(width))
+            .read("u", u, n, alignment(width))
+            .value(shape.taps as i32)
+            .value(width as i32)
+            .value(keep)
+            .run(pass);
+    }
+
+    fn aggregate_backward(
+        &self,
+        du: Mut<'_, Self, bf16>,
+        dscores: Mut<'_, Self, f32>,
+        dcontext: Ref<'_, Self, bf16>,
+        taps: Ref<'_, Self, bf16>,
+        weights: Ref<'_, Self, f32>,
+        shape: TapShape,
+    ) {
+        let (width, n) = (shape.hidden_size, shape.rows * shape.hidden_size);
+        let (pass, keep) = self.pass(shape);
+        self.launch("aggregate_backward")
+            .write("du", &du, n, alignment(width))
+            .write("dscores", &dscores, shape.rows * shape.taps, 4)
+            .read("dcontext", dcontext, n, alignment(width))
+            .read("taps", taps, shape.taps * n, alignment(width))
+            .read("weights", weights, shape.rows * shape.taps, 4)
+            .value(shape.taps as i32)
+            .value(width as i32)
+            .value(keep)
+            .run(pass);
+    }
+
+    fn tap_gradient(
+        &self,
+        dtaps: Mut<'_, Self, bf16>,
+        dtap_rows: usize,
+        args: TapGradient<'_, Self>,
+        shape: TapShape,
+    ) {
+        let (width, n) = (shape.hidden_size, dtap_rows * shape.hidden_size);
+        self.launch("tap_gradient")
+            .write("dtaps", &dtaps, shape.taps * n, alignment(width))
+            .read("dcontext", args.dcontext, n, alignment(width))
+            .read("u", args.u, n, alignment(width))
+            .read("dmean", args.dmean, n, alignment(width))
+            .read("weights", args.weights, dtap_rows * shape.taps, 4)
+            .read("dscores", args.dscores, dtap_rows * shape.taps, 4)
+            .read("row_weight", args.row_weight, dtap_rows, 4)
+            .value(shape.taps as i32)
+            .value(width as i32)
+            .run(Shape::line(dtap_rows, threads(width)));
+    }
+
+    fn scale_rows(
+        &self,
+        y: Mut<'_, Self, bf16>,
+        x: Ref<'_, Self, bf16>,
+        row_weight: Ref<'_, Self, f32>,
+        scale: f32,
+    ) {
+        let rows = row_weight.len();
+        let width = x.len() / rows.max(1);
+        self.launch("scale_rows")
+            .write("y", &y, rows * width, alignment(width))
+            .read("x", x, rows * width, alignment(width))
+            .read("row_weight", row_weight, rows, 4)
+            .value(scale)
+            .value(width as i32)
+            .run(Shape::line(rows, threads(width)));
+    }
+
+    fn add_bias(&self, y_acc: Mut<'_, Self, bf16>, bias: Ref<'_, Self, bf16>) {
+        let width = bias.len();
+        let rows = y_acc.len() / width.max(1);
+        self.launch("add_rows")
+            .write("y", &y_acc, rows * width, alignment(width))
+            .read("bias", bias, width, alignment(width))
+            .value(width as i32)
+            .value(0i32)
+            .run(Shape::line(rows, threads(width)));
+    }
+
+    fn add(&self, y_acc: Mut<'_, Self, bf16>, x: Ref<'_, Self, bf16>) {
+        let n = x.len();
+        let (wide, rest) = y_acc.split_at(n / ADD_WIDTH * ADD_WIDTH);
+        let start = wide.len();
+        for (y, x, width) in [(wide, x.slice(0..start), ADD_WIDTH), (rest, x.slice(start..n), n - start)] {
+            let rows = x.len() / width.max(1);
+            self.launch("add_rows")
+                .write("y", &y, x.len(), alignment(width))
+                .read("x", x, x.len(), alignment(width))
+                .value(width as i32)
+                .value(width as i32)
+                .run(Shape::line(rows, threads(width)));
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Embedding tables, as written in `ops/embedding.rs`.
+
+use half::bf16;
+
+use super::Cuda;
+use super::launch::{Shape, VECTOR};
+use super::memory::Weight;
+use super::rows::{alignment, threads};
+use super::tile::ELEMENT_THREADS;
+use crate::ops::embedding::Embedding;
+use crate::ops::{Mut, Ref};
+
+impl Embedding for Cuda {
+    fn embed(&self, out: Mut<'_, Self, bf16>, table: &Weight, ids: Ref<'_, Self, u32>) {
+        let (rows, width) = (ids.len(), table.columns());
+        self.launch("embed")
+            .write("out", &out, rows * width, alignment(width))
+            .read("table", table.data(), table.rows() * table.stride(), VECTOR)
+            .read("ids", ids, rows, 4)
+            .value(width as i32)
+            .value(table.stride() as i32)
+            .run(Shape::line(rows, threads(width)));
+    }
+
+    fn gather(
+        &self,
+        out: Mut<'_, Self, bf16>,
+        table: Ref<'_, Self, f32>,
+        ids: Ref<'_, Self, u32>,
+        width: usize,
+    ) {
+        let rows = ids.len();
+        self.launch("gather")
+            .write("out", &out, rows * width, alignment(width))
+            .read("table", table, table.len(), alignment(width))
+            .read("ids", ids, rows, 4)
+            .value(width as i32)
+            .run(Shape::line(rows, threads(width)));
+    }
+
+    fn scatter_add(
+        &self,
+        dtable_acc: Mut<'_, Self, f32>,
+        dout: Ref<'_, Self, bf16>,
+        ids: Ref<'_, Self, u32>,
+        row_weight: Ref<'_, Self, f32>,
+        width: usize,
+    ) {
+        let rows = ids.len();
+        let mut scratch = self.scratch();
+        let Some(order) = scratch.take::<u32>(self, rows) else { return };
+        self.launch("sort_rows")
+            .write("order", &order, rows, 4)
+            .read("ids", ids, rows, 4)
+            .value(rows as i32)
+            .run(Shape::line(rows.div_ceil(ELEMENT_THREADS), ELEMENT_THREADS));
+        self.launch("scatter_add")
+            .write("dtable", &dtable_acc, dtable_acc.len(), 4)
+            .read("dout", dout, rows * width, 2)
+            .read("ids", ids, rows, 4)
+            .read("order", order.view(), rows, 4)
+            .read("row_weight", row_weight, rows, 4)
+            .value(rows as i32)
+            .value(width as i32)
+            .run(Shape::line(rows, threads(width)));
+    }
+}

@@ -1,0 +1,409 @@
+//! Memory of the device, and copies to and from it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, result};
+use half::bf16;
+use half::slice::HalfFloatSliceExt;
+use rayon::prelude::*;
+
+use super::Cuda;
+use super::driver::complaint;
+use super::launch::VECTOR;
+use crate::error::{Error, Result};
+use crate::model::config::Dtype;
+use crate::model::weights::TensorView;
+use crate::ops::{Arena, Buffer, Device, Element, Mut, Ref};
+
+/// Bytes of each of the two pinned buffers through which weights are loaded.
+const WEIGHT_STAGE: usize = 32 << 20;
+/// Bytes of the pinned buffer through which inputs of a step go. Those of 16 pairs take some 200 KiB.
+const INPUT_STAGE: usize = 4 << 20;
+/// Device memory that is left to the driver: for modules, graphs and the stacks of kernels.
+const RESERVE: usize = 256 << 20;
+
+/// An allocation on the device.
+pub struct Memory {
+    address: u64,
+    stream: Arc<CudaStream>,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // Errors, if any, have been or will be told by an operation; there is nobody to tell here.
+        let _ = self.stream.context().bind_to_thread();
+        let _ = self.stream.synchronize();
+        // SAFETY: allocated by `Device::allocate`, freed once, and no work of the stream uses it any more.
+        let _ = unsafe { result::free_sync(self.address) };
+    }
+}
+
+/// Page-locked host memory, which the device reads while the program goes on.
+struct Pinned {
+    start: *mut u8,
+    len: usize,
+}
+
+// SAFETY: plain memory, owned by this value.
+unsafe impl Send for Pinned {}
+
+impl Pinned {
+    fn new(len: usize) -> Result<Self> {
+        // SAFETY: a context is current, as the caller has just used its stream.
+        let start = unsafe { result::malloc_host(len, 0) };
+        let start = start.map_err(|e| complaint(format!("{len} bytes of page-locked memory"), e))?;
+        Ok(Pinned { start: start.cast(), len })
+    }
+
+    fn slice<T: Element>(&mut self, range: Range<usize>) -> &mut [T] {
+        assert!(range.end <= self.len && range.start.is_multiple_of(VECTOR));
+        // SAFETY: inside the allocation, aligned, and any bytes are a `T`, which is plain data.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) };
+        bytemuck::cast_slice_mut(bytes)
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `malloc_host`, freed once; whoever copies out of it waits before dropping it.
+        let _ = unsafe { result::free_host(self.start.cast()) };
+    }
+}
+
+/// Where host data waits for the device.
+#[derive(Default)]
+pub(super) struct Staging {
+    inputs: Option<Pinned>,
+    /// Bytes of `inputs` that copies not waited for yet may read.
+    used: usize,
+}
+
+/// Memory for what an operation needs while it runs. The next operation, which runs after it, has the same.
+#[derive(Default)]
+pub(super) struct Scratch {
+    buffer: Option<Buffer<Cuda, f32>>,
+}
+
+impl Scratch {
+    /// `len` elements that may hold anything. `None`, with the failure kept, where there is no memory.
+    pub fn take<T: Element>(&mut self, cuda: &Cuda, len: usize) -> Option<Mut<'_, Cuda, T>> {
+        let needed = (len * size_of::<T>()).div_ceil(size_of::<f32>());
+        if self.buffer.as_ref().is_none_or(|buffer| buffer.len() < needed) {
+            self.buffer = None;
+            let larger = Arena::build(cuda, |arena| arena.buffer("scratch", &[needed.next_power_of_two()]));
+            self.buffer = Some(cuda.keep(larger)?.0);
+        }
+        Some(self.buffer.as_mut()?.view_mut().cast::<T>().slice(0..len))
+    }
+}
+
+/// A frozen matrix `[rows, columns]` in bf16, each row padded with zeros to a multiple of 16 bytes.
+pub struct Weight {
+    data: Buffer<Cuda, bf16>,
+    rows: usize,
+    columns: usize,
+    stride: usize,
+}
+
+impl Weight {
+    pub(super) fn data(&self) -> Ref<'_, Cuda, bf16> {
+        self.data.view()
+    }
+
+    /// out_features
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// in_features
+    pub(super) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Elements from one row to the next.
+    pub(super) fn stride(&self) -> usize {
+        self.stride
+    }
+}
+
+impl Cuda {
+    /// A slice of `cudarc` as an operation's input.
+    ///
+    /// # Errors
+    /// Kind `Usage` for a slice of another stream than [`Cuda::stream`]: it could be freed while in use.
+    pub fn view<'a, T: Element + DeviceRepr>(&self, slice: &'a CudaSlice<T>) -> Result<Ref<'a, Cuda, T>> {
+        self.own(slice)?;
+        let (address, _used) = slice.device_ptr(self.stream());
+        // SAFETY: the slice owns `len` elements there, is borrowed for `'a`, and is freed in the order of the stream.
+        Ok(unsafe { Ref::from_raw(address as usize, slice.len()) })
+    }
+
+    /// A slice of `cudarc` as an operation's output. Errors as with [`view`](Self::view).
+    pub fn view_mut<'a, T: Element + DeviceRepr>(
+        &self,
+        slice: &'a mut CudaSlice<T>,
+    ) -> Result<Mut<'a, Cuda, T>> {
+        self.own(slice)?;
+        let len = slice.len();
+        let (address, _used) = slice.device_ptr_mut(self.stream());
+        // SAFETY: as above, and borrowed exclusively.
+        Ok(unsafe { Mut::from_raw(address as usize, len) })
+    }
+
+    fn own<T>(&self, slice: &CudaSlice<T>) -> Result<()> {
+        if slice.stream().cu_stream() == self.stream().cu_stream() {
+            return Ok(());
+        }
+        Err(Error::usage("a CudaSlice of another stream: expected one allocated with Cuda::stream()"))
+    }
+
+    /// Copies to the device by way of page-locked memory, so that the program need not wait.
+    fn upload_staged<T: Element>(&self, to: Mut<'_, Cuda, T>, from: &[T]) -> Result<()> {
+        let what = |e| complaint("copying to the device", e);
+        let mut staging = self.staging();
+        let bytes = size_of_val(from).next_multiple_of(VECTOR);
+        self.stream().context().bind_to_thread().map_err(what)?;
+        if bytes > INPUT_STAGE / 2 {
+            // SAFETY: the buffer holds as many elements; the driver has read the slice when the call returns.
+            let copied =
+                unsafe { result::memcpy_htod_async(to.address() as u64, from, self.stream().cu_stream()) };
+            return copied.map_err(what).and_then(|()| self.wait());
+        }
+        if staging.used + bytes > INPUT_STAGE {
+            self.wait()?;
+            staging.used = 0;
+        }
+        let start = staging.used;
+        staging.used += bytes;
+        if staging.inputs.is_none() {
+            staging.inputs = Some(Pinned::new(INPUT_STAGE)?);
+        }
+        let Some(pinned) = &mut staging.inputs else { return Ok(()) };
+        let waiting = pinned.slice::<T>(start..start + size_of_val(from));
+        waiting.copy_from_slice(from);
+        // SAFETY: the buffer holds as many elements, and this part of the page-locked memory is not written again
+        // before a wait for the stream.
+        let copied =
+            unsafe { result::memcpy_htod_async(to.address() as u64, waiting, self.stream().cu_stream()) };
+        copied.map_err(what)
+    }
+
+    fn download_all<T: Element>(&self, to: &mut [T], from: Ref<'_, Cuda, T>) -> Result<()> {
+        let what = |e| complaint("copying from the device", e);
+        self.stream().context().bind_to_thread().map_err(what)?;
+        // SAFETY: as many elements on both sides; `wait` ends before `to` is used.
+        let copied =
+            unsafe { result::memcpy_dtoh_async(to, from.address() as u64, self.stream().cu_stream()) };
+        // In any case: a copy that has begun must not outlive the borrow of `to`.
+        let waited = self.wait_for_inputs();
+        waited.and(copied.map_err(what))
+    }
+
+    /// Waits for all work, after which the page-locked memory is free again.
+    fn wait_for_inputs(&self) -> Result<()> {
+        let mut staging = self.staging();
+        let waited = self.wait();
+        staging.used = 0;
+        waited
+    }
+
+    fn load(&self, parts: &[TensorView]) -> Result<Weight> {
+        let shape = parts.first().map(TensorView::shape).unwrap_or_default();
+        let &[_, columns] = shape else {
+            return Err(Error::internal(format!("a weight of the shape {shape:?}: expected a matrix")));
+        };
+        let stride = columns.next_multiple_of(VECTOR / size_of::<bf16>());
+        let rows = parts.iter().map(|part| part.shape()[0]).sum();
+        let (mut data, _) = Arena::build(self, |arena| arena.buffer("weight", &[rows, stride]))?;
+        let mut upload = Upload::new(self)?;
+        let mut first = 0;
+        for part in parts {
+            let end = first + part.shape()[0];
+            upload.rows(data.slice_mut(first * stride..end * stride), part, stride)?;
+            first = end;
+        }
+        upload.finish()?;
+        Ok(Weight { data, rows, columns, stride })
+    }
+}
+
+/// Loads weights: while one piece is copied on a stream of its own, the next is read from the mapped file.
+struct Upload<'a> {
+    cuda: &'a Cuda,
+    stream: Arc<CudaStream>,
+    stages: [Pinned; 2],
+    copied: [Option<cudarc::driver::CudaEvent>; 2],
+    next: usize,
+}
+
+impl<'a> Upload<'a> {
+    fn new(cuda: &'a Cuda) -> Result<Self> {
+        let what = |e| complaint("loading weights", e);
+        let stream = cuda.stream().fork().map_err(what)?;
+        let stages = [Pinned::new(WEIGHT_STAGE)?, Pinned::new(WEIGHT_STAGE)?];
+        Ok(Upload { cuda, stream, stages, copied: [None, None], next: 0 })
+    }
+
+    /// Copies `[rows, columns]` to rows of `stride` elements.
+    fn rows(&mut self, mut to: Mut<'_, Cuda, bf16>, from: &TensorView, stride: usize) -> Result<()> {
+        let rows = from.shape()[0];
+        let at_once = (WEIGHT_STAGE / size_of::<bf16>() / stride.max(1)).max(1);
+        for first in (0..rows).step_by(at_once) {
+            let end = rows.min(first + at_once);
+            let piece = to.reborrow().slice(first * stride..end * stride);
+            self.piece(piece, &from.rows(first..end)?, stride)?;
+        }
+        Ok(())
+    }
+
+    fn piece(&mut self, to: Mut<'_, Cuda, bf16>, from: &TensorView, stride: usize) -> Result<()> {
+        let what = |e| complaint("loading weights", e);
+        let this = self.next;
+        self.next = 1 - this;
+        if let Some(copied) = self.copied[this].take() {
+            copied.synchronize().map_err(what)?;
+        }
+        let bytes = to.len() * size_of::<bf16>();
+        if bytes > WEIGHT_STAGE {
+            return Err(Error::device(format!("{}: a row of {bytes} bytes is too long", from.name())));
+        }
+        let stage = self.stages[this].slice::<bf16>(0..bytes);
+        as_bf16(stage, from, stride)?;
+        // SAFETY: as many elements on both sides; the stage is not written again before the event.
+        let copied =
+            unsafe { result::memcpy_htod_async(to.address() as u64, stage, self.stream.cu_stream()) };
+        copied.map_err(what)?;
+        self.copied[this] = Some(self.stream.record_event(None).map_err(what)?);
+        Ok(())
+    }
+
+    /// Waits until the page-locked memory is no longer read.
+    fn finish(self) -> Result<()> {
+        let what = |e| complaint("loading weights", e);
+        self.stream.synchronize().map_err(what)?;
+        self.cuda.stream().join(&self.stream).map_err(what)
+    }
+}
+
+/// The elements rounded to bf16, each row padded with zeros to `stride`.
+fn as_bf16(to: &mut [bf16], from: &TensorView, stride: usize) -> Result<()> {
+    let columns = from.shape()[1];
+    let mut by_row = |fill: &(dyn Fn(usize, &mut [bf16]) + Sync)| {
+        to.par_chunks_exact_mut(stride.max(1)).enumerate().for_each(|(i, row)| {
+            let (row, padding) = row.split_at_mut(columns);
+            fill(i * columns, row);
+            padding.fill(bf16::ZERO);
+        });
+    };
+    match from.dtype() {
+        Dtype::F32 => {
+            let values = from.as_f32()?;
+            by_row(&|at, row| row.convert_from_f32_slice(&values[at..at + columns]));
+        }
+        Dtype::Bf16 => {
+            let values = from.as_bf16()?;
+            by_row(&|at, row| row.copy_from_slice(&values[at..at + columns]));
+        }
+        Dtype::F16 => {
+            let values = from.as_f16()?;
+            by_row(&|at, row| row.convert_from_f32_slice(&values[at..at + columns].to_f32_vec()));
+        }
+    }
+    Ok(())
+}
+
+impl Device for Cuda {
+    type Act = bf16;
+    type Memory = Memory;
+    type Weight = Weight;
+
+    fn allocate(&self, bytes: usize) -> Result<Memory> {
+        let what = |e| complaint(format!("{bytes} bytes of device memory"), e);
+        self.stream().context().bind_to_thread().map_err(what)?;
+        let (free, _) = result::mem_get_info().map_err(what)?;
+        if bytes > free {
+            return Err(Error::device(format!(
+                "{}: {} MiB of device memory are needed, {} MiB are free; use a smaller batch, shorter sequences or \
+                 another device (--device cuda:N)",
+                self.info().name,
+                bytes >> 20,
+                free >> 20
+            )));
+        }
+        // SAFETY: the memory is zeroed below, before anything can read it.
+        let address = unsafe { result::malloc_sync(bytes.max(1)) }.map_err(what)?;
+        let memory = Memory { address, stream: self.stream().clone() };
+        // SAFETY: just allocated with this size.
+        unsafe { result::memset_d8_async(address, 0, bytes.max(1), self.stream().cu_stream()) }
+            .map_err(what)?;
+        Ok(memory)
+    }
+
+    fn free_memory(&self) -> usize {
+        let free = self.stream().context().bind_to_thread().and_then(|()| result::mem_get_info());
+        free.map_or(0, |(free, _)| free.saturating_sub(RESERVE))
+    }
+
+    fn address(memory: &Memory) -> usize {
+        memory.address as usize
+    }
+
+    fn upload<T: Element>(&self, to: Mut<'_, Self, T>, from: &[T]) {
+        assert_eq!(to.len(), from.len(), "upload");
+        if !from.is_empty() && !self.has_failed() {
+            self.keep(self.upload_staged(to, from));
+        }
+    }
+
+    fn download<T: Element>(&self, to: &mut [T], from: Ref<'_, Self, T>) {
+        assert_eq!(to.len(), from.len(), "download");
+        if !to.is_empty() && !self.has_failed() {
+            self.keep(self.download_all(to, from));
+        }
+    }
+
+    fn copy<T: Element>(&self, to: Mut<'_, Self, T>, from: Ref<'_, Self, T>) {
+        assert_eq!(to.len(), from.len(), "copy");
+        if from.is_empty() || self.has_failed() {
+            return;
+        }
+        let bytes = from.len() * size_of::<T>();
+        let (to, from, stream) = (to.address() as u64, from.address() as u64, self.stream().cu_stream());
+        let bound = self.stream().context().bind_to_thread();
+        // SAFETY: both hold as many bytes, and `to` is borrowed exclusively.
+        let copied = bound.and_then(|()| unsafe { result::memcpy_dtod_async(to, from, bytes, stream) });
+        self.keep(copied.map_err(|e| complaint("copying on the device", e)));
+    }
+
+    fn zero<T: Element>(&self, to: Mut<'_, Self, T>) {
+        if to.is_empty() || self.has_failed() {
+            return;
+        }
+        let (address, bytes) = (to.address() as u64, to.len() * size_of::<T>());
+        let bound = self.stream().context().bind_to_thread();
+        // SAFETY: that many bytes, borrowed exclusively; all bits zero are the number zero.
+        let set = bound
+            .and_then(|()| unsafe { result::memset_d8_async(address, 0, bytes, self.stream().cu_stream()) });
+        self.keep(set.map_err(|e| complaint("zeroing on the device", e)));
+    }
+
+    fn load_weight(&self, parts: &[TensorView]) -> Result<Weight> {
+        self.load(parts)
+    }
+
+    fn download_act(&self, from: Ref<'_, Self, bf16>) -> Vec<f32> {
+        self.to_host(from).to_f32_vec()
+    }
+
+    fn upload_act(&self, to: Mut<'_, Self, bf16>, from: &[f32]) {
+        let mut rounded = vec![bf16::ZERO; from.len()];
+        rounded.convert_from_f32_slice(from);
+        self.upload(to, &rounded);
+    }
+
+    fn finish(&self) -> Result<()> {
+        let waited = if self.has_failed() { Ok(()) } else { self.wait_for_inputs() };
+        self.take_failure().map_or(waited, Err)
+    }
+}
