@@ -56,13 +56,13 @@ pub fn save<D: Device>(dir: &Path, attached: &Attached<D>, model: &Config, base_
     let lora = &attached.lora.config;
     write_json(&dir.join(ADAPTER_CONFIG), &peft_config(lora, base_model))?;
     write_json(&dir.join(GUARD_CONFIG), &guard_file(&attached.guard.config, model))?;
-    let tensors = |of_lora: bool| -> Vec<(String, OwnedTensor)> {
+    let tensor = |p: &Param| Ok((p.name.clone(), OwnedTensor::f32(&p.shape, &attached.params.download(p)?)));
+    let tensors = |of_lora: bool| -> Result<Vec<(String, OwnedTensor)>> {
         let params = attached.params.layout().params().iter();
-        let chosen = params.filter(|p| p.name.starts_with(LORA_PREFIX) == of_lora);
-        chosen.map(|p| (p.name.clone(), OwnedTensor::f32(&p.shape, &attached.params.download(p)))).collect()
+        params.filter(|p| p.name.starts_with(LORA_PREFIX) == of_lora).map(tensor).collect()
     };
-    write_safetensors(&dir.join(ADAPTER_MODEL), &tensors(true))?;
-    let mut guard = tensors(false);
+    write_safetensors(&dir.join(ADAPTER_MODEL), &tensors(true)?)?;
+    let mut guard = tensors(false)?;
     let stats = attached.stats.values();
     guard.push((STATS.to_owned(), OwnedTensor::f32(&[stats.len()], &stats)));
     write_safetensors(&dir.join(GUARD_MODEL), &guard)
@@ -86,6 +86,7 @@ pub fn load<D: Device>(device: &D, dir: &Path, model: &Config) -> Result<Attache
         let values = read_tensor(weights, &param.name, &param.shape)?;
         attached.params.upload(param, &values);
     }
+    device.finish()?;
     let stats = read_tensor(&guard_weights, STATS, &[model.vocab_size])?;
     attached.stats = TokenSecurityStats::from_values(&stats);
     Ok(attached)

@@ -150,7 +150,7 @@ fn update_of(model: &Transformer<Cpu>, attached: &Attached<Cpu>, name: &str) -> 
     let projection = Projection::ALL.into_iter().find(|p| path == format!("{}.weight", p.path()))?;
     let pair = attached.lora.get(layer, projection)?;
     let config = &attached.lora.config;
-    let (a, b) = (attached.params.download(&pair.a), attached.params.download(&pair.b));
+    let (a, b) = (attached.params.download(&pair.a).ok()?, attached.params.download(&pair.b).ok()?);
     Some(Update { scale: config.scale(), rank: config.rank, a, b })
 }
 

@@ -78,7 +78,7 @@ impl<'m> Differences<'m> {
         let mut originals = Vec::new();
         let mut reached = Vec::new();
         for (param, direction) in moves {
-            let original = self.stepper.attached.params.download(param);
+            let original = self.stepper.attached.params.download(param).unwrap();
             let moved: Vec<f32> = original.iter().zip(direction).map(|(p, d)| p + h * d).collect();
             reached.extend(moved.iter().map(|&p| f64::from(p)));
             self.stepper.attached.params.upload(param, &moved);
@@ -321,7 +321,7 @@ fn a_step_with_a_gradient_that_is_not_finite_is_skipped() {
     let update = Update { lr: 1e-3, weight_decay: 0.01, max_grad_norm: 1.0 };
     let params = stepper.attached.params.layout().params().to_vec();
     let values = |stepper: &Stepper<'_, Cpu>| -> Vec<Vec<f32>> {
-        params.iter().map(|p| stepper.attached.params.download(p)).collect()
+        params.iter().map(|p| stepper.attached.params.download(p).unwrap()).collect()
     };
     let (before, broken) = (values(&stepper), &params[2]);
     for bad in [f32::NAN, f32::INFINITY] {

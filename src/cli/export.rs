@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ModelArgs, note};
+use super::note;
+use crate::cpu::Cpu;
+use crate::deepguard::DeepGuard;
 use crate::error::{Error, Result};
 use crate::export::merge;
 use crate::model::hub::resolve_model;
@@ -12,8 +14,12 @@ use crate::model::hub::resolve_model;
 /// Options of `dg-run export`.
 #[derive(Args)]
 pub struct ExportArgs {
-    #[command(flatten)]
-    model: ModelArgs,
+    /// Base model: a Hugging Face directory, or a hub id in the local cache.
+    #[arg(long, short, alias = "model-name-or-path")]
+    model: String,
+    /// Adapter folder, or a finished run folder.
+    #[arg(long, short, alias = "lora")]
+    adapter: PathBuf,
     /// Merge the adapter into the base model's weights.
     #[arg(long, required = true)]
     merge: bool,
@@ -28,11 +34,11 @@ const CHECK_TEXT: &str = "import sqlite3\n\ndef find_user(connection, name):\n  
 
 /// Exports.
 pub fn run(args: &ExportArgs) -> Result<()> {
-    let guard = args.model.load()?;
+    let mut guard = DeepGuard::load(Cpu::new(), &args.model)?;
+    guard.attach(&args.adapter)?;
     let attached = guard.attached.as_ref();
-    let attached =
-        attached.ok_or_else(|| Error::usage("export needs an adapter: give its folder with --adapter"))?;
-    let base = resolve_model(&args.model.model, None)?;
+    let attached = attached.ok_or_else(|| Error::internal("the adapter is not attached"))?;
+    let base = resolve_model(&args.model, None)?;
     let tokens = guard.tokenizer.encode(CHECK_TEXT)?;
     let check = merge(&guard.model, attached, &base, &args.out, &tokens)?;
     note(&format!(

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
+use super::device::Task;
 use super::{ModelArgs, note, print, read_text};
 use crate::decode::{GenerateOptions, Generated};
 use crate::deepguard::DeepGuard;
@@ -63,7 +64,21 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         (None, Some(text)) => text.to_owned(),
         (None, None) => return Err(Error::usage("a prompt is required")),
     };
-    let mut guard = args.model.load()?;
+    args.model.run(Generation { args, prompt: &prompt })
+}
+
+struct Generation<'a> {
+    args: &'a GenerateArgs,
+    prompt: &'a str,
+}
+
+impl Task for Generation<'_> {
+    fn run<B: Backend>(self, guard: DeepGuard<B>) -> Result<()> {
+        generate(self.args, guard, self.prompt)
+    }
+}
+
+fn generate<B: Backend>(args: &GenerateArgs, mut guard: DeepGuard<B>, prompt: &str) -> Result<()> {
     if args.ignore_eos {
         guard.model.config.eos_token_ids.clear();
     }
@@ -81,9 +96,9 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         stop_tokens: Vec::new(),
     };
     if args.num_samples == 1 && !args.json {
-        return stream(&guard, &prompt, &options);
+        return stream(&guard, prompt, &options);
     }
-    let generated = guard.generate(&prompt, &options, &mut |_, _| true)?;
+    let generated = guard.generate(prompt, &options, &mut |_, _| true)?;
     for sample in 0..generated.samples.len() {
         let text = guard.tokenizer.decode(&generated.samples[sample])?;
         if args.json {

@@ -1,6 +1,7 @@
 //! The command line: arguments → resolved options → one match on the device.
 
 mod config;
+mod device;
 mod export;
 mod generate;
 mod import;
@@ -11,14 +12,15 @@ mod summary;
 mod train;
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+use device::{DeviceArgs, Task};
 
-use crate::cpu::Cpu;
 use crate::deepguard::DeepGuard;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::tokenizer::silence_caught_panics;
+use crate::ops::Backend;
 
 /// More threads than any machine has cores.
 const MAX_THREADS: usize = 4096;
@@ -50,15 +52,6 @@ enum Command {
     Info(info::InfoArgs),
 }
 
-/// Where to compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum DeviceChoice {
-    /// The best there is.
-    Auto,
-    /// The processor.
-    Cpu,
-}
-
 /// The model that a command runs.
 #[derive(Args)]
 struct ModelArgs {
@@ -68,25 +61,29 @@ struct ModelArgs {
     /// Adapter folder, or a finished run folder.
     #[arg(long, short, alias = "lora")]
     adapter: Option<PathBuf>,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value = "auto")]
-    device: DeviceChoice,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 impl ModelArgs {
-    fn load(&self) -> Result<DeepGuard<Cpu>> {
-        let mut guard = load_on_device(self.device, &self.model)?;
-        if let Some(adapter) = &self.adapter {
-            guard.attach(adapter)?;
-        }
-        Ok(guard)
+    /// Loads model and adapter on the chosen device and does `task` with them.
+    fn run(&self, task: impl Task) -> Result<()> {
+        self.device.run(&self.model, WithAdapter { adapter: self.adapter.as_deref(), task })
     }
 }
 
-/// The one match on the device.
-fn load_on_device(device: DeviceChoice, model: &str) -> Result<DeepGuard<Cpu>> {
-    match device {
-        DeviceChoice::Auto | DeviceChoice::Cpu => DeepGuard::load(Cpu::new(), model),
+/// A task for a model with its adapter attached.
+struct WithAdapter<'a, T> {
+    adapter: Option<&'a Path>,
+    task: T,
+}
+
+impl<T: Task> Task for WithAdapter<'_, T> {
+    fn run<B: Backend>(self, mut guard: DeepGuard<B>) -> Result<()> {
+        if let Some(adapter) = self.adapter {
+            guard.attach(adapter)?;
+        }
+        self.task.run(guard)
     }
 }
 
@@ -149,9 +146,9 @@ fn colours() -> bool {
 }
 
 /// Reads a text file, or standard input for `-`.
-fn read_text(path: &std::path::Path) -> Result<String> {
+fn read_text(path: &Path) -> Result<String> {
     let complain = || format!("cannot read {}", path.display());
-    let bytes = if path == std::path::Path::new("-") {
+    let bytes = if path == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes)
             .kind(ErrorKind::Data, complain)?;

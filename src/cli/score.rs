@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
+use super::device::Task;
 use super::{ModelArgs, colours, note, print, read_text};
-use crate::deepguard::TextScores;
+use crate::deepguard::{DeepGuard, TextScores};
 use crate::error::{Error, Result};
+use crate::ops::Backend;
 
 /// Options of `dg-run score`.
 #[derive(Args)]
@@ -29,12 +31,22 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     }
     let texts: Vec<(&Path, String)> =
         args.files.iter().map(|file| Ok((file.as_path(), read_text(file)?))).collect::<Result<_>>()?;
-    let guard = args.model.load()?;
-    for (file, text) in &texts {
-        let scores = guard.score(text).map_err(|e| e.context(file.display()))?;
-        if args.json {
-            print(&format!("{}\n", to_json(file, text, &scores)))?;
-        } else {
+    args.model.run(Scoring { texts: &texts, json: args.json })
+}
+
+struct Scoring<'a> {
+    texts: &'a [(&'a Path, String)],
+    json: bool,
+}
+
+impl Task for Scoring<'_> {
+    fn run<B: Backend>(self, guard: DeepGuard<B>) -> Result<()> {
+        for (file, text) in self.texts {
+            let scores = guard.score(text).map_err(|e| e.context(file.display()))?;
+            if self.json {
+                print(&format!("{}\n", to_json(file, text, &scores)))?;
+                continue;
+            }
             note(&format!(
                 "{}: mean score {:.4} over {} tokens",
                 file.display(),
@@ -43,8 +55,8 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
             ));
             print(&heat_map(text, &scores, colours()))?;
         }
+        Ok(())
     }
-    Ok(())
 }
 
 fn to_json(file: &Path, text: &str, scores: &TextScores) -> serde_json::Value {

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
+use super::device::{DeviceArgs, Task};
 use super::progress::Progress;
 use super::summary::before_and_after;
-use super::{DeviceChoice, config, load_on_device, note};
+use super::{config, note};
+use crate::deepguard::DeepGuard;
 use crate::error::{Error, Result};
+use crate::ops::Backend;
 use crate::train::TrainConfig;
 use crate::train::trainer::FINAL_ADAPTER;
 
@@ -19,10 +22,9 @@ pub struct TrainArgs {
     #[arg(long, short)]
     #[serde(skip)]
     config: Option<PathBuf>,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value = "auto")]
+    #[command(flatten)]
     #[serde(skip)]
-    device: DeviceChoice,
+    device: DeviceArgs,
     /// Base model: a Hugging Face directory, or a hub id in the local cache.
     #[arg(long, short, alias = "model-name-or-path")]
     model: Option<String>,
@@ -140,20 +142,29 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         }
     }
     config.validate()?;
-    let mut guard = load_on_device(args.device, &config.model)?;
-    let mut progress = Progress::new();
-    let summary = guard.train(&config, &mut progress)?;
-    progress.finish();
-    let state = &summary.state;
-    if state.stopped_early {
-        note(&format!(
-            "stopped early after {} epochs without a better loss",
-            state.epochs_without_improvement
-        ));
+    args.device.run(&config.model, Training { config: &config })
+}
+
+struct Training<'a> {
+    config: &'a TrainConfig,
+}
+
+impl Task for Training<'_> {
+    fn run<B: Backend>(self, mut guard: DeepGuard<B>) -> Result<()> {
+        let mut progress = Progress::new();
+        let summary = guard.train(self.config, &mut progress)?;
+        progress.finish();
+        let state = &summary.state;
+        if state.stopped_early {
+            note(&format!(
+                "stopped early after {} epochs without a better loss",
+                state.epochs_without_improvement
+            ));
+        }
+        if let Some(table) = before_and_after(state) {
+            note(&table);
+        }
+        note(&format!("adapter: {}", self.config.output_dir.join(FINAL_ADAPTER).display()));
+        Ok(())
     }
-    if let Some(table) = before_and_after(state) {
-        note(&table);
-    }
-    note(&format!("adapter: {}", config.output_dir.join(FINAL_ADAPTER).display()));
-    Ok(())
 }

@@ -54,10 +54,10 @@ impl Optim for Cpu {
         });
     }
 
-    fn sum_of_squares(&self, x: Ref<'_, Self, f32>) -> f64 {
+    fn sum_of_squares(&self, sum: Mut<'_, Self, f64>, x: Ref<'_, Self, f32>) {
         let mut sums: Vec<(&[f32], f64)> = x.as_slice().chunks(CHUNK).map(|chunk| (chunk, 0.0)).collect();
         parallel::items(&mut sums, |_, (chunk, sum)| *sum = sum_of_squares(chunk));
-        sums.iter().map(|(_, sum)| sum).sum()
+        sum.into_slice()[0] = sums.iter().map(|(_, sum)| sum).sum();
     }
 
     fn refresh(&self, to: Mut<'_, Self, f32>, from: Ref<'_, Self, f32>) {

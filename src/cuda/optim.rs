@@ -6,7 +6,7 @@ use super::Cuda;
 use super::launch::{Shape, VECTOR};
 use super::tile::{ELEMENT_THREADS, SUM_CHUNK, SUM_THREADS};
 use crate::ops::optim::{AdamW, Optim};
-use crate::ops::{Device, Mut, Ref};
+use crate::ops::{Mut, Ref};
 
 /// Blocks for each multiprocessor in kernels that go over everything with a fixed grid: enough to keep it busy.
 const BLOCKS_PER_MULTIPROCESSOR: usize = 8;
@@ -72,28 +72,21 @@ impl Optim for Cuda {
             .run(Shape::line(self.element_blocks(n, 4), ELEMENT_THREADS));
     }
 
-    fn sum_of_squares(&self, x: Ref<'_, Self, f32>) -> f64 {
+    fn sum_of_squares(&self, sum: Mut<'_, Self, f64>, x: Ref<'_, Self, f32>) {
         let n = x.len();
         let blocks = n.div_ceil(SUM_CHUNK);
-        if n == 0 {
-            return 0.0;
-        }
         let mut scratch = self.scratch();
-        let Some(sums) = scratch.take::<f64>(self, blocks + 1) else { return f64::NAN };
-        let (total, partial) = sums.split_at(1);
+        let Some(partial) = scratch.take::<f64>(self, blocks) else { return };
         self.launch("sum_of_squares")
             .write("partial", &partial, blocks, 8)
             .read("x", x, n, VECTOR)
             .value(n as u64)
             .run(Shape::line(blocks, SUM_THREADS));
         self.launch("sum_of_partials")
-            .write("total", &total, 1, 8)
+            .write("total", &sum, 1, 8)
             .read("partial", partial.view(), blocks, 8)
             .value(blocks as i32)
             .run(Shape::line(1, SUM_THREADS));
-        let mut sum = [f64::NAN];
-        self.download(&mut sum, total.view());
-        sum[0]
     }
 
     fn refresh(&self, to: Mut<'_, Self, bf16>, from: Ref<'_, Self, f32>) {

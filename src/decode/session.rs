@@ -170,6 +170,7 @@ impl<'a, B: Backend> Session<'a, B> {
         }
         backend.sample(self.tokens.view_mut(), self.logits.view(), self.options.sampling, position as u32);
         let tokens = backend.to_host(self.tokens.view());
+        backend.finish()?;
         match tokens.contains(&u32::MAX) {
             true => Err(Error::model(format!(
                 "the logits of generated token {position} are not numbers; the model's or adapter's weights are damaged"

@@ -105,7 +105,9 @@ fn read<B: Backend>(
 pub fn score<B: Backend>(model: &Transformer<B>, attached: &Attached<B>, tokens: &[u32]) -> Result<Vec<f32>> {
     let mut stage = read(model, Some(attached), tokens)?;
     stage.prepare(model, attached);
-    Ok(stage.score(model, attached))
+    let scores = stage.score(model, attached);
+    model.backend.finish()?;
+    Ok(scores)
 }
 
 /// Logits `[tokens, vocab_size]` of a text.
@@ -119,5 +121,7 @@ pub fn final_logits<B: Backend>(
     let shape = [n, model.config.vocab_size];
     let (mut logits, _) = Arena::build(backend, |arena| arena.buffer("logits", &shape))?;
     model.head(logits.view_mut(), stage.acts.hidden.first(n * model.config.hidden_size));
-    Ok(backend.download_act(logits.view()))
+    let logits = backend.download_act(logits.view());
+    backend.finish()?;
+    Ok(logits)
 }

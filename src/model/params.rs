@@ -108,9 +108,11 @@ impl<D: Device> Params<D> {
         self.master.view_mut()
     }
 
-    /// A tensor's values on the host.
-    pub fn download(&self, param: &Param) -> Vec<f32> {
-        self.device.to_host(self.value(param))
+    /// A tensor's values on the host, after all work of the device.
+    pub fn download(&self, param: &Param) -> Result<Vec<f32>> {
+        let values = self.device.to_host(self.value(param));
+        self.device.finish()?;
+        Ok(values)
     }
 
     /// Replaces a tensor's values.

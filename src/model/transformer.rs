@@ -47,6 +47,7 @@ impl<B: Backend> Transformer<B> {
 
     /// Loads checked weights.
     pub fn from_weights(backend: B, config: Config, weights: &Weights) -> Result<Self> {
+        backend.check_heads(config.heads())?;
         let blocks = (0..config.num_hidden_layers).map(|l| Block::load(&backend, weights, &config, l));
         let blocks = blocks.collect::<Result<_>>()?;
         let matrix = |name: &str| backend.load_weight(&[weights.tensor(name)?]);
@@ -57,6 +58,7 @@ impl<B: Backend> Transformer<B> {
         let (mut inv_freq, _) =
             Arena::build(&backend, |arena| arena.buffer("inv_freq", &[frequencies.len()]))?;
         backend.upload(inv_freq.view_mut(), &frequencies);
+        backend.finish()?;
         let dtype = weights.tensor("model.embed_tokens.weight")?.dtype();
         Ok(Transformer { dtype, embed_tokens, blocks, norm, lm_head, inv_freq, backend, config })
     }

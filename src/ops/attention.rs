@@ -1,6 +1,7 @@
 //! Causal attention over packed sequences, with prefix sharing, and over a key/value cache.
 
 use super::{Device, Mut, Ref};
+use crate::error::Result;
 
 /// Head counts and widths of grouped-query attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,11 @@ pub struct CachedKv<'a, D: Device> {
 
 /// `o = softmax(q kᵀ/√d) v`, a query seeing its prefix and the keys up to itself.
 pub trait Attention: Device {
+    /// Whether heads of this shape can be computed; kind `Model` if not.
+    fn check_heads(&self, _heads: Heads) -> Result<()> {
+        Ok(())
+    }
+
     /// o `[rows, q_width]`, lse `[rows, query heads]` (log-sum-exp of the scaled scores, saved), qkv
     /// `[rows, qkv_width]` after RoPE. Rows of no segment are left alone.
     fn attention(

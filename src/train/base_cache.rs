@@ -5,22 +5,23 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use crate::error::{Context, ErrorKind, Result};
+use crate::ops::Element;
 
-enum Place {
-    Memory(Vec<f32>),
+enum Place<T> {
+    Memory(Vec<T>),
     /// Byte offset and number of elements.
     Disk(u64, usize),
 }
 
-/// Pre-head hidden states `[tokens, hidden_size]` per pair.
-pub struct BaseCache {
-    entries: HashMap<usize, Place>,
+/// Pre-head hidden states `[tokens, hidden_size]` per pair, in the type that they were computed in.
+pub struct BaseCache<T> {
+    entries: HashMap<usize, Place<T>>,
     memory_left: usize,
     file: Option<File>,
     file_len: u64,
 }
 
-impl BaseCache {
+impl<T: Element> BaseCache<T> {
     /// An empty cache that keeps at most `memory_budget` bytes in memory.
     pub fn new(memory_budget: usize) -> Self {
         BaseCache { entries: HashMap::new(), memory_left: memory_budget, file: None, file_len: 0 }
@@ -32,7 +33,7 @@ impl BaseCache {
     }
 
     /// Keeps the states of a pair.
-    pub fn insert(&mut self, pair: usize, states: Vec<f32>) -> Result<()> {
+    pub fn insert(&mut self, pair: usize, states: Vec<T>) -> Result<()> {
         let bytes = size_of_val(states.as_slice());
         let place = if bytes <= self.memory_left {
             self.memory_left -= bytes;
@@ -45,11 +46,11 @@ impl BaseCache {
     }
 
     /// The states of a pair, if they are there.
-    pub fn get(&self, pair: usize) -> Result<Option<Vec<f32>>> {
+    pub fn get(&self, pair: usize) -> Result<Option<Vec<T>>> {
         match (self.entries.get(&pair), &self.file) {
             (Some(Place::Memory(states)), _) => Ok(Some(states.clone())),
             (Some(&Place::Disk(offset, len)), Some(file)) => {
-                let mut states = vec![0.0f32; len];
+                let mut states = vec![T::zeroed(); len];
                 file.read_exact_at(bytemuck::cast_slice_mut(&mut states), offset)
                     .kind(ErrorKind::Device, || "cannot read the base model's hidden states back".into())?;
                 Ok(Some(states))
@@ -59,7 +60,7 @@ impl BaseCache {
     }
 
     /// Appends to an unnamed file, which vanishes with the process.
-    fn write(&mut self, states: &[f32]) -> Result<Place> {
+    fn write(&mut self, states: &[T]) -> Result<Place<T>> {
         let advice = || {
             let dir = std::env::temp_dir();
             format!(

@@ -59,7 +59,9 @@ pub fn save<B: Backend>(
         let tensor = |name: &str, buffer: &Buffer<B, f32>| {
             (name.to_owned(), OwnedTensor::f32(&[buffer.len()], &backend.to_host(buffer.view())))
         };
-        write_safetensors(&dir.join(OPTIMIZER), &[tensor("m", &moments.m), tensor("v", &moments.v)])?;
+        let tensors = [tensor("m", &moments.m), tensor("v", &moments.v)];
+        backend.finish()?;
+        write_safetensors(&dir.join(OPTIMIZER), &tensors)?;
         write_json(&dir.join(STATE), state)
     })?;
     prune(run, state.global_step, keep)?;

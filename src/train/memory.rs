@@ -7,11 +7,12 @@ use crate::model::activations::{ActivationGrads, ActivationShape, Activations, R
 use crate::model::params::Grads;
 use crate::model::transformer::Transformer;
 use crate::ops::{Arena, Backend, Buffer};
+use crate::train::results::Results;
 
 /// Bytes of one chunk of logits.
 const LOGITS_BYTES: usize = 96 << 20;
 
-/// Device copies of a plan, and the row losses.
+/// Device copies of a plan.
 pub(super) struct PlanBuffers<B: Backend> {
     pub(super) ids: Buffer<B, u32>,
     pub(super) positions: Buffer<B, u32>,
@@ -20,8 +21,6 @@ pub(super) struct PlanBuffers<B: Backend> {
     pub(super) kl_mask: Buffer<B, f32>,
     pub(super) weights_taps: Buffer<B, f32>,
     pub(super) weights_params: Buffer<B, f32>,
-    pub(super) nll: Buffer<B, f32>,
-    pub(super) kl: Buffer<B, f32>,
 }
 
 impl<B: Backend> PlanBuffers<B> {
@@ -34,8 +33,6 @@ impl<B: Backend> PlanBuffers<B> {
             kl_mask: arena.buffer("kl mask", &[rows.saved])?,
             weights_taps: arena.buffer("score weights, taps", &[adapter_rows])?,
             weights_params: arena.buffer("score weights, parameters", &[adapter_rows])?,
-            nll: arena.buffer("nll", &[adapter_rows])?,
-            kl: arena.buffer("kl", &[adapter_rows])?,
         })
     }
 }
@@ -47,6 +44,7 @@ pub(super) struct Memory<B: Backend> {
     pub(super) grads: ActivationGrads<B>,
     pub(super) guard: GuardActivations<B>,
     pub(super) dparams: Grads<B>,
+    pub(super) results: Results<B>,
     /// `[saved rows, hidden_size]` head input of the base pass.
     pub(super) base_hidden: Buffer<B, B::Act>,
     /// `[chunk, vocab_size]` logits with adapters, then their gradient.
@@ -106,6 +104,7 @@ impl Sizes {
             grads: ActivationGrads::new(arena, config, rows.saved, shape.taps)?,
             guard: GuardActivations::new(arena, &attached.guard, adapter_rows, true)?,
             dparams: Grads::new(arena, layout)?,
+            results: Results::new(arena, adapter_rows)?,
             base_hidden: arena.buffer("base hidden", &[rows.saved, config.hidden_size])?,
             logits: arena.buffer("logits", &[self.chunk, config.vocab_size])?,
             base_logits: arena.buffer("base logits", &[self.chunk, config.vocab_size])?,

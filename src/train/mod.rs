@@ -9,6 +9,7 @@ pub mod evaluation;
 mod memory;
 pub mod metrics;
 mod objective;
+mod results;
 pub mod schedule;
 pub mod step;
 pub mod trainer;

@@ -1,7 +1,7 @@
 //! The joint objective (METHOD §6): weights, losses, and which of them have a gradient.
 
 use crate::train::batch::{BatchPlan, PlanOptions, Totals};
-use crate::train::step::RowResults;
+use crate::train::results::RowResults;
 
 /// Weights and options of the objective.
 #[derive(Clone, Copy, Debug, PartialEq)]

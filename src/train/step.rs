@@ -1,7 +1,7 @@
 //! One optimiser step of the joint objective (METHOD §6): micro-batches forward and backward, then AdamW.
 
 use crate::attached::Attached;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::guard::{GuardPass, GuardUpstream};
 use crate::model::activations::{Activations, Recompute, Rows};
 use crate::model::block::{Adapter, AdapterDropout, Keys, Pass};
@@ -14,9 +14,11 @@ use crate::train::base_cache::BaseCache;
 use crate::train::batch::{BatchPlan, TokenPair, Totals};
 use crate::train::memory::{Memory, PlanBuffers, fitting_sizes};
 use crate::train::objective::{Regime, Sums};
+use crate::train::results::{Pending, Slot};
 
 pub use crate::train::memory::Moments;
 pub use crate::train::objective::{Losses, Objective};
+pub use crate::train::results::RowResults;
 
 /// What an optimiser step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -48,7 +50,7 @@ pub struct Stepper<'m, B: Backend> {
     /// AdamW's state.
     pub moments: Moments<B>,
     /// Base hidden states; `None` computes them anew each time.
-    pub base_cache: Option<BaseCache>,
+    pub base_cache: Option<BaseCache<B::Act>>,
     /// The objective.
     pub objective: Objective,
     memory: Memory<B>,
@@ -58,16 +60,6 @@ pub struct Stepper<'m, B: Backend> {
     expected: Regime,
 }
 
-/// Per-row results of an evaluation.
-pub struct RowResults {
-    /// `[adapter rows]` negative log-likelihood of each row's target.
-    pub nll: Vec<f32>,
-    /// `[secure rows]` KL divergence.
-    pub kl: Vec<f32>,
-    /// `[adapter rows]` scores.
-    pub scores: Vec<f32>,
-}
-
 impl<'m, B: Backend> Stepper<'m, B> {
     /// Plans memory for micro-batches of at most `capacity` rows (see [`BatchPlan::capacity`]), with the first of
     /// `policies` that fits the device's free memory.
@@ -75,7 +67,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
         model: &'m Transformer<B>,
         attached: Attached<B>,
         objective: Objective,
-        base_cache: Option<BaseCache>,
+        base_cache: Option<BaseCache<B::Act>>,
         capacity: (Rows, usize),
         policies: &[Recompute],
     ) -> Result<Self> {
@@ -105,9 +97,8 @@ impl<'m, B: Backend> Stepper<'m, B> {
         step: u32,
         update: Update,
     ) -> Result<StepReport> {
-        let losses = self.gradients(micro_batches, Some(step))?;
+        let (losses, grad_norm) = self.losses_and_norm(micro_batches, Some(step))?;
         self.update_stats(micro_batches);
-        let grad_norm = self.model.backend.sum_of_squares(self.memory.dparams.all()).sqrt();
         let finite = grad_norm.is_finite() && losses.total.is_finite();
         if finite {
             self.apply(update, grad_norm);
@@ -117,16 +108,25 @@ impl<'m, B: Backend> Stepper<'m, B> {
 
     /// Losses and gradients of one step without an update; no dropout where `step` is `None`.
     pub fn gradients(&mut self, micro_batches: &[Vec<&TokenPair>], step: Option<u32>) -> Result<Losses> {
+        self.losses_and_norm(micro_batches, step).map(|(losses, _)| losses)
+    }
+
+    /// As [`Self::gradients`], with the norm of the gradients.
+    fn losses_and_norm(
+        &mut self,
+        micro_batches: &[Vec<&TokenPair>],
+        step: Option<u32>,
+    ) -> Result<(Losses, f64)> {
         let ignore = self.objective.ignore_token;
         let totals: Totals = micro_batches.iter().flatten().map(|pair| pair.totals(ignore)).sum();
         // Whether hinge and KL limit are active depends on means over the whole step. Guess from the last step, and
         // do the step again in the rare case that the guess was wrong: the means do not depend on it.
         loop {
-            let sums = self.accumulate(micro_batches, step, totals)?;
+            let (sums, squares) = self.accumulate(micro_batches, step, totals)?;
             let losses = self.objective.losses(sums, totals);
             let regime = self.objective.regime(&losses);
             if regime == self.expected || !losses.total.is_finite() {
-                return Ok(losses);
+                return Ok((losses, squares.sqrt()));
             }
             self.expected = regime;
         }
@@ -142,23 +142,45 @@ impl<'m, B: Backend> Stepper<'m, B> {
         micro_batches: &[Vec<&TokenPair>],
         step: Option<u32>,
         totals: Totals,
-    ) -> Result<Sums> {
+    ) -> Result<(Sums, f64)> {
         let backend = &self.model.backend;
         backend.zero(self.memory.dparams.all_mut());
         self.attached.guard.prepare(backend, &self.attached.params, &mut self.memory.guard);
-        let (mut sums, mut first) = (Sums::default(), 0);
+        let (mut sums, mut first, mut pending) = (Sums::default(), 0, Vec::new());
         for pairs in micro_batches {
             let plan = self.make_plan(pairs, first, false);
+            if !self.memory.results.fits(&plan) {
+                self.collect(std::mem::take(&mut pending), &mut sums)?;
+            }
             let weights = plan.score_weights(totals, self.objective.security_weight);
             backend.upload(self.memory.plan.weights_taps.first_mut(plan.adapter_rows), &weights.taps);
             backend.upload(self.memory.plan.weights_params.first_mut(plan.adapter_rows), &weights.params);
-            self.forward(&plan, step)?;
-            self.head(&plan, totals, plan.secure_rows, true);
-            self.backward(&plan, step);
-            sums.add(&plan, &self.row_results(&plan));
+            let batch = self.memory.results.reserve(plan);
+            self.forward(&batch.plan, step)?;
+            self.head(&batch, totals, batch.plan.secure_rows, true);
+            self.backward(&batch.plan, step);
+            self.keep_scores(&batch);
+            pending.push(batch);
             first += pairs.len();
         }
-        Ok(sums)
+        let Memory { results, dparams, .. } = &mut self.memory;
+        backend.sum_of_squares(results.squares(), dparams.all());
+        let squares = self.collect(pending, &mut sums)?;
+        Ok((sums, squares))
+    }
+
+    /// Fetches the results of some micro-batches and adds them up; returns the sum of squared gradients.
+    fn collect(&mut self, pending: Vec<Pending>, sums: &mut Sums) -> Result<f64> {
+        let (batches, squares) = self.memory.results.fetch(&self.model.backend, pending)?;
+        batches.iter().for_each(|(plan, results)| sums.add(plan, results));
+        Ok(squares)
+    }
+
+    /// Puts the guard's scores with the other results.
+    fn keep_scores(&mut self, batch: &Pending) {
+        let Memory { results, guard, .. } = &mut self.memory;
+        let scores = results.slot(batch).scores;
+        self.model.backend.copy(scores, guard.scores.first(batch.plan.adapter_rows));
     }
 
     fn make_plan(&self, pairs: &[&TokenPair], first_in_step: usize, evaluation: bool) -> BatchPlan {
@@ -200,12 +222,12 @@ impl<'m, B: Backend> Stepper<'m, B> {
                 let from = acts.hidden.slice(rows.start * width..rows.end * width);
                 backend.copy(to, from);
                 if let Some(cache) = &mut self.base_cache {
-                    cache.insert(pair.id, backend.download_act(from))?;
+                    cache.insert(pair.id, backend.to_host(from))?;
                 }
             } else if let Some(states) =
                 self.base_cache.as_ref().map(|c| c.get(pair.id)).transpose()?.flatten()
             {
-                backend.upload_act(to, &states);
+                backend.upload(to, &states);
             }
         }
         Ok(())
@@ -213,7 +235,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
 
     /// Losses of the first `rows` rows and, where asked, the gradient of their hidden states: a chunk of logits at a
     /// time. Rows beyond the secure ones have a cross-entropy only.
-    fn head(&mut self, plan: &BatchPlan, totals: Totals, rows: usize, backward: bool) {
+    fn head(&mut self, batch: &Pending, totals: Totals, rows: usize, backward: bool) {
         let with_kl = self.objective.kl_weight > 0.0;
         let weights = HeadWeights {
             cross_entropy: (1.0 / totals.targets.max(1) as f64) as f32,
@@ -225,15 +247,17 @@ impl<'m, B: Backend> Stepper<'m, B> {
         };
         let mut start = 0;
         while start < rows {
-            let secure = start < plan.secure_rows;
-            let end = if secure { plan.secure_rows } else { rows }.min(start + self.chunk);
-            self.head_chunk(start..end, weights, secure && with_kl, backward);
+            let secure_rows = batch.plan.secure_rows;
+            let secure = start < secure_rows;
+            let end = if secure { secure_rows } else { rows }.min(start + self.chunk);
+            self.head_chunk(batch, start..end, weights, secure && with_kl, backward);
             start = end;
         }
     }
 
     fn head_chunk(
         &mut self,
+        batch: &Pending,
         rows: std::ops::Range<usize>,
         weights: HeadWeights,
         with_kl: bool,
@@ -241,7 +265,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
     ) {
         let (model, width) = (self.model, self.model.config.hidden_size);
         let (vocab_size, n) = (model.config.vocab_size, rows.len());
-        let Memory { plan: b, acts, grads, base_hidden, logits, base_logits, .. } = &mut self.memory;
+        let Memory { plan: b, acts, grads, results, base_hidden, logits, base_logits, .. } = &mut self.memory;
         let hidden = rows.start * width..rows.end * width;
         model.head(logits.first_mut(n * vocab_size), acts.hidden.slice(hidden.clone()));
         if with_kl {
@@ -250,9 +274,12 @@ impl<'m, B: Backend> Stepper<'m, B> {
         let y = with_kl.then(|| base_logits.first_mut(n * vocab_size));
         // Rows without a KL term have no mask either.
         let kl_mask = if with_kl { b.kl_mask.slice(rows.clone()) } else { b.weights_taps.first(n) };
+        // Suffix rows have no place for a KL divergence, which is 0: that of their scores, which come later, does.
+        let Slot { nll, kl, scores } = results.slot(batch);
+        let kl = if rows.start < kl.len() { kl.slice(rows.clone()) } else { scores.slice(0..n) };
         model.backend.cross_entropy_kl(
-            b.nll.slice_mut(rows.clone()),
-            b.kl.slice_mut(rows.clone()),
+            nll.slice(rows.clone()),
+            kl,
             logits.first_mut(n * vocab_size),
             y,
             b.targets.slice(rows),
@@ -285,23 +312,17 @@ impl<'m, B: Backend> Stepper<'m, B> {
         model.backward(acts, grads, dparams, pass, &Upstream { segments: plan.secure_segments(), taps });
     }
 
-    fn row_results(&self, plan: &BatchPlan) -> RowResults {
-        let (backend, b) = (&self.model.backend, &self.memory.plan);
-        RowResults {
-            nll: backend.to_host(b.nll.first(plan.adapter_rows)),
-            kl: backend.to_host(b.kl.first(plan.secure_rows)),
-            scores: backend.to_host(self.memory.guard.scores.first(plan.adapter_rows)),
-        }
-    }
-
     /// Forward only, without dropout: the row losses and scores of a batch and the plan they belong to.
     pub fn evaluate(&mut self, pairs: &[&TokenPair]) -> Result<(BatchPlan, RowResults)> {
         self.attached.guard.prepare(&self.model.backend, &self.attached.params, &mut self.memory.guard);
         let plan = self.make_plan(pairs, 0, true);
-        self.forward(&plan, None)?;
-        self.head(&plan, Totals { targets: 1, kl_rows: 1, ..Totals::default() }, plan.adapter_rows, false);
-        let results = self.row_results(&plan);
-        Ok((plan, results))
+        let batch = self.memory.results.reserve(plan);
+        self.forward(&batch.plan, None)?;
+        let totals = Totals { targets: 1, kl_rows: 1, ..Totals::default() };
+        self.head(&batch, totals, batch.plan.adapter_rows, false);
+        self.keep_scores(&batch);
+        let (mut results, _) = self.memory.results.fetch(&self.model.backend, vec![batch])?;
+        results.pop().ok_or_else(|| Error::internal("an evaluation without results"))
     }
 
     /// Losses of evaluated batches.

@@ -14,7 +14,7 @@ use crate::init::initialize;
 use crate::model::config::Config;
 use crate::model::tokenizer::Tokenizer;
 use crate::model::transformer::Transformer;
-use crate::ops::{Backend, PlanRow};
+use crate::ops::{Backend, Element, PlanRow};
 use crate::train::base_cache::BaseCache;
 use crate::train::batch::{BatchPlan, TokenPair};
 use crate::train::checkpoint::{self, TrainerState};
@@ -238,7 +238,8 @@ fn fingerprint<B: Backend>(config: &TrainConfig, pairs: [&[TokenPair]; 2], model
         resume_from_checkpoint: None,
         ..config.clone()
     };
-    hasher.update(format!("{course:?} {:?}", model.config).as_bytes());
+    // Numbers of another device are other numbers.
+    hasher.update(format!("{course:?} {:?} {}", model.config, B::Act::NAME).as_bytes());
     // A pair's number also tells training pairs from validation pairs.
     for pair in pairs.into_iter().flatten() {
         hasher.update(&pair.id.to_le_bytes());

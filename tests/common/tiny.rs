@@ -146,7 +146,7 @@ pub fn attached(config: &Config, seed: u64) -> Attached<Cpu> {
     initialize(&mut attached, seed);
     for (tensor, param) in attached.params.layout().params().to_vec().iter().enumerate() {
         let random = |i: usize| unit(philox(seed, [i as u32, 0, tensor as u32, 1])[0]) - 0.5;
-        let mut values = attached.params.download(param);
+        let mut values = attached.params.download(param).unwrap();
         values.iter_mut().enumerate().for_each(|(i, value)| *value += 0.1 * random(i));
         attached.params.upload(param, &values);
     }

@@ -1,0 +1,106 @@
+//! What a step computes for the host: row losses, row scores and the gradient norm, fetched together, so that a device
+//! is waited for once a step.
+
+use std::ops::Range;
+
+use crate::error::Result;
+use crate::ops::{Arena, Backend, Buffer, Mut};
+use crate::train::batch::BatchPlan;
+
+/// Micro-batches of the largest size that are fetched together.
+const MICRO_BATCHES: usize = 8;
+
+/// Elements before those of the rows: the sum of squared gradients, an f64 in two f32.
+const HEADER: usize = 2;
+
+/// Per-row results of a micro-batch.
+pub struct RowResults {
+    /// `[adapter rows]` negative log-likelihood of each row's target.
+    pub nll: Vec<f32>,
+    /// `[secure rows]` KL divergence.
+    pub kl: Vec<f32>,
+    /// `[adapter rows]` scores.
+    pub scores: Vec<f32>,
+}
+
+/// A micro-batch whose results have not been fetched yet, and where they lie.
+pub(super) struct Pending {
+    pub(super) plan: BatchPlan,
+    start: usize,
+}
+
+impl Pending {
+    fn ranges(&self) -> [Range<usize>; 3] {
+        let (adapter, secure) = (self.plan.adapter_rows, self.plan.secure_rows);
+        let kl = self.start + adapter;
+        let scores = kl + secure;
+        [self.start..kl, kl..scores, scores..scores + adapter]
+    }
+
+    /// Elements that the results of a plan take.
+    fn len(plan: &BatchPlan) -> usize {
+        2 * plan.adapter_rows + plan.secure_rows
+    }
+}
+
+/// Results on the device.
+pub(super) struct Results<B: Backend> {
+    buffer: Buffer<B, f32>,
+    used: usize,
+}
+
+/// Where the results of one micro-batch go.
+pub(super) struct Slot<'a, B: Backend> {
+    pub(super) nll: Mut<'a, B, f32>,
+    pub(super) kl: Mut<'a, B, f32>,
+    pub(super) scores: Mut<'a, B, f32>,
+}
+
+impl<B: Backend> Results<B> {
+    pub(super) fn new(arena: &mut Arena<B>, adapter_rows: usize) -> Result<Self> {
+        let buffer = arena.buffer("row results", &[HEADER + MICRO_BATCHES * 3 * adapter_rows])?;
+        Ok(Results { buffer, used: HEADER })
+    }
+
+    /// Whether there is room for the results of another micro-batch.
+    pub(super) fn fits(&self, plan: &BatchPlan) -> bool {
+        self.used + Pending::len(plan) <= self.buffer.len()
+    }
+
+    /// Room for the results of `plan`, which must fit.
+    pub(super) fn reserve(&mut self, plan: BatchPlan) -> Pending {
+        let start = self.used;
+        self.used += Pending::len(&plan);
+        Pending { plan, start }
+    }
+
+    pub(super) fn slot(&mut self, pending: &Pending) -> Slot<'_, B> {
+        let [nll, kl, scores] = pending.ranges();
+        let all = self.buffer.slice_mut(nll.start..scores.end);
+        let (nll, rest) = all.split_at(nll.len());
+        let (kl, scores) = rest.split_at(kl.len());
+        Slot { nll, kl, scores }
+    }
+
+    /// Where the sum of squared gradients goes.
+    pub(super) fn squares(&mut self) -> Mut<'_, B, f64> {
+        self.buffer.first_mut(HEADER).cast()
+    }
+
+    /// Waits, and returns the results of `pending` and the sum of squared gradients; all room is free again.
+    pub(super) fn fetch(
+        &mut self,
+        backend: &B,
+        pending: Vec<Pending>,
+    ) -> Result<(Vec<(BatchPlan, RowResults)>, f64)> {
+        let host = backend.to_host(self.buffer.first(self.used));
+        backend.finish()?;
+        self.used = HEADER;
+        let results = |pending: Pending| {
+            let [nll, kl, scores] = pending.ranges().map(|range| host[range].to_vec());
+            (pending.plan, RowResults { nll, kl, scores })
+        };
+        let squares = bytemuck::cast([host[0], host[1]]);
+        Ok((pending.into_iter().map(results).collect(), squares))
+    }
+}
