@@ -194,8 +194,8 @@ fn import_turns_gguf_into_a_model_that_runs() {
 #[test]
 fn help_names_every_option() {
     let tiny = Tiny::new("llama");
-    let model = ["--model", "--adapter", "--device", "--threads"];
-    let train = "--config --device --model --data --val-data --val-fraction --output-dir --num-epochs --max-steps \
+    let model = ["--model", "--adapter", "--device", "--dtype", "--threads"];
+    let train = "--config --device --dtype --model --data --val-data --val-fraction --output-dir --num-epochs --max-steps \
                  --batch-size --gradient-accumulation-steps --learning-rate --warmup-ratio --weight-decay \
                  --max-grad-norm --max-seq-len --seed --lora-r --lora-alpha --lora-dropout --target-modules \
                  --aggregation --guard-layers --guard-dropout --margin --security-weight --kl-weight \
@@ -208,7 +208,7 @@ fn help_names_every_option() {
         ("train", words(train)),
         ("score", [&model[..], &["--json"]].concat()),
         ("generate", [&model[..], &words(generate)].concat()),
-        ("export", [&model[..], &["--merge", "--out"]].concat()),
+        ("export", vec!["--model", "--adapter", "--merge", "--out"]),
         ("import", vec!["--out", "--dtype", "--threads"]),
         ("info", vec!["--json", "--threads"]),
     ];

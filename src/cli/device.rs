@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::note;
 use crate::cpu::Cpu;
-use crate::cuda::Cuda;
+use crate::cuda::{Cuda, devices};
 use crate::deepguard::DeepGuard;
 use crate::error::{Error, Result};
 use crate::ops::Backend;
@@ -72,7 +72,7 @@ impl DeviceArgs {
             DeviceChoice::Cpu => None,
             DeviceChoice::Cuda(ordinal) => Some(Cuda::new(ordinal)?),
             DeviceChoice::Auto if self.dtype == DtypeChoice::F32 => None,
-            DeviceChoice::Auto => Cuda::new(0).ok(),
+            DeviceChoice::Auto => first_cuda(),
         };
         match cuda {
             Some(cuda) => {
@@ -93,6 +93,13 @@ impl DeviceArgs {
         }
         Err(Error::usage(format!("--dtype: {reason}; leave it out, or choose another --device")))
     }
+}
+
+/// The first CUDA device; `None` where there is none, or, after a word about it, none that can be used.
+fn first_cuda() -> Option<Cuda> {
+    let there = devices().is_ok_and(|devices| !devices.is_empty());
+    let opened = there.then(|| Cuda::new(0))?;
+    opened.map_err(|error| note(&format!("computing on the processor: {error}"))).ok()
 }
 
 #[cfg(test)]

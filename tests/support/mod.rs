@@ -1,5 +1,7 @@
 //! Small models with random adapters and guards, and pairs to train them on.
 
+#![allow(dead_code)]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -8,6 +10,7 @@ use deepguard::cpu::Cpu;
 use deepguard::guard::{Aggregation, GuardConfig};
 use deepguard::model::activations::Recompute;
 use deepguard::model::{LoraConfig, Projection, Transformer};
+use deepguard::ops::Backend;
 use deepguard::ops::philox::{philox, unit};
 use deepguard::train::base_cache::BaseCache;
 use deepguard::train::batch::{BatchPlan, TokenPair};
@@ -71,12 +74,17 @@ impl Default for Setting {
 
 /// One of the models that come with the golden cases.
 pub fn model(name: &str) -> Transformer<Cpu> {
+    model_on(Cpu::new(), name)
+}
+
+/// The same on a device.
+pub fn model_on<B: Backend>(backend: B, name: &str) -> Transformer<B> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models").join(name);
-    Transformer::load(Cpu::new(), &dir).expect("a golden model")
+    Transformer::load(backend, &dir).expect("a golden model")
 }
 
 /// Adapters on all seven projections and a guard, all with random values of a trained model's size.
-pub fn attached(model: &Transformer<Cpu>, setting: Setting) -> Attached<Cpu> {
+pub fn attached<B: Backend>(model: &Transformer<B>, setting: Setting) -> Attached<B> {
     let targets = BTreeSet::from(Projection::ALL);
     let lora = LoraConfig { rank: 5, alpha: 7.0, dropout: setting.dropout, targets, use_rslora: false };
     let guard =
@@ -126,7 +134,11 @@ pub fn pairs() -> Vec<TokenPair> {
     lengths.into_iter().enumerate().map(pair).collect()
 }
 
-pub fn stepper<'m>(model: &'m Transformer<Cpu>, pairs: &[TokenPair], setting: Setting) -> Stepper<'m, Cpu> {
+pub fn stepper<'m, B: Backend>(
+    model: &'m Transformer<B>,
+    pairs: &[TokenPair],
+    setting: Setting,
+) -> Stepper<'m, B> {
     // A budget that holds some pairs in memory and sends the others to disk.
     let cache = setting.base_cache.then(|| BaseCache::new(10_000));
     let capacity = BatchPlan::capacity(pairs.iter(), pairs.len());

@@ -89,6 +89,18 @@ impl Client {
         check("dgemu_kernel_counters", code).map(|()| counters)
     }
 
+    /// How often a function of the driver, such as `cuLaunchKernel`, was called.
+    pub fn calls(&self, name: &str) -> Result<u64, String> {
+        let mut count = 0;
+        let name = CString::new(name).map_err(|error| error.to_string())?;
+        // SAFETY: that is the function's type, and the pointers are valid.
+        let code = unsafe {
+            type Read = unsafe extern "C" fn(*const c_char, *mut u64) -> c_int;
+            self.symbol::<Read>("dgemu_calls")?(name.as_ptr(), &mut count)
+        };
+        check("dgemu_calls", code).map(|()| count)
+    }
+
     /// The last fault in words; empty if there was none.
     pub fn last_fault(&self) -> Result<String, String> {
         type Read = unsafe extern "C" fn(*mut c_char, usize, *mut usize) -> c_int;

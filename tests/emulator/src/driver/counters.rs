@@ -117,6 +117,11 @@ api! {
         with_driver(|driver| out.set(*driver.tally.kernels.get(name).ok_or(Status::NOT_FOUND)?))
     }
 
+    /// How often an entry point, such as `cuLaunchKernel`, was called.
+    fn dgemu_calls(name: Text, out: Out<u64>) {
+        out.set(super::calls(name.get()?))
+    }
+
     /// The seed for what comes next, of the current context and of those to be made.
     fn dgemu_set_seed(seed: u64) {
         with_driver(|driver| {

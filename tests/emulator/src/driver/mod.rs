@@ -7,6 +7,7 @@
 #![allow(non_snake_case)]
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -75,8 +76,17 @@ thread_local! {
     static IN_HOST_FUNCTION: Cell<bool> = const { Cell::new(false) };
 }
 
+/// How often each entry point was called.
+static CALLS: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
+
+/// Calls of an entry point since the library was loaded.
+fn calls(name: &str) -> u64 {
+    CALLS.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied().unwrap_or(0)
+}
+
 /// Runs an entry point; a panic becomes an error, for it must not cross into C.
-pub fn guard(name: &str, body: impl FnOnce() -> Result) -> Code {
+pub fn guard(name: &'static str, body: impl FnOnce() -> Result) -> Code {
+    *CALLS.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += 1;
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(result) => code(result),
         Err(panic) => {

@@ -1,0 +1,30 @@
+//! The whole program on CUDA, that is on the emulator, against the CPU backend: whole-model logits, scores and gradients,
+//! ten steps of training, guided generation. Activations have 8 bits on CUDA, so results agree as far as that allows;
+//! two runs on CUDA agree in every bit.
+
+#[path = "common/emulator.rs"]
+mod emulator;
+mod support;
+#[path = "common/tiny.rs"]
+mod tiny;
+
+mod cuda {
+    pub mod cli;
+    pub mod generation;
+    pub mod model;
+    pub mod training;
+}
+
+/// All of this once more: an A100 has other kernels.
+#[test]
+fn on_an_a100() {
+    emulator::again_on_an_a100();
+}
+
+/// `|found − expected| / |expected|`, by the root of the mean square.
+fn distance(found: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let square = |x: f64| x * x;
+    let difference = found.iter().zip(expected).map(|(f, e)| square(f64::from(f - e))).sum::<f64>();
+    (difference / expected.iter().map(|e| square(f64::from(*e))).sum::<f64>().max(1e-30)).sqrt()
+}

@@ -1,0 +1,33 @@
+use deepguard::cpu::Cpu;
+use deepguard::decode::{final_logits, score};
+use deepguard::guard::Aggregation;
+
+use crate::distance;
+use crate::emulator::{checked, cuda};
+use crate::support::{Setting, attached, model_on, pairs};
+
+/// Each of some ten roundings to 8 bits on the way through 5 layers adds an error of about 1/600; they are independent.
+const ROUNDING: f64 = 0.02;
+
+#[test]
+fn cuda_logits_and_scores_are_those_of_the_cpu() {
+    for name in ["llama-tiny", "qwen2-tiny"] {
+        let (on_cpu, on_cuda) = (model_on(Cpu::new(), name), model_on(cuda().clone(), name));
+        for aggregation in Aggregation::ALL {
+            let setting = Setting { aggregation, ..Setting::default() };
+            let (cpu_guard, cuda_guard) = (attached(&on_cpu, setting), attached(&on_cuda, setting));
+            for pair in &pairs() {
+                let tokens = &pair.secure;
+                let expected = final_logits(&on_cpu, Some(&cpu_guard), tokens).unwrap();
+                let found = checked(final_logits(&on_cuda, Some(&cuda_guard), tokens));
+                let off = distance(&found, &expected);
+                assert!(off < ROUNDING, "{name}, logits of {} tokens: {off}", tokens.len());
+
+                let expected = score(&on_cpu, &cpu_guard, tokens).unwrap();
+                let found = checked(score(&on_cuda, &cuda_guard, tokens));
+                let off = distance(&found, &expected);
+                assert!(off < ROUNDING, "{name}, {aggregation}, scores: {off}");
+            }
+        }
+    }
+}

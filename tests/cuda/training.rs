@@ -1,0 +1,99 @@
+use deepguard::cpu::Cpu;
+use deepguard::guard::Aggregation;
+use deepguard::model::Transformer;
+use deepguard::model::activations::Recompute;
+use deepguard::ops::{Backend, Device};
+use deepguard::train::step::{Losses, Stepper, Update};
+
+use crate::distance;
+use crate::emulator::{checked, cuda};
+use crate::support::{Setting, model_on, one_by_one, pairs, stepper, together};
+
+const STEPS: u32 = 10;
+const UPDATE: Update = Update { lr: 1e-3, weight_decay: 0.01, max_grad_norm: 1.0 };
+
+/// Parameter values and losses after some steps.
+struct Run {
+    losses: Vec<Losses>,
+    params: Vec<f32>,
+}
+
+fn run<B: Backend>(model: &Transformer<B>, setting: Setting, steps: u32) -> Run {
+    let pairs = pairs();
+    let mut stepper = stepper(model, &pairs, setting);
+    let step = |step| checked(stepper.step(&one_by_one(&pairs), step, UPDATE)).losses;
+    let losses = (0..steps).map(step).collect();
+    let layout = stepper.attached.params.layout().params().to_vec();
+    let params = layout.iter().flat_map(|param| checked(stepper.attached.params.download(param))).collect();
+    Run { losses, params }
+}
+
+fn gradients<B: Backend>(stepper: &mut Stepper<'_, B>) -> Vec<(String, Vec<f32>)> {
+    let pairs = pairs();
+    checked(stepper.gradients(&together(&pairs), Some(3)));
+    let params = stepper.attached.params.layout().params().to_vec();
+    let backend = &stepper.model().backend;
+    let gradient = |param| backend.to_host(stepper.grads().get(param));
+    params.iter().map(|param| (param.name.clone(), gradient(param))).collect()
+}
+
+/// Norm of a tensor.
+fn norm(values: &[f32]) -> f64 {
+    values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt()
+}
+
+#[test]
+fn every_gradient_on_cuda_is_that_of_the_cpu() {
+    for model in ["llama-tiny", "qwen2-tiny"] {
+        let (on_cpu, on_cuda) = (model_on(Cpu::new(), model), model_on(cuda().clone(), model));
+        for aggregation in Aggregation::ALL {
+            let setting = Setting { model, aggregation, ..Setting::default() };
+            let expected = gradients(&mut stepper(&on_cpu, &pairs(), setting));
+            let found = gradients(&mut stepper(&on_cuda, &pairs(), setting));
+            let largest = expected.iter().map(|(_, g)| norm(g)).fold(0.0, f64::max);
+            for ((name, found), (_, expected)) in found.iter().zip(&expected) {
+                // What cancels to almost nothing has no more digits than what it is the rest of.
+                let off = distance(found, expected) * norm(expected) / norm(expected).max(1e-3 * largest);
+                assert!(off < 0.05, "{model}, {aggregation}, {name}: {off}");
+            }
+        }
+    }
+}
+
+#[test]
+fn ten_steps_on_cuda_take_the_losses_of_the_cpu() {
+    for model in ["llama-tiny", "qwen2-tiny"] {
+        let setting = Setting { model, base_cache: true, ..Setting::default() };
+        let expected = run(&model_on(Cpu::new(), model), setting, STEPS);
+        let found = run(&model_on(cuda().clone(), model), setting, STEPS);
+        for (step, (found, expected)) in found.losses.iter().zip(&expected.losses).enumerate() {
+            for (what, found, expected, allowed) in [
+                ("loss", found.total, expected.total, 0.01 * expected.total),
+                ("cross-entropy", found.generation, expected.generation, 0.01 * expected.generation),
+                ("margin loss", found.security, expected.security, 0.01),
+                ("KL", found.kl, expected.kl, 0.02 * expected.kl + 1e-3),
+            ] {
+                let off = (found - expected).abs();
+                assert!(off <= allowed, "{model}, {what} at step {step}: {found} {expected}");
+            }
+        }
+        let (first, last) = (&expected.losses[0], &expected.losses[STEPS as usize - 1]);
+        assert!(last.total < first.total, "{model} learns nothing: {first:?} {last:?}");
+    }
+}
+
+/// Blocks and warps run in another order each time; whatever is made again is the same.
+#[test]
+fn cuda_gives_the_same_bits_again() {
+    let model = model_on(cuda().clone(), "qwen2-tiny");
+    let mut runs = Vec::new();
+    for (seed, recompute) in [(1, Recompute::Nothing), (2, Recompute::GateUp), (3, Recompute::Block)] {
+        checked(cuda_emulator::load().and_then(|emulator| emulator.set_seed(seed)));
+        let setting = Setting { model: "qwen2-tiny", recompute, ..Setting::default() };
+        runs.push(run(&model, setting, 3));
+    }
+    for other in &runs[1..] {
+        assert_eq!(other.losses, runs[0].losses);
+        assert!(other.params == runs[0].params, "parameters differ");
+    }
+}
