@@ -10,8 +10,8 @@ use half::bf16;
 use super::Cuda;
 use super::launch::{Shape, VECTOR};
 use super::tile::{
-    ATTENTION_DECODE_ROWS, ATTENTION_LONG, ATTENTION_NARROW, ATTENTION_ROWS, ATTENTION_SEQUENCES,
-    ATTENTION_SHORT, ATTENTION_THREADS, ELEMENT_THREADS,
+    ATTENTION_DECODE_ROWS, ATTENTION_KEYS, ATTENTION_LONG, ATTENTION_NARROW, ATTENTION_QUERY_ROWS,
+    ATTENTION_ROWS, ATTENTION_SEQUENCES, ATTENTION_SHORT, ATTENTION_THREADS, ELEMENT_THREADS,
 };
 use crate::error::Error;
 use crate::ops::attention::{Attention, CachedKv, Heads, Segment};
@@ -150,6 +150,8 @@ impl Pieces {
 struct Kernels {
     dim: usize,
     forward: &'static str,
+    backward_q: &'static str,
+    backward_kv: &'static str,
     decode: &'static str,
 }
 
@@ -158,6 +160,8 @@ macro_rules! kernels {
         Kernels {
             dim: $dim,
             forward: concat!("attention_", $dim),
+            backward_q: concat!("attention_backward_q_", $dim),
+            backward_kv: concat!("attention_backward_kv_", $dim),
             decode: concat!("attention_decode_", $dim),
         }
     };
@@ -212,8 +216,7 @@ impl Attention for Cuda {
         let group = heads.query / heads.key_value;
         let shared = kernels.shared(ATTENTION_ROWS + RING * kernels.visited());
         for segments in segments.chunks(ATTENTION_SEQUENCES) {
-            let (sequences, tiles) =
-                Sequences::new(segments, |len| (len * group).div_ceil(ATTENTION_ROWS));
+            let (sequences, tiles) = Sequences::new(segments, |len| (len * group).div_ceil(ATTENTION_ROWS));
             let (own, all) = rows_of(segments);
             self.launch(kernels.forward)
                 .write("o", &o, own * heads.q_width(), VECTOR)
@@ -227,15 +230,52 @@ impl Attention for Cuda {
 
     fn attention_backward(
         &self,
-        _dqkv: Mut<'_, Self, bf16>,
-        _dout: Ref<'_, Self, bf16>,
-        _o: Ref<'_, Self, bf16>,
-        _lse: Ref<'_, Self, f32>,
-        _qkv: Ref<'_, Self, bf16>,
-        _segments: &[Segment],
-        _heads: Heads,
+        dqkv: Mut<'_, Self, bf16>,
+        dout: Ref<'_, Self, bf16>,
+        o: Ref<'_, Self, bf16>,
+        lse: Ref<'_, Self, f32>,
+        qkv: Ref<'_, Self, bf16>,
+        segments: &[Segment],
+        heads: Heads,
     ) {
-        self.fail(Error::internal("not there yet"));
+        assert!(
+            segments.iter().all(|s| s.prefix_len == 0),
+            "attention_backward: a segment has a shared prefix"
+        );
+        let Some(kernels) = self.attention_kernels(heads) else { return };
+        let group = heads.query / heads.key_value;
+        let (rows, _) = rows_of(segments);
+        let (wide, width, numbers) = (rows * heads.qkv_width(), rows * heads.q_width(), rows * heads.query);
+        let mut scratch = self.scratch();
+        let Some(products) = scratch.take::<f32>(self, numbers) else { return };
+        let visited = kernels.visited();
+        for segments in segments.chunks(ATTENTION_SEQUENCES) {
+            let (sequences, tiles) =
+                Sequences::new(segments, |len| (len * group).div_ceil(ATTENTION_QUERY_ROWS));
+            let shared = 2 * kernels.shared(ATTENTION_QUERY_ROWS + 2 * visited);
+            self.launch(kernels.backward_q)
+                .write("dqkv", &dqkv, wide, VECTOR)
+                .write("products", &products, numbers, 4)
+                .read("dout", dout, width, VECTOR)
+                .read("o", o, width, VECTOR)
+                .read("lse", lse, numbers, 4)
+                .read("qkv", qkv, wide, VECTOR)
+                .value(sequences)
+                .value(HeadShape::new(heads))
+                .run(Shape { grid: (tiles, heads.key_value, 1), block: ATTENTION_THREADS, shared });
+            let (sequences, tiles) = Sequences::new(segments, |len| len.div_ceil(ATTENTION_KEYS));
+            let numbers_of_tiles = 2 * 2 * visited * size_of::<f32>();
+            let shared = 2 * kernels.shared(ATTENTION_KEYS + 2 * visited) + numbers_of_tiles;
+            self.launch(kernels.backward_kv)
+                .write("dqkv", &dqkv, wide, VECTOR)
+                .read("products", products.view(), numbers, 4)
+                .read("dout", dout, width, VECTOR)
+                .read("lse", lse, numbers, 4)
+                .read("qkv", qkv, wide, VECTOR)
+                .value(sequences)
+                .value(HeadShape::new(heads))
+                .run(Shape { grid: (tiles, heads.key_value, 1), block: ATTENTION_THREADS, shared });
+        }
     }
 
     fn attention_decode(
@@ -296,7 +336,8 @@ impl Attention for Cuda {
         let per_chunk = VECTOR / BYTES;
         let widths = [to_width, from_width, from_column].iter().all(|n| n.is_multiple_of(per_chunk));
         let addresses = [to.address(), from.address()].iter().all(|a| a.is_multiple_of(VECTOR));
-        let (name, unit) = if widths && addresses { ("copy_chunks", per_chunk) } else { ("copy_elements", 1) };
+        let (name, unit) =
+            if widths && addresses { ("copy_chunks", per_chunk) } else { ("copy_elements", 1) };
         self.launch(name)
             .write("to", &to, (last * to_row_step + to_row + 1) * to_width, unit * BYTES)
             .read("from", from, last * from_width + from_column + to_width, unit * BYTES)
