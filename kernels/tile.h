@@ -18,6 +18,19 @@
 #define SUM_CHUNK 16384
 #define SUM_THREADS 256
 
+// Attention: threads of a block; the most sequences of a launch, whose table is a parameter; packed rows of a block in the
+// forward pass, the gradient of queries and decoding; keys of a block in the gradient of keys and values. Loops visit LONG
+// keys (or packed rows) at once for heads up to NARROW, SHORT for wider ones.
+#define ATTENTION_THREADS 128
+#define ATTENTION_SEQUENCES 128
+#define ATTENTION_ROWS 128
+#define ATTENTION_QUERY_ROWS 64
+#define ATTENTION_KEYS 64
+#define ATTENTION_DECODE_ROWS 64
+#define ATTENTION_NARROW 64
+#define ATTENTION_LONG 64
+#define ATTENTION_SHORT 32
+
 // gemm_nt: a block computes a TILE_M by TILE_N tile of y, TILE_K of the inner dimension at a time, with STAGES tiles in
 // shared memory.
 #define GEMM_TILE_M 128

@@ -28,7 +28,7 @@ macro_rules! test_backend {
                 analyzer {
                     layer_norm_relu, layer_norm_relu_backward, bias_relu_and_backward, score_and_backward
                 }
-                attention { forward, backward, decode }
+                attention { forward, many_sequences, backward, decode }
                 embedding { embed, gather, scatter_add }
                 gemm {
                     linear, linear_backward, matmul, matmul_overwrites, weight_gradient, bias_gradient, accumulate

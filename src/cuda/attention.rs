@@ -1,57 +1,352 @@
-//! Attention, as written in `ops/attention.rs`.
+//! Attention, as written in `ops/attention.rs`: bf16 in tensor cores, softmax and sums in f32, results rounded once.
+//! Weights and their gradients are rounded to bf16 for the products.
+//!
+//! Refused are heads whose dimension is no multiple of 8 or above 128. Kernels exist for some dimensions; others take the
+//! next larger one, the rest of which is zero.
 
+use bytemuck::{Pod, Zeroable};
 use half::bf16;
 
 use super::Cuda;
+use super::launch::{Shape, VECTOR};
+use super::tile::{
+    ATTENTION_DECODE_ROWS, ATTENTION_KEYS, ATTENTION_LONG, ATTENTION_NARROW, ATTENTION_QUERY_ROWS,
+    ATTENTION_ROWS, ATTENTION_SEQUENCES, ATTENTION_SHORT, ATTENTION_THREADS, ELEMENT_THREADS,
+};
 use crate::error::Error;
 use crate::ops::attention::{Attention, CachedKv, Heads, Segment};
 use crate::ops::{Mut, Ref};
 
+/// Bytes of an element of a tile in shared memory.
+const BYTES: usize = size_of::<bf16>();
+/// Tiles of keys or values that are in shared memory at once.
+const RING: usize = 3;
+/// Blocks that decoding cuts its work into, if there is enough of it: some two for each multiprocessor of an H100.
+const DECODE_BLOCKS: usize = 256;
+/// The most pieces of 64 keys that one block of decoding attends to.
+const DECODE_PIECES: usize = 64;
+
+/// Heads as the kernels see them: `HeadShape` of `kernels/attention.h`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct HeadShape {
+    query: i32,
+    key_value: i32,
+    dim: i32,
+    group: i32,
+    group_reciprocal: u32,
+    scale: f32,
+}
+
+impl HeadShape {
+    fn new(heads: Heads) -> Self {
+        let group = heads.query / heads.key_value;
+        HeadShape {
+            query: heads.query as i32,
+            key_value: heads.key_value as i32,
+            dim: heads.dim as i32,
+            group: group as i32,
+            group_reciprocal: (1u64 << 32).div_ceil(group as u64) as u32,
+            scale: heads.softmax_scale(),
+        }
+    }
+}
+
+/// `Sequence` of `kernels/attention.h`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Sequence {
+    start: i32,
+    len: i32,
+    prefix_start: i32,
+    prefix_len: i32,
+    first_tile: i32,
+}
+
+/// `Sequences` of `kernels/attention.h`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Sequences {
+    count: i32,
+    of: [Sequence; ATTENTION_SEQUENCES],
+}
+
+impl Sequences {
+    /// Up to [`ATTENTION_SEQUENCES`] segments, those with the most work first, and the tiles that they make.
+    fn new(segments: &[Segment], tiles_of: impl Fn(usize) -> usize) -> (Self, usize) {
+        let mut all = Self::zeroed();
+        let mut sorted = [Segment { start: 0, len: 0, prefix_start: 0, prefix_len: 0 }; ATTENTION_SEQUENCES];
+        let sorted = &mut sorted[..segments.len()];
+        sorted.copy_from_slice(segments);
+        sorted.sort_unstable_by_key(|s| (std::cmp::Reverse(s.len + s.prefix_len), s.start));
+        let mut tiles = 0;
+        for (to, from) in all.of.iter_mut().zip(&*sorted) {
+            *to = Sequence {
+                start: from.start as i32,
+                len: from.len as i32,
+                prefix_start: from.prefix_start as i32,
+                prefix_len: from.prefix_len as i32,
+                first_tile: tiles as i32,
+            };
+            tiles += tiles_of(from.len as usize);
+        }
+        all.count = segments.len() as i32;
+        (all, tiles)
+    }
+}
+
+/// `Pieces` of `kernels/attention_decode.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Pieces {
+    samples: i32,
+    prompt_len: i32,
+    filled: i32,
+    capacity: i32,
+    keys: i32,
+    prompt_pieces: i32,
+    own_pieces: i32,
+    prompt_tiles: i32,
+    own_tiles: i32,
+}
+
+impl Pieces {
+    /// Pieces as long as possible, as long as there are blocks enough.
+    fn new(samples: usize, prompt: usize, filled: usize, capacity: usize, heads: Heads) -> Self {
+        let group = heads.query / heads.key_value;
+        // One sample has prompt and own keys in one list.
+        let (prompt_keys, own_keys) = if samples == 1 { (0, prompt + filled) } else { (prompt, filled) };
+        let tiles = |rows: usize| rows.div_ceil(ATTENTION_DECODE_ROWS);
+        let with = |keys: usize| Pieces {
+            samples: samples as i32,
+            prompt_len: prompt as i32,
+            filled: filled as i32,
+            capacity: capacity as i32,
+            keys: keys as i32,
+            prompt_pieces: prompt_keys.div_ceil(keys) as i32,
+            own_pieces: own_keys.div_ceil(keys) as i32,
+            prompt_tiles: tiles(samples * group) as i32,
+            own_tiles: tiles(group) as i32,
+        };
+        let mut pieces = DECODE_PIECES;
+        while pieces > 1 && with(pieces * ATTENTION_LONG).blocks() * heads.key_value < DECODE_BLOCKS {
+            pieces /= 2;
+        }
+        with(pieces * ATTENTION_LONG)
+    }
+
+    /// Blocks for each key/value head.
+    fn blocks(&self) -> usize {
+        (self.prompt_pieces * self.prompt_tiles + self.samples * self.own_pieces * self.own_tiles) as usize
+    }
+
+    /// Results for each query, to be put together.
+    fn results(&self) -> usize {
+        (self.prompt_pieces + self.own_pieces) as usize
+    }
+}
+
+/// The dimension that kernels take a head for, and their names.
+struct Kernels {
+    dim: usize,
+    forward: &'static str,
+    backward_q: &'static str,
+    backward_kv: &'static str,
+    decode: &'static str,
+}
+
+macro_rules! kernels {
+    ($dim:literal) => {
+        Kernels {
+            dim: $dim,
+            forward: concat!("attention_", $dim),
+            backward_q: concat!("attention_backward_q_", $dim),
+            backward_kv: concat!("attention_backward_kv_", $dim),
+            decode: concat!("attention_decode_", $dim),
+        }
+    };
+}
+
+const KERNELS: [Kernels; 5] = [kernels!(16), kernels!(64), kernels!(80), kernels!(96), kernels!(128)];
+
+impl Kernels {
+    /// Keys, or packed rows, that loops visit at once.
+    fn visited(&self) -> usize {
+        if self.dim <= ATTENTION_NARROW { ATTENTION_LONG } else { ATTENTION_SHORT }
+    }
+
+    /// Bytes of shared memory for so many rows of a head.
+    fn shared(&self, rows: usize) -> usize {
+        rows * self.dim * BYTES
+    }
+}
+
+/// Rows of the batch up to the end of the last segment and of the last prefix.
+fn rows_of(segments: &[Segment]) -> (usize, usize) {
+    let own = segments.iter().map(|s| s.start + s.len).max().unwrap_or(0);
+    let prefix = segments.iter().map(|s| s.prefix_start + s.prefix_len).max().unwrap_or(0);
+    (own as usize, prefix.max(own) as usize)
+}
+
+impl Cuda {
+    /// The kernels for a head; a failure where there are none.
+    fn attention_kernels(&self, heads: Heads) -> Option<&'static Kernels> {
+        let found = KERNELS.iter().find(|kernels| heads.dim <= kernels.dim);
+        let found = found.filter(|_| heads.dim.is_multiple_of(VECTOR / BYTES));
+        if found.is_none() {
+            self.fail(Error::model(format!(
+                "heads of {} elements: expected a multiple of 8 up to 128 on CUDA; use --device cpu",
+                heads.dim
+            )));
+        }
+        found
+    }
+}
+
 impl Attention for Cuda {
     fn attention(
         &self,
-        _o: Mut<'_, Self, bf16>,
-        _lse: Mut<'_, Self, f32>,
-        _qkv: Ref<'_, Self, bf16>,
-        _segments: &[Segment],
-        _heads: Heads,
+        o: Mut<'_, Self, bf16>,
+        lse: Mut<'_, Self, f32>,
+        qkv: Ref<'_, Self, bf16>,
+        segments: &[Segment],
+        heads: Heads,
     ) {
-        self.fail(Error::internal("not there yet"));
+        let Some(kernels) = self.attention_kernels(heads) else { return };
+        let group = heads.query / heads.key_value;
+        let shared = kernels.shared(ATTENTION_ROWS + RING * kernels.visited());
+        for segments in segments.chunks(ATTENTION_SEQUENCES) {
+            let (sequences, tiles) = Sequences::new(segments, |len| (len * group).div_ceil(ATTENTION_ROWS));
+            let (own, all) = rows_of(segments);
+            self.launch(kernels.forward)
+                .write("o", &o, own * heads.q_width(), VECTOR)
+                .write("lse", &lse, own * heads.query, 4)
+                .read("qkv", qkv, all * heads.qkv_width(), VECTOR)
+                .value(sequences)
+                .value(HeadShape::new(heads))
+                .run(Shape { grid: (tiles, heads.key_value, 1), block: ATTENTION_THREADS, shared });
+        }
     }
 
     fn attention_backward(
         &self,
-        _dqkv: Mut<'_, Self, bf16>,
-        _dout: Ref<'_, Self, bf16>,
-        _o: Ref<'_, Self, bf16>,
-        _lse: Ref<'_, Self, f32>,
-        _qkv: Ref<'_, Self, bf16>,
-        _segments: &[Segment],
-        _heads: Heads,
+        dqkv: Mut<'_, Self, bf16>,
+        dout: Ref<'_, Self, bf16>,
+        o: Ref<'_, Self, bf16>,
+        lse: Ref<'_, Self, f32>,
+        qkv: Ref<'_, Self, bf16>,
+        segments: &[Segment],
+        heads: Heads,
     ) {
-        self.fail(Error::internal("not there yet"));
+        assert!(
+            segments.iter().all(|s| s.prefix_len == 0),
+            "attention_backward: a segment has a shared prefix"
+        );
+        let Some(kernels) = self.attention_kernels(heads) else { return };
+        let group = heads.query / heads.key_value;
+        let (rows, _) = rows_of(segments);
+        let (wide, width, numbers) = (rows * heads.qkv_width(), rows * heads.q_width(), rows * heads.query);
+        let mut scratch = self.scratch();
+        let Some(products) = scratch.take::<f32>(self, numbers) else { return };
+        let visited = kernels.visited();
+        for segments in segments.chunks(ATTENTION_SEQUENCES) {
+            let (sequences, tiles) =
+                Sequences::new(segments, |len| (len * group).div_ceil(ATTENTION_QUERY_ROWS));
+            let shared = 2 * kernels.shared(ATTENTION_QUERY_ROWS + 2 * visited);
+            self.launch(kernels.backward_q)
+                .write("dqkv", &dqkv, wide, VECTOR)
+                .write("products", &products, numbers, 4)
+                .read("dout", dout, width, VECTOR)
+                .read("o", o, width, VECTOR)
+                .read("lse", lse, numbers, 4)
+                .read("qkv", qkv, wide, VECTOR)
+                .value(sequences)
+                .value(HeadShape::new(heads))
+                .run(Shape { grid: (tiles, heads.key_value, 1), block: ATTENTION_THREADS, shared });
+            let (sequences, tiles) = Sequences::new(segments, |len| len.div_ceil(ATTENTION_KEYS));
+            let numbers_of_tiles = 2 * 2 * visited * size_of::<f32>();
+            let shared = 2 * kernels.shared(ATTENTION_KEYS + 2 * visited) + numbers_of_tiles;
+            self.launch(kernels.backward_kv)
+                .write("dqkv", &dqkv, wide, VECTOR)
+                .read("products", products.view(), numbers, 4)
+                .read("dout", dout, width, VECTOR)
+                .read("lse", lse, numbers, 4)
+                .read("qkv", qkv, wide, VECTOR)
+                .value(sequences)
+                .value(HeadShape::new(heads))
+                .run(Shape { grid: (tiles, heads.key_value, 1), block: ATTENTION_THREADS, shared });
+        }
     }
 
     fn attention_decode(
         &self,
-        _o: Mut<'_, Self, bf16>,
-        _qkv: Ref<'_, Self, bf16>,
-        _cache: &CachedKv<'_, Self>,
-        _heads: Heads,
+        o: Mut<'_, Self, bf16>,
+        qkv: Ref<'_, Self, bf16>,
+        cache: &CachedKv<'_, Self>,
+        heads: Heads,
     ) {
-        self.fail(Error::internal("not there yet"));
+        let Some(kernels) = self.attention_kernels(heads) else { return };
+        let samples = qkv.len() / heads.qkv_width();
+        let (prompt, all) = (cache.prompt_k.len(), cache.sample_k.len());
+        let capacity = all / heads.kv_width() / samples.max(1);
+        let pieces = Pieces::new(samples, prompt / heads.kv_width(), cache.filled, capacity, heads);
+        let (width, results) = (samples * heads.q_width(), pieces.results());
+        let shared = kernels.shared(ATTENTION_DECODE_ROWS + RING * ATTENTION_LONG);
+        let mut scratch = self.scratch();
+        let Some(partial) = scratch.take::<f32>(self, results * (width + samples * heads.query)) else {
+            return;
+        };
+        let (partial_o, partial_lse) = partial.split_at(results * width);
+        self.launch(kernels.decode)
+            .write("o", &o, width, VECTOR)
+            .write("partial_o", &partial_o, results * width, VECTOR)
+            .write("partial_lse", &partial_lse, results * samples * heads.query, 4)
+            .read("qkv", qkv, samples * heads.qkv_width(), VECTOR)
+            .read("prompt_k", cache.prompt_k, prompt, VECTOR)
+            .read("prompt_v", cache.prompt_v, prompt, VECTOR)
+            .read("sample_k", cache.sample_k, all, VECTOR)
+            .read("sample_v", cache.sample_v, all, VECTOR)
+            .value(pieces)
+            .value(HeadShape::new(heads))
+            .run(Shape { grid: (pieces.blocks(), heads.key_value, 1), block: ATTENTION_THREADS, shared });
+        if results > 1 {
+            self.launch("attention_decode_combine")
+                .write("o", &o, width, VECTOR)
+                .read("partial_o", partial_o.view(), results * width, VECTOR)
+                .read("partial_lse", partial_lse.view(), results * samples * heads.query, 4)
+                .value(results as i32)
+                .value((samples * heads.query) as i32)
+                .value(heads.dim as i32)
+                .run(Shape::line((width / 8).div_ceil(ATTENTION_THREADS), ATTENTION_THREADS));
+        }
     }
 
     fn copy_columns(
         &self,
-        _to: Mut<'_, Self, bf16>,
-        _from: Ref<'_, Self, bf16>,
-        _to_width: usize,
-        _to_row: usize,
-        _to_row_step: usize,
-        _from_width: usize,
-        _from_column: usize,
+        to: Mut<'_, Self, bf16>,
+        from: Ref<'_, Self, bf16>,
+        to_width: usize,
+        to_row: usize,
+        to_row_step: usize,
+        from_width: usize,
+        from_column: usize,
     ) {
-        self.fail(Error::internal("not there yet"));
+        let rows = from.len() / from_width;
+        let Some(last) = rows.checked_sub(1) else { return };
+        let per_chunk = VECTOR / BYTES;
+        let widths = [to_width, from_width, from_column].iter().all(|n| n.is_multiple_of(per_chunk));
+        let addresses = [to.address(), from.address()].iter().all(|a| a.is_multiple_of(VECTOR));
+        let (name, unit) =
+            if widths && addresses { ("copy_chunks", per_chunk) } else { ("copy_elements", 1) };
+        self.launch(name)
+            .write("to", &to, (last * to_row_step + to_row + 1) * to_width, unit * BYTES)
+            .read("from", from, last * from_width + from_column + to_width, unit * BYTES)
+            .value(rows as i32)
+            .value((to_width / unit) as i32)
+            .value(to_row as i32)
+            .value(to_row_step as i32)
+            .value((from_width / unit) as i32)
+            .value((from_column / unit) as i32)
+            .run(Shape::line((rows * to_width / unit).div_ceil(ELEMENT_THREADS), ELEMENT_THREADS));
     }
 }

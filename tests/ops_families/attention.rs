@@ -70,7 +70,48 @@ pub fn forward<B: Backend>(backend: &B) {
         [own(0, 7), own(7, 1), own(8, 150), own(158, 0), suffix(160, 9, 8, 75), suffix(169, 70, 0, 7)];
     forward_case(backend, 240, &segments, GROUPED);
     forward_case(backend, 12, &[own(0, 5), suffix(5, 6, 1, 3)], WIDE);
-    forward_case(backend, 67, &[own(1, 66)], Heads { query: 1, key_value: 1, dim: 2 });
+    forward_case(backend, 67, &[own(1, 66)], Heads { query: 1, key_value: 1, dim: 8 });
+    // Several suffixes of one prefix, longer than a tile, in heads of all sizes.
+    for dim in [16, 24, 64, 96, 128] {
+        let segments = [own(2, 80), suffix(82, 3, 2, 71), suffix(85, 150, 2, 71), suffix(236, 20, 2, 17)];
+        forward_case(backend, 258, &segments, Heads { query: 4, key_value: 2, dim });
+    }
+}
+
+/// More sequences than a launch of a kernel takes.
+pub fn many_sequences<B: Backend>(backend: &B) {
+    let segments: Vec<Segment> = (0..150).map(|i| own(2 * i, 1 + i % 2)).collect();
+    let heads = Heads { query: 2, key_value: 2, dim: 8 };
+    forward_case(backend, 300, &segments, heads);
+    backward_case(backend, &segments, heads);
+}
+
+/// Gradients of `dout · o` by the formulas: with p the softmax, dv = pᵀ do; ds = p ∘ (do vᵀ − do · o); dq = ds k / √d;
+/// dk = dsᵀ q / √d.
+fn slopes(qkv: &[f64], dout: &[f64], segments: &[Segment], heads: Heads) -> Vec<f64> {
+    let (wide, dim, scale) = (heads.qkv_width(), heads.dim, 1.0 / (heads.dim as f64).sqrt());
+    let mut d = vec![0.0; qkv.len()];
+    let mut add = |row: usize, column: usize, by: f64, values: &[f64]| {
+        let to = &mut d[row * wide + column..][..dim];
+        to.iter_mut().zip(values).for_each(|(to, x)| *to += by * x);
+    };
+    for s in segments {
+        for (i, h) in (0..s.len).flat_map(|i| (0..heads.query).map(move |h| (i, h))) {
+            let (row, keys) = ((s.start + i) as usize, s.start as usize..=(s.start + i) as usize);
+            let kv = h / (heads.query / heads.key_value) * dim;
+            let (k, v) = (heads.q_width() + kv, heads.q_width() + heads.kv_width() + kv);
+            let (o, lse) = attend(qkv, row, h, &keys.clone().collect::<Vec<_>>(), heads);
+            let (q, dout) = (head(qkv, row, h * dim, heads), &dout[row * heads.q_width() + h * dim..][..dim]);
+            for key in keys {
+                let p = (scale * dot(q, head(qkv, key, k, heads)) - lse).exp();
+                let ds = p * (dot(dout, head(qkv, key, v, heads)) - dot(dout, &o));
+                add(key, v, p, dout);
+                add(key, k, scale * ds, q);
+                add(row, h * dim, scale * ds, head(qkv, key, k, heads));
+            }
+        }
+    }
+    d
 }
 
 fn backward_case<B: Backend>(backend: &B, segments: &[Segment], heads: Heads) {
@@ -81,18 +122,34 @@ fn backward_case<B: Backend>(backend: &B, segments: &[Segment], heads: Heads) {
     let forward = |qkv: &[f64]| reference(qkv, segments, heads, (&empty.0, &empty.1));
     let (o, lse) = forward(&qkv.host);
     let (o, lse) = (bench.act_of(&o), bench.f32_of(&lse));
-    let mut dqkv = bench.act_out(qkv.host.len());
+    // Rows of no segment keep what they have.
+    let mut dqkv = bench.act(qkv.host.len(), 1.0);
     let (d, o, lse) = (dqkv.view_mut(), o.view(), lse.view());
     backend.attention_backward(d, dout.view(), o, lse, qkv.view(), segments, heads);
-    bench.check("dqkv", &dqkv, &gradient(&qkv.host, |qkv| dot(&forward(qkv).0, &dout.host)));
+    let mut expected = slopes(&qkv.host, &dout.host, segments, heads);
+    if rows < 20 {
+        let differences = gradient(&qkv.host, |qkv| dot(&forward(qkv).0, &dout.host));
+        let error = |(x, y): (&f64, &f64)| (x - y).abs();
+        let worst = expected.iter().zip(&differences).map(error).fold(0.0, f64::max);
+        assert!(worst < 1e-7, "the reference is off by {worst}");
+    }
+    let outside = |row: usize| !segments.iter().any(|s| (s.start..s.start + s.len).contains(&(row as u32)));
+    for row in (0..rows).filter(|&row| outside(row)) {
+        let row = row * heads.qkv_width()..(row + 1) * heads.qkv_width();
+        expected[row.clone()].copy_from_slice(&dqkv.host[row]);
+    }
+    bench.check("dqkv", &dqkv.buffer, &expected);
 }
 
 pub fn backward<B: Backend>(backend: &B) {
-    backward_case(backend, &[own(0, 5), own(5, 1), own(6, 9)], GROUPED);
+    backward_case(backend, &[own(0, 5), own(5, 1), own(6, 0), own(7, 9)], GROUPED);
     backward_case(backend, &[own(0, 4), own(4, 3)], WIDE);
-    // Longer than a tile, and than the queries of a task.
-    backward_case(backend, &[own(0, 70)], Heads { query: 1, key_value: 1, dim: 2 });
-    backward_case(backend, &[own(0, 262), own(262, 3)], Heads { query: 1, key_value: 1, dim: 2 });
+    // Longer than a tile, and than the queries of a task; some rows are of no segment.
+    backward_case(backend, &[own(3, 150), own(155, 40)], GROUPED);
+    backward_case(backend, &[own(0, 262), own(262, 3)], Heads { query: 1, key_value: 1, dim: 8 });
+    for dim in [16, 64, 96, 128] {
+        backward_case(backend, &[own(0, 70), own(70, 33)], Heads { query: 3, key_value: 1, dim });
+    }
 }
 
 /// Decoding against a cache filled by `copy_columns` gives what packed attention gives the same tokens.
@@ -138,4 +195,11 @@ pub fn decode<B: Backend>(backend: &B) {
     decode_case(backend, 130, 2, 40, GROUPED);
     // More samples than a task takes.
     decode_case(backend, 7, 19, 3, GROUPED);
+    decode_case(backend, 70, 30, 9, GROUPED);
+    for dim in [16, 24, 64, 96, 128] {
+        decode_case(backend, 70, 2, 66, Heads { query: 2, key_value: 1, dim });
+        decode_case(backend, 30, 1, 5, Heads { query: 2, key_value: 1, dim });
+    }
+    // More heads to a group than a tile has rows.
+    decode_case(backend, 3, 2, 2, Heads { query: 70, key_value: 1, dim: 8 });
 }
