@@ -11,6 +11,7 @@ mod analyzer;
 mod attention;
 mod device;
 mod driver;
+mod dropout;
 mod embedding;
 mod gemm;
 pub mod images;
