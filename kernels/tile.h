@@ -25,6 +25,16 @@
 #define LOSS_THREADS 1024
 #define LOSS_CLUSTER 4
 
+// Sampling: threads of a block, vectors of a row that each keeps in registers, and the most tokens among which a token is
+// drawn without going over the row again.
+#define SAMPLE_THREADS 512
+#define SAMPLE_VECTORS 20
+#define SAMPLE_CANDIDATES 512
+
+// Guidance: threads of a block, and rows that it adds the same statistics to.
+#define GUIDE_THREADS 128
+#define GUIDE_ROWS 32
+
 // Sum of squares: elements that one block adds up, and threads that do it.
 #define SUM_CHUNK 16384
 #define SUM_THREADS 256
