@@ -14,6 +14,27 @@
 // Element-wise kernels.
 #define ELEMENT_THREADS 256
 
+// The analyzer: rows of a block in the forward and in the backward, threads of a block, and the most of shared memory that
+// the sums of its warps may take. The order of those sums depends on these alone.
+#define ANALYZER_ROWS 64
+#define ANALYZER_BACKWARD_ROWS 128
+#define ANALYZER_THREADS 512
+#define ANALYZER_SUMS 98304
+
+// Losses: threads of a block, and blocks that share a row too long for the shared memory of one.
+#define LOSS_THREADS 1024
+#define LOSS_CLUSTER 4
+
+// Sampling: threads of a block, vectors of a row that each keeps in registers, and the most tokens among which a token is
+// drawn without going over the row again.
+#define SAMPLE_THREADS 512
+#define SAMPLE_VECTORS 20
+#define SAMPLE_CANDIDATES 512
+
+// Guidance: threads of a block, and rows that it adds the same statistics to.
+#define GUIDE_THREADS 128
+#define GUIDE_ROWS 32
+
 // Sum of squares: elements that one block adds up, and threads that do it.
 #define SUM_CHUNK 16384
 #define SUM_THREADS 256

@@ -34,7 +34,7 @@ macro_rules! test_backend {
                     linear, linear_backward, matmul, matmul_overwrites, weight_gradient, bias_gradient, accumulate
                 }
                 lora { lora_down, linear_with_terms, backward, dropout_follows_the_row_key }
-                loss { cross_entropy_and_kl, cross_entropy_alone, equal_logits, extremes }
+                loss { cross_entropy_and_kl, cross_entropy_alone, long_rows, equal_logits, extremes }
                 mlp { forward, backward, extremes }
                 norm { forward, backward }
                 optim { adamw, sum_of_squares, refresh }

@@ -2,11 +2,8 @@
 
 use super::{Cpu, math, parallel};
 use crate::ops::philox::{philox, unit};
-use crate::ops::sample::{Sample, Sampling};
+use crate::ops::sample::{SAMPLING_SITE, Sample, Sampling};
 use crate::ops::{Mut, Ref};
-
-/// Marks the counters of sampling.
-const SAMPLING_SITE: u32 = u32::MAX - 3;
 
 /// The token with the largest logit, the first of equals; `u32::MAX` if any logit is NaN.
 fn argmax(logits: &[f32]) -> u32 {

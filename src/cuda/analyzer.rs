@@ -1,58 +1,193 @@
-//! Element-wise parts of the analyzer, as written in `ops/analyzer.rs`.
+//! Element-wise parts of the analyzer, as written in `ops/analyzer.rs`. Computed in f32, rounded once.
 
 use half::bf16;
 
 use super::Cuda;
+use super::dropout::KernelDropout;
+use super::launch::{Shape, VECTOR};
+use super::rows::alignment;
+use super::tile::{ANALYZER_BACKWARD_ROWS, ANALYZER_ROWS, ANALYZER_SUMS, ANALYZER_THREADS, ELEMENT_THREADS};
 use crate::error::Error;
 use crate::ops::analyzer::{Analyzer, LayerNormBackward};
 use crate::ops::{Dropout, Mut, Ref};
 
+/// Bytes of shared memory that a vector of `width` takes.
+fn vector(width: usize) -> usize {
+    (width + 32) * size_of::<f32>()
+}
+
+/// Blocks that take `ANALYZER_ROWS` rows each, with `vectors` vectors in shared memory.
+fn forward(rows: usize, width: usize, vectors: usize) -> Shape {
+    let line = Shape::line(rows.div_ceil(ANALYZER_ROWS), ANALYZER_THREADS);
+    Shape { shared: vectors * vector(width), ..line }
+}
+
+/// Blocks that take `ANALYZER_BACKWARD_ROWS` rows each, with `vectors` vectors in shared memory and as many for each
+/// warp. There are fewer warps where these would take too much.
+fn backward(rows: usize, width: usize, vectors: usize) -> Shape {
+    let warps = (ANALYZER_SUMS / (vectors * vector(width))).clamp(1, ANALYZER_THREADS / 32);
+    let line = Shape::line(rows.div_ceil(ANALYZER_BACKWARD_ROWS), 32 * warps);
+    Shape { shared: (1 + warps) * vectors * vector(width), ..line }
+}
+
+impl Cuda {
+    /// Whether a block can have that much shared memory.
+    fn holds(&self, width: usize, shape: Shape) -> bool {
+        // The rest is for arrays of a fixed size.
+        let fits = shape.shared + 1024 <= self.info().shared_memory;
+        if !fits {
+            self.fail(Error::usage(format!("{width} columns of the analyzer are too many for CUDA")));
+        }
+        fits
+    }
+
+    /// `to += Σ partial` over blocks whose partial sums lie `stride` elements apart.
+    fn add_partials(&self, to: Mut<'_, Cuda, f32>, partial: Ref<'_, Cuda, f32>, stride: usize) {
+        let n = to.len();
+        let blocks = partial.len().div_ceil(stride);
+        self.launch("add_partials")
+            .write("to", &to, n, 4)
+            .read("partial", partial, (blocks - 1) * stride + n, 4)
+            .value(blocks as i32)
+            .value(stride as i32)
+            .value(n as i32)
+            .run(Shape::line(n.div_ceil(32), 32));
+    }
+}
+
 impl Analyzer for Cuda {
     fn layer_norm_relu(
         &self,
-        _h: Mut<'_, Self, bf16>,
-        _z: Mut<'_, Self, bf16>,
-        _stats: Mut<'_, Self, f32>,
-        _bias: Ref<'_, Self, bf16>,
-        _gamma: Ref<'_, Self, f32>,
-        _beta: Ref<'_, Self, f32>,
-        _dropout: Option<Dropout<'_, Self>>,
+        h: Mut<'_, Self, bf16>,
+        z: Mut<'_, Self, bf16>,
+        stats: Mut<'_, Self, f32>,
+        bias: Ref<'_, Self, bf16>,
+        gamma: Ref<'_, Self, f32>,
+        beta: Ref<'_, Self, f32>,
+        dropout: Option<Dropout<'_, Self>>,
     ) {
-        self.fail(Error::internal("not there yet"));
+        let width = bias.len();
+        let (rows, alignment) = (z.len() / width.max(1), alignment(width));
+        let shape = forward(rows, width, 3);
+        if !self.holds(width, shape) {
+            return;
+        }
+        self.launch("layer_norm_relu")
+            .write("h", &h, rows * width, alignment)
+            .write("z", &z, rows * width, alignment)
+            .write("stats", &stats, 2 * rows, 4)
+            .read("bias", bias, width, alignment)
+            .read("gamma", gamma, width, alignment)
+            .read("beta", beta, width, alignment)
+            .read_optional("row_keys", dropout.map(|d| d.row_keys), rows, 4)
+            .value(KernelDropout::new(dropout.map(|d| d.key)))
+            .value(rows as i32)
+            .value(width as i32)
+            .run(shape);
     }
 
-    fn layer_norm_relu_backward(&self, _args: LayerNormBackward<'_, Self>) {
-        self.fail(Error::internal("not there yet"));
+    fn layer_norm_relu_backward(&self, args: LayerNormBackward<'_, Self>) {
+        let (rows, width) = (args.row_weight.len(), args.gamma.len());
+        let (shape, alignment) = (backward(rows, width, 2), alignment(width));
+        let blocks = shape.grid.0;
+        if rows == 0 || !self.holds(width, shape) {
+            return;
+        }
+        let mut scratch = self.scratch();
+        let Some(partial) = scratch.take::<f32>(self, blocks * 2 * width) else { return };
+        self.launch("layer_norm_relu_backward")
+            .write("dz", &args.dz, rows * width, alignment)
+            .write("partial", &partial, blocks * 2 * width, VECTOR)
+            .read("dh", args.dh, rows * width, alignment)
+            .read("z", args.z, rows * width, alignment)
+            .read("stats", args.stats, 2 * rows, 4)
+            .read("gamma", args.gamma, width, alignment)
+            .read("beta", args.beta, width, alignment)
+            .read("row_weight", args.row_weight, rows, 4)
+            .read_optional("row_keys", args.dropout.map(|d| d.row_keys), rows, 4)
+            .value(KernelDropout::new(args.dropout.map(|d| d.key)))
+            .value(rows as i32)
+            .value(width as i32)
+            .run(shape);
+        self.add_partials(args.dgamma_acc, partial.view(), 2 * width);
+        self.add_partials(args.dbeta_acc, partial.view().slice(width..partial.len()), 2 * width);
     }
 
-    fn bias_relu(&self, _h: Mut<'_, Self, bf16>, _bias: Ref<'_, Self, f32>) {
-        self.fail(Error::internal("not there yet"));
+    fn bias_relu(&self, h: Mut<'_, Self, bf16>, bias: Ref<'_, Self, f32>) {
+        let width = bias.len();
+        let rows = h.len() / width.max(1);
+        let shape = forward(rows, width, 1);
+        if !self.holds(width, shape) {
+            return;
+        }
+        self.launch("bias_relu")
+            .write("h", &h, rows * width, alignment(width))
+            .read("bias", bias, width, alignment(width))
+            .value(rows as i32)
+            .value(width as i32)
+            .run(shape);
     }
 
-    fn relu_backward(&self, _dh: Mut<'_, Self, bf16>, _h: Ref<'_, Self, bf16>) {
-        self.fail(Error::internal("not there yet"));
+    fn relu_backward(&self, dh: Mut<'_, Self, bf16>, h: Ref<'_, Self, bf16>) {
+        let n = h.len();
+        self.launch("relu_backward")
+            .write("dh", &dh, n, VECTOR)
+            .read("h", h, n, VECTOR)
+            .value(n as u64)
+            .run(Shape::line(self.element_blocks(n, 8), ELEMENT_THREADS));
     }
 
     fn score(
         &self,
-        _scores: Mut<'_, Self, f32>,
-        _h: Ref<'_, Self, bf16>,
-        _w: Ref<'_, Self, f32>,
-        _b: Ref<'_, Self, f32>,
+        scores: Mut<'_, Self, f32>,
+        h: Ref<'_, Self, bf16>,
+        w: Ref<'_, Self, f32>,
+        b: Ref<'_, Self, f32>,
     ) {
-        self.fail(Error::internal("not there yet"));
+        let (rows, width) = (scores.len(), w.len());
+        let shape = forward(rows, width, 1);
+        if !self.holds(width, shape) {
+            return;
+        }
+        self.launch("score")
+            .write("scores", &scores, rows, 4)
+            .read("h", h, rows * width, alignment(width))
+            .read("w", w, width, alignment(width))
+            .read("b", b, 1, 4)
+            .value(rows as i32)
+            .value(width as i32)
+            .run(shape);
     }
 
     fn score_backward(
         &self,
-        _dh: Mut<'_, Self, bf16>,
-        _dw_acc: Mut<'_, Self, f32>,
-        _db_acc: Mut<'_, Self, f32>,
-        _scores: Ref<'_, Self, f32>,
-        _h: Ref<'_, Self, bf16>,
-        _w: Ref<'_, Self, f32>,
-        _row_weight: Ref<'_, Self, f32>,
+        dh: Mut<'_, Self, bf16>,
+        dw_acc: Mut<'_, Self, f32>,
+        db_acc: Mut<'_, Self, f32>,
+        scores: Ref<'_, Self, f32>,
+        h: Ref<'_, Self, bf16>,
+        w: Ref<'_, Self, f32>,
+        row_weight: Ref<'_, Self, f32>,
     ) {
-        self.fail(Error::internal("not there yet"));
+        let (rows, width) = (scores.len(), w.len());
+        let (shape, alignment) = (backward(rows, width, 1), alignment(width));
+        let blocks = shape.grid.0;
+        if rows == 0 || !self.holds(width, shape) {
+            return;
+        }
+        let mut scratch = self.scratch();
+        let Some(partial) = scratch.take::<f32>(self, blocks * (width + 1)) else { return };
+        self.launch("score_backward")
+            .write("dh", &dh, rows * width, alignment)
+            .write("partial", &partial, blocks * (width + 1), VECTOR)
+            .read("scores", scores, rows, 4)
+            .read("h", h, rows * width, alignment)
+            .read("w", w, width, alignment)
+            .read("row_weight", row_weight, rows, 4)
+            .value(rows as i32)
+            .value(width as i32)
+            .run(shape);
+        self.add_partials(dw_acc, partial.view(), width + 1);
+        self.add_partials(db_acc, partial.view().slice(width..partial.len()), width + 1);
     }
 }

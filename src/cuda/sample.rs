@@ -1,30 +1,77 @@
-//! Guidance and sampling, as written in `ops/sample.rs`.
+//! Guidance and sampling, as written in `ops/sample.rs`. The token stays on the device.
 
 use half::bf16;
 
 use super::Cuda;
-use crate::error::Error;
-use crate::ops::sample::{Sample, Sampling};
+use super::launch::{Shape, VECTOR};
+use super::rows::{alignment, reads};
+use super::tile::{GUIDE_ROWS, GUIDE_THREADS, SAMPLE_CANDIDATES, SAMPLE_THREADS, SAMPLE_VECTORS};
+use crate::ops::sample::{SAMPLING_SITE, Sample, Sampling};
 use crate::ops::{Mut, Ref};
+
+/// Shared memory for candidates and for sums.
+const CANDIDATES: usize = SAMPLE_CANDIDATES * 16 + 1024;
+
+/// What decides on a token; the same fields in the same order as in `kernels/sample.cu`.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Arguments {
+    seed: u64,
+    position: u32,
+    site: u32,
+    temperature: f32,
+    top_p: f32,
+    top_k: i32,
+    kept: i32,
+}
 
 impl Sample for Cuda {
     fn guide(
         &self,
-        _logits: Mut<'_, Self, bf16>,
-        _stats: Ref<'_, Self, f32>,
-        _strength: Ref<'_, Self, f32>,
-        _boost: f32,
+        logits: Mut<'_, Self, bf16>,
+        stats: Ref<'_, Self, f32>,
+        strength: Ref<'_, Self, f32>,
+        boost: f32,
     ) {
-        self.fail(Error::internal("not there yet"));
+        let (rows, width) = (strength.len(), stats.len());
+        let columns = reads(width).div_ceil(GUIDE_THREADS);
+        self.launch("guide")
+            .write("logits", &logits, rows * width, alignment(width))
+            .read("stats", stats, width, alignment(width))
+            .read("strength", strength, rows, 4)
+            .value(boost)
+            .value(rows as i32)
+            .value(width as i32)
+            .run(Shape { grid: (columns, rows.div_ceil(GUIDE_ROWS), 1), block: GUIDE_THREADS, shared: 0 });
     }
 
     fn sample(
         &self,
-        _tokens: Mut<'_, Self, u32>,
-        _logits: Ref<'_, Self, bf16>,
-        _sampling: Sampling,
-        _position: u32,
+        tokens: Mut<'_, Self, u32>,
+        logits: Ref<'_, Self, bf16>,
+        sampling: Sampling,
+        position: u32,
     ) {
-        self.fail(Error::internal("not there yet"));
+        let rows = tokens.len();
+        let width = logits.len() / rows.max(1);
+        // A row may begin and end within a vector. What neither registers nor shared memory hold is read again.
+        let vectors = width.div_ceil(VECTOR / size_of::<bf16>()) + 1;
+        let room = (self.info().shared_memory - CANDIDATES) / VECTOR;
+        let kept = room.min(vectors.saturating_sub(SAMPLE_VECTORS * SAMPLE_THREADS));
+        let arguments = Arguments {
+            seed: sampling.seed,
+            position,
+            site: SAMPLING_SITE,
+            temperature: sampling.temperature,
+            top_p: sampling.top_p,
+            top_k: i32::try_from(sampling.top_k).unwrap_or(i32::MAX),
+            kept: kept as i32,
+        };
+        self.launch("sample")
+            .write("tokens", &tokens, rows, 4)
+            .read("logits", logits, rows * width, VECTOR)
+            .value(arguments)
+            .value(width as i32)
+            .run(Shape { shared: kept * VECTOR, ..Shape::line(rows, SAMPLE_THREADS) });
     }
 }

@@ -2,6 +2,9 @@
 
 use super::{Device, Mut, Ref};
 
+/// Marks the Philox counters of sampling: (row, position, site, 0), of which the first word decides.
+pub(crate) const SAMPLING_SITE: u32 = u32::MAX - 3;
+
 /// How the next token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {

@@ -3,6 +3,10 @@ use deepguard::ops::analyzer::{LAYER_NORM_EPS, LayerNormBackward};
 
 use super::bench::{Bench, TestDropout, add, dot, gradient};
 
+/// Rows, width, and whether there is a dropout: also more rows, and longer ones, than a kernel takes at a time.
+const SHAPES: [(usize, usize, bool); 5] =
+    [(3, 13, false), (4, 37, true), (133, 16, true), (2, 600, true), (2, 75, false)];
+
 /// mean and 1/σ of every row.
 fn statistics(z: &[f64], width: usize) -> Vec<[f64; 2]> {
     let row = |z: &[f64]| {
@@ -28,7 +32,7 @@ fn times(a: &[f64], b: &[f64]) -> Vec<f64> {
 }
 
 pub fn layer_norm_relu<B: Backend>(backend: &B) {
-    for (rows, width, drops) in [(3, 13, false), (4, 37, true)] {
+    for (rows, width, drops) in SHAPES {
         let mut bench = Bench::new(backend);
         let (mut z, bias) = (bench.act(rows * width, 2.0), bench.act(width, 1.0));
         let (gamma, beta) = (bench.f32(width, 1.0), bench.f32(width, 0.5));
@@ -47,7 +51,7 @@ pub fn layer_norm_relu<B: Backend>(backend: &B) {
 }
 
 pub fn layer_norm_relu_backward<B: Backend>(backend: &B) {
-    for (rows, width, drops) in [(3, 13, false), (4, 37, true)] {
+    for (rows, width, drops) in SHAPES {
         let mut bench = Bench::new(backend);
         let (z, dh) = (bench.act(rows * width, 2.0), bench.act(rows * width, 1.0));
         let (gamma, beta) = (bench.f32(width, 1.0), bench.f32(width, 0.5));
@@ -80,7 +84,12 @@ pub fn layer_norm_relu_backward<B: Backend>(backend: &B) {
 }
 
 pub fn bias_relu_and_backward<B: Backend>(backend: &B) {
-    let (rows, width) = (3, 21);
+    for (rows, width) in [(3, 21), (67, 48)] {
+        one_bias_relu(backend, rows, width);
+    }
+}
+
+fn one_bias_relu<B: Backend>(backend: &B, rows: usize, width: usize) {
     let mut bench = Bench::new(backend);
     let (mut h, bias) = (bench.act(rows * width, 1.0), bench.f32(width, 1.0));
     let mut dh = bench.act(rows * width, 1.0);
@@ -97,7 +106,12 @@ fn sigmoid(x: f64) -> f64 {
 }
 
 pub fn score_and_backward<B: Backend>(backend: &B) {
-    let (rows, width) = (5, 128);
+    for (rows, width) in [(5, 128), (131, 24), (2, 75)] {
+        one_score(backend, rows, width);
+    }
+}
+
+fn one_score<B: Backend>(backend: &B, rows: usize, width: usize) {
     let mut bench = Bench::new(backend);
     let (h, w, b) = (bench.act(rows * width, 1.0), bench.f32(width, 0.3), bench.f32(1, 1.0));
     let row_weight = bench.f32(rows, 1.0);

@@ -52,6 +52,46 @@ pub fn cross_entropy_and_kl<B: Backend>(backend: &B) {
     }
 }
 
+/// A row that no block holds in shared memory: a softmax and its sums over many blocks and passes. Central differences
+/// would take too long here, so the gradient is written out.
+pub fn long_rows<B: Backend>(backend: &B) {
+    for vocab in [70_001, 151_936] {
+        let mut bench = Bench::new(backend);
+        let (rows, targets) = (3, [(vocab - 1) as i32, 3, -1]);
+        let (mut z, mut y) = (bench.act(rows * vocab, 4.0), bench.act(rows * vocab, 4.0));
+        let (target, mask) = (bench.integers(&targets), bench.f32_of(&[1.0, 0.0, 1.0]));
+        let (mut nlls, mut kls) = (bench.f32_out(rows), bench.f32_out(rows));
+        let (nll_out, kl_out, reference) = (nlls.view_mut(), kls.view_mut(), Some(y.view_mut()));
+        backend.cross_entropy_kl(
+            nll_out,
+            kl_out,
+            z.view_mut(),
+            reference,
+            target.view(),
+            mask.view(),
+            WEIGHTS,
+        );
+        let (mut nll_expected, mut kl_expected, mut dz) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, &target) in targets.iter().enumerate() {
+            let (z, y) = (&z.host[i * vocab..][..vocab], &y.host[i * vocab..][..vocab]);
+            let w_ce = if target >= 0 { f64::from(WEIGHTS.cross_entropy) } else { 0.0 };
+            let w_kl = f64::from(WEIGHTS.kl) * mask.host[i];
+            nll_expected.push(nll(z, target));
+            kl_expected.push(mask.host[i] * kl(z, y));
+            let (lse_z, lse_y) = (log_sum_exp(z), log_sum_exp(y));
+            let slope = |(z, y): (&f64, &f64)| (w_ce + w_kl) * (z - lse_z).exp() - w_kl * (y - lse_y).exp();
+            let first = dz.len();
+            dz.extend(z.iter().zip(y).map(slope));
+            if target >= 0 {
+                dz[first + target as usize] -= w_ce;
+            }
+        }
+        bench.check_f32("nll", &nlls, &nll_expected);
+        bench.check_f32("kl", &kls, &kl_expected);
+        bench.check("dz", &z.buffer, &dz);
+    }
+}
+
 pub fn cross_entropy_alone<B: Backend>(backend: &B) {
     run(&mut Bench::new(backend), 33, false, 3.0);
 }

@@ -1,0 +1,30 @@
+// The losses of a row of logits that does not fit the shared memory of one block: the blocks of a cluster keep a part of
+// it each.
+
+#include "cluster.h"
+#include "loss.h"
+
+// As cross_entropy_kl, with LOSS_CLUSTER blocks per row.
+extern "C" __global__ void __cluster_dims__(LOSS_CLUSTER, 1, 1) __launch_bounds__(LOSS_THREADS)
+cross_entropy_kl_cluster(float* nll, float* kl, bf16* z, bf16* y, const int* targets, const float* kl_mask,
+                         float cross_entropy, float kl_weight, int width, int kept) {
+    extern __shared__ uint4 memory[];
+    __shared__ LossSums of_block;
+    const LossArguments arguments = {nll, kl, z, y, targets, kl_mask, cross_entropy, kl_weight, width, kept};
+    const auto together = [&](const LossSums& sums) {
+        if (threadIdx.x == 0) {
+            of_block = sums;
+        }
+        cluster_sync();
+        LossSums all = no_logits();
+        // In the same order everywhere, so that all blocks get the same.
+        for (int rank = 0; rank < LOSS_CLUSTER; rank++) {
+            all = merged(all, {cluster_load(&of_block.z_max, rank), cluster_load(&of_block.z_sum, rank),
+                               cluster_load(&of_block.y_max, rank), cluster_load(&of_block.y_sum, rank),
+                               cluster_load(&of_block.cross, rank)});
+        }
+        cluster_sync();  // nobody ends, or goes on to write z, while others read
+        return all;
+    };
+    loss_of_row(arguments, blockIdx.x / LOSS_CLUSTER, cluster_rank(), LOSS_CLUSTER, memory, together);
+}

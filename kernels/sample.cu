@@ -1,0 +1,438 @@
+// Guidance and sampling. Contract: src/ops/sample.rs.
+//
+// Sampling does not sort the logits. A block reads its row once, keeping it in registers and shared memory, and finds the
+// largest logit and the sum of all weights e^((x − largest) / temperature). Some tokens are candidates: all whose logit is
+// not below the c-th largest of the threads' largest logits. These are the likeliest ones, at least c, and hardly more as
+// the threads have stripes of the row; they are sorted, and top-k, top-p and the draw go on among them in f64, as on the
+// CPU. Where more are needed or there are too many, `search` finds the same cuts by bisection over the 65536 values that
+// a bf16 has, going over the row (which is in L2) again and again.
+
+#include "philox.h"
+#include "row.h"
+
+namespace {
+
+constexpr int WARPS = SAMPLE_THREADS / WARP;
+constexpr unsigned NO_TOKEN = 0xffffffffu;
+constexpr unsigned NEGATIVE_INFINITY = 0xff80, NOTHING = 0xffff;  // bits of bf16; the key of the latter is 0
+
+// The same fields in the same order as `cuda::sample::Arguments`.
+struct Arguments {
+    unsigned long long seed;
+    unsigned position;
+    unsigned site;
+    float temperature;
+    float top_p;
+    int top_k;
+    int kept;  // vectors of a row that fit shared memory
+};
+
+// The bits of a bf16 as a number that is ordered as the values are.
+__device__ __forceinline__ unsigned key_of(unsigned bits) {
+    return bits & 0x8000u ? ~bits & 0xffffu : bits | 0x8000u;
+}
+
+__device__ __forceinline__ float value_of(unsigned key) {
+    return __uint_as_float((key & 0x8000u ? key ^ 0x8000u : ~key & 0xffffu) << 16);
+}
+
+// f(bits, column) for the elements of a vector.
+template <typename F>
+__device__ __forceinline__ void for_each_element(const Row& row, int vector, const uint4& packed, F f) {
+    const unsigned words[4] = {packed.x, packed.y, packed.z, packed.w};
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        f(i % 2 == 0 ? words[i / 2] & 0xffffu : words[i / 2] >> 16, row.column(vector, i));
+    }
+}
+
+// A row, as far as possible where this thread can read it again.
+struct KeptRow {
+    Row row;
+    uint4* memory;
+    int in_memory;
+    uint4 registers[SAMPLE_VECTORS];
+
+    static constexpr int FIRST_IN_MEMORY = SAMPLE_VECTORS * SAMPLE_THREADS;
+
+    // f(vector, elements) for this thread's vectors, read for the first time.
+    template <typename F>
+    __device__ __forceinline__ void read(F f) {
+        const int vectors = row.vectors();
+#pragma unroll
+        for (int slot = 0; slot < SAMPLE_VECTORS; slot++) {
+            const int vector = slot * SAMPLE_THREADS + threadIdx.x;
+            registers[slot] = make_uint4(0, 0, 0, 0);
+            if (vector < vectors) {
+                registers[slot] = row.get(vector, NEGATIVE_INFINITY);
+                f(vector, registers[slot]);
+            }
+        }
+#pragma unroll 1
+        for (int vector = FIRST_IN_MEMORY + threadIdx.x; vector < vectors; vector += SAMPLE_THREADS) {
+            const uint4 packed = row.get(vector, NEGATIVE_INFINITY);
+            if (vector - FIRST_IN_MEMORY < in_memory) {
+                memory[vector - FIRST_IN_MEMORY] = packed;
+            }
+            f(vector, packed);
+        }
+    }
+
+    // The same again.
+    template <typename F>
+    __device__ __forceinline__ void again(F f) const {
+        const int vectors = row.vectors();
+#pragma unroll
+        for (int slot = 0; slot < SAMPLE_VECTORS; slot++) {
+            const int vector = slot * SAMPLE_THREADS + threadIdx.x;
+            if (vector < vectors) {
+                f(vector, registers[slot]);
+            }
+        }
+#pragma unroll 1
+        for (int vector = FIRST_IN_MEMORY + threadIdx.x; vector < vectors; vector += SAMPLE_THREADS) {
+            const bool here = vector - FIRST_IN_MEMORY < in_memory;
+            f(vector, here ? memory[vector - FIRST_IN_MEMORY] : row.get(vector, NEGATIVE_INFINITY));
+        }
+    }
+};
+
+// Σ x over the block, for all threads, in a fixed order; as often as one likes.
+__device__ __forceinline__ double sum_of_block(double x) {
+    __shared__ double of_warp[WARPS];
+    x = warp_sum(x);
+    __syncthreads();
+    if (threadIdx.x % WARP == 0) {
+        of_warp[threadIdx.x / WARP] = x;
+    }
+    __syncthreads();
+    const int lane = threadIdx.x % WARP;
+    return warp_sum(lane < WARPS ? of_warp[lane] : 0.0);
+}
+
+// The largest x of the block, for all threads; once.
+__device__ __forceinline__ unsigned long long largest_of_block(unsigned long long x) {
+    __shared__ unsigned long long of_warp[WARPS];
+    const auto largest_of_warp = [](unsigned long long x) {
+#pragma unroll
+        for (int lanes = WARP / 2; lanes > 0; lanes /= 2) {
+            x = max(x, __shfl_xor_sync(ALL_LANES, x, lanes));
+        }
+        return x;
+    };
+    x = largest_of_warp(x);
+    if (threadIdx.x % WARP == 0) {
+        of_warp[threadIdx.x / WARP] = x;
+    }
+    __syncthreads();
+    const int lane = threadIdx.x % WARP;
+    return largest_of_warp(lane < WARPS ? of_warp[lane] : 0);
+}
+
+// What the sums up to and including this thread's x and all before it are; once.
+__device__ __forceinline__ double running_sum(double x) {
+    __shared__ double of_warp[WARPS];
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+#pragma unroll
+    for (int lanes = 1; lanes < WARP; lanes *= 2) {
+        const double before = __shfl_up_sync(ALL_LANES, x, lanes);
+        x += lane >= lanes ? before : 0.0;
+    }
+    if (lane == WARP - 1) {
+        of_warp[warp] = x;
+    }
+    __syncthreads();
+    double before = 0.0;
+#pragma unroll 1
+    for (int i = 0; i < warp; i++) {
+        before += of_warp[i];
+    }
+    return before + x;
+}
+
+// What a row asks for.
+struct Draw {
+    int k;          // tokens kept by top-k
+    double top_p;
+    double random;  // in [0, 1)
+    float largest, temperature, inverse;
+
+    // e^((x − largest) / temperature), quickly.
+    __device__ __forceinline__ float weight(float x) const {
+        return exp_fast((x - largest) * inverse);
+    }
+};
+
+// Σ f(key, column) over the row, for all threads, in a fixed order.
+template <typename F>
+__device__ __forceinline__ double sum_of_row(const Row& row, F f) {
+    float sum = 0.0f;
+    const int vectors = row.vectors();
+#pragma unroll 1
+    for (int vector = threadIdx.x; vector < vectors; vector += SAMPLE_THREADS) {
+        for_each_element(row, vector, row.get(vector, NOTHING),
+                         [&](unsigned bits, int column) { sum += f(key_of(bits), column); });
+    }
+    return sum_of_block(sum);
+}
+
+// The token, whatever the row looks like. Three cuts are found in the same way, each the largest key from which on there
+// is enough: tokens for top-k, mass for top-p, mass for the draw.
+__device__ __forceinline__ unsigned search(const Row& row, const Draw& draw) {
+    unsigned kth = 0, last = 0, drawn = 0;  // keys at the cuts
+    double kth_ties = 0.0, last_ties = 0.0, drawn_before = 0.0;  // tokens of that key that are in, or before the one drawn
+    double total = 0.0, mass = 0.0;
+    const auto key_weight = [&](unsigned key) { return double(draw.weight(value_of(key))); };
+#pragma unroll 1
+    for (int stage = draw.k < row.width ? 0 : 1; stage < 3; stage++) {
+        const bool counts = stage == 0;
+        // Tokens or mass from a key on, as far as top-k keeps it.
+        const auto measure = [&](unsigned from) {
+            const unsigned first = counts ? from : max(from, kth + 1);
+            const double sum = sum_of_row(row, [&](unsigned key, int) {
+                return key < first ? 0.0f : counts ? 1.0f : draw.weight(value_of(key));
+            });
+            return !counts && from <= kth ? sum + kth_ties * key_weight(kth) : sum;
+        };
+        double enough = draw.k;
+        if (stage == 1) {
+            total = mass = measure(0);
+            if (draw.top_p >= 1.0) {
+                continue;
+            }
+            enough = max(draw.top_p * total, 1e-30);
+        } else if (stage == 2) {
+            enough = draw.random * mass;
+        }
+        unsigned cut = 0;
+        double above = 0.0;
+#pragma unroll 1
+        for (unsigned bit = 0x8000; bit > 0; bit /= 2) {
+            const double found = measure(cut | bit);
+            if (stage == 2 ? found > enough : found >= enough) {
+                cut |= bit;
+            } else {
+                above = found;  // in the end, of cut + 1
+            }
+        }
+        if (stage == 0) {
+            kth = cut;
+            kth_ties = draw.k - above;
+        } else if (stage == 1) {
+            last = cut;
+            last_ties = max(ceil((enough - above) / key_weight(cut)), 1.0);
+            mass = above + last_ties * key_weight(cut);
+        } else {
+            drawn = cut;
+            drawn_before = max(floor((enough - above) / key_weight(cut)), 0.0);
+        }
+    }
+    if (last > 0 && drawn <= last) {
+        drawn = last;
+        drawn_before = min(drawn_before, last_ties - 1.0);
+    }
+    // The token with so many of the same key before it: the smallest up to which there is one more.
+    const auto up_to = [&](unsigned token) {
+        return sum_of_row(row, [&](unsigned key, int column) { return key == drawn && column <= token ? 1.0f : 0.0f; });
+    };
+    const double wanted = min(drawn_before + 1.0, up_to(row.width));
+    unsigned low = 0, high = row.width - 1;
+#pragma unroll 1
+    while (low < high) {
+        const unsigned middle = (low + high) / 2;
+        if (up_to(middle) >= wanted) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    return low;
+}
+
+// Candidates in shared memory: 65535 − key above the token, so that the likeliest is the smallest.
+struct Candidates {
+    unsigned long long found[SAMPLE_CANDIDATES];
+    unsigned long long sorted[SAMPLE_CANDIDATES];
+    int count;
+};
+static_assert(SAMPLE_CANDIDATES == SAMPLE_THREADS);
+
+// The token, if it can be told from the candidates; else NO_TOKEN. `total` is the weight of the whole row.
+__device__ __forceinline__ unsigned draw_from(Candidates& candidates, int width, const Draw& draw, double total) {
+    const int count = candidates.count, i = threadIdx.x;
+    if (count > SAMPLE_CANDIDATES || (count < draw.k && draw.k < width)) {
+        return NO_TOKEN;
+    }
+    if (i < count) {
+        const unsigned long long mine = candidates.found[i];
+        int rank = 0;
+        for (int other = 0; other < count; other++) {
+            rank += candidates.found[other] < mine;
+        }
+        candidates.sorted[rank] = mine;
+    }
+    __syncthreads();
+    double weight = 0.0;
+    if (i < min(count, draw.k)) {
+        const float value = value_of(0xffffu - unsigned(candidates.sorted[i] >> 32));
+        weight = exp((double(value) - double(draw.largest)) / double(draw.temperature));
+    }
+    const double through = running_sum(weight);
+    __shared__ double of_candidates;
+    if (i == SAMPLE_THREADS - 1) {
+        of_candidates = through;
+    }
+    __syncthreads();
+    const int known = min(count, draw.k);
+    const bool complete = known == draw.k;
+    total = complete ? of_candidates : max(total, of_candidates);
+    const double limit = draw.top_p * total;
+    // A token is kept while those before it have less than the limit: the one that crosses it is in.
+    const int kept = max(__syncthreads_count(i < known && through - weight < limit), 1);
+    const bool ends = complete || kept < known || of_candidates >= limit;
+    if (!ends && draw.top_p < 1.0) {
+        return NO_TOKEN;
+    }
+    __shared__ double of_kept;
+    if (i == kept - 1) {
+        of_kept = through;
+    }
+    __syncthreads();
+    const double target = draw.random * (ends ? of_kept : total);
+    const int drawn = __syncthreads_count(i < kept && through <= target);
+    if (drawn >= kept && !ends) {
+        return NO_TOKEN;
+    }
+    return unsigned(candidates.sorted[min(drawn, kept - 1)]);
+}
+
+// The largest key that at least `wanted` threads reach.
+__device__ __forceinline__ unsigned reached_by(int wanted, unsigned key) {
+    unsigned cut = 0;
+#pragma unroll 1
+    for (unsigned bit = 0x8000; bit > 0; bit /= 2) {
+        if (__syncthreads_count(key >= (cut | bit)) >= wanted) {
+            cut |= bit;
+        }
+    }
+    return cut;
+}
+
+template <int N>
+__device__ __forceinline__ void guide_rows(bf16* logits, const float* stats, const float* strength, float boost,
+                                           int rows, int width) {
+    const int at = (blockIdx.x * blockDim.x + threadIdx.x) * N;
+    if (at >= width) {
+        return;
+    }
+    const Vector<N> s = load<N>(stats + at);
+    const int first = blockIdx.y * GUIDE_ROWS, end = min(first + GUIDE_ROWS, rows);
+    for (int row = first; row < end; row++) {
+        bf16* to = logits + size_t(row) * width + at;
+        Vector<N> x = load<N>(to);
+        const float factor = strength[row];
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            x.v[i] += s.v[i] * factor + boost * fmaxf(s.v[i], 0.0f);
+        }
+        store(to, x);
+    }
+}
+
+}  // namespace
+
+// logits[rows, width] += …, stats[width], strength[rows]. Blocks along x share the columns, along y the rows, GUIDE_ROWS
+// each. With width a multiple of 8, logits and stats start on multiples of 16 bytes.
+extern "C" __global__ void __launch_bounds__(GUIDE_THREADS)
+guide(bf16* logits, const float* stats, const float* strength, float boost, int rows, int width) {
+    if (width % 8 == 0) {
+        guide_rows<8>(logits, stats, strength, boost, rows, width);
+    } else {
+        guide_rows<1>(logits, stats, strength, boost, rows, width);
+    }
+}
+
+// tokens[rows] from logits[rows, width], which start on a multiple of 16 bytes. One block per row; 16 · kept bytes of
+// dynamic shared memory.
+extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS)
+sample(unsigned* tokens, bf16* logits, Arguments a, int width) {
+    extern __shared__ uint4 memory[];
+    __shared__ Candidates candidates;
+    KeptRow kept = {Row(logits, blockIdx.x, width), memory, a.kept, {}};
+    Draw draw;
+    draw.temperature = a.temperature;
+    draw.inverse = fminf(1.0f / a.temperature, 3e38f);
+
+    // The first of the largest logits: ±0 are equal.
+    unsigned best = 0, best_token = 0, largest_key = 0;
+    float largest = -3.402823466e38f, sum = 0.0f;
+    bool nan = false;
+    kept.read([&](int vector, const uint4& packed) {
+        const Vector<8> x = unpacked(packed);
+        float new_largest = largest;
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            new_largest = fmaxf(new_largest, x.v[i]);
+        }
+        sum *= exp_fast((largest - new_largest) * draw.inverse);
+        largest = new_largest;
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            sum += exp_fast((x.v[i] - largest) * draw.inverse);
+            nan |= x.v[i] != x.v[i];
+        }
+        for_each_element(kept.row, vector, packed, [&](unsigned bits, int column) {
+            const unsigned key = key_of(bits), of_value = key_of(bits == 0x8000u ? 0 : bits);
+            largest_key = max(largest_key, key);
+            if (of_value > best && kept.row.inside(column)) {
+                best = of_value;
+                best_token = column;
+            }
+        });
+    });
+    const unsigned long long first_best = static_cast<unsigned long long>(best) << 32 | (NO_TOKEN - best_token);
+    const unsigned long long best_of_all = largest_of_block(first_best);
+    draw.largest = value_of(unsigned(best_of_all >> 32));
+    const bool any_nan = __syncthreads_or(nan);
+    if (any_nan || a.temperature == 0.0f || isinf(draw.largest)) {
+        if (threadIdx.x == 0) {
+            tokens[blockIdx.x] = any_nan ? NO_TOKEN : NO_TOKEN - unsigned(best_of_all);
+        }
+        return;
+    }
+    const double total = sum_of_block(double(sum) * draw.weight(largest));
+
+    draw.k = a.top_k == 0 ? width : min(a.top_k, width);
+    draw.top_p = a.top_p;
+    draw.random = unit(philox(a.seed, make_uint4(blockIdx.x, a.position, a.site, 0)).x);
+    unsigned bound = 0;
+    if (width > SAMPLE_CANDIDATES) {
+        const int stripes = min(kept.row.vectors(), SAMPLE_THREADS);
+        bound = reached_by(min(draw.k, stripes / 2), largest_key);
+    }
+    if (threadIdx.x == 0) {
+        candidates.count = 0;
+    }
+    __syncthreads();
+    if (largest_key >= bound) {
+        kept.again([&](int vector, const uint4& packed) {
+            for_each_element(kept.row, vector, packed, [&](unsigned bits, int column) {
+                const unsigned key = key_of(bits);
+                if (key >= bound && kept.row.inside(column)) {
+                    const int place = atomicAdd(&candidates.count, 1);
+                    if (place < SAMPLE_CANDIDATES) {
+                        candidates.found[place] = static_cast<unsigned long long>(0xffffu - key) << 32 | column;
+                    }
+                }
+            });
+        });
+    }
+    __syncthreads();
+    unsigned token = draw_from(candidates, width, draw, total);
+    if (token == NO_TOKEN) {
+        token = search(kept.row, draw);
+    }
+    if (threadIdx.x == 0) {
+        tokens[blockIdx.x] = token;
+    }
+}
