@@ -192,7 +192,7 @@ __device__ __forceinline__ unsigned search(const Row& row, const Draw& draw) {
             const double sum = sum_of_row(row, [&](unsigned key, int) {
                 return key < first ? 0.0f : counts ? 1.0f : draw.weight(value_of(key));
             });
-            return !counts && from <= kth ? sum + kth_ties * key_weight(kth) : sum;
+            return !counts && kth > 0 && from <= kth ? sum + kth_ties * key_weight(kth) : sum;
         };
         double enough = draw.k;
         if (stage == 1) {
