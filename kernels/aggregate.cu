@@ -49,6 +49,12 @@ __device__ __forceinline__ void add_scaled(Vector<N>& to, float factor, const Ve
     }
 }
 
+// One number per tap, in the lane of that number: a warp reads all of them at once.
+__device__ __forceinline__ float of_lane(const float* numbers, int taps) {
+    const int lane = threadIdx.x % WARP;
+    return lane < taps ? numbers[lane] : 0.0f;
+}
+
 // The taps of one row, and room for them in shared memory; `kept` is null where they do not fit.
 struct Taps {
     const bf16* row;
@@ -125,10 +131,11 @@ __device__ __forceinline__ void backward_row(bf16* du, float* dscores, const bf1
     float ds[MAX_TAPS];
     taps.dots<N>(ds, dcontext);
     const float scale = 1.0f / sqrtf(float(taps.width));
+    const float weight_of_lane = of_lane(weights, taps.count);
     float mean = 0.0f;
-    for_each_tap(taps.count, [&](int l) { mean += weights[l] * ds[l]; });
+    for_each_tap(taps.count, [&](int l) { mean += __shfl_sync(ALL_LANES, weight_of_lane, l) * ds[l]; });
     for_each_tap(taps.count, [&](int l) {
-        ds[l] = weights[l] * (ds[l] - mean) * scale;
+        ds[l] = __shfl_sync(ALL_LANES, weight_of_lane, l) * (ds[l] - mean) * scale;
         if (threadIdx.x == 0) {
             dscores[l] = ds[l];
         }
@@ -154,12 +161,19 @@ template <int N>
 __device__ __forceinline__ void gradient_row(bf16* dtaps, size_t stride, const bf16* g, const bf16* u,
                                              const bf16* dmean, const float* weights, const float* dscores,
                                              float row_weight, int taps, int width) {
+    const float weight_of_lane = row_weight * of_lane(weights, taps);
+    const float dscore_of_lane = row_weight * of_lane(dscores, taps);
+    float of_g[MAX_TAPS], of_u[MAX_TAPS];
+    for_each_tap(taps, [&](int l) {
+        of_g[l] = __shfl_sync(ALL_LANES, weight_of_lane, l);
+        of_u[l] = __shfl_sync(ALL_LANES, dscore_of_lane, l);
+    });
     for_each_vector<N>(width, [&](int at) {
         const Vector<N> g_here = load<N>(g + at), u_here = load<N>(u + at), dmean_here = load<N>(dmean + at);
         for_each_tap(taps, [&](int l) {
             Vector<N> d = {};
-            add_scaled(d, row_weight * weights[l], g_here);
-            add_scaled(d, row_weight * dscores[l], u_here);
+            add_scaled(d, of_g[l], g_here);
+            add_scaled(d, of_u[l], u_here);
             add_scaled(d, row_weight / taps, dmean_here);
             store(dtaps + l * stride + at, d);
         });

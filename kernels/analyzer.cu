@@ -87,15 +87,35 @@ __device__ __forceinline__ void for_each_vector(int width, F f) {
     }
 }
 
-// f(row) for the rows that this warp has of the block's `rows_of_block`.
-template <typename F>
-__device__ __forceinline__ void for_each_row(int rows, int rows_of_block, F f) {
-    const int end = min(rows, (int(blockIdx.x) + 1) * rows_of_block);
-#pragma unroll 1
-    for (int row = blockIdx.x * rows_of_block + threadIdx.x / WARP; row < end; row += blockDim.x / WARP) {
-        f(row);
+// The rows that this warp has of the block's `rows_of_block`: they lie together, so that a lane each can move what there
+// is one number of in a row.
+struct Rows {
+    int begin, end;
+
+    __device__ __forceinline__ Rows(int rows, int rows_of_block) {
+        const int warps = blockDim.x / WARP, each = (rows_of_block + warps - 1) / warps;
+        const int first = blockIdx.x * rows_of_block, last = min(rows, first + rows_of_block);
+        begin = min(first + int(threadIdx.x) / WARP * each, last);
+        end = min(begin + each, last);
     }
-}
+
+    template <typename F>
+    __device__ __forceinline__ void for_each(F f) const {
+#pragma unroll 1
+        for (int row = begin; row < end; row++) {
+            f(row);
+        }
+    }
+
+    // f(first, count) for up to 32 rows at a time.
+    template <typename F>
+    __device__ __forceinline__ void for_each_group(F f) const {
+#pragma unroll 1
+        for (int first = begin; first < end; first += WARP) {
+            f(first, min(end - first, WARP));
+        }
+    }
+};
 
 // What the dropout makes of the N elements at a column: 0, or `scale`.
 template <int N>
@@ -151,7 +171,7 @@ __device__ __forceinline__ void forward_rows(const ForwardArguments& a, float* m
         store(bias + at, load<N>(a.bias + at));  // exact: these are bf16
     }
     __syncthreads();
-    for_each_row(a.rows, ANALYZER_ROWS, [&](int row) {
+    Rows(a.rows, ANALYZER_ROWS).for_each([&](int row) {
         bf16* z = a.z + size_t(row) * width;
         // Sums with the bias, which are rounded on their way out alone.
         Vector<N> kept_z[KEPT] = {};
@@ -187,8 +207,7 @@ __device__ __forceinline__ void forward_rows(const ForwardArguments& a, float* m
         });
         const float rstd = 1.0f / sqrtf(warp_sum(squares) / width + 1e-5f);
         if (threadIdx.x % WARP == 0) {
-            a.stats[2 * row] = mean;
-            a.stats[2 * row + 1] = rstd;
+            reinterpret_cast<float2*>(a.stats)[row] = make_float2(mean, rstd);
         }
         const unsigned row_key = a.row_keys ? a.row_keys[row] : 0;
         for_each_vector<N>(width, [&](int at, int slot) {
@@ -279,10 +298,11 @@ __device__ __forceinline__ void backward_rows(const BackwardArguments& a, float*
     layer.beta.fill(a.beta, width);
     sums.clear();
     __syncthreads();
-    for_each_row(a.rows, ANALYZER_BACKWARD_ROWS, [&](int row) {
+    Rows(a.rows, ANALYZER_BACKWARD_ROWS).for_each([&](int row) {
         const bf16* z = a.z + size_t(row) * width;
         const bf16* dh = a.dh + size_t(row) * width;
-        const float mean = a.stats[2 * row], rstd = a.stats[2 * row + 1], weight = a.row_weight[row];
+        const float2 stats = reinterpret_cast<const float2*>(a.stats)[row];
+        const float mean = stats.x, rstd = stats.y, weight = a.row_weight[row];
         const unsigned row_key = a.row_keys ? a.row_keys[row] : 0;
         // The normalised value, and the gradient of γ times it.
         Vector<N> kept_normal[KEPT] = {}, kept_scaled[KEPT] = {};
@@ -350,7 +370,7 @@ __device__ __forceinline__ void bias_relu_rows(bf16* h, const float* bias, int r
     const Shared<N> shared(memory, width);
     shared.fill(bias, width);
     __syncthreads();
-    for_each_row(rows, ANALYZER_ROWS, [&](int row) {
+    Rows(rows, ANALYZER_ROWS).for_each([&](int row) {
         bf16* to = h + size_t(row) * width;
         for_each_vector<N>(width, [&](int at, int) {
             Vector<N> x = load<N>(to + at);
@@ -370,18 +390,24 @@ __device__ __forceinline__ void score_rows(float* scores, const bf16* h, const f
     const Shared<N> shared(memory, width);
     shared.fill(w, width);
     __syncthreads();
-    for_each_row(rows, ANALYZER_ROWS, [&](int row) {
-        float sum = 0.0f;
-        for_each_vector<N>(width, [&](int at, int) {
-            const Vector<N> x = load<N>(h + size_t(row) * width + at), w_here = shared.get(at);
+    Rows(rows, ANALYZER_BACKWARD_ROWS).for_each_group([&](int first, int count) {
+        const int lane = threadIdx.x % WARP;
+        float mine = 0.0f;  // of row first + lane
+#pragma unroll 1
+        for (int i = 0; i < count; i++) {
+            float sum = 0.0f;
+            for_each_vector<N>(width, [&](int at, int) {
+                const Vector<N> x = load<N>(h + size_t(first + i) * width + at), w_here = shared.get(at);
 #pragma unroll
-            for (int i = 0; i < N; i++) {
-                sum += x.v[i] * w_here.v[i];
-            }
-        });
-        sum = warp_sum(sum) + b;
-        if (threadIdx.x % WARP == 0) {
-            scores[row] = 1.0f / (1.0f + expf(-sum));
+                for (int j = 0; j < N; j++) {
+                    sum += x.v[j] * w_here.v[j];
+                }
+            });
+            sum = warp_sum(sum);
+            mine = i == lane ? sum : mine;
+        }
+        if (lane < count) {
+            scores[first + lane] = 1.0f / (1.0f + expf(-(mine + b)));
         }
     });
 }
@@ -397,19 +423,28 @@ __device__ __forceinline__ void score_backward_rows(bf16* dh, float* partial, co
     sums.clear();
     __syncthreads();
     float slopes = 0.0f;
-    for_each_row(rows, ANALYZER_BACKWARD_ROWS, [&](int row) {
-        const float score = scores[row], slope = score * (1.0f - score), weight = row_weight[row] * slope;
-        slopes += weight;
-        for_each_vector<N>(width, [&](int at, int) {
-            const Vector<N> x = load<N>(h + size_t(row) * width + at);
-            Vector<N> d = shared.get(at);
+    Rows(rows, ANALYZER_BACKWARD_ROWS).for_each_group([&](int first, int count) {
+        const int lane = threadIdx.x % WARP;
+        // Of row first + lane: the slope of its score, and how much it counts.
+        const float score = lane < count ? scores[first + lane] : 0.0f, slope_of_lane = score * (1.0f - score);
+        const float weight_of_lane = lane < count ? row_weight[first + lane] * slope_of_lane : 0.0f;
+        slopes += warp_sum(weight_of_lane);
+#pragma unroll 1
+        for (int i = 0; i < count; i++) {
+            const float slope = __shfl_sync(ALL_LANES, slope_of_lane, i);
+            const float weight = __shfl_sync(ALL_LANES, weight_of_lane, i);
+            const size_t row = size_t(first + i) * width;
+            for_each_vector<N>(width, [&](int at, int) {
+                const Vector<N> x = load<N>(h + row + at);
+                Vector<N> d = shared.get(at);
 #pragma unroll
-            for (int i = 0; i < N; i++) {
-                d.v[i] *= slope;
-            }
-            store(dh + size_t(row) * width + at, d);
-            sums.add(0, at, x, weight);
-        });
+                for (int j = 0; j < N; j++) {
+                    d.v[j] *= slope;
+                }
+                store(dh + row + at, d);
+                sums.add(0, at, x, weight);
+            });
+        }
     });
     if (threadIdx.x % WARP == 0) {
         db[threadIdx.x / WARP] = slopes;
@@ -429,7 +464,7 @@ __device__ __forceinline__ void score_backward_rows(bf16* dh, float* partial, co
 }  // namespace
 
 // All below: with width a multiple of 8, matrices and vectors start on multiples of 16 bytes. Blocks take ANALYZER_ROWS
-// rows, those that make partial sums ANALYZER_BACKWARD_ROWS. A vector in shared memory takes width + 32 floats.
+// rows, those of the scores and those that make partial sums ANALYZER_BACKWARD_ROWS. A vector in shared memory takes width + 32 floats.
 
 // h, z [rows, width], stats[rows, 2], bias, gamma, beta [width], row_keys[rows] or null for no dropout. Three vectors in
 // dynamic shared memory.

@@ -62,16 +62,25 @@ __device__ __forceinline__ Vector<N> load(const float* from) {
 template <int N>
 __device__ __forceinline__ void store(bf16* to, const Vector<N>& from) {
     if constexpr (N == 8) {
-        Packed packed;
+        // As one vector of words: a struct of smaller parts may be stored part by part.
+        unsigned words[4];
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            packed.pairs[i] = __floats2bfloat162_rn(from.v[2 * i], from.v[2 * i + 1]);
+            const __nv_bfloat162_raw pair = __floats2bfloat162_rn(from.v[2 * i], from.v[2 * i + 1]);
+            words[i] = pair.x | unsigned(pair.y) << 16;
         }
-        *reinterpret_cast<Packed*>(to) = packed;
+        *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
     } else {
         static_assert(N == 1);
         *to = __float2bfloat16_rn(from.v[0]);
     }
+}
+
+// Four elements as 8 bytes: with 16 bytes of f32 for each thread, neighbours read and write neighbouring memory on both
+// sides.
+__device__ __forceinline__ void store_quad(bf16* to, const float4& from) {
+    const __nv_bfloat162_raw low = __floats2bfloat162_rn(from.x, from.y), high = __floats2bfloat162_rn(from.z, from.w);
+    *reinterpret_cast<uint2*>(to) = make_uint2(low.x | unsigned(low.y) << 16, high.x | unsigned(high.y) << 16);
 }
 
 template <typename T>

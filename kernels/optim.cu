@@ -51,10 +51,10 @@ adamw(float* params, float* m, float* v, const float* grads, size_t n, AdamWCons
 extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS) refresh(bf16* to, const float* from, size_t n) {
     const size_t first = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
     const size_t threads = size_t(gridDim.x) * blockDim.x;
-    for (size_t vector = first; vector < n / 8; vector += threads) {
-        store(to + vector * 8, load<8>(from + vector * 8));
+    for (size_t quad = first; quad < n / 4; quad += threads) {
+        store_quad(to + quad * 4, reinterpret_cast<const float4*>(from)[quad]);
     }
-    const size_t tail = n / 8 * 8 + first;
+    const size_t tail = n / 4 * 4 + first;
     if (tail < n) {
         to[tail] = __float2bfloat16_rn(from[tail]);
     }

@@ -192,7 +192,7 @@ __device__ __forceinline__ unsigned search(const Row& row, const Draw& draw) {
             const double sum = sum_of_row(row, [&](unsigned key, int) {
                 return key < first ? 0.0f : counts ? 1.0f : draw.weight(value_of(key));
             });
-            return !counts && from <= kth ? sum + kth_ties * key_weight(kth) : sum;
+            return !counts && kth > 0 && from <= kth ? sum + kth_ties * key_weight(kth) : sum;
         };
         double enough = draw.k;
         if (stage == 1) {
@@ -405,29 +405,33 @@ sample(unsigned* tokens, bf16* logits, Arguments a, int width) {
     draw.k = a.top_k == 0 ? width : min(a.top_k, width);
     draw.top_p = a.top_p;
     draw.random = unit(philox(a.seed, make_uint4(blockIdx.x, a.position, a.site, 0)).x);
-    unsigned bound = 0;
-    if (width > SAMPLE_CANDIDATES) {
-        const int stripes = min(kept.row.vectors(), SAMPLE_THREADS);
-        bound = reached_by(min(draw.k, stripes / 2), largest_key);
-    }
-    if (threadIdx.x == 0) {
-        candidates.count = 0;
-    }
-    __syncthreads();
-    if (largest_key >= bound) {
-        kept.again([&](int vector, const uint4& packed) {
-            for_each_element(kept.row, vector, packed, [&](unsigned bits, int column) {
-                const unsigned key = key_of(bits);
-                if (key >= bound && kept.row.inside(column)) {
-                    const int place = atomicAdd(&candidates.count, 1);
-                    if (place < SAMPLE_CANDIDATES) {
-                        candidates.found[place] = static_cast<unsigned long long>(0xffffu - key) << 32 | column;
+    // The fewer stripes have to reach the bound, the fewer tokens do; less than what top-k asks for helps only if equal
+    // logits were in the way.
+    const int stripes = min(kept.row.vectors(), SAMPLE_THREADS);
+    int wanted = a.top_k == 0 ? stripes / 4 : min(draw.k, stripes / 2);
+#pragma unroll 1
+    do {
+        const unsigned bound = width > SAMPLE_CANDIDATES ? reached_by(wanted, largest_key) : 0;
+        if (threadIdx.x == 0) {
+            candidates.count = 0;
+        }
+        __syncthreads();
+        if (largest_key >= bound) {
+            kept.again([&](int vector, const uint4& packed) {
+                for_each_element(kept.row, vector, packed, [&](unsigned bits, int column) {
+                    const unsigned key = key_of(bits);
+                    if (key >= bound && kept.row.inside(column)) {
+                        const int place = atomicAdd(&candidates.count, 1);
+                        if (place < SAMPLE_CANDIDATES) {
+                            candidates.found[place] = static_cast<unsigned long long>(0xffffu - key) << 32 | column;
+                        }
                     }
-                }
+                });
             });
-        });
-    }
-    __syncthreads();
+        }
+        __syncthreads();
+        wanted /= 4;
+    } while (candidates.count > SAMPLE_CANDIDATES && wanted > 0);
     unsigned token = draw_from(candidates, width, draw, total);
     if (token == NO_TOKEN) {
         token = search(kept.row, draw);

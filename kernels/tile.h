@@ -33,7 +33,7 @@
 
 // Guidance: threads of a block, and rows that it adds the same statistics to.
 #define GUIDE_THREADS 128
-#define GUIDE_ROWS 32
+#define GUIDE_ROWS 64
 
 // Sum of squares: elements that one block adds up, and threads that do it.
 #define SUM_CHUNK 16384

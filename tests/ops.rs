@@ -39,7 +39,7 @@ macro_rules! test_backend {
                 norm { forward, backward }
                 optim { adamw, sum_of_squares, refresh }
                 rope { forward, backward }
-                sample { guide, greedy, draws }
+                sample { guide, greedy, draws, draws_of_a_sort }
             }
         }
     };

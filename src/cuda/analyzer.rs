@@ -16,9 +16,9 @@ fn vector(width: usize) -> usize {
     (width + 32) * size_of::<f32>()
 }
 
-/// Blocks that take `ANALYZER_ROWS` rows each, with `vectors` vectors in shared memory.
-fn forward(rows: usize, width: usize, vectors: usize) -> Shape {
-    let line = Shape::line(rows.div_ceil(ANALYZER_ROWS), ANALYZER_THREADS);
+/// Blocks that take `each` rows, with `vectors` vectors in shared memory.
+fn forward(rows: usize, each: usize, width: usize, vectors: usize) -> Shape {
+    let line = Shape::line(rows.div_ceil(each), ANALYZER_THREADS);
     Shape { shared: vectors * vector(width), ..line }
 }
 
@@ -68,14 +68,14 @@ impl Analyzer for Cuda {
     ) {
         let width = bias.len();
         let (rows, alignment) = (z.len() / width.max(1), alignment(width));
-        let shape = forward(rows, width, 3);
+        let shape = forward(rows, ANALYZER_ROWS, width, 3);
         if !self.holds(width, shape) {
             return;
         }
         self.launch("layer_norm_relu")
             .write("h", &h, rows * width, alignment)
             .write("z", &z, rows * width, alignment)
-            .write("stats", &stats, 2 * rows, 4)
+            .write("stats", &stats, 2 * rows, 8)
             .read("bias", bias, width, alignment)
             .read("gamma", gamma, width, alignment)
             .read("beta", beta, width, alignment)
@@ -100,7 +100,7 @@ impl Analyzer for Cuda {
             .write("partial", &partial, blocks * 2 * width, VECTOR)
             .read("dh", args.dh, rows * width, alignment)
             .read("z", args.z, rows * width, alignment)
-            .read("stats", args.stats, 2 * rows, 4)
+            .read("stats", args.stats, 2 * rows, 8)
             .read("gamma", args.gamma, width, alignment)
             .read("beta", args.beta, width, alignment)
             .read("row_weight", args.row_weight, rows, 4)
@@ -116,7 +116,7 @@ impl Analyzer for Cuda {
     fn bias_relu(&self, h: Mut<'_, Self, bf16>, bias: Ref<'_, Self, f32>) {
         let width = bias.len();
         let rows = h.len() / width.max(1);
-        let shape = forward(rows, width, 1);
+        let shape = forward(rows, ANALYZER_ROWS, width, 1);
         if !self.holds(width, shape) {
             return;
         }
@@ -145,7 +145,7 @@ impl Analyzer for Cuda {
         b: Ref<'_, Self, f32>,
     ) {
         let (rows, width) = (scores.len(), w.len());
-        let shape = forward(rows, width, 1);
+        let shape = forward(rows, ANALYZER_BACKWARD_ROWS, width, 1);
         if !self.holds(width, shape) {
             return;
         }

@@ -95,6 +95,6 @@ impl Optim for Cuda {
             .write("to", &to, n, VECTOR)
             .read("from", from, n, VECTOR)
             .value(n as u64)
-            .run(Shape::line(self.element_blocks(n, 8), ELEMENT_THREADS));
+            .run(Shape::line(self.element_blocks(n, 4), ELEMENT_THREADS));
     }
 }

@@ -1,4 +1,5 @@
 use deepguard::ops::Backend;
+use deepguard::ops::philox::{philox, unit};
 use deepguard::ops::sample::Sampling;
 
 use super::bench::Bench;
@@ -48,4 +49,84 @@ pub fn draws<B: Backend>(backend: &B) {
         assert!((40..100).contains(&count), "token {token} drawn {count} times of 200");
     }
     assert!(first.iter().all(|t| [0, 1, 3].contains(t)));
+}
+
+/// Counters of the draws, as src/ops/sample.rs has them.
+const SITE: u32 = u32::MAX - 3;
+
+/// The token by a sort of everything, in f64.
+fn reference(logits: &[f64], s: Sampling, random: f64) -> u32 {
+    let mut tokens: Vec<usize> = (0..logits.len()).collect();
+    tokens.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+    if s.top_k > 0 {
+        tokens.truncate(s.top_k);
+    }
+    let largest = logits[tokens[0]];
+    let weight = |t: &usize| ((logits[*t] - largest) / f64::from(s.temperature)).exp();
+    let weights: Vec<f64> = tokens.iter().map(weight).collect();
+    let limit = f64::from(s.top_p) * weights.iter().sum::<f64>();
+    let mut before = 0.0;
+    let kept = weights.iter().take_while(|&w| {
+        let keep = before < limit;
+        before += w;
+        keep
+    });
+    let kept = kept.count().max(1);
+    let target = random * weights[..kept].iter().sum::<f64>();
+    let mut sum = 0.0;
+    let drawn = weights[..kept].iter().position(|w| {
+        sum += w;
+        target < sum
+    });
+    tokens[drawn.unwrap_or(kept - 1)] as u32
+}
+
+/// Every draw is the one that a sort gives for the same random number, up to rounding in the sums.
+pub fn draws_of_a_sort<B: Backend>(backend: &B) {
+    // Temperature, top_p, top_k: few candidates, many, all; cuts within ties.
+    const SAMPLINGS: [(f32, f32, usize); 10] = [
+        (1.0, 1.0, 0),
+        (1.0, 0.9, 0),
+        (0.7, 0.95, 50),
+        (100.0, 1.0, 0),
+        (100.0, 0.5, 700),
+        (0.01, 0.99, 0),
+        (1.0, 1.0, 400),
+        (1.0, 0.3, 999),
+        (0.8, 0.0, 0),
+        (1.0, 0.99, 1),
+    ];
+    // Vocabulary, rows, steps between logits; equal ones are frequent, and everything may be equal.
+    const ROWS: [(usize, usize, f64); 6] = [
+        (300, 8, 0.5),
+        (1000, 8, 0.25),
+        (1000, 4, 100.0),
+        (5003, 6, 1e-3),
+        (5003, 6, 0.5),
+        (90_001, 2, 0.125),
+    ];
+    for (vocab, rows, step) in ROWS {
+        let mut bench = Bench::new(backend);
+        let mut values = bench.values(rows * vocab, 6.0);
+        for (i, value) in values.iter_mut().enumerate() {
+            *value = if i % 17 == 3 { f64::NEG_INFINITY } else { (*value / step).trunc() * step };
+        }
+        let logits = bench.act_of(&values);
+        let mut tokens = bench.integers(&vec![0u32; rows]);
+        for (position, (temperature, top_p, top_k)) in SAMPLINGS.into_iter().enumerate() {
+            let sampling = Sampling { temperature, top_p, top_k, seed: 11 };
+            backend.sample(tokens.view_mut(), logits.view(), sampling, position as u32);
+            bench.finish();
+            for (i, found) in backend.to_host(tokens.view()).into_iter().enumerate() {
+                let random = f64::from(unit(philox(sampling.seed, [i as u32, position as u32, SITE, 0])[0]));
+                let row = &logits.host[i * vocab..][..vocab];
+                let near =
+                    [0.0, -3e-6, 3e-6].map(|shift| reference(row, sampling, (random + shift).max(0.0)));
+                assert!(
+                    near.contains(&found),
+                    "{vocab} tokens, {sampling:?}: found {found}, expected {near:?}"
+                );
+            }
+        }
+    }
 }

@@ -1,0 +1,17 @@
+//! What kernels cost, counted by the emulator, against what is needed.
+
+#[path = "common/emulator.rs"]
+mod emulator;
+
+mod budgets {
+    pub mod aggregate;
+    pub mod analyzer;
+    pub mod counting;
+    pub mod embedding;
+    pub mod loss;
+    pub mod memory;
+    pub mod mlp;
+    pub mod norm;
+    pub mod optim;
+    pub mod sample;
+}

@@ -1,0 +1,24 @@
+//! Rows of tables: tokens of the model, and the analyzer's own.
+
+use deepguard::ops::embedding::Embedding;
+
+use super::counting::count;
+use super::memory::{buffer, check, holding, random};
+
+#[test]
+fn gather_and_scatter() {
+    let (rows, width, table_rows) = (2048usize, 128, 4096);
+    let ids: Vec<u32> = (0..rows as u32).map(|i| i * 2654435761u32.wrapping_mul(i) % 1024 * 4).collect();
+    let mut distinct = ids.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let [gather, scatter] = count(["gather", "scatter_add"], |cuda| {
+        let (ids, row_weight) = (holding(cuda, &ids), buffer(cuda, rows));
+        let (mut table, mut out) = (buffer(cuda, table_rows * width), random(cuda, rows * width, 1.0));
+        cuda.gather(out.view_mut(), table.view(), ids.view(), width);
+        cuda.scatter_add(table.view_mut(), out.view(), ids.view(), row_weight.view(), width);
+    });
+    check("gather", &gather, rows * (6 * width + 4));
+    // A row of the table is read and written once, whatever the number of its gradients.
+    check("scatter_add", &scatter, rows * (2 * width + 12) + distinct.len() * 8 * width);
+}

@@ -1,0 +1,50 @@
+//! Guidance and sampling.
+
+use deepguard::ops::Device;
+use deepguard::ops::sample::{Sample, Sampling};
+use half::bf16;
+
+use super::counting::count;
+use super::memory::{buffer, check, holding, random};
+
+#[test]
+fn guide() {
+    let rows = 64;
+    for vocab in [32_000, 151_936] {
+        let [counters] = count(["guide"], |cuda| {
+            let mut logits = random(cuda, rows * vocab, 4.0);
+            let (stats, strength) = (buffer(cuda, vocab), buffer(cuda, rows));
+            cuda.guide(logits.view_mut(), stats.view(), strength.view(), 0.5);
+        });
+        check(&format!("guide {vocab}"), &counters, rows * vocab * 4 + vocab * 4 + rows * 4);
+    }
+}
+
+#[test]
+fn sample() {
+    let rows = 3;
+    let usual = Sampling { temperature: 0.8, top_p: 0.95, top_k: 50, seed: 1 };
+    let samplings = [
+        usual,
+        Sampling { temperature: 0.0, ..usual },
+        Sampling { top_k: 0, ..usual },
+        Sampling { top_k: 0, top_p: 1.0, ..usual },
+    ];
+    for vocab in [32_000, 151_936] {
+        for sampling in samplings {
+            let [counters] = count(["sample"], |cuda| {
+                let (mut logits, mut tokens) = (random(cuda, rows * vocab, 4.0), buffer(cuda, rows));
+                // As a model that has made up its mind about some forty tokens.
+                let likely = random(cuda, 40, 4.0);
+                for row in 0..rows {
+                    let likeliest = holding(cuda, &[bf16::from_f32(16.0); 3]);
+                    let at = row * vocab + 1000;
+                    cuda.copy(logits.slice_mut(at..at + 3), likeliest.view());
+                    cuda.copy(logits.slice_mut(at + 3..at + 43), likely.view());
+                }
+                cuda.sample(tokens.view_mut(), logits.view(), sampling, 0);
+            });
+            check(&format!("sample {vocab}, {sampling:?}"), &counters, rows * (vocab * 2 + 4));
+        }
+    }
+}
