@@ -13,7 +13,7 @@ use super::tile::{
     ATTENTION_DECODE_ROWS, ATTENTION_KEYS, ATTENTION_LONG, ATTENTION_NARROW, ATTENTION_QUERY_ROWS,
     ATTENTION_ROWS, ATTENTION_SEQUENCES, ATTENTION_SHORT, ATTENTION_THREADS, ELEMENT_THREADS,
 };
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::ops::attention::{Attention, CachedKv, Heads, Segment};
 use crate::ops::{Mut, Ref};
 
@@ -188,22 +188,22 @@ fn rows_of(segments: &[Segment]) -> (usize, usize) {
     (own as usize, prefix.max(own) as usize)
 }
 
-impl Cuda {
-    /// The kernels for a head; a failure where there are none.
-    fn attention_kernels(&self, heads: Heads) -> Option<&'static Kernels> {
-        let found = KERNELS.iter().find(|kernels| heads.dim <= kernels.dim);
-        let found = found.filter(|_| heads.dim.is_multiple_of(VECTOR / BYTES));
-        if found.is_none() {
-            self.fail(Error::model(format!(
-                "heads of {} elements: expected a multiple of 8 up to 128 on CUDA; use --device cpu",
-                heads.dim
-            )));
-        }
-        found
-    }
+/// The kernels for a head.
+fn kernels_for(heads: Heads) -> Result<&'static Kernels> {
+    let found = KERNELS.iter().find(|kernels| heads.dim <= kernels.dim);
+    found.filter(|_| heads.dim.is_multiple_of(VECTOR / BYTES)).ok_or_else(|| {
+        Error::model(format!(
+            "heads of {} elements: expected a multiple of 8 up to 128 on CUDA; use --device cpu",
+            heads.dim
+        ))
+    })
 }
 
 impl Attention for Cuda {
+    fn check_heads(&self, heads: Heads) -> Result<()> {
+        kernels_for(heads).map(|_| ())
+    }
+
     fn attention(
         &self,
         o: Mut<'_, Self, bf16>,
@@ -212,7 +212,7 @@ impl Attention for Cuda {
         segments: &[Segment],
         heads: Heads,
     ) {
-        let Some(kernels) = self.attention_kernels(heads) else { return };
+        let Some(kernels) = self.keep(kernels_for(heads)) else { return };
         let group = heads.query / heads.key_value;
         let shared = kernels.shared(ATTENTION_ROWS + RING * kernels.visited());
         for segments in segments.chunks(ATTENTION_SEQUENCES) {
@@ -242,7 +242,7 @@ impl Attention for Cuda {
             segments.iter().all(|s| s.prefix_len == 0),
             "attention_backward: a segment has a shared prefix"
         );
-        let Some(kernels) = self.attention_kernels(heads) else { return };
+        let Some(kernels) = self.keep(kernels_for(heads)) else { return };
         let group = heads.query / heads.key_value;
         let (rows, _) = rows_of(segments);
         let (wide, width, numbers) = (rows * heads.qkv_width(), rows * heads.q_width(), rows * heads.query);
@@ -285,7 +285,7 @@ impl Attention for Cuda {
         cache: &CachedKv<'_, Self>,
         heads: Heads,
     ) {
-        let Some(kernels) = self.attention_kernels(heads) else { return };
+        let Some(kernels) = self.keep(kernels_for(heads)) else { return };
         let samples = qkv.len() / heads.qkv_width();
         let (prompt, all) = (cache.prompt_k.len(), cache.sample_k.len());
         let capacity = all / heads.kv_width() / samples.max(1);

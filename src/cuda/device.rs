@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cudarc::driver::{CudaContext, CudaStream};
 
 use super::driver::{self, DeviceInfo, complaint};
+use super::graph::Graphs;
 use super::images::{self, IMAGES, KERNELS};
 use super::launch::{Kernel, Module};
 use super::memory::{Scratch, Staging};
@@ -31,6 +32,7 @@ struct Shared {
     launched: Mutex<Vec<&'static str>>,
     scratch: Mutex<Scratch>,
     staging: Mutex<Staging>,
+    graphs: Mutex<Graphs>,
 }
 
 /// A panic elsewhere leaves these locks usable: what they guard is valid at all times.
@@ -75,6 +77,7 @@ impl Cuda {
                 launched: Mutex::new(Vec::new()),
                 scratch: Mutex::new(Scratch::default()),
                 staging: Mutex::new(Staging::default()),
+                graphs: Mutex::new(Graphs::default()),
             }),
         })
     }
@@ -105,6 +108,10 @@ impl Cuda {
         lock(&self.shared.staging)
     }
 
+    pub(super) fn graphs(&self) -> MutexGuard<'_, Graphs> {
+        lock(&self.shared.graphs)
+    }
+
     /// Whether something has gone wrong, so that starting more makes no sense.
     pub(super) fn has_failed(&self) -> bool {
         self.shared.failed.load(Ordering::Relaxed)
@@ -133,6 +140,7 @@ impl Cuda {
 
     /// Waits for all work. An error of a kernel shows only here, so it names those that may be the one.
     pub(super) fn wait(&self) -> Result<()> {
+        self.end_recording(None)?;
         let waited = self.stream().synchronize();
         let launched = std::mem::take(&mut *lock(&self.shared.launched));
         waited.map_err(|e| complaint(suspects(&launched), e))

@@ -90,6 +90,7 @@ impl Scratch {
     pub fn take<T: Element>(&mut self, cuda: &Cuda, len: usize) -> Option<Mut<'_, Cuda, T>> {
         let needed = (len * size_of::<T>()).div_ceil(size_of::<f32>());
         if self.buffer.as_ref().is_none_or(|buffer| buffer.len() < needed) {
+            cuda.keep(cuda.end_recording(None));
             self.buffer = None;
             let larger = Arena::build(cuda, |arena| arena.buffer("scratch", &[needed.next_power_of_two()]));
             self.buffer = Some(cuda.keep(larger)?.0);
@@ -165,6 +166,7 @@ impl Cuda {
         let bytes = size_of_val(from).next_multiple_of(VECTOR);
         self.stream().context().bind_to_thread().map_err(what)?;
         if bytes > INPUT_STAGE / 2 {
+            self.end_recording(None)?;
             // SAFETY: the buffer holds as many elements; the driver has read the slice when the call returns.
             let copied =
                 unsafe { result::memcpy_htod_async(to.address() as u64, from, self.stream().cu_stream()) };
@@ -192,6 +194,7 @@ impl Cuda {
     fn download_all<T: Element>(&self, to: &mut [T], from: Ref<'_, Cuda, T>) -> Result<()> {
         let what = |e| complaint("copying from the device", e);
         self.stream().context().bind_to_thread().map_err(what)?;
+        self.end_recording(None)?;
         // SAFETY: as many elements on both sides; `wait` ends before `to` is used.
         let copied =
             unsafe { result::memcpy_dtoh_async(to, from.address() as u64, self.stream().cu_stream()) };
@@ -321,6 +324,7 @@ impl Device for Cuda {
     fn allocate(&self, bytes: usize) -> Result<Memory> {
         let what = |e| complaint(format!("{bytes} bytes of device memory"), e);
         self.stream().context().bind_to_thread().map_err(what)?;
+        self.end_recording(None)?;
         let (free, _) = result::mem_get_info().map_err(what)?;
         if bytes > free {
             return Err(Error::device(format!(
@@ -400,6 +404,15 @@ impl Device for Cuda {
         let mut rounded = vec![bf16::ZERO; from.len()];
         rounded.convert_from_f32_slice(from);
         self.upload(to, &rounded);
+    }
+
+    fn graph<T>(&self, name: &'static str, work: impl FnOnce() -> T) -> T {
+        if !self.has_failed() {
+            self.keep(self.begin_recording());
+        }
+        let done = work();
+        self.keep(self.end_recording(Some(name)));
+        done
     }
 
     fn finish(&self) -> Result<()> {

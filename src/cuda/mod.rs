@@ -14,6 +14,7 @@ mod driver;
 mod dropout;
 mod embedding;
 mod gemm;
+mod graph;
 pub mod images;
 mod launch;
 mod loss;

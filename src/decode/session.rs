@@ -117,14 +117,19 @@ impl<'a, B: Backend> Session<'a, B> {
         };
         let mut open = vec![true; samples];
         let mut first_token = None;
+        self.choose(0, prompt.len());
         for position in 0..self.options.max_new_tokens {
-            let tokens = self.choose(position, prompt.len())?;
+            let tokens = self.chosen(position)?;
             first_token.get_or_insert_with(|| started.elapsed().as_secs_f64());
             let going = self.deliver(&tokens, &mut open, &mut out, on_token);
             if !going || !open.contains(&true) || position + 1 == self.options.max_new_tokens {
                 break;
             }
-            self.advance(&tokens, prompt.len() + position);
+            let backend = self.model.backend.clone();
+            backend.graph("decoding step", || {
+                self.advance(&tokens, prompt.len() + position);
+                self.choose(position + 1, prompt.len());
+            });
         }
         out.prefill_seconds = first_token.unwrap_or_default();
         out.decode_seconds = started.elapsed().as_secs_f64() - out.prefill_seconds;
@@ -156,7 +161,7 @@ impl<'a, B: Backend> Session<'a, B> {
     }
 
     /// Chooses the token at generated position `position` of every sample.
-    fn choose(&mut self, position: usize, prompt_len: usize) -> Result<Vec<u32>> {
+    fn choose(&mut self, position: usize, prompt_len: usize) {
         let backend = &self.model.backend;
         if self.options.guided {
             let every = self.options.rescore_every;
@@ -169,6 +174,11 @@ impl<'a, B: Backend> Session<'a, B> {
             backend.guide(self.logits.view_mut(), self.stats.view(), self.strength.view(), boost);
         }
         backend.sample(self.tokens.view_mut(), self.logits.view(), self.options.sampling, position as u32);
+    }
+
+    /// The tokens that were chosen for generated position `position`.
+    fn chosen(&self, position: usize) -> Result<Vec<u32>> {
+        let backend = &self.model.backend;
         let tokens = backend.to_host(self.tokens.view());
         backend.finish()?;
         match tokens.contains(&u32::MAX) {

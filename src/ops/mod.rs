@@ -57,6 +57,12 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// Writes host f32 as activations.
     fn upload_act(&self, to: Mut<'_, Self, Self::Act>, from: &[f32]);
 
+    /// Does `work`, whose operations a device may start as one rather than one after the other. Work of the same
+    /// `name` is expected to be much the same each time.
+    fn graph<T>(&self, _name: &'static str, work: impl FnOnce() -> T) -> T {
+        work()
+    }
+
     /// Waits for all earlier work and returns the first error of any of it: operations do not return errors of their
     /// own, as a device may be far behind. After an error nothing that was computed since can be trusted.
     fn finish(&self) -> Result<()>;

@@ -122,7 +122,10 @@ impl<'m, B: Backend> Stepper<'m, B> {
         // Whether hinge and KL limit are active depends on means over the whole step. Guess from the last step, and
         // do the step again in the rare case that the guess was wrong: the means do not depend on it.
         loop {
-            let (sums, squares) = self.accumulate(micro_batches, step, totals)?;
+            let backend = self.model.backend.clone();
+            let (mut sums, pending) =
+                backend.graph("training step", || self.accumulate(micro_batches, step, totals))?;
+            let squares = self.collect(pending, &mut sums)?;
             let losses = self.objective.losses(sums, totals);
             let regime = self.objective.regime(&losses);
             if regime == self.expected || !losses.total.is_finite() {
@@ -137,12 +140,14 @@ impl<'m, B: Backend> Stepper<'m, B> {
         &self.memory.dparams
     }
 
+    /// Gradients of all micro-batches and the sum of their squares. Returns what is known of the losses already, and the
+    /// micro-batches whose results have not been fetched.
     fn accumulate(
         &mut self,
         micro_batches: &[Vec<&TokenPair>],
         step: Option<u32>,
         totals: Totals,
-    ) -> Result<(Sums, f64)> {
+    ) -> Result<(Sums, Vec<Pending>)> {
         let backend = &self.model.backend;
         backend.zero(self.memory.dparams.all_mut());
         self.attached.guard.prepare(backend, &self.attached.params, &mut self.memory.guard);
@@ -165,8 +170,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
         }
         let Memory { results, dparams, .. } = &mut self.memory;
         backend.sum_of_squares(results.squares(), dparams.all());
-        let squares = self.collect(pending, &mut sums)?;
-        Ok((sums, squares))
+        Ok((sums, pending))
     }
 
     /// Fetches the results of some micro-batches and adds them up; returns the sum of squared gradients.
