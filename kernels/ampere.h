@@ -14,6 +14,17 @@ __device__ __forceinline__ void copy_async(unsigned to, const void* from, bool v
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
 }
 
+// The same for the first `bytes` of 16; the others are zeros, and are not read.
+__device__ __forceinline__ void copy_async_part(unsigned to, const void* from, int bytes) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+}
+
+// The same for 4 bytes.
+__device__ __forceinline__ void copy_async_word(unsigned to, const void* from, bool valid) {
+    const int bytes = valid ? 4 : 0;
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+}
+
 // Ends a group of copies.
 __device__ __forceinline__ void copy_commit() {
     asm volatile("cp.async.commit_group;" ::: "memory");
@@ -28,6 +39,14 @@ __device__ __forceinline__ void copy_wait() {
 // Four 8×8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix i / 8.
 __device__ __forceinline__ void load_matrices(unsigned (&to)[4], unsigned row_address) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(row_address)
+                 : "memory");
+}
+
+// The same, each matrix transposed on its way.
+__device__ __forceinline__ void load_matrices_transposed(unsigned (&to)[4], unsigned row_address) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
                  : "r"(row_address)
                  : "memory");

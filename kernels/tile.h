@@ -52,13 +52,26 @@
 #define ATTENTION_LONG 64
 #define ATTENTION_SHORT 32
 
-// gemm_nt: a block computes a TILE_M by TILE_N tile of y, TILE_K of the inner dimension at a time, with STAGES tiles in
-// shared memory.
-#define GEMM_TILE_M 128
-#define GEMM_TILE_N 128
+// Products: a block computes a TILE by TILE tile of y, TILE_K of the inner dimension at a time, with STAGES tiles of both
+// operands in shared memory. A large tile is for many tiles, a small one for few.
+#define GEMM_LARGE_TILE 128
+#define GEMM_LARGE_THREADS 256
+#define GEMM_SMALL_TILE 64
+#define GEMM_SMALL_THREADS 128
 #define GEMM_TILE_K 32
 #define GEMM_STAGES 4
-#define GEMM_THREADS 256
+// Tiles along m that are computed at the same time as their neighbours along n.
+#define GEMM_RASTER 16
+// The most LoRA terms of one product.
+#define GEMM_TERMS 7
+
+// Products with few lines on one side: lines of the other side that a block has, and the threads that share k.
+#define SKINNY_LINES 16
+#define SKINNY_THREADS 256
+
+// Sums over rows: columns that a block has, and its threads.
+#define COLUMN_SUM_WIDTH 64
+#define COLUMN_SUM_THREADS 256
 
 // gemm_nt_sm90: the same; TILE_K elements are one 128-byte row of the hardware's swizzle. The store box is what one
 // warpgroup writes with one instruction.

@@ -145,6 +145,17 @@ impl Launch<'_> {
         }
     }
 
+    /// A buffer that the kernel reads, whose address is in a structure passed by value.
+    pub fn reads<T: Element>(
+        self,
+        name: &str,
+        buffer: Ref<'_, Cuda, T>,
+        len: usize,
+        alignment: usize,
+    ) -> Self {
+        self.check(name, (buffer.address(), buffer.len()), len, alignment)
+    }
+
     /// A tensor map of a matrix that the kernel reads.
     pub fn read_tiled(self, name: &str, buffer: Ref<'_, Cuda, bf16>, matrix: &TiledMatrix) -> Self {
         let address = buffer.address();

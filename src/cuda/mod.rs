@@ -14,14 +14,19 @@ mod driver;
 mod dropout;
 mod embedding;
 mod gemm;
+mod gemm_sm90;
+mod gradient;
 mod graph;
 pub mod images;
 mod launch;
+mod linear;
+mod lora;
 mod loss;
 mod memory;
 mod mlp;
 mod norm;
 mod optim;
+mod product;
 mod rope;
 mod rows;
 mod sample;
@@ -32,7 +37,7 @@ pub mod tile {
 
 pub use device::Cuda;
 pub use driver::{DeviceInfo, EMULATOR_VARIABLE, devices, emulator};
-pub use gemm::Product;
+pub use gemm_sm90::Product;
 pub use memory::{Memory, Weight};
 
 impl crate::ops::Backend for Cuda {}

@@ -1,5 +1,7 @@
 //! CUDA without a GPU: the emulator's device.
 
+#![allow(dead_code)]
+
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -8,13 +10,16 @@ use deepguard::cuda::Cuda;
 /// Names the emulated device, to a whole process.
 pub const DEVICE_VARIABLE: &str = "DG_EMULATOR_DEVICE";
 
-/// The emulated device, with the kernels as PTX.
+/// The emulated device, with the kernels as PTX, for operations of any test.
 pub fn cuda() -> &'static Cuda {
     static CUDA: OnceLock<Cuda> = OnceLock::new();
-    CUDA.get_or_init(|| {
-        cuda_emulator::load().expect("the emulator");
-        Cuda::with_ptx(0).expect("an emulated device; make toolkit, if there are no kernels")
-    })
+    CUDA.get_or_init(own_cuda)
+}
+
+/// The same with a stream of its own: for a test that records graphs, or whose errors are no other test's business.
+pub fn own_cuda() -> Cuda {
+    cuda_emulator::load().expect("the emulator");
+    Cuda::with_ptx(0).expect("an emulated device; make toolkit, if there are no kernels")
 }
 
 /// Unwraps, adding what the emulator has to say about a kernel that failed.

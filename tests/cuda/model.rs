@@ -3,7 +3,7 @@ use deepguard::decode::{final_logits, score};
 use deepguard::guard::Aggregation;
 
 use crate::distance;
-use crate::emulator::{checked, cuda};
+use crate::emulator::{checked, own_cuda};
 use crate::support::{Setting, attached, model_on, pairs};
 
 /// Each of some ten roundings to 8 bits on the way through 5 layers adds an error of about 1/600; they are independent.
@@ -12,7 +12,7 @@ const ROUNDING: f64 = 0.02;
 #[test]
 fn cuda_logits_and_scores_are_those_of_the_cpu() {
     for name in ["llama-tiny", "qwen2-tiny"] {
-        let (on_cpu, on_cuda) = (model_on(Cpu::new(), name), model_on(cuda().clone(), name));
+        let (on_cpu, on_cuda) = (model_on(Cpu::new(), name), model_on(own_cuda(), name));
         for aggregation in Aggregation::ALL {
             let setting = Setting { aggregation, ..Setting::default() };
             let (cpu_guard, cuda_guard) = (attached(&on_cpu, setting), attached(&on_cuda, setting));

@@ -3,16 +3,10 @@ use deepguard::cuda::Cuda;
 use deepguard::ops::norm::Norm;
 use deepguard::ops::{Arena, Buffer, Device, Element};
 
-use crate::emulator::{checked, cuda};
+use crate::emulator::{checked, own_cuda};
 
 fn buffer<T: Element>(cuda: &Cuda, len: usize) -> Buffer<Cuda, T> {
     checked(Arena::build(cuda, |arena| arena.buffer("test", &[len]))).0
-}
-
-/// A device of its own: what fails on it is no other test's business.
-fn own_cuda() -> Cuda {
-    cuda();
-    checked(Cuda::with_ptx(0))
 }
 
 #[test]

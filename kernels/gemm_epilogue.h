@@ -1,0 +1,133 @@
+// What becomes of the f32 sums of a product: eight columns of a row at a time.
+#pragma once
+
+#include "philox.h"
+
+// Sizes and strides of a product, as src/cuda/gemm.rs passes them.
+struct Product {
+    int m, n, k;
+    int a_stride, b_stride;      // elements from one row of an operand to the next
+    int y_stride, residual_stride;
+    int a_vector, b_vector, y_vector;  // whether rows start on multiples of 16 bytes
+    float alpha, beta;
+    int output;
+};
+
+enum Output { OVERWRITE, ACCUMULATE, PARTIAL };
+
+struct Epilogue {
+    void* y;                  // f32 for ACCUMULATE and PARTIAL, else bf16
+    const bf16* residual;     // [m, n] or null; may be y
+    const float* bias;        // [n] or null
+    const unsigned* row_keys; // [m] or null: a dropout of the sums
+};
+
+// Up to eight elements of a row, of which `valid` are inside; the others are 0.
+__device__ __forceinline__ Vector<8> load_some(const bf16* from, int valid, bool vector) {
+    if (vector && valid == 8) {
+        return load<8>(from);
+    }
+    Vector<8> to;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        to.v[i] = i < valid ? __bfloat162float(from[i]) : 0.0f;
+    }
+    return to;
+}
+
+__device__ __forceinline__ Vector<8> load_some(const float* from, int valid, bool vector) {
+    if (vector && valid == 8) {
+        return load<8>(from);
+    }
+    Vector<8> to;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        to.v[i] = i < valid ? from[i] : 0.0f;
+    }
+    return to;
+}
+
+__device__ __forceinline__ void store(float* to, const Vector<8>& from) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const float* quad = from.v + 4 * i;
+        reinterpret_cast<float4*>(to)[i] = make_float4(quad[0], quad[1], quad[2], quad[3]);
+    }
+}
+
+__device__ __forceinline__ void store_some(bf16* to, const Vector<8>& from, int valid, bool vector) {
+    if (vector && valid == 8) {
+        store(to, from);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        if (i < valid) {
+            to[i] = __float2bfloat16_rn(from.v[i]);
+        }
+    }
+}
+
+__device__ __forceinline__ void store_some(float* to, const Vector<8>& from, int valid, bool vector) {
+    if (vector && valid == 8) {
+        store(to, from);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        if (i < valid) {
+            to[i] = from.v[i];
+        }
+    }
+}
+
+__device__ __forceinline__ void drop(const DropoutKey& key, Vector<8>& x, unsigned row_key, unsigned group) {
+    const uint4 bits = dropout_bits(key, row_key, group);
+    const unsigned words[4] = {bits.x, bits.y, bits.z, bits.w};
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        x.v[i] = kept(key, words[i / 2], i % 2) ? x.v[i] : 0.0f;
+    }
+}
+
+// y[row, column …] from the sums: alpha · sum, dropped, plus bias and beta · residual; or added to f32.
+template <bool DROPS>
+__device__ __forceinline__ void finish(const Epilogue& to, const Product& product, const DropoutKey& key,
+                                       Vector<8> sum, int row, int column) {
+    const int valid = min(8, product.n - column);
+    const size_t at = size_t(row) * product.y_stride + column;
+    const bool vector = product.y_vector;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        sum.v[i] *= product.alpha;
+    }
+    if (DROPS && to.row_keys) {
+        drop(key, sum, to.row_keys[row], column / 8);
+    }
+    if (product.output == ACCUMULATE) {
+        float* y = static_cast<float*>(to.y) + at;
+        const Vector<8> before = load_some(y, valid, vector);
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            sum.v[i] += before.v[i];
+        }
+        store_some(y, sum, valid, vector);
+        return;
+    }
+    if (to.bias) {
+        const Vector<8> bias = load_some(to.bias + column, valid, false);
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            sum.v[i] += bias.v[i];
+        }
+    }
+    if (to.residual) {
+        const Vector<8> residual =
+            load_some(to.residual + size_t(row) * product.residual_stride + column, valid, vector);
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            sum.v[i] += product.beta * residual.v[i];
+        }
+    }
+    store_some(static_cast<bf16*>(to.y) + at, sum, valid, vector);
+}

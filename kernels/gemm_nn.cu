@@ -1,0 +1,16 @@
+// y[m, n] = a[m, k] · b[k, n]: gradients through layers. See gemm_tile.h.
+
+#include "gemm_tile.h"
+
+// As in gemm_nt.cu; with row_keys[m], the product is dropped out before the residual is added.
+#define GEMM_NN(NAME, SHAPE, BLOCKS, VECTOR)                                                                          \
+    extern "C" __global__ void __launch_bounds__(SHAPE::THREADS, BLOCKS)                                              \
+    NAME(void* y, const bf16* a, const bf16* b, const bf16* residual, const unsigned* row_keys,                       \
+         const Product product, const DropoutKey key) {                                                               \
+        product_of_block<SHAPE, Layout::NN, VECTOR>({a, b, nullptr, nullptr, nullptr},                                \
+                                                    {y, residual, nullptr, row_keys}, product, key);                  \
+    }
+
+GEMM_NN(gemm_nn_large, Large, 2, true)
+GEMM_NN(gemm_nn_small, Small, 4, true)
+GEMM_NN(gemm_nn_any, Small, 4, false)

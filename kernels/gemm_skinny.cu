@@ -1,0 +1,222 @@
+// Products of many lines with few: a frozen weight with the tokens of a decoding step, and a batch with the rows of a
+// lora_A. The many are read once, 16 bytes at a time, straight into the registers of the tensor cores; the few come from
+// the L1 cache. Launched by src/cuda/linear.rs and src/cuda/lora.rs.
+//
+// A block has SKINNY_LINES of the many; its warps share k and add up what they have in a fixed order. The order of k
+// within an mma is free as long as both factors agree: thread t of a quad takes elements 8t to 8t + 7 of 32, which are
+// one access for each line and, for dropout, one group of a mask.
+
+#include "ampere.h"
+#include "gemm_epilogue.h"
+#include "lora_terms.h"
+
+namespace {
+
+constexpr int LINES = SKINNY_LINES, WARPS = SKINNY_THREADS / WARP;
+constexpr int STEP = 32;    // elements along k that a warp multiplies at a time
+constexpr int UNROLL = 4;   // steps whose loads are started together
+static_assert(LINES == 16, "a is 16 lines of an mma");
+
+// A matrix whose lines are multiplied.
+struct Factor {
+    const bf16* data;
+    int stride;
+    int first;   // line number of this block's first; may lie before line 0
+    int count;
+    bool vector; // whether lines start on multiples of 16 bytes
+};
+
+// Eight elements of a line; zeros outside of the matrix.
+__device__ __forceinline__ uint4 load_chunk(const Factor& factor, int line, int at, int k) {
+    const bool inside = line >= 0 && line < factor.count && at < k;
+    const int valid = inside ? min(8, k - at) : 0;
+    const bf16* from = factor.data + (inside ? size_t(line) * factor.stride + at : 0);
+    if (factor.vector && valid == 8) {
+        return *reinterpret_cast<const uint4*>(from);
+    }
+    const unsigned short* bits = reinterpret_cast<const unsigned short*>(from);
+    unsigned pairs[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const unsigned low = 2 * i < valid ? bits[2 * i] : 0, high = 2 * i + 1 < valid ? bits[2 * i + 1] : 0;
+        pairs[i] = low | high << 16;
+    }
+    return make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+}
+
+// Drops elements of the many lines.
+struct Mask {
+    DropoutKey key;
+    const unsigned* row_keys;  // of the lines, or null
+};
+
+__device__ __forceinline__ uint4 masked(const Mask& mask, uint4 x, int line, int at) {
+    return mask.row_keys ? drop(mask.key, x, mask.row_keys[line], at / 8) : x;
+}
+
+template <int N>
+using Sums = float[N][4];
+
+template <int N>
+__device__ __forceinline__ void multiply(Sums<N>& acc, uint4 low, uint4 high, const uint4 (&few)[N]) {
+    const unsigned first[4] = {low.x, high.x, low.y, high.y}, second[4] = {low.z, high.z, low.w, high.w};
+#pragma unroll
+    for (int j = 0; j < N; j++) {
+        mma(acc[j], first, few[j].x, few[j].y);
+        mma(acc[j], second, few[j].z, few[j].w);
+    }
+}
+
+// One step, of which anything may lie outside.
+template <int N>
+__device__ __forceinline__ void step(Sums<N>& acc, const Factor& many, const Factor& few, const Mask& mask, int k0,
+                                     int k) {
+    const int lane = threadIdx.x % WARP, line = many.first + lane / 4, at = k0 + lane % 4 * 8;
+    uint4 low = load_chunk(many, line, at, k), high = load_chunk(many, line + 8, at, k);
+    if (mask.row_keys) {
+        low = masked(mask, low, min(line, many.count - 1), at);
+        high = masked(mask, high, min(line + 8, many.count - 1), at);
+    }
+    uint4 others[N];
+#pragma unroll
+    for (int j = 0; j < N; j++) {
+        others[j] = load_chunk(few, few.first + j * 8 + lane / 4, at, k);
+    }
+    multiply(acc, low, high, others);
+}
+
+// The share of this warp in the sums over k, of lines many.first + 16 and few.first + 8 N.
+template <int N>
+__device__ __forceinline__ void sum_up(Sums<N>& acc, const Factor& many, const Factor& few, const Mask& mask, int k) {
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    int k0 = 0;
+    if (many.vector && few.vector) {
+        // Lines beyond the last stand for it: what they give is not written.
+        const int line = min(many.first + lane / 4, many.count - 1);
+        const int line8 = min(many.first + lane / 4 + 8, many.count - 1);
+        const bf16* low_from = many.data + size_t(line) * many.stride + lane % 4 * 8;
+        const bf16* high_from = many.data + size_t(line8) * many.stride + lane % 4 * 8;
+        for (; k0 + WARPS * UNROLL * STEP <= k; k0 += WARPS * UNROLL * STEP) {
+            const int own = k0 + warp * UNROLL * STEP;
+            uint4 low[UNROLL], high[UNROLL];
+#pragma unroll
+            for (int i = 0; i < UNROLL; i++) {
+                low[i] = *reinterpret_cast<const uint4*>(low_from + own + i * STEP);
+                high[i] = *reinterpret_cast<const uint4*>(high_from + own + i * STEP);
+            }
+#pragma unroll
+            for (int i = 0; i < UNROLL; i++) {
+                const int at = own + i * STEP + lane % 4 * 8;
+                uint4 others[N];
+#pragma unroll
+                for (int j = 0; j < N; j++) {
+                    const int other = min(few.first + j * 8 + lane / 4, few.count - 1);
+                    others[j] = *reinterpret_cast<const uint4*>(few.data + size_t(other) * few.stride + at);
+                }
+                multiply(acc, masked(mask, low[i], line, at), masked(mask, high[i], line8, at), others);
+            }
+        }
+    }
+    for (k0 += warp * STEP; k0 < k; k0 += WARPS * STEP) {
+        step(acc, many, few, mask, k0, k);
+    }
+}
+
+// Sums of all warps; f(sum, line, other) for each, a thread at a time.
+template <int N, typename F>
+__device__ __forceinline__ void for_each_sum(const Sums<N>& acc, F f) {
+    __shared__ float of_warp[WARPS][N][LINES][8];
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+#pragma unroll
+    for (int j = 0; j < N; j++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            *reinterpret_cast<float2*>(&of_warp[warp][j][lane / 4 + half * 8][lane % 4 * 2]) =
+                make_float2(acc[j][half * 2], acc[j][half * 2 + 1]);
+        }
+    }
+    __syncthreads();
+    const float* sums = &of_warp[0][0][0][0];
+    for (int i = threadIdx.x; i < N * LINES * 8; i += SKINNY_THREADS) {
+        float sum = 0.0f;
+#pragma unroll
+        for (int other = 0; other < WARPS; other++) {
+            sum += sums[other * N * LINES * 8 + i];
+        }
+        f(sum, i / 8 % LINES, i / (8 * LINES) * 8 + i % 8);
+    }
+}
+
+template <int N>
+__device__ __forceinline__ void linear_of_block(bf16* y, const bf16* x, const bf16* w, const bf16* residual,
+                                                const float* bias, const Product& product, const LoraTerms& terms) {
+    const int first = blockIdx.x * LINES;
+    const Factor weight = {w, product.b_stride, first, product.n, product.b_vector != 0};
+    const Factor tokens = {x, product.a_stride, 0, product.m, product.a_vector != 0};
+    const Mask none = {{}, nullptr};
+    Sums<N> acc = {};
+    sum_up(acc, weight, tokens, none, product.k);
+    for (int i = 0; i < terms.count; i++) {
+        const LoraTerm& term = terms.term[i];
+        if (first >= term.column + term.columns || first + LINES <= term.column) {
+            continue;
+        }
+        const Factor b = {term.b, term.rank, first - term.column, term.columns, term.vector != 0};
+        const Factor xa = {term.xa, term.rank, 0, term.rows, term.vector != 0};
+        for (int k0 = threadIdx.x / WARP * STEP; k0 < term.rank; k0 += WARPS * STEP) {
+            step(acc, b, xa, none, k0, term.rank);
+        }
+    }
+    for_each_sum(acc, [&](float sum, int line, int token) {
+        const int column = first + line;
+        if (column < product.n && token < product.m) {
+            sum *= product.alpha;
+            sum += bias ? bias[column] : 0.0f;
+            if (residual) {
+                sum += product.beta * __bfloat162float(residual[size_t(token) * product.residual_stride + column]);
+            }
+            y[size_t(token) * product.y_stride + column] = __float2bfloat16_rn(sum);
+        }
+    });
+}
+
+template <int N>
+__device__ __forceinline__ void down_of_block(bf16* xa, const bf16* x, const bf16* a, const Mask& mask, int rows,
+                                              int width, int rank, float scale, bool vector) {
+    const int first = blockIdx.x * LINES, first_rank = blockIdx.y * N * 8;
+    const Factor many = {x, width, first, rows, vector}, few = {a, width, first_rank, rank, vector};
+    Sums<N> acc = {};
+    sum_up(acc, many, few, mask, width);
+    for_each_sum(acc, [&](float sum, int line, int other) {
+        if (first + line < rows && first_rank + other < rank) {
+            xa[size_t(first + line) * rank + first_rank + other] = __float2bfloat16_rn(sum * scale);
+        }
+    });
+}
+
+}  // namespace
+
+// y[m, n] = x[m, k] · w[n, k]ᵀ and LoRA, as gemm_nt.cu has it, for m up to 8 times the number in the name. A block for
+// SKINNY_LINES columns of y.
+#define LINEAR(N)                                                                                                     \
+    extern "C" __global__ void __launch_bounds__(SKINNY_THREADS)                                                      \
+    linear_skinny_##N(bf16* y, const bf16* x, const bf16* w, const bf16* residual, const float* bias,                 \
+                      const Product product, const __grid_constant__ LoraTerms terms) {                               \
+        linear_of_block<N>(y, x, w, residual, bias, product, terms);                                                  \
+    }
+
+LINEAR(1)
+LINEAR(2)
+LINEAR(4)
+
+// xa[rows, rank] = scale · dropout(x)[rows, width] · a[rank, width]ᵀ; blockIdx.x for SKINNY_LINES rows, blockIdx.y for 8
+// times the number in the name of the rank. row_keys may be null: nothing is dropped.
+#define DOWN(N)                                                                                                       \
+    extern "C" __global__ void __launch_bounds__(SKINNY_THREADS)                                                      \
+    lora_down_##N(bf16* xa, const bf16* x, const bf16* a, const unsigned* row_keys, const DropoutKey key, int rows,   \
+                  int width, int rank, float scale, int vector) {                                                     \
+        down_of_block<N>(xa, x, a, {key, row_keys}, rows, width, rank, scale, vector);                                \
+    }
+
+DOWN(2)
+DOWN(4)

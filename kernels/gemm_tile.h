@@ -1,0 +1,355 @@
+// A product of two matrices of bf16, summed in f32, tile by tile. The kernels are in gemm_nt.cu, gemm_nn.cu and
+// gemm_tn.cu, which differ in how their operands lie in memory; src/cuda/gemm.rs launches them.
+//
+// A block computes one tile of y[m, n]. STAGES tiles of both operands lie in shared memory: while the warps multiply
+// one, cp.async fetches those to come. An operand has "lines", the rows of y for a and its columns for b. Lines are
+// either contiguous along k, or k is the row: ldmatrix then transposes. What lies outside the matrices is zero in shared
+// memory and not written, so that m, n and k may be anything. Operands whose rows do not start on multiples of 16 bytes
+// are copied element by element.
+//
+// Tiles along k can be shared out among blockIdx.z: each writes its sums to a place of its own, and gemm_reduce adds
+// them up in a fixed order.
+#pragma once
+
+#include "ampere.h"
+#include "gemm_epilogue.h"
+#include "lora_terms.h"
+
+constexpr int TILE_K = GEMM_TILE_K, STAGES = GEMM_STAGES;
+constexpr int CHUNK = 8;  // elements in 16 bytes
+
+enum class Layout { NT, NN, TN };
+
+// The tile of a block, and the part of it that one warp computes.
+template <int TILE_, int THREADS_, int WARP_M_, int WARP_N_>
+struct Shape {
+    static constexpr int TILE = TILE_, THREADS = THREADS_, WARP_M = WARP_M_, WARP_N = WARP_N_;
+    static constexpr int WARPS_N = TILE / WARP_N;
+    static constexpr int MMAS_M = WARP_M / 16, MMAS_N = WARP_N / 8;
+    static constexpr int OPERAND_BYTES = TILE * TILE_K * 2;
+    static constexpr int WEIGHT_BYTES = TILE_K * 4;  // row weights of a stage
+    static constexpr int STAGE_BYTES = 2 * OPERAND_BYTES + WEIGHT_BYTES;
+    static constexpr int COPIES = TILE * TILE_K / CHUNK / THREADS;  // chunks that a thread copies per operand and stage
+    using Accumulators = float[MMAS_M][MMAS_N][4];
+
+    static_assert(THREADS / WARP == TILE / WARP_M * WARPS_N);
+    static_assert(TILE * TILE * 4 <= STAGES * STAGE_BYTES, "the sums take the place of the operands");
+};
+using Large = Shape<GEMM_LARGE_TILE, GEMM_LARGE_THREADS, 64, 32>;
+using Small = Shape<GEMM_SMALL_TILE, GEMM_SMALL_THREADS, 32, 32>;
+
+// A matrix in global memory as an operand.
+struct Lines {
+    const bf16* data;
+    int stride;
+    int first;   // line at which the tile starts; may lie before line 0
+    int count;   // lines of the matrix
+    int k;
+    bool vector;
+};
+
+// How an operand's tile lies in shared memory: rows of chunks, permuted such that the eight chunks that ldmatrix fetches
+// at a time, and those that eight threads copy, lie on different banks.
+template <typename S, bool ALONG_K>
+struct Placement {
+    // Chunks of a row: along k, or along the lines.
+    static constexpr int CHUNKS = (ALONG_K ? TILE_K : S::TILE) / CHUNK;
+    static constexpr int ROW_BYTES = CHUNKS * 16;
+    static constexpr int ROWS_PER_COPY = S::THREADS / CHUNKS;
+
+    static_assert(ALONG_K ? CHUNKS == 4 : CHUNKS % 8 == 0);
+    static_assert(ROWS_PER_COPY % 8 == 0, "copies of a thread are permuted alike");
+
+    static __device__ __forceinline__ int offset(int row, int chunk) {
+        // Two rows of 64 bytes make one pass over all banks; longer rows are passes themselves.
+        return row * ROW_BYTES + (chunk ^ (ALONG_K ? row / 2 % 4 : row % 8)) * 16;
+    }
+};
+
+// Eight elements to shared memory, of which `valid` are inside; the others are zeros.
+template <bool VECTOR>
+__device__ __forceinline__ void copy_chunk(unsigned to, const bf16* from, int valid, bool vector) {
+    if (VECTOR || vector) {
+        copy_async_part(to, from, valid * 2);
+        return;
+    }
+    const unsigned short* bits = reinterpret_cast<const unsigned short*>(from);
+    unsigned pairs[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const unsigned low = 2 * i < valid ? bits[2 * i] : 0, high = 2 * i + 1 < valid ? bits[2 * i + 1] : 0;
+        pairs[i] = low | high << 16;
+    }
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(pairs[0]), "r"(pairs[1]), "r"(pairs[2]),
+                 "r"(pairs[3])
+                 : "memory");
+}
+
+// This thread's share in copying the tile of `from` that starts at `first_k`.
+template <typename S, bool ALONG_K, bool VECTOR>
+__device__ __forceinline__ void fetch(unsigned tile, const Lines& from, int first_k) {
+    using P = Placement<S, ALONG_K>;
+    const int row = threadIdx.x / P::CHUNKS, chunk = threadIdx.x % P::CHUNKS;
+    const unsigned to = tile + P::offset(row, chunk);
+#pragma unroll (VECTOR ? S::COPIES : 1)
+    for (int i = 0; i < S::COPIES; i++) {
+        const int here = row + i * P::ROWS_PER_COPY;
+        const int line = from.first + (ALONG_K ? here : chunk * CHUNK);
+        const int at = first_k + (ALONG_K ? chunk * CHUNK : here);
+        const bool inside = line >= 0 && line < from.count && at < from.k;
+        const int valid = inside ? min(CHUNK, ALONG_K ? from.k - at : from.count - line) : 0;
+        const size_t element = ALONG_K ? size_t(line) * from.stride + at : size_t(at) * from.stride + line;
+        copy_chunk<VECTOR>(to + i * P::ROWS_PER_COPY * P::ROW_BYTES, from.data + (inside ? element : 0), valid,
+                           from.vector);
+    }
+}
+
+// Drops elements of b from what this thread itself has copied, k being the rows that the mask belongs to.
+template <typename S>
+__device__ __forceinline__ void drop_copied(unsigned tile, const Lines& b, int first_k, const unsigned* row_keys,
+                                            const DropoutKey& key) {
+    using P = Placement<S, false>;
+    const int row = threadIdx.x / P::CHUNKS, chunk = threadIdx.x % P::CHUNKS;
+    const unsigned at = tile + P::offset(row, chunk);
+#pragma unroll
+    for (int i = 0; i < S::COPIES; i++) {
+        const int k = first_k + row + i * P::ROWS_PER_COPY;
+        if (k < b.k) {
+            const unsigned address = at + i * P::ROWS_PER_COPY * P::ROW_BYTES;
+            uint4 x;
+            asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+                         : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+                         : "r"(address)
+                         : "memory");
+            x = drop(key, x, row_keys[k], b.first / CHUNK + chunk);
+            asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(x.x), "r"(x.y), "r"(x.z),
+                         "r"(x.w)
+                         : "memory");
+        }
+    }
+}
+
+__device__ __forceinline__ unsigned scaled(unsigned pair, float2 by) {
+    __nv_bfloat162 both;
+    memcpy(&both, &pair, sizeof pair);
+    const float2 x = __bfloat1622float2(both);
+    both = __floats2bfloat162_rn(x.x * by.x, x.y * by.y);
+    memcpy(&pair, &both, sizeof pair);
+    return pair;
+}
+
+// 16 lines of a by 16 of k, as mma takes them.
+template <typename S, bool ALONG_K>
+__device__ __forceinline__ void load_a(unsigned (&a)[4], unsigned tile, int line, int k) {
+    using P = Placement<S, ALONG_K>;
+    const int lane = threadIdx.x % WARP;
+    if constexpr (ALONG_K) {
+        load_matrices(a, tile + P::offset(line + lane % 16, k / CHUNK + lane / 16));
+    } else {
+        load_matrices_transposed(a, tile + P::offset(k + lane / 16 * 8 + lane % 8, line / CHUNK + lane / 8 % 2));
+    }
+}
+
+// The same of b, for two mmas beside each other.
+template <typename S, bool ALONG_K>
+__device__ __forceinline__ void load_b(unsigned (&b)[4], unsigned tile, int line, int k) {
+    using P = Placement<S, ALONG_K>;
+    const int lane = threadIdx.x % WARP;
+    if constexpr (ALONG_K) {
+        load_matrices(b, tile + P::offset(line + lane / 16 * 8 + lane % 8, k / CHUNK + lane / 8 % 2));
+    } else {
+        load_matrices_transposed(b, tile + P::offset(k + lane / 8 % 2 * 8 + lane % 8, line / CHUNK + lane / 16));
+    }
+}
+
+// acc += the product of one stage, for the part of the tile that starts at (warp_m, warp_n). With `weights`, each k of a
+// is multiplied with its own, which lies behind the operands.
+template <typename S, Layout LAYOUT>
+__device__ __forceinline__ void multiply(typename S::Accumulators& acc, const unsigned char* stage, int warp_m,
+                                         int warp_n, bool weights) {
+    const unsigned a_tile = shared_address(stage), b_tile = a_tile + S::OPERAND_BYTES;
+#pragma unroll
+    for (int k = 0; k < TILE_K; k += 16) {
+        unsigned a[S::MMAS_M][4], b[S::MMAS_N / 2][4];
+#pragma unroll
+        for (int i = 0; i < S::MMAS_M; i++) {
+            load_a<S, LAYOUT != Layout::TN>(a[i], a_tile, warp_m + i * 16, k);
+        }
+#pragma unroll
+        for (int j = 0; j < S::MMAS_N / 2; j++) {
+            load_b<S, LAYOUT == Layout::NT>(b[j], b_tile, warp_n + j * 16, k);
+        }
+        if (LAYOUT == Layout::TN && weights) {
+            const float2* pairs = reinterpret_cast<const float2*>(stage + 2 * S::OPERAND_BYTES);
+            const int pair = k / 2 + threadIdx.x % 4;
+            const float2 first = pairs[pair], second = pairs[pair + 4];
+#pragma unroll
+            for (int i = 0; i < S::MMAS_M; i++) {
+                a[i][0] = scaled(a[i][0], first);
+                a[i][1] = scaled(a[i][1], first);
+                a[i][2] = scaled(a[i][2], second);
+                a[i][3] = scaled(a[i][3], second);
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < S::MMAS_M; i++) {
+#pragma unroll
+            for (int j = 0; j < S::MMAS_N; j++) {
+                mma(acc[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+            }
+        }
+    }
+}
+
+// Where 4 sums lie in shared memory: what a half of a warp puts down at a time, pairs of four rows, is on different banks.
+template <typename S>
+__device__ __forceinline__ int sum_offset(int row, int column) {
+    return row * S::TILE + ((column / 4) ^ (row % 4 * 2)) * 4 + column % 4;
+}
+
+template <typename S>
+__device__ __forceinline__ void put_down(float* sums, const typename S::Accumulators& acc, int warp_m, int warp_n) {
+    const int lane = threadIdx.x % WARP;
+#pragma unroll
+    for (int j = 0; j < S::MMAS_N; j++) {
+#pragma unroll
+        for (int i = 0; i < S::MMAS_M * 2; i++) {
+            const float* pair = &acc[i / 2][j][i % 2 * 2];
+            const int at = sum_offset<S>(warp_m + i * 8 + lane / 4, warp_n + j * 8 + lane % 4 * 2);
+            // Written out, as the compiler makes two stores of some of these.
+            asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(shared_address(sums + at)), "f"(pair[0]), "f"(pair[1])
+                         : "memory");
+        }
+    }
+}
+
+// Eight sums of a row. Every other four threads begin with the second half, again because of the banks.
+template <typename S>
+__device__ __forceinline__ Vector<8> take_up(const float* sums, int row, int column) {
+    const bool second = threadIdx.x / 4 % 2;
+    const float4 one = *reinterpret_cast<const float4*>(sums + sum_offset<S>(row, column + (second ? 4 : 0)));
+    const float4 two = *reinterpret_cast<const float4*>(sums + sum_offset<S>(row, column + (second ? 0 : 4)));
+    const float4 low = second ? two : one, high = second ? one : two;
+    return {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+}
+
+// The tile from shared memory to y, whole rows at a time.
+template <typename S, bool DROPS>
+__device__ __forceinline__ void write_out(const float* sums, const Epilogue& to, const Product& product,
+                                          const DropoutKey& key, int first_row, int first_column) {
+    constexpr int GROUPS = S::TILE / 8;
+    const int group = threadIdx.x % GROUPS;
+    const int column = first_column + group * 8;
+    if (column >= product.n) {
+        return;
+    }
+    for (int row = threadIdx.x / GROUPS; row < min(S::TILE, product.m - first_row); row += S::THREADS / GROUPS) {
+        const Vector<8> sum = take_up<S>(sums, row, group * 8);
+        if (product.output == PARTIAL) {
+            const size_t row_of_all = size_t(blockIdx.z) * product.m + first_row + row;
+            store(static_cast<float*>(to.y) + row_of_all * product.y_stride + column, sum);
+        } else {
+            finish<DROPS>(to, product, key, sum, first_row + row, column);
+        }
+    }
+}
+
+// Which tile of y a block computes: RASTER tiles along m take turns before the next along n, so that blocks that run at
+// the same time share operands in the L2 cache.
+__device__ __forceinline__ int2 tile_of_block(int tiles_m, int tiles_n) {
+    const int band = blockIdx.x / (GEMM_RASTER * tiles_n), in_band = blockIdx.x % (GEMM_RASTER * tiles_n);
+    const int height = min(GEMM_RASTER, tiles_m - band * GEMM_RASTER);
+    return make_int2(band * GEMM_RASTER + in_band % height, in_band / height);
+}
+
+// Tiles along k that a term adds to a tile of y.
+template <typename S>
+__device__ __forceinline__ int tiles_of(const LoraTerm& term, int first_row, int first_column) {
+    const bool meets = first_row < term.rows && first_column < term.column + term.columns &&
+                       first_column + S::TILE > term.column;
+    return meets ? (term.rank + TILE_K - 1) / TILE_K : 0;
+}
+
+// Everything that a kernel reads.
+struct Operands {
+    const bf16* a;
+    const bf16* b;
+    const float* row_weight;   // [k] or null, TN only
+    const unsigned* row_keys;  // [k] or null: a dropout of b, TN only
+    const LoraTerms* terms;    // NT only
+};
+
+template <typename S, Layout LAYOUT, bool VECTOR>
+__device__ __forceinline__ void product_of_block(const Operands& from, const Epilogue& to, const Product& product,
+                                                 const DropoutKey& key) {
+    extern __shared__ __align__(128) unsigned char shared[];
+    constexpr bool A_ALONG_K = LAYOUT != Layout::TN, B_ALONG_K = LAYOUT == Layout::NT;
+    const int2 place =
+        tile_of_block((product.m + S::TILE - 1) / S::TILE, (product.n + S::TILE - 1) / S::TILE);
+    const int first_row = place.x * S::TILE, first_column = place.y * S::TILE;
+    const int warp = threadIdx.x / WARP;
+    const int warp_m = warp / S::WARPS_N * S::WARP_M, warp_n = warp % S::WARPS_N * S::WARP_N;
+    const Lines a = {from.a, product.a_stride, first_row, product.m, product.k, product.a_vector != 0};
+    const Lines b = {from.b, product.b_stride, first_column, product.n, product.k, product.b_vector != 0};
+    const int own_tiles = (product.k + TILE_K - 1) / TILE_K;
+    int tiles = own_tiles;
+    if constexpr (LAYOUT == Layout::NT) {
+#pragma unroll 1
+        for (int i = 0; i < from.terms->count; i++) {
+            tiles += tiles_of<S>(from.terms->term[i], first_row, first_column);
+        }
+    }
+    const int first = tiles * blockIdx.z / gridDim.z, end = tiles * (blockIdx.z + 1) / gridDim.z;
+
+    const auto fetch_tile = [&](int tile) {
+        const unsigned stage = shared_address(shared) + unsigned(tile) % STAGES * S::STAGE_BYTES;
+        if (tile < min(end, own_tiles)) {
+            fetch<S, A_ALONG_K, VECTOR>(stage, a, tile * TILE_K);
+            fetch<S, B_ALONG_K, VECTOR>(stage + S::OPERAND_BYTES, b, tile * TILE_K);
+            if (LAYOUT == Layout::TN && from.row_weight && threadIdx.x < TILE_K) {
+                const int k = tile * TILE_K + threadIdx.x;
+                copy_async_word(stage + 2 * S::OPERAND_BYTES + threadIdx.x * 4, from.row_weight + min(k, product.k - 1),
+                                k < product.k);
+            }
+        } else if (LAYOUT == Layout::NT && tile < end) {
+            int left = tile - own_tiles;
+#pragma unroll 1
+            for (int i = 0; i < from.terms->count; i++) {
+                const LoraTerm& term = from.terms->term[i];
+                const int its = tiles_of<S>(term, first_row, first_column);
+                if (left >= 0 && left < its) {
+                    const Lines xa = {term.xa, term.rank, first_row, term.rows, term.rank, term.vector != 0};
+                    const Lines factor = {term.b,       term.rank, first_column - term.column,
+                                          term.columns, term.rank, term.vector != 0};
+                    fetch<S, true, false>(stage, xa, left * TILE_K);
+                    fetch<S, true, false>(stage + S::OPERAND_BYTES, factor, left * TILE_K);
+                }
+                left -= its;
+            }
+        }
+        copy_commit();  // an empty group at the end keeps the count below right
+    };
+
+    typename S::Accumulators acc = {};
+    // The first turns only fetch.
+    for (int tile = first - (STAGES - 1); tile < end; tile++) {
+        unsigned char* stage = shared + unsigned(tile) % STAGES * S::STAGE_BYTES;
+        if (tile >= first) {
+            copy_wait<STAGES - 2>();
+            if (LAYOUT == Layout::TN && from.row_keys) {
+                drop_copied<S>(shared_address(stage) + S::OPERAND_BYTES, b, tile * TILE_K, from.row_keys, key);
+            }
+            __syncthreads();  // this tile has arrived for all, and all are done with the one before
+        }
+        fetch_tile(tile + STAGES - 1);
+        if (tile >= first) {
+            multiply<S, LAYOUT>(acc, stage, warp_m, warp_n, from.row_weight != nullptr);
+        }
+    }
+    copy_wait<0>();
+    __syncthreads();
+    float* sums = reinterpret_cast<float*>(shared);
+    put_down<S>(sums, acc, warp_m, warp_n);
+    __syncthreads();
+    write_out<S, LAYOUT == Layout::NN>(sums, to, product, key, first_row, first_column);
+}

@@ -1,0 +1,165 @@
+//! Frozen linear layers with LoRA.
+
+use half::bf16;
+
+use super::Cuda;
+use super::launch::{Launch, Shape, VECTOR};
+use super::memory::Weight;
+use super::product::{KernelProduct, Layout, Residual, Target, TileProduct, alignment};
+use super::tile::{GEMM_TERMS, SKINNY_LINES, SKINNY_THREADS};
+use crate::error::Error;
+use crate::ops::gemm::{LoraTerm, Matrix, MatrixMut};
+use crate::ops::{Mut, Ref};
+
+/// Rows up to which the kernels for few rows are used.
+const FEW_ROWS: usize = 32;
+
+/// `LoraTerm` of `kernels/lora_terms.h`.
+#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct KernelTerm {
+    xa: u64,
+    b: u64,
+    rows: i32,
+    column: i32,
+    columns: i32,
+    rank: i32,
+    vector: i32,
+    padding: i32,
+}
+
+/// `LoraTerms` of `kernels/lora_terms.h`.
+#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct KernelTerms {
+    term: [KernelTerm; GEMM_TERMS],
+    count: i32,
+    padding: i32,
+}
+
+/// The LoRA of a linear layer as a kernel takes it.
+pub(super) struct Terms<'a> {
+    terms: &'a [LoraTerm<'a, Cuda>],
+}
+
+impl<'a> Terms<'a> {
+    /// `None`, with the failure kept, for more terms than a kernel takes.
+    fn new(cuda: &Cuda, terms: &'a [LoraTerm<'a, Cuda>]) -> Option<Self> {
+        if terms.len() <= GEMM_TERMS {
+            return Some(Terms { terms });
+        }
+        let found = terms.len();
+        cuda.fail(Error::internal(format!(
+            "a linear layer with {found} adapters, expected up to {GEMM_TERMS}"
+        )));
+        None
+    }
+
+    /// Adds them to a launch.
+    pub fn pass<'l>(terms: Option<&Terms<'_>>, mut launch: Launch<'l>) -> Launch<'l> {
+        let mut by_value = KernelTerms::default();
+        let terms = terms.map_or(&[][..], |terms| terms.terms);
+        for (to, term) in by_value.term.iter_mut().zip(terms) {
+            let rows = term.xa.len() / term.rank.max(1);
+            let (xa, b) =
+                (Matrix::new(term.xa, rows, term.rank), Matrix::new(term.b, term.out_features, term.rank));
+            let vector = xa.in_vectors() && b.in_vectors();
+            *to = KernelTerm {
+                xa: term.xa.address() as u64,
+                b: term.b.address() as u64,
+                rows: rows as i32,
+                column: term.column as i32,
+                columns: term.out_features as i32,
+                rank: term.rank as i32,
+                vector: vector.into(),
+                padding: 0,
+            };
+            launch = launch.reads("xa", xa.data, xa.extent(), alignment(vector)).reads(
+                "lora_B",
+                b.data,
+                b.extent(),
+                alignment(vector),
+            );
+        }
+        by_value.count = terms.len() as i32;
+        launch.value(by_value)
+    }
+}
+
+impl Weight {
+    /// The weight as an operand.
+    pub(super) fn matrix(&self) -> Matrix<'_, Cuda, bf16> {
+        Matrix { data: self.data(), rows: self.rows(), cols: self.columns(), stride: self.stride() }
+    }
+}
+
+impl Cuda {
+    /// `y = x Wᵀ + bias + Σ xa Bᵀ + residual`.
+    pub(super) fn linear_layer<'a>(
+        &self,
+        y: Mut<'a, Self, bf16>,
+        x: Ref<'a, Self, bf16>,
+        weight: &'a Weight,
+        bias: Option<Ref<'a, Self, f32>>,
+        lora: &'a [LoraTerm<'a, Self>],
+        residual: Residual<'a>,
+    ) {
+        let (width, out) = (weight.columns(), weight.rows());
+        let rows = x.len() / width.max(1);
+        let (x, y) = (Matrix::new(x, rows, width), MatrixMut::new(y, rows, out));
+        let Some(terms) = Terms::new(self, lora) else { return };
+        if rows <= FEW_ROWS {
+            return self.few_rows(y, x, weight, bias, &terms, residual);
+        }
+        let product = TileProduct::new(Layout::NT, x, weight.matrix(), Target::Rounded(y));
+        TileProduct { bias, terms: Some(&terms), residual, ..product }.run(self);
+    }
+
+    /// The same for up to [`FEW_ROWS`] rows.
+    fn few_rows(
+        &self,
+        y: MatrixMut<'_, Self, bf16>,
+        x: Matrix<'_, Self, bf16>,
+        weight: &Weight,
+        bias: Option<Ref<'_, Self, f32>>,
+        terms: &Terms<'_>,
+        residual: Residual<'_>,
+    ) {
+        let (m, n, k) = (x.rows, weight.rows(), x.cols);
+        let kernel = match m {
+            0..=8 => "linear_skinny_1",
+            9..=16 => "linear_skinny_2",
+            _ => "linear_skinny_4",
+        };
+        let vector = x.in_vectors();
+        let launch = self
+            .launch(kernel)
+            .write("y", &y.data, m * n, 1)
+            .read("x", x.data, m * k, alignment(vector))
+            .read("weight", weight.data(), weight.matrix().extent(), VECTOR);
+        let (beta, launch) = match residual {
+            Residual::Nothing => (0.0, launch.value(0u64)),
+            Residual::Target(factor) => (factor, launch.read("residual", y.data.view(), m * n, 1)),
+            Residual::Other(matrix) => (1.0, launch.read("residual", matrix.data, matrix.extent(), 1)),
+        };
+        let residual_stride = if let Residual::Other(matrix) = residual { matrix.stride } else { n };
+        let product = KernelProduct {
+            m: m as i32,
+            n: n as i32,
+            k: k as i32,
+            a_stride: k as i32,
+            b_stride: weight.stride() as i32,
+            y_stride: n as i32,
+            residual_stride: residual_stride as i32,
+            a_vector: vector.into(),
+            b_vector: 1,
+            y_vector: 0,
+            alpha: 1.0,
+            beta,
+            output: 0,
+        };
+        let launch = launch.read_optional("bias", bias, n, 4).value(product);
+        let blocks = if m == 0 { 0 } else { n.div_ceil(SKINNY_LINES) };
+        Terms::pass(Some(terms), launch).run(Shape::line(blocks, SKINNY_THREADS));
+    }
+}

@@ -1,0 +1,402 @@
+//! The tiled product of `kernels/gemm_tile.h`: which kernel, how many blocks, and the launch.
+
+use bytemuck::Zeroable;
+use half::bf16;
+
+use super::Cuda;
+use super::dropout::KernelDropout;
+use super::launch::{Launch, Shape, VECTOR};
+use super::linear::Terms;
+use super::tile::*;
+use crate::error::Error;
+use crate::ops::gemm::{Matrix, MatrixMut};
+use crate::ops::{Dropout, Element, Mut, Ref};
+
+/// How operands lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// `y = a bᵀ`
+    NT,
+    /// `y = a b`
+    NN,
+    /// `y = aᵀ b`
+    TN,
+}
+
+/// Where sums go.
+pub(super) enum Target<'a> {
+    /// Activations, rounded.
+    Rounded(MatrixMut<'a, Cuda, bf16>),
+    /// Added to f32.
+    Added(MatrixMut<'a, Cuda, f32>),
+}
+
+/// What is added to a rounded target.
+#[derive(Clone, Copy)]
+pub(super) enum Residual<'a> {
+    /// Nothing: the target is not read.
+    Nothing,
+    /// What the target holds, times a factor.
+    Target(f32),
+    /// Another matrix.
+    #[expect(dead_code, reason = "the contract of `linear` adds to the target itself so far")]
+    Other(Matrix<'a, Cuda, bf16>),
+}
+
+/// A product to be computed.
+pub(super) struct TileProduct<'a> {
+    pub layout: Layout,
+    pub a: Matrix<'a, Cuda, bf16>,
+    pub b: Matrix<'a, Cuda, bf16>,
+    pub target: Target<'a>,
+    /// What sums are multiplied with.
+    pub alpha: f32,
+    pub residual: Residual<'a>,
+    /// Added to every row; `NT` only.
+    pub bias: Option<Ref<'a, Cuda, f32>>,
+    /// LoRA; `NT` only.
+    pub terms: Option<&'a Terms<'a>>,
+    /// What the rows of a are multiplied with; `TN` only.
+    pub row_weight: Option<Ref<'a, Cuda, f32>>,
+    /// Of the sums with `NN`, of b with `TN`. The factor of what is kept is part of `alpha`.
+    pub dropout: Option<Dropout<'a, Cuda>>,
+}
+
+/// `Product` of `kernels/gemm_epilogue.h`.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub(super) struct KernelProduct {
+    pub m: i32,
+    pub n: i32,
+    pub k: i32,
+    pub a_stride: i32,
+    pub b_stride: i32,
+    pub y_stride: i32,
+    pub residual_stride: i32,
+    pub a_vector: i32,
+    pub b_vector: i32,
+    pub y_vector: i32,
+    pub alpha: f32,
+    pub beta: f32,
+    pub output: i32,
+}
+
+impl KernelProduct {
+    /// For sums of `n` columns that are added to f32.
+    pub fn one_row(n: usize) -> Self {
+        KernelProduct {
+            m: 1,
+            n: n as i32,
+            y_stride: n as i32,
+            alpha: 1.0,
+            output: ACCUMULATE,
+            ..Zeroable::zeroed()
+        }
+    }
+}
+
+/// `Output` of `kernels/gemm_epilogue.h`.
+const OVERWRITE: i32 = 0;
+const ACCUMULATE: i32 = 1;
+const PARTIAL: i32 = 2;
+
+/// Tiles along k that are worth a block of their own.
+const TILES_OF_SPLIT: usize = 8;
+
+/// Which blocks compute a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    large: bool,
+    tiles: usize,
+    /// Parts of k.
+    splits: usize,
+    /// f32 of scratch memory that the parts need.
+    pub partials: usize,
+}
+
+impl Plan {
+    /// Large tiles where there is work for all multiprocessors; k in parts where there are few tiles.
+    fn new(m: usize, n: usize, k: usize, multiprocessors: usize, vector: bool) -> Self {
+        let tiles = |tile| m.div_ceil(tile) * n.div_ceil(tile);
+        let parts = (k.div_ceil(GEMM_TILE_K) / TILES_OF_SPLIT).max(1);
+        let fills = tiles(GEMM_LARGE_TILE) * parts >= multiprocessors;
+        let large = vector && fills && m > GEMM_SMALL_TILE && n > GEMM_SMALL_TILE;
+        let (tiles, at_once) = match large {
+            true => (tiles(GEMM_LARGE_TILE), 2 * multiprocessors),
+            false => (tiles(GEMM_SMALL_TILE), 4 * multiprocessors),
+        };
+        let splits = (at_once / tiles.max(1)).clamp(1, parts);
+        let partials = if splits > 1 { splits * m * partial_stride(n) } else { 0 };
+        Plan { large, tiles, splits, partials }
+    }
+
+    /// The most scratch memory that any product of this size needs.
+    pub fn most_partials(cuda: &Cuda, m: usize, n: usize, k: usize) -> usize {
+        let plan = |vector| Plan::new(m, n, k, cuda.info().multiprocessors as usize, vector);
+        plan(true).partials.max(plan(false).partials)
+    }
+
+    fn shape(self) -> Shape {
+        let (tile, block) = match self.large {
+            true => (GEMM_LARGE_TILE, GEMM_LARGE_THREADS),
+            false => (GEMM_SMALL_TILE, GEMM_SMALL_THREADS),
+        };
+        let stage = 2 * tile * GEMM_TILE_K * size_of::<bf16>() + GEMM_TILE_K * size_of::<f32>();
+        Shape { grid: (self.tiles, 1, self.splits), block, shared: GEMM_STAGES * stage }
+    }
+}
+
+/// Elements from one row of partial sums to the next.
+pub(super) fn partial_stride(n: usize) -> usize {
+    n.next_multiple_of(8)
+}
+
+/// Whether rows start on multiples of 16 bytes.
+fn in_vectors<T>(address: usize, rows: usize, stride: usize) -> bool {
+    address.is_multiple_of(VECTOR) && (rows <= 1 || (stride * size_of::<T>()).is_multiple_of(VECTOR))
+}
+
+impl<D: crate::ops::Device, T: Element> Matrix<'_, D, T> {
+    /// Whether rows start on multiples of 16 bytes.
+    pub(super) fn in_vectors(&self) -> bool {
+        in_vectors::<T>(self.data.address(), self.rows, self.stride)
+    }
+
+    /// Elements from the first to the last.
+    pub(super) fn extent(&self) -> usize {
+        extent(self.rows, self.cols, self.stride)
+    }
+}
+
+impl<D: crate::ops::Device, T: Element> MatrixMut<'_, D, T> {
+    /// Whether rows start on multiples of 16 bytes.
+    pub(super) fn in_vectors(&self) -> bool {
+        in_vectors::<T>(self.data.address(), self.rows, self.stride)
+    }
+
+    /// Elements from the first to the last.
+    pub(super) fn extent(&self) -> usize {
+        extent(self.rows, self.cols, self.stride)
+    }
+}
+
+fn extent(rows: usize, cols: usize, stride: usize) -> usize {
+    if rows * cols == 0 { 0 } else { (rows - 1) * stride + cols }
+}
+
+/// What alignment a buffer is checked for.
+pub(super) fn alignment(vector: bool) -> usize {
+    if vector { VECTOR } else { 1 }
+}
+
+impl<'a> TileProduct<'a> {
+    /// `target = a b`, or what the layout says.
+    pub fn new(
+        layout: Layout,
+        a: Matrix<'a, Cuda, bf16>,
+        b: Matrix<'a, Cuda, bf16>,
+        target: Target<'a>,
+    ) -> Self {
+        TileProduct {
+            layout,
+            a,
+            b,
+            target,
+            alpha: 1.0,
+            residual: Residual::Nothing,
+            bias: None,
+            terms: None,
+            row_weight: None,
+            dropout: None,
+        }
+    }
+
+    /// Rows and columns of y, and the length of its sums.
+    fn size(&self) -> (usize, usize, usize) {
+        let (a, b) = (&self.a, &self.b);
+        let (m, k) = if self.layout == Layout::TN { (a.cols, a.rows) } else { (a.rows, a.cols) };
+        let (n, k2) = if self.layout == Layout::NT { (b.rows, b.cols) } else { (b.cols, b.rows) };
+        assert_eq!(k, k2, "product with {m} rows and {n} columns: inner dimensions");
+        let (rows, cols) = match &self.target {
+            Target::Rounded(y) => (y.rows, y.cols),
+            Target::Added(y) => (y.rows, y.cols),
+        };
+        assert_eq!((rows, cols), (m, n), "product with a sum of {k} terms: target");
+        (m, n, k)
+    }
+
+    /// Which blocks compute it.
+    pub fn plan(&self, cuda: &Cuda) -> Plan {
+        let (m, n, k) = self.size();
+        let vector = self.a.in_vectors() && self.b.in_vectors();
+        Plan::new(m, n, k, cuda.info().multiprocessors as usize, vector)
+    }
+
+    /// Computes it.
+    pub fn run(self, cuda: &Cuda) {
+        let plan = self.plan(cuda);
+        let mut scratch = cuda.scratch();
+        if let Some(partials) = scratch.take(cuda, plan.partials) {
+            self.run_with(cuda, plan, partials);
+        }
+    }
+
+    /// Computes it, with `plan.partials` elements of memory.
+    pub fn run_with(self, cuda: &Cuda, plan: Plan, partials: Mut<'_, Cuda, f32>) {
+        let (m, n, k) = self.size();
+        if m * n == 0 {
+            return;
+        }
+        let strides = [self.a.stride, self.b.stride, self.y_stride()];
+        let largest = i32::MAX as usize - 1024;
+        if let Some(&size) = [m, n, k].iter().chain(&strides).find(|&&size| size > largest) {
+            cuda.fail(Error::usage(format!("product of [{m}, {k}] and [{k}, {n}]: {size} is too large")));
+            return;
+        }
+        let product = self.kernel_product();
+        if plan.splits == 1 {
+            let launch = self.target(cuda.launch(self.kernel(plan)));
+            self.run_tiles(launch, plan, product);
+        } else {
+            let stride = partial_stride(n);
+            let part = KernelProduct { output: PARTIAL, y_stride: stride as i32, y_vector: 1, ..product };
+            let launch = cuda.launch(self.kernel(plan)).write("partials", &partials, plan.partials, VECTOR);
+            self.run_tiles(launch, plan, part);
+            let launch = self.target(cuda.launch("gemm_reduce"));
+            let launch = launch.read("partials", partials.view(), plan.partials, VECTOR);
+            self.residual(launch)
+                .read_optional("bias", self.bias, n, 4)
+                .value(product)
+                .value(plan.splits as i32)
+                .value(stride as i32)
+                .run(Shape::line((m * stride / 8).div_ceil(ELEMENT_THREADS), ELEMENT_THREADS));
+        }
+    }
+
+    fn kernel(&self, plan: Plan) -> &'static str {
+        let vector = self.a.in_vectors() && self.b.in_vectors();
+        match (self.layout, vector, plan.large) {
+            (Layout::NT, true, true) => "gemm_nt_large",
+            (Layout::NT, true, false) => "gemm_nt_small",
+            (Layout::NT, false, _) => "gemm_nt_any",
+            (Layout::NN, true, true) => "gemm_nn_large",
+            (Layout::NN, true, false) => "gemm_nn_small",
+            (Layout::NN, false, _) => "gemm_nn_any",
+            (Layout::TN, true, true) => "gemm_tn_large",
+            (Layout::TN, true, false) => "gemm_tn_small",
+            (Layout::TN, false, _) => "gemm_tn_any",
+        }
+    }
+
+    fn y_stride(&self) -> usize {
+        match &self.target {
+            Target::Rounded(y) => y.stride,
+            Target::Added(y) => y.stride,
+        }
+    }
+
+    fn y_in_vectors(&self) -> bool {
+        let residual = match &self.residual {
+            Residual::Other(matrix) => matrix.in_vectors(),
+            _ => true,
+        };
+        residual
+            && match &self.target {
+                Target::Rounded(y) => y.in_vectors(),
+                Target::Added(y) => y.in_vectors(),
+            }
+    }
+
+    fn kernel_product(&self) -> KernelProduct {
+        let (m, n, k) = self.size();
+        let (beta, residual_stride) = match self.residual {
+            Residual::Nothing => (0.0, 0),
+            Residual::Target(factor) => (factor, self.y_stride()),
+            Residual::Other(matrix) => (1.0, matrix.stride),
+        };
+        KernelProduct {
+            m: m as i32,
+            n: n as i32,
+            k: k as i32,
+            a_stride: self.a.stride as i32,
+            b_stride: self.b.stride as i32,
+            y_stride: self.y_stride() as i32,
+            residual_stride: residual_stride as i32,
+            a_vector: self.a.in_vectors().into(),
+            b_vector: self.b.in_vectors().into(),
+            y_vector: self.y_in_vectors().into(),
+            alpha: self.alpha,
+            beta,
+            output: if matches!(self.target, Target::Added(_)) { ACCUMULATE } else { OVERWRITE },
+        }
+    }
+
+    fn target<'l>(&self, launch: Launch<'l>) -> Launch<'l> {
+        let alignment = alignment(self.y_in_vectors());
+        match &self.target {
+            Target::Rounded(y) => launch.write("y", &y.data, y.extent(), alignment),
+            Target::Added(y) => launch.write("y", &y.data, y.extent(), alignment),
+        }
+    }
+
+    fn residual<'l>(&self, launch: Launch<'l>) -> Launch<'l> {
+        let alignment = alignment(self.y_in_vectors());
+        match (&self.residual, &self.target) {
+            (Residual::Other(matrix), _) => launch.read("residual", matrix.data, matrix.extent(), alignment),
+            (Residual::Target(_), Target::Rounded(y)) => {
+                launch.read("residual", y.data.view(), y.extent(), alignment)
+            }
+            _ => launch.value(0u64),
+        }
+    }
+
+    fn run_tiles(&self, launch: Launch<'_>, plan: Plan, product: KernelProduct) {
+        let (a, b) = (&self.a, &self.b);
+        let (m, n, k) = self.size();
+        let launch = launch.read("a", a.data, a.extent(), alignment(a.in_vectors())).read(
+            "b",
+            b.data,
+            b.extent(),
+            alignment(b.in_vectors()),
+        );
+        let launch = match product.output {
+            PARTIAL => launch.value(0u64),
+            _ => self.residual(launch),
+        };
+        let key = KernelDropout::new(self.dropout.map(|dropout| dropout.key));
+        let row_keys = self.dropout.map(|dropout| dropout.row_keys);
+        match self.layout {
+            Layout::NT => {
+                let bias = self.bias.filter(|_| product.output != PARTIAL);
+                let launch = launch.read_optional("bias", bias, n, 4).value(product);
+                Terms::pass(self.terms, launch)
+            }
+            Layout::NN => launch.read_optional("row_keys", row_keys, m, 4).value(product).value(key),
+            Layout::TN => launch
+                .read_optional("row_weight", self.row_weight, k, 4)
+                .read_optional("row_keys", row_keys, k, 4)
+                .value(product)
+                .value(key),
+        }
+        .run(plan.shape());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_fill_the_device() {
+        let plan = |m, n, k| Plan::new(m, n, k, 132, true);
+        // A layer of a large batch: large tiles, k in one piece.
+        assert!(plan(8192, 3584, 3584).large);
+        assert_eq!(plan(8192, 3584, 3584).splits, 1);
+        // A gradient of a small matrix over many rows: k in parts, memory for each.
+        let gradient = plan(16, 3584, 8192);
+        assert!(!gradient.large && gradient.splits > 1);
+        assert_eq!(gradient.partials, gradient.splits * 16 * 3584);
+        // Nothing to share out.
+        assert_eq!(plan(64, 64, 32).partials, 0);
+    }
+}
