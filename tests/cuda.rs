@@ -2,6 +2,8 @@
 //! ten steps of training, guided generation. Activations have 8 bits on CUDA, so results agree as far as that allows;
 //! two runs on CUDA agree in every bit.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 #[path = "common/emulator.rs"]
 mod emulator;
 mod support;
@@ -19,6 +21,12 @@ mod cuda {
 #[test]
 fn on_an_a100() {
     emulator::again_on_an_a100();
+}
+
+/// Tests that record graphs run one at a time: what one does with the device's context would spoil another's recording.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// `|found − expected| / |expected|`, by the root of the mean square.

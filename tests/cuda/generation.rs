@@ -5,6 +5,7 @@ use deepguard::model::Transformer;
 use deepguard::ops::Backend;
 use deepguard::ops::sample::Sampling;
 
+use crate::alone;
 use crate::emulator::{checked, own_cuda};
 use crate::support::{Setting, attached, model_on};
 
@@ -45,6 +46,7 @@ fn guided_logits(
 /// Every token that CUDA takes is the CPU's choice after the same tokens, or as good as it in 8 bits.
 #[test]
 fn guided_generation_on_cuda_is_that_of_the_cpu() {
+    let _alone = alone();
     for name in ["llama-tiny", "qwen2-tiny"] {
         let (on_cpu, on_cuda) = (model_on(Cpu::new(), name), model_on(own_cuda(), name));
         let cpu_guard = guard(&on_cpu);
@@ -81,6 +83,7 @@ fn guided_generation_on_cuda_is_that_of_the_cpu() {
 
 #[test]
 fn samples_on_cuda_depend_on_the_seed_alone() {
+    let _alone = alone();
     let model = model_on(own_cuda(), "qwen2-tiny");
     let samples = |seed| {
         let sampling = Sampling { temperature: 0.9, top_p: 0.95, top_k: 50, seed };

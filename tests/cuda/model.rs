@@ -2,6 +2,7 @@ use deepguard::cpu::Cpu;
 use deepguard::decode::{final_logits, score};
 use deepguard::guard::Aggregation;
 
+use crate::alone;
 use crate::distance;
 use crate::emulator::{checked, own_cuda};
 use crate::support::{Setting, attached, model_on, pairs};
@@ -11,6 +12,7 @@ const ROUNDING: f64 = 0.02;
 
 #[test]
 fn cuda_logits_and_scores_are_those_of_the_cpu() {
+    let _alone = alone();
     for name in ["llama-tiny", "qwen2-tiny"] {
         let (on_cpu, on_cuda) = (model_on(Cpu::new(), name), model_on(own_cuda(), name));
         for aggregation in Aggregation::ALL {

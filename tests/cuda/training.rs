@@ -5,6 +5,7 @@ use deepguard::model::activations::Recompute;
 use deepguard::ops::Backend;
 use deepguard::train::step::{Losses, Stepper, Update};
 
+use crate::alone;
 use crate::distance;
 use crate::emulator::{checked, own_cuda};
 use crate::support::{Setting, model_on, one_by_one, pairs, stepper, together};
@@ -44,6 +45,7 @@ fn norm(values: &[f32]) -> f64 {
 
 #[test]
 fn every_gradient_on_cuda_is_that_of_the_cpu() {
+    let _alone = alone();
     for model in ["llama-tiny", "qwen2-tiny"] {
         let (on_cpu, on_cuda) = (model_on(Cpu::new(), model), model_on(own_cuda(), model));
         for aggregation in Aggregation::ALL {
@@ -62,6 +64,7 @@ fn every_gradient_on_cuda_is_that_of_the_cpu() {
 
 #[test]
 fn ten_steps_on_cuda_take_the_losses_of_the_cpu() {
+    let _alone = alone();
     for model in ["llama-tiny", "qwen2-tiny"] {
         let setting = Setting { model, base_cache: true, ..Setting::default() };
         let expected = run(&model_on(Cpu::new(), model), setting, STEPS);
@@ -85,6 +88,7 @@ fn ten_steps_on_cuda_take_the_losses_of_the_cpu() {
 /// Blocks and warps run in another order each time.
 #[test]
 fn cuda_gives_the_same_bits_again() {
+    let _alone = alone();
     let model = model_on(own_cuda(), "qwen2-tiny");
     let setting = Setting { model: "qwen2-tiny", ..Setting::default() };
     let [first, second] = [1, 2].map(|seed| {
@@ -98,8 +102,9 @@ fn cuda_gives_the_same_bits_again() {
 /// What is made again is made for fewer rows, so possibly by another kernel, with another order of its sums.
 #[test]
 fn what_cuda_makes_again_is_the_same() {
+    let _alone = alone();
     let model = model_on(own_cuda(), "llama-tiny");
-    let mut gradients_with = |recompute| {
+    let gradients_with = |recompute| {
         let setting = Setting { recompute, ..Setting::default() };
         gradients(&mut stepper(&model, &pairs(), setting))
     };
