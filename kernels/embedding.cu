@@ -31,7 +31,10 @@ gather(bf16* out, const float* table, const unsigned* ids, int width) {
     bf16* to = out + size_t(blockIdx.x) * width;
     const float* from = table + size_t(ids[blockIdx.x]) * width;
     if (width % 8 == 0) {
-        for_each_vector<4>(width, [&](int at) { store_quad(to + at, *reinterpret_cast<const float4*>(from + at)); });
+        for_each_vector<4>(width, [&](int at) {
+            const float4 quad = *reinterpret_cast<const float4*>(from + at);
+            store_quad(to + at, quad);
+        });
     } else {
         for_each_vector<1>(width, [&](int at) { store(to + at, load<1>(from + at)); });
     }

@@ -12,9 +12,22 @@ use deepguard::cuda::images::{Code, IMAGES, Image, KERNELS};
 const REGISTER_FILE: usize = 65536;
 
 /// Threads of a block and blocks that have to fit on a multiprocessor, by kernel.
-const OCCUPANCY: [(&str, usize, usize); 7] = [
-    ("rms_norm", 256, 4),
-    ("rms_norm_backward", 256, 2),
+const OCCUPANCY: [(&str, usize, usize); 20] = [
+    ("rms_norm", 256, 2),
+    ("rms_norm_backward", 256, 1),
+    ("layer_norm_relu", 256, 1),
+    ("layer_norm_relu_backward", 512, 1),
+    ("add_partials", 256, 4),
+    ("bias_relu", 256, 4),
+    ("relu_backward", 256, 4),
+    ("score", 256, 4),
+    ("score_backward", 512, 2),
+    ("cross_entropy_kl", 1024, 1),
+    ("cross_entropy_kl_cluster", 1024, 1),
+    ("sample", 512, 1),
+    ("guide", 128, 8),
+    ("refresh", 256, 6),
+    ("gather", 256, 6),
     ("adamw", 256, 5),
     ("sum_of_squares", 256, 6),
     ("sum_of_partials", 256, 1),

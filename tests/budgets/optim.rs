@@ -8,15 +8,8 @@ use super::memory::{buffer, check};
 #[test]
 fn updates() {
     let n = 1_000_003;
-    let step = AdamW {
-        lr: 1e-4,
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-8,
-        weight_decay: 0.01,
-        grad_scale: 1.0,
-        t: 1,
-    };
+    let step =
+        AdamW { lr: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, grad_scale: 1.0, t: 1 };
     let [adamw, squares, refresh] = count(["adamw", "sum_of_squares", "refresh"], |cuda| {
         let (mut params, mut m, mut v) = (buffer(cuda, n), buffer(cuda, n), buffer(cuda, n));
         let (grads, mut rounded) = (buffer(cuda, n), buffer(cuda, n));
