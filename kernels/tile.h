@@ -36,6 +36,10 @@
 #define GUIDE_THREADS 128
 #define GUIDE_ROWS 64
 
+// Gradients of a table: rows that a warp begins with, and threads of a block.
+#define SCATTER_ROWS 8
+#define SCATTER_THREADS 128
+
 // Sum of squares: elements that one block adds up, and threads that do it.
 #define SUM_CHUNK 16384
 #define SUM_THREADS 256

@@ -12,7 +12,7 @@ use deepguard::cuda::images::{Code, IMAGES, Image, KERNELS};
 const REGISTER_FILE: usize = 65536;
 
 /// Threads of a block and blocks that have to fit on a multiprocessor, by kernel.
-const OCCUPANCY: [(&str, usize, usize); 20] = [
+const OCCUPANCY: [(&str, usize, usize); 32] = [
     ("rms_norm", 256, 2),
     ("rms_norm_backward", 256, 1),
     ("layer_norm_relu", 256, 1),
@@ -28,6 +28,18 @@ const OCCUPANCY: [(&str, usize, usize); 20] = [
     ("guide", 128, 8),
     ("refresh", 256, 6),
     ("gather", 256, 6),
+    ("embed", 256, 6),
+    ("sort_rows", 256, 6),
+    ("scatter_add", 128, 8),
+    ("swiglu", 256, 4),
+    ("swiglu_backward", 256, 4),
+    ("rope", 128, 4),
+    ("tap_mean", 256, 2),
+    ("aggregate", 256, 2),
+    ("aggregate_backward", 256, 2),
+    ("tap_gradient", 256, 2),
+    ("scale_rows", 256, 4),
+    ("add_rows", 256, 4),
     ("adamw", 256, 5),
     ("sum_of_squares", 256, 6),
     ("sum_of_partials", 256, 1),

@@ -34,7 +34,11 @@ fn rms_norm_setup(rows: usize, width: usize, block: usize) -> Setup {
 
 fn rms_norm() -> Case {
     let mutants = vec![
-        mutant("barrier before the rows removed", [remove("bar.sync", &[0])], "Weights of other warps are read."),
+        mutant(
+            "barrier before the rows removed",
+            [remove("bar.sync", &[0])],
+            "Weights of other warps are read.",
+        ),
         mutant(
             "a step of the sum is repeated",
             [operand("shfl.sync.bfly", &[1], 2, "16")],
