@@ -7,69 +7,12 @@
 // does not depend on the device, so the result does not either.
 
 #include "philox.h"
+#include "shared_vector.h"
 
 namespace {
 
 // Vectors of a row that a lane keeps in registers; what lies beyond is read again.
 constexpr int KEPT = 2;
-
-// A vector of f32 in shared memory, one float for each element of a row. With N = 8, the first four elements of all
-// vectors come first and the last four after them, so that neighbouring lanes touch neighbouring 16 bytes; the gap
-// between the halves puts them into different banks.
-template <int N>
-struct Shared {
-    float* base;
-    int half;  // floats from the first halves to the second ones
-
-    static constexpr int GAP = 16;
-
-    __device__ __forceinline__ Shared(float* base, int width) : base(base), half(width / 2 + GAP) {}
-
-    // Floats that a row of `width` takes.
-    static __device__ __forceinline__ int size(int width) {
-        return width + (N == 8 ? 2 * GAP : 0);
-    }
-
-    __device__ __forceinline__ float& element(int i) const {
-        return base[N == 8 ? i % 8 / 4 * half + i / 8 * 4 + i % 4 : i];
-    }
-
-    __device__ __forceinline__ Vector<N> get(int at) const {
-        Vector<N> to;
-        if constexpr (N == 8) {
-            const float4 a = *reinterpret_cast<const float4*>(base + at / 2);
-            const float4 b = *reinterpret_cast<const float4*>(base + half + at / 2);
-            to.v[0] = a.x, to.v[1] = a.y, to.v[2] = a.z, to.v[3] = a.w;
-            to.v[4] = b.x, to.v[5] = b.y, to.v[6] = b.z, to.v[7] = b.w;
-        } else {
-            to.v[0] = base[at];
-        }
-        return to;
-    }
-
-    __device__ __forceinline__ void set(int at, const Vector<N>& from) const {
-        if constexpr (N == 8) {
-            *reinterpret_cast<float4*>(base + at / 2) = make_float4(from.v[0], from.v[1], from.v[2], from.v[3]);
-            *reinterpret_cast<float4*>(base + half + at / 2) = make_float4(from.v[4], from.v[5], from.v[6], from.v[7]);
-        } else {
-            base[at] = from.v[0];
-        }
-    }
-
-    // Copies `width` elements with all threads of the block; a barrier has to follow.
-    __device__ __forceinline__ void fill(const float* from, int width) const {
-        if constexpr (N == 8) {
-            for (int i = threadIdx.x * 4; i < width; i += blockDim.x * 4) {
-                *reinterpret_cast<float4*>(base + i % 8 / 4 * half + i / 8 * 4) =
-                    *reinterpret_cast<const float4*>(from + i);
-            }
-        } else {
-            for (int i = threadIdx.x; i < width; i += blockDim.x) {
-                base[i] = from[i];
-            }
-        }
-    }
-};
 
 // f(at, slot) for a lane's vectors of a row; slot KEPT is none that is kept.
 template <int N, typename F>
@@ -416,7 +359,7 @@ template <int N>
 __device__ __forceinline__ void score_backward_rows(bf16* dh, float* partial, const float* scores, const bf16* h,
                                                     const float* w, const float* row_weight, int rows, int width,
                                                     float* memory) {
-    __shared__ float db[ANALYZER_THREADS / WARP];
+    __shared__ float db[ANALYZER_BACKWARD_THREADS / WARP];
     const Shared<N> shared(memory, width);
     const WarpSums<N> sums = {memory + Shared<N>::size(width), width, 1};
     shared.fill(w, width);
@@ -482,7 +425,7 @@ layer_norm_relu(bf16* h, bf16* z, float* stats, const bf16* bias, const float* g
 
 // dz[rows, width] and partial[blocks, 2, width] of dγ and dβ from dh, z [rows, width], stats[rows, 2], gamma, beta
 // [width], row_weight[rows], and row_keys as above. Two vectors in dynamic shared memory, and two more for each warp.
-extern "C" __global__ void __launch_bounds__(ANALYZER_THREADS)
+extern "C" __global__ void __launch_bounds__(ANALYZER_BACKWARD_THREADS)
 layer_norm_relu_backward(bf16* dz, float* partial, const bf16* dh, const bf16* z, const float* stats,
                          const float* gamma, const float* beta, const float* row_weight, const unsigned* row_keys,
                          DropoutKey dropout, int rows, int width) {
@@ -553,7 +496,7 @@ score(float* scores, const bf16* h, const float* w, const float* b, int rows, in
 
 // dh[rows, width] and partial[blocks, width + 1] of dw and db from scores[rows], h, w[width], row_weight[rows]. One vector
 // in dynamic shared memory, and one more for each warp.
-extern "C" __global__ void __launch_bounds__(ANALYZER_THREADS, 2)
+extern "C" __global__ void __launch_bounds__(ANALYZER_BACKWARD_THREADS, 2)
 score_backward(bf16* dh, float* partial, const float* scores, const bf16* h, const float* w, const float* row_weight,
                int rows, int width) {
     extern __shared__ __align__(16) float memory[];

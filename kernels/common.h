@@ -59,17 +59,33 @@ __device__ __forceinline__ Vector<N> load(const float* from) {
     return to;
 }
 
+// Eight packed bf16 as f32.
+__device__ __forceinline__ Vector<8> unpacked(const uint4& from) {
+    const unsigned words[4] = {from.x, from.y, from.z, from.w};
+    Vector<8> to;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        to.v[2 * i] = __uint_as_float(words[i] << 16);
+        to.v[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+    }
+    return to;
+}
+
+// The other way, rounded. One vector of words, as a struct of smaller parts may be stored part by part.
+__device__ __forceinline__ uint4 packed(const Vector<8>& from) {
+    unsigned words[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const __nv_bfloat162_raw pair = __floats2bfloat162_rn(from.v[2 * i], from.v[2 * i + 1]);
+        words[i] = pair.x | unsigned(pair.y) << 16;
+    }
+    return make_uint4(words[0], words[1], words[2], words[3]);
+}
+
 template <int N>
 __device__ __forceinline__ void store(bf16* to, const Vector<N>& from) {
     if constexpr (N == 8) {
-        // As one vector of words: a struct of smaller parts may be stored part by part.
-        unsigned words[4];
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const __nv_bfloat162_raw pair = __floats2bfloat162_rn(from.v[2 * i], from.v[2 * i + 1]);
-            words[i] = pair.x | unsigned(pair.y) << 16;
-        }
-        *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
+        *reinterpret_cast<uint4*>(to) = packed(from);
     } else {
         static_assert(N == 1);
         *to = __float2bfloat16_rn(from.v[0]);
@@ -78,7 +94,7 @@ __device__ __forceinline__ void store(bf16* to, const Vector<N>& from) {
 
 // Four elements as 8 bytes: with 16 bytes of f32 for each thread, neighbours read and write neighbouring memory on both
 // sides.
-__device__ __forceinline__ void store_quad(bf16* to, const float4& from) {
+__device__ __forceinline__ void store_quad(bf16* to, float4 from) {
     const __nv_bfloat162_raw low = __floats2bfloat162_rn(from.x, from.y), high = __floats2bfloat162_rn(from.z, from.w);
     *reinterpret_cast<uint2*>(to) = make_uint2(low.x | unsigned(low.y) << 16, high.x | unsigned(high.y) << 16);
 }

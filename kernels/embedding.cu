@@ -31,16 +31,21 @@ gather(bf16* out, const float* table, const unsigned* ids, int width) {
     bf16* to = out + size_t(blockIdx.x) * width;
     const float* from = table + size_t(ids[blockIdx.x]) * width;
     if (width % 8 == 0) {
-        for_each_vector<4>(width, [&](int at) { store_quad(to + at, *reinterpret_cast<const float4*>(from + at)); });
+        for_each_vector<4>(width, [&](int at) {
+            const float4 quad = *reinterpret_cast<const float4*>(from + at);
+            store_quad(to + at, quad);
+        });
     } else {
         for_each_vector<1>(width, [&](int at) { store(to + at, load<1>(from + at)); });
     }
 }
 
-// order[rows] = the rows sorted by id, those of one id in their order: a row goes after all with a smaller id and after
-// earlier ones with the same. Any grid of ELEMENT_THREADS threads.
+// The rows sorted by id, those of one id in their order: order[rows] are their numbers, sorted_ids and sorted_weights [rows]
+// what ids and row_weight have of them. A row goes after all with a smaller id and after earlier ones with the same. Any
+// grid of ELEMENT_THREADS threads.
 extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
-sort_rows(unsigned* order, const unsigned* ids, int rows) {
+sort_rows(unsigned* order, unsigned* sorted_ids, float* sorted_weights, const unsigned* ids, const float* row_weight,
+          int rows) {
     __shared__ unsigned tile[ELEMENT_THREADS];
     const int row = blockIdx.x * ELEMENT_THREADS + threadIdx.x;
     const unsigned id = row < rows ? ids[row] : 0;
@@ -58,25 +63,113 @@ sort_rows(unsigned* order, const unsigned* ids, int rows) {
     }
     if (row < rows) {
         order[place] = row;
+        sorted_ids[place] = id;
+        sorted_weights[place] = row_weight[row];
     }
 }
 
-// dtable[ids[row], width] += Σ row_weight[row] · dout[row, width] over the rows of one id, in their order. One block per
-// place in `order`; the block at an id's first place adds up all of them, the others have nothing to do.
-extern "C" __global__ void __launch_bounds__(ROW_THREADS)
-scatter_add(float* dtable, const bf16* dout, const unsigned* ids, const unsigned* order, const float* row_weight,
-            int rows, int width) {
-    const int place = blockIdx.x;
-    const unsigned id = ids[order[place]];
-    if (place > 0 && ids[order[place - 1]] == id) {
+// Rows in the order of their ids.
+struct SortedRows {
+    const unsigned* order;
+    const unsigned* ids;
+    const float* weights;
+    int count;
+};
+
+// A lane's columns of a row of gradients.
+template <int N>
+__device__ __forceinline__ Vector<N> gradient(const bf16* from) {
+    Vector<N> to;
+    if constexpr (N == 4) {
+        const uint2 packed = *reinterpret_cast<const uint2*>(from);
+        to.v[0] = __uint_as_float(packed.x << 16), to.v[1] = __uint_as_float(packed.x & 0xffff0000u);
+        to.v[2] = __uint_as_float(packed.y << 16), to.v[3] = __uint_as_float(packed.y & 0xffff0000u);
+    } else {
+        to.v[0] = __bfloat162float(*from);
+    }
+    return to;
+}
+
+// What a warp does for SCATTER_ROWS places: for each place that is the first of its id, all rows of that id, also those
+// that lie in later groups of as many places. A lane holds what there is one number of in a row.
+template <int N>
+__device__ __forceinline__ void scatter_group(float* dtable, const bf16* dout, const SortedRows& rows, int width) {
+    const int lane = threadIdx.x % WARP;
+    const int begin = (blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP) * SCATTER_ROWS;
+    if (begin >= rows.count) {
         return;
     }
-    for (int column = threadIdx.x; column < width; column += blockDim.x) {
-        float sum = dtable[size_t(id) * width + column];
-        for (int i = place; i < rows && ids[order[i]] == id; i++) {
-            const unsigned row = order[i];
-            sum += row_weight[row] * __bfloat162float(dout[size_t(row) * width + column]);
+    const auto has = [&](int first) { return lane < SCATTER_ROWS && first + lane < rows.count; };
+    const unsigned own_id = has(begin) ? rows.ids[begin + lane] : 0;
+    const unsigned own_row = has(begin) ? rows.order[begin + lane] : 0;
+    const float own_weight = has(begin) ? rows.weights[begin + lane] : 0.0f;
+    unsigned id_before = __shfl_up_sync(ALL_LANES, own_id, 1);
+    if (lane == 0 && begin > 0) {
+        id_before = rows.ids[begin - 1];
+    }
+    const bool starts = has(begin) && (begin + lane == 0 || own_id != id_before);
+    unsigned starts_left = __ballot_sync(ALL_LANES, starts);
+#pragma unroll 1
+    for (; starts_left != 0; starts_left &= starts_left - 1) {
+        const int start = __ffs(starts_left) - 1;
+        const unsigned id = __shfl_sync(ALL_LANES, own_id, start);
+#pragma unroll 1
+        for (int chunk = 0; chunk < width; chunk += WARP * N) {
+            const int column = chunk + lane * N;
+            const bool inside = column < width;
+            float* to = dtable + size_t(id) * width + column;
+            Vector<N> sum = {};
+            if (inside) {
+                if constexpr (N == 4) {
+                    const float4 quad = *reinterpret_cast<const float4*>(to);
+                    sum.v[0] = quad.x, sum.v[1] = quad.y, sum.v[2] = quad.z, sum.v[3] = quad.w;
+                } else {
+                    sum.v[0] = *to;
+                }
+            }
+            unsigned group_id = own_id, group_row = own_row;
+            float group_weight = own_weight;
+            int first = begin, i = start;
+#pragma unroll 1
+            while (first + i < rows.count && __shfl_sync(ALL_LANES, group_id, i) == id) {
+                const unsigned row = __shfl_sync(ALL_LANES, group_row, i);
+                const float weight = __shfl_sync(ALL_LANES, group_weight, i);
+                if (inside) {
+                    const Vector<N> d = gradient<N>(dout + size_t(row) * width + column);
+#pragma unroll
+                    for (int j = 0; j < N; j++) {
+                        sum.v[j] += weight * d.v[j];
+                    }
+                }
+                if (++i == SCATTER_ROWS) {
+                    i = 0;
+                    first += SCATTER_ROWS;
+                    group_id = has(first) ? rows.ids[first + lane] : 0;
+                    group_row = has(first) ? rows.order[first + lane] : 0;
+                    group_weight = has(first) ? rows.weights[first + lane] : 0.0f;
+                }
+            }
+            if (inside) {
+                if constexpr (N == 4) {
+                    *reinterpret_cast<float4*>(to) = make_float4(sum.v[0], sum.v[1], sum.v[2], sum.v[3]);
+                } else {
+                    *to = sum.v[0];
+                }
+            }
         }
-        dtable[size_t(id) * width + column] = sum;
+    }
+}
+
+// dtable[id, width] += Σ weight · dout[row, width] over the rows of one id, in their order; order, ids and weights are those
+// of sort_rows. SCATTER_ROWS places for each warp. With width a multiple of 4, dtable and dout start on multiples of 16
+// bytes.
+extern "C" __global__ void __launch_bounds__(SCATTER_THREADS)
+scatter_add(float* dtable, const bf16* dout, const unsigned* order, const unsigned* ids, const float* weights, int rows,
+            int width) {
+    const SortedRows sorted = {order, ids, weights, rows};
+    if (width % 4 == 0) {
+        scatter_group<4>(dtable, dout, sorted, width);
+    } else {
+        scatter_group<1>(dtable, dout, sorted, width);
     }
 }

@@ -52,7 +52,8 @@ extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS) refresh(bf16* to, 
     const size_t first = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
     const size_t threads = size_t(gridDim.x) * blockDim.x;
     for (size_t quad = first; quad < n / 4; quad += threads) {
-        store_quad(to + quad * 4, reinterpret_cast<const float4*>(from)[quad]);
+        const float4 here = reinterpret_cast<const float4*>(from)[quad];
+        store_quad(to + quad * 4, here);
     }
     const size_t tail = n / 4 * 4 + first;
     if (tail < n) {

@@ -54,7 +54,8 @@ struct Row {
     __device__ __forceinline__ void set(int vector, const Vector<8>& from) const {
         bf16* to = base + vector * 8;
         if (whole(vector)) {
-            store(to, from);
+            // Kept whole: else parts that agree with the other branch would be stored there, one by one.
+            __stwb(reinterpret_cast<uint4*>(to), packed(from));
             return;
         }
 #pragma unroll
@@ -65,18 +66,6 @@ struct Row {
         }
     }
 };
-
-// Eight packed bf16 as f32.
-__device__ __forceinline__ Vector<8> unpacked(const uint4& packed) {
-    const unsigned words[4] = {packed.x, packed.y, packed.z, packed.w};
-    Vector<8> to;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        to.v[2 * i] = __uint_as_float(words[i] << 16);
-        to.v[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
-    }
-    return to;
-}
 
 // eˣ with a relative error of some 1e-7 · max(1, |x|), 0 below −87.
 __device__ __forceinline__ float exp_fast(float x) {

@@ -84,9 +84,13 @@ struct KeptRow {
         const int vectors = row.vectors();
 #pragma unroll
         for (int slot = 0; slot < SAMPLE_VECTORS; slot++) {
-            const int vector = slot * SAMPLE_THREADS + threadIdx.x;
+            int vector = slot * SAMPLE_THREADS + threadIdx.x;
             if (vector < vectors) {
-                f(vector, registers[slot]);
+                // The compiler must not see that these are the same in every turn of a loop: it would keep what follows
+                // from them, which is more than there are registers.
+                uint4 here = registers[slot];
+                asm volatile("" : "+r"(vector), "+r"(here.x), "+r"(here.y), "+r"(here.z), "+r"(here.w));
+                f(vector, here);
             }
         }
 #pragma unroll 1

@@ -14,11 +14,12 @@
 // Element-wise kernels.
 #define ELEMENT_THREADS 256
 
-// The analyzer: rows of a block in the forward and in the backward, threads of a block, and the most of shared memory that
-// the sums of its warps may take. The order of those sums depends on these alone.
+// The analyzer: rows and threads of a block in the forward and in the backward, and the most of shared memory that the sums
+// of its warps may take. The order of those sums depends on these alone.
 #define ANALYZER_ROWS 64
+#define ANALYZER_THREADS 256
 #define ANALYZER_BACKWARD_ROWS 128
-#define ANALYZER_THREADS 512
+#define ANALYZER_BACKWARD_THREADS 512
 #define ANALYZER_SUMS 98304
 
 // Losses: threads of a block, and blocks that share a row too long for the shared memory of one.
@@ -34,6 +35,10 @@
 // Guidance: threads of a block, and rows that it adds the same statistics to.
 #define GUIDE_THREADS 128
 #define GUIDE_ROWS 64
+
+// Gradients of a table: rows that a warp begins with, and threads of a block.
+#define SCATTER_ROWS 8
+#define SCATTER_THREADS 128
 
 // Sum of squares: elements that one block adds up, and threads that do it.
 #define SUM_CHUNK 16384

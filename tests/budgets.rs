@@ -1,5 +1,6 @@
 //! What kernels cost, counted by the emulator, against what is needed.
 
+#[allow(dead_code)] // one device is enough here
 #[path = "common/emulator.rs"]
 mod emulator;
 

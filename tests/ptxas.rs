@@ -12,8 +12,26 @@ use deepguard::cuda::images::{Code, IMAGES, Image, KERNELS};
 const REGISTER_FILE: usize = 65536;
 
 /// Threads of a block and blocks that have to fit on a multiprocessor, by kernel.
-const OCCUPANCY: [(&str, usize, usize); 20] = [
-    ("rms_norm_backward", 256, 2),
+const OCCUPANCY: [(&str, usize, usize); 38] = [
+    ("rms_norm", 256, 2),
+    ("rms_norm_backward", 256, 1),
+    ("layer_norm_relu", 256, 1),
+    ("layer_norm_relu_backward", 512, 1),
+    ("score_backward", 512, 2),
+    ("cross_entropy_kl", 1024, 1),
+    ("cross_entropy_kl_cluster", 1024, 1),
+    ("sample", 512, 1),
+    ("guide", 128, 8),
+    ("refresh", 256, 6),
+    ("gather", 256, 6),
+    ("embed", 256, 6),
+    ("sort_rows", 256, 6),
+    ("scatter_add", 128, 8),
+    ("rope", 128, 4),
+    ("tap_mean", 256, 2),
+    ("aggregate", 256, 2),
+    ("aggregate_backward", 256, 2),
+    ("tap_gradient", 256, 2),
     ("adamw", 256, 5),
     ("sum_of_squares", 256, 6),
     ("gemm_nt_large", 256, 2),

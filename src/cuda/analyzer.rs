@@ -6,7 +6,10 @@ use super::Cuda;
 use super::dropout::KernelDropout;
 use super::launch::{Shape, VECTOR};
 use super::rows::alignment;
-use super::tile::{ANALYZER_BACKWARD_ROWS, ANALYZER_ROWS, ANALYZER_SUMS, ANALYZER_THREADS, ELEMENT_THREADS};
+use super::tile::{
+    ANALYZER_BACKWARD_ROWS, ANALYZER_BACKWARD_THREADS, ANALYZER_ROWS, ANALYZER_SUMS, ANALYZER_THREADS,
+    ELEMENT_THREADS,
+};
 use crate::error::Error;
 use crate::ops::analyzer::{Analyzer, LayerNormBackward};
 use crate::ops::{Dropout, Mut, Ref};
@@ -25,7 +28,7 @@ fn forward(rows: usize, each: usize, width: usize, vectors: usize) -> Shape {
 /// Blocks that take `ANALYZER_BACKWARD_ROWS` rows each, with `vectors` vectors in shared memory and as many for each
 /// warp. There are fewer warps where these would take too much.
 fn backward(rows: usize, width: usize, vectors: usize) -> Shape {
-    let warps = (ANALYZER_SUMS / (vectors * vector(width))).clamp(1, ANALYZER_THREADS / 32);
+    let warps = (ANALYZER_SUMS / (vectors * vector(width))).clamp(1, ANALYZER_BACKWARD_THREADS / 32);
     let line = Shape::line(rows.div_ceil(ANALYZER_BACKWARD_ROWS), 32 * warps);
     Shape { shared: (1 + warps) * vectors * vector(width), ..line }
 }

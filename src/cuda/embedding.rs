@@ -6,7 +6,7 @@ use super::Cuda;
 use super::launch::{Shape, VECTOR};
 use super::memory::Weight;
 use super::rows::{alignment, threads};
-use super::tile::ELEMENT_THREADS;
+use super::tile::{ELEMENT_THREADS, SCATTER_ROWS, SCATTER_THREADS};
 use crate::ops::embedding::Embedding;
 use crate::ops::{Mut, Ref};
 
@@ -48,20 +48,27 @@ impl Embedding for Cuda {
     ) {
         let rows = ids.len();
         let mut scratch = self.scratch();
-        let Some(order) = scratch.take::<u32>(self, rows) else { return };
+        let Some(sorted) = scratch.take::<u32>(self, 3 * rows) else { return };
+        let (order, rest) = sorted.split_at(rows);
+        let (sorted_ids, sorted_weights) = rest.split_at(rows);
+        let sorted_weights = sorted_weights.cast::<f32>();
         self.launch("sort_rows")
             .write("order", &order, rows, 4)
+            .write("sorted_ids", &sorted_ids, rows, 4)
+            .write("sorted_weights", &sorted_weights, rows, 4)
             .read("ids", ids, rows, 4)
-            .value(rows as i32)
-            .run(Shape::line(rows.div_ceil(ELEMENT_THREADS), ELEMENT_THREADS));
-        self.launch("scatter_add")
-            .write("dtable", &dtable_acc, dtable_acc.len(), 4)
-            .read("dout", dout, rows * width, 2)
-            .read("ids", ids, rows, 4)
-            .read("order", order.view(), rows, 4)
             .read("row_weight", row_weight, rows, 4)
             .value(rows as i32)
+            .run(Shape::line(rows.div_ceil(ELEMENT_THREADS), ELEMENT_THREADS));
+        let alignment = if width.is_multiple_of(4) { VECTOR } else { 1 };
+        self.launch("scatter_add")
+            .write("dtable", &dtable_acc, dtable_acc.len(), alignment)
+            .read("dout", dout, rows * width, alignment)
+            .read("order", order.view(), rows, 4)
+            .read("ids", sorted_ids.view(), rows, 4)
+            .read("weights", sorted_weights.view(), rows, 4)
+            .value(rows as i32)
             .value(width as i32)
-            .run(Shape::line(rows, threads(width)));
+            .run(Shape::line(rows.div_ceil(SCATTER_ROWS * SCATTER_THREADS / 32), SCATTER_THREADS));
     }
 }

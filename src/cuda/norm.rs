@@ -4,9 +4,25 @@ use half::bf16;
 
 use super::Cuda;
 use super::launch::Shape;
-use super::rows::{alignment, threads};
+use super::rows::alignment;
+use super::tile::ROW_THREADS;
 use crate::ops::norm::Norm;
 use crate::ops::{Mut, Ref};
+
+/// Rows that a block has at least, where there are enough for all multiprocessors, so that the weight it copies is little
+/// beside them.
+const ROWS_OF_BLOCK: usize = 24;
+
+impl Cuda {
+    /// Few rows are spread over all multiprocessors; of many, each block takes as many as it can.
+    fn norm_shape(&self, rows: usize, width: usize) -> Shape {
+        let multiprocessors = self.info().multiprocessors as usize;
+        let warps = rows.div_ceil(multiprocessors).clamp(1, ROW_THREADS / 32);
+        let most = (rows / ROWS_OF_BLOCK).clamp(multiprocessors, 2 * multiprocessors);
+        let blocks = rows.div_ceil(warps).min(most);
+        Shape { shared: (width + 32) * size_of::<f32>(), ..Shape::line(blocks, 32 * warps) }
+    }
+}
 
 impl Norm for Cuda {
     fn rms_norm(
@@ -24,9 +40,10 @@ impl Norm for Cuda {
             .write("rstd", &rstd, rows, 4)
             .read("x", x, rows * width, alignment)
             .read("weight", weight, width, alignment)
+            .value(rows as i32)
             .value(width as i32)
             .value(eps)
-            .run(Shape::line(rows, threads(width)));
+            .run(self.norm_shape(rows, width));
     }
 
     fn rms_norm_backward(
@@ -45,7 +62,8 @@ impl Norm for Cuda {
             .read("x", x, rows * width, alignment)
             .read("rstd", rstd, rows, 4)
             .read("weight", weight, width, alignment)
+            .value(rows as i32)
             .value(width as i32)
-            .run(Shape::line(rows, threads(width)));
+            .run(self.norm_shape(rows, width));
     }
 }

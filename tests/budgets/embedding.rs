@@ -1,6 +1,7 @@
 //! Rows of tables: tokens of the model, and the analyzer's own.
 
 use deepguard::ops::embedding::Embedding;
+use deepguard::ops::philox::philox;
 
 use super::counting::count;
 use super::memory::{buffer, check, holding, random};
@@ -8,7 +9,9 @@ use super::memory::{buffer, check, holding, random};
 #[test]
 fn gather_and_scatter() {
     let (rows, width, table_rows) = (2048usize, 128, 4096);
-    let ids: Vec<u32> = (0..rows as u32).map(|i| i * 2654435761u32.wrapping_mul(i) % 1024 * 4).collect();
+    // Frequent ids, and others that occur once.
+    let id = |i: u32| philox(9, [i, 0, 0, 0])[0] % if i.is_multiple_of(3) { 60 } else { table_rows as u32 };
+    let ids: Vec<u32> = (0..rows as u32).map(id).collect();
     let mut distinct = ids.clone();
     distinct.sort_unstable();
     distinct.dedup();

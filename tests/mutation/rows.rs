@@ -20,18 +20,25 @@ fn rms_norm_setup(rows: usize, width: usize, block: usize) -> Setup {
     };
     let rstd: Vec<f64> = x.chunks(width).map(rstd_of).collect();
     let y = (0..rows * width).map(|i| f64::from(x[i] * weight[i % width]) * rstd[i / width]).collect();
-    Setup::new([rows as u32, 1], block)
+    // A block for all rows, so that its warps have more than one each.
+    Setup::new([1, 1], block)
+        .shared((width + 32) * 4)
         .output("y", Expected::Bf16(y, 1.0 / 256.0))
         .output("rstd", Expected::F32(rstd, 1e-6))
         .input("x", &bf16s(&x))
         .input("weight", &f32s(&weight))
+        .value(rows as i32)
         .value(width as i32)
         .value(EPS)
 }
 
 fn rms_norm() -> Case {
     let mutants = vec![
-        mutant("barrier of the sum removed", [remove("bar.sync", &[0])], "The sums of other warps are read."),
+        mutant(
+            "barrier before the rows removed",
+            [remove("bar.sync", &[0])],
+            "Weights of other warps are read.",
+        ),
         mutant(
             "a step of the sum is repeated",
             [operand("shfl.sync.bfly", &[1], 2, "16")],
@@ -43,23 +50,23 @@ fn rms_norm() -> Case {
             "A lane that executes it has to be in its mask.",
         ),
         mutant(
-            "a warp too many is summed",
-            [swap("setp.ge.u32", &[0], ".ge.", ".gt.")],
-            "Nobody has written its sum.",
+            "row behind the last",
+            [swap("setp.lt.s32", &[4], ".lt.", ".le.")],
+            "There are as many as the launch says.",
         ),
         mutant(
-            "sums of warps are stored one place on",
+            "weights are stored one place on",
             [swap("st.shared", &[0], "]", "+4]")],
             "The first place is read.",
         ),
         mutant(
             "element behind a row",
-            [swap("setp.ge.s32", &[0], ".ge.", ".gt.")],
+            [swap("setp.lt.s32", &[2], ".lt.", ".le.")],
             "A row has width elements.",
         ),
         mutant(
             "vector behind a row",
-            [swap("setp.ge.s32", &[5], ".ge.", ".gt.")],
+            [swap("setp.ge.s32", &[3], ".ge.", ".gt.")],
             "A row has width / 8 vectors.",
         ),
         mutant(

@@ -7,8 +7,8 @@ const IDS: [u32; 6] = [4, 0, 4, 10, 1, 4];
 const VOCAB: usize = 11;
 const WIDTH: usize = 19;
 
-fn rows_of(table: &[f64]) -> Vec<f64> {
-    IDS.iter().flat_map(|&id| table[id as usize * WIDTH..][..WIDTH].to_vec()).collect()
+fn rows_of(table: &[f64], width: usize) -> Vec<f64> {
+    IDS.iter().flat_map(|&id| table[id as usize * width..][..width].to_vec()).collect()
 }
 
 pub fn embed<B: Backend>(backend: &B) {
@@ -17,29 +17,35 @@ pub fn embed<B: Backend>(backend: &B) {
         let (table, values) = bench.weight(&[VOCAB], WIDTH, dtype);
         let (ids, mut out) = (bench.integers(&IDS), bench.act_out(IDS.len() * WIDTH));
         backend.embed(out.view_mut(), &table, ids.view());
-        bench.check("rows", &out, &rows_of(&values));
+        bench.check("rows", &out, &rows_of(&values, WIDTH));
     }
 }
 
 pub fn gather<B: Backend>(backend: &B) {
-    let mut bench = Bench::new(backend);
-    let table = bench.f32(VOCAB * WIDTH, 1.0);
-    let (ids, mut out) = (bench.integers(&IDS), bench.act_out(IDS.len() * WIDTH));
-    backend.gather(out.view_mut(), table.view(), ids.view(), WIDTH);
-    bench.check("rows", &out, &rows_of(&table.host));
+    for width in [WIDTH, 24] {
+        let mut bench = Bench::new(backend);
+        let table = bench.f32(VOCAB * width, 1.0);
+        let (ids, mut out) = (bench.integers(&IDS), bench.act_out(IDS.len() * width));
+        backend.gather(out.view_mut(), table.view(), ids.view(), width);
+        bench.check("rows", &out, &rows_of(&table.host, width));
+    }
 }
 
-/// A token that occurs three times gets the sum of three weighted rows, onto what is there.
+/// A token that occurs several times gets the sum of its weighted rows, onto what is there.
 pub fn scatter_add<B: Backend>(backend: &B) {
-    let mut bench = Bench::new(backend);
-    let (mut table, d) = (bench.f32(VOCAB * WIDTH, 1.0), bench.act(IDS.len() * WIDTH, 1.0));
-    let (ids, weight) = (bench.integers(&IDS), bench.f32(IDS.len(), 1.0));
-    backend.scatter_add(table.view_mut(), d.view(), ids.view(), weight.view(), WIDTH);
-    let mut expected = table.host.clone();
-    for (i, &id) in IDS.iter().enumerate() {
-        for j in 0..WIDTH {
-            expected[id as usize * WIDTH + j] += weight.host[i] * d.host[i * WIDTH + j];
+    // Some tokens occur in many rows, more than are looked at together.
+    let many: Vec<u32> = (0..331).map(|i| if i % 3 == 0 { i % 7 } else { 5 }).collect();
+    for (ids, width) in [(IDS.as_slice(), WIDTH), (&IDS, 24), (&many, 132), (&many, 35)] {
+        let mut bench = Bench::new(backend);
+        let (mut table, d) = (bench.f32(VOCAB * width, 1.0), bench.act(ids.len() * width, 1.0));
+        let (id_buffer, weight) = (bench.integers(ids), bench.f32(ids.len(), 1.0));
+        backend.scatter_add(table.view_mut(), d.view(), id_buffer.view(), weight.view(), width);
+        let mut expected = table.host.clone();
+        for (i, &id) in ids.iter().enumerate() {
+            for j in 0..width {
+                expected[id as usize * width + j] += weight.host[i] * d.host[i * width + j];
+            }
         }
+        bench.check_f32("table", &table.buffer, &expected);
     }
-    bench.check_f32("table", &table.buffer, &expected);
 }

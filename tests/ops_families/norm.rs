@@ -12,8 +12,9 @@ fn reference(x: &[f64], weight: &[f64]) -> (Vec<f64>, Vec<f64>) {
 }
 
 pub fn forward<B: Backend>(backend: &B) {
-    // Single elements; with 16-byte accesses and without; more than a thread keeps in registers, both ways.
-    for (rows, width) in [(1, 1), (3, 17), (7, 160), (3, 1000), (2, 1303), (2, 8200)] {
+    // Single elements; with 16-byte accesses and without; more than a thread keeps in registers, both ways; more rows
+    // than are taken at once.
+    for (rows, width) in [(1, 1), (3, 17), (7, 160), (3, 1000), (2, 1303), (2, 8200), (2300, 8)] {
         let mut bench = Bench::new(backend);
         let (x, weight) = (bench.act(rows * width, 3.0), bench.f32(width, 1.0));
         let (mut y, mut rstd) = (bench.act_out(rows * width), bench.f32_out(rows));
@@ -25,7 +26,12 @@ pub fn forward<B: Backend>(backend: &B) {
 }
 
 pub fn backward<B: Backend>(backend: &B) {
-    let (rows, width) = (5, 37);
+    for (rows, width) in [(5, 37), (9, 72)] {
+        one_backward(backend, rows, width);
+    }
+}
+
+fn one_backward<B: Backend>(backend: &B, rows: usize, width: usize) {
     let mut bench = Bench::new(backend);
     let (x, weight) = (bench.act(rows * width, 2.0), bench.f32(width, 1.0));
     let (dy, mut dx) = (bench.act(rows * width, 1.0), bench.act(rows * width, 1.0));
