@@ -12,7 +12,7 @@ use deepguard::cuda::images::{Code, IMAGES, Image, KERNELS};
 const REGISTER_FILE: usize = 65536;
 
 /// Threads of a block and blocks that have to fit on a multiprocessor, by kernel.
-const OCCUPANCY: [(&str, usize, usize); 7] = [
+const OCCUPANCY: [(&str, usize, usize); 30] = [
     ("rms_norm", 256, 4),
     ("rms_norm_backward", 256, 2),
     ("adamw", 256, 5),
@@ -20,6 +20,29 @@ const OCCUPANCY: [(&str, usize, usize); 7] = [
     ("sum_of_partials", 256, 1),
     ("gemm_nt", 256, 2),
     ("gemm_nt_sm90", 288, 1),
+    ("attention_16", 128, 2),
+    ("attention_64", 128, 2),
+    ("attention_80", 128, 2),
+    ("attention_96", 128, 2),
+    ("attention_128", 128, 2),
+    ("attention_backward_q_16", 128, 2),
+    ("attention_backward_q_64", 128, 2),
+    ("attention_backward_q_80", 128, 2),
+    ("attention_backward_q_96", 128, 2),
+    ("attention_backward_q_128", 128, 2),
+    ("attention_backward_kv_16", 128, 2),
+    ("attention_backward_kv_64", 128, 2),
+    ("attention_backward_kv_80", 128, 2),
+    ("attention_backward_kv_96", 128, 2),
+    ("attention_backward_kv_128", 128, 2),
+    ("attention_decode_16", 128, 2),
+    ("attention_decode_64", 128, 2),
+    ("attention_decode_80", 128, 2),
+    ("attention_decode_96", 128, 2),
+    ("attention_decode_128", 128, 2),
+    ("attention_decode_combine", 128, 8),
+    ("copy_chunks", 256, 6),
+    ("copy_elements", 256, 6),
 ];
 
 #[test]
@@ -126,4 +149,15 @@ fn gemm_sm90_is_made_of_warpgroup_products_and_bulk_copies() {
 fn rows_and_elements_use_no_local_memory() {
     compiled("norm");
     compiled("optim");
+}
+
+#[test]
+fn attention_is_made_of_tensor_cores_and_asynchronous_copies() {
+    for file in ["attention", "attention_backward", "attention_decode"] {
+        for (arch, counts) in compiled(file) {
+            for name in ["HMMA", "LDSM", "LDGSTS"] {
+                assert!(count(&counts, name) > 0, "no {name} in {file} for sm_{arch}: {counts:?}");
+            }
+        }
+    }
 }

@@ -1,0 +1,36 @@
+//! Counters of the kernels that some work starts.
+
+use std::sync::{Mutex, PoisonError};
+
+use cuda_emulator::counters::Counters;
+use deepguard::cuda::Cuda;
+use deepguard::ops::Device;
+
+use crate::emulator::{checked, cuda};
+
+/// The counters of each of `kernels` while `work` runs, which nothing else does meanwhile.
+pub fn count<const N: usize>(kernels: [&str; N], work: impl FnOnce(&Cuda)) -> [Counters; N] {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let cuda = cuda();
+    let emulator = cuda_emulator::load().expect("the emulator");
+    emulator.take_counters().expect("counters");
+    work(cuda);
+    checked(cuda.finish());
+    kernels.map(|name| emulator.kernel_counters(name).expect(name))
+}
+
+/// Bytes of global memory in the sectors that were read and written.
+pub fn global_bytes(counters: &Counters) -> usize {
+    32 * (counters.global_load_sectors + counters.global_store_sectors) as usize
+}
+
+/// `found ÷ needed` is at least 1 and at most `limit`; says how much it is.
+pub fn within(what: &str, found: usize, needed: usize, limit: f64) {
+    let ratio = found as f64 / needed as f64;
+    println!("{what}: {ratio:.3}");
+    assert!(
+        (1.0..=limit).contains(&ratio),
+        "{what}: {found} ÷ {needed} = {ratio:.3}, expected at most {limit}"
+    );
+}
