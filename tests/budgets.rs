@@ -7,6 +7,7 @@ mod emulator;
 mod budgets {
     pub mod aggregate;
     pub mod analyzer;
+    pub mod attention;
     pub mod counting;
     pub mod embedding;
     pub mod loss;

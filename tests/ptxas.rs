@@ -12,7 +12,7 @@ use deepguard::cuda::images::{Code, IMAGES, Image, KERNELS};
 const REGISTER_FILE: usize = 65536;
 
 /// Threads of a block and blocks that have to fit on a multiprocessor, by kernel.
-const OCCUPANCY: [(&str, usize, usize); 38] = [
+const OCCUPANCY: [(&str, usize, usize); 61] = [
     ("rms_norm", 256, 2),
     ("rms_norm_backward", 256, 1),
     ("layer_norm_relu", 256, 1),
@@ -51,6 +51,29 @@ const OCCUPANCY: [(&str, usize, usize); 38] = [
     ("linear_skinny_4", 256, 2),
     ("lora_down_2", 256, 2),
     ("lora_down_4", 256, 1),
+    ("attention_16", 128, 2),
+    ("attention_64", 128, 2),
+    ("attention_80", 128, 2),
+    ("attention_96", 128, 2),
+    ("attention_128", 128, 2),
+    ("attention_backward_q_16", 128, 2),
+    ("attention_backward_q_64", 128, 2),
+    ("attention_backward_q_80", 128, 2),
+    ("attention_backward_q_96", 128, 2),
+    ("attention_backward_q_128", 128, 2),
+    ("attention_backward_kv_16", 128, 2),
+    ("attention_backward_kv_64", 128, 2),
+    ("attention_backward_kv_80", 128, 2),
+    ("attention_backward_kv_96", 128, 2),
+    ("attention_backward_kv_128", 128, 2),
+    ("attention_decode_16", 128, 2),
+    ("attention_decode_64", 128, 2),
+    ("attention_decode_80", 128, 2),
+    ("attention_decode_96", 128, 2),
+    ("attention_decode_128", 128, 2),
+    ("attention_decode_combine", 128, 8),
+    ("copy_chunks", 256, 6),
+    ("copy_elements", 256, 6),
 ];
 /// The same for kernels that are not listed.
 const USUAL_OCCUPANCY: (usize, usize) = (256, 4);
@@ -168,4 +191,15 @@ fn no_kernel_uses_local_memory() {
     let mut files: Vec<&str> = IMAGES.iter().map(|image| image.file).collect();
     files.dedup();
     files.into_iter().for_each(|file| drop(compiled(file)));
+}
+
+#[test]
+fn attention_is_made_of_tensor_cores_and_asynchronous_copies() {
+    for file in ["attention", "attention_backward", "attention_decode"] {
+        for (arch, counts) in compiled(file) {
+            for name in ["HMMA", "LDSM", "LDGSTS"] {
+                assert!(count(&counts, name) > 0, "no {name} in {file} for sm_{arch}: {counts:?}");
+            }
+        }
+    }
 }

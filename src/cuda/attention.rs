@@ -21,8 +21,9 @@ use crate::ops::{Mut, Ref};
 const BYTES: usize = size_of::<bf16>();
 /// Tiles of keys or values that are in shared memory at once.
 const RING: usize = 3;
-/// Blocks that decoding cuts its work into, if there is enough of it: some two for each multiprocessor of an H100.
-const DECODE_BLOCKS: usize = 256;
+/// Blocks that decoding cuts its work into, if there is enough of it. Each has two tiles on their way, 32 KiB with heads of
+/// 128, which is together what an H100's memory delivers within its latency; more pieces mean more partial results.
+const DECODE_BLOCKS: usize = 64;
 /// The most pieces of 64 keys that one block of decoding attends to.
 const DECODE_PIECES: usize = 64;
 
@@ -317,7 +318,7 @@ impl Attention for Cuda {
                 .value(results as i32)
                 .value((samples * heads.query) as i32)
                 .value(heads.dim as i32)
-                .run(Shape::line((width / 8).div_ceil(ATTENTION_THREADS), ATTENTION_THREADS));
+                .run(Shape::line((width / 4).div_ceil(ATTENTION_THREADS), ATTENTION_THREADS));
         }
     }
 

@@ -1,5 +1,6 @@
 use deepguard::ErrorKind;
 use deepguard::cuda::Cuda;
+use deepguard::ops::attention::{Attention, Heads};
 use deepguard::ops::norm::Norm;
 use deepguard::ops::{Arena, Buffer, Device, Element};
 
@@ -45,4 +46,18 @@ fn cuda_slices_of_another_stream_are_refused() {
     assert_eq!(checked(cuda.view(&own)).len(), 4);
     let refused = cuda.view(&foreign).err().expect("an error");
     assert_eq!(refused.kind(), ErrorKind::Usage);
+}
+
+#[test]
+fn cuda_heads_that_attention_has_no_kernel_for_are_refused() {
+    let cuda = own_cuda();
+    for dim in [12, 136] {
+        let heads = Heads { query: 1, key_value: 1, dim };
+        let (mut o, mut lse, qkv) = (buffer(&cuda, dim), buffer(&cuda, 1), buffer(&cuda, 3 * dim));
+        cuda.attention(o.view_mut(), lse.view_mut(), qkv.view(), &[], heads);
+        let error = cuda.finish().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Model);
+        let expected = format!("heads of {dim} elements: expected a multiple of 8 up to 128 on CUDA");
+        assert!(error.to_string().contains(&expected), "{error}");
+    }
 }
