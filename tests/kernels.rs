@@ -6,6 +6,7 @@ mod emulator;
 mod kernels {
     pub mod device;
     pub mod errors;
+    pub mod products;
 }
 
 /// All of this once more.

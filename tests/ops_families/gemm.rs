@@ -172,9 +172,16 @@ pub fn matmul_shapes<B: Backend>(backend: &B) {
 
 /// Widths that are whole vectors and that are not, few rows and many, with everything that a layer can add.
 pub fn linear_shapes<B: Backend>(backend: &B) {
-    for (rows, width, rank) in
-        [(1usize, 1096, 8), (7, 328, 16), (16, 2080, 3), (31, 72, 40), (33, 64, 8), (150, 520, 40)]
-    {
+    for (rows, width, rank) in [
+        (1usize, 1096, 8),
+        (7, 328, 16),
+        (16, 2080, 3),
+        (31, 72, 40),
+        (33, 64, 8),
+        (150, 520, 40),
+        (150, 200, 8),
+        (300, 64, 72),
+    ] {
         let (parts, adapted) = ([40, 24, 72], rows.div_ceil(2));
         let out: usize = parts.iter().sum();
         let mut bench = Bench::new(backend);
