@@ -1,10 +1,13 @@
-// y[m, n] = x[m, k] · w[n, k]ᵀ + bias[n], as gemm.cu, with what sm_90a has for it. Launched by src/cuda/gemm.rs.
+// y[m, n] = x[m, k] · w[n, k]ᵀ + bias[n] + residual[m, n] and LoRA, as gemm_nt.cu, with what sm_90a has for it. Launched
+// by src/cuda/gemm_sm90.rs.
 //
 // A producer warp lets the TMA fetch tiles of x and w into a ring of STAGES; two warpgroups multiply 64 rows of the
 // tile of y each, straight from shared memory. Two barriers a stage: `full` when its bytes have arrived, `empty` when
-// all consumers are done with it. The TMA fills with zeros what lies outside, and leaves out what it must not write.
+// all consumers are done with it. The TMA fills with zeros what lies outside, and leaves out what it must not write. The
+// residual comes to where the tile of y will be, with a barrier of its own.
 
 #include "hopper.h"
+#include "raster.h"
 
 namespace {
 
@@ -22,6 +25,29 @@ static_assert(THREADS == CONSUMERS * WARPGROUP + WARP, "the last warp is the pro
 static_assert(TILE_M == CONSUMERS * STORE_M && STORE_M == 64 && TILE_N == 128, "a wgmma is 64 by 128");
 static_assert(TILE_K * 2 == 128 && STORE_N * 2 == 128, "rows of the 128-byte swizzle");
 
+// Where a term of LoRA is: y += xa[rows, rank] · b[columns, rank]ᵀ in some columns and the first rows.
+struct LoraRange {
+    int rows;
+    int column;  // the first
+    int columns;
+    int rank;
+};
+
+struct LoraMaps {
+    CUtensorMap xa[GEMM_TERMS];
+    CUtensorMap b[GEMM_TERMS];
+    LoraRange range[GEMM_TERMS];
+    int count;
+    int padding[3];
+};
+
+// Tiles along k that a term adds to a tile of y.
+__device__ __forceinline__ int tiles_of(const LoraRange& term, int first_row, int first_column) {
+    const bool meets = first_row < term.rows && first_column < term.column + term.columns &&
+                       first_column + TILE_N > term.column;
+    return meets ? (term.rank + TILE_K - 1) / TILE_K : 0;
+}
+
 // Shared memory: STAGES of x and w, the tile of y, the barriers.
 struct Layout {
     unsigned base;
@@ -33,21 +59,57 @@ struct Layout {
     }
     __device__ unsigned full(int stage) const { return base + STAGES * STAGE_BYTES + OUTPUT_BYTES + stage * 8; }
     __device__ unsigned empty(int stage) const { return full(stage) + STAGES * 8; }
+    __device__ unsigned residual() const { return full(2 * STAGES); }
 };
 
-// The producer, one thread.
-__device__ __forceinline__ void produce(const Layout& shared, const CUtensorMap& x_map, const CUtensorMap& w_map,
-                                        int first_row, int first_column, int tiles) {
-    tma_prefetch(x_map);
-    tma_prefetch(w_map);
-    for (int tile = 0; tile < tiles; tile++) {
+// The producer's place in the ring.
+struct Ring {
+    const Layout& shared;
+    int tile;
+
+    // The next tiles of both operands, as soon as there is room for them.
+    __device__ __forceinline__ void fetch(const CUtensorMap& x_map, const CUtensorMap& w_map, int k, int x_row,
+                                          int w_row) {
         const int stage = tile % STAGES, round = tile / STAGES;
         if (round > 0) {
             barrier_wait(shared.empty(stage), (round - 1) % 2);
         }
         barrier_arrive_expect(shared.full(stage), STAGE_BYTES);
-        tma_load(shared.x(stage), x_map, tile * TILE_K, first_row, shared.full(stage));
-        tma_load(shared.w(stage), w_map, tile * TILE_K, first_column, shared.full(stage));
+        tma_load(shared.x(stage), x_map, k, x_row, shared.full(stage));
+        tma_load(shared.w(stage), w_map, k, w_row, shared.full(stage));
+        tile++;
+    }
+};
+
+// The producer, one thread.
+__device__ __forceinline__ void produce(const Layout& shared, const CUtensorMap& x_map, const CUtensorMap& w_map,
+                                        const LoraMaps& lora, int first_row, int first_column, int k) {
+    tma_prefetch(x_map);
+    tma_prefetch(w_map);
+    Ring ring = {shared, 0};
+    for (int at = 0; at < k; at += TILE_K) {
+        ring.fetch(x_map, w_map, at, first_row, first_column);
+    }
+#pragma unroll 1
+    for (int i = 0; i < lora.count; i++) {
+        const int tiles = tiles_of(lora.range[i], first_row, first_column);
+#pragma unroll 1
+        for (int tile = 0; tile < tiles; tile++) {
+            // A row of b before its first is outside, and so zero.
+            ring.fetch(lora.xa[i], lora.b[i], tile * TILE_K, first_row, first_column - lora.range[i].column);
+        }
+    }
+}
+
+// The residual of the block's tile, to where y will be.
+__device__ __forceinline__ void fetch_residual(const Layout& shared, const CUtensorMap& map, int first_row,
+                                               int first_column) {
+    barrier_arrive_expect(shared.residual(), OUTPUT_BYTES);
+    for (int consumer = 0; consumer < CONSUMERS; consumer++) {
+        for (int i = 0; i < STORES; i++) {
+            tma_load(shared.output(consumer) + i * STORE_BYTES, map, first_column + i * STORE_N,
+                     first_row + consumer * STORE_M, shared.residual());
+        }
     }
 }
 
@@ -78,9 +140,9 @@ __device__ __forceinline__ int output_offset(int row, int chunk) {
     return row * 128 + (chunk ^ (row % 8)) * 16;
 }
 
-// acc + bias, rounded, into the warpgroup's boxes in shared memory.
+// acc + bias, and what lies there already where it is the residual, rounded, into the warpgroup's boxes in shared memory.
 __device__ __forceinline__ void put_down(unsigned char* boxes, const float (&acc)[64], const float* bias,
-                                         int first_column, int n) {
+                                         int first_column, int n, bool residual) {
     const int thread = threadIdx.x % WARPGROUP, lane = thread % WARP;
 #pragma unroll
     for (int j = 0; j < TILE_N / 8; j++) {
@@ -90,9 +152,14 @@ __device__ __forceinline__ void put_down(unsigned char* boxes, const float (&acc
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             const int row = thread / WARP * 16 + half * 8 + lane / 4;
-            unsigned char* to = boxes + j / 8 * STORE_BYTES + output_offset(row, j % 8) + lane % 4 * 4;
-            *reinterpret_cast<__nv_bfloat162*>(to) =
-                __floats2bfloat162_rn(acc[j * 4 + half * 2] + bias0, acc[j * 4 + half * 2 + 1] + bias1);
+            auto* to = reinterpret_cast<__nv_bfloat162*>(boxes + j / 8 * STORE_BYTES + output_offset(row, j % 8) +
+                                                         lane % 4 * 4);
+            float2 sum = {acc[j * 4 + half * 2] + bias0, acc[j * 4 + half * 2 + 1] + bias1};
+            if (residual) {
+                const float2 before = __bfloat1622float2(*to);
+                sum = {sum.x + before.x, sum.y + before.y};
+            }
+            *to = __floats2bfloat162_rn(sum.x, sum.y);
         }
     }
 }
@@ -114,21 +181,25 @@ __device__ __forceinline__ void write_out(bf16* y, const unsigned char* boxes, i
 
 }  // namespace
 
-// blockIdx.x along m, blockIdx.y along n; dynamic shared memory as in Layout. Boxes of the maps: [TILE_M, TILE_K] of
-// x[m, k], [TILE_N, TILE_K] of w[n, k], [STORE_M, STORE_N] of y[m, n], all with the 128-byte swizzle. y_map is not
-// looked at unless n is a multiple of 8. bias may be null.
+// blockIdx.x is a tile of y, in the order of tile_of_block; dynamic shared memory as in Layout. Boxes of the maps: [TILE_M,
+// TILE_K] of x[m, k] and each xa, [TILE_N, TILE_K] of w[n, k] and each b, [STORE_M, STORE_N] of y[m, n] and residual, all
+// with the 128-byte swizzle. y_map is not looked at unless n is a multiple of 8; `with_residual` asks for that. bias may be
+// null.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 gemm_nt_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap w_map,
-             const __grid_constant__ CUtensorMap y_map, bf16* y, const float* bias, int m, int n, int k) {
+             const __grid_constant__ CUtensorMap y_map, bf16* y, const float* bias, int m, int n, int k,
+             const __grid_constant__ CUtensorMap residual_map, int with_residual,
+             const __grid_constant__ LoraMaps lora) {
     extern __shared__ __align__(GEMM_SM90_ALIGNMENT) unsigned char bytes[];
     const Layout shared{shared_address(bytes)};
-    const int first_row = blockIdx.x * TILE_M, first_column = blockIdx.y * TILE_N;
-    const int tiles = (k + TILE_K - 1) / TILE_K;
+    const int2 place = tile_of_block((m + TILE_M - 1) / TILE_M, (n + TILE_N - 1) / TILE_N);
+    const int first_row = place.x * TILE_M, first_column = place.y * TILE_N;
     if (threadIdx.x == 0) {
         for (int stage = 0; stage < STAGES; stage++) {
             barrier_init(shared.full(stage), 1);
             barrier_init(shared.empty(stage), CONSUMERS * WARPGROUP / WARP);
         }
+        barrier_init(shared.residual(), 1);
         barrier_init_fence();
     }
     __syncthreads();
@@ -136,15 +207,26 @@ gemm_nt_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ 
     const int consumer = threadIdx.x / WARPGROUP;
     if (consumer == CONSUMERS) {
         if (threadIdx.x % WARP == 0) {
-            produce(shared, x_map, w_map, first_row, first_column, tiles);
+            if (with_residual) {
+                fetch_residual(shared, residual_map, first_row, first_column);
+            }
+            produce(shared, x_map, w_map, lora, first_row, first_column, k);
         }
         return;
+    }
+    int tiles = (k + TILE_K - 1) / TILE_K;
+#pragma unroll 1
+    for (int i = 0; i < lora.count; i++) {
+        tiles += tiles_of(lora.range[i], first_row, first_column);
     }
     float acc[64] = {};
     consume(acc, shared, consumer, tiles);
 
     unsigned char* boxes = bytes + (shared.output(consumer) - shared.base);
-    put_down(boxes, acc, bias, first_column, n);
+    if (with_residual) {
+        barrier_wait(shared.residual(), 0);
+    }
+    put_down(boxes, acc, bias, first_column, n, with_residual);
     const bool by_tma = n % 8 == 0;
     if (by_tma) {
         fence_for_tma();

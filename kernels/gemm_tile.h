@@ -14,6 +14,7 @@
 #include "ampere.h"
 #include "gemm_epilogue.h"
 #include "lora_terms.h"
+#include "raster.h"
 
 constexpr int TILE_K = GEMM_TILE_K, STAGES = GEMM_STAGES;
 constexpr int CHUNK = 8;  // elements in 16 bytes
@@ -252,14 +253,6 @@ __device__ __forceinline__ void write_out(const float* sums, const Epilogue& to,
             finish<DROPS>(to, product, key, sum, first_row + row, column);
         }
     }
-}
-
-// Which tile of y a block computes: RASTER tiles along m take turns before the next along n, so that blocks that run at
-// the same time share operands in the L2 cache.
-__device__ __forceinline__ int2 tile_of_block(int tiles_m, int tiles_n) {
-    const int band = blockIdx.x / (GEMM_RASTER * tiles_n), in_band = blockIdx.x % (GEMM_RASTER * tiles_n);
-    const int height = min(GEMM_RASTER, tiles_m - band * GEMM_RASTER);
-    return make_int2(band * GEMM_RASTER + in_band % height, in_band / height);
 }
 
 // Tiles along k that a term adds to a tile of y.

@@ -9,6 +9,7 @@ mod emulator;
 mod kernels {
     pub mod device;
     pub mod errors;
+    pub mod products;
 }
 
 /// What `examples/aggregator.rs` prints, on slices of cudarc.

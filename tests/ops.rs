@@ -31,9 +31,10 @@ macro_rules! test_backend {
                 attention { forward, many_sequences, backward, decode }
                 embedding { embed, gather, scatter_add }
                 gemm {
-                    linear, linear_backward, matmul, matmul_overwrites, weight_gradient, bias_gradient, accumulate
+                    linear, linear_backward, matmul, matmul_overwrites, weight_gradient, bias_gradient, accumulate,
+                    matmul_shapes, linear_shapes, gradient_shapes
                 }
-                lora { lora_down, linear_with_terms, backward, dropout_follows_the_row_key }
+                lora { lora_down, linear_with_terms, backward, shapes, dropout_follows_the_row_key }
                 loss { cross_entropy_and_kl, cross_entropy_alone, long_rows, equal_logits, extremes }
                 mlp { forward, backward, extremes }
                 norm { forward, backward }

@@ -1,87 +1,120 @@
-//! Products with the tensor memory accelerator and the warpgroup products of sm_90a.
+//! Linear layers with the tensor memory accelerator and the warpgroup products of sm_90a.
 
 use half::bf16;
 
 use super::Cuda;
-use super::launch::{Shape, TiledMatrix};
+use super::launch::{Launch, Shape, TensorMap, TiledMatrix, VECTOR};
+use super::product::{Layout, Residual, Target, TileProduct};
 use super::tile::*;
-use crate::error::{Error, Result};
-use crate::ops::{Mut, Ref};
+use crate::ops::gemm::Matrix;
 
-/// Dynamic shared memory: the stages, the tile of y, two barriers for each stage.
+/// Dynamic shared memory: the stages, the tile of y, two barriers for each stage and one for the residual.
 const SHARED: usize =
     GEMM_SM90_STAGES * (GEMM_SM90_TILE_M + GEMM_SM90_TILE_N) * GEMM_SM90_TILE_K * size_of::<bf16>()
         + GEMM_SM90_TILE_M * GEMM_SM90_TILE_N * size_of::<bf16>()
-        + GEMM_SM90_STAGES * 2 * size_of::<u64>();
+        + (2 * GEMM_SM90_STAGES + 1) * size_of::<u64>();
 
-/// The most blocks that CUDA allows along y.
-const MAX_GRID_Y: usize = 65535;
-
-/// Sizes of a product: y `[m, n]`, x `[m, k]`, w `[n, k]`, bias `[n]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Product {
-    /// Rows of x and y.
-    pub m: usize,
-    /// Rows of w, columns of y.
-    pub n: usize,
-    /// Columns of x and w; a multiple of 8, not 0.
-    pub k: usize,
+/// `LoraRange` of `kernels/gemm_sm90.cu`.
+#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct LoraRange {
+    rows: i32,
+    column: i32,
+    columns: i32,
+    rank: i32,
 }
 
-impl Product {
-    /// Refuses what the kernel cannot compute.
-    fn check(self) -> Result<()> {
-        let Product { m, n, k } = self;
-        let what = |problem| Err(Error::usage(format!("product of [{m}, {k}] and [{n}, {k}]ᵀ: {problem}")));
-        if k == 0 || !k.is_multiple_of(8) {
-            return what(format!("expected an inner dimension that is a multiple of 8, found {k}"));
-        }
-        // The kernel counts rows and columns of whole tiles in i32.
-        let largest = i32::MAX as usize - 1024;
-        if m.max(k) > largest || n.div_ceil(GEMM_SM90_TILE_N) > MAX_GRID_Y {
-            return what("too large".into());
-        }
-        Ok(())
+/// `LoraMaps` of `kernels/gemm_sm90.cu`.
+#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct LoraMaps {
+    xa: [TensorMap; GEMM_TERMS],
+    b: [TensorMap; GEMM_TERMS],
+    range: [LoraRange; GEMM_TERMS],
+    count: i32,
+    padding: [i32; 3],
+}
+
+/// Boxes that one copy moves.
+const X_BOX: (usize, usize) = (GEMM_SM90_TILE_M, GEMM_SM90_TILE_K);
+const W_BOX: (usize, usize) = (GEMM_SM90_TILE_N, GEMM_SM90_TILE_K);
+const Y_BOX: (usize, usize) = (GEMM_SM90_STORE_M, GEMM_SM90_STORE_N);
+
+/// Whether the TMA can read a matrix: rows without gaps that start on multiples of 16 bytes.
+fn suits(matrix: &Matrix<'_, Cuda, bf16>) -> bool {
+    let aligned = matrix.cols.is_multiple_of(8) && matrix.data.address().is_multiple_of(VECTOR);
+    aligned && matrix.stride == matrix.cols && matrix.rows * matrix.cols > 0
+}
+
+fn tiled(matrix: &Matrix<'_, Cuda, bf16>, box_shape: (usize, usize)) -> TiledMatrix {
+    TiledMatrix { rows: matrix.rows, columns: matrix.cols, box_shape }
+}
+
+impl TileProduct<'_> {
+    /// Whether [`run_sm90`](Self::run_sm90) can compute this: there, k is in one piece.
+    pub(super) fn suits_sm90(&self, cuda: &Cuda) -> bool {
+        let Target::Rounded(y) = &self.target else { return false };
+        let residual = match &self.residual {
+            Residual::Nothing => true,
+            Residual::Target(factor) => *factor == 1.0 && y.cols.is_multiple_of(8),
+            Residual::Other(matrix) => suits(matrix),
+        };
+        let mut terms = self.terms.iter().flat_map(|terms| terms.each());
+        cuda.info().capability == 90
+            && self.layout == Layout::NT
+            && self.alpha == 1.0
+            && self.plan(cuda).partials == 0
+            && y.stride == y.cols
+            && y.data.address().is_multiple_of(VECTOR)
+            && residual
+            && suits(&self.a)
+            && suits(&self.b)
+            && terms.all(|(xa, b, _)| suits(&xa) && suits(&b))
     }
-}
 
-impl Cuda {
-    /// `y = x wᵀ + bias`, rounded once.
-    ///
-    /// Usage errors: k is 0 or no multiple of 8; a size beyond what a grid can hold. A device error on any other
-    /// architecture.
-    pub fn gemm_nt_sm90(
-        &self,
-        y: Mut<'_, Self, bf16>,
-        x: Ref<'_, Self, bf16>,
-        w: Ref<'_, Self, bf16>,
-        bias: Option<Ref<'_, Self, f32>>,
-        size: Product,
-    ) -> Result<()> {
-        size.check()?;
-        let found = self.info().capability;
-        if found != 90 {
-            let (major, minor) = (found / 10, found % 10);
-            let text = format!(
-                "gemm_nt_sm90: expected compute capability 9.0, found {major}.{minor}; use Gemm::matmul"
-            );
-            return Err(Error::device(text));
-        }
-        let Product { m, n, k } = size;
-        let matrix = |rows, columns, box_shape| TiledMatrix { rows, columns, box_shape };
-        self.launch("gemm_nt_sm90")
-            .read_tiled("x", x, &matrix(m, k, (GEMM_SM90_TILE_M, GEMM_SM90_TILE_K)))
-            .read_tiled("w", w, &matrix(n, k, (GEMM_SM90_TILE_N, GEMM_SM90_TILE_K)))
-            .write_tiled("y", &y, &matrix(m, n, (GEMM_SM90_STORE_M, GEMM_SM90_STORE_N)))
-            .read_optional("bias", bias, n, 4)
+    /// `y = a bᵀ + bias + Σ xa Bᵀ + residual` with the kernel `gemm_nt_sm90`.
+    pub(super) fn run_sm90(self, cuda: &Cuda) {
+        let (m, n, k) = (self.a.rows, self.b.rows, self.a.cols);
+        let Target::Rounded(y) = &self.target else { return };
+        let launch = cuda
+            .launch("gemm_nt_sm90")
+            .read_tiled("x", self.a.data, &tiled(&self.a, X_BOX))
+            .read_tiled("w", self.b.data, &tiled(&self.b, W_BOX))
+            .write_tiled("y", &y.data, &TiledMatrix { rows: m, columns: n, box_shape: Y_BOX })
+            .read_optional("bias", self.bias, n, 4)
             .value(m as i32)
             .value(n as i32)
-            .value(k as i32)
-            .run(Shape {
-                grid: (m.div_ceil(GEMM_SM90_TILE_M), n.div_ceil(GEMM_SM90_TILE_N), 1),
-                block: GEMM_SM90_THREADS,
-                shared: SHARED,
-            });
-        Ok(())
+            .value(k as i32);
+        let residual = match &self.residual {
+            Residual::Nothing => None,
+            Residual::Target(_) => Some(Matrix::new(y.data.view(), m, n)),
+            Residual::Other(matrix) => Some(*matrix),
+        };
+        let launch = match residual {
+            Some(matrix) => launch.read_tiled("residual", matrix.data, &tiled(&matrix, Y_BOX)).value(1i32),
+            None => launch.value([0u64; 16]).value(0i32),
+        };
+        let tiles = m.div_ceil(GEMM_SM90_TILE_M) * n.div_ceil(GEMM_SM90_TILE_N);
+        self.lora_maps(launch).run(Shape { grid: (tiles, 1, 1), block: GEMM_SM90_THREADS, shared: SHARED });
+    }
+
+    fn lora_maps<'l>(&self, mut launch: Launch<'l>) -> Launch<'l> {
+        let mut maps = LoraMaps::default();
+        for (i, (xa, b, column)) in self.terms.iter().flat_map(|terms| terms.each()).enumerate() {
+            launch = launch.tensor_map(&mut maps.xa[i], "xa", xa.data, &tiled(&xa, X_BOX)).tensor_map(
+                &mut maps.b[i],
+                "lora_B",
+                b.data,
+                &tiled(&b, W_BOX),
+            );
+            maps.range[i] = LoraRange {
+                rows: xa.rows as i32,
+                column: column as i32,
+                columns: b.rows as i32,
+                rank: b.cols as i32,
+            };
+            maps.count += 1;
+        }
+        launch.value(maps)
     }
 }

@@ -163,6 +163,25 @@ impl Launch<'_> {
             .tiled(name, address, matrix)
     }
 
+    /// A tensor map for a structure passed by value.
+    pub fn tensor_map(
+        self,
+        to: &mut TensorMap,
+        name: &str,
+        buffer: Ref<'_, Cuda, bf16>,
+        matrix: &TiledMatrix,
+    ) -> Self {
+        let address = buffer.address();
+        let checked = self.check(name, (address, buffer.len()), matrix.rows * matrix.columns, VECTOR);
+        match matrix.encode(name, address as u64) {
+            Ok(map) => {
+                *to = map;
+                checked
+            }
+            Err(error) => checked.fail(error),
+        }
+    }
+
     /// Two parameters for a matrix that the kernel writes: its tensor map, which is empty if the number of columns is
     /// no multiple of 8, as such rows cannot be described; and its address.
     pub fn write_tiled(self, name: &str, buffer: &Mut<'_, Cuda, bf16>, matrix: &TiledMatrix) -> Self {
@@ -261,6 +280,9 @@ impl Launch<'_> {
     }
 }
 
+/// A descriptor for the tensor memory accelerator; opaque.
+pub(super) type TensorMap = [u64; 16];
+
 /// A matrix of bf16 as the tensor memory accelerator sees it.
 pub(super) struct TiledMatrix {
     /// Number of rows.
@@ -273,7 +295,7 @@ pub(super) struct TiledMatrix {
 
 impl TiledMatrix {
     /// The descriptor of this matrix at `address`.
-    fn encode(&self, name: &str, address: u64) -> Result<[u64; 16]> {
+    fn encode(&self, name: &str, address: u64) -> Result<TensorMap> {
         let dims = [self.columns as u64, self.rows as u64];
         let strides = [(self.columns * size_of::<bf16>()) as u64];
         let box_dims = [self.box_shape.1 as u32, self.box_shape.0 as u32];

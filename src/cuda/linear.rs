@@ -37,6 +37,9 @@ struct KernelTerms {
     padding: i32,
 }
 
+/// xa, lora_B and the first column of a term.
+pub(super) type TermParts<'a> = (Matrix<'a, Cuda, bf16>, Matrix<'a, Cuda, bf16>, usize);
+
 /// The LoRA of a linear layer as a kernel takes it.
 pub(super) struct Terms<'a> {
     terms: &'a [LoraTerm<'a, Cuda>],
@@ -55,22 +58,28 @@ impl<'a> Terms<'a> {
         None
     }
 
+    /// xa, lora_B and the first column of each.
+    pub fn each(&self) -> impl Iterator<Item = TermParts<'a>> {
+        self.terms.iter().map(|term| {
+            let rows = term.xa.len() / term.rank.max(1);
+            let xa = Matrix::new(term.xa, rows, term.rank);
+            (xa, Matrix::new(term.b, term.out_features, term.rank), term.column)
+        })
+    }
+
     /// Adds them to a launch.
     pub fn pass<'l>(terms: Option<&Terms<'_>>, mut launch: Launch<'l>) -> Launch<'l> {
         let mut by_value = KernelTerms::default();
-        let terms = terms.map_or(&[][..], |terms| terms.terms);
-        for (to, term) in by_value.term.iter_mut().zip(terms) {
-            let rows = term.xa.len() / term.rank.max(1);
-            let (xa, b) =
-                (Matrix::new(term.xa, rows, term.rank), Matrix::new(term.b, term.out_features, term.rank));
+        for (to, (xa, b, column)) in by_value.term.iter_mut().zip(terms.iter().flat_map(|terms| terms.each()))
+        {
             let vector = xa.in_vectors() && b.in_vectors();
             *to = KernelTerm {
-                xa: term.xa.address() as u64,
-                b: term.b.address() as u64,
-                rows: rows as i32,
-                column: term.column as i32,
-                columns: term.out_features as i32,
-                rank: term.rank as i32,
+                xa: xa.data.address() as u64,
+                b: b.data.address() as u64,
+                rows: xa.rows as i32,
+                column: column as i32,
+                columns: b.rows as i32,
+                rank: b.cols as i32,
                 vector: vector.into(),
                 padding: 0,
             };
@@ -80,8 +89,8 @@ impl<'a> Terms<'a> {
                 b.extent(),
                 alignment(vector),
             );
+            by_value.count += 1;
         }
-        by_value.count = terms.len() as i32;
         launch.value(by_value)
     }
 }
@@ -112,7 +121,11 @@ impl Cuda {
             return self.few_rows(y, x, weight, bias, &terms, residual);
         }
         let product = TileProduct::new(Layout::NT, x, weight.matrix(), Target::Rounded(y));
-        TileProduct { bias, terms: Some(&terms), residual, ..product }.run(self);
+        let product = TileProduct { bias, terms: Some(&terms), residual, ..product };
+        match product.suits_sm90(self) {
+            true => product.run_sm90(self),
+            false => product.run(self),
+        }
     }
 
     /// The same for up to [`FEW_ROWS`] rows.

@@ -37,7 +37,6 @@ pub mod tile {
 
 pub use device::Cuda;
 pub use driver::{DeviceInfo, EMULATOR_VARIABLE, devices, emulator};
-pub use gemm_sm90::Product;
 pub use memory::{Memory, Weight};
 
 impl crate::ops::Backend for Cuda {}

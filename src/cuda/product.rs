@@ -39,7 +39,7 @@ pub(super) enum Residual<'a> {
     /// What the target holds, times a factor.
     Target(f32),
     /// Another matrix.
-    #[expect(dead_code, reason = "the contract of `linear` adds to the target itself so far")]
+    #[expect(dead_code, reason = "`linear` adds to its target itself so far")]
     Other(Matrix<'a, Cuda, bf16>),
 }
 

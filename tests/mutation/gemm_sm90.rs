@@ -12,15 +12,28 @@ const TRY_WAIT: &str = "mbarrier.try_wait";
 const INIT: &str = "mbarrier.init";
 const OTHER_PARITY: &str =
     "{ .reg .b32 %q; xor.b32 %q, $2, 1; mbarrier.try_wait.parity.shared::cta.b64 $0, $1, %q; }";
-/// The stages, the tile of y, two barriers for each stage.
+/// The stages, the tile of y, two barriers for each stage and one for the residual.
 const SHARED: usize = GEMM_SM90_STAGES * (GEMM_SM90_TILE_M + GEMM_SM90_TILE_N) * GEMM_SM90_TILE_K * 2
     + GEMM_SM90_TILE_M * GEMM_SM90_TILE_N * 2
-    + GEMM_SM90_STAGES * 2 * 8;
+    + (GEMM_SM90_STAGES * 2 + 1) * 8;
+
+/// Comparisons of a column of the bias with n: two for each of 16 pairs.
+const BIAS: [usize; 32] = {
+    let mut all = [0; 32];
+    let mut i = 0;
+    while i < all.len() {
+        all[i] = i;
+        i += 1;
+    }
+    all
+};
+/// Maps and ranges of LoRA, and their number: none.
+const LORA_MAPS: usize = GEMM_TERMS * (2 * 128 + 16) + 16;
 
 /// More tiles along k than stages, a rest along m, n and k; `n` decides how y is written.
 fn setup(m: usize, n: usize, k: usize) -> Setup {
     let product = Product::new(m, n, k);
-    let grid = [m.div_ceil(GEMM_SM90_TILE_M) as u32, n.div_ceil(GEMM_SM90_TILE_N) as u32];
+    let grid = [(m.div_ceil(GEMM_SM90_TILE_M) * n.div_ceil(GEMM_SM90_TILE_N)) as u32, 1];
     let map = |buffer, rows: usize, columns: usize, box_rows: usize, box_columns: usize| {
         Arg::Map(buffer, [rows as u64, columns as u64], [box_rows as u32, box_columns as u32])
     };
@@ -32,7 +45,10 @@ fn setup(m: usize, n: usize, k: usize) -> Setup {
         .input("bias", &f32s(&product.bias))
         .value(m as i32)
         .value(n as i32)
-        .value(k as i32);
+        .value(k as i32)
+        .arg(Arg::Value(vec![0; 128]))
+        .value(0i32)
+        .arg(Arg::Value(vec![0; LORA_MAPS]));
     // The maps take the places of x and w, and one for y goes before its pointer.
     let y_map = match n.is_multiple_of(8) {
         true => map(2, m, n, GEMM_SM90_STORE_M, GEMM_SM90_STORE_N),
@@ -59,7 +75,7 @@ fn ring() -> Vec<Mutant> {
     vec![
         mutant(
             "consumers do not wait for a stage",
-            [instead(TRY_WAIT, &[1], "setp.eq.u32 $0, 0, 0;")],
+            [instead(TRY_WAIT, &[2], "setp.eq.u32 $0, 0, 0;")],
             "Nothing orders the copies of the TMA before the products.",
         ),
         mutant(
@@ -69,7 +85,7 @@ fn ring() -> Vec<Mutant> {
         ),
         mutant(
             "consumers wait for the other parity",
-            [instead(TRY_WAIT, &[1], OTHER_PARITY)],
+            [instead(TRY_WAIT, &[2], OTHER_PARITY)],
             "The phase before the first counts as complete: the wait does not wait.",
         ),
         mutant(
@@ -79,12 +95,12 @@ fn ring() -> Vec<Mutant> {
         ),
         mutant(
             "half of the bytes are expected",
-            [operand("mbarrier.arrive.expect_tx", &[0], 2, "16384")],
+            [operand("mbarrier.arrive.expect_tx", &[1], 2, "16384")],
             "The phase ends when x has arrived, or never.",
         ),
         mutant(
             "more bytes are expected than are copied",
-            [operand("mbarrier.arrive.expect_tx", &[0], 2, "32784")],
+            [operand("mbarrier.arrive.expect_tx", &[1], 2, "32784")],
             "The phase cannot end.",
         ),
         mutant(
@@ -116,7 +132,7 @@ fn ring() -> Vec<Mutant> {
             "w is counted on the barrier of free stages",
             [instead(
                 "cp.async.bulk.tensor.2d.shared",
-                &[1],
+                &[5],
                 "{ .reg .b32 %q; add.s32 %q, &2, 32; \
                  cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes $0, $1, [%q]; }",
             )],
@@ -221,7 +237,7 @@ fn output() -> Vec<Mutant> {
         ),
         mutant(
             "swizzle of the store box changed",
-            [operand("xor.b32", &[1], 2, "32")],
+            [operand("xor.b32", &[0, 1, 2, 19, 20, 31, 32, 33, 50, 51], 2, "32")],
             "The TMA undoes another permutation.",
         ),
         mutant(
@@ -229,6 +245,6 @@ fn output() -> Vec<Mutant> {
             [swap("setp.ge.s32", &[32], ".ge.", ".gt.")],
             "Column n is column 0 of the next row.",
         ),
-        mutant("bias n is read", [swap("setp.ge.s32", &[18], ".ge.", ".gt.")], "The bias has n elements."),
+        mutant("bias n is read", [swap("setp.ge.s32", &BIAS, ".ge.", ".gt.")], "The bias has n elements."),
     ]
 }

@@ -1,8 +1,8 @@
-use deepguard::ops::gemm::{Matrix, MatrixMut, Transpose, Write};
+use deepguard::ops::gemm::{LoraTerm, Matrix, MatrixMut, Transpose, Write};
 use deepguard::ops::{Backend, Mut};
 use safetensors::Dtype;
 
-use super::bench::{Bench, add, product, transposed};
+use super::bench::{Act, Bench, add, product, transposed};
 
 /// Stacked parts in every storage type, few rows and many.
 pub fn linear<B: Backend>(backend: &B) {
@@ -121,4 +121,111 @@ pub fn accumulate<B: Backend>(backend: &B) {
     let mut expected = dw.host.clone();
     (0..rows * cols).for_each(|i| expected[i / cols * (cols + 3) + 2 + i % cols] += x.host[i]);
     bench.check_f32("dw", &dw.buffer, &expected);
+}
+
+/// Less than a tile, a tile, several, each with and without a rest; rows that start on 16 bytes and that do not; more
+/// tiles along the sum than are fetched ahead; sums shared out among blocks, in small tiles and in large ones.
+const SHAPES: [(usize, usize, usize); 10] = [
+    (1, 1, 8),
+    (5, 24, 16),
+    (128, 128, 64),
+    (129, 67, 40),
+    (3, 257, 136),
+    (77, 136, 72),
+    (200, 264, 520),
+    (72, 131, 328),
+    (33, 16, 2100),
+    (130, 136, 8480),
+];
+
+/// Whatever the rounding, an element in a wrong place shows: sums of small integers are exact.
+fn integers(len: usize, step: usize) -> Vec<f64> {
+    (0..len).map(|i| if i % 3 == 0 { (i * step / 7 % 3) as f64 - 1.0 } else { 0.0 }).collect()
+}
+
+fn matrix<B: Backend>(x: &Act<B>, rows: usize, cols: usize) -> Matrix<'_, B, B::Act> {
+    Matrix::new(x.view(), rows, cols)
+}
+
+/// Every transposition at many sizes, with a target that is overwritten and one that is added to.
+pub fn matmul_shapes<B: Backend>(backend: &B) {
+    for (m, n, k) in SHAPES {
+        let mut bench = Bench::new(backend);
+        let (a, b) = (bench.act_of(&integers(m * k, 5)), bench.act_of(&integers(n * k, 11)));
+        let sums = product(&a.host, &b.host, k);
+        let (at, bt) = (bench.act_of(&transposed(&a.host, k)), bench.act_of(&transposed(&b.host, k)));
+        let before = bench.act(m * n, 1.0);
+        for transpose in [Transpose::None, Transpose::Second, Transpose::First] {
+            let a = if transpose == Transpose::First { matrix(&at, k, m) } else { matrix(&a, m, k) };
+            let b = if transpose == Transpose::Second { matrix(&b, n, k) } else { matrix(&bt, k, n) };
+            let mut c = bench.act_out(m * n);
+            backend.matmul(MatrixMut::new(c.view_mut(), m, n), a, b, transpose, 1.0, 0.0);
+            bench.check(&format!("{transpose:?} {m} {n} {k}"), &c, &sums);
+            let mut c = bench.act_of(&before.host);
+            backend.matmul(MatrixMut::new(c.view_mut(), m, n), a, b, transpose, 0.25, 2.0);
+            let expected: Vec<f64> =
+                sums.iter().zip(&before.host).map(|(sum, c)| 0.25 * sum + 2.0 * c).collect();
+            bench.check(&format!("{transpose:?} {m} {n} {k} added"), &c.buffer, &expected);
+        }
+    }
+}
+
+/// Widths that are whole vectors and that are not, few rows and many, with everything that a layer can add.
+pub fn linear_shapes<B: Backend>(backend: &B) {
+    for (rows, width, rank) in [
+        (1usize, 1096, 8),
+        (7, 328, 16),
+        (16, 2080, 3),
+        (31, 72, 40),
+        (33, 64, 8),
+        (150, 520, 40),
+        (150, 200, 8),
+        (300, 64, 72),
+    ] {
+        let (parts, adapted) = ([40, 24, 72], rows.div_ceil(2));
+        let out: usize = parts.iter().sum();
+        let mut bench = Bench::new(backend);
+        let (weight, values) = bench.weight(&parts, width, Dtype::BF16);
+        let (x, bias, mut y) =
+            (bench.act(rows * width, 0.3), bench.f32(out, 1.0), bench.act(rows * out, 1.0));
+        let terms = [(0, 40), (40, 24), (64, 72)]
+            .map(|(column, n)| (column, n, bench.act(adapted * rank, 1.0), bench.act(n * rank, 1.0)));
+        let mut expected = add(&product(&x.host, &values, width), &add(&bias.host.repeat(rows), &y.host));
+        for (column, n, xa, b) in &terms {
+            for (i, v) in product(&xa.host, &b.host, rank).into_iter().enumerate() {
+                expected[i / n * out + column + i % n] += v;
+            }
+        }
+        let terms = terms.each_ref().map(|(column, n, xa, b)| LoraTerm {
+            xa: xa.view(),
+            b: b.view(),
+            column: *column,
+            out_features: *n,
+            rank,
+        });
+        let bias = Some(bias.view());
+        backend.linear(y.view_mut(), x.view(), &weight, bias, &terms, Write::Accumulate);
+        bench.check(&format!("y {rows} {width} {rank}"), &y.buffer, &expected);
+    }
+}
+
+/// Gradients of weights over many rows, some of weight zero; sums of their columns.
+pub fn gradient_shapes<B: Backend>(backend: &B) {
+    for (rows, out, input) in [(1, 8, 16), (700, 24, 40), (1030, 136, 9), (8480, 136, 130)] {
+        let mut bench = Bench::new(backend);
+        let (dy, x) = (bench.act_of(&integers(rows * out, 5)), bench.act_of(&integers(rows * input, 11)));
+        let row_weights: Vec<f64> = (0..rows).map(|i| [1.0, 0.5, 0.0, 2.0][i % 4]).collect();
+        let (row_weight, mut dw) = (bench.f32_of(&row_weights), bench.f32(out * input, 1.0));
+        let weighted: Vec<f64> = dy.host.iter().enumerate().map(|(i, d)| d * row_weights[i / out]).collect();
+        let sums = product(&transposed(&weighted, out), &transposed(&x.host, input), rows);
+        let target = MatrixMut::new(dw.view_mut(), out, input);
+        let weights = Some(row_weight.view());
+        backend.weight_gradient(target, matrix(&dy, rows, out), matrix(&x, rows, input), weights);
+        bench.check_f32(&format!("dw {rows} {out} {input}"), &dw.buffer, &add(&dw.host, &sums));
+
+        let mut db = bench.f32(out, 1.0);
+        backend.bias_gradient(db.view_mut(), dy.view(), row_weight.view());
+        let sums = product(&transposed(&weighted, out), &vec![1.0; rows], rows);
+        bench.check_f32(&format!("db {rows} {out}"), &db.buffer, &add(&db.host, &sums));
+    }
 }

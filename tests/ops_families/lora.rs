@@ -2,7 +2,7 @@ use deepguard::ops::Backend;
 use deepguard::ops::gemm::{LoraBackward, LoraTerm, Matrix, Write};
 use safetensors::Dtype;
 
-use super::bench::{Bench, TestDropout, add, dot, gradient, product};
+use super::bench::{Bench, TestDropout, add, dot, gradient, product, transposed};
 
 const RANK: usize = 3;
 const WIDTH: usize = 21;
@@ -92,6 +92,50 @@ pub fn backward<B: Backend>(backend: &B) {
         bench.check_f32("dB", &db.buffer, &add(&db.host, &db_new));
         let dx_new = if wants_dx { dx_new } else { vec![0.0; rows * WIDTH] };
         bench.check("dx", &dx.buffer, &add(&dx.host, &dx_new));
+    }
+}
+
+/// Widths of whole vectors, ranks of one and several tiles, rows that several blocks add up.
+pub fn shapes<B: Backend>(backend: &B) {
+    for (rows, width, out, rank) in
+        [(70, 64, 40, 8), (40, 1032, 24, 16), (600, 72, 136, 24), (17, 1056, 8, 40)]
+    {
+        let mut bench = Bench::new(backend);
+        let dropout = TestDropout::new(&bench, rows);
+        let factors = dropout.factors(width);
+        let (x, dy) = (bench.act(rows * width, 0.5), bench.act(rows * out, 0.3));
+        let (a, b) = (bench.act(rank * width, 0.2), bench.act(out * rank, 0.2));
+        let dropped: Vec<f64> = x.host.iter().zip(&factors).map(|(x, f)| x * f).collect();
+        let scaled = |values: Vec<f64>| values.iter().map(|v| v * f64::from(SCALE)).collect::<Vec<f64>>();
+
+        let mut xa = bench.act_out(rows * rank);
+        backend.lora_down(xa.view_mut(), x.view(), a.view(), rank, SCALE, Some(dropout.argument()));
+        let xa_expected = scaled(product(&dropped, &a.host, width));
+        bench.check(&format!("xa {rows} {width} {rank}"), &xa, &xa_expected);
+
+        let xa = bench.act_of(&xa_expected);
+        let (mut da, mut db) = (bench.f32(rank * width, 1.0), bench.f32(out * rank, 1.0));
+        let mut dx = bench.act(rows * width, 1.0);
+        backend.lora_backward(LoraBackward {
+            da_acc: da.view_mut(),
+            db_acc: db.view_mut(),
+            dx_acc: Some(dx.view_mut()),
+            dy: Matrix::new(dy.view(), rows, out),
+            x: x.view(),
+            xa: xa.view(),
+            a: a.view(),
+            b: b.view(),
+            scale: SCALE,
+            dropout: Some(dropout.argument()),
+        });
+        let t = scaled(product(&dy.host, &transposed(&b.host, rank), out));
+        let da_new = product(&transposed(&t, rank), &transposed(&dropped, width), rows);
+        let db_new = product(&transposed(&dy.host, out), &transposed(&xa.host, rank), rows);
+        let through = product(&t, &transposed(&a.host, width), rank);
+        let dx_new: Vec<f64> = through.iter().zip(&factors).map(|(v, f)| v * f).collect();
+        bench.check_f32(&format!("dA {rows} {width} {rank}"), &da.buffer, &add(&da.host, &da_new));
+        bench.check_f32(&format!("dB {rows} {out} {rank}"), &db.buffer, &add(&db.host, &db_new));
+        bench.check(&format!("dx {rows} {width} {rank}"), &dx.buffer, &add(&dx.host, &dx_new));
     }
 }
 
