@@ -82,7 +82,7 @@ template <int D>
 __device__ __forceinline__ int tile_offset(int row, int chunk) {
     constexpr int CHUNKS = D / CHUNK;
     static_assert(D % 16 == 0);
-    // Rows that make one pass over the banks begin at PERIOD different places; the permutation makes up the rest.
+    // Unpermuted, eight rows begin in 8 / PERMUTED of the eight groups of banks; the permutation makes up the rest.
     constexpr int PERMUTED = CHUNKS % 8 == 0 ? 8 : CHUNKS % 4 == 0 ? 4 : 2;
     return row * (D * 2) + (chunk ^ (row / (8 / PERMUTED) % PERMUTED)) * 16;
 }

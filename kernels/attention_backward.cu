@@ -10,7 +10,8 @@
 
 namespace {
 
-// Addresses of two operands of VISITED rows each, of which there are two pairs: one is multiplied while the other comes.
+// Bytes of a tile that the loops visit. They come in pairs, of which there are two: one is multiplied while the other is
+// on its way.
 template <int D>
 constexpr int OPERAND_BYTES = VISITED<D> * D * 2;
 
