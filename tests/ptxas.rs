@@ -32,7 +32,7 @@ const OCCUPANCY: [(&str, usize, usize); 20] = [
     ("linear_skinny_2", 256, 4),
     ("linear_skinny_4", 256, 2),
     ("lora_down_2", 256, 2),
-    ("lora_down_4", 256, 1),
+    ("lora_down_4", 256, 2),
 ];
 /// The same for kernels that are not listed.
 const USUAL_OCCUPANCY: (usize, usize) = (256, 4);
