@@ -2,8 +2,8 @@
 // lora_A. The many are read once, 16 bytes at a time, straight into the registers of the tensor cores; the few come from
 // the L1 cache. Launched by src/cuda/linear.rs and src/cuda/lora.rs.
 //
-// A block has SKINNY_LINES of the many; its warps share k and add up what they have in a fixed order. The order of k
-// within an mma is free as long as both factors agree: thread t of a quad takes elements 8t to 8t + 7 of 32, which are
+// A block has 16 M of the many lines and 8 N of the few; its warps share k and add up what they have in a fixed order. The
+// order of k within an mma is free as long as both factors agree: thread t of a quad takes elements 8t to 8t + 7 of 32, which are
 // one access for each line and, for dropout, one group of a mask.
 
 #include "ampere.h"
@@ -12,10 +12,9 @@
 
 namespace {
 
-constexpr int LINES = SKINNY_LINES, WARPS = SKINNY_THREADS / WARP;
-constexpr int STEP = 32;    // elements along k that a warp multiplies at a time
-constexpr int UNROLL = 4;   // steps whose loads are started together
-static_assert(LINES == 16, "a is 16 lines of an mma");
+constexpr int WARPS = SKINNY_THREADS / WARP;
+constexpr int STEP = 32;  // elements along k that a warp multiplies at a time
+static_assert(SKINNY_LINES == 16 && SKINNY_DOWN_LINES == 32, "one and two times 16 lines of an mma");
 
 // A matrix whose lines are multiplied.
 struct Factor {
@@ -54,11 +53,11 @@ __device__ __forceinline__ uint4 masked(const Mask& mask, uint4 x, int line, int
     return mask.row_keys ? drop(mask.key, x, mask.row_keys[line], at / 8) : x;
 }
 
-template <int N>
-using Sums = float[N][4];
+template <int M, int N>
+using Sums = float[M][N][4];
 
 template <int N>
-__device__ __forceinline__ void multiply(Sums<N>& acc, uint4 low, uint4 high, const uint4 (&few)[N]) {
+__device__ __forceinline__ void multiply(float (&acc)[N][4], uint4 low, uint4 high, const uint4 (&few)[N]) {
     const unsigned first[4] = {low.x, high.x, low.y, high.y}, second[4] = {low.z, high.z, low.w, high.w};
 #pragma unroll
     for (int j = 0; j < N; j++) {
@@ -68,52 +67,66 @@ __device__ __forceinline__ void multiply(Sums<N>& acc, uint4 low, uint4 high, co
 }
 
 // One step, of which anything may lie outside.
-template <int N>
-__device__ __forceinline__ void step(Sums<N>& acc, const Factor& many, const Factor& few, const Mask& mask, int k0,
+template <int M, int N>
+__device__ __forceinline__ void step(Sums<M, N>& acc, const Factor& many, const Factor& few, const Mask& mask, int k0,
                                      int k) {
-    const int lane = threadIdx.x % WARP, line = many.first + lane / 4, at = k0 + lane % 4 * 8;
-    uint4 low = load_chunk(many, line, at, k), high = load_chunk(many, line + 8, at, k);
-    if (mask.row_keys) {
-        low = masked(mask, low, min(line, many.count - 1), at);
-        high = masked(mask, high, min(line + 8, many.count - 1), at);
-    }
+    const int lane = threadIdx.x % WARP, at = k0 + lane % 4 * 8;
     uint4 others[N];
 #pragma unroll
     for (int j = 0; j < N; j++) {
         others[j] = load_chunk(few, few.first + j * 8 + lane / 4, at, k);
     }
-    multiply(acc, low, high, others);
+#pragma unroll
+    for (int i = 0; i < M; i++) {
+        const int line = many.first + i * 16 + lane / 4;
+        uint4 low = load_chunk(many, line, at, k), high = load_chunk(many, line + 8, at, k);
+        low = masked(mask, low, min(line, many.count - 1), at);
+        high = masked(mask, high, min(line + 8, many.count - 1), at);
+        multiply(acc[i], low, high, others);
+    }
 }
 
-// The share of this warp in the sums over k, of lines many.first + 16 and few.first + 8 N.
-template <int N>
-__device__ __forceinline__ void sum_up(Sums<N>& acc, const Factor& many, const Factor& few, const Mask& mask, int k) {
+// The share of this warp in the sums over k, of lines many.first + 16 M and few.first + 8 N.
+template <int M, int N>
+__device__ __forceinline__ void sum_up(Sums<M, N>& acc, const Factor& many, const Factor& few, const Mask& mask,
+                                       int k) {
+    constexpr int UNROLL = 4 / M;  // steps whose loads are started together
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     int k0 = 0;
     if (many.vector && few.vector) {
         // Lines beyond the last stand for it: what they give is not written.
-        const int line = min(many.first + lane / 4, many.count - 1);
-        const int line8 = min(many.first + lane / 4 + 8, many.count - 1);
-        const bf16* low_from = many.data + size_t(line) * many.stride + lane % 4 * 8;
-        const bf16* high_from = many.data + size_t(line8) * many.stride + lane % 4 * 8;
+        int lines[M][2];
+        const bf16* from[M][2];
+#pragma unroll
+        for (int i = 0; i < 2 * M; i++) {
+            lines[i / 2][i % 2] = min(many.first + i * 8 + lane / 4, many.count - 1);
+            from[i / 2][i % 2] = many.data + size_t(lines[i / 2][i % 2]) * many.stride + lane % 4 * 8;
+        }
         for (; k0 + WARPS * UNROLL * STEP <= k; k0 += WARPS * UNROLL * STEP) {
             const int own = k0 + warp * UNROLL * STEP;
-            uint4 low[UNROLL], high[UNROLL];
+            uint4 here[UNROLL][M][2];
 #pragma unroll
-            for (int i = 0; i < UNROLL; i++) {
-                low[i] = *reinterpret_cast<const uint4*>(low_from + own + i * STEP);
-                high[i] = *reinterpret_cast<const uint4*>(high_from + own + i * STEP);
+            for (int u = 0; u < UNROLL; u++) {
+#pragma unroll
+                for (int i = 0; i < 2 * M; i++) {
+                    here[u][i / 2][i % 2] =
+                        *reinterpret_cast<const uint4*>(from[i / 2][i % 2] + own + u * STEP);
+                }
             }
 #pragma unroll
-            for (int i = 0; i < UNROLL; i++) {
-                const int at = own + i * STEP + lane % 4 * 8;
+            for (int u = 0; u < UNROLL; u++) {
+                const int at = own + u * STEP + lane % 4 * 8;
                 uint4 others[N];
 #pragma unroll
                 for (int j = 0; j < N; j++) {
                     const int other = min(few.first + j * 8 + lane / 4, few.count - 1);
                     others[j] = *reinterpret_cast<const uint4*>(few.data + size_t(other) * few.stride + at);
                 }
-                multiply(acc, masked(mask, low[i], line, at), masked(mask, high[i], line8, at), others);
+#pragma unroll
+                for (int i = 0; i < M; i++) {
+                    multiply(acc[i], masked(mask, here[u][i][0], lines[i][0], at),
+                             masked(mask, here[u][i][1], lines[i][1], at), others);
+                }
             }
         }
     }
@@ -123,42 +136,44 @@ __device__ __forceinline__ void sum_up(Sums<N>& acc, const Factor& many, const F
 }
 
 // Sums of all warps; f(sum, line, other) for each, a thread at a time.
-template <int N, typename F>
-__device__ __forceinline__ void for_each_sum(const Sums<N>& acc, F f) {
-    __shared__ float of_warp[WARPS][N][LINES][8];
+template <int M, int N, typename F>
+__device__ __forceinline__ void for_each_sum(const Sums<M, N>& acc, F f) {
+    constexpr int COUNT = M * N * 16 * 8;
+    __shared__ float of_warp[WARPS][M][N][16][8];
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
 #pragma unroll
-    for (int j = 0; j < N; j++) {
+    for (int i = 0; i < M; i++) {
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            *reinterpret_cast<float2*>(&of_warp[warp][j][lane / 4 + half * 8][lane % 4 * 2]) =
-                make_float2(acc[j][half * 2], acc[j][half * 2 + 1]);
+        for (int j = 0; j < N * 2; j++) {
+            const float* pair = &acc[i][j / 2][j % 2 * 2];
+            *reinterpret_cast<float2*>(&of_warp[warp][i][j / 2][lane / 4 + j % 2 * 8][lane % 4 * 2]) =
+                make_float2(pair[0], pair[1]);
         }
     }
     __syncthreads();
-    const float* sums = &of_warp[0][0][0][0];
-    for (int i = threadIdx.x; i < N * LINES * 8; i += SKINNY_THREADS) {
+    const float* sums = &of_warp[0][0][0][0][0];
+    for (int at = threadIdx.x; at < COUNT; at += SKINNY_THREADS) {
         float sum = 0.0f;
 #pragma unroll
         for (int other = 0; other < WARPS; other++) {
-            sum += sums[other * N * LINES * 8 + i];
+            sum += sums[other * COUNT + at];
         }
-        f(sum, i / 8 % LINES, i / (8 * LINES) * 8 + i % 8);
+        f(sum, at / (N * 16 * 8) * 16 + at / 8 % 16, at / (16 * 8) % N * 8 + at % 8);
     }
 }
 
 template <int N>
 __device__ __forceinline__ void linear_of_block(bf16* y, const bf16* x, const bf16* w, const bf16* residual,
                                                 const float* bias, const Product& product, const LoraTerms& terms) {
-    const int first = blockIdx.x * LINES;
+    const int first = blockIdx.x * SKINNY_LINES;
     const Factor weight = {w, product.b_stride, first, product.n, product.b_vector != 0};
     const Factor tokens = {x, product.a_stride, 0, product.m, product.a_vector != 0};
     const Mask none = {{}, nullptr};
-    Sums<N> acc = {};
+    Sums<1, N> acc = {};
     sum_up(acc, weight, tokens, none, product.k);
     for (int i = 0; i < terms.count; i++) {
         const LoraTerm& term = terms.term[i];
-        if (first >= term.column + term.columns || first + LINES <= term.column) {
+        if (first >= term.column + term.columns || first + SKINNY_LINES <= term.column) {
             continue;
         }
         const Factor b = {term.b, term.rank, first - term.column, term.columns, term.vector != 0};
@@ -183,9 +198,9 @@ __device__ __forceinline__ void linear_of_block(bf16* y, const bf16* x, const bf
 template <int N>
 __device__ __forceinline__ void down_of_block(bf16* xa, const bf16* x, const bf16* a, const Mask& mask, int rows,
                                               int width, int rank, float scale, bool vector) {
-    const int first = blockIdx.x * LINES, first_rank = blockIdx.y * N * 8;
+    const int first = blockIdx.x * SKINNY_DOWN_LINES, first_rank = blockIdx.y * N * 8;
     const Factor many = {x, width, first, rows, vector}, few = {a, width, first_rank, rank, vector};
-    Sums<N> acc = {};
+    Sums<2, N> acc = {};
     sum_up(acc, many, few, mask, width);
     for_each_sum(acc, [&](float sum, int line, int other) {
         if (first + line < rows && first_rank + other < rank) {
@@ -209,7 +224,7 @@ LINEAR(1)
 LINEAR(2)
 LINEAR(4)
 
-// xa[rows, rank] = scale · dropout(x)[rows, width] · a[rank, width]ᵀ; blockIdx.x for SKINNY_LINES rows, blockIdx.y for 8
+// xa[rows, rank] = scale · dropout(x)[rows, width] · a[rank, width]ᵀ; blockIdx.x for SKINNY_DOWN_LINES rows, blockIdx.y for 8
 // times the number in the name of the rank. row_keys may be null: nothing is dropped.
 #define DOWN(N)                                                                                                       \
     extern "C" __global__ void __launch_bounds__(SKINNY_THREADS)                                                      \

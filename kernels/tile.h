@@ -70,8 +70,10 @@
 // The most LoRA terms of one product.
 #define GEMM_TERMS 7
 
-// Products with few lines on one side: lines of the other side that a block has, and the threads that share k.
+// Products with few lines on one side: lines of the other side that a block has, in linear layers and in lora_down, and
+// the threads that share k.
 #define SKINNY_LINES 16
+#define SKINNY_DOWN_LINES 32
 #define SKINNY_THREADS 256
 
 // Sums over rows: columns that a block has, and its threads.

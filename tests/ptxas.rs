@@ -50,7 +50,7 @@ const OCCUPANCY: [(&str, usize, usize); 61] = [
     ("linear_skinny_2", 256, 4),
     ("linear_skinny_4", 256, 2),
     ("lora_down_2", 256, 2),
-    ("lora_down_4", 256, 1),
+    ("lora_down_4", 256, 2),
     ("attention_16", 128, 2),
     ("attention_64", 128, 2),
     ("attention_80", 128, 2),

@@ -6,7 +6,7 @@ use super::Cuda;
 use super::dropout::KernelDropout;
 use super::launch::Shape;
 use super::product::{Layout, Plan, Residual, Target, TileProduct, alignment};
-use super::tile::{SKINNY_LINES, SKINNY_THREADS};
+use super::tile::{SKINNY_DOWN_LINES, SKINNY_THREADS};
 use crate::ops::gemm::{LoraBackward, Matrix, MatrixMut};
 use crate::ops::{Dropout, Mut, Ref};
 
@@ -43,7 +43,7 @@ impl Cuda {
             .value(scale * factor(dropout))
             .value(i32::from(vector))
             .run(Shape {
-                grid: (rows.div_ceil(SKINNY_LINES), rank.div_ceil(columns), 1),
+                grid: (rows.div_ceil(SKINNY_DOWN_LINES), rank.div_ceil(columns), 1),
                 block: SKINNY_THREADS,
                 shared: 0,
             });

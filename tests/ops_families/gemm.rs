@@ -124,8 +124,9 @@ pub fn accumulate<B: Backend>(backend: &B) {
 }
 
 /// Less than a tile, a tile, several, each with and without a rest; rows that start on 16 bytes and that do not; more
-/// tiles along the sum than are fetched ahead; sums shared out among blocks, in small tiles and in large ones.
-const SHAPES: [(usize, usize, usize); 10] = [
+/// tiles along the sum than are fetched ahead; sums shared out among blocks, in small tiles and in large ones; more
+/// tiles than are computed in one band.
+const SHAPES: [(usize, usize, usize); 11] = [
     (1, 1, 8),
     (5, 24, 16),
     (128, 128, 64),
@@ -136,6 +137,7 @@ const SHAPES: [(usize, usize, usize); 10] = [
     (72, 131, 328),
     (33, 16, 2100),
     (130, 136, 8480),
+    (1100, 70, 16),
 ];
 
 /// Whatever the rounding, an element in a wrong place shows: sums of small integers are exact.
@@ -181,6 +183,7 @@ pub fn linear_shapes<B: Backend>(backend: &B) {
         (150, 520, 40),
         (150, 200, 8),
         (300, 64, 72),
+        (2200, 64, 8),
     ] {
         let (parts, adapted) = ([40, 24, 72], rows.div_ceil(2));
         let out: usize = parts.iter().sum();
