@@ -1,6 +1,5 @@
 //! What kernels cost, counted by the emulator, against what is needed.
 
-#[allow(dead_code)] // one device is enough here
 #[path = "common/emulator.rs"]
 mod emulator;
 

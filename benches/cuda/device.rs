@@ -82,14 +82,16 @@ impl Device {
     pub fn random(&self, shape: &[usize]) -> Buffer<Cuda, bf16> {
         let mut out = self.zeros::<bf16>(shape);
         let number = |i: usize| philox(1, [i as u32, 0, 0, 0])[0] as f32 / u32::MAX as f32 - 0.5;
-        self.cuda.upload_act(out.view_mut(), &(0..out.len()).map(number).collect::<Vec<_>>());
+        let values: Vec<f32> = (0..out.len()).map(number).collect();
+        self.cuda.upload_act(out.view_mut(), &values);
         out
     }
 
     pub fn random_f32(&self, shape: &[usize]) -> Buffer<Cuda, f32> {
         let mut out = self.zeros::<f32>(shape);
         let number = |i: usize| philox(2, [i as u32, 0, 0, 0])[0] as f32 / u32::MAX as f32 - 0.5;
-        self.cuda.upload(out.view_mut(), &(0..out.len()).map(number).collect::<Vec<_>>());
+        let values: Vec<f32> = (0..out.len()).map(number).collect();
+        self.cuda.upload(out.view_mut(), &values);
         out
     }
 
