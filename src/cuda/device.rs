@@ -67,7 +67,7 @@ impl Cuda {
         let context = CudaContext::new(ordinal).map_err(|e| complaint(what(), e))?;
         let stream = context.new_stream().map_err(|e| complaint(what(), e))?;
         let kernels = load(&context, &info, ptx_only).map_err(|e| e.context(what()))?;
-        Ok(Cuda {
+        let cuda = Cuda {
             shared: Arc::new(Shared {
                 stream,
                 kernels,
@@ -79,7 +79,9 @@ impl Cuda {
                 staging: Mutex::new(Staging::default()),
                 graphs: Mutex::new(Graphs::default()),
             }),
-        })
+        };
+        cuda.scratch().reserve(&cuda)?;
+        Ok(cuda)
     }
 
     /// What the driver says of the device.

@@ -20,6 +20,9 @@ use crate::ops::{Arena, Buffer, Device, Element, Mut, Ref};
 const WEIGHT_STAGE: usize = 32 << 20;
 /// Bytes of the pinned buffer through which inputs of a step go. Those of 16 pairs take some 200 KiB.
 const INPUT_STAGE: usize = 4 << 20;
+/// Bytes of scratch memory from the start: more than the parts of any product take, which are two large tiles for each
+/// multiprocessor. Growing would make the first steps shorter graphs.
+const SCRATCH: usize = 32 << 20;
 /// Device memory that is left to the driver: for modules, graphs and the stacks of kernels.
 const RESERVE: usize = 256 << 20;
 
@@ -86,6 +89,13 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
+    /// The usual room.
+    pub fn reserve(&mut self, cuda: &Cuda) -> Result<()> {
+        let (buffer, _) = Arena::build(cuda, |arena| arena.buffer("scratch", &[SCRATCH / size_of::<f32>()]))?;
+        self.buffer = Some(buffer);
+        Ok(())
+    }
+
     /// `len` elements that may hold anything. `None`, with the failure kept, where there is no memory.
     pub fn take<T: Element>(&mut self, cuda: &Cuda, len: usize) -> Option<Mut<'_, Cuda, T>> {
         let needed = (len * size_of::<T>()).div_ceil(size_of::<f32>());

@@ -2,13 +2,13 @@ use deepguard::cpu::Cpu;
 use deepguard::guard::Aggregation;
 use deepguard::model::Transformer;
 use deepguard::model::activations::Recompute;
-use deepguard::ops::Backend;
+use deepguard::ops::{Backend, Device};
 use deepguard::train::step::{Losses, Stepper, Update};
 
 use crate::alone;
 use crate::distance;
 use crate::emulator::{checked, own_cuda};
-use crate::support::{Setting, model_on, one_by_one, pairs, stepper, together};
+use crate::support::{Setting, attached, model_on, one_by_one, pairs, stepper, stepper_of, together};
 
 const STEPS: u32 = 10;
 const UPDATE: Update = Update { lr: 1e-3, weight_decay: 0.01, max_grad_norm: 1.0 };
@@ -115,4 +115,23 @@ fn what_cuda_makes_again_is_the_same() {
             assert!(off < 0.01, "{recompute:?}, {name}: {off}");
         }
     }
+}
+
+/// What the device has less of afterwards is what the plan says, and the device is not asked for more while training.
+#[test]
+fn memory_on_cuda_is_what_was_planned() {
+    let _alone = alone();
+    let model = model_on(own_cuda(), "qwen2-tiny");
+    let pairs = pairs();
+    let attached = attached(&model, Setting::default());
+    let free = || model.backend.free_memory();
+    let before = free();
+    let mut stepper =
+        stepper_of(&model, attached, &pairs, Setting { base_cache: true, ..Setting::default() });
+    let planned: usize = stepper.plan().iter().map(|row| row.bytes).sum();
+    for step in 0..3 {
+        checked(stepper.step(&one_by_one(&pairs), step, UPDATE));
+    }
+    let used = before - free();
+    assert!(used.abs_diff(planned) * 100 <= planned, "{used} bytes are used, {planned} were planned");
 }

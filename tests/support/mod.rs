@@ -139,10 +139,19 @@ pub fn stepper<'m, B: Backend>(
     pairs: &[TokenPair],
     setting: Setting,
 ) -> Stepper<'m, B> {
+    stepper_of(model, attached(model, setting), pairs, setting)
+}
+
+/// The same with given adapters and guard.
+pub fn stepper_of<'m, B: Backend>(
+    model: &'m Transformer<B>,
+    attached: Attached<B>,
+    pairs: &[TokenPair],
+    setting: Setting,
+) -> Stepper<'m, B> {
     // A budget that holds some pairs in memory and sends the others to disk.
     let cache = setting.base_cache.then(|| BaseCache::new(10_000));
     let capacity = BatchPlan::capacity(pairs.iter(), pairs.len());
-    let attached = attached(model, setting);
     Stepper::new(model, attached, setting.objective, cache, capacity, &[setting.recompute]).expect("memory")
 }
 
