@@ -25,6 +25,7 @@ struct PackedKeys {
         return qkv + (size_t((j < prefix_len ? prefix_start : own) + j) * width + column);
     }
     __device__ __forceinline__ const bf16* v(int j) const { return k(j) + values; }
+    __device__ __forceinline__ const bf16* anywhere() const { return qkv; }
 };
 
 template <int D>

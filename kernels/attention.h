@@ -358,7 +358,7 @@ struct Visible {
 };
 
 // Attends to keys `begin .. end`, of which every row sees the first; keys.k(j) and keys.v(j) are where key and value j
-// start. The rows' queries are (or will be) in the tile at
+// start, keys.anywhere() is some address among them. The rows' queries are (or will be) in the tile at
 // the warp's q_tile: copies that were started before and not yet ended as a group are waited for. `ring` has room for
 // three tiles of KEYS rows, which take keys and values in turn: while one is multiplied the next is on its way, and the
 // one after it is asked for as soon as all warps are through with the one before.
@@ -378,7 +378,7 @@ __device__ __forceinline__ void attend(Softmax<D, M>& state, unsigned q_tile, un
         if (item < items) {
             const int first = begin + item / 2 * KEYS;
             const bool values = item % 2 != 0;
-            copy_tile<D, KEYS>(ring + item % RING * TILE_BYTES, heads.dim, keys.k(begin), [&](int row) {
+            copy_tile<D, KEYS>(ring + item % RING * TILE_BYTES, heads.dim, keys.anywhere(), [&](int row) {
                 const int key = first + row;
                 return key >= end ? nullptr : values ? keys.v(key) : keys.k(key);
             });

@@ -35,6 +35,7 @@ struct CachedKeys {
     }
     __device__ __forceinline__ const bf16* k(int j) const { return at(prompt_k, own_k, j); }
     __device__ __forceinline__ const bf16* v(int j) const { return at(prompt_v, own_v, j); }
+    __device__ __forceinline__ const bf16* anywhere() const { return own_k; }
 };
 
 struct Work {
