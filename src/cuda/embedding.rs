@@ -4,9 +4,9 @@ use half::bf16;
 
 use super::Cuda;
 use super::launch::{Shape, VECTOR};
-use super::memory::Weight;
 use super::rows::{alignment, threads};
 use super::tile::{ELEMENT_THREADS, SCATTER_ROWS, SCATTER_THREADS};
+use super::weights::Weight;
 use crate::ops::embedding::Embedding;
 use crate::ops::{Mut, Ref};
 

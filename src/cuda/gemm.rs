@@ -3,8 +3,8 @@
 use half::bf16;
 
 use super::Cuda;
-use super::memory::Weight;
 use super::product::{Layout, Residual, Target, TileProduct};
+use super::weights::Weight;
 use crate::ops::gemm::{Gemm, LoraBackward, LoraTerm, Matrix, MatrixMut, Transpose, Write};
 use crate::ops::{Dropout, Mut, Ref};
 

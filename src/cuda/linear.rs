@@ -4,9 +4,9 @@ use half::bf16;
 
 use super::Cuda;
 use super::launch::{Launch, Shape, VECTOR};
-use super::memory::Weight;
 use super::product::{KernelProduct, Layout, Residual, Target, TileProduct, alignment};
 use super::tile::{GEMM_TERMS, SKINNY_LINES, SKINNY_THREADS};
+use super::weights::Weight;
 use crate::error::Error;
 use crate::ops::gemm::{LoraTerm, Matrix, MatrixMut};
 use crate::ops::{Mut, Ref};

@@ -6,18 +6,15 @@ use std::sync::Arc;
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, result};
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
-use rayon::prelude::*;
 
 use super::Cuda;
 use super::driver::complaint;
 use super::launch::VECTOR;
+use super::weights::{Loader, Weight};
 use crate::error::{Error, Result};
-use crate::model::config::Dtype;
 use crate::model::weights::TensorView;
 use crate::ops::{Arena, Buffer, Device, Element, Mut, Ref};
 
-/// Bytes of each of the two pinned buffers through which weights are loaded.
-const WEIGHT_STAGE: usize = 32 << 20;
 /// Bytes of the pinned buffer through which inputs of a step go. Those of 16 pairs take some 200 KiB.
 const INPUT_STAGE: usize = 4 << 20;
 /// Bytes of scratch memory from the start: more than the parts of any product take, which are two large tiles for each
@@ -43,7 +40,7 @@ impl Drop for Memory {
 }
 
 /// Page-locked host memory, which the device reads while the program goes on.
-struct Pinned {
+pub(super) struct Pinned {
     start: *mut u8,
     len: usize,
 }
@@ -52,14 +49,14 @@ struct Pinned {
 unsafe impl Send for Pinned {}
 
 impl Pinned {
-    fn new(len: usize) -> Result<Self> {
+    pub fn new(len: usize) -> Result<Self> {
         // SAFETY: a context is current, as the caller has just used its stream.
         let start = unsafe { result::malloc_host(len, 0) };
         let start = start.map_err(|e| complaint(format!("{len} bytes of page-locked memory"), e))?;
         Ok(Pinned { start: start.cast(), len })
     }
 
-    fn slice<T: Element>(&mut self, range: Range<usize>) -> &mut [T] {
+    pub fn slice<T: Element>(&mut self, range: Range<usize>) -> &mut [T] {
         assert!(range.end <= self.len && range.start.is_multiple_of(VECTOR));
         // SAFETY: inside the allocation, aligned, and any bytes are a `T`, which is plain data.
         let bytes = unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) };
@@ -80,6 +77,8 @@ pub(super) struct Staging {
     inputs: Option<Pinned>,
     /// Bytes of `inputs` that copies not waited for yet may read.
     used: usize,
+    /// While weights are being loaded.
+    pub loader: Option<Loader>,
 }
 
 /// Memory for what an operation needs while it runs. The next operation, which runs after it, has the same.
@@ -106,35 +105,6 @@ impl Scratch {
             self.buffer = Some(cuda.keep(larger)?.0);
         }
         Some(self.buffer.as_mut()?.view_mut().cast::<T>().slice(0..len))
-    }
-}
-
-/// A frozen matrix `[rows, columns]` in bf16, each row padded with zeros to a multiple of 16 bytes.
-pub struct Weight {
-    data: Buffer<Cuda, bf16>,
-    rows: usize,
-    columns: usize,
-    stride: usize,
-}
-
-impl Weight {
-    pub(super) fn data(&self) -> Ref<'_, Cuda, bf16> {
-        self.data.view()
-    }
-
-    /// out_features
-    pub(super) fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// in_features
-    pub(super) fn columns(&self) -> usize {
-        self.columns
-    }
-
-    /// Elements from one row to the next.
-    pub(super) fn stride(&self) -> usize {
-        self.stride
     }
 }
 
@@ -218,112 +188,9 @@ impl Cuda {
         let mut staging = self.staging();
         let waited = self.wait();
         staging.used = 0;
+        staging.loader = None;
         waited
     }
-
-    fn load(&self, parts: &[TensorView]) -> Result<Weight> {
-        let shape = parts.first().map(TensorView::shape).unwrap_or_default();
-        let &[_, columns] = shape else {
-            return Err(Error::internal(format!("a weight of the shape {shape:?}: expected a matrix")));
-        };
-        let stride = columns.next_multiple_of(VECTOR / size_of::<bf16>());
-        let rows = parts.iter().map(|part| part.shape()[0]).sum();
-        let (mut data, _) = Arena::build(self, |arena| arena.buffer("weight", &[rows, stride]))?;
-        let mut upload = Upload::new(self)?;
-        let mut first = 0;
-        for part in parts {
-            let end = first + part.shape()[0];
-            upload.rows(data.slice_mut(first * stride..end * stride), part, stride)?;
-            first = end;
-        }
-        upload.finish()?;
-        Ok(Weight { data, rows, columns, stride })
-    }
-}
-
-/// Loads weights: while one piece is copied on a stream of its own, the next is read from the mapped file.
-struct Upload<'a> {
-    cuda: &'a Cuda,
-    stream: Arc<CudaStream>,
-    stages: [Pinned; 2],
-    copied: [Option<cudarc::driver::CudaEvent>; 2],
-    next: usize,
-}
-
-impl<'a> Upload<'a> {
-    fn new(cuda: &'a Cuda) -> Result<Self> {
-        let what = |e| complaint("loading weights", e);
-        let stream = cuda.stream().fork().map_err(what)?;
-        let stages = [Pinned::new(WEIGHT_STAGE)?, Pinned::new(WEIGHT_STAGE)?];
-        Ok(Upload { cuda, stream, stages, copied: [None, None], next: 0 })
-    }
-
-    /// Copies `[rows, columns]` to rows of `stride` elements.
-    fn rows(&mut self, mut to: Mut<'_, Cuda, bf16>, from: &TensorView, stride: usize) -> Result<()> {
-        let rows = from.shape()[0];
-        let at_once = (WEIGHT_STAGE / size_of::<bf16>() / stride.max(1)).max(1);
-        for first in (0..rows).step_by(at_once) {
-            let end = rows.min(first + at_once);
-            let piece = to.reborrow().slice(first * stride..end * stride);
-            self.piece(piece, &from.rows(first..end)?, stride)?;
-        }
-        Ok(())
-    }
-
-    fn piece(&mut self, to: Mut<'_, Cuda, bf16>, from: &TensorView, stride: usize) -> Result<()> {
-        let what = |e| complaint("loading weights", e);
-        let this = self.next;
-        self.next = 1 - this;
-        if let Some(copied) = self.copied[this].take() {
-            copied.synchronize().map_err(what)?;
-        }
-        let bytes = to.len() * size_of::<bf16>();
-        if bytes > WEIGHT_STAGE {
-            return Err(Error::device(format!("{}: a row of {bytes} bytes is too long", from.name())));
-        }
-        let stage = self.stages[this].slice::<bf16>(0..bytes);
-        as_bf16(stage, from, stride)?;
-        // SAFETY: as many elements on both sides; the stage is not written again before the event.
-        let copied =
-            unsafe { result::memcpy_htod_async(to.address() as u64, stage, self.stream.cu_stream()) };
-        copied.map_err(what)?;
-        self.copied[this] = Some(self.stream.record_event(None).map_err(what)?);
-        Ok(())
-    }
-
-    /// Waits until the page-locked memory is no longer read.
-    fn finish(self) -> Result<()> {
-        let what = |e| complaint("loading weights", e);
-        self.stream.synchronize().map_err(what)?;
-        self.cuda.stream().join(&self.stream).map_err(what)
-    }
-}
-
-/// The elements rounded to bf16, each row padded with zeros to `stride`.
-fn as_bf16(to: &mut [bf16], from: &TensorView, stride: usize) -> Result<()> {
-    let columns = from.shape()[1];
-    let mut by_row = |fill: &(dyn Fn(usize, &mut [bf16]) + Sync)| {
-        to.par_chunks_exact_mut(stride.max(1)).enumerate().for_each(|(i, row)| {
-            let (row, padding) = row.split_at_mut(columns);
-            fill(i * columns, row);
-            padding.fill(bf16::ZERO);
-        });
-    };
-    match from.dtype() {
-        Dtype::F32 => {
-            let values = from.as_f32()?;
-            by_row(&|at, row| row.convert_from_f32_slice(&values[at..at + columns]));
-        }
-        Dtype::Bf16 => {
-            let values = from.as_bf16()?;
-            by_row(&|at, row| row.copy_from_slice(&values[at..at + columns]));
-        }
-        Dtype::F16 => {
-            let values = from.as_f16()?;
-            by_row(&|at, row| row.convert_from_f32_slice(&values[at..at + columns].to_f32_vec()));
-        }
-    }
-    Ok(())
 }
 
 impl Device for Cuda {

@@ -3,8 +3,8 @@
 //! [`Cuda::new`] opens a device, which is a [`Backend`](crate::ops::Backend) with bf16 activations. `docs/kernels.md` tells
 //! how kernels are built, run without a GPU, and tested.
 //!
-//! `unsafe` is in `launch.rs`, which starts kernels, in `memory.rs`, which allocates and copies, and in `driver.rs`, which
-//! reaches the driver.
+//! `unsafe` is where the driver is called: `driver.rs` reaches it, `launch.rs` starts kernels, `memory.rs` allocates and copies,
+//! `weights.rs` loads, `graph.rs` records.
 
 mod aggregate;
 mod analyzer;
@@ -30,6 +30,7 @@ mod product;
 mod rope;
 mod rows;
 mod sample;
+mod weights;
 pub mod tile {
     //! The constants of `kernels/tile.h`.
     include!(concat!(env!("OUT_DIR"), "/tile.rs"));
@@ -37,6 +38,7 @@ pub mod tile {
 
 pub use device::Cuda;
 pub use driver::{DeviceInfo, EMULATOR_VARIABLE, devices, emulator};
-pub use memory::{Memory, Weight};
+pub use memory::Memory;
+pub use weights::Weight;
 
 impl crate::ops::Backend for Cuda {}

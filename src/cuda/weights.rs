@@ -1,0 +1,173 @@
+//! Frozen weights on the device, and how they get there.
+
+use std::sync::Arc;
+
+use cudarc::driver::{CudaEvent, CudaStream, result};
+use half::bf16;
+use half::slice::HalfFloatSliceExt;
+use rayon::prelude::*;
+
+use super::Cuda;
+use super::driver::complaint;
+use super::launch::VECTOR;
+use super::memory::Pinned;
+use crate::error::{Error, Result};
+use crate::model::config::Dtype;
+use crate::model::weights::TensorView;
+use crate::ops::{Arena, Buffer, Mut, Ref};
+
+/// Bytes of each of the two page-locked buffers through which weights are loaded.
+const STAGE: usize = 32 << 20;
+
+/// A frozen matrix `[rows, columns]` in bf16, each row padded with zeros to a multiple of 16 bytes.
+pub struct Weight {
+    data: Buffer<Cuda, bf16>,
+    rows: usize,
+    columns: usize,
+    stride: usize,
+}
+
+impl Weight {
+    pub(super) fn data(&self) -> Ref<'_, Cuda, bf16> {
+        self.data.view()
+    }
+
+    /// out_features
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// in_features
+    pub(super) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Elements from one row to the next.
+    pub(super) fn stride(&self) -> usize {
+        self.stride
+    }
+}
+
+impl Cuda {
+    /// Makes matrices with the same number of columns one weight.
+    pub(super) fn load(&self, parts: &[TensorView]) -> Result<Weight> {
+        let shape = parts.first().map(TensorView::shape).unwrap_or_default();
+        let &[_, columns] = shape else {
+            return Err(Error::internal(format!("a weight of the shape {shape:?}: expected a matrix")));
+        };
+        let stride = columns.next_multiple_of(VECTOR / size_of::<bf16>());
+        let rows = parts.iter().map(|part| part.shape()[0]).sum();
+        let (mut data, _) = Arena::build(self, |arena| arena.buffer("weight", &[rows, stride]))?;
+        let mut staging = self.staging();
+        if staging.loader.is_none() {
+            staging.loader = Some(Loader::new(self)?);
+        }
+        let Some(loader) = &mut staging.loader else { unreachable!("made above") };
+        loader.begin(self)?;
+        let mut first = 0;
+        for part in parts {
+            let end = first + part.shape()[0];
+            loader.rows(data.slice_mut(first * stride..end * stride), part, stride)?;
+            first = end;
+        }
+        loader.end(self)?;
+        Ok(Weight { data, rows, columns, stride })
+    }
+}
+
+/// Loads weights: while one piece is copied on a stream of its own, the next is read from the mapped file.
+pub(super) struct Loader {
+    stream: Arc<CudaStream>,
+    stages: [Pinned; 2],
+    /// When each stage has been copied.
+    copied: [Option<CudaEvent>; 2],
+    next: usize,
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        // The stages are read until then. An error shows at the next use of the device.
+        let _ = self.stream.synchronize();
+    }
+}
+
+fn loading(error: cudarc::driver::DriverError) -> Error {
+    complaint("loading weights", error)
+}
+
+impl Loader {
+    fn new(cuda: &Cuda) -> Result<Self> {
+        let stream = cuda.stream().fork().map_err(loading)?;
+        let stages = [Pinned::new(STAGE)?, Pinned::new(STAGE)?];
+        Ok(Loader { stream, stages, copied: [None, None], next: 0 })
+    }
+
+    /// What the device is doing, such as zeroing the weight's memory, comes before the copies.
+    fn begin(&self, cuda: &Cuda) -> Result<()> {
+        self.stream.join(cuda.stream()).map_err(loading)
+    }
+
+    /// The copies come before what the device does from here on.
+    fn end(&self, cuda: &Cuda) -> Result<()> {
+        cuda.stream().join(&self.stream).map_err(loading)
+    }
+
+    /// Copies `[rows, columns]` to rows of `stride` elements.
+    fn rows(&mut self, mut to: Mut<'_, Cuda, bf16>, from: &TensorView, stride: usize) -> Result<()> {
+        let rows = from.shape()[0];
+        let at_once = (STAGE / size_of::<bf16>() / stride.max(1)).max(1);
+        for first in (0..rows).step_by(at_once) {
+            let end = rows.min(first + at_once);
+            let piece = to.reborrow().slice(first * stride..end * stride);
+            self.piece(piece, &from.rows(first..end)?, stride)?;
+        }
+        Ok(())
+    }
+
+    fn piece(&mut self, to: Mut<'_, Cuda, bf16>, from: &TensorView, stride: usize) -> Result<()> {
+        let this = self.next;
+        self.next = 1 - this;
+        if let Some(copied) = self.copied[this].take() {
+            copied.synchronize().map_err(loading)?;
+        }
+        let bytes = to.len() * size_of::<bf16>();
+        if bytes > STAGE {
+            return Err(Error::device(format!("{}: a row of {bytes} bytes is too long", from.name())));
+        }
+        let stage = self.stages[this].slice::<bf16>(0..bytes);
+        as_bf16(stage, from, stride)?;
+        // SAFETY: as many elements on both sides; the stage is not written again before the event.
+        let copied =
+            unsafe { result::memcpy_htod_async(to.address() as u64, stage, self.stream.cu_stream()) };
+        copied.map_err(loading)?;
+        self.copied[this] = Some(self.stream.record_event(None).map_err(loading)?);
+        Ok(())
+    }
+}
+
+/// The elements rounded to bf16, each row padded with zeros to `stride`.
+fn as_bf16(to: &mut [bf16], from: &TensorView, stride: usize) -> Result<()> {
+    let columns = from.shape()[1];
+    let mut by_row = |fill: &(dyn Fn(usize, &mut [bf16]) + Sync)| {
+        to.par_chunks_exact_mut(stride.max(1)).enumerate().for_each(|(i, row)| {
+            let (row, padding) = row.split_at_mut(columns);
+            fill(i * columns, row);
+            padding.fill(bf16::ZERO);
+        });
+    };
+    match from.dtype() {
+        Dtype::F32 => {
+            let values = from.as_f32()?;
+            by_row(&|at, row| row.convert_from_f32_slice(&values[at..at + columns]));
+        }
+        Dtype::Bf16 => {
+            let values = from.as_bf16()?;
+            by_row(&|at, row| row.copy_from_slice(&values[at..at + columns]));
+        }
+        Dtype::F16 => {
+            let values = from.as_f16()?;
+            by_row(&|at, row| row.convert_from_f32_slice(&values[at..at + columns].to_f32_vec()));
+        }
+    }
+    Ok(())
+}
