@@ -11,6 +11,8 @@ use super::{Exec, Flow, Result, lanes};
 
 /// Addresses of all lanes.
 pub(super) type Addresses = [u64; LANES];
+/// The most elements of an access (`.v8`).
+const MAX_SLOTS: usize = 8;
 
 /// Bits of an address in shared memory that hold the offset; above them is the block's rank plus one, or zero for the
 /// own block.
@@ -210,25 +212,37 @@ impl Exec<'_> {
     }
 
     fn load_param(&mut self, access: &Access, addresses: &Addresses, active: u32) -> Result<()> {
+        // Nearly always all lanes ask for the same.
+        let (mut known, mut values) = (None, [0; MAX_SLOTS]);
         for lane in lanes(active) {
-            let at = addresses[lane] as usize;
-            let Some(bytes) = self.grid.params.get(at..at.saturating_add(access.bytes() as usize)) else {
-                let message =
-                    format!("{} bytes of parameters, which have {}", access.bytes(), self.grid.params.len());
-                return Err(self.lane_fault(FaultKind::OutOfBounds, message, lane).at(addresses[lane]));
-            };
-            if !addresses[lane].is_multiple_of(u64::from(access.bytes())) {
-                let message =
-                    format!("expected a parameter's address that is a multiple of {}", access.bytes());
-                return Err(self.lane_fault(FaultKind::Misaligned, message, lane).at(addresses[lane]));
+            if known != Some(addresses[lane]) {
+                let bytes = self.param(access, addresses[lane], lane)?;
+                for (to, chunk) in values.iter_mut().zip(bytes.chunks_exact(access.width.bytes())) {
+                    let mut value = [0; 16];
+                    value[..chunk.len()].copy_from_slice(chunk);
+                    *to = u128::from_le_bytes(value);
+                }
+                known = Some(addresses[lane]);
             }
-            for (n, chunk) in bytes.chunks_exact(access.width.bytes()).enumerate() {
-                let mut value = [0; 16];
-                value[..chunk.len()].copy_from_slice(chunk);
-                self.set_loaded(access, n, lane, u128::from_le_bytes(value));
+            for (n, &value) in values.iter().enumerate().take(access.slots.len()) {
+                self.set_loaded(access, n, lane, value);
             }
         }
         Ok(())
+    }
+
+    /// The parameters' bytes that an access is for.
+    fn param(&self, access: &Access, address: u64, lane: usize) -> Result<&[u8]> {
+        let (at, len) = (address as usize, access.bytes() as usize);
+        let Some(bytes) = self.grid.params.get(at..at.saturating_add(len)) else {
+            let message = format!("{len} bytes of parameters, which have {}", self.grid.params.len());
+            return Err(self.lane_fault(FaultKind::OutOfBounds, message, lane).at(address));
+        };
+        if !address.is_multiple_of(len as u64) {
+            let message = format!("expected a parameter's address that is a multiple of {len}");
+            return Err(self.lane_fault(FaultKind::Misaligned, message, lane).at(address));
+        }
+        Ok(bytes)
     }
 
     /// Order of an access to shared memory.
