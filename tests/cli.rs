@@ -3,6 +3,8 @@
 #[path = "common/tiny.rs"]
 mod tiny;
 
+#[path = "cli/data.rs"]
+mod data;
 #[path = "cli/hostile.rs"]
 mod hostile;
 #[path = "cli/info.rs"]
@@ -195,7 +197,7 @@ fn import_turns_gguf_into_a_model_that_runs() {
 fn help_names_every_option() {
     let tiny = Tiny::new("llama");
     let model = ["--model", "--adapter", "--device", "--dtype", "--threads"];
-    let train = "--config --device --dtype --model --data --val-data --val-fraction --output-dir --num-epochs --max-steps \
+    let train = "--config --device --dtype --model --data --val-data --on-bad-record --val-fraction --output-dir --num-epochs --max-steps \
                  --batch-size --gradient-accumulation-steps --learning-rate --warmup-ratio --weight-decay \
                  --max-grad-norm --max-seq-len --seed --lora-r --lora-alpha --lora-dropout --target-modules \
                  --aggregation --guard-layers --guard-dropout --margin --security-weight --kl-weight \
@@ -210,11 +212,12 @@ fn help_names_every_option() {
         ("generate", [&model[..], &words(generate)].concat()),
         ("export", vec!["--model", "--adapter", "--merge", "--out"]),
         ("import", vec!["--out", "--dtype", "--threads"]),
+        ("data check", vec!["--val-data", "--model", "--max-seq-len", "--on-bad-record", "--json"]),
         ("info", vec!["--json", "--threads"]),
     ];
     let overview = run(&tiny, "--help").ok();
     for (command, options) in commands {
-        assert!(overview.stdout.contains(command));
+        assert!(overview.stdout.contains(command.split(' ').next().unwrap()));
         let help = run(&tiny, &format!("{command} --help")).ok();
         assert_eq!(help.stderr, "");
         options.iter().for_each(|o| assert!(help.stdout.contains(o), "{command} --help lacks {o}"));

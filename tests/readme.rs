@@ -16,8 +16,12 @@ fn dg_run(args: &[&str]) -> Output {
 
 /// Help text by subcommand.
 fn helps() -> BTreeMap<&'static str, String> {
-    let help = |command| String::from_utf8(dg_run(&[command, "--help"]).stdout).expect("UTF-8");
-    ["train", "score", "generate", "export", "import", "info"].map(|command| (command, help(command))).into()
+    let help =
+        |command: &[&str]| String::from_utf8(dg_run(&[command, &["--help"]].concat()).stdout).expect("UTF-8");
+    let mut helps: BTreeMap<_, _> =
+        ["train", "score", "generate", "export", "import", "info"].map(|name| (name, help(&[name]))).into();
+    helps.insert("data", help(&["data", "check"]));
+    helps
 }
 
 fn is_flag(word: &str) -> bool {

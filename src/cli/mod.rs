@@ -1,6 +1,7 @@
 //! The command line: arguments → resolved options → one match on the device.
 
 mod config;
+mod data;
 mod device;
 mod export;
 mod generate;
@@ -48,6 +49,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Turn a GGUF file into a Hugging Face directory.
     Import(import::ImportArgs),
+    /// Look at training pairs.
+    Data(data::DataArgs),
     /// Show what this program was built with and what it can compute on.
     Info(info::InfoArgs),
 }
@@ -120,6 +123,7 @@ fn execute(cli: Cli) -> Result<()> {
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Data(args) => data::run(&args),
         Command::Info(args) => info::run(&args),
     })
 }

@@ -54,8 +54,12 @@ fn step_text(log: &StepLog) -> String {
 impl Observer for Progress {
     fn on_start(&mut self, start: &RunStart<'_>) {
         for (name, pairs) in [("training", start.train), ("validation", start.validation)] {
+            let bad = match pairs.bad_records {
+                0 => String::new(),
+                n => format!("; {n} records left out: see dg-run data check"),
+            };
             self.line(&format!(
-                "{name}: {} pairs ({} cut to the length limit, {} dropped as identical within it)",
+                "{name}: {} pairs ({} cut to the length limit, {} dropped as identical within it{bad})",
                 pairs.pairs.len(),
                 pairs.truncated,
                 pairs.identical

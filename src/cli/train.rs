@@ -13,6 +13,7 @@ use crate::deepguard::DeepGuard;
 use crate::error::{Error, Result};
 use crate::ops::Backend;
 use crate::train::TrainConfig;
+use crate::train::data::OnBadRecord;
 use crate::train::trainer::FINAL_ADAPTER;
 
 /// Options of `dg-run train`. Every one may also stand in the TOML file, with underscores for hyphens.
@@ -34,6 +35,9 @@ pub struct TrainArgs {
     /// Validation pairs; default: the folder `val` in --data if there is one.
     #[arg(long)]
     val_data: Option<PathBuf>,
+    /// Whether records that cannot be used are an error or left out [default: error].
+    #[arg(long, value_enum)]
+    on_bad_record: Option<OnBadRecord>,
     /// Without validation pairs: share of the training pairs to set aside.
     #[arg(long)]
     val_fraction: Option<f64>,

@@ -10,6 +10,7 @@ use crate::guard::{Aggregation, GuardConfig};
 use crate::model::activations::Recompute;
 use crate::model::config::Config;
 use crate::model::lora::{LoraConfig, MAX_RANK, Projection};
+use crate::train::data::OnBadRecord;
 use crate::train::step::Objective;
 
 /// Counts go up to this, so that products of two of them can be computed.
@@ -25,6 +26,8 @@ pub struct TrainConfig {
     pub data: PathBuf,
     /// Validation pairs; the `val` split of `data` if there is one.
     pub val_data: Option<PathBuf>,
+    /// What becomes of a record that cannot be used.
+    pub on_bad_record: OnBadRecord,
     /// Where no validation pairs are given: the share of training pairs set aside.
     pub val_fraction: f64,
     /// Run folder.
@@ -92,6 +95,7 @@ impl Default for TrainConfig {
             model: String::new(),
             data: PathBuf::new(),
             val_data: None,
+            on_bad_record: OnBadRecord::Error,
             val_fraction: 0.0,
             output_dir: PathBuf::from("runs/deepguard"),
             num_epochs: 5,

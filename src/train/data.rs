@@ -1,35 +1,14 @@
 //! Training pairs: SVEN JSONL files, tokenised and checked (METHOD §10).
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rayon::prelude::*;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::model::tokenizer::Tokenizer;
 use crate::train::batch::TokenPair;
-
-/// A line longer than this is refused before it is kept in memory.
-const MAX_LINE_BYTES: u64 = 64 << 20;
-
-/// A vulnerable function and its fix.
-#[derive(Clone, Debug, Deserialize)]
-pub struct CodePair {
-    /// The function before the fix: vulnerable.
-    #[serde(rename = "func_src_before")]
-    pub vulnerable: String,
-    /// The function after the fix: secure.
-    #[serde(rename = "func_src_after")]
-    pub secure: String,
-    /// Weakness, such as `cwe-089`; empty where the file has none.
-    #[serde(default, rename = "vul_type")]
-    pub cwe: String,
-    /// The function's name; empty where the file has none.
-    #[serde(default, rename = "func_name")]
-    pub name: String,
-}
+use crate::train::records::{CodePair, for_each_record, pair_files};
 
 /// Pairs ready for training, and what was left out.
 #[derive(Clone, Debug, Default)]
@@ -40,80 +19,39 @@ pub struct TokenizedPairs {
     pub identical: usize,
     /// Pairs of which at least one half was cut to the length limit.
     pub truncated: usize,
+    /// Records that cannot be used.
+    pub bad_records: usize,
+}
+
+/// What becomes of a record that cannot be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBadRecord {
+    /// It is an error.
+    #[default]
+    Error,
+    /// It is left out, and counted.
+    Skip,
 }
 
 /// Reads the pairs of a JSONL file, or of all JSONL files of a folder in the order of their names (with `split`, of its
-/// subfolder of that name if there is one).
-pub fn read_pairs(path: &Path, split: &str) -> Result<Vec<CodePair>> {
-    let files = pair_files(path, split)?;
-    let mut pairs = Vec::new();
-    for file in &files {
-        read_file(file, &mut pairs)?;
+/// subfolder of that name if there is one). Returns also how many records were left out.
+pub fn read_pairs(path: &Path, split: &str, on_bad: OnBadRecord) -> Result<(Vec<CodePair>, usize)> {
+    let (mut pairs, mut skipped) = (Vec::new(), 0);
+    for file in &pair_files(path, split)? {
+        for_each_record(file, |place, record| {
+            match record {
+                Ok(pair) => pairs.push(pair),
+                Err(_) if on_bad == OnBadRecord::Skip => skipped += 1,
+                Err(error) => return Err(error.context(place)),
+            }
+            Ok(())
+        })?;
     }
     if pairs.is_empty() {
         return Err(Error::data(format!("{}: there is no pair in it", path.display())));
     }
-    Ok(pairs)
-}
-
-fn pair_files(path: &Path, split: &str) -> Result<Vec<PathBuf>> {
-    if path.is_file() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let inner = path.join(split);
-    let folder = if inner.is_dir() { inner } else { path.to_owned() };
-    let entries = std::fs::read_dir(&folder).kind(ErrorKind::Data, || {
-        format!("cannot read {}: expected a JSONL file or a folder of them", folder.display())
-    })?;
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|file| file.extension().is_some_and(|e| e == "jsonl") && file.is_file())
-        .collect();
-    files.sort();
-    if files.is_empty() {
-        return Err(Error::data(format!(
-            "{}: expected files ending in .jsonl, found none",
-            folder.display()
-        )));
-    }
-    Ok(files)
-}
-
-fn read_file(path: &Path, pairs: &mut Vec<CodePair>) -> Result<()> {
-    let complain = || format!("cannot read {}", path.display());
-    let mut reader = BufReader::new(File::open(path).kind(ErrorKind::Data, complain)?);
-    for number in 1.. {
-        let mut line = Vec::new();
-        let mut limited = std::io::Read::take(&mut reader, MAX_LINE_BYTES);
-        let read = limited.read_until(b'\n', &mut line).kind(ErrorKind::Data, complain)?;
-        if read == 0 {
-            break;
-        }
-        let at = || format!("{}:{number}", path.display());
-        if read as u64 == MAX_LINE_BYTES {
-            return Err(Error::data(format!("{}: a line of more than {MAX_LINE_BYTES} bytes", at())));
-        }
-        let bom = b"\xEF\xBB\xBF";
-        let text = if number == 1 { line.strip_prefix(bom).unwrap_or(&line) } else { &line };
-        if !text.trim_ascii().is_empty() {
-            pairs.push(parse_pair(text).map_err(|e| e.context(at()))?);
-        }
-    }
-    Ok(())
-}
-
-fn parse_pair(line: &[u8]) -> Result<CodePair> {
-    let pair: CodePair = serde_json::from_slice(line).kind(ErrorKind::Data, || {
-        "expected a JSON object with the texts func_src_before and func_src_after".to_owned()
-    })?;
-    for (field, text) in [("func_src_before", &pair.vulnerable), ("func_src_after", &pair.secure)] {
-        if text.trim().is_empty() {
-            return Err(Error::data(format!(
-                "{field}: expected the source of a function, found an empty text"
-            )));
-        }
-    }
-    Ok(pair)
+    Ok((pairs, skipped))
 }
 
 /// Tokenises pairs, cut to `max_seq_len` tokens each, without those that become identical.
@@ -139,13 +77,20 @@ pub fn tokenize(pairs: &[CodePair], tokenizer: &Tokenizer, max_seq_len: usize) -
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::error::ErrorKind;
 
     fn write(dir: &Path, name: &str, text: &[u8]) -> PathBuf {
         let path = dir.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
         path
+    }
+
+    fn pairs(path: &Path) -> Result<(Vec<CodePair>, usize)> {
+        read_pairs(path, "train", OnBadRecord::Error)
     }
 
     const GOOD: &str =
@@ -156,15 +101,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = write(dir.path(), "train/b.jsonl", format!("\u{feff}{GOOD}\r\n\n{GOOD}").as_bytes());
         write(dir.path(), "train/a.jsonl", GOOD.as_bytes());
-        assert_eq!(read_pairs(&file, "train").unwrap().len(), 2);
-        assert_eq!(read_pairs(dir.path(), "train").unwrap().len(), 3);
-        assert_eq!(read_pairs(&dir.path().join("train"), "train").unwrap()[0].cwe, "cwe-089");
+        assert_eq!(pairs(&file).unwrap().0.len(), 2);
+        assert_eq!(pairs(dir.path()).unwrap().0.len(), 3);
+        assert_eq!(pairs(&dir.path().join("train")).unwrap().0[0].cwe, "cwe-089");
     }
 
     #[test]
     fn bad_records_are_named_by_line() {
         let dir = tempfile::tempdir().unwrap();
-        let cases: [(&[u8], &str); 5] = [
+        let cases: [(&[u8], &str); 6] = [
+            (br#"{"func_src_before": "\ud800", "func_src_after": "b"}"#, "JSON object"),
             (b"{\"func_src_before\": 3}", "func_src_before"),
             (b"not json", "JSON object"),
             (b"{\"func_src_before\": \"a\"}", "func_src_after"),
@@ -173,13 +119,15 @@ mod tests {
         ];
         for (bad, expected) in cases {
             let file = write(dir.path(), "x.jsonl", &[GOOD.as_bytes(), b"\n", bad].concat());
-            let error = read_pairs(&file, "train").unwrap_err();
+            let error = pairs(&file).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Data);
             let message = error.to_string();
             assert!(message.contains("x.jsonl:2") && message.contains(expected), "{message}");
+            let (pairs, skipped) = read_pairs(&file, "train", OnBadRecord::Skip).unwrap();
+            assert_eq!((pairs.len(), skipped), (1, 1));
         }
-        assert_eq!(read_pairs(&dir.path().join("nothing"), "train").unwrap_err().kind(), ErrorKind::Data);
+        assert_eq!(pairs(&dir.path().join("nothing")).unwrap_err().kind(), ErrorKind::Data);
         let empty = write(dir.path(), "empty.jsonl", b"\n");
-        assert_eq!(read_pairs(&empty, "train").unwrap_err().kind(), ErrorKind::Data);
+        assert_eq!(pairs(&empty).unwrap_err().kind(), ErrorKind::Data);
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod base_cache;
 pub mod batch;
+pub mod check;
 pub mod checkpoint;
 pub mod config;
 pub mod data;
@@ -9,6 +10,7 @@ pub mod evaluation;
 mod memory;
 pub mod metrics;
 mod objective;
+pub mod records;
 mod results;
 pub mod schedule;
 pub mod step;

@@ -185,23 +185,25 @@ fn refuse_other_run(output_dir: &Path, resume: Option<&Path>) -> Result<()> {
 }
 
 fn load_data(config: &TrainConfig, tokenizer: &Tokenizer) -> Result<(TokenizedPairs, TokenizedPairs)> {
-    let mut train = read_pairs(&config.data, "train")?;
+    let read = |path: &Path, split| read_pairs(path, split, config.on_bad_record);
+    let (mut train, bad_train) = read(&config.data, "train")?;
     let inner = config.data.join("val");
-    let validation = match &config.val_data {
-        Some(path) => read_pairs(path, "val")?,
-        None if inner.is_dir() => read_pairs(&inner, "val")?,
+    let (validation, bad_validation) = match &config.val_data {
+        Some(path) => read(path, "val")?,
+        None if inner.is_dir() => read(&inner, "val")?,
         None => {
             let order = epoch_order(train.len(), config.seed, usize::MAX);
             let held_out = (train.len() as f64 * config.val_fraction).round() as usize;
             let held_out = held_out.min(train.len() - 1);
             let validation = order[..held_out].iter().map(|&i| train[i].clone()).collect();
             train = order[held_out..].iter().map(|&i| train[i].clone()).collect();
-            validation
+            (validation, 0)
         }
     };
     let max_seq_len = config.max_seq_len;
-    let train = tokenize(&train, tokenizer, max_seq_len)?;
+    let mut train = tokenize(&train, tokenizer, max_seq_len)?;
     let mut validation = tokenize(&validation, tokenizer, max_seq_len)?;
+    (train.bad_records, validation.bad_records) = (bad_train, bad_validation);
     if train.pairs.is_empty() {
         return Err(Error::data(format!(
             "{}: no pair is left within {max_seq_len} tokens ({} have identical halves there); raise --max-seq-len",

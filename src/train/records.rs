@@ -1,0 +1,115 @@
+//! Records of training pairs: lines of SVEN's JSONL files (METHOD §10), one at a time, so that any number of them fits.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::{Context, Error, ErrorKind, Result};
+
+/// A line longer than this is refused before it is kept in memory.
+const MAX_LINE_BYTES: u64 = 64 << 20;
+
+/// A vulnerable function and its fix.
+#[derive(Clone, Debug, Deserialize)]
+pub struct CodePair {
+    /// The function before the fix: vulnerable.
+    #[serde(rename = "func_src_before")]
+    pub vulnerable: String,
+    /// The function after the fix: secure.
+    #[serde(rename = "func_src_after")]
+    pub secure: String,
+    /// Weakness, such as `cwe-089`; empty where the file has none.
+    #[serde(default, rename = "vul_type")]
+    pub cwe: String,
+    /// The function's name; empty where the file has none.
+    #[serde(default, rename = "func_name")]
+    pub name: String,
+    /// The source file it is from; empty where the file has none.
+    #[serde(default)]
+    pub file_name: String,
+}
+
+/// Where a record is: `file:line`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// The file.
+    pub file: &'a Path,
+    /// The line, from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.line)
+    }
+}
+
+/// The JSONL files of `path`: itself, or those of a folder in the order of their names (of its subfolder `split` if there
+/// is one).
+pub fn pair_files(path: &Path, split: &str) -> Result<Vec<PathBuf>> {
+    if path.is_file() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let inner = path.join(split);
+    let folder = if inner.is_dir() { inner } else { path.to_owned() };
+    let entries = std::fs::read_dir(&folder).kind(ErrorKind::Data, || {
+        format!("cannot read {}: expected a JSONL file or a folder of them", folder.display())
+    })?;
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|file| file.extension().is_some_and(|e| e == "jsonl") && file.is_file())
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        return Err(Error::data(format!(
+            "{}: expected files ending in .jsonl, found none",
+            folder.display()
+        )));
+    }
+    Ok(files)
+}
+
+/// Calls `f` with every record of a file, good or bad; empty lines are none.
+pub fn for_each_record(
+    path: &Path,
+    mut f: impl FnMut(Place<'_>, Result<CodePair>) -> Result<()>,
+) -> Result<()> {
+    let complain = || format!("cannot read {}", path.display());
+    let mut reader = BufReader::new(File::open(path).kind(ErrorKind::Data, complain)?);
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        let mut limited = std::io::Read::take(&mut reader, MAX_LINE_BYTES);
+        let read = limited.read_until(b'\n', &mut line).kind(ErrorKind::Data, complain)?;
+        if read == 0 {
+            break;
+        }
+        let place = Place { file: path, line: number };
+        if read as u64 == MAX_LINE_BYTES {
+            return Err(Error::data(format!("{place}: a line of more than {MAX_LINE_BYTES} bytes")));
+        }
+        let bom = b"\xEF\xBB\xBF";
+        let text = if number == 1 { line.strip_prefix(bom).unwrap_or(&line) } else { &line };
+        if !text.trim_ascii().is_empty() {
+            f(place, parse_pair(text))?;
+        }
+    }
+    Ok(())
+}
+
+fn parse_pair(line: &[u8]) -> Result<CodePair> {
+    let pair: CodePair = serde_json::from_slice(line).kind(ErrorKind::Data, || {
+        "expected a JSON object with the texts func_src_before and func_src_after".to_owned()
+    })?;
+    for (field, text) in [("func_src_before", &pair.vulnerable), ("func_src_after", &pair.secure)] {
+        if text.trim().is_empty() {
+            return Err(Error::data(format!(
+                "{field}: expected the source of a function, found an empty text"
+            )));
+        }
+    }
+    Ok(pair)
+}
