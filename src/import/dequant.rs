@@ -1,6 +1,6 @@
 //! GGUF tensor types and their values as f32, bit for bit what ggml's reference functions compute.
 //!
-//! A quantised row is a run of blocks of 32 values; each block carries its own f16 scale:
+//! A quantised row is a run of blocks; the k-quants are in [`super::k_quants`]. The others have 32 values, and each block carries its own f16 scale:
 //! ```text
 //! Q8_0   d:f16, q:[i8; 32]              x[i] = d * q[i]
 //! Q4_0   d:f16, nibbles:[u8; 16]        x[i] = d * (q[i] - 8)
@@ -8,6 +8,7 @@
 //! ```
 //! The low nibble of byte `j` is value `j`, the high nibble value `j + 16`.
 
+use super::k_quants;
 use super::reader::DAMAGED;
 use crate::error::{Error, Result};
 use half::{bf16, f16};
@@ -24,6 +25,9 @@ pub(super) enum TensorType {
     Q8_0,
     Q4_0,
     Q4_1,
+    Q4K,
+    Q5K,
+    Q6K,
 }
 
 impl TensorType {
@@ -35,11 +39,14 @@ impl TensorType {
             2 => TensorType::Q4_0,
             3 => TensorType::Q4_1,
             8 => TensorType::Q8_0,
+            12 => TensorType::Q4K,
+            13 => TensorType::Q5K,
+            14 => TensorType::Q6K,
             30 => TensorType::Bf16,
             _ => {
                 return Err(Error::model(format!(
-                    "expected tensor type F32, F16, BF16, Q8_0, Q4_0 or Q4_1, found {}; use an F16, BF16 or Q8_0 \
-                     file of the same model",
+                    "expected tensor type F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q5_K or Q6_K, found {}; use a file of \
+                     one of these types of the same model",
                     unsupported_name(code)
                 )));
             }
@@ -54,6 +61,9 @@ impl TensorType {
             TensorType::Q8_0 => (BLOCK, 2 + BLOCK),
             TensorType::Q4_0 => (BLOCK, 2 + BLOCK / 2),
             TensorType::Q4_1 => (BLOCK, 4 + BLOCK / 2),
+            TensorType::Q4K => (k_quants::BLOCK, k_quants::Q4_K_BYTES),
+            TensorType::Q5K => (k_quants::BLOCK, k_quants::Q5_K_BYTES),
+            TensorType::Q6K => (k_quants::BLOCK, k_quants::Q6_K_BYTES),
         }
     }
 
@@ -83,6 +93,9 @@ impl TensorType {
                 TensorType::Q8_0 => decode_q8_0(block, out),
                 TensorType::Q4_0 => decode_q4_0(block, out),
                 TensorType::Q4_1 => decode_q4_1(block, out),
+                TensorType::Q4K => k_quants::decode_q4_k(block, out),
+                TensorType::Q5K => k_quants::decode_q5_k(block, out),
+                TensorType::Q6K => k_quants::decode_q6_k(block, out),
             }
         }
     }
@@ -126,9 +139,6 @@ fn unsupported_name(code: u32) -> String {
         9 => "Q8_1",
         10 => "Q2_K",
         11 => "Q3_K",
-        12 => "Q4_K",
-        13 => "Q5_K",
-        14 => "Q6_K",
         15 => "Q8_K",
         16 => "IQ2_XXS",
         17 => "IQ2_XS",

@@ -14,6 +14,7 @@ mod arch;
 mod bpe;
 mod dequant;
 mod gguf;
+mod k_quants;
 mod metadata;
 mod reader;
 mod source;
@@ -73,7 +74,8 @@ pub struct ImportReport {
 /// Converts the GGUF model in `file` into a Hugging Face directory `out`: `config.json`, `generation_config.json`,
 /// `model.safetensors`, `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`.
 ///
-/// `file` is a GGUF file of architecture `llama` or `qwen2` with tensors of type F32, F16, BF16, Q8_0, Q4_0 or Q4_1,
+/// `file` is a GGUF file of architecture `llama` or `qwen2` with tensors of type F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K,
+/// Q5_K or Q6_K,
 /// or a .zip or .whl archive that holds exactly one. `out` appears complete or not at all: it is built in a hidden
 /// directory beside it and renamed.
 ///
