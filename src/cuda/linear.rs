@@ -8,7 +8,7 @@ use super::product::{KernelProduct, Layout, Residual, Target, TileProduct, align
 use super::tile::{GEMM_TERMS, SKINNY_LINES, SKINNY_THREADS};
 use super::weights::Weight;
 use crate::error::Error;
-use crate::ops::gemm::{LoraTerm, Matrix, MatrixMut};
+use crate::ops::gemm::{LoraTerm, Matrix, MatrixMut, Write};
 use crate::ops::{Mut, Ref};
 
 /// Rows up to which the kernels for few rows are used.
@@ -111,11 +111,15 @@ impl Cuda {
         weight: &'a Weight,
         bias: Option<Ref<'a, Self, f32>>,
         lora: &'a [LoraTerm<'a, Self>],
-        residual: Residual<'a>,
+        write: Write<'a, Self>,
     ) {
         let (width, out) = (weight.columns(), weight.rows());
         let rows = x.len() / width.max(1);
         let (x, y) = (Matrix::new(x, rows, width), MatrixMut::new(y, rows, out));
+        let residual = match write {
+            Write::Overwrite => Residual::Nothing,
+            Write::Residual(residual) => Residual::Other(Matrix::new(residual, rows, out)),
+        };
         let Some(terms) = Terms::new(self, lora) else { return };
         if rows <= FEW_ROWS {
             return self.few_rows(y, x, weight, bias, &terms, residual);
