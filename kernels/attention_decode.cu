@@ -1,4 +1,4 @@
-// One new token of every sample against the key/value cache, and what fills the cache. Contract: src/ops/attention.rs.
+// One new token of every sample against the key/value cache. Contract: src/ops/attention.rs.
 // Launched by src/cuda/attention.rs.
 //
 // A block attends to a piece of the keys. Pieces of the prompt serve the queries of all samples, as packed rows of one
@@ -167,33 +167,4 @@ attention_decode_combine(bf16* o, const float* partial_o, const float* partial_l
     };
     reinterpret_cast<Four*>(o)[at] = {__floats2bfloat162_rn(sum.x / weights, sum.y / weights),
                                       __floats2bfloat162_rn(sum.z / weights, sum.w / weights)};
-}
-
-namespace {
-
-template <typename T>
-__device__ __forceinline__ void copy_some(T* to, const T* from, int rows, int width, int to_row,
-                                          int to_row_step, int from_width, int from_column) {
-    const int at = blockIdx.x * ELEMENT_THREADS + threadIdx.x;
-    const int row = at / width;
-    if (row < rows) {
-        to[(size_t(row) * to_row_step + to_row) * width + at % width] =
-            from[size_t(row) * from_width + from_column + at % width];
-    }
-}
-
-}  // namespace
-
-// Columns from_column .. + to_width of from[rows, from_width] to rows i · to_row_step + to_row of to[.., to_width]; all
-// widths count elements of 16 bytes (copy_chunks) or of two (copy_elements). A thread copies one.
-extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
-copy_chunks(uint4* to, const uint4* from, int rows, int to_width, int to_row, int to_row_step, int from_width,
-            int from_column) {
-    copy_some(to, from, rows, to_width, to_row, to_row_step, from_width, from_column);
-}
-
-extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
-copy_elements(bf16* to, const bf16* from, int rows, int to_width, int to_row, int to_row_step, int from_width,
-              int from_column) {
-    copy_some(to, from, rows, to_width, to_row, to_row_step, from_width, from_column);
 }
