@@ -298,10 +298,14 @@ impl Attention for Cuda {
             return;
         };
         let (partial_o, partial_lse) = partial.split_at(results * width);
+        let mut counters = self.counters();
+        let groups = samples * heads.key_value;
+        let Some(arrived) = counters.take(self, groups) else { return };
         self.launch(kernels.decode)
             .write("o", &o, width, VECTOR)
             .write("partial_o", &partial_o, results * width, VECTOR)
             .write("partial_lse", &partial_lse, results * samples * heads.query, 4)
+            .write("arrived", &arrived, groups, 4)
             .read("qkv", qkv, samples * heads.qkv_width(), VECTOR)
             .read("prompt_k", cache.prompt_k, prompt, VECTOR)
             .read("prompt_v", cache.prompt_v, prompt, VECTOR)
@@ -310,15 +314,5 @@ impl Attention for Cuda {
             .value(pieces)
             .value(HeadShape::new(heads))
             .run(Shape { grid: (pieces.blocks(), heads.key_value, 1), block: ATTENTION_THREADS, shared });
-        if results > 1 {
-            self.launch("attention_decode_combine")
-                .write("o", &o, width, VECTOR)
-                .read("partial_o", partial_o.view(), results * width, VECTOR)
-                .read("partial_lse", partial_lse.view(), results * samples * heads.query, 4)
-                .value(results as i32)
-                .value((samples * heads.query) as i32)
-                .value(heads.dim as i32)
-                .run(Shape::line((width / 4).div_ceil(ATTENTION_THREADS), ATTENTION_THREADS));
-        }
     }
 }
