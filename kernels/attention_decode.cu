@@ -1,9 +1,10 @@
-// One new token of every sample against the key/value cache, and what fills the cache. Contract: src/ops/attention.rs.
+// One new token of every sample against the key/value cache. Contract: src/ops/attention.rs.
 // Launched by src/cuda/attention.rs.
 //
 // A block attends to a piece of the keys. Pieces of the prompt serve the queries of all samples, as packed rows of one
 // tile: four warps of 16 rows each. Pieces of a sample's own keys serve its group of query heads. With one sample, prompt
-// and own keys are one list. Where there are several pieces, a second kernel puts their results together, in their order.
+// and own keys are one list. Where there are several pieces, the last block to finish with a sample's heads puts their
+// results together, in the order of the pieces, whichever block that is.
 
 #include "attention.h"
 
@@ -68,10 +69,85 @@ __device__ __forceinline__ Work work_of(int block, int kv_head, const bf16* prom
     return work;
 }
 
+// What pieces leave: partial_o[pieces, samples, q_width], the logarithms of their sums of exponentials
+// partial_lse[pieces, samples, query heads], and how many blocks are done with what they have to say of a sample's heads of
+// one key/value head, arrived[samples, key/value heads]; that is 0 between launches.
+struct Results {
+    float* o;
+    float* lse;
+    unsigned* arrived;
+};
+
+// o of one sample's heads of a key/value head: the results of all pieces, each weighted by its part of the sum of
+// exponentials. A thread makes four elements at a time, which it reads as 16 bytes, past the first-level cache: other
+// multiprocessors have written them.
+__device__ __forceinline__ void combine(bf16* o, const Results& results, int sample, int kv_head, const Pieces& pieces,
+                                        const HeadShape& heads) {
+    const int count = pieces.prompt_pieces + pieces.own_pieces;
+    const int rows = pieces.samples * heads.query;
+    const int first = sample * heads.query + kv_head * heads.group;
+    const int quads = heads.dim / 4;
+    for (int i = threadIdx.x; i < heads.group * quads; i += ATTENTION_THREADS) {
+        const int row = first + i / quads;
+        const float* lse = results.lse + row;
+        float largest = -INFINITY;
+        for (int piece = 0; piece < count; piece++) {
+            largest = fmaxf(largest, __ldcg(lse + size_t(piece) * rows));
+        }
+        const float4* from = reinterpret_cast<const float4*>(results.o) + size_t(first) * quads + i;
+        float4 sum = {};
+        float weights = 0.0f;
+#pragma unroll 4
+        for (int piece = 0; piece < count; piece++) {
+            const float weight = exp2_fast((__ldcg(lse + size_t(piece) * rows) - largest) * LOG2_E);
+            const float4 part = __ldcg(from + size_t(piece) * rows * quads);
+            weights += weight;
+            sum.x += weight * part.x;
+            sum.y += weight * part.y;
+            sum.z += weight * part.z;
+            sum.w += weight * part.w;
+        }
+        const float factor = 1.0f / weights;
+        store_quad(o + size_t(first) * heads.dim + i * 4,
+                   make_float4(sum.x * factor, sum.y * factor, sum.z * factor, sum.w * factor));
+    }
+}
+
+// Reports that this block's results are there, and combines those of samples of which it is the last to do so. A tile
+// meets at most ROWS samples: thread i asks for the i-th.
+__device__ __forceinline__ void arrive(bf16* o, const Results& results, const Work& work, const Pieces& pieces,
+                                       const HeadShape& heads) {
+    __shared__ bool is_last[ROWS];
+    const int tile_end = min(work.rows.first + ROWS, work.rows.end);
+    const int first = work.rows.start + heads.query_of(work.rows.first);
+    const int count = work.rows.start + heads.query_of(tile_end - 1) + 1 - first;
+    __syncthreads();  // all warps have written
+    if (threadIdx.x < count) {
+        const int sample = first + threadIdx.x;
+        // Tiles of the prompt that have rows of this sample.
+        const int tiles = (sample * heads.group + heads.group - 1) / ROWS - sample * heads.group / ROWS + 1;
+        const int expected = tiles * pieces.prompt_pieces + pieces.own_tiles * pieces.own_pieces;
+        unsigned* arrived = results.arrived + sample * heads.key_value + work.rows.kv_head;
+        __threadfence();  // what the block has written is there before its arrival is
+        const bool last = atomicAdd(arrived, 1u) + 1 == expected;
+        __threadfence();  // and what others have written is seen after theirs
+        if (last) {
+            *arrived = 0;  // for the next launch; nobody else will come
+        }
+        is_last[threadIdx.x] = last;
+    }
+    __syncthreads();
+    for (int i = 0; i < count; i++) {
+        if (is_last[i]) {
+            combine(o, results, first + i, work.rows.kv_head, pieces, heads);
+        }
+    }
+}
+
 template <int D>
-__device__ __forceinline__ void decode(bf16* o, float* partial_o, float* partial_lse, const bf16* qkv,
-                                       const bf16* prompt_k, const bf16* prompt_v, const bf16* sample_k,
-                                       const bf16* sample_v, const Pieces& pieces, const HeadShape& heads) {
+__device__ __forceinline__ void decode(bf16* o, const Results& results, const bf16* qkv, const bf16* prompt_k,
+                                       const bf16* prompt_v, const bf16* sample_k, const bf16* sample_v,
+                                       const Pieces& pieces, const HeadShape& heads) {
     extern __shared__ __align__(128) unsigned char shared[];
     const Work work = work_of(blockIdx.x, blockIdx.y, prompt_k, prompt_v, sample_k, sample_v, pieces, heads);
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
@@ -86,16 +162,14 @@ __device__ __forceinline__ void decode(bf16* o, float* partial_o, float* partial
     Softmax<D, 1> state;
     attend<D, 1, KEYS>(state, shared_address(own_tile), shared_address(shared) + ROWS * D * 2, work.keys, work.begin,
                        work.end, visible, heads);
-    if (of_warp.first >= of_warp.end) {
-        return;
-    }
-
     const float factor[2] = {1.0f / state.sum[0][0], 1.0f / state.sum[0][1]};
     if (pieces.prompt_pieces + pieces.own_pieces == 1) {
-        put_down<D>(own_tile, state.o[0], factor[0], factor[1]);
-        write_rows<D, 16>(own_tile, heads.dim, [&](int row) {
-            return offset_or_null(o, of_warp.at(row, heads.q_width(), heads));
-        });
+        if (of_warp.first < of_warp.end) {
+            put_down<D>(own_tile, state.o[0], factor[0], factor[1]);
+            write_rows<D, 16>(own_tile, heads.dim, [&](int row) {
+                return offset_or_null(o, of_warp.at(row, heads.q_width(), heads));
+            });
+        }
         return;
     }
     const size_t before = size_t(work.piece) * pieces.samples * heads.query;
@@ -106,9 +180,9 @@ __device__ __forceinline__ void decode(bf16* o, float* partial_o, float* partial
             continue;
         }
         if (lane % 4 == 0) {
-            partial_lse[before + at] = state.log_sum_exp(0, half);
+            results.lse[before + at] = state.log_sum_exp(0, half);
         }
-        float* to = partial_o + (before + at) * heads.dim;
+        float* to = results.o + (before + at) * heads.dim;
 #pragma unroll
         for (int n = 0; n < D / 8; n++) {
             if (n * 8 < heads.dim) {
@@ -117,84 +191,25 @@ __device__ __forceinline__ void decode(bf16* o, float* partial_o, float* partial
             }
         }
     }
+    arrive(o, results, work, pieces, heads);
 }
 
 }  // namespace
 
-// o[samples, q_width] from qkv[samples, qkv_width], or, with several pieces, partial_o[pieces, samples, q_width] and
-// partial_lse[pieces, samples, query heads]. prompt_k and prompt_v [prompt_len, kv_width]; sample_k and sample_v
+// o[samples, q_width] from qkv[samples, qkv_width]; with several pieces, by way of the results above. prompt_k and prompt_v [prompt_len, kv_width]; sample_k and sample_v
 // [samples, capacity, kv_width]. blockIdx.x counts pieces of the prompt for each tile of rows, then pieces of each
 // sample's own keys for each tile of its rows; blockIdx.y is a key/value head. (ROWS + 3 · KEYS) · D · 2 bytes of shared
 // memory; everything starts on multiples of 16 bytes.
 #define DECODE(D)                                                                                                   \
     extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS, 2)                                              \
-    attention_decode_##D(bf16* o, float* partial_o, float* partial_lse, const bf16* qkv, const bf16* prompt_k,      \
-                         const bf16* prompt_v, const bf16* sample_k, const bf16* sample_v, const Pieces pieces,     \
-                         const HeadShape heads) {                                                                   \
-        decode<D>(o, partial_o, partial_lse, qkv, prompt_k, prompt_v, sample_k, sample_v, pieces, heads);           \
+    attention_decode_##D(bf16* o, float* partial_o, float* partial_lse, unsigned* arrived, const bf16* qkv,         \
+                         const bf16* prompt_k, const bf16* prompt_v, const bf16* sample_k, const bf16* sample_v,    \
+                         const Pieces pieces, const HeadShape heads) {                                              \
+        const Results results = {partial_o, partial_lse, arrived};                                                  \
+        decode<D>(o, results, qkv, prompt_k, prompt_v, sample_k, sample_v, pieces, heads);                          \
     }
 DECODE(16)
 DECODE(64)
 DECODE(80)
 DECODE(96)
 DECODE(128)
-
-// o[rows, dim] from partial_o[pieces, rows, dim], each weighted by its part of the sum of exponentials, of which
-// partial_lse[pieces, rows] is the logarithm. A thread makes four elements, which it reads as 16 bytes.
-extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS)
-attention_decode_combine(bf16* o, const float* partial_o, const float* partial_lse, int pieces, int rows, int dim) {
-    const int at = blockIdx.x * ATTENTION_THREADS + threadIdx.x;
-    const int row = at / (dim / 4);
-    if (row >= rows) {
-        return;
-    }
-    float largest = -INFINITY;
-    for (int piece = 0; piece < pieces; piece++) {
-        largest = fmaxf(largest, partial_lse[size_t(piece) * rows + row]);
-    }
-    float4 sum = {};
-    float weights = 0.0f;
-    for (int piece = 0; piece < pieces; piece++) {
-        const float weight = exp2_fast((partial_lse[size_t(piece) * rows + row] - largest) * LOG2_E);
-        const float4 part = reinterpret_cast<const float4*>(partial_o + size_t(piece) * rows * dim)[at];
-        weights += weight;
-        sum.x += weight * part.x;
-        sum.y += weight * part.y;
-        sum.z += weight * part.z;
-        sum.w += weight * part.w;
-    }
-    struct alignas(8) Four {
-        __nv_bfloat162_raw pairs[2];
-    };
-    reinterpret_cast<Four*>(o)[at] = {__floats2bfloat162_rn(sum.x / weights, sum.y / weights),
-                                      __floats2bfloat162_rn(sum.z / weights, sum.w / weights)};
-}
-
-namespace {
-
-template <typename T>
-__device__ __forceinline__ void copy_some(T* to, const T* from, int rows, int width, int to_row,
-                                          int to_row_step, int from_width, int from_column) {
-    const int at = blockIdx.x * ELEMENT_THREADS + threadIdx.x;
-    const int row = at / width;
-    if (row < rows) {
-        to[(size_t(row) * to_row_step + to_row) * width + at % width] =
-            from[size_t(row) * from_width + from_column + at % width];
-    }
-}
-
-}  // namespace
-
-// Columns from_column .. + to_width of from[rows, from_width] to rows i · to_row_step + to_row of to[.., to_width]; all
-// widths count elements of 16 bytes (copy_chunks) or of two (copy_elements). A thread copies one.
-extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
-copy_chunks(uint4* to, const uint4* from, int rows, int to_width, int to_row, int to_row_step, int from_width,
-            int from_column) {
-    copy_some(to, from, rows, to_width, to_row, to_row_step, from_width, from_column);
-}
-
-extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
-copy_elements(bf16* to, const bf16* from, int rows, int to_width, int to_row, int to_row_step, int from_width,
-              int from_column) {
-    copy_some(to, from, rows, to_width, to_row, to_row_step, from_width, from_column);
-}

@@ -1,5 +1,6 @@
 // Rotary position embedding, in place. Contract: src/ops/rope.rs. One block per row. A thread turns the same N pairs, whose
-// halves lie dim / 2 apart, in several heads: the angles are the same for all of them.
+// halves lie dim / 2 apart, in several heads: the angles are the same for all of them. What the kernel for decoding adds is
+// that keys and values go to the cache as well.
 
 #include "common.h"
 
@@ -14,9 +15,10 @@ __device__ __forceinline__ void sin_cos(float position, float frequency, float& 
     sincospif(2.0f * ((whole - rintf(whole)) + rest), &s, &c);
 }
 
+// The first `heads` heads of a row; those from head `query` on are written to `keys` too, if there is such a place.
 template <int N>
-__device__ __forceinline__ void rotate_row(bf16* row, const float* inv_freq, float position, int heads, int half,
-                                           float sign) {
+__device__ __forceinline__ void rotate_row(bf16* row, bf16* keys, const float* inv_freq, float position, int heads,
+                                           int query, int half, float sign) {
     const int vectors = half / N;
     const int lanes = blockDim.x / vectors;  // heads that are turned at once
     if (threadIdx.x >= lanes * vectors) {
@@ -41,6 +43,11 @@ __device__ __forceinline__ void rotate_row(bf16* row, const float* inv_freq, flo
         }
         store(first, turned_a);
         store(first + half, turned_b);
+        if (keys && head >= query) {
+            bf16* key = keys + (head - query) * 2 * half + pair;
+            store(key, turned_a);
+            store(key + half, turned_b);
+        }
     }
 }
 
@@ -52,8 +59,38 @@ rope(bf16* qkv, const unsigned* positions, const float* inv_freq, int width, int
     bf16* row = qkv + size_t(blockIdx.x) * width;
     const float position = float(positions[blockIdx.x]);
     if (half % 8 == 0) {
-        rotate_row<8>(row, inv_freq, position, heads, half, sign);
+        rotate_row<8>(row, nullptr, inv_freq, position, heads, heads, half, sign);
     } else {
-        rotate_row<1>(row, inv_freq, position, heads, half, sign);
+        rotate_row<1>(row, nullptr, inv_freq, position, heads, heads, half, sign);
+    }
+}
+
+template <int N>
+__device__ __forceinline__ void cache_row(bf16* row, bf16* keys, bf16* values, const float* inv_freq, float position,
+                                          int query, int key_value, int half) {
+    const int heads = query + key_value, width = key_value * 2 * half;
+    const bf16* from = row + heads * 2 * half;
+    for (int at = threadIdx.x * N; at < width; at += ROPE_THREADS * N) {
+        if constexpr (N == 8) {
+            *reinterpret_cast<uint4*>(values + at) = *reinterpret_cast<const uint4*>(from + at);
+        } else {
+            values[at] = from[at];
+        }
+    }
+    rotate_row<N>(row, keys, inv_freq, position, heads, query, half, 1.0f);
+}
+
+// As rope, of qkv[rows, (query + 2 · key_value) · 2 · half], for position positions[row] + first. The keys and values of a row
+// become row `row · step + first` of k and v [.., key_value · 2 · half] too, which start as qkv does.
+extern "C" __global__ void __launch_bounds__(ROPE_THREADS)
+rope_into_cache(bf16* qkv, bf16* k, bf16* v, const unsigned* positions, const float* inv_freq, int query, int key_value,
+                int half, int first, int step) {
+    bf16* row = qkv + size_t(blockIdx.x) * (query + 2 * key_value) * 2 * half;
+    const size_t at = (size_t(blockIdx.x) * step + first) * key_value * 2 * half;
+    const float position = float(positions[blockIdx.x] + first);
+    if (half % 8 == 0) {
+        cache_row<8>(row, k + at, v + at, inv_freq, position, query, key_value, half);
+    } else {
+        cache_row<1>(row, k + at, v + at, inv_freq, position, query, key_value, half);
     }
 }

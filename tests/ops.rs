@@ -39,7 +39,7 @@ macro_rules! test_backend {
                 mlp { forward, backward, extremes }
                 norm { forward, backward }
                 optim { adamw, sum_of_squares, refresh }
-                rope { forward, backward }
+                rope { forward, into_cache, backward }
                 sample { guide, greedy, draws, draws_of_a_sort }
             }
         }

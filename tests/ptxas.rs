@@ -12,7 +12,7 @@ use deepguard::cuda::images::{Code, IMAGES, Image, KERNELS};
 const REGISTER_FILE: usize = 65536;
 
 /// Threads of a block and blocks that have to fit on a multiprocessor, by kernel.
-const OCCUPANCY: [(&str, usize, usize); 61] = [
+const OCCUPANCY: [(&str, usize, usize); 60] = [
     ("rms_norm", 256, 2),
     ("rms_norm_backward", 256, 1),
     ("layer_norm_relu", 256, 1),
@@ -28,6 +28,7 @@ const OCCUPANCY: [(&str, usize, usize); 61] = [
     ("sort_rows", 256, 6),
     ("scatter_add", 128, 8),
     ("rope", 128, 4),
+    ("rope_into_cache", 128, 4),
     ("tap_mean", 256, 2),
     ("aggregate", 256, 2),
     ("aggregate_backward", 256, 2),
@@ -72,8 +73,6 @@ const OCCUPANCY: [(&str, usize, usize); 61] = [
     ("attention_decode_96", 128, 2),
     ("attention_decode_128", 128, 2),
     ("attention_decode_combine", 128, 8),
-    ("copy_chunks", 256, 6),
-    ("copy_elements", 256, 6),
 ];
 /// The same for kernels that are not listed.
 const USUAL_OCCUPANCY: (usize, usize) = (256, 4);

@@ -445,21 +445,4 @@ impl Attention for Cpu {
             }
         });
     }
-
-    fn copy_columns(
-        &self,
-        to: Mut<'_, Self, f32>,
-        from: Ref<'_, Self, f32>,
-        to_width: usize,
-        to_row: usize,
-        to_row_step: usize,
-        from_width: usize,
-        from_column: usize,
-    ) {
-        let to = to.into_slice();
-        for (i, row) in from.as_slice().chunks_exact(from_width).enumerate() {
-            let at = (i * to_row_step + to_row) * to_width;
-            to[at..at + to_width].copy_from_slice(&row[from_column..from_column + to_width]);
-        }
-    }
 }

@@ -4,15 +4,16 @@ use multiversion::multiversion;
 
 use super::{Cpu, parallel};
 use crate::ops::attention::Heads;
-use crate::ops::rope::Rope;
+use crate::ops::rope::{CacheRows, Rope};
 use crate::ops::{Mut, Ref};
 
 /// Cosines, then sines, of the angles of every row: `[rows, 2, head_dim / 2]`.
-fn fill_angles(table: &mut [f32], positions: &[u32], inv_freq: &[f32]) {
+fn fill_angles(table: &mut [f32], position: impl Fn(usize) -> u32 + Sync, inv_freq: &[f32]) {
     parallel::rows(table, 2 * inv_freq.len(), |i, row| {
         let (cos, sin) = row.split_at_mut(inv_freq.len());
+        let position = position(i) as f32;
         for ((cos, sin), &f) in cos.iter_mut().zip(sin).zip(inv_freq) {
-            (*sin, *cos) = (positions[i] as f32 * f).sin_cos();
+            (*sin, *cos) = (position * f).sin_cos();
         }
     });
 }
@@ -28,9 +29,16 @@ fn rotate_head(head: &mut [f32], cos: &[f32], sin: &[f32], direction: f32) {
 
 impl Cpu {
     /// Rotates every query and key head of every row by `direction` times its angles.
-    fn rotate(&self, qkv: &mut [f32], positions: &[u32], inv_freq: &[f32], heads: Heads, direction: f32) {
-        let mut table = self.scratch.take(positions.len() * heads.dim);
-        fill_angles(&mut table, positions, inv_freq);
+    fn rotate(
+        &self,
+        qkv: &mut [f32],
+        position: impl Fn(usize) -> u32 + Sync,
+        inv_freq: &[f32],
+        heads: Heads,
+        direction: f32,
+    ) {
+        let mut table = self.scratch.take(qkv.len() / heads.qkv_width() * heads.dim);
+        fill_angles(&mut table, position, inv_freq);
         let rotated = heads.q_width() + heads.kv_width();
         parallel::rows(qkv, heads.qkv_width(), |i, row| {
             let (cos, sin) = table[i * heads.dim..][..heads.dim].split_at(heads.dim / 2);
@@ -49,7 +57,27 @@ impl Rope for Cpu {
         inv_freq: Ref<'_, Self, f32>,
         heads: Heads,
     ) {
-        self.rotate(qkv.into_slice(), positions.as_slice(), inv_freq.as_slice(), heads, 1.0);
+        let positions = positions.as_slice();
+        self.rotate(qkv.into_slice(), |i| positions[i], inv_freq.as_slice(), heads, 1.0);
+    }
+
+    fn rope_into_cache(
+        &self,
+        qkv: Mut<'_, Self, f32>,
+        to: CacheRows<'_, Self>,
+        positions: Ref<'_, Self, u32>,
+        inv_freq: Ref<'_, Self, f32>,
+        heads: Heads,
+    ) {
+        let (qkv, positions, first) = (qkv.into_slice(), positions.as_slice(), to.first as u32);
+        self.rotate(qkv, |i| positions[i] + first, inv_freq.as_slice(), heads, 1.0);
+        let (k, v, width) = (to.k.into_slice(), to.v.into_slice(), heads.kv_width());
+        for (i, row) in qkv.chunks_exact(heads.qkv_width()).enumerate() {
+            let (row_k, row_v) = row[heads.q_width()..].split_at(width);
+            let at = (i * to.step + to.first) * width;
+            k[at..at + width].copy_from_slice(row_k);
+            v[at..at + width].copy_from_slice(row_v);
+        }
     }
 
     fn rope_backward(
@@ -59,6 +87,7 @@ impl Rope for Cpu {
         inv_freq: Ref<'_, Self, f32>,
         heads: Heads,
     ) {
-        self.rotate(dqkv.into_slice(), positions.as_slice(), inv_freq.as_slice(), heads, -1.0);
+        let positions = positions.as_slice();
+        self.rotate(dqkv.into_slice(), |i| positions[i], inv_freq.as_slice(), heads, -1.0);
     }
 }

@@ -11,7 +11,7 @@ use super::Cuda;
 use super::launch::{Shape, VECTOR};
 use super::tile::{
     ATTENTION_DECODE_ROWS, ATTENTION_KEYS, ATTENTION_LONG, ATTENTION_NARROW, ATTENTION_QUERY_ROWS,
-    ATTENTION_ROWS, ATTENTION_SEQUENCES, ATTENTION_SHORT, ATTENTION_THREADS, ELEMENT_THREADS,
+    ATTENTION_ROWS, ATTENTION_SEQUENCES, ATTENTION_SHORT, ATTENTION_THREADS,
 };
 use crate::error::{Error, Result};
 use crate::ops::attention::{Attention, CachedKv, Heads, Segment};
@@ -298,10 +298,14 @@ impl Attention for Cuda {
             return;
         };
         let (partial_o, partial_lse) = partial.split_at(results * width);
+        let mut counters = self.counters();
+        let groups = samples * heads.key_value;
+        let Some(arrived) = counters.take(self, groups) else { return };
         self.launch(kernels.decode)
             .write("o", &o, width, VECTOR)
             .write("partial_o", &partial_o, results * width, VECTOR)
             .write("partial_lse", &partial_lse, results * samples * heads.query, 4)
+            .write("arrived", &arrived, groups, 4)
             .read("qkv", qkv, samples * heads.qkv_width(), VECTOR)
             .read("prompt_k", cache.prompt_k, prompt, VECTOR)
             .read("prompt_v", cache.prompt_v, prompt, VECTOR)
@@ -310,44 +314,5 @@ impl Attention for Cuda {
             .value(pieces)
             .value(HeadShape::new(heads))
             .run(Shape { grid: (pieces.blocks(), heads.key_value, 1), block: ATTENTION_THREADS, shared });
-        if results > 1 {
-            self.launch("attention_decode_combine")
-                .write("o", &o, width, VECTOR)
-                .read("partial_o", partial_o.view(), results * width, VECTOR)
-                .read("partial_lse", partial_lse.view(), results * samples * heads.query, 4)
-                .value(results as i32)
-                .value((samples * heads.query) as i32)
-                .value(heads.dim as i32)
-                .run(Shape::line((width / 4).div_ceil(ATTENTION_THREADS), ATTENTION_THREADS));
-        }
-    }
-
-    fn copy_columns(
-        &self,
-        to: Mut<'_, Self, bf16>,
-        from: Ref<'_, Self, bf16>,
-        to_width: usize,
-        to_row: usize,
-        to_row_step: usize,
-        from_width: usize,
-        from_column: usize,
-    ) {
-        let rows = from.len() / from_width;
-        let Some(last) = rows.checked_sub(1) else { return };
-        let per_chunk = VECTOR / BYTES;
-        let widths = [to_width, from_width, from_column].iter().all(|n| n.is_multiple_of(per_chunk));
-        let addresses = [to.address(), from.address()].iter().all(|a| a.is_multiple_of(VECTOR));
-        let (name, unit) =
-            if widths && addresses { ("copy_chunks", per_chunk) } else { ("copy_elements", 1) };
-        self.launch(name)
-            .write("to", &to, (last * to_row_step + to_row + 1) * to_width, unit * BYTES)
-            .read("from", from, last * from_width + from_column + to_width, unit * BYTES)
-            .value(rows as i32)
-            .value((to_width / unit) as i32)
-            .value(to_row as i32)
-            .value(to_row_step as i32)
-            .value((from_width / unit) as i32)
-            .value((from_column / unit) as i32)
-            .run(Shape::line((rows * to_width / unit).div_ceil(ELEMENT_THREADS), ELEMENT_THREADS));
     }
 }

@@ -10,7 +10,7 @@ use super::driver::{self, DeviceInfo, complaint};
 use super::graph::Graphs;
 use super::images::{self, IMAGES, KERNELS};
 use super::launch::{Kernel, Module};
-use super::memory::{Scratch, Staging};
+use super::memory::{Counters, Scratch, Staging};
 use crate::error::{Error, Result};
 
 /// A CUDA device: its context, a stream that all work goes to in order, and the kernels loaded for it. Clones share it.
@@ -31,6 +31,7 @@ struct Shared {
     /// Kernels started since the last wait, in order.
     launched: Mutex<Vec<&'static str>>,
     scratch: Mutex<Scratch>,
+    counters: Mutex<Counters>,
     staging: Mutex<Staging>,
     graphs: Mutex<Graphs>,
 }
@@ -76,6 +77,7 @@ impl Cuda {
                 failure: Mutex::new(None),
                 launched: Mutex::new(Vec::new()),
                 scratch: Mutex::new(Scratch::default()),
+                counters: Mutex::new(Counters::default()),
                 staging: Mutex::new(Staging::default()),
                 graphs: Mutex::new(Graphs::default()),
             }),
@@ -104,6 +106,10 @@ impl Cuda {
 
     pub(super) fn scratch(&self) -> MutexGuard<'_, Scratch> {
         lock(&self.shared.scratch)
+    }
+
+    pub(super) fn counters(&self) -> MutexGuard<'_, Counters> {
+        lock(&self.shared.counters)
     }
 
     pub(super) fn staging(&self) -> MutexGuard<'_, Staging> {

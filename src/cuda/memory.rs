@@ -98,14 +98,39 @@ impl Scratch {
     /// `len` elements that may hold anything. `None`, with the failure kept, where there is no memory.
     pub fn take<T: Element>(&mut self, cuda: &Cuda, len: usize) -> Option<Mut<'_, Cuda, T>> {
         let needed = (len * size_of::<T>()).div_ceil(size_of::<f32>());
-        if self.buffer.as_ref().is_none_or(|buffer| buffer.len() < needed) {
-            cuda.keep(cuda.end_recording(None));
-            self.buffer = None;
-            let larger = Arena::build(cuda, |arena| arena.buffer("scratch", &[needed.next_power_of_two()]));
-            self.buffer = Some(cuda.keep(larger)?.0);
-        }
+        reserve(&mut self.buffer, cuda, "scratch", needed)?;
         Some(self.buffer.as_mut()?.view_mut().cast::<T>().slice(0..len))
     }
+}
+
+/// Numbers by which blocks of a kernel tell who is the last. They are 0 between kernels: each sets back what it has counted.
+#[derive(Default)]
+pub(super) struct Counters {
+    buffer: Option<Buffer<Cuda, u32>>,
+}
+
+impl Counters {
+    /// `len` numbers. `None`, with the failure kept, where there is no memory.
+    pub fn take(&mut self, cuda: &Cuda, len: usize) -> Option<Mut<'_, Cuda, u32>> {
+        reserve(&mut self.buffer, cuda, "counters", len)?;
+        Some(self.buffer.as_mut()?.first_mut(len))
+    }
+}
+
+/// Makes room for `len` elements, which are 0 in new memory.
+fn reserve<T: Element>(
+    buffer: &mut Option<Buffer<Cuda, T>>,
+    cuda: &Cuda,
+    name: &str,
+    len: usize,
+) -> Option<()> {
+    if buffer.as_ref().is_none_or(|buffer| buffer.len() < len) {
+        cuda.keep(cuda.end_recording(None));
+        *buffer = None;
+        let larger = Arena::build(cuda, |arena| arena.buffer(name, &[len.next_power_of_two()]));
+        *buffer = Some(cuda.keep(larger)?.0);
+    }
+    Some(())
 }
 
 impl Cuda {
@@ -290,6 +315,14 @@ impl Device for Cuda {
         let done = work();
         self.keep(self.end_recording(Some(name)));
         done
+    }
+
+    fn fetch<T: Element>(&self, to: &mut [T], from: Ref<'_, Self, T>) -> Result<()> {
+        if to.is_empty() {
+            return self.finish();
+        }
+        self.download(to, from);
+        self.take_failure().map_or(Ok(()), Err)
     }
 
     fn finish(&self) -> Result<()> {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::attached::Attached;
 use crate::decode::GenerateOptions;
-use crate::decode::stage::{Stage, whole};
+use crate::decode::stage::Stage;
 use crate::error::{Error, Result};
 use crate::model::block::Keys;
 use crate::model::kv_cache::KvCache;
@@ -49,12 +49,11 @@ pub(super) struct Session<'a, B: Backend> {
     attached: Option<&'a Attached<B>>,
     options: &'a GenerateOptions,
     prefill: Stage<B>,
+    /// Its ids are the chosen tokens: the next step reads them where they were drawn.
     decode: Stage<B>,
     cache: KvCache<B>,
     /// `[samples, vocab_size]`.
     logits: Buffer<B, B::Act>,
-    /// `[samples]` chosen tokens.
-    tokens: Buffer<B, u32>,
     /// `[vocab_size]` normalised statistics.
     stats: Buffer<B, f32>,
     /// `[samples]` 1/σ.
@@ -71,32 +70,18 @@ impl<'a, B: Backend> Session<'a, B> {
         options: &'a GenerateOptions,
     ) -> Result<Self> {
         let (samples, vocab_size) = (options.num_samples, model.config.vocab_size);
-        let ((prefill, decode, cache, logits, tokens, stats, strength), _) =
-            Arena::build(&model.backend, |arena| {
-                Ok((
-                    Stage::new(arena, model, attached, prompt_len)?,
-                    Stage::new(arena, model, attached, samples)?,
-                    KvCache::new(arena, &model.config, prompt_len, samples, options.max_new_tokens)?,
-                    arena.buffer("logits", &[samples, vocab_size])?,
-                    arena.buffer("tokens", &[samples])?,
-                    arena.buffer("normalised statistics", &[vocab_size])?,
-                    arena.buffer("guidance strength", &[samples])?,
-                ))
-            })?;
+        let ((prefill, decode, cache, logits, stats, strength), _) = Arena::build(&model.backend, |arena| {
+            Ok((
+                Stage::new(arena, model, attached, prompt_len)?,
+                Stage::new(arena, model, attached, samples)?,
+                KvCache::new(arena, &model.config, prompt_len, samples, options.max_new_tokens)?,
+                arena.buffer("logits", &[samples, vocab_size])?,
+                arena.buffer("normalised statistics", &[vocab_size])?,
+                arena.buffer("guidance strength", &[samples])?,
+            ))
+        })?;
         let score_sums = vec![0.0; samples];
-        Ok(Session {
-            model,
-            attached,
-            options,
-            prefill,
-            decode,
-            cache,
-            logits,
-            tokens,
-            stats,
-            strength,
-            score_sums,
-        })
+        Ok(Session { model, attached, options, prefill, decode, cache, logits, stats, strength, score_sums })
     }
 
     pub(super) fn run(
@@ -127,7 +112,7 @@ impl<'a, B: Backend> Session<'a, B> {
             }
             let backend = self.model.backend.clone();
             backend.graph("decoding step", || {
-                self.advance(&tokens, prompt.len() + position);
+                self.advance();
                 self.choose(position + 1, prompt.len());
             });
         }
@@ -139,9 +124,10 @@ impl<'a, B: Backend> Session<'a, B> {
     /// Prefill: fills the cache, scores the prompt and leaves the logits of the first new token for every sample.
     fn read_prompt(&mut self, prompt: &[u32]) -> Vec<f32> {
         let (model, backend, n) = (self.model, &self.model.backend, prompt.len());
-        let (segments, positions) = whole(prompt);
+        let segments = self.prefill.place(backend, prompt);
         let mut keys = Keys::Prompt(&segments, &mut self.cache);
-        self.prefill.run(model, self.attached, (prompt, &positions), &mut keys, true);
+        self.prefill.run(model, self.attached, &mut keys, true);
+        backend.upload(self.decode.positions.view_mut(), &vec![n as u32; self.options.num_samples]);
 
         let (width, vocab_size) = (model.config.hidden_size, model.config.vocab_size);
         let last = self.prefill.acts.hidden.slice((n - 1) * width..n * width);
@@ -173,14 +159,18 @@ impl<'a, B: Backend> Session<'a, B> {
             let boost = if BOOSTED.contains(&position) { 1.0 } else { 0.0 };
             backend.guide(self.logits.view_mut(), self.stats.view(), self.strength.view(), boost);
         }
-        backend.sample(self.tokens.view_mut(), self.logits.view(), self.options.sampling, position as u32);
+        backend.sample(
+            self.decode.ids.view_mut(),
+            self.logits.view(),
+            self.options.sampling,
+            position as u32,
+        );
     }
 
     /// The tokens that were chosen for generated position `position`.
     fn chosen(&self, position: usize) -> Result<Vec<u32>> {
-        let backend = &self.model.backend;
-        let tokens = backend.to_host(self.tokens.view());
-        backend.finish()?;
+        let mut tokens = vec![0; self.options.num_samples];
+        self.model.backend.fetch(&mut tokens, self.decode.ids.view())?;
         match tokens.contains(&u32::MAX) {
             true => Err(Error::model(format!(
                 "the logits of generated token {position} are not numbers; the model's or adapter's weights are damaged"
@@ -213,14 +203,13 @@ impl<'a, B: Backend> Session<'a, B> {
         true
     }
 
-    /// Feeds the chosen tokens, which stand at `position`, and leaves the next logits.
-    fn advance(&mut self, tokens: &[u32], position: usize) {
-        let (model, n) = (self.model, tokens.len());
+    /// Feeds the chosen tokens and leaves the next logits.
+    fn advance(&mut self) {
+        let (model, n) = (self.model, self.options.num_samples);
         let rescoring = self.options.guided && self.options.rescore_every > 0;
         self.cache.advance();
-        let positions = vec![position as u32; n];
         let mut keys = Keys::Cache(&mut self.cache);
-        self.decode.run(model, self.attached, (tokens, &positions), &mut keys, rescoring);
+        self.decode.run(model, self.attached, &mut keys, rescoring);
         let hidden = self.decode.acts.hidden.first(n * model.config.hidden_size);
         model.head(self.logits.view_mut(), hidden);
         if let Some(attached) = self.attached.filter(|_| rescoring) {

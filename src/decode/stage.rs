@@ -13,8 +13,10 @@ use crate::ops::{Arena, Backend, Buffer};
 pub(super) struct Stage<B: Backend> {
     pub(super) acts: Activations<B>,
     pub(super) guard: Option<GuardActivations<B>>,
-    ids: Buffer<B, u32>,
-    positions: Buffer<B, u32>,
+    /// `[rows]` tokens to be read.
+    pub(super) ids: Buffer<B, u32>,
+    /// `[rows]` their positions, as a [`Pass`] has them.
+    pub(super) positions: Buffer<B, u32>,
 }
 
 impl<B: Backend> Stage<B> {
@@ -40,22 +42,28 @@ impl<B: Backend> Stage<B> {
         })
     }
 
-    /// Reads `tokens` `[rows]` at `positions` `[rows]`; hidden states and the taps of the guard, if `tapped`, stay here.
+    /// Reads the ids; hidden states and the taps of the guard, if `tapped`, stay here.
     pub(super) fn run(
         &mut self,
         model: &Transformer<B>,
         attached: Option<&Attached<B>>,
-        (tokens, positions): (&[u32], &[u32]),
         keys: &mut Keys<'_, B>,
         tapped: bool,
     ) {
-        let (backend, n) = (&model.backend, tokens.len());
-        backend.upload(self.ids.view_mut(), tokens);
-        backend.upload(self.positions.view_mut(), positions);
+        let n = self.ids.len();
         let adapter = attached.map(|a| Adapter { lora: &a.lora, params: &a.params, rows: n, dropout: None });
         let pass = Pass { rows: Rows::forward_only(n), positions: self.positions.view(), adapter };
         let taps = attached.filter(|_| tapped).map_or(0, |a| a.guard.taps);
         model.forward(&mut self.acts, self.ids.view(), pass, keys, taps, n);
+    }
+
+    /// Uploads a text that is a single sequence of its own.
+    pub(super) fn place(&mut self, backend: &B, tokens: &[u32]) -> [Segment; 1] {
+        let len = tokens.len() as u32;
+        let positions: Vec<u32> = (0..len).collect();
+        backend.upload(self.ids.view_mut(), tokens);
+        backend.upload(self.positions.view_mut(), &positions);
+        [Segment { start: 0, len, prefix_start: 0, prefix_len: 0 }]
     }
 
     /// Scores of the rows of the last pass, which must have been tapped.
@@ -82,12 +90,6 @@ impl<B: Backend> Stage<B> {
     }
 }
 
-/// A text as a single sequence of its own.
-pub(super) fn whole(tokens: &[u32]) -> ([Segment; 1], Vec<u32>) {
-    let len = tokens.len() as u32;
-    ([Segment { start: 0, len, prefix_start: 0, prefix_len: 0 }], (0..len).collect())
-}
-
 /// Reads `tokens` in one pass.
 fn read<B: Backend>(
     model: &Transformer<B>,
@@ -96,8 +98,8 @@ fn read<B: Backend>(
 ) -> Result<Stage<B>> {
     let (mut stage, _) =
         Arena::build(&model.backend, |arena| Stage::new(arena, model, attached, tokens.len()))?;
-    let (segments, positions) = whole(tokens);
-    stage.run(model, attached, (tokens, &positions), &mut Keys::Packed(&segments), true);
+    let segments = stage.place(&model.backend, tokens);
+    stage.run(model, attached, &mut Keys::Packed(&segments), true);
     Ok(stage)
 }
 

@@ -51,7 +51,7 @@ pub struct AdapterDropout<'a, B: Backend> {
 pub struct Pass<'a, B: Backend> {
     /// Rows of the batch.
     pub rows: Rows,
-    /// `[rows]` positions for RoPE.
+    /// `[rows]` positions for RoPE; with [`Keys::Cache`], of every sample's first token that the cache holds.
     pub positions: Ref<'a, B, u32>,
     /// Adapters, if any.
     pub adapter: Option<Adapter<'a, B>>,
@@ -162,30 +162,35 @@ impl<'a, B: Backend> BlockPass<'a, B> {
 
     fn project_qkv(&self, acts: &mut Activations<B>) {
         let (rows, l) = (self.pass.rows, self.layer);
-        let (backend, heads) = (self.backend, self.config.heads());
+        let backend = self.backend;
         self.norm(&mut acts.normed, &mut acts.rstd_attention, &acts.x, &self.block.input_layernorm);
         let normed = acts.normed.first(rows.total * self.config.hidden_size);
         self.lora_down(&mut acts.xa, normed, &[Q, K, V]);
         let lora = self.lora_terms(&acts.xa, &[Q, K, V]);
         let bias = self.block.qkv_bias.as_ref().map(Buffer::view);
         backend.linear(acts.qkv.get_mut(l, rows), normed, &self.block.qkv, bias, &lora, Write::Overwrite);
-        backend.rope(acts.qkv.get_mut(l, rows), self.pass.positions, self.inv_freq, heads);
     }
 
+    /// RoPE, then attention.
     fn attend(&self, acts: &mut Activations<B>, keys: &mut Keys<'_, B>) {
         let (rows, l, heads) = (self.pass.rows, self.layer, self.config.heads());
-        let (backend, qkv) = (self.backend, acts.qkv.get(l, rows));
-        let (o, lse) = (acts.o.get_mut(l, rows), acts.lse.get_mut(l, rows));
+        let (backend, positions, inv_freq) = (self.backend, self.pass.positions, self.inv_freq);
+        let qkv = acts.qkv.get_mut(l, rows);
         match keys {
-            Keys::Packed(segments) => backend.attention(o, lse, qkv, segments, heads),
-            Keys::Prompt(segments, cache) => {
-                cache.store_prompt(backend, l, qkv, heads);
-                backend.attention(o, lse, qkv, segments, heads);
+            Keys::Packed(_) => backend.rope(qkv, positions, inv_freq, heads),
+            Keys::Prompt(_, cache) => {
+                backend.rope_into_cache(qkv, cache.prompt_rows(l), positions, inv_freq, heads)
             }
             Keys::Cache(cache) => {
-                cache.store_token(backend, l, qkv, heads);
-                backend.attention_decode(o, qkv, &cache.layer(l), heads);
+                backend.rope_into_cache(qkv, cache.token_rows(l), positions, inv_freq, heads)
             }
+        }
+        let (o, lse, qkv) = (acts.o.get_mut(l, rows), acts.lse.get_mut(l, rows), acts.qkv.get(l, rows));
+        match keys {
+            Keys::Packed(segments) | Keys::Prompt(segments, _) => {
+                backend.attention(o, lse, qkv, segments, heads)
+            }
+            Keys::Cache(cache) => backend.attention_decode(o, qkv, &cache.layer(l), heads),
         }
     }
 

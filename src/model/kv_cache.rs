@@ -2,8 +2,9 @@
 
 use crate::error::Result;
 use crate::model::config::Config;
-use crate::ops::attention::{CachedKv, Heads};
-use crate::ops::{Arena, Backend, Buffer, Ref};
+use crate::ops::attention::CachedKv;
+use crate::ops::rope::CacheRows;
+use crate::ops::{Arena, Backend, Buffer};
 
 struct LayerCache<B: Backend> {
     prompt_k: Buffer<B, B::Act>,
@@ -52,21 +53,16 @@ impl<B: Backend> KvCache<B> {
         self.filled += 1;
     }
 
-    /// Keeps the keys and values of the prompt's rows.
-    pub(super) fn store_prompt(&mut self, backend: &B, layer: usize, qkv: Ref<'_, B, B::Act>, heads: Heads) {
+    /// Where the keys and values of the prompt's rows go.
+    pub(super) fn prompt_rows(&mut self, layer: usize) -> CacheRows<'_, B> {
         let cache = &mut self.layers[layer];
-        let (width, wide, q) = (heads.kv_width(), heads.qkv_width(), heads.q_width());
-        backend.copy_columns(cache.prompt_k.view_mut(), qkv, width, 0, 1, wide, q);
-        backend.copy_columns(cache.prompt_v.view_mut(), qkv, width, 0, 1, wide, q + width);
+        CacheRows { k: cache.prompt_k.view_mut(), v: cache.prompt_v.view_mut(), first: 0, step: 1 }
     }
 
-    /// Keeps the keys and values of every sample's current token.
-    pub(super) fn store_token(&mut self, backend: &B, layer: usize, qkv: Ref<'_, B, B::Act>, heads: Heads) {
-        let cache = &mut self.layers[layer];
-        let (width, wide, q) = (heads.kv_width(), heads.qkv_width(), heads.q_width());
-        let (row, step) = (self.filled - 1, self.capacity);
-        backend.copy_columns(cache.sample_k.view_mut(), qkv, width, row, step, wide, q);
-        backend.copy_columns(cache.sample_v.view_mut(), qkv, width, row, step, wide, q + width);
+    /// Where the keys and values of every sample's current token go.
+    pub(super) fn token_rows(&mut self, layer: usize) -> CacheRows<'_, B> {
+        let (cache, first, step) = (&mut self.layers[layer], self.filled - 1, self.capacity);
+        CacheRows { k: cache.sample_k.view_mut(), v: cache.sample_v.view_mut(), first, step }
     }
 
     pub(super) fn layer(&self, layer: usize) -> CachedKv<'_, B> {

@@ -104,18 +104,4 @@ pub trait Attention: Device {
         cache: &CachedKv<'_, Self>,
         heads: Heads,
     );
-
-    /// Copies columns `from_column ..` of `from` `[rows, from_width]` into `to` `[rows, to_width]`, row `i` going to
-    /// row `i · to_row_step + to_row`. Fills the key/value cache.
-    #[allow(clippy::too_many_arguments)]
-    fn copy_columns(
-        &self,
-        to: Mut<'_, Self, Self::Act>,
-        from: Ref<'_, Self, Self::Act>,
-        to_width: usize,
-        to_row: usize,
-        to_row_step: usize,
-        from_width: usize,
-        from_column: usize,
-    );
 }

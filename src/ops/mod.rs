@@ -67,6 +67,12 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// own, as a device may be far behind. After an error nothing that was computed since can be trusted.
     fn finish(&self) -> Result<()>;
 
+    /// [`download`](Self::download), then [`finish`](Self::finish), in one wait.
+    fn fetch<T: Element>(&self, to: &mut [T], from: Ref<'_, Self, T>) -> Result<()> {
+        self.download(to, from);
+        self.finish()
+    }
+
     /// Copies frozen vectors (a norm's weight, biases) to the device as one f32 vector.
     fn load_vectors(&self, parts: &[TensorView]) -> Result<Buffer<Self, f32>> {
         let values: Vec<f32> = parts.iter().flat_map(TensorView::to_f32_vec).collect();

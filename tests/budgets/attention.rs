@@ -140,7 +140,7 @@ fn decode() {
     // Beside the cache there are results of pieces, of which one sample has more than memory alone would want, so that
     // more multiprocessors have work.
     for (samples, limit) in [(1, 1.35), (20, 1.25), (100, 1.25)] {
-        let [counters, combine] = count(["attention_decode_128", "attention_decode_combine"], |cuda| {
+        let [counters] = count(["attention_decode_128"], |cuda| {
             let mut o = buffer(cuda, samples * heads.q_width());
             let qkv = buffer(cuda, samples * heads.qkv_width());
             let [prompt_k, prompt_v] = [(); 2].map(|()| buffer(cuda, prompt * heads.kv_width()));
@@ -157,7 +157,7 @@ fn decode() {
         let tiles = (samples * heads.query / heads.key_value).div_ceil(ATTENTION_DECODE_ROWS);
         let cached = 2 * 2 * heads.kv_width() * (prompt * tiles + filled * samples);
         let needed = cached + 2 * 2 * samples * heads.q_width();
-        let found = global_bytes(&counters) + global_bytes(&combine);
+        let found = global_bytes(&counters);
         within(&format!("decoding {samples} samples: global memory"), found, needed, limit);
         let (taken, ideal) = (counters.shared_wavefronts, counters.shared_wavefronts_ideal);
         assert_eq!(taken, ideal, "wavefronts of shared memory");

@@ -1,5 +1,6 @@
 use deepguard::ops::Backend;
 use deepguard::ops::attention::{CachedKv, Heads, Segment};
+use deepguard::ops::rope::CacheRows;
 
 use super::bench::{Bench, dot, gradient};
 
@@ -152,22 +153,25 @@ pub fn backward<B: Backend>(backend: &B) {
     }
 }
 
-/// Decoding against a cache filled by `copy_columns` gives what packed attention gives the same tokens.
+/// Decoding against a cache filled by `rope_into_cache` gives what packed attention gives the same tokens.
 fn decode_case<B: Backend>(backend: &B, prompt: usize, samples: usize, filled: usize, heads: Heads) {
     let capacity = filled + 2;
     let (wide, kv, q) = (heads.qkv_width(), heads.kv_width(), heads.q_width());
     let mut bench = Bench::new(backend);
-    let prompt_qkv = bench.act(prompt * wide, 1.0);
+    let mut prompt_qkv = bench.act(prompt * wide, 1.0);
     let (mut prompt_k, mut prompt_v) = (bench.act_out(prompt * kv), bench.act_out(prompt * kv));
     let (mut sample_k, mut sample_v) =
         (bench.act_out(samples * capacity * kv), bench.act_out(samples * capacity * kv));
-    backend.copy_columns(prompt_k.view_mut(), prompt_qkv.view(), kv, 0, 1, wide, q);
-    backend.copy_columns(prompt_v.view_mut(), prompt_qkv.view(), kv, 0, 1, wide, q + kv);
+    // Frequencies of 0, so that nothing is rotated.
+    let inv_freq = bench.f32_of(&vec![0.0; heads.dim / 2]);
+    let positions = bench.integers(&vec![3u32; prompt.max(samples)]);
+    let to = CacheRows { k: prompt_k.view_mut(), v: prompt_v.view_mut(), first: 0, step: 1 };
+    backend.rope_into_cache(prompt_qkv.view_mut(), to, positions.first(prompt), inv_freq.view(), heads);
     let mut steps = Vec::new();
-    for row in 0..filled {
-        let qkv = bench.act(samples * wide, 1.0);
-        backend.copy_columns(sample_k.view_mut(), qkv.view(), kv, row, capacity, wide, q);
-        backend.copy_columns(sample_v.view_mut(), qkv.view(), kv, row, capacity, wide, q + kv);
+    for first in 0..filled {
+        let mut qkv = bench.act(samples * wide, 1.0);
+        let to = CacheRows { k: sample_k.view_mut(), v: sample_v.view_mut(), first, step: capacity };
+        backend.rope_into_cache(qkv.view_mut(), to, positions.first(samples), inv_freq.view(), heads);
         steps.push(qkv);
     }
     let cache = CachedKv {
