@@ -3,10 +3,10 @@
 MODEL := models/smollm2-135m
 ARCHS := 80,86,89,90a,100,120
 
-.PHONY: help build toolkit archs model demo test bench fmt lint clean
+.PHONY: help build toolkit archs model demo test bench gpu-build gpu-check fmt lint clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 build: ## build the library and dg-run
 	cargo build --release --locked
@@ -28,6 +28,12 @@ test: toolkit model ## run all tests, examples and documentation included
 
 bench: ## measure
 	cargo bench --locked
+
+gpu-build: toolkit ## build what gpu-check runs, for all GPU architectures of note
+	DG_CUDA_ARCHS=$(ARCHS) scripts/gpu-check.sh build
+
+gpu-check: ## run tests and benches of CUDA on this machine's GPU, and write docs/gpu-report.md
+	scripts/gpu-check.sh
 
 fmt: ## format the code
 	cargo fmt --all

@@ -2,82 +2,30 @@
 //!
 //! Throughput: floating-point operations of the matrix products for compute-bound work, bytes read for decoding.
 
+#[path = "common/random_model.rs"]
+mod random_model;
+
 use std::hint::black_box;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use deepguard::attached::Attached;
 use deepguard::cpu::Cpu;
 use deepguard::decode::{GenerateOptions, generate};
-use deepguard::files::{OwnedTensor, write_safetensors};
-use deepguard::guard::GuardConfig;
-use deepguard::init::initialize;
 use deepguard::model::activations::Recompute;
-use deepguard::model::{Config, LoraConfig, Transformer, expected_tensors};
+use deepguard::model::{Config, Transformer};
 use deepguard::ops::philox::philox;
 use deepguard::ops::sample::Sampling;
 use deepguard::train::base_cache::BaseCache;
-use deepguard::train::batch::{BatchPlan, TokenPair};
+use deepguard::train::batch::BatchPlan;
 use deepguard::train::step::{Objective, Stepper, Update};
-use half::bf16;
-use safetensors::tensor::Dtype;
+use random_model::{SVEN, attached, pairs, random_model};
 
 const CONFIG: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 576,
     "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
     "vocab_size": 49152, "hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 100000.0,
     "max_position_embeddings": 8192, "tie_word_embeddings": true, "torch_dtype": "bfloat16"}"#;
 
-/// Tokens of a pair: the means over SVEN's training pairs, cut at 1024.
-const SECURE: usize = 432;
-const VULNERABLE: usize = 422;
-const SHARED: usize = 226;
 const BATCH: usize = 4;
-
-fn random_model() -> Transformer<Cpu> {
-    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench-model");
-    std::fs::create_dir_all(&dir).expect("target folder");
-    let weights = dir.join("model.safetensors");
-    let config = Config::from_json(CONFIG).expect("config");
-    if !weights.exists() {
-        std::fs::write(dir.join("config.json"), CONFIG).expect("target folder");
-        let tensors: Vec<(String, OwnedTensor)> = expected_tensors(&config)
-            .into_iter()
-            .enumerate()
-            .map(|(i, spec)| (spec.name, random_tensor(i as u32, &spec.shape)))
-            .collect();
-        write_safetensors(&weights, &tensors).expect("target folder");
-    }
-    Transformer::load(Cpu::new(), &dir).expect("model")
-}
-
-fn random_tensor(index: u32, shape: &[usize]) -> OwnedTensor {
-    let n: usize = shape.iter().product();
-    let value = |i: usize| {
-        let unit = philox(1, [i as u32, index, 0, 0])[0] as f32 / u32::MAX as f32;
-        bf16::from_f32(if shape.len() == 1 { 1.0 } else { (unit - 0.5) * 0.1 })
-    };
-    let bytes = (0..n).flat_map(|i| value(i).to_le_bytes()).collect();
-    OwnedTensor { dtype: Dtype::BF16, shape: shape.to_vec(), bytes }
-}
-
-fn attached(model: &Transformer<Cpu>) -> Attached<Cpu> {
-    let lora = LoraConfig::default_for(&model.config);
-    let mut attached =
-        Attached::new(&model.backend, &model.config, lora, GuardConfig::default()).expect("memory");
-    initialize(&mut attached, 1);
-    attached
-}
-
-fn pairs() -> Vec<TokenPair> {
-    let token = |pair: usize, side: u32, t: usize| philox(2, [t as u32, side, pair as u32, 0])[0] % 49152;
-    let side = |pair: usize, side: u32, n: usize| -> Vec<u32> {
-        (0..n).map(|t| token(pair, if t < SHARED { 0 } else { side }, t)).collect()
-    };
-    (0..BATCH)
-        .map(|id| TokenPair { id, secure: side(id, 1, SECURE), vulnerable: side(id, 2, VULNERABLE) })
-        .collect()
-}
 
 /// Multiply-adds of all matrices of the blocks for one token, times two; and of the head.
 fn flops_per_token(config: &Config) -> (f64, f64) {
@@ -87,10 +35,10 @@ fn flops_per_token(config: &Config) -> (f64, f64) {
 }
 
 fn training_step(c: &mut Criterion) {
-    let model = random_model();
-    let pairs = pairs();
+    let model = random_model(Cpu::new(), "bench-model", CONFIG);
+    let pairs = pairs(BATCH, SVEN, model.config.vocab_size);
     let (block, head) = flops_per_token(&model.config);
-    let (secure, suffix) = ((BATCH * SECURE) as f64, (BATCH * (VULNERABLE - SHARED)) as f64);
+    let (secure, suffix) = ((BATCH * SVEN.secure) as f64, (BATCH * (SVEN.vulnerable - SVEN.shared)) as f64);
     let mut group = c.benchmark_group("training step, 4 pairs");
     group.sample_size(10).measurement_time(Duration::from_secs(60));
     for cached in [true, false] {
@@ -130,7 +78,7 @@ fn options(samples: usize, max_new_tokens: usize) -> GenerateOptions {
 }
 
 fn generation(c: &mut Criterion) {
-    let model = random_model();
+    let model = random_model(Cpu::new(), "bench-model", CONFIG);
     let prompt: Vec<u32> = (0..200).map(|t| philox(3, [t, 0, 0, 0])[0] % 49152).collect();
     let (block, head) = flops_per_token(&model.config);
     let weight_bytes = (block + head) as u64; // two bytes a weight, two operations a weight

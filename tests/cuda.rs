@@ -1,11 +1,14 @@
 //! The whole program on CUDA, that is on the emulator, against the CPU backend: whole-model logits, scores and gradients,
-//! ten steps of training, guided generation. Activations have 8 bits on CUDA, so results agree as far as that allows;
+//! ten steps of training, guided generation; and against numbers of the
+//! published code. Activations have 8 bits on CUDA, so results agree as far as that allows;
 //! two runs on CUDA agree in every bit.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 #[path = "common/emulator.rs"]
 mod emulator;
+#[allow(dead_code)] // what is for f32 alone
+mod golden_cases;
 mod support;
 #[path = "common/tiny.rs"]
 mod tiny;
@@ -13,6 +16,7 @@ mod tiny;
 mod cuda {
     pub mod cli;
     pub mod generation;
+    pub mod golden;
     pub mod model;
     pub mod training;
 }

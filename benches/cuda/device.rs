@@ -11,6 +11,8 @@ use half::bf16;
 
 /// More than any second-level cache holds.
 const FLUSH_BYTES: usize = 256 << 20;
+/// Random numbers before the same ones come again: not a power of two, so that rows differ.
+const PERIOD: usize = 1_000_003;
 /// Of these, by compute capability: multiply-adds in bf16 that a multiprocessor's tensor cores do in a cycle.
 const TENSOR: [(u32, f64); 6] =
     [(80, 1024.0), (86, 512.0), (89, 512.0), (90, 2048.0), (100, 4096.0), (120, 512.0)];
@@ -78,11 +80,12 @@ impl Device {
         Arena::build(&self.cuda, |arena| arena.buffer("bench", shape)).expect("memory").0
     }
 
-    /// Random numbers in [-0.5, 0.5); a GPU is faster on zeros.
+    /// Random numbers in [-0.5, 0.5), again after a million; a GPU is faster on zeros.
     pub fn random(&self, shape: &[usize]) -> Buffer<Cuda, bf16> {
         let mut out = self.zeros::<bf16>(shape);
         let number = |i: usize| philox(1, [i as u32, 0, 0, 0])[0] as f32 / u32::MAX as f32 - 0.5;
-        let values: Vec<f32> = (0..out.len()).map(number).collect();
+        let period: Vec<f32> = (0..out.len().min(PERIOD)).map(number).collect();
+        let values: Vec<f32> = period.iter().copied().cycle().take(out.len()).collect();
         self.cuda.upload_act(out.view_mut(), &values);
         out
     }
@@ -90,7 +93,8 @@ impl Device {
     pub fn random_f32(&self, shape: &[usize]) -> Buffer<Cuda, f32> {
         let mut out = self.zeros::<f32>(shape);
         let number = |i: usize| philox(2, [i as u32, 0, 0, 0])[0] as f32 / u32::MAX as f32 - 0.5;
-        let values: Vec<f32> = (0..out.len()).map(number).collect();
+        let period: Vec<f32> = (0..out.len().min(PERIOD)).map(number).collect();
+        let values: Vec<f32> = period.iter().copied().cycle().take(out.len()).collect();
         self.cuda.upload(out.view_mut(), &values);
         out
     }
@@ -105,6 +109,29 @@ impl Device {
         let end = stream.record_event(flags).expect("an event");
         self.cuda.finish().expect("a run without errors");
         Duration::from_secs_f32(start.elapsed_ms(&end).expect("two events that are over") / 1e3)
+    }
+
+    /// Time of `run`, which ends with a wait, by the host's clock; prints how many of `items` that is a second.
+    pub fn measure_steps(
+        &self,
+        criterion: &mut Criterion,
+        name: &str,
+        items: (f64, &str),
+        mut run: impl FnMut() -> Duration,
+    ) {
+        let mut best = Duration::MAX;
+        criterion.bench_function(name, |bencher| {
+            bencher.iter_custom(|iterations| {
+                let times: Vec<Duration> = (0..iterations).map(|_| run()).collect();
+                best = times.iter().copied().fold(best, Duration::min);
+                times.iter().sum()
+            });
+        });
+        if !self.testing {
+            let (count, what) = items;
+            let seconds = best.as_secs_f64();
+            println!("{name}: best {:.2} ms, {:.0} {what}/s", seconds * 1e3, count / seconds);
+        }
     }
 
     /// Measures `run` and prints its rate as well.

@@ -8,6 +8,7 @@ use deepguard::ops::gemm::{Gemm, Write};
 use half::bf16;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 
+use super::cublaslt::CublasLt;
 use super::device::{Device, Work};
 
 /// Name, out_features and in_features of Qwen2.5-Coder-7B's layers.
@@ -20,6 +21,10 @@ const LAYERS: [(&str, usize, usize); 5] = [
 ];
 
 pub fn run(c: &mut Criterion, device: &Device) {
+    let cublas = CublasLt::open(device);
+    if let Err(reason) = &cublas {
+        println!("cuBLASLt is not compared with: {reason}");
+    }
     for (name, out, input) in LAYERS {
         let (out, input) = (device.width(out), device.width(input));
         let weight = weight(device, out, input);
@@ -30,6 +35,13 @@ pub fn run(c: &mut Criterion, device: &Device) {
         device.measure(c, &format!("linear {name}"), flops, || {
             device.cuda.linear(y.view_mut(), x.view(), &weight, None, &[], Write::Overwrite);
         });
+        if let Ok(cublas) = &cublas {
+            let theirs = cublas.linear(rows, out, input).expect("a product of cuBLASLt");
+            let operand = device.random(&[out, input]);
+            device.measure(c, &format!("linear {name}, cuBLASLt"), flops, || {
+                theirs.run(y.view_mut(), x.view(), operand.view());
+            });
+        }
         device.measure(c, &format!("linear_backward {name}"), flops, || {
             device.cuda.linear_backward(dx.view_mut(), y.view(), &weight);
         });

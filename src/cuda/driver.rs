@@ -8,6 +8,7 @@ use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 use cudarc::driver::{DriverError, result};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
+use super::images::NVCC_VERSION;
 use crate::error::{Error, Result};
 
 /// For developers of kernels: path of a library to use in place of the driver, such as the emulator of the tests.
@@ -47,7 +48,41 @@ pub(super) fn start() -> Result<()> {
              compute on the CPU",
         ));
     }
-    result::init().map_err(|e| complaint("the CUDA driver does not start", e))
+    result::init().map_err(|e| match e.0 {
+        sys::CUresult::CUDA_ERROR_NO_DEVICE => Error::device(
+            "no CUDA device: there is a driver, but it finds no GPU; see what nvidia-smi and CUDA_VISIBLE_DEVICES say, \
+             or compute on the CPU (--device cpu)",
+        ),
+        _ => complaint("the CUDA driver does not start", e),
+    })?;
+    check_version()
+}
+
+/// Refuses drivers older than the CUDA that the kernels are compiled with, as they know neither its machine code nor its
+/// PTX.
+fn check_version() -> Result<()> {
+    let mut found = 0;
+    // SAFETY: the pointer is valid; the driver has been started.
+    let status = unsafe { sys::cuDriverGetVersion(&mut found) };
+    status.result().map_err(|e| complaint("the CUDA driver does not tell its version", e))?;
+    let needed = NVCC_VERSION.map_or(0, api_version);
+    if found >= needed {
+        return Ok(());
+    }
+    let text = |version: i32| format!("{}.{}", version / 1000, version % 1000 / 10);
+    Err(Error::device(format!(
+        "the CUDA driver is too old: expected one for CUDA {} or later, found one for CUDA {}; update the NVIDIA driver, \
+         or compute on the CPU (--device cpu)",
+        text(needed),
+        text(found)
+    )))
+}
+
+/// 13000 of `13.0.88`.
+fn api_version(nvcc: &str) -> i32 {
+    let mut numbers = nvcc.split('.').map(|number| number.parse().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    next() * 1000 + next() * 10
 }
 
 /// The library that `DG_EMULATOR` names.
@@ -116,4 +151,15 @@ pub(super) fn device(ordinal: usize) -> Result<DeviceInfo> {
 /// An error of the driver during `what`.
 pub(super) fn complaint(what: impl std::fmt::Display, error: DriverError) -> Error {
     Error::device(what.to_string()).with_source(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::api_version;
+
+    #[test]
+    fn versions_of_nvcc_are_those_of_the_api() {
+        assert_eq!(api_version("13.0.88"), 13000);
+        assert_eq!(api_version("12.8.61"), 12080);
+    }
 }

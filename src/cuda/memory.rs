@@ -230,10 +230,10 @@ impl Device for Cuda {
         let (free, _) = result::mem_get_info().map_err(what)?;
         if bytes > free {
             return Err(Error::device(format!(
-                "{}: {} MiB of device memory are needed, {} MiB are free; use a smaller batch, shorter sequences or \
-                 another device (--device cuda:N)",
+                "{}: {} MiB of device memory are needed, {} MiB are free; lower --batch-size or --max-seq-len (training), \
+                 --num-samples or --max-new-tokens (generation), or choose another device (--device cuda:N)",
                 self.info().name,
-                bytes >> 20,
+                bytes.div_ceil(1 << 20),
                 free >> 20
             )));
         }

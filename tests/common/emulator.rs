@@ -1,7 +1,8 @@
-//! CUDA without a GPU: the emulator's device.
+//! CUDA without a GPU: the emulator's device. `DG_TEST_DEVICE=gpu` takes the first GPU instead.
 
 #![allow(dead_code)]
 
+use std::io::Write;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -10,7 +11,25 @@ use deepguard::cuda::Cuda;
 /// Names the emulated device, to a whole process.
 pub const DEVICE_VARIABLE: &str = "DG_EMULATOR_DEVICE";
 
-/// The emulated device, with the kernels as PTX, for operations of any test.
+/// `gpu`: run on the first GPU, with the machine code that suits it.
+pub const TEST_DEVICE_VARIABLE: &str = "DG_TEST_DEVICE";
+
+/// Whether the tests run on a GPU.
+pub fn on_a_gpu() -> bool {
+    match std::env::var(TEST_DEVICE_VARIABLE).as_deref() {
+        Ok("gpu") => true,
+        Ok("" | "emulator") | Err(_) => false,
+        Ok(other) => panic!("{TEST_DEVICE_VARIABLE} is {other:?}: expected gpu or emulator"),
+    }
+}
+
+/// Says that a test does nothing on a GPU, past the harness, which swallows what tests print that pass.
+pub fn skipped(why: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stderr(), "SKIPPED on a GPU: {test}: {why}");
+}
+
+/// The device of the tests, for operations of any test.
 pub fn cuda() -> &'static Cuda {
     static CUDA: OnceLock<Cuda> = OnceLock::new();
     CUDA.get_or_init(own_cuda)
@@ -18,6 +37,9 @@ pub fn cuda() -> &'static Cuda {
 
 /// The same with a stream of its own: for a test that records graphs, or whose errors are no other test's business.
 pub fn own_cuda() -> Cuda {
+    if on_a_gpu() {
+        return Cuda::new(0).expect("a GPU");
+    }
     cuda_emulator::load().expect("the emulator");
     Cuda::with_ptx(0).expect("an emulated device; make toolkit, if there are no kernels")
 }
@@ -25,13 +47,26 @@ pub fn own_cuda() -> Cuda {
 /// Unwraps, adding what the emulator has to say about a kernel that failed.
 pub fn checked<T, E: std::fmt::Display>(result: Result<T, E>) -> T {
     result.unwrap_or_else(|error| {
+        if on_a_gpu() {
+            panic!("{error}");
+        }
         let fault = cuda_emulator::load().and_then(|emulator| emulator.last_fault());
         panic!("{error}\n{}", fault.unwrap_or_else(|e| e));
     })
 }
 
+/// Another order of warps and blocks, where there is a seed for it.
+pub fn set_seed(seed: u64) {
+    if !on_a_gpu() {
+        checked(cuda_emulator::load().and_then(|emulator| emulator.set_seed(seed)));
+    }
+}
+
 /// Runs the tests of this program whose names contain `cuda` again, on an A100.
 pub fn again_on_an_a100() {
+    if on_a_gpu() {
+        return skipped("it would need two GPUs");
+    }
     if std::env::var_os(DEVICE_VARIABLE).is_some() {
         return; // this is that process, or the device has been chosen from outside
     }

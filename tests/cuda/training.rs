@@ -7,7 +7,7 @@ use deepguard::train::step::{Losses, Stepper, Update};
 
 use crate::alone;
 use crate::distance;
-use crate::emulator::{checked, own_cuda};
+use crate::emulator::{checked, own_cuda, set_seed};
 use crate::support::{Setting, attached, model_on, one_by_one, pairs, stepper, stepper_of, together};
 
 const STEPS: u32 = 10;
@@ -92,7 +92,7 @@ fn cuda_gives_the_same_bits_again() {
     let model = model_on(own_cuda(), "qwen2-tiny");
     let setting = Setting { model: "qwen2-tiny", ..Setting::default() };
     let [first, second] = [1, 2].map(|seed| {
-        checked(cuda_emulator::load().and_then(|emulator| emulator.set_seed(seed)));
+        set_seed(seed);
         run(&model, setting, 3)
     });
     assert_eq!(first.losses, second.losses);

@@ -1,30 +1,29 @@
 //! A forward pass of a batch plan whose intermediate values can be looked at.
 
 use deepguard::attached::Attached;
-use deepguard::cpu::Cpu;
 use deepguard::error::Result;
 use deepguard::guard::{GuardActivations, GuardPass};
 use deepguard::model::Transformer;
 use deepguard::model::activations::{ActivationShape, Activations, Recompute, Rows};
 use deepguard::model::block::{Adapter, Keys, Pass};
-use deepguard::ops::{Arena, Buffer, Device};
+use deepguard::ops::{Arena, Backend, Buffer};
 use deepguard::train::batch::{BatchPlan, PlanOptions, TokenPair};
 
 /// What a forward pass left behind.
-pub struct Probe<'a> {
-    model: &'a Transformer<Cpu>,
-    attached: &'a Attached<Cpu>,
+pub struct Probe<'a, B: Backend> {
+    model: &'a Transformer<B>,
+    attached: &'a Attached<B>,
     plan: BatchPlan,
-    acts: Activations<Cpu>,
-    guard: GuardActivations<Cpu>,
-    ids: Buffer<Cpu, u32>,
+    acts: Activations<B>,
+    guard: GuardActivations<B>,
+    ids: Buffer<B, u32>,
 }
 
-impl<'a> Probe<'a> {
+impl<'a, B: Backend> Probe<'a, B> {
     /// Runs the three passes of `pairs` as training does, without dropout.
     pub fn of_pairs(
-        model: &'a Transformer<Cpu>,
-        attached: &'a Attached<Cpu>,
+        model: &'a Transformer<B>,
+        attached: &'a Attached<B>,
         pairs: &[TokenPair],
         share_prefix: bool,
     ) -> Result<Self> {
@@ -40,11 +39,7 @@ impl<'a> Probe<'a> {
     }
 
     /// Runs one sequence with adapters.
-    pub fn of_sequence(
-        model: &'a Transformer<Cpu>,
-        attached: &'a Attached<Cpu>,
-        ids: &[u32],
-    ) -> Result<Self> {
+    pub fn of_sequence(model: &'a Transformer<B>, attached: &'a Attached<B>, ids: &[u32]) -> Result<Self> {
         let pair = TokenPair { id: 0, secure: ids.to_vec(), vulnerable: ids.to_vec() };
         let options = PlanOptions {
             share_prefix: true,
@@ -55,7 +50,7 @@ impl<'a> Probe<'a> {
         Self::of_plan(model, attached, BatchPlan::new(&[&pair], 0, |_| false, options))
     }
 
-    fn of_plan(model: &'a Transformer<Cpu>, attached: &'a Attached<Cpu>, plan: BatchPlan) -> Result<Self> {
+    fn of_plan(model: &'a Transformer<B>, attached: &'a Attached<B>, plan: BatchPlan) -> Result<Self> {
         let (backend, rows) = (&model.backend, Rows::forward_only(plan.ids.len()));
         let shape = ActivationShape {
             rows,
@@ -140,13 +135,13 @@ impl<'a> Probe<'a> {
     }
 }
 
-fn guard_pass<'x>(
-    model: &'x Transformer<Cpu>,
-    attached: &'x Attached<Cpu>,
+fn guard_pass<'x, B: Backend>(
+    model: &'x Transformer<B>,
+    attached: &'x Attached<B>,
     plan: &BatchPlan,
-    acts: &'x Activations<Cpu>,
-    ids: &'x Buffer<Cpu, u32>,
-) -> GuardPass<'x, Cpu> {
+    acts: &'x Activations<B>,
+    ids: &'x Buffer<B, u32>,
+) -> GuardPass<'x, B> {
     GuardPass {
         backend: &model.backend,
         params: &attached.params,

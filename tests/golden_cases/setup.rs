@@ -4,24 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use deepguard::attached::Attached;
-use deepguard::cpu::Cpu;
 use deepguard::guard::{Aggregation, GuardConfig};
+use deepguard::model::params::Param;
 use deepguard::model::{LoraConfig, Projection, Transformer};
+use deepguard::ops::Backend;
 use sha2::{Digest, Sha256};
 
 use crate::golden_cases::case::{Case, Result, read_tensors};
 
 /// A loaded model and the initial values of what is trained.
-pub struct Setup {
-    pub model: Transformer<Cpu>,
+pub struct Setup<B: Backend> {
+    pub model: Transformer<B>,
     lora: LoraConfig,
     guard: GuardConfig,
     values: BTreeMap<String, Vec<f32>>,
 }
 
-impl Setup {
-    pub fn new(case: &Case) -> Result<Setup> {
-        let model = Transformer::load(Cpu::new(), &model_dir(case)?)?;
+impl<B: Backend> Setup<B> {
+    pub fn new(backend: B, case: &Case) -> Result<Self> {
+        let model = Transformer::load(backend, &model_dir(case)?)?;
         let targets = case.json["target_modules"].as_array().map_or(&[][..], Vec::as_slice);
         let targets: BTreeSet<Projection> = targets
             .iter()
@@ -51,7 +52,7 @@ impl Setup {
     }
 
     /// What is trained, at its initial values.
-    pub fn attached(&self) -> Result<Attached<Cpu>> {
+    pub fn attached(&self) -> Result<Attached<B>> {
         let model = &self.model;
         let mut attached = Attached::new(&model.backend, &model.config, self.lora.clone(), self.guard)?;
         let params = attached.params.layout().params().to_vec();
@@ -63,6 +64,11 @@ impl Setup {
             attached.params.upload(param, values);
         }
         Ok(attached)
+    }
+
+    /// Initial values of one parameter; none of one that the case has no values for.
+    pub fn initial(&self, param: &Param) -> &[f32] {
+        self.values.get(&param.name).map_or(&[], Vec::as_slice)
     }
 
     fn initial_values(&self, case: &Case) -> Result<BTreeMap<String, Vec<f32>>> {

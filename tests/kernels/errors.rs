@@ -1,10 +1,13 @@
+use std::process::Command;
+
 use deepguard::ErrorKind;
 use deepguard::cuda::Cuda;
 use deepguard::ops::attention::{Attention, Heads};
+use deepguard::ops::embedding::Embedding;
 use deepguard::ops::norm::Norm;
 use deepguard::ops::{Arena, Buffer, Device, Element};
 
-use crate::emulator::{checked, own_cuda};
+use crate::emulator::{self, checked, own_cuda};
 
 fn buffer<T: Element>(cuda: &Cuda, len: usize) -> Buffer<Cuda, T> {
     checked(Arena::build(cuda, |arena| arena.buffer("test", &[len]))).0
@@ -27,6 +30,51 @@ fn cuda_buffers_that_do_not_fit_are_refused_and_nothing_runs_after() {
     cuda.rms_norm(y.first_mut(16), rstd.first_mut(1), unaligned, weight.view(), 1e-5);
     let error = cuda.finish().unwrap_err().to_string();
     assert!(error.contains("kernel rms_norm: x: expected a start at a multiple of 16 bytes"), "{error}");
+}
+
+/// A process of its own: after a fault, a context is of no more use, and it is that of all tests here.
+#[test]
+fn faults_of_kernels_are_told_with_their_names() {
+    const CHILD: &str = "DG_TEST_FAULT";
+    if std::env::var_os(CHILD).is_some() {
+        return fault();
+    }
+    if emulator::on_a_gpu() {
+        return emulator::skipped("a GPU need not notice an access out of bounds");
+    }
+    let program = std::env::current_exe().expect("a running program");
+    let name = "kernels::errors::faults_of_kernels_are_told_with_their_names";
+    let output = Command::new(program).args([name, "--exact"]).env(CHILD, "1").output().expect("it starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+fn fault() {
+    let cuda = own_cuda();
+    let (width, vocab) = (64, 10);
+    let (table, mut out) = (buffer::<f32>(&cuda, vocab * width), buffer(&cuda, width));
+    let mut ids = buffer::<u32>(&cuda, 1);
+    cuda.upload(ids.view_mut(), &[1 << 24]);
+    cuda.gather(out.view_mut(), table.view(), ids.view(), width);
+    let error = cuda.finish().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Device);
+    assert!(error.to_string().starts_with("kernel gather failed"), "{error}");
+    // It stays: the program has to end, and says why.
+    cuda.zero(out.view_mut());
+    assert_eq!(cuda.finish().unwrap_err().kind(), ErrorKind::Device);
+}
+
+#[test]
+fn cuda_memory_that_is_not_there_is_refused() {
+    let cuda = own_cuda();
+    let error = cuda.allocate(1 << 50).err().expect("an error");
+    assert_eq!(error.kind(), ErrorKind::Device);
+    let text = error.to_string();
+    for part in
+        ["1073741824 MiB of device memory are needed", "MiB are free", "--batch-size", "--num-samples"]
+    {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
 }
 
 #[test]

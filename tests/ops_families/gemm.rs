@@ -194,7 +194,8 @@ pub fn linear_shapes<B: Backend>(backend: &B) {
             (bench.act(rows * width, 0.3), bench.f32(out, 1.0), bench.act(rows * out, 1.0));
         let terms = [(0, 40), (40, 24), (64, 72)]
             .map(|(column, n)| (column, n, bench.act(adapted * rank, 1.0), bench.act(n * rank, 1.0)));
-        let mut expected = add(&product(&x.host, &values, width), &add(&bias.host.repeat(rows), &residual.host));
+        let mut expected =
+            add(&product(&x.host, &values, width), &add(&bias.host.repeat(rows), &residual.host));
         for (column, n, xa, b) in &terms {
             for (i, v) in product(&xa.host, &b.host, rank).into_iter().enumerate() {
                 expected[i / n * out + column + i % n] += v;

@@ -37,6 +37,12 @@ impl Profile {
 pub struct Options {
     /// The device.
     pub profile: Profile,
+    /// Whether there is a device at all.
+    pub present: bool,
+    /// Compute capability that the device claims, times ten, where it is not its own.
+    pub capability: Option<u32>,
+    /// Version of the driver API, as in 13000 for 13.0.
+    pub version: i32,
     /// Bytes of global memory.
     pub memory: u64,
     /// Seed of every random order.
@@ -51,6 +57,9 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             profile: Profile::H100,
+            present: true,
+            capability: None,
+            version: 13000,
             memory: 4 << 30,
             seed: 0,
             threads: std::thread::available_parallelism().map_or(1, |n| n.get()),

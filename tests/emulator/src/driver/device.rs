@@ -9,9 +9,6 @@ use super::status::{Result, Status};
 use super::{api, complain, lock, with_driver};
 use crate::machine::Profile;
 
-/// The version of the API: 13.0.
-const VERSION: i32 = 13000;
-
 /// Refuses any device but the first.
 pub fn check_device(device: Device) -> Result {
     if device == 0 { Ok(()) } else { Err(Status::INVALID_DEVICE) }
@@ -32,6 +29,20 @@ fn uuid(profile: Profile) -> [u8; 16] {
     match profile {
         Profile::A100 => *b"emulated A100 00",
         Profile::H100 => *b"emulated H100 00",
+    }
+}
+
+/// Numbers of the attributes of the compute capability.
+const MAJOR: u32 = 75;
+const MINOR: u32 = 76;
+
+/// An attribute as the device claims it.
+fn claimed(driver: &Driver, number: u32) -> Result<i32> {
+    let options = &driver.machine.options;
+    match (options.capability, number) {
+        (Some(capability), MAJOR) => Ok((capability / 10) as i32),
+        (Some(capability), MINOR) => Ok((capability % 10) as i32),
+        _ => attribute(options.profile, number).ok_or(Status::INVALID_VALUE),
     }
 }
 
@@ -75,6 +86,9 @@ api! {
                 complain(&message);
                 Status::INVALID_DEVICE
             })?;
+            if !new.machine.options.present {
+                return Err(Status::NO_DEVICE);
+            }
             *driver = Some(new);
             super::counters::report_at_exit();
         }
@@ -82,7 +96,7 @@ api! {
     }
 
     fn cuDriverGetVersion(out: Out<i32>) {
-        out.set(VERSION)
+        with_driver(|driver| out.set(driver.machine.options.version))
     }
 
     fn cuDeviceGet(out: Out<Device>, ordinal: i32) {
@@ -122,16 +136,15 @@ api! {
         with_driver(|driver| {
             out.check()?;
             check_device(device)?;
-            out.set(attribute(driver.machine.options.profile, number).ok_or(Status::INVALID_VALUE)?)
+            out.set(claimed(driver, number)?)
         })
     }
 
     fn cuDeviceComputeCapability(major: Out<i32>, minor: Out<i32>, device: Device) {
         with_driver(|driver| {
             check_device(device)?;
-            let get = |number| attribute(driver.machine.options.profile, number).ok_or(Status::INVALID_VALUE);
-            major.set(get(75)?)?;
-            minor.set(get(76)?)
+            major.set(claimed(driver, MAJOR)?)?;
+            minor.set(claimed(driver, MINOR)?)
         })
     }
 

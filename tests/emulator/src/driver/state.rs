@@ -157,11 +157,22 @@ impl Driver {
 fn options_from(variable: impl Fn(&str) -> Option<String>) -> std::result::Result<Options, String> {
     let mut options = Options::default();
     if let Some(name) = variable("DG_EMULATOR_DEVICE") {
-        options.profile = match name.to_ascii_lowercase().as_str() {
-            "a100" => Profile::A100,
-            "h100" => Profile::H100,
-            _ => return Err(format!("DG_EMULATOR_DEVICE is {name:?}; there are a100 and h100")),
-        };
+        match name.to_ascii_lowercase().as_str() {
+            "a100" => options.profile = Profile::A100,
+            "h100" => options.profile = Profile::H100,
+            "none" => options.present = false,
+            _ => return Err(format!("DG_EMULATOR_DEVICE is {name:?}; there are a100, h100 and none")),
+        }
+    }
+    if let Some(text) = variable("DG_EMULATOR_CAPABILITY") {
+        let capability = parse_version(&text).map(|(major, minor)| major * 10 + minor);
+        let invalid = || format!("DG_EMULATOR_CAPABILITY is {text:?}, not a compute capability such as 7.5");
+        options.capability = Some(capability.ok_or_else(invalid)?);
+    }
+    if let Some(text) = variable("DG_EMULATOR_VERSION") {
+        let version = parse_version(&text).map(|(major, minor)| (major * 1000 + minor * 10) as i32);
+        options.version =
+            version.ok_or_else(|| format!("DG_EMULATOR_VERSION is {text:?}, not a version such as 12.8"))?;
     }
     if let Some(text) = variable("DG_EMULATOR_MEMORY") {
         options.memory = parse_bytes(&text)
@@ -178,6 +189,13 @@ fn options_from(variable: impl Fn(&str) -> Option<String>) -> std::result::Resul
         };
     }
     Ok(options)
+}
+
+/// Major and minor number.
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.split_once('.')?;
+    let number = |text: &str| text.parse().ok().filter(|n| *n < 100);
+    Some((number(major)?, number(minor)?))
 }
 
 /// Bytes, with `K`, `M` or `G` for powers of 1024.
@@ -207,10 +225,18 @@ mod tests {
             ("DG_EMULATOR_MEMORY", "512M"),
             ("DG_EMULATOR_SEED", "7"),
             ("DG_EMULATOR_THREADS", "3"),
+            ("DG_EMULATOR_CAPABILITY", "7.5"),
+            ("DG_EMULATOR_VERSION", "12.8"),
         ])
         .expect("valid options");
         assert_eq!(options.profile, Profile::A100);
         assert_eq!((options.memory, options.seed, options.threads), (512 << 20, 7, 3));
+        assert_eq!((options.capability, options.version, options.present), (Some(75), 12080, true));
+    }
+
+    #[test]
+    fn there_may_be_no_device() {
+        assert!(!options(&[("DG_EMULATOR_DEVICE", "none")]).expect("a valid option").present);
     }
 
     #[test]
@@ -222,6 +248,8 @@ mod tests {
             ("DG_EMULATOR_MEMORY", "99999999999G"),
             ("DG_EMULATOR_SEED", "-1"),
             ("DG_EMULATOR_THREADS", "0"),
+            ("DG_EMULATOR_CAPABILITY", "80"),
+            ("DG_EMULATOR_VERSION", "13.x"),
         ] {
             let message = options(&[(name, value)]).expect_err("must be refused");
             assert!(message.contains(name), "{message}");

@@ -1,0 +1,66 @@
+//! Which cases there are, and runs of them.
+
+use std::io::Write;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+
+use deepguard::ops::Backend;
+
+use crate::golden_cases::Precision;
+use crate::golden_cases::case::Case;
+use crate::golden_cases::checks::Checks;
+
+fn folder() -> PathBuf {
+    match std::env::var_os("DG_GOLDEN_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"),
+    }
+}
+
+/// The `.json` files in `cases/`, sorted.
+fn cases(folder: &Path) -> Vec<PathBuf> {
+    let dir = folder.join("cases");
+    let entries = std::fs::read_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+    let paths = entries.map(|entry| entry.expect("a directory entry").path());
+    let mut found: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|ext| ext == "json")).collect();
+    found.sort();
+    assert!(!found.is_empty(), "no cases in {}", dir.display());
+    found
+}
+
+fn name(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Runs one case; returns whether it passed, and what to print.
+fn run<B: Backend>(backend: B, precision: Precision, folder: &Path, path: &Path) -> (bool, String) {
+    let mut checks = Checks::default();
+    let name = name(path);
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        super::run(backend, precision, &Case::open(folder, path)?, &mut checks)
+    }));
+    let report = checks.report(&name);
+    match outcome {
+        Ok(Ok(())) => (checks.passed(), report),
+        Ok(Err(error)) => (false, format!("FAIL {name}: {error}\n{report}")),
+        Err(_) => (false, format!("FAIL {name}: panicked in [{}]\n{report}", checks.variant)),
+    }
+}
+
+/// Runs the cases whose names are `wanted`, each on a backend of its own. Fails after the last, with all that failed.
+pub fn run_all<B: Backend>(backend: impl Fn() -> B, precision: Precision, wanted: impl Fn(&str) -> bool) {
+    let folder = folder();
+    let cases: Vec<PathBuf> = cases(&folder).into_iter().filter(|path| wanted(&name(path))).collect();
+    let mut failed = Vec::new();
+    for path in &cases {
+        let (passed, report) = run(backend(), precision, &folder, path);
+        // Not `println!`, which the test harness swallows when all is well.
+        writeln!(std::io::stderr(), "{report}").expect("stderr");
+        if !passed {
+            failed.push(name(path));
+        }
+    }
+    let (failures, all) = (failed.len(), cases.len());
+    assert!(failed.is_empty(), "{failures} of {all} golden cases failed: {}", failed.join(", "));
+}
