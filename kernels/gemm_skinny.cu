@@ -2,6 +2,9 @@
 // lora_A. The many are read once, 16 bytes at a time, straight into the registers of the tensor cores; the few come from
 // the L1 cache. Launched by src/cuda/linear.rs and src/cuda/lora.rs.
 //
+// The first half of a feed-forward is such a product too, whose result needs no memory: of the 16 lines of a block, 8 are of
+// the gate and 8 the same of what it gates.
+//
 // A block has 16 M of the many lines and 8 N of the few; its warps share k and add up what they have in a fixed order. The
 // order of k within an mma is free as long as both factors agree: thread t of a quad takes elements 8t to 8t + 7 of 32, which are
 // one access for each line and, for dropout, one group of a mask.
@@ -23,6 +26,12 @@ struct Factor {
     int first;   // line number of this block's first; may lie before line 0
     int count;
     bool vector; // whether lines start on multiples of 16 bytes
+    int gap = 8; // from the first to the second half of 16 lines
+
+    // Line number of the first of 8 lines: that is what half a tile of an mma takes.
+    __device__ __forceinline__ int eighth(int i) const {
+        return first + i / 2 * 16 + i % 2 * gap;
+    }
 };
 
 // Eight elements of a line; zeros outside of the matrix.
@@ -78,10 +87,10 @@ __device__ __forceinline__ void step(Sums<M, N>& acc, const Factor& many, const 
     }
 #pragma unroll
     for (int i = 0; i < M; i++) {
-        const int line = many.first + i * 16 + lane / 4;
-        uint4 low = load_chunk(many, line, at, k), high = load_chunk(many, line + 8, at, k);
+        const int line = many.eighth(2 * i) + lane / 4, second = many.eighth(2 * i + 1) + lane / 4;
+        uint4 low = load_chunk(many, line, at, k), high = load_chunk(many, second, at, k);
         low = masked(mask, low, min(line, many.count - 1), at);
-        high = masked(mask, high, min(line + 8, many.count - 1), at);
+        high = masked(mask, high, min(second, many.count - 1), at);
         multiply(acc[i], low, high, others);
     }
 }
@@ -99,7 +108,7 @@ __device__ __forceinline__ void sum_up(Sums<M, N>& acc, const Factor& many, cons
         const bf16* from[M][2];
 #pragma unroll
         for (int i = 0; i < 2 * M; i++) {
-            lines[i / 2][i % 2] = min(many.first + i * 8 + lane / 4, many.count - 1);
+            lines[i / 2][i % 2] = min(many.eighth(i) + lane / 4, many.count - 1);
             from[i / 2][i % 2] = many.data + size_t(lines[i / 2][i % 2]) * many.stride + lane % 4 * 8;
         }
         for (; k0 + WARPS * UNROLL * STEP <= k; k0 += WARPS * UNROLL * STEP) {
@@ -135,10 +144,20 @@ __device__ __forceinline__ void sum_up(Sums<M, N>& acc, const Factor& many, cons
     }
 }
 
-// Sums of all warps; f(sum, line, other) for each, a thread at a time.
-template <int M, int N, typename F>
-__device__ __forceinline__ void for_each_sum(const Sums<M, N>& acc, F f) {
-    constexpr int COUNT = M * N * 16 * 8;
+// What all warps have added up, one of 16 M · 8 N sums.
+template <int COUNT>
+__device__ __forceinline__ float sum_of_warps(const float* sums, int at) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int warp = 0; warp < WARPS; warp++) {
+        sum += sums[warp * COUNT + at];
+    }
+    return sum;
+}
+
+// Leaves the sums of each warp in shared memory, [WARPS][M][N][16][8].
+template <int M, int N>
+__device__ __forceinline__ const float* share_sums(const Sums<M, N>& acc) {
     __shared__ float of_warp[WARPS][M][N][16][8];
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
 #pragma unroll
@@ -151,14 +170,47 @@ __device__ __forceinline__ void for_each_sum(const Sums<M, N>& acc, F f) {
         }
     }
     __syncthreads();
-    const float* sums = &of_warp[0][0][0][0][0];
+    return &of_warp[0][0][0][0][0];
+}
+
+// f(sum, line, other) for each sum, a thread at a time.
+template <int M, int N, typename F>
+__device__ __forceinline__ void for_each_sum(const Sums<M, N>& acc, F f) {
+    constexpr int COUNT = M * N * 16 * 8;
+    const float* sums = share_sums(acc);
     for (int at = threadIdx.x; at < COUNT; at += SKINNY_THREADS) {
-        float sum = 0.0f;
-#pragma unroll
-        for (int other = 0; other < WARPS; other++) {
-            sum += sums[other * COUNT + at];
+        f(sum_of_warps<COUNT>(sums, at), at / (N * 16 * 8) * 16 + at / 8 % 16, at / (16 * 8) % N * 8 + at % 8);
+    }
+}
+
+// f(first, second, line, other) for each of the lines of the first half and what lies `gap` lines after it.
+template <int N, typename F>
+__device__ __forceinline__ void for_each_pair(const Sums<1, N>& acc, F f) {
+    constexpr int COUNT = N * 16 * 8;
+    const float* sums = share_sums(acc);
+    for (int i = threadIdx.x; i < COUNT / 2; i += SKINNY_THREADS) {
+        const int line = i / 8 % 8, other = i / 64 * 8 + i % 8, at = i / 64 * 128 + i % 64;
+        f(sum_of_warps<COUNT>(sums, at), sum_of_warps<COUNT>(sums, at + 64), line, other);
+    }
+}
+
+// Adds the LoRA of the lines of a block.
+template <int N>
+__device__ __forceinline__ void add_terms(Sums<1, N>& acc, const Factor& weight, const LoraTerms& terms) {
+    for (int i = 0; i < terms.count; i++) {
+        const LoraTerm& term = terms.term[i];
+        const int first = weight.first - term.column, second = first + weight.gap;
+        const bool meets_first = first < term.columns && first + 8 > 0;
+        const bool meets_second = second < term.columns && second + 8 > 0;
+        if (!meets_first && !meets_second) {
+            continue;
         }
-        f(sum, at / (N * 16 * 8) * 16 + at / 8 % 16, at / (16 * 8) % N * 8 + at % 8);
+        const Factor b = {term.b, term.rank, first, term.columns, term.vector != 0, weight.gap};
+        const Factor xa = {term.xa, term.rank, 0, term.rows, term.vector != 0};
+        const Mask none = {{}, nullptr};
+        for (int k0 = threadIdx.x / WARP * STEP; k0 < term.rank; k0 += WARPS * STEP) {
+            step(acc, b, xa, none, k0, term.rank);
+        }
     }
 }
 
@@ -171,17 +223,7 @@ __device__ __forceinline__ void linear_of_block(bf16* y, const bf16* x, const bf
     const Mask none = {{}, nullptr};
     Sums<1, N> acc = {};
     sum_up(acc, weight, tokens, none, product.k);
-    for (int i = 0; i < terms.count; i++) {
-        const LoraTerm& term = terms.term[i];
-        if (first >= term.column + term.columns || first + SKINNY_LINES <= term.column) {
-            continue;
-        }
-        const Factor b = {term.b, term.rank, first - term.column, term.columns, term.vector != 0};
-        const Factor xa = {term.xa, term.rank, 0, term.rows, term.vector != 0};
-        for (int k0 = threadIdx.x / WARP * STEP; k0 < term.rank; k0 += WARPS * STEP) {
-            step(acc, b, xa, none, k0, term.rank);
-        }
-    }
+    add_terms(acc, weight, terms);
     for_each_sum(acc, [&](float sum, int line, int token) {
         const int column = first + line;
         if (column < product.n && token < product.m) {
@@ -191,6 +233,24 @@ __device__ __forceinline__ void linear_of_block(bf16* y, const bf16* x, const bf
                 sum += product.beta * __bfloat162float(residual[size_t(token) * product.residual_stride + column]);
             }
             y[size_t(token) * product.y_stride + column] = __float2bfloat16_rn(sum);
+        }
+    });
+}
+
+template <int N>
+__device__ __forceinline__ void gated_of_block(bf16* h, const bf16* x, const bf16* w, const Product& product,
+                                               const LoraTerms& terms) {
+    const int width = product.n / 2, first = blockIdx.x * (SKINNY_LINES / 2);
+    const Factor weight = {w, product.b_stride, first, product.n, product.b_vector != 0, width};
+    const Factor tokens = {x, product.a_stride, 0, product.m, product.a_vector != 0};
+    Sums<1, N> acc = {};
+    sum_up(acc, weight, tokens, {{}, nullptr}, product.k);
+    add_terms(acc, weight, terms);
+    for_each_pair(acc, [&](float gate, float up, int line, int token) {
+        const int column = first + line;
+        if (column < width && token < product.m) {
+            const float out = gate / (1.0f + expf(-gate)) * up;
+            h[size_t(token) * product.y_stride + column] = __float2bfloat16_rn(out);
         }
     });
 }
@@ -223,6 +283,19 @@ __device__ __forceinline__ void down_of_block(bf16* xa, const bf16* x, const bf1
 LINEAR(1)
 LINEAR(2)
 LINEAR(4)
+
+// h[m, n / 2] = silu(gate) · up for [gate | up] = x[m, k] · w[n, k]ᵀ and LoRA; n is even. A block for SKINNY_LINES / 2 columns
+// of h.
+#define GATED(N)                                                                                                      \
+    extern "C" __global__ void __launch_bounds__(SKINNY_THREADS)                                                      \
+    gated_skinny_##N(bf16* h, const bf16* x, const bf16* w, const Product product,                                    \
+                     const __grid_constant__ LoraTerms terms) {                                                       \
+        gated_of_block<N>(h, x, w, product, terms);                                                                   \
+    }
+
+GATED(1)
+GATED(2)
+GATED(4)
 
 // xa[rows, rank] = scale · dropout(x)[rows, width] · a[rank, width]ᵀ; blockIdx.x for SKINNY_DOWN_LINES rows, blockIdx.y for 8
 // times the number in the name of the rank. row_keys may be null: nothing is dropped.

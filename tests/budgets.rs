@@ -2,12 +2,14 @@
 
 #[path = "common/emulator.rs"]
 mod emulator;
+mod support;
 
 mod budgets {
     pub mod aggregate;
     pub mod analyzer;
     pub mod attention;
     pub mod counting;
+    pub mod decode;
     pub mod embedding;
     pub mod loss;
     pub mod memory;

@@ -7,6 +7,7 @@ mod aggregator;
 #[path = "common/emulator.rs"]
 mod emulator;
 mod kernels {
+    pub mod attention;
     pub mod device;
     pub mod errors;
     pub mod products;

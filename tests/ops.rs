@@ -36,7 +36,7 @@ macro_rules! test_backend {
                 }
                 lora { lora_down, linear_with_terms, backward, shapes, dropout_follows_the_row_key }
                 loss { cross_entropy_and_kl, cross_entropy_alone, long_rows, equal_logits, extremes }
-                mlp { forward, backward, extremes }
+                mlp { forward, gated, gated_many_rows, backward, extremes }
                 norm { forward, backward }
                 optim { adamw, sum_of_squares, refresh }
                 rope { forward, into_cache, backward }

@@ -12,7 +12,7 @@ use deepguard::cuda::images::{Code, IMAGES, Image, KERNELS};
 const REGISTER_FILE: usize = 65536;
 
 /// Threads of a block and blocks that have to fit on a multiprocessor, by kernel.
-const OCCUPANCY: [(&str, usize, usize); 60] = [
+const OCCUPANCY: [(&str, usize, usize); 62] = [
     ("rms_norm", 256, 2),
     ("rms_norm_backward", 256, 1),
     ("layer_norm_relu", 256, 1),
@@ -50,6 +50,9 @@ const OCCUPANCY: [(&str, usize, usize); 60] = [
     ("linear_skinny_1", 256, 4),
     ("linear_skinny_2", 256, 4),
     ("linear_skinny_4", 256, 2),
+    ("gated_skinny_1", 256, 4),
+    ("gated_skinny_2", 256, 4),
+    ("gated_skinny_4", 256, 2),
     ("lora_down_2", 256, 2),
     ("lora_down_4", 256, 2),
     ("attention_16", 128, 2),
@@ -72,7 +75,6 @@ const OCCUPANCY: [(&str, usize, usize); 60] = [
     ("attention_decode_80", 128, 2),
     ("attention_decode_96", 128, 2),
     ("attention_decode_128", 128, 2),
-    ("attention_decode_combine", 128, 8),
 ];
 /// The same for kernels that are not listed.
 const USUAL_OCCUPANCY: (usize, usize) = (256, 4);

@@ -12,7 +12,7 @@ use crate::ops::gemm::{LoraTerm, Matrix, MatrixMut, Write};
 use crate::ops::{Mut, Ref};
 
 /// Rows up to which the kernels for few rows are used.
-const FEW_ROWS: usize = 32;
+pub(super) const FEW_ROWS: usize = 32;
 
 /// `LoraTerm` of `kernels/lora_terms.h`.
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
@@ -178,5 +178,43 @@ impl Cuda {
         let launch = launch.read_optional("bias", bias, n, 4).value(product);
         let blocks = if m == 0 { 0 } else { n.div_ceil(SKINNY_LINES) };
         Terms::pass(Some(terms), launch).run(Shape::line(blocks, SKINNY_THREADS));
+    }
+
+    /// `h = silu(gate) · up` for `[gate | up] = x Wᵀ + Σ xa Bᵀ`, for up to [`FEW_ROWS`] rows.
+    pub(super) fn gated_layer(
+        &self,
+        h: Mut<'_, Self, bf16>,
+        x: Ref<'_, Self, bf16>,
+        weight: &Weight,
+        lora: &[LoraTerm<'_, Self>],
+    ) {
+        let (width, out) = (weight.columns(), weight.rows());
+        let rows = x.len() / width.max(1);
+        let x = Matrix::new(x, rows, width);
+        let Some(terms) = Terms::new(self, lora) else { return };
+        let kernel = match rows {
+            0..=8 => "gated_skinny_1",
+            9..=16 => "gated_skinny_2",
+            _ => "gated_skinny_4",
+        };
+        let product = KernelProduct {
+            m: rows as i32,
+            k: width as i32,
+            a_stride: width as i32,
+            b_stride: weight.stride() as i32,
+            y_stride: (out / 2) as i32,
+            a_vector: x.in_vectors().into(),
+            b_vector: 1,
+            output: 0,
+            ..KernelProduct::one_row(out)
+        };
+        let launch = self
+            .launch(kernel)
+            .write("h", &h, rows * out / 2, 1)
+            .read("x", x.data, rows * width, alignment(x.in_vectors()))
+            .read("weight", weight.data(), weight.matrix().extent(), VECTOR)
+            .value(product);
+        let blocks = if rows == 0 { 0 } else { (out / 2).div_ceil(SKINNY_LINES / 2) };
+        Terms::pass(Some(&terms), launch).run(Shape::line(blocks, SKINNY_THREADS));
     }
 }

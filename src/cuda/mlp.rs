@@ -4,7 +4,10 @@ use half::bf16;
 
 use super::Cuda;
 use super::launch::Shape;
+use super::linear::FEW_ROWS;
+use super::memory::Weight;
 use super::rows::{alignment, reads, threads};
+use crate::ops::gemm::{Gemm, LoraTerm, Write};
 use crate::ops::mlp::Mlp;
 use crate::ops::{Mut, Ref};
 
@@ -23,6 +26,23 @@ impl Mlp for Cuda {
             .read("gate_up", gate_up, 2 * rows * width, alignment)
             .value(width as i32)
             .run(shape(rows, width));
+    }
+
+    /// Up to [`FEW_ROWS`] rows take one launch, and `gate_up` is left alone.
+    fn gated(
+        &self,
+        h: Mut<'_, Self, bf16>,
+        mut gate_up: Mut<'_, Self, bf16>,
+        x: Ref<'_, Self, bf16>,
+        weight: &Weight,
+        lora: &[LoraTerm<'_, Self>],
+        intermediate_size: usize,
+    ) {
+        if h.len() / intermediate_size.max(1) <= FEW_ROWS {
+            return self.gated_layer(h, x, weight, lora);
+        }
+        self.linear(gate_up.reborrow(), x, weight, None, lora, Write::Overwrite);
+        self.swiglu(h, gate_up.view(), intermediate_size);
     }
 
     fn swiglu_backward(

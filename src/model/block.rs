@@ -126,7 +126,13 @@ impl<'a, B: Backend> BlockPass<'a, B> {
         self.project_qkv(acts);
         self.attend(acts, keys);
         self.attention_residual(acts);
-        self.project_gate_up(acts);
+        match self.pass.rows.saved {
+            0 => self.gated(acts),
+            _ => {
+                self.project_gate_up(acts);
+                self.swiglu(acts);
+            }
+        }
         self.mlp_residual(acts);
     }
 
@@ -138,7 +144,8 @@ impl<'a, B: Backend> BlockPass<'a, B> {
                 self.attend(acts, &mut Keys::Packed(segments));
                 self.attention_residual(acts);
                 self.project_gate_up(acts);
-                self.down_input(acts);
+                self.swiglu(acts);
+                self.project_down_a(acts);
             }
             Recompute::GateUp => self.project_gate_up(acts),
             Recompute::Nothing | Recompute::Forward => {}
@@ -214,10 +221,21 @@ impl<'a, B: Backend> BlockPass<'a, B> {
         self.backend.linear(gate_up, normed, &self.block.gate_up, None, &lora, Write::Overwrite);
     }
 
+    /// [`Self::project_gate_up`] and [`Self::swiglu`] where nothing of it is needed later.
+    fn gated(&self, acts: &mut Activations<B>) {
+        let (rows, l, wide) = (self.pass.rows, self.layer, self.config.intermediate_size);
+        self.norm(&mut acts.normed, &mut acts.rstd_mlp, &acts.x_mid, &self.block.post_attention_layernorm);
+        let normed = acts.normed.first(rows.total * self.config.hidden_size);
+        self.lora_down(&mut acts.xa, normed, &[Gate, Up]);
+        let lora = self.lora_terms(&acts.xa, &[Gate, Up]);
+        let (h, between) = (acts.mlp.first_mut(rows.total * wide), acts.gate_up.get_mut(l, rows));
+        self.backend.gated(h, between, normed, &self.block.gate_up, &lora, wide);
+    }
+
     /// `x[layer + 1] = x_mid + swiglu Wᵀ`.
     fn mlp_residual(&self, acts: &mut Activations<B>) {
         let (rows, l, backend) = (self.pass.rows, self.layer, self.backend);
-        self.down_input(acts);
+        self.project_down_a(acts);
         let mlp = acts.mlp.first(rows.total * self.config.intermediate_size);
         let lora = self.lora_terms(&acts.xa, &[Down]);
         let residual = Write::Residual(acts.x_mid.get(l, rows));
@@ -328,9 +346,8 @@ impl<'a, B: Backend> BlockPass<'a, B> {
         self.backend.rms_norm(normed, rstd.get_mut(l, rows), x.get(l, rows), weight.view(), eps);
     }
 
-    /// What the down projection reads: SwiGLU's output and what its adapter makes of that.
-    fn down_input(&self, acts: &mut Activations<B>) {
-        self.swiglu(acts);
+    /// What the adapter of the down projection makes of SwiGLU's output.
+    fn project_down_a(&self, acts: &mut Activations<B>) {
         let mlp = acts.mlp.first(self.pass.rows.total * self.config.intermediate_size);
         self.lora_down(&mut acts.xa, mlp, &[Down]);
     }

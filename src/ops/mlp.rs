@@ -1,9 +1,10 @@
 //! The gated feed-forward of a block.
 
+use super::gemm::{Gemm, LoraTerm, Write};
 use super::{Device, Mut, Ref};
 
 /// SwiGLU, `h = silu(gate) · up`, on the stacked output `[gate | up]` of the fused projection.
-pub trait Mlp: Device {
+pub trait Mlp: Device + Gemm {
     /// h `[rows, intermediate_size]`, gate_up `[rows, 2 · intermediate_size]`.
     fn swiglu(
         &self,
@@ -11,6 +12,22 @@ pub trait Mlp: Device {
         gate_up: Ref<'_, Self, Self::Act>,
         intermediate_size: usize,
     );
+
+    /// [`Gemm::linear`] without a bias, then [`Mlp::swiglu`], for passes without a backward: h `[rows,
+    /// intermediate_size]`, x `[rows, in]`, W `[2 · intermediate_size, in]`. `gate_up` `[rows, 2 · intermediate_size]`
+    /// is memory for what lies between, which may hold anything afterwards.
+    fn gated(
+        &self,
+        h: Mut<'_, Self, Self::Act>,
+        mut gate_up: Mut<'_, Self, Self::Act>,
+        x: Ref<'_, Self, Self::Act>,
+        weight: &Self::Weight,
+        lora: &[LoraTerm<'_, Self>],
+        intermediate_size: usize,
+    ) {
+        self.linear(gate_up.reborrow(), x, weight, None, lora, Write::Overwrite);
+        self.swiglu(h, gate_up.view(), intermediate_size);
+    }
 
     /// dgate_up `[rows, 2 · intermediate_size]` from dh `[rows, intermediate_size]`.
     fn swiglu_backward(

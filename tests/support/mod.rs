@@ -85,7 +85,15 @@ pub fn model_on<B: Backend>(backend: B, name: &str) -> Transformer<B> {
 
 /// Adapters on all seven projections and a guard, all with random values of a trained model's size.
 pub fn attached<B: Backend>(model: &Transformer<B>, setting: Setting) -> Attached<B> {
-    let targets = BTreeSet::from(Projection::ALL);
+    attached_to(model, setting, BTreeSet::from(Projection::ALL))
+}
+
+/// The same with adapters on `targets`.
+pub fn attached_to<B: Backend>(
+    model: &Transformer<B>,
+    setting: Setting,
+    targets: BTreeSet<Projection>,
+) -> Attached<B> {
     let lora = LoraConfig { rank: 5, alpha: 7.0, dropout: setting.dropout, targets, use_rslora: false };
     let guard =
         GuardConfig { aggregation: setting.aggregation, layers: setting.taps, dropout: setting.dropout };

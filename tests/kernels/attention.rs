@@ -1,0 +1,45 @@
+//! Decoding's blocks decide among themselves who combines their results: whoever does, the result is the same.
+
+use deepguard::cuda::Cuda;
+use deepguard::ops::attention::{Attention, CachedKv, Heads};
+use deepguard::ops::philox::{philox, unit};
+use deepguard::ops::{Arena, Buffer, Device};
+use half::bf16;
+
+use crate::emulator::{checked, own_cuda};
+
+fn random(cuda: &Cuda, len: usize) -> Buffer<Cuda, bf16> {
+    let values: Vec<f32> =
+        (0..len as u32).map(|i| 4.0 * unit(philox(8, [i, len as u32, 0, 0])[0]) - 2.0).collect();
+    let (mut buffer, _) = Arena::build(cuda, |arena| arena.buffer("test", &[len])).expect("memory");
+    cuda.upload_act(buffer.view_mut(), &values);
+    buffer
+}
+
+#[test]
+fn decoding_does_not_depend_on_the_order_of_blocks() {
+    let (cuda, emulator) = (own_cuda(), cuda_emulator::load().expect("the emulator"));
+    let (heads, prompt, filled) = (Heads { query: 6, key_value: 2, dim: 16 }, 300, 150);
+    for samples in [1, 25] {
+        let kv = heads.kv_width();
+        let qkv = random(&cuda, samples * heads.qkv_width());
+        let [prompt_k, prompt_v] = [(); 2].map(|()| random(&cuda, prompt * kv));
+        let [sample_k, sample_v] = [(); 2].map(|()| random(&cuda, samples * filled * kv));
+        let once = |seed| {
+            emulator.set_seed(seed).expect("a seed");
+            let mut o = random(&cuda, samples * heads.q_width());
+            let cache = CachedKv {
+                prompt_k: prompt_k.view(),
+                prompt_v: prompt_v.view(),
+                sample_k: sample_k.view(),
+                sample_v: sample_v.view(),
+                filled,
+            };
+            cuda.attention_decode(o.view_mut(), qkv.view(), &cache, heads);
+            checked(cuda.finish());
+            cuda.download_act(o.view())
+        };
+        let first = once(0);
+        assert!((1..12).all(|seed| once(seed) == first), "{samples} samples");
+    }
+}
