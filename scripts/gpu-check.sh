@@ -5,7 +5,8 @@
 #   scripts/gpu-check.sh [REPORT]    where there is a GPU: neither network nor cargo is needed (docs/gpu-report.md)
 #
 # The target folder is CARGO_TARGET_DIR or target/. With DG_EMULATOR=path/to/libcuda_emulator.so everything runs on the
-# emulator instead, to check this script; such a report has no timings. DG_CHECK_FILTER limits the tests by name.
+# emulator instead, to check this script; such a report has no timings. DG_CHECK_FILTER has parts of the
+# names of those tests that are to run.
 # Ends with 0 if all is well.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -86,6 +87,7 @@ else
 fi
 export RUST_BACKTRACE=0
 
+filter=${DG_CHECK_FILTER:-}
 failed=0
 rows=
 details=
@@ -102,6 +104,10 @@ check() {
     local result skipped
     result=$(grep -oE '[0-9]+ passed; [0-9]+ failed' "$log" | tail -n 1 || true)
     skipped=$(grep -c '^SKIPPED' "$log" || true)
+    if [[ $result == "0 passed"* && -z $filter ]]; then
+        outcome="FAILED, as nothing ran"
+        failed=1
+    fi
     [[ $skipped == 0 ]] || result+="; $skipped skipped"
     rows+="| $name | $outcome | $result |"$'\n'
 }
@@ -119,7 +125,6 @@ if [[ -z $emulated ]]; then
     section "nvidia-smi" "$logs/$count"
     grep -q '^CUDA device 0' "$logs/1" || fail "dg-run info finds no GPU: $(grep '^CUDA devices' "$logs/1")"
 fi
-filter=${DG_CHECK_FILTER:-}
 for test in "${tests[@]}"; do
     program=$(built test "$test")
     case $test in
