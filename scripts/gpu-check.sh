@@ -17,8 +17,7 @@ tests=(ops kernels cuda)
 # The executables and the emulator, as "kind name path": a path is relative to the target folder, so that this can be
 # carried about.
 build() {
-    local messages
-    messages=$(mktemp)
+    local messages=$logs/messages
     local arguments=(--release --locked --message-format=json)
     {
         cargo test "${arguments[@]}" --no-run "${tests[@]/#/--test=}"
@@ -34,7 +33,6 @@ build() {
         sed -nE 's/.*"kind":\[[^]]*"cdylib"[^]]*\][^}]*"name":"cuda_emulator".*"filenames":\[[^]]*"([^"]+\.so)".*/lib emulator \1/p' \
             "$messages"
     } | sort -u | sed "s| $root/| |" > "$list"
-    rm -f "$messages"
     for name in "${tests[@]/#/test }" "bench cuda" "bin dg-run" "lib emulator"; do
         grep -q "^$name " "$list" || fail "the build made no $name; see $list"
     done
@@ -54,6 +52,15 @@ built() {
     echo "$target/$path"
 }
 
+logs=$(mktemp -d)
+link=
+clean() {
+    rm -rf "$logs"
+    [[ -z $link ]] || rm -f "$link"
+}
+trap clean EXIT
+trap 'exit 130' INT TERM
+
 if [[ ${1:-} == build ]]; then
     build
     exit
@@ -62,13 +69,6 @@ fi
 report=${1:-docs/gpu-report.md}
 [[ -e $list ]] || fail "no $list: run make gpu-build where there is cargo"
 dg_run=$(built bin dg-run)
-logs=$(mktemp -d)
-link=
-clean() {
-    rm -rf "$logs"
-    [[ -z $link ]] || rm -f "$link"
-}
-trap clean EXIT
 
 # The tests look for files and for dg-run where they were built.
 root=$(sed -n 's/^root - //p' "$list")

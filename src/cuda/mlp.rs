@@ -5,7 +5,7 @@ use half::bf16;
 use super::Cuda;
 use super::launch::Shape;
 use super::linear::FEW_ROWS;
-use super::memory::Weight;
+use super::weights::Weight;
 use super::rows::{alignment, reads, threads};
 use crate::ops::gemm::{Gemm, LoraTerm, Write};
 use crate::ops::mlp::Mlp;
