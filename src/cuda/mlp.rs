@@ -28,7 +28,7 @@ impl Mlp for Cuda {
             .run(shape(rows, width));
     }
 
-    /// Up to [`FEW_ROWS`] rows take one launch, and `gate_up` is left alone.
+    /// Up to `FEW_ROWS` rows take one launch, and `gate_up` is left alone.
     fn gated(
         &self,
         h: Mut<'_, Self, bf16>,
