@@ -110,8 +110,8 @@ impl<D: Device> Params<D> {
 
     /// A tensor's values on the host, after all work of the device.
     pub fn download(&self, param: &Param) -> Result<Vec<f32>> {
-        let values = self.device.to_host(self.value(param));
-        self.device.finish()?;
+        let mut values = vec![0.0; param.range.len()];
+        self.device.fetch(&mut values, self.value(param))?;
         Ok(values)
     }
 

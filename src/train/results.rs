@@ -93,8 +93,8 @@ impl<B: Backend> Results<B> {
         backend: &B,
         pending: Vec<Pending>,
     ) -> Result<(Vec<(BatchPlan, RowResults)>, f64)> {
-        let host = backend.to_host(self.buffer.first(self.used));
-        backend.finish()?;
+        let mut host = vec![0.0; self.used];
+        backend.fetch(&mut host, self.buffer.first(self.used))?;
         self.used = HEADER;
         let results = |pending: Pending| {
             let [nll, kl, scores] = pending.ranges().map(|range| host[range].to_vec());

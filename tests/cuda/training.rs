@@ -7,7 +7,7 @@ use deepguard::train::step::{Losses, Stepper, Update};
 
 use crate::alone;
 use crate::distance;
-use crate::emulator::{checked, own_cuda, set_seed};
+use crate::emulator::{checked, on_a_gpu, own_cuda, set_seed, skipped};
 use crate::support::{Setting, attached, model_on, one_by_one, pairs, stepper, stepper_of, together};
 
 const STEPS: u32 = 10;
@@ -134,4 +134,23 @@ fn memory_on_cuda_is_what_was_planned() {
     }
     let used = before - free();
     assert!(used.abs_diff(planned) * 100 <= planned, "{used} bytes are used, {planned} were planned");
+}
+
+/// All that the host needs to know of a step comes at its end.
+#[test]
+fn a_step_on_cuda_is_waited_for_once() {
+    if on_a_gpu() {
+        return skipped("only the emulator counts waits");
+    }
+    let _alone = alone();
+    let model = model_on(own_cuda(), "qwen2-tiny");
+    let pairs = pairs();
+    let mut stepper = stepper(&model, &pairs, Setting::default());
+    let emulator = checked(cuda_emulator::load());
+    let waits = || ["cuStreamSynchronize", "cuCtxSynchronize"].map(|name| checked(emulator.calls(name)));
+    for step in 0..3 {
+        let before = waits();
+        checked(stepper.step(&one_by_one(&pairs), step, UPDATE));
+        assert_eq!(waits(), [before[0] + 1, before[1]], "step {step}");
+    }
 }
