@@ -18,6 +18,7 @@ mod cuda {
     pub mod generation;
     pub mod golden;
     pub mod model;
+    pub mod recording;
     pub mod training;
 }
 

@@ -86,6 +86,9 @@ impl Cuda {
             .result()
             .map_err(what)?;
         let graph = Graph(graph);
+        if self.has_failed() {
+            return Ok(()); // nothing is started after an error
+        }
         let kept = name.and_then(|name| graphs.kept.remove(name));
         let executable = match kept.map(|mut kept| (kept.update(&graph), kept)) {
             Some((true, kept)) => kept,
