@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::note;
 use crate::cpu::Cpu;
-use crate::cuda::{Cuda, devices};
+use crate::cuda::{Cuda, has_driver};
 use crate::deepguard::DeepGuard;
 use crate::error::{Error, Result};
 use crate::ops::Backend;
@@ -95,10 +95,9 @@ impl DeviceArgs {
     }
 }
 
-/// The first CUDA device; `None` where there is none, or, after a word about it, none that can be used.
+/// The first CUDA device; `None` where there is no driver, or, after a word about it, no device that can be used.
 fn first_cuda() -> Option<Cuda> {
-    let there = devices().is_ok_and(|devices| !devices.is_empty());
-    let opened = there.then(|| Cuda::new(0))?;
+    let opened = has_driver().then(|| Cuda::new(0))?;
     opened.map_err(|error| note(&format!("computing on the processor: {error}"))).ok()
 }
 

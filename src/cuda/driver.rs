@@ -41,8 +41,7 @@ pub(super) fn start() -> Result<()> {
             .clone()
             .map_err(Error::device)?;
     }
-    // SAFETY: loads the driver library, whose initialisers are meant to run in any program.
-    if !unsafe { sys::is_culib_present() } {
+    if !has_driver() {
         return Err(Error::device(
             "no CUDA driver: expected a library libcuda.so or libcuda.so.1, found none; install the NVIDIA driver, or \
              compute on the CPU",
@@ -116,6 +115,12 @@ fn load_emulator(path: PathBuf) -> Result<()> {
     std::mem::forget((emulator, driver)); // stays for as long as cudarc may call it
     eprintln!("{EMULATOR_VARIABLE}: CUDA runs in {}", path.display());
     Ok(())
+}
+
+/// Whether there is a driver, or something in its place: without one, there is nothing to say about CUDA.
+pub fn has_driver() -> bool {
+    // SAFETY: loads the driver library, whose initialisers are meant to run in any program.
+    emulator().is_some() || unsafe { sys::is_culib_present() }
 }
 
 /// All devices; an error where there is no driver.

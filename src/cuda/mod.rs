@@ -37,7 +37,7 @@ pub mod tile {
 }
 
 pub use device::Cuda;
-pub use driver::{DeviceInfo, EMULATOR_VARIABLE, devices, emulator};
+pub use driver::{DeviceInfo, EMULATOR_VARIABLE, devices, emulator, has_driver};
 pub use memory::Memory;
 pub use weights::Weight;
 

@@ -67,6 +67,17 @@ fn what_cuda_cannot_do_ends_with_5_or_2() {
     }
 }
 
+/// What is chosen by itself is not worth an error, but a word.
+#[test]
+fn devices_that_cannot_be_used_are_passed_over_by_auto() {
+    let tiny = Tiny::new("llama");
+    let old = [("DG_EMULATOR_VERSION", "12.4")];
+    let output = dg_run_with(&tiny, "generate --model model --max-new-tokens 2 ab", Some(&emulator()), &old);
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("computing on the processor: the CUDA driver is too old"), "{said}");
+}
+
 const TRAIN: &str = "train --device cuda --model model --data data --output-dir run --max-steps 1 --batch-size 8 \
                      --max-seq-len 160 --gradient-accumulation-steps 1 --lora-r 4";
 const GENERATE: &str =
