@@ -14,7 +14,7 @@ use crate::decode::final_logits;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::files::write_dir;
 use crate::model::config::Dtype;
-use crate::model::lora::Projection;
+use crate::model::lora::{LoraPair, Projection};
 use crate::model::transformer::Transformer;
 use crate::model::weights::{TensorView, Weights};
 
@@ -134,7 +134,7 @@ fn write_model(model: &Transformer<Cpu>, attached: &Attached<Cpu>, base: &Path, 
     let weights = Weights::open(base)?;
     let mut tensors = Vec::new();
     for name in weights.names() {
-        let update = update_of(model, attached, name);
+        let update = update_of(model, attached, name)?;
         tensors.push((name.to_owned(), Merged { tensor: weights.tensor(name)?, update }));
     }
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -143,15 +143,19 @@ fn write_model(model: &Transformer<Cpu>, attached: &Attached<Cpu>, base: &Path, 
 }
 
 /// The update of the tensor `name`, if it is an adapted layer's weight.
-fn update_of(model: &Transformer<Cpu>, attached: &Attached<Cpu>, name: &str) -> Option<Update> {
+fn update_of(model: &Transformer<Cpu>, attached: &Attached<Cpu>, name: &str) -> Result<Option<Update>> {
+    let Some(pair) = adapter_of(model, attached, name) else { return Ok(None) };
+    let config = &attached.lora.config;
+    let (a, b) = (attached.params.download(&pair.a)?, attached.params.download(&pair.b)?);
+    Ok(Some(Update { scale: config.scale(), rank: config.rank, a, b }))
+}
+
+fn adapter_of<'a>(model: &Transformer<Cpu>, attached: &'a Attached<Cpu>, name: &str) -> Option<&'a LoraPair> {
     let rest = name.strip_prefix("model.layers.")?;
     let (layer, path) = rest.split_once('.')?;
     let layer: usize = layer.parse().ok().filter(|&l| l < model.config.num_hidden_layers)?;
     let projection = Projection::ALL.into_iter().find(|p| path == format!("{}.weight", p.path()))?;
-    let pair = attached.lora.get(layer, projection)?;
-    let config = &attached.lora.config;
-    let (a, b) = (attached.params.download(&pair.a).ok()?, attached.params.download(&pair.b).ok()?);
-    Some(Update { scale: config.scale(), rank: config.rank, a, b })
+    attached.lora.get(layer, projection)
 }
 
 fn compare(
