@@ -30,16 +30,6 @@ __device__ __forceinline__ void for_each_tap(int taps, F f) {
     }
 }
 
-template <int N>
-__device__ __forceinline__ float dot(const Vector<N>& a, const Vector<N>& b) {
-    float sum = 0.0f;
-#pragma unroll
-    for (int i = 0; i < N; i++) {
-        sum += a.v[i] * b.v[i];
-    }
-    return sum;
-}
-
 // to += factor · x
 template <int N>
 __device__ __forceinline__ void add_scaled(Vector<N>& to, float factor, const Vector<N>& x) {

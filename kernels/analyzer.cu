@@ -89,6 +89,12 @@ struct Layer {
 
     __device__ __forceinline__ Layer(float* base, int width)
         : gamma(base, width), beta(base + Shared<N>::size(width), width) {}
+
+    // With all threads of the block; a barrier has to follow.
+    __device__ __forceinline__ void fill(const float* from_gamma, const float* from_beta, int width) const {
+        gamma.fill(from_gamma, width);
+        beta.fill(from_beta, width);
+    }
 };
 
 struct ForwardArguments {
@@ -108,8 +114,7 @@ __device__ __forceinline__ void forward_rows(const ForwardArguments& a, float* m
     const int width = a.width;
     const Layer<N> layer(memory, width);
     bf16* bias = reinterpret_cast<bf16*>(memory + 2 * Shared<N>::size(width));
-    layer.gamma.fill(a.gamma, width);
-    layer.beta.fill(a.beta, width);
+    layer.fill(a.gamma, a.beta, width);
     for (int at = threadIdx.x * N; at < width; at += blockDim.x * N) {
         store(bias + at, load<N>(a.bias + at));  // exact: these are bf16
     }
@@ -237,8 +242,7 @@ __device__ __forceinline__ void backward_rows(const BackwardArguments& a, float*
     const int width = a.width;
     const Layer<N> layer(memory, width);
     const WarpSums<N> sums = {memory + 2 * Shared<N>::size(width), width, 2};
-    layer.gamma.fill(a.gamma, width);
-    layer.beta.fill(a.beta, width);
+    layer.fill(a.gamma, a.beta, width);
     sums.clear();
     __syncthreads();
     Rows(a.rows, ANALYZER_BACKWARD_ROWS).for_each([&](int row) {

@@ -17,27 +17,26 @@ struct Vector {
     float v[N];
 };
 
-// Eight bf16, moved as 16 bytes.
-struct alignas(16) Packed {
-    __nv_bfloat162_raw pairs[4];
-};
+// Eight packed bf16 as f32.
+__device__ __forceinline__ Vector<8> unpacked(const uint4& from) {
+    const unsigned words[4] = {from.x, from.y, from.z, from.w};
+    Vector<8> to;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        to.v[2 * i] = __uint_as_float(words[i] << 16);
+        to.v[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+    }
+    return to;
+}
 
 template <int N>
 __device__ __forceinline__ Vector<N> load(const bf16* from) {
-    Vector<N> to;
     if constexpr (N == 8) {
-        const Packed packed = *reinterpret_cast<const Packed*>(from);
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const float2 pair = __bfloat1622float2(packed.pairs[i]);
-            to.v[2 * i] = pair.x;
-            to.v[2 * i + 1] = pair.y;
-        }
+        return unpacked(*reinterpret_cast<const uint4*>(from));
     } else {
         static_assert(N == 1);
-        to.v[0] = __bfloat162float(*from);
+        return {{__bfloat162float(*from)}};
     }
-    return to;
 }
 
 template <int N>
@@ -55,18 +54,6 @@ __device__ __forceinline__ Vector<N> load(const float* from) {
     } else {
         static_assert(N == 1);
         to.v[0] = *from;
-    }
-    return to;
-}
-
-// Eight packed bf16 as f32.
-__device__ __forceinline__ Vector<8> unpacked(const uint4& from) {
-    const unsigned words[4] = {from.x, from.y, from.z, from.w};
-    Vector<8> to;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        to.v[2 * i] = __uint_as_float(words[i] << 16);
-        to.v[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
     }
     return to;
 }
@@ -97,6 +84,16 @@ __device__ __forceinline__ void store(bf16* to, const Vector<N>& from) {
 __device__ __forceinline__ void store_quad(bf16* to, float4 from) {
     const __nv_bfloat162_raw low = __floats2bfloat162_rn(from.x, from.y), high = __floats2bfloat162_rn(from.z, from.w);
     *reinterpret_cast<uint2*>(to) = make_uint2(low.x | unsigned(low.y) << 16, high.x | unsigned(high.y) << 16);
+}
+
+template <int N>
+__device__ __forceinline__ float dot(const Vector<N>& a, const Vector<N>& b) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        sum += a.v[i] * b.v[i];
+    }
+    return sum;
 }
 
 template <typename T>

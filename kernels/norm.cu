@@ -71,16 +71,6 @@ __device__ __forceinline__ void for_each_row(int rows, F f) {
 }
 
 template <int N>
-__device__ __forceinline__ float dot(const Vector<N>& a, const Vector<N>& b) {
-    float sum = 0.0f;
-#pragma unroll
-    for (int i = 0; i < N; i++) {
-        sum += a.v[i] * b.v[i];
-    }
-    return sum;
-}
-
-template <int N>
 __device__ __forceinline__ void forward_rows(bf16* y, float* rstds, const bf16* x, const float* weight, int rows,
                                              int width, float eps, float* memory) {
     const Shared<N> shared(memory, width);

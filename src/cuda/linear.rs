@@ -14,6 +14,15 @@ use crate::ops::{Mut, Ref};
 /// Rows up to which the kernels for few rows are used.
 pub(super) const FEW_ROWS: usize = 32;
 
+/// The kernel for up to 8, 16 or [`FEW_ROWS`] rows.
+fn for_rows(rows: usize, kernels: [&'static str; 3]) -> &'static str {
+    match rows {
+        0..=8 => kernels[0],
+        9..=16 => kernels[1],
+        _ => kernels[2],
+    }
+}
+
 /// `LoraTerm` of `kernels/lora_terms.h`.
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
@@ -143,11 +152,7 @@ impl Cuda {
         residual: Residual<'_>,
     ) {
         let (m, n, k) = (x.rows, weight.rows(), x.cols);
-        let kernel = match m {
-            0..=8 => "linear_skinny_1",
-            9..=16 => "linear_skinny_2",
-            _ => "linear_skinny_4",
-        };
+        let kernel = for_rows(m, ["linear_skinny_1", "linear_skinny_2", "linear_skinny_4"]);
         let vector = x.in_vectors();
         let launch = self
             .launch(kernel)
@@ -192,11 +197,7 @@ impl Cuda {
         let rows = x.len() / width.max(1);
         let x = Matrix::new(x, rows, width);
         let Some(terms) = Terms::new(self, lora) else { return };
-        let kernel = match rows {
-            0..=8 => "gated_skinny_1",
-            9..=16 => "gated_skinny_2",
-            _ => "gated_skinny_4",
-        };
+        let kernel = for_rows(rows, ["gated_skinny_1", "gated_skinny_2", "gated_skinny_4"]);
         let product = KernelProduct {
             m: rows as i32,
             k: width as i32,
