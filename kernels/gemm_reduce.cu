@@ -4,7 +4,7 @@
 #include "gemm_epilogue.h"
 
 // The parts of a product, [splits, m, partial_stride] as gemm_tile.h leaves them, become y. A thread does eight columns.
-extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
+extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS, 6)
 gemm_reduce(void* y, const float* partials, const bf16* residual, const float* bias, const Product product, int splits,
             int partial_stride) {
     const int groups = partial_stride / 8;

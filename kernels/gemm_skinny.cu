@@ -65,14 +65,11 @@ __device__ __forceinline__ uint4 masked(const Mask& mask, uint4 x, int line, int
 template <int M, int N>
 using Sums = float[M][N][4];
 
-template <int N>
-__device__ __forceinline__ void multiply(float (&acc)[N][4], uint4 low, uint4 high, const uint4 (&few)[N]) {
+// acc += 16 lines, as their first and second eight, times 8 others.
+__device__ __forceinline__ void multiply(float (&acc)[4], uint4 low, uint4 high, uint4 others) {
     const unsigned first[4] = {low.x, high.x, low.y, high.y}, second[4] = {low.z, high.z, low.w, high.w};
-#pragma unroll
-    for (int j = 0; j < N; j++) {
-        mma(acc[j], first, few[j].x, few[j].y);
-        mma(acc[j], second, few[j].z, few[j].w);
-    }
+    mma(acc, first, others.x, others.y);
+    mma(acc, second, others.z, others.w);
 }
 
 // One step, of which anything may lie outside.
@@ -80,18 +77,20 @@ template <int M, int N>
 __device__ __forceinline__ void step(Sums<M, N>& acc, const Factor& many, const Factor& few, const Mask& mask, int k0,
                                      int k) {
     const int lane = threadIdx.x % WARP, at = k0 + lane % 4 * 8;
-    uint4 others[N];
+    uint4 here[2 * M];
+#pragma unroll
+    for (int i = 0; i < 2 * M; i++) {
+        const int line = many.eighth(i) + lane / 4;
+        here[i] = masked(mask, load_chunk(many, line, at, k), min(line, many.count - 1), at);
+    }
+    // The others one after the other: there are no registers for all of them.
 #pragma unroll
     for (int j = 0; j < N; j++) {
-        others[j] = load_chunk(few, few.first + j * 8 + lane / 4, at, k);
-    }
+        const uint4 others = load_chunk(few, few.first + j * 8 + lane / 4, at, k);
 #pragma unroll
-    for (int i = 0; i < M; i++) {
-        const int line = many.eighth(2 * i) + lane / 4, second = many.eighth(2 * i + 1) + lane / 4;
-        uint4 low = load_chunk(many, line, at, k), high = load_chunk(many, second, at, k);
-        low = masked(mask, low, min(line, many.count - 1), at);
-        high = masked(mask, high, min(second, many.count - 1), at);
-        multiply(acc[i], low, high, others);
+        for (int i = 0; i < M; i++) {
+            multiply(acc[i][j], here[2 * i], here[2 * i + 1], others);
+        }
     }
 }
 
@@ -133,8 +132,12 @@ __device__ __forceinline__ void sum_up(Sums<M, N>& acc, const Factor& many, cons
                 }
 #pragma unroll
                 for (int i = 0; i < M; i++) {
-                    multiply(acc[i], masked(mask, here[u][i][0], lines[i][0], at),
-                             masked(mask, here[u][i][1], lines[i][1], at), others);
+                    const uint4 low = masked(mask, here[u][i][0], lines[i][0], at);
+                    const uint4 high = masked(mask, here[u][i][1], lines[i][1], at);
+#pragma unroll
+                    for (int j = 0; j < N; j++) {
+                        multiply(acc[i][j], low, high, others[j]);
+                    }
                 }
             }
         }
