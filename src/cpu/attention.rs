@@ -282,7 +282,7 @@ impl BackwardPart {
     }
 }
 
-/// Adds up the parts of one key/value head of one segment, in their order,.
+/// Adds up the parts of one key/value head of one segment, in their order.
 fn sum_parts(dqkv: &SharedRows<'_>, partial: &[f32], parts: &[BackwardPart], heads: Heads) {
     let Some(BackwardPart { segment, kv_head, .. }) = parts.first() else { return };
     for row in 0..segment.len as usize {
