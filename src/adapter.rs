@@ -11,8 +11,9 @@ use serde_json::{Map, Value, json};
 
 use crate::attached::Attached;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::files::{OwnedTensor, write_json, write_safetensors};
+use crate::files::{OwnedTensor, finite_tensor, write_json, write_safetensors};
 use crate::guard::{Aggregation, EMBEDDING_WIDTH, GuardConfig, HIDDEN_WIDTHS, TokenSecurityStats};
+use crate::manifest::{self, MANIFEST, Others};
 use crate::model::config::Config;
 use crate::model::lora::{LoraConfig, MAX_RANK, Projection};
 use crate::model::params::Param;
@@ -56,7 +57,7 @@ pub fn save<D: Device>(dir: &Path, attached: &Attached<D>, model: &Config, base_
     let lora = &attached.lora.config;
     write_json(&dir.join(ADAPTER_CONFIG), &peft_config(lora, base_model))?;
     write_json(&dir.join(GUARD_CONFIG), &guard_file(&attached.guard.config, model))?;
-    let tensor = |p: &Param| Ok((p.name.clone(), OwnedTensor::f32(&p.shape, &attached.params.download(p)?)));
+    let tensor = |p: &Param| finite_tensor(&p.name, &p.shape, &attached.params.download(p)?);
     let tensors = |of_lora: bool| -> Result<Vec<(String, OwnedTensor)>> {
         let params = attached.params.layout().params().iter();
         params.filter(|p| p.name.starts_with(LORA_PREFIX) == of_lora).map(tensor).collect()
@@ -64,12 +65,36 @@ pub fn save<D: Device>(dir: &Path, attached: &Attached<D>, model: &Config, base_
     write_safetensors(&dir.join(ADAPTER_MODEL), &tensors(true)?)?;
     let mut guard = tensors(false)?;
     let stats = attached.stats.values();
-    guard.push((STATS.to_owned(), OwnedTensor::f32(&[stats.len()], &stats)));
+    guard.push(finite_tensor(STATS, &[stats.len()], &stats)?);
     write_safetensors(&dir.join(GUARD_MODEL), &guard)
 }
 
-/// Reads an adapter folder for `model`. Every expected tensor must be there in its shape, and no other.
+/// About how many bytes an adapter folder takes.
+pub fn written_bytes<D: Device>(attached: &Attached<D>) -> u64 {
+    // Of a tensor's entry in its file's header, beside its name; of the other files.
+    const ENTRY: usize = 80;
+    const OTHERS: usize = 4096;
+    let layout = attached.params.layout();
+    let headers: usize = layout.params().iter().map(|p| p.name.len() + ENTRY).sum();
+    let values = layout.parameter_count() + attached.stats.values().len();
+    (size_of::<f32>() * values + headers + OTHERS) as u64
+}
+
+/// Reads an adapter folder for `model`. Every expected tensor must be there in its shape, and no other; where there is a
+/// manifest, every file must be as it was committed.
 pub fn load<D: Device>(device: &D, dir: &Path, model: &Config) -> Result<Attached<D>> {
+    if dir.join(MANIFEST).is_file() {
+        manifest::verify(dir, Others::Ignored).map_err(|e| {
+            e.advice(format_args!(
+                "use another copy of the adapter, or, if you changed it, delete its {MANIFEST}"
+            ))
+        })?;
+    }
+    load_verified(device, dir, model)
+}
+
+/// [`load`] for a folder whose manifest has been checked.
+pub(crate) fn load_verified<D: Device>(device: &D, dir: &Path, model: &Config) -> Result<Attached<D>> {
     let lora = read_peft_config(&dir.join(ADAPTER_CONFIG))?;
     let guard = read_guard_config(&dir.join(GUARD_CONFIG), model)?;
     let mut attached = Attached::new(device, model, lora, guard)?;

@@ -12,7 +12,7 @@ use crate::model::tokenizer::Tokenizer;
 use crate::model::transformer::Transformer;
 use crate::ops::Backend;
 use crate::train::trainer::FINAL_ADAPTER;
-use crate::train::{Observer, RunSummary, TrainConfig, train};
+use crate::train::{Observer, RunFolder, RunSummary, TrainConfig, train_in};
 
 /// A base model, its tokenizer and, if attached, adapter and guard.
 pub struct DeepGuard<B: Backend> {
@@ -73,9 +73,24 @@ impl<B: Backend> DeepGuard<B> {
     /// # Errors
     /// Of all kinds; see [`crate::error::ErrorKind`].
     pub fn train(&mut self, config: &TrainConfig, observer: &mut dyn Observer) -> Result<RunSummary> {
-        let summary = train(&self.model, &self.tokenizer, config, observer)?;
+        config.validate()?;
+        self.train_in(&RunFolder::open(&config.output_dir)?, config, observer)
+    }
+
+    /// [`Self::train`] into a folder that was taken before, for instance before the model was loaded;
+    /// `config.output_dir` is not looked at.
+    ///
+    /// # Errors
+    /// Of all kinds; see [`crate::error::ErrorKind`].
+    pub fn train_in(
+        &mut self,
+        folder: &RunFolder,
+        config: &TrainConfig,
+        observer: &mut dyn Observer,
+    ) -> Result<RunSummary> {
+        let summary = train_in(folder, &self.model, &self.tokenizer, config, observer)?;
         if !summary.interrupted {
-            self.attach(&config.output_dir)?;
+            self.attach(folder.path())?;
         }
         Ok(summary)
     }

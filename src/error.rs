@@ -16,6 +16,10 @@ pub enum ErrorKind {
     Model,
     /// Out of memory or disk, or a device that cannot be used. Exit code 5.
     Device,
+    /// Stopped on request, after everything was saved. Exit code 75.
+    Preempted,
+    /// Stopped on request, with nothing to save. Exit code 130, or that of the signal.
+    Interrupted,
 }
 
 impl ErrorKind {
@@ -27,6 +31,8 @@ impl ErrorKind {
             ErrorKind::Data => 3,
             ErrorKind::Model => 4,
             ErrorKind::Device => 5,
+            ErrorKind::Preempted => 75,
+            ErrorKind::Interrupted => 130,
         }
     }
 }
@@ -73,6 +79,11 @@ impl Error {
         Error::new(ErrorKind::Internal, message)
     }
 
+    /// Stopped on request, with nothing to save (exit code 130).
+    pub fn interrupted() -> Self {
+        Error::new(ErrorKind::Interrupted, "stopped on request")
+    }
+
     /// Keeps the underlying error, shown after the message.
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
@@ -83,6 +94,11 @@ impl Error {
     pub fn context(mut self, what: impl fmt::Display) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
+    }
+
+    /// Puts what to do next behind everything else: `"message: source; advice"`.
+    pub fn advice(self, advice: impl fmt::Display) -> Self {
+        Error { message: format!("{self}; {advice}"), source: None, kind: self.kind }
     }
 
     /// The kind, which fixes the exit code.

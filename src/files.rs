@@ -3,41 +3,140 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, View};
 use serde::Serialize;
 
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::manifest;
 
-/// Writes a folder through `write`, which gets a temporary one beside it: `dir` holds all of it or is left as it was.
-/// An existing `dir` is replaced.
+/// Beginning of the names of folders and files that are being written.
+const TEMPORARY: &str = ".deepguard-tmp-";
+/// Beginning of the name of a folder that is being replaced; its own name follows.
+const REPLACED: &str = ".deepguard-old-";
+
+/// Writes a folder through `write`, which gets a temporary one beside it: `dir` holds all of it or is left as it was, also
+/// when the power fails. An existing `dir` is replaced.
 pub fn write_dir(dir: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let complain = || format!("cannot write {}", dir.display());
-    let parent = match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let parent = parent(dir);
     std::fs::create_dir_all(parent).kind(ErrorKind::Device, complain)?;
-    let temporary = ordinary_dir(".tmp-").tempdir_in(parent).kind(ErrorKind::Device, complain)?;
+    let temporary = ordinary(0o777).tempdir_in(parent).kind(ErrorKind::Device, complain)?;
     write(temporary.path())?;
     sync_files(temporary.path()).kind(ErrorKind::Device, complain)?;
-    let replaced =
-        dir.exists().then(|| tempfile::Builder::new().prefix(".old-").tempdir_in(parent)).transpose();
-    if let Some(old) = replaced.kind(ErrorKind::Device, complain)? {
-        std::fs::rename(dir, old.path().join("replaced")).kind(ErrorKind::Device, complain)?;
-    }
-    let finished = temporary.keep();
-    std::fs::rename(&finished, dir).kind(ErrorKind::Device, complain)?;
-    File::open(parent).and_then(|parent| parent.sync_all()).kind(ErrorKind::Device, complain)
+    let renamed = match dir.symlink_metadata() {
+        Ok(_) => replace(temporary.path(), dir),
+        Err(_) => std::fs::rename(temporary.path(), dir),
+    };
+    // What is left under the temporary name, if anything, is what was replaced: it goes when `temporary` does.
+    renamed.and_then(|()| File::open(parent)?.sync_all()).kind(ErrorKind::Device, complain)
 }
 
-/// Temporary folders are private by default; what is kept gets the permissions that the user's umask gives.
-fn ordinary_dir(prefix: &str) -> tempfile::Builder<'_, '_> {
+/// [`write_dir`] with a [`manifest`].
+pub fn commit_dir(dir: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    write_dir(dir, |dir| {
+        write(dir)?;
+        manifest::write(dir)
+    })
+}
+
+/// Removes a folder, which is there with all that is in it or not at all.
+pub fn remove_dir(dir: &Path) -> Result<()> {
+    let complain = || format!("cannot remove {}", dir.display());
+    let aside = ordinary(0o777).tempdir_in(parent(dir)).kind(ErrorKind::Device, complain)?;
+    std::fs::rename(dir, aside.path().join("removed")).kind(ErrorKind::Device, complain)?;
+    aside.close().kind(ErrorKind::Device, complain)
+}
+
+/// Writes a file, which holds all of `bytes` or is left as it was.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let complain = || format!("cannot write {}", path.display());
+    let mut temporary = ordinary(0o666).tempfile_in(parent(path)).kind(ErrorKind::Device, complain)?;
+    temporary.write_all(bytes).kind(ErrorKind::Device, complain)?;
+    temporary.as_file().sync_all().kind(ErrorKind::Device, complain)?;
+    temporary.persist(path).kind(ErrorKind::Device, complain)?;
+    Ok(())
+}
+
+/// Removes from `dir` what a process that was killed has left of the above. None may be at work there.
+pub fn clean(dir: &Path) -> Result<()> {
+    let complain = || format!("cannot clean up {}", dir.display());
+    for entry in std::fs::read_dir(dir).kind(ErrorKind::Device, complain)? {
+        let entry = entry.kind(ErrorKind::Device, complain)?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        let whole = name.strip_prefix(REPLACED).map(|name| dir.join(name));
+        let cleaned = match whole {
+            // It was taken away, and the new one has not come.
+            Some(whole) if whole.symlink_metadata().is_err() => std::fs::rename(&path, whole),
+            Some(_) => std::fs::remove_dir_all(&path),
+            None if !name.starts_with(TEMPORARY) => Ok(()),
+            None if path.is_dir() => std::fs::remove_dir_all(&path),
+            None => std::fs::remove_file(&path),
+        };
+        cleaned.kind(ErrorKind::Device, complain)?;
+    }
+    Ok(())
+}
+
+/// Refuses to begin what will not fit: `path` is about to be written and will take about `needed` bytes.
+pub fn require_space(path: &Path, needed: u64) -> Result<()> {
+    match free_bytes(parent(path)) {
+        Some(free) if free < needed => Err(Error::device(format!(
+            "cannot write {}: expected {:.2} MiB of free disk space, found {:.2}",
+            path.display(),
+            mib(needed),
+            mib(free)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// Bytes that may still be written to the file system of `dir`; `None` where it does not say.
+fn free_bytes(dir: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(dir).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Puts the folder `new` in the place of `dir`. Both are beside each other.
+fn replace(new: &Path, dir: &Path) -> std::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    match renameat_with(CWD, new, CWD, dir, RenameFlags::EXCHANGE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => replace_in_two(new, dir),
+        exchanged => Ok(exchanged?),
+    }
+}
+
+/// [`replace`] for file systems that cannot exchange names, such as NFS: between the two renames there is no `dir`, which
+/// [`clean`] makes good.
+fn replace_in_two(new: &Path, dir: &Path) -> std::io::Result<()> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let old = dir.with_file_name(format!("{REPLACED}{name}"));
+    if old.symlink_metadata().is_ok() {
+        std::fs::remove_dir_all(&old)?;
+    }
+    std::fs::rename(dir, &old)?;
+    std::fs::rename(new, dir)?;
+    File::open(parent(dir))?.sync_all()?;
+    std::fs::remove_dir_all(old)
+}
+
+/// Temporary files and folders are private by default; what is kept gets the permissions that the user's umask gives.
+fn ordinary(mode: u32) -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(prefix);
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    builder.prefix(TEMPORARY);
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
     builder
 }
 
@@ -51,10 +150,14 @@ fn sync_files(dir: &Path) -> std::io::Result<()> {
 
 /// Writes a value as indented JSON.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let complain = || format!("cannot write {}", path.display());
-    let mut text = serde_json::to_string_pretty(value).kind(ErrorKind::Internal, complain)?;
-    text.push('\n');
-    std::fs::write(path, text).kind(ErrorKind::Device, complain)
+    let text = json_text(value).map_err(|e| e.context(path.display()))?;
+    write_file(path, text.as_bytes())
+}
+
+/// A value as indented JSON, with an end of line.
+pub fn json_text(value: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(value);
+    Ok(text.kind(ErrorKind::Internal, || "cannot write JSON".into())? + "\n")
 }
 
 /// A tensor to be written.
@@ -71,6 +174,21 @@ impl OwnedTensor {
     /// An f32 tensor.
     pub fn f32(shape: &[usize], values: &[f32]) -> Self {
         OwnedTensor { dtype: Dtype::F32, shape: shape.to_vec(), bytes: bytemuck::cast_slice(values).to_vec() }
+    }
+}
+
+/// A named f32 tensor of finite numbers.
+///
+/// # Errors
+/// Kind `Data` for any other: nothing of the kind is ever saved.
+pub fn finite_tensor(name: &str, shape: &[usize], values: &[f32]) -> Result<(String, OwnedTensor)> {
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok((name.to_owned(), OwnedTensor::f32(shape, values))),
+        Some(at) => Err(Error::data(format!(
+            "element {at} of {name} is {}, not a finite number, and is not saved; lower --learning-rate or \
+             --max-grad-norm, or look for damaged weights. What was saved before is intact",
+            values[at]
+        ))),
     }
 }
 
@@ -91,8 +209,76 @@ impl View for &OwnedTensor {
 
 /// Writes tensors in the layout of PyTorch's users (`format = pt`).
 pub fn write_safetensors(path: &Path, tensors: &[(String, OwnedTensor)]) -> Result<()> {
+    let complain = || format!("cannot write {}", path.display());
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let views = tensors.iter().map(|(name, tensor)| (name, tensor));
-    safetensors::serialize_to_file(views, Some(metadata), path)
-        .map_err(|e| Error::device(format!("cannot write {}", path.display())).with_source(e))
+    // The library's file is private; it gets the permissions of any other.
+    let created = File::create(path).and_then(|file| file.metadata()).kind(ErrorKind::Device, complain)?;
+    safetensors::serialize_to_file(views, Some(metadata), path).kind(ErrorKind::Device, complain)?;
+    std::fs::set_permissions(path, created.permissions()).kind(ErrorKind::Device, complain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(dir).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn write(dir: &Path, content: &str) -> Result<()> {
+        commit_dir(dir, |dir| write_file(&dir.join("file"), content.as_bytes()))
+    }
+
+    #[test]
+    fn a_folder_is_replaced_whole_or_not_at_all() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("folder");
+        let content = || std::fs::read_to_string(dir.join("file")).unwrap();
+        for text in ["first", "second"] {
+            write(&dir, text).unwrap();
+            assert_eq!((content().as_str(), names(root.path())), (text, vec!["folder".to_owned()]));
+        }
+        let failed = write_dir(&dir, |new| {
+            std::fs::write(new.join("other"), "half").unwrap();
+            Err(Error::device("no more"))
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "no more");
+        assert_eq!((content().as_str(), names(root.path())), ("second", vec!["folder".to_owned()]));
+        assert_eq!(names(&dir), ["file", "manifest.json"]);
+        remove_dir(&dir).unwrap();
+        assert_eq!(names(root.path()), [""; 0]);
+    }
+
+    #[test]
+    fn a_folder_is_replaced_where_names_cannot_be_exchanged() {
+        let root = tempfile::tempdir().unwrap();
+        let (new, dir) = (root.path().join("new"), root.path().join("folder"));
+        write(&dir, "first").unwrap();
+        write(&new, "second").unwrap();
+        // As left by a process that was killed at the last step.
+        std::fs::create_dir(root.path().join(".deepguard-old-folder")).unwrap();
+        replace_in_two(&new, &dir).unwrap();
+        assert_eq!(std::fs::read_to_string(dir.join("file")).unwrap(), "second");
+        assert_eq!(names(root.path()), ["folder"]);
+    }
+
+    #[test]
+    fn what_killed_processes_leave_is_cleaned_up() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        for name in [".deepguard-tmp-abc", ".deepguard-old-kept", ".deepguard-old-lost", "kept", ".other"] {
+            std::fs::create_dir(path(name)).unwrap();
+            std::fs::write(path(name).join("file"), name).unwrap();
+        }
+        std::fs::write(path(".deepguard-tmp-file"), "").unwrap();
+        clean(root.path()).unwrap();
+        assert_eq!(names(root.path()), [".other", "kept", "lost"]);
+        assert_eq!(std::fs::read_to_string(path("kept/file")).unwrap(), "kept");
+        assert_eq!(std::fs::read_to_string(path("lost/file")).unwrap(), ".deepguard-old-lost");
+    }
 }

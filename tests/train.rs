@@ -3,6 +3,9 @@
 #[path = "common/tiny.rs"]
 mod tiny;
 
+#[path = "train/checkpoints.rs"]
+mod checkpoints;
+
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -13,11 +16,12 @@ use deepguard::{DeepGuard, ErrorKind, Result};
 use serde_json::Value;
 use tiny::{Tiny, folder, read_json, read_tensors};
 
-const CHECKPOINT_FILES: [&str; 6] = [
+const CHECKPOINT_FILES: [&str; 7] = [
     "adapter_config.json",
     "adapter_model.safetensors",
     "deepguard_config.json",
     "deepguard_model.safetensors",
+    "manifest.json",
     "optimizer.safetensors",
     "trainer_state.json",
 ];
@@ -79,7 +83,7 @@ fn losses(run: &Path, kind: &str, field: &str) -> Vec<f64> {
     lines.map(|line| line[field].as_f64().unwrap_or(f64::NAN)).collect()
 }
 
-fn checkpoints(run: &Path) -> Vec<String> {
+fn checkpoint_names(run: &Path) -> Vec<String> {
     let names = std::fs::read_dir(run).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
     let mut found: Vec<String> = names.filter(|name| name.starts_with("checkpoint-")).collect();
     found.sort();
@@ -105,13 +109,13 @@ fn a_run_learns_and_leaves_its_files() {
     assert_eq!(total.len(), 3);
     assert!(total[2] < total[1] && total[1] < total[0], "{total:?}");
     assert_eq!(losses(&config.output_dir, "train", "total").len(), 8);
-    assert_eq!(checkpoints(&config.output_dir), ["checkpoint-4", "checkpoint-8"]);
+    assert_eq!(checkpoint_names(&config.output_dir), ["checkpoint-4", "checkpoint-8"]);
     for name in CHECKPOINT_FILES {
         assert!(config.output_dir.join("checkpoint-8").join(name).is_file(), "{name}");
     }
     let adapter: Vec<String> =
         folder(&config.output_dir.join("adapter")).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(adapter, CHECKPOINT_FILES[..4]);
+    assert_eq!(adapter, CHECKPOINT_FILES[..5]);
     let written = read_json(&config.output_dir.join("train_config.json"));
     assert_eq!(serde_json::from_value::<TrainConfig>(written).unwrap(), config);
     let hidden = std::fs::read_dir(&config.output_dir).unwrap();
@@ -128,148 +132,12 @@ fn folders_of_a_run_can_be_read_like_any_other() {
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
     for name in ["adapter", "checkpoint-1"] {
         assert_eq!(mode(&config.output_dir.join(name)), mode(&config.output_dir), "{name}");
+        std::fs::write(config.output_dir.join("ordinary"), "").unwrap();
+        for (file, _) in folder(&config.output_dir.join(name)) {
+            let file = config.output_dir.join(name).join(file);
+            assert_eq!(mode(&file), mode(&config.output_dir.join("ordinary")), "{}", file.display());
+        }
     }
-}
-
-/// Dropout and the base cache are on.
-#[track_caller]
-fn resumed_equals_uninterrupted(architecture: &str, stop_after: usize) {
-    let tiny = Tiny::new(architecture);
-    let (whole, parts) = (config(&tiny, "whole"), config(&tiny, "parts"));
-    train(&whole).unwrap();
-    assert!(train_with(&parts, &mut StopAfter(stop_after)).unwrap().interrupted);
-    let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..parts };
-    assert!(!train(&resumed).unwrap().interrupted);
-    assert_eq!(metrics(&resumed.output_dir), metrics(&whole.output_dir));
-    for name in ["adapter_model.safetensors", "deepguard_model.safetensors"] {
-        let file = |run: &TrainConfig| std::fs::read(run.output_dir.join("adapter").join(name)).unwrap();
-        assert!(file(&resumed) == file(&whole), "{name}");
-    }
-    for name in CHECKPOINT_FILES {
-        let file = |run: &TrainConfig| std::fs::read(run.output_dir.join("checkpoint-8").join(name)).unwrap();
-        assert!(file(&resumed) == file(&whole), "{name} of the last checkpoint");
-    }
-}
-
-#[test]
-fn a_run_resumed_inside_an_epoch_equals_an_uninterrupted_one() {
-    resumed_equals_uninterrupted("llama", 3);
-}
-
-#[test]
-fn a_run_resumed_between_epochs_equals_an_uninterrupted_one() {
-    resumed_equals_uninterrupted("qwen2", 4);
-}
-
-#[test]
-fn early_stop_state_survives_a_resume() {
-    let tiny = Tiny::new("qwen2");
-    // With a learning rate of 0 no epoch is better than the first.
-    let constant = |run: &str| TrainConfig {
-        learning_rate: 0.0,
-        num_epochs: 5,
-        early_stop_patience: 2,
-        batch_size: 4,
-        ..config(&tiny, run)
-    };
-    let whole = constant("whole");
-    let state = train(&whole).unwrap().state;
-    assert!(state.stopped_early);
-    assert_eq!((state.global_step, state.best_step, state.epochs_without_improvement), (3, 1, 2));
-    let mut resumed = constant("parts");
-    train_with(&resumed, &mut StopAfter(2)).unwrap();
-    resumed.resume_from_checkpoint = Some("auto".into());
-    assert_eq!(train(&resumed).unwrap().state, state);
-    // A run that has stopped stays so.
-    assert_eq!(train(&resumed).unwrap().state, state);
-    let patient = TrainConfig { early_stop_patience: 0, ..constant("patient") };
-    assert_eq!(train(&patient).unwrap().state.global_step, 5);
-}
-
-#[test]
-fn a_resume_with_other_settings_or_data_is_refused() {
-    let tiny = Tiny::new("llama");
-    let first = config(&tiny, "run");
-    train_with(&first, &mut StopAfter(1)).unwrap();
-    let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..first };
-    tiny::write_pairs(&tiny.path("other/pairs.jsonl"), 8..16);
-    let others = [
-        TrainConfig { learning_rate: 2e-3, ..resumed.clone() },
-        TrainConfig { seed: 1, ..resumed.clone() },
-        TrainConfig { num_epochs: 3, ..resumed.clone() },
-        TrainConfig { lora_dropout: 0.0, ..resumed.clone() },
-        TrainConfig { kl_weight: 0.5, ..resumed.clone() },
-        TrainConfig { data: tiny.path("other"), val_data: Some(tiny.path("data/val")), ..resumed.clone() },
-        TrainConfig { val_data: Some(tiny.path("other")), ..resumed.clone() },
-    ];
-    for other in &others {
-        refused(other, ErrorKind::Usage, &["checkpoint-1", "other hyper-parameters"]);
-    }
-    // What does not change the course may change.
-    let same = TrainConfig { save_total_limit: 5, base_cache_mib: 0, save_steps: Some(3), ..resumed };
-    assert_eq!(train(&same).unwrap().state.global_step, 8);
-}
-
-#[test]
-fn damaged_checkpoints_are_refused() {
-    let tiny = Tiny::new("llama");
-    let first = config(&tiny, "run");
-    train_with(&first, &mut StopAfter(1)).unwrap();
-    let checkpoint = first.output_dir.join("checkpoint-1");
-    let resumed = TrainConfig { resume_from_checkpoint: checkpoint.to_str().map(str::to_owned), ..first };
-    for name in CHECKPOINT_FILES {
-        let (path, content) = (checkpoint.join(name), std::fs::read(checkpoint.join(name)).unwrap());
-        std::fs::write(&path, &content[..content.len() / 2]).unwrap();
-        refused(&resumed, ErrorKind::Model, &[name]);
-        std::fs::write(&path, content).unwrap();
-    }
-    tiny::edit_tensors(&checkpoint.join("optimizer.safetensors"), |tensors| tensors[1].2[5] = f32::NAN);
-    refused(&resumed, ErrorKind::Model, &["optimizer.safetensors", "v", "not a finite number"]);
-    let nowhere = TrainConfig { resume_from_checkpoint: Some("nowhere".into()), ..resumed };
-    refused(&nowhere, ErrorKind::Model, &["nowhere is no checkpoint"]);
-}
-
-#[test]
-fn only_the_newest_checkpoints_are_kept() {
-    let tiny = Tiny::new("qwen2");
-    let run = TrainConfig { save_steps: Some(1), save_total_limit: 3, ..config(&tiny, "run") };
-    train(&run).unwrap();
-    assert_eq!(checkpoints(&run.output_dir), ["checkpoint-6", "checkpoint-7", "checkpoint-8"]);
-    // Going back to an earlier one must not cost the checkpoints that are written from there.
-    let back = TrainConfig {
-        resume_from_checkpoint: run.output_dir.join("checkpoint-6").to_str().map(str::to_owned),
-        save_total_limit: 1,
-        ..run
-    };
-    train_with(&back, &mut StopAfter(7)).unwrap();
-    assert!(checkpoints(&back.output_dir).contains(&"checkpoint-7".to_owned()));
-}
-
-#[test]
-fn a_new_run_does_not_mix_with_an_earlier_one() {
-    let tiny = Tiny::new("qwen2");
-    let run = TrainConfig { max_steps: Some(2), ..config(&tiny, "run") };
-    train(&run).unwrap();
-    let before = metrics(&run.output_dir);
-    let other = TrainConfig { seed: 7, ..run };
-    refused(&other, ErrorKind::Usage, &["checkpoint", "--resume-from-checkpoint", "--output-dir"]);
-    assert_eq!(metrics(&other.output_dir), before);
-}
-
-#[test]
-fn a_run_continued_in_another_folder_has_an_adapter() {
-    let tiny = Tiny::new("llama");
-    // The first epoch stays the best one.
-    let first = TrainConfig { learning_rate: 0.0, ..config(&tiny, "first") };
-    train_with(&first, &mut StopAfter(5)).unwrap();
-    let checkpoint = first.output_dir.join("checkpoint-5");
-    let moved = TrainConfig {
-        output_dir: tiny.path("second"),
-        resume_from_checkpoint: checkpoint.to_str().map(str::to_owned),
-        ..first
-    };
-    train(&moved).unwrap();
-    assert!(moved.output_dir.join("adapter/adapter_config.json").is_file());
 }
 
 #[test]
@@ -391,7 +259,7 @@ fn far_too_high_a_learning_rate_saves_nothing_but_numbers() {
     let config =
         TrainConfig { learning_rate: 1.0, max_grad_norm: 1e30, num_epochs: 4, ..config(&tiny, "run") };
     let _ = train(&config);
-    for name in checkpoints(&config.output_dir).iter().map(String::as_str).chain(["adapter"]) {
+    for name in checkpoint_names(&config.output_dir).iter().map(String::as_str).chain(["adapter"]) {
         let dir = config.output_dir.join(name);
         if dir.exists() {
             assert_finite(&dir);

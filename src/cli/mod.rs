@@ -9,6 +9,7 @@ mod import;
 mod info;
 mod progress;
 mod score;
+mod signals;
 mod summary;
 mod train;
 
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use device::{DeviceArgs, Task};
+use signals::{Signal, Signals};
 
 use crate::deepguard::DeepGuard;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -100,17 +102,28 @@ pub fn run() -> u8 {
             return if error.use_stderr() { ErrorKind::Usage.exit_code() } else { 0 };
         }
     };
-    match execute(cli) {
+    let signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(error) => return complain(&error),
+    };
+    match execute(cli, &signals) {
         Ok(()) => 0,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "dg-run: {error}");
-            error.kind().exit_code()
+            let code = complain(&error);
+            let signal = signals.received().filter(|_| error.kind() == ErrorKind::Interrupted);
+            signal.map_or(code, Signal::exit_code)
         }
     }
 }
 
+/// Shows an error and returns its exit code.
+fn complain(error: &Error) -> u8 {
+    let _ = writeln!(std::io::stderr(), "dg-run: {error}");
+    error.kind().exit_code()
+}
+
 /// Runs the command on a worker of the thread pool: from outside, every parallel operation would pay for waking it.
-fn execute(cli: Cli) -> Result<()> {
+fn execute(cli: Cli, signals: &Signals) -> Result<()> {
     if let Some(threads) = cli.threads.filter(|threads| !(1..=MAX_THREADS).contains(threads)) {
         return Err(Error::usage(format!("--threads: expected 1 to {MAX_THREADS}, found {threads}")));
     }
@@ -118,7 +131,7 @@ fn execute(cli: Cli) -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.kind(ErrorKind::Device, || format!("cannot start {threads} threads"))?;
     pool.install(|| match cli.command {
-        Command::Train(args) => train::run(&args),
+        Command::Train(args) => train::run(&args, signals),
         Command::Score(args) => score::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),

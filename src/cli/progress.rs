@@ -7,18 +7,23 @@ use std::path::Path;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::note;
+use super::signals::Signals;
 use crate::train::evaluation::Evaluation;
 use crate::train::trainer::{Observer, RunStart, StepLog};
 
 /// Shows steps, evaluations and checkpoints.
-pub struct Progress {
+pub struct Progress<'a> {
     bar: Option<ProgressBar>,
+    signals: &'a Signals,
+    /// Whether it has been said that the run is stopping.
+    stopping: bool,
 }
 
-impl Progress {
-    /// Decides by what standard error is.
-    pub fn new() -> Self {
-        Progress { bar: std::io::stderr().is_terminal().then(ProgressBar::no_length) }
+impl<'a> Progress<'a> {
+    /// Decides by what standard error is. The run stops on a signal.
+    pub fn new(signals: &'a Signals) -> Self {
+        let bar = std::io::stderr().is_terminal().then(ProgressBar::no_length);
+        Progress { bar, signals, stopping: false }
     }
 
     /// Removes the bar.
@@ -51,8 +56,9 @@ fn step_text(log: &StepLog) -> String {
     )
 }
 
-impl Observer for Progress {
+impl Observer for Progress<'_> {
     fn on_start(&mut self, start: &RunStart<'_>) {
+        self.signals.request();
         for (name, pairs) in [("training", start.train), ("validation", start.validation)] {
             let bad = match pairs.bad_records {
                 0 => String::new(),
@@ -82,6 +88,14 @@ impl Observer for Progress {
                 bar.set_style(style);
             }
         }
+    }
+
+    fn should_stop(&mut self) -> bool {
+        let Some(signal) = self.signals.received() else { return false };
+        if !std::mem::replace(&mut self.stopping, true) {
+            self.line(&format!("{}: stopping; a second signal stops at once, without saving", signal.name()));
+        }
+        true
     }
 
     fn on_step(&mut self, log: &StepLog) -> ControlFlow<()> {

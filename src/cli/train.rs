@@ -7,14 +7,15 @@ use serde::Serialize;
 
 use super::device::{DeviceArgs, Task};
 use super::progress::Progress;
+use super::signals::{Signal, Signals};
 use super::summary::before_and_after;
 use super::{config, note};
 use crate::deepguard::DeepGuard;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ops::Backend;
-use crate::train::TrainConfig;
 use crate::train::data::OnBadRecord;
 use crate::train::trainer::FINAL_ADAPTER;
+use crate::train::{RunFolder, RunSummary, TrainConfig};
 
 /// Options of `dg-run train`. Every one may also stand in the TOML file, with underscores for hyphens.
 #[derive(Args, Serialize)]
@@ -134,7 +135,7 @@ pub struct TrainArgs {
 }
 
 /// Trains.
-pub fn run(args: &TrainArgs) -> Result<()> {
+pub fn run(args: &TrainArgs, signals: &Signals) -> Result<()> {
     let config: TrainConfig = config::resolve(&TrainConfig::default(), args.config.as_deref(), args)?;
     for (flag, missing) in
         [("--model", config.model.is_empty()), ("--data", config.data.as_os_str().is_empty())]
@@ -146,18 +147,25 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         }
     }
     config.validate()?;
-    args.device.run(&config.model, Training { config: &config })
+    // Before the model is loaded, which may take long.
+    let folder = RunFolder::open(&config.output_dir)?;
+    args.device.run(&config.model, Training { config: &config, folder: &folder, signals })
 }
 
 struct Training<'a> {
     config: &'a TrainConfig,
+    folder: &'a RunFolder,
+    signals: &'a Signals,
 }
 
 impl Task for Training<'_> {
     fn run<B: Backend>(self, mut guard: DeepGuard<B>) -> Result<()> {
-        let mut progress = Progress::new();
-        let summary = guard.train(self.config, &mut progress)?;
+        let mut progress = Progress::new(self.signals);
+        let summary = guard.train_in(self.folder, self.config, &mut progress)?;
         progress.finish();
+        if summary.interrupted {
+            return Err(stopped(&summary, self.signals));
+        }
         let state = &summary.state;
         if state.stopped_early {
             note(&format!(
@@ -170,5 +178,23 @@ impl Task for Training<'_> {
         }
         note(&format!("adapter: {}", self.config.output_dir.join(FINAL_ADAPTER).display()));
         Ok(())
+    }
+}
+
+/// What a run that was stopped ends with.
+fn stopped(summary: &RunSummary, signals: &Signals) -> Error {
+    let by = signals.received().map_or("request", Signal::name);
+    match &summary.checkpoint {
+        Some(checkpoint) => Error::new(
+            ErrorKind::Preempted,
+            format!(
+                "stopped by {by}; the run goes on from {} with --resume-from-checkpoint",
+                checkpoint.display()
+            ),
+        ),
+        None => Error::new(
+            ErrorKind::Interrupted,
+            format!("stopped by {by} before the first step; there is nothing to save"),
+        ),
     }
 }

@@ -1,7 +1,8 @@
 //! Checkpoints: everything an exact continuation needs.
 //!
-//! `checkpoint-N/` holds the adapter folder (see [`crate::adapter`]), `optimizer.safetensors` with AdamW's moments and
-//! `trainer_state.json`. It appears under its name only when complete.
+//! `checkpoint-N/` holds the adapter folder (see [`crate::adapter`]), `optimizer.safetensors` with AdamW's moments,
+//! `trainer_state.json`, and the manifest of all these (see [`crate::manifest`]). It appears under its name only when
+//! complete.
 
 use std::path::{Path, PathBuf};
 
@@ -9,11 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::files::{OwnedTensor, write_dir, write_json, write_safetensors};
+use crate::files::{commit_dir, finite_tensor, remove_dir, require_space, write_json, write_safetensors};
+use crate::manifest::{self, Others};
 use crate::model::weights::Weights;
-use crate::ops::{Backend, Buffer};
+use crate::ops::Backend;
 use crate::train::evaluation::Evaluation;
-use crate::train::step::Stepper;
+use crate::train::step::{Moments, Stepper};
 
 const STATE: &str = "trainer_state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -29,6 +31,10 @@ pub struct TrainerState {
     pub updates: u32,
     /// Steps skipped because a gradient was not finite.
     pub skipped_steps: usize,
+    /// How many of them were the last ones, in a row.
+    pub skipped_in_a_row: usize,
+    /// Whether the run was stopped before the validation and the bookkeeping that follow its last step.
+    pub validation_pending: bool,
     /// Best validation loss so far.
     pub best_metric: Option<f64>,
     /// Step of the best validation loss.
@@ -51,21 +57,41 @@ pub fn save<B: Backend>(
     base_model: &str,
     keep: usize,
 ) -> Result<PathBuf> {
-    let dir = run.join(format!("{PREFIX}{}", state.global_step));
-    write_dir(&dir, |dir| {
+    let dir = path(run, state.global_step);
+    require_space(&dir, written_bytes(stepper)).map_err(|e| e.advice(make_room(run)))?;
+    commit_dir(&dir, |dir| {
         adapter::save(dir, &stepper.attached, &stepper.model().config, base_model)?;
-        let moments = &stepper.moments;
+        let Moments { m, v, .. } = &stepper.moments;
         let backend = &stepper.model().backend;
-        let tensor = |name: &str, buffer: &Buffer<B, f32>| {
-            (name.to_owned(), OwnedTensor::f32(&[buffer.len()], &backend.to_host(buffer.view())))
-        };
-        let tensors = [tensor("m", &moments.m), tensor("v", &moments.v)];
+        let host = [m, v].map(|buffer| backend.to_host(buffer.view()));
         backend.finish()?;
+        let tensor = |name: &str, values: &[f32]| finite_tensor(name, &[values.len()], values);
+        let tensors = [tensor("m", &host[0])?, tensor("v", &host[1])?];
         write_safetensors(&dir.join(OPTIMIZER), &tensors)?;
         write_json(&dir.join(STATE), state)
     })?;
     prune(run, state.global_step, keep)?;
     Ok(dir)
+}
+
+/// The checkpoint of a step.
+pub fn path(run: &Path, step: usize) -> PathBuf {
+    run.join(format!("{PREFIX}{step}"))
+}
+
+/// About how many bytes a checkpoint takes: adapter, moments, and small files.
+pub fn written_bytes<B: Backend>(stepper: &Stepper<'_, B>) -> u64 {
+    let moments = 2 * size_of::<f32>() * stepper.moments.m.len();
+    adapter::written_bytes(&stepper.attached) + moments as u64 + 4096
+}
+
+/// What to do about a full disk.
+fn make_room(run: &Path) -> String {
+    let newest = list(run).pop().map_or(String::new(), |(_, dir)| format!("{} is intact; ", dir.display()));
+    format!(
+        "{newest}free disk space, keep fewer checkpoints with a lower --save-total-limit, or continue from it in \
+         another --output-dir"
+    )
 }
 
 /// The checkpoints of a run, oldest first.
@@ -74,7 +100,7 @@ pub fn list(run: &Path) -> Vec<(usize, PathBuf)> {
     let mut found: Vec<(usize, PathBuf)> = entries
         .filter_map(|entry| {
             let step = entry.file_name().to_str()?.strip_prefix(PREFIX)?.parse().ok()?;
-            Some((step, entry.path()))
+            entry.path().is_dir().then(|| (step, entry.path()))
         })
         .collect();
     found.sort();
@@ -85,11 +111,7 @@ pub fn list(run: &Path) -> Vec<(usize, PathBuf)> {
 fn prune(run: &Path, newest: usize, keep: usize) -> Result<()> {
     let mut all = list(run);
     all.retain(|(step, _)| *step <= newest);
-    for (_, dir) in all.iter().take(all.len().saturating_sub(keep)) {
-        std::fs::remove_dir_all(dir)
-            .kind(ErrorKind::Device, || format!("cannot remove {}", dir.display()))?;
-    }
-    Ok(())
+    all.iter().take(all.len().saturating_sub(keep)).try_for_each(|(_, dir)| remove_dir(dir))
 }
 
 /// The checkpoint that `--resume-from-checkpoint` means: a folder, or `auto` for the newest of the run, if any.
@@ -106,8 +128,21 @@ pub fn find(run: &Path, spec: &str) -> Result<Option<PathBuf>> {
     )))
 }
 
+/// Where to go on when a checkpoint cannot be used.
+fn instead_of(dir: &Path) -> String {
+    let run = dir.parent().unwrap_or(Path::new("."));
+    let all = list(run);
+    let at = all.iter().position(|(_, other)| other.file_name() == dir.file_name());
+    let older = at.and_then(|at| at.checked_sub(1)).map(|older| &all[older].1);
+    match older {
+        Some(older) => format!("an earlier one is left: --resume-from-checkpoint {}", older.display()),
+        None => "no earlier one is left: start a new run in another --output-dir".into(),
+    }
+}
+
 /// Puts parameters, statistics and moments of a checkpoint into `stepper` and returns where the run stood.
 pub fn load<B: Backend>(dir: &Path, stepper: &mut Stepper<'_, B>, fingerprint: &str) -> Result<TrainerState> {
+    manifest::verify(dir, Others::Refused).map_err(|e| e.advice(instead_of(dir)))?;
     let path = dir.join(STATE);
     let complain = || format!("cannot read {}", path.display());
     let text = std::fs::read(&path).kind(ErrorKind::Model, complain)?;
@@ -120,7 +155,7 @@ pub fn load<B: Backend>(dir: &Path, stepper: &mut Stepper<'_, B>, fingerprint: &
         )));
     }
     let model = stepper.model();
-    stepper.attached = adapter::load(&model.backend, dir, &model.config)?;
+    stepper.attached = adapter::load_verified(&model.backend, dir, &model.config)?;
     let path = dir.join(OPTIMIZER);
     let weights = Weights::open_file(&path)?;
     let moments = &mut stepper.moments;

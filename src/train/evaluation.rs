@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::Backend;
 use crate::train::batch::{BatchPlan, PairRows, TokenPair, Totals};
 use crate::train::step::{RowResults, Stepper};
@@ -59,14 +59,21 @@ fn pair_figures(plan: &BatchPlan, results: &RowResults, pair: &PairRows) -> Pair
     }
 }
 
-/// Evaluates `pairs`, `batch_size` at a time.
+/// Evaluates `pairs`, `batch_size` at a time, until `stop`, asked before every batch, says so.
+///
+/// # Errors
+/// Kind `Interrupted` if it did.
 pub fn evaluate<B: Backend>(
     stepper: &mut Stepper<'_, B>,
     pairs: &[TokenPair],
     batch_size: usize,
+    stop: &mut dyn FnMut() -> bool,
 ) -> Result<Evaluation> {
     let mut batches = Vec::new();
     for batch in pairs.chunks(batch_size) {
+        if stop() {
+            return Err(Error::interrupted());
+        }
         batches.push(stepper.evaluate(&batch.iter().collect::<Vec<_>>())?);
     }
     let ignore = stepper.objective.ignore_token;

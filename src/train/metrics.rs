@@ -8,6 +8,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Context, ErrorKind, Result};
+use crate::files::write_file;
+use crate::train::checkpoint::TrainerState;
 
 /// The metrics of a run, appended line by line.
 pub struct MetricsFile {
@@ -16,15 +18,15 @@ pub struct MetricsFile {
 }
 
 impl MetricsFile {
-    /// Opens the metrics of a run that continues after `step`: later lines of an earlier attempt are dropped.
-    pub fn open(run: &Path, step: usize) -> Result<Self> {
+    /// Opens the metrics of a run that continues at `state`: later lines of an earlier attempt are dropped.
+    pub fn open(run: &Path, state: &TrainerState) -> Result<Self> {
         let path = run.join("metrics.jsonl");
         let complain = || format!("cannot write {}", path.display());
         std::fs::create_dir_all(run).kind(ErrorKind::Device, complain)?;
         let earlier = std::fs::read_to_string(&path).unwrap_or_default();
-        let kept = earlier.lines().filter(|line| step > 0 && step_of(line).is_some_and(|s| s <= step));
+        let kept = earlier.lines().filter(|line| comes_before(line, state));
         let text: String = kept.flat_map(|line| [line, "\n"]).collect();
-        std::fs::write(&path, text).kind(ErrorKind::Device, complain)?;
+        write_file(&path, text.as_bytes())?;
         let file = OpenOptions::new().append(true).open(&path).kind(ErrorKind::Device, complain)?;
         Ok(MetricsFile { file, path })
     }
@@ -39,9 +41,18 @@ impl MetricsFile {
         }
         writeln!(self.file, "{}", Value::Object(line)).kind(ErrorKind::Device, complain)
     }
+
+    /// Flushes all lines to the disk.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_data().kind(ErrorKind::Device, || format!("cannot write {}", self.path.display()))
+    }
 }
 
-fn step_of(line: &str) -> Option<usize> {
-    let value: Value = serde_json::from_str(line).ok()?;
-    usize::try_from(value.get("step")?.as_u64()?).ok()
+/// Whether a line was written before the run stood at `state`.
+fn comes_before(line: &str, state: &TrainerState) -> bool {
+    let Ok(line) = serde_json::from_str::<Value>(line) else { return false };
+    let step = line["step"].as_u64().and_then(|step| usize::try_from(step).ok());
+    let pending = state.validation_pending && line["kind"] == "validation";
+    let after = state.global_step + usize::from(state.global_step > 0 && !pending);
+    step.is_some_and(|step| step < after)
 }

@@ -12,9 +12,11 @@ pub mod metrics;
 mod objective;
 pub mod records;
 mod results;
+pub mod run_folder;
 pub mod schedule;
 pub mod step;
 pub mod trainer;
 
 pub use config::TrainConfig;
-pub use trainer::{Observer, RunSummary, StepLog, train};
+pub use run_folder::RunFolder;
+pub use trainer::{Observer, RunSummary, StepLog, train, train_in};

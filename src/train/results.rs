@@ -74,6 +74,11 @@ impl<B: Backend> Results<B> {
         Pending { plan, start }
     }
 
+    /// Frees all room; what is in it will not be fetched.
+    pub(super) fn discard(&mut self) {
+        self.used = HEADER;
+    }
+
     pub(super) fn slot(&mut self, pending: &Pending) -> Slot<'_, B> {
         let [nll, kl, scores] = pending.ranges();
         let all = self.buffer.slice_mut(nll.start..scores.end);

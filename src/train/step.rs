@@ -97,7 +97,22 @@ impl<'m, B: Backend> Stepper<'m, B> {
         step: u32,
         update: Update,
     ) -> Result<StepReport> {
-        let (losses, grad_norm) = self.losses_and_norm(micro_batches, Some(step))?;
+        self.step_unless(micro_batches, step, update, &mut || false)
+    }
+
+    /// [`Self::step`] that is abandoned if `stop`, asked before every micro-batch, says so. Parameters, statistics and
+    /// moments are then as they were.
+    ///
+    /// # Errors
+    /// Kind `Interrupted` if it was abandoned.
+    pub fn step_unless(
+        &mut self,
+        micro_batches: &[Vec<&TokenPair>],
+        step: u32,
+        update: Update,
+        stop: &mut dyn FnMut() -> bool,
+    ) -> Result<StepReport> {
+        let (losses, grad_norm) = self.losses_and_norm(micro_batches, Some(step), stop)?;
         self.update_stats(micro_batches);
         let finite = grad_norm.is_finite() && losses.total.is_finite();
         if finite {
@@ -108,7 +123,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
 
     /// Losses and gradients of one step without an update; no dropout where `step` is `None`.
     pub fn gradients(&mut self, micro_batches: &[Vec<&TokenPair>], step: Option<u32>) -> Result<Losses> {
-        self.losses_and_norm(micro_batches, step).map(|(losses, _)| losses)
+        self.losses_and_norm(micro_batches, step, &mut || false).map(|(losses, _)| losses)
     }
 
     /// As [`Self::gradients`], with the norm of the gradients.
@@ -116,6 +131,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
         &mut self,
         micro_batches: &[Vec<&TokenPair>],
         step: Option<u32>,
+        stop: &mut dyn FnMut() -> bool,
     ) -> Result<(Losses, f64)> {
         let ignore = self.objective.ignore_token;
         let totals: Totals = micro_batches.iter().flatten().map(|pair| pair.totals(ignore)).sum();
@@ -123,8 +139,9 @@ impl<'m, B: Backend> Stepper<'m, B> {
         // do the step again in the rare case that the guess was wrong: the means do not depend on it.
         loop {
             let backend = self.model.backend.clone();
-            let (mut sums, pending) =
-                backend.graph("training step", || self.accumulate(micro_batches, step, totals))?;
+            let accumulated =
+                backend.graph("training step", || self.accumulate(micro_batches, step, totals, stop));
+            let (mut sums, pending) = accumulated.inspect_err(|_| self.memory.results.discard())?;
             let squares = self.collect(pending, &mut sums)?;
             let losses = self.objective.losses(sums, totals);
             let regime = self.objective.regime(&losses);
@@ -147,12 +164,16 @@ impl<'m, B: Backend> Stepper<'m, B> {
         micro_batches: &[Vec<&TokenPair>],
         step: Option<u32>,
         totals: Totals,
+        stop: &mut dyn FnMut() -> bool,
     ) -> Result<(Sums, Vec<Pending>)> {
         let backend = &self.model.backend;
         backend.zero(self.memory.dparams.all_mut());
         self.attached.guard.prepare(backend, &self.attached.params, &mut self.memory.guard);
         let (mut sums, mut first, mut pending) = (Sums::default(), 0, Vec::new());
         for pairs in micro_batches {
+            if stop() {
+                return Err(Error::interrupted());
+            }
             let plan = self.make_plan(pairs, first, false);
             if !self.memory.results.fits(&plan) {
                 self.collect(std::mem::take(&mut pending), &mut sums)?;

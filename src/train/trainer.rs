@@ -1,15 +1,15 @@
 //! The training loop: epochs, evaluation, early stop, checkpoints.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
 
 use crate::adapter;
 use crate::attached::Attached;
-use crate::error::{Error, Result};
-use crate::files::{write_dir, write_json};
+use crate::error::{Error, ErrorKind, Result};
+use crate::files::{commit_dir, require_space, write_json};
 use crate::init::initialize;
 use crate::model::config::Config;
 use crate::model::tokenizer::Tokenizer;
@@ -22,6 +22,7 @@ use crate::train::config::TrainConfig;
 use crate::train::data::{TokenizedPairs, read_pairs, tokenize};
 use crate::train::evaluation::{Evaluation, evaluate};
 use crate::train::metrics::MetricsFile;
+use crate::train::run_folder::RunFolder;
 use crate::train::schedule::{LinearSchedule, epoch_order};
 use crate::train::step::{Stepper, Update};
 
@@ -64,11 +65,16 @@ pub struct StepLog {
     pub skipped: bool,
 }
 
-/// What happens during a run, for progress bars and experiments. `Break` ends the run after a checkpoint.
+/// What happens during a run, for progress bars and experiments, and whether it goes on.
 pub trait Observer {
     /// Training is about to start.
     fn on_start(&mut self, _start: &RunStart<'_>) {}
-    /// A step is done.
+    /// Whether the run shall end, asked before every micro-batch of training and validation. What has begun is abandoned;
+    /// the run ends with a checkpoint of its last whole step, from which it continues as if it had never ended.
+    fn should_stop(&mut self) -> bool {
+        false
+    }
+    /// A step is done. `Break` ends the run after the validation and the checkpoint that follow it.
     fn on_step(&mut self, _log: &StepLog) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
@@ -104,6 +110,8 @@ pub struct RunSummary {
     pub state: TrainerState,
     /// Whether an observer ended it.
     pub interrupted: bool,
+    /// Its newest checkpoint; `None` if no step was done.
+    pub checkpoint: Option<PathBuf>,
 }
 
 /// A run in progress.
@@ -116,7 +124,9 @@ struct Run<'a, 'm, B: Backend> {
     schedule: LinearSchedule,
     metrics: MetricsFile,
     observer: &'a mut dyn Observer,
-    skipped_in_a_row: usize,
+    folder: &'a RunFolder,
+    /// What the newest checkpoint in the folder holds.
+    saved: Option<TrainerState>,
 }
 
 /// Trains an adapter and a guard for `model` as `config` says, into `config.output_dir`.
@@ -127,10 +137,22 @@ pub fn train<B: Backend>(
     observer: &mut dyn Observer,
 ) -> Result<RunSummary> {
     config.validate()?;
+    train_in(&RunFolder::open(&config.output_dir)?, model, tokenizer, config, observer)
+}
+
+/// [`train`] into a folder that is held already; `config.output_dir` is not looked at.
+pub fn train_in<B: Backend>(
+    folder: &RunFolder,
+    model: &Transformer<B>,
+    tokenizer: &Tokenizer,
+    config: &TrainConfig,
+    observer: &mut dyn Observer,
+) -> Result<RunSummary> {
+    config.validate()?;
     check_context(config, &model.config)?;
     let resume = config.resume_from_checkpoint.as_deref();
-    let resume = resume.map(|spec| checkpoint::find(&config.output_dir, spec)).transpose()?.flatten();
-    refuse_other_run(&config.output_dir, resume.as_deref())?;
+    let resume = resume.map(|spec| checkpoint::find(folder.path(), spec)).transpose()?.flatten();
+    refuse_other_run(folder.path(), resume.as_deref())?;
     let (train, validation) = load_data(config, tokenizer)?;
     let mut attached =
         Attached::new(&model.backend, &model.config, config.lora(&model.config)?, config.guard()?)?;
@@ -141,8 +163,8 @@ pub fn train<B: Backend>(
     let mut stepper = Stepper::new(model, attached, config.objective(), Some(cache), capacity, &policies)?;
     let fingerprint = fingerprint(config, [&train.pairs, &validation.pairs], model);
     let schedule = schedule(config, train.pairs.len());
-    let state = match resume {
-        Some(dir) => checkpoint::load(&dir, &mut stepper, &fingerprint)?,
+    let state = match &resume {
+        Some(dir) => checkpoint::load(dir, &mut stepper, &fingerprint)?,
         None => TrainerState { fingerprint, ..TrainerState::default() },
     };
     observer.on_start(&RunStart {
@@ -153,10 +175,11 @@ pub fn train<B: Backend>(
         total_steps: schedule.total_steps,
         resumed_at: (state.global_step > 0).then_some(state.global_step),
     });
-    let metrics = MetricsFile::open(&config.output_dir, state.global_step)?;
-    write_json(&config.output_dir.join("train_config.json"), config)?;
+    let metrics = MetricsFile::open(folder.path(), &state)?;
+    write_json(&folder.path().join("train_config.json"), config)?;
+    let saved = resume.filter(|dir| is_inside(dir, folder.path())).map(|_| state.clone());
     let (train, validation) = (train.pairs, validation.pairs);
-    Run { config, stepper, train, validation, state, schedule, metrics, observer, skipped_in_a_row: 0 }.run()
+    Run { config, stepper, train, validation, state, schedule, metrics, observer, folder, saved }.run()
 }
 
 /// Training beyond the positions a model was made for would spoil it, quietly.
@@ -172,16 +195,21 @@ fn check_context(config: &TrainConfig, model: &Config) -> Result<()> {
 
 /// A new run in the folder of an earlier one would mix their checkpoints.
 fn refuse_other_run(output_dir: &Path, resume: Option<&Path>) -> Result<()> {
-    let run = output_dir.canonicalize().ok();
-    let own = |dir: &Path| dir.canonicalize().is_ok_and(|dir| dir.parent() == run.as_deref());
     match checkpoint::list(output_dir).pop() {
-        Some((_, found)) if !resume.is_some_and(own) => Err(Error::usage(format!(
-            "{} is a checkpoint of an earlier run: continue that run with --resume-from-checkpoint, or choose another \
+        Some((_, found)) if !resume.is_some_and(|dir| is_inside(dir, output_dir)) => {
+            Err(Error::usage(format!(
+                "{} is a checkpoint of an earlier run: continue that run with --resume-from-checkpoint, or choose another \
              --output-dir",
-            found.display()
-        ))),
+                found.display()
+            )))
+        }
         _ => Ok(()),
     }
+}
+
+fn is_inside(checkpoint: &Path, run: &Path) -> bool {
+    let canonical = |path: &Path| path.canonicalize().ok();
+    canonical(checkpoint).is_some_and(|dir| dir.parent() == canonical(run).as_deref())
 }
 
 fn load_data(config: &TrainConfig, tokenizer: &Tokenizer) -> Result<(TokenizedPairs, TokenizedPairs)> {
@@ -255,28 +283,50 @@ fn fingerprint<B: Backend>(config: &TrainConfig, pairs: [&[TokenPair]; 2], model
 
 impl<B: Backend> Run<'_, '_, B> {
     fn run(mut self) -> Result<RunSummary> {
-        if self.state.global_step == 0 {
-            self.evaluate()?;
+        let interrupted = match self.all_steps() {
+            Ok(()) => false,
+            Err(error) if error.kind() == ErrorKind::Interrupted => true,
+            Err(error) => return Err(error),
+        };
+        match interrupted {
+            true => self.save_unsaved()?,
+            false => self.finish()?,
         }
-        let per_step = self.config.batch_size * self.config.gradient_accumulation_steps;
-        let steps_per_epoch = self.train.len().div_ceil(per_step);
-        while self.state.global_step < self.schedule.total_steps && !self.state.stopped_early {
-            let (epoch, in_epoch) =
-                (self.state.global_step / steps_per_epoch, self.state.global_step % steps_per_epoch);
-            let order = epoch_order(self.train.len(), self.config.seed, epoch);
-            let chosen: Vec<usize> = order.into_iter().skip(in_epoch * per_step).take(per_step).collect();
-            let flow = self.step(&chosen, steps_per_epoch)?;
-            let epoch_ends = in_epoch + 1 == steps_per_epoch;
-            self.after_step(epoch_ends)?;
-            if flow.is_break() {
-                self.save_checkpoint()?;
-                return Ok(RunSummary { state: self.state, interrupted: true });
-            }
-        }
-        self.finish()
+        let started = self.state.global_step > 0;
+        let checkpoint = started.then(|| checkpoint::path(self.folder.path(), self.state.global_step));
+        Ok(RunSummary { state: self.state, interrupted, checkpoint })
     }
 
-    fn step(&mut self, chosen: &[usize], steps_per_epoch: usize) -> Result<ControlFlow<()>> {
+    /// Everything up to the last step and what follows it; an error of kind `Interrupted` where the observer ends it.
+    fn all_steps(&mut self) -> Result<()> {
+        if self.state.global_step == 0 {
+            self.evaluate()?;
+        } else if self.state.validation_pending {
+            self.after_step()?;
+        }
+        let per_step = self.config.batch_size * self.config.gradient_accumulation_steps;
+        while self.state.global_step < self.schedule.total_steps && !self.state.stopped_early {
+            let (epoch, in_epoch) = (self.state.global_step / self.steps_per_epoch(), self.step_in_epoch());
+            let order = epoch_order(self.train.len(), self.config.seed, epoch);
+            let chosen: Vec<usize> = order.into_iter().skip(in_epoch * per_step).take(per_step).collect();
+            let flow = self.step(&chosen)?;
+            self.after_step()?;
+            if flow.is_break() {
+                return Err(Error::interrupted());
+            }
+        }
+        Ok(())
+    }
+
+    fn steps_per_epoch(&self) -> usize {
+        self.train.len().div_ceil(self.config.batch_size * self.config.gradient_accumulation_steps)
+    }
+
+    fn step_in_epoch(&self) -> usize {
+        self.state.global_step % self.steps_per_epoch()
+    }
+
+    fn step(&mut self, chosen: &[usize]) -> Result<ControlFlow<()>> {
         let started = Instant::now();
         let pairs = chosen.chunks(self.config.batch_size);
         let micro_batches: Vec<Vec<&TokenPair>> =
@@ -284,17 +334,19 @@ impl<B: Backend> Run<'_, '_, B> {
         let lr = self.schedule.lr(self.state.global_step);
         let update =
             Update { lr, weight_decay: self.config.weight_decay, max_grad_norm: self.config.max_grad_norm };
-        let report = self.stepper.step(&micro_batches, self.state.global_step as u32, update)?;
+        let stop = &mut || self.observer.should_stop();
+        let report = self.stepper.step_unless(&micro_batches, self.state.global_step as u32, update, stop)?;
         let tokens: usize =
             chosen.iter().map(|&i| self.train[i].secure.len() + self.train[i].vulnerable.len()).sum();
         self.state.global_step += 1;
+        self.state.validation_pending = true;
         self.state.updates = self.stepper.moments.t;
         let seconds = started.elapsed().as_secs_f64();
         let losses = report.losses;
         let log = StepLog {
             step: self.state.global_step,
             total_steps: self.schedule.total_steps,
-            epoch: self.state.global_step as f64 / steps_per_epoch as f64,
+            epoch: self.state.global_step as f64 / self.steps_per_epoch() as f64,
             total: losses.total,
             generation: losses.generation,
             security: losses.security,
@@ -313,9 +365,9 @@ impl<B: Backend> Run<'_, '_, B> {
     }
 
     fn count_skipped(&mut self, skipped: bool) -> Result<()> {
-        self.skipped_in_a_row = if skipped { self.skipped_in_a_row + 1 } else { 0 };
+        self.state.skipped_in_a_row = if skipped { self.state.skipped_in_a_row + 1 } else { 0 };
         self.state.skipped_steps += usize::from(skipped);
-        if self.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW {
+        if self.state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW {
             return Err(Error::data(format!(
                 "step {}: the gradients of {MAX_SKIPPED_IN_A_ROW} steps in a row were not finite; lower \
                  --learning-rate, or look for damaged weights. The last checkpoint is intact",
@@ -326,8 +378,9 @@ impl<B: Backend> Run<'_, '_, B> {
     }
 
     /// Evaluates and saves where it is time to.
-    fn after_step(&mut self, epoch_ends: bool) -> Result<()> {
+    fn after_step(&mut self) -> Result<()> {
         let step = self.state.global_step;
+        let epoch_ends = self.step_in_epoch() == 0;
         let last = step == self.schedule.total_steps;
         let due = |every: Option<usize>| every.map_or(epoch_ends, |n| step.is_multiple_of(n)) || last;
         if due(self.config.eval_steps) {
@@ -336,8 +389,9 @@ impl<B: Backend> Run<'_, '_, B> {
                 self.count_epoch(improved);
             }
         }
+        self.state.validation_pending = false;
         if due(self.config.save_steps) {
-            self.save_checkpoint()?;
+            self.save_unsaved()?;
         }
         Ok(())
     }
@@ -354,7 +408,8 @@ impl<B: Backend> Run<'_, '_, B> {
         if self.validation.is_empty() {
             return Ok(true);
         }
-        let evaluation = evaluate(&mut self.stepper, &self.validation, self.config.batch_size)?;
+        let stop = &mut || self.observer.should_stop();
+        let evaluation = evaluate(&mut self.stepper, &self.validation, self.config.batch_size, stop)?;
         let step = self.state.global_step;
         self.metrics.write("validation", step, &evaluation)?;
         self.observer.on_evaluation(step, &evaluation);
@@ -375,32 +430,35 @@ impl<B: Backend> Run<'_, '_, B> {
         Ok(improved)
     }
 
-    fn save_checkpoint(&mut self) -> Result<()> {
+    /// Writes a checkpoint of where the run stands, if it has begun and there is none yet.
+    fn save_unsaved(&mut self) -> Result<()> {
+        if self.state.global_step == 0 || self.saved.as_ref() == Some(&self.state) {
+            return Ok(());
+        }
+        self.metrics.sync()?;
         let (config, state) = (self.config, &self.state);
-        let dir = checkpoint::save(
-            &config.output_dir,
-            &self.stepper,
-            state,
-            &config.model,
-            config.save_total_limit,
-        )?;
+        let run = self.folder.path();
+        let dir = checkpoint::save(run, &self.stepper, state, &config.model, config.save_total_limit)?;
+        self.saved = Some(state.clone());
         self.observer.on_checkpoint(&dir);
         Ok(())
     }
 
     fn write_adapter(&self) -> Result<()> {
-        write_dir(&self.config.output_dir.join(FINAL_ADAPTER), |dir| {
+        let dir = self.folder.path().join(FINAL_ADAPTER);
+        require_space(&dir, adapter::written_bytes(&self.stepper.attached))?;
+        commit_dir(&dir, |dir| {
             adapter::save(dir, &self.stepper.attached, &self.stepper.model().config, &self.config.model)
         })
     }
 
     /// Without validation pairs the last state is the best one known; so it is where the best one was found by a part
     /// of the run that wrote to another folder.
-    fn finish(self) -> Result<RunSummary> {
-        let best = self.config.output_dir.join(FINAL_ADAPTER);
+    fn finish(&self) -> Result<()> {
+        let best = self.folder.path().join(FINAL_ADAPTER);
         if self.validation.is_empty() || !best.exists() {
             self.write_adapter()?;
         }
-        Ok(RunSummary { state: self.state, interrupted: false })
+        Ok(())
     }
 }

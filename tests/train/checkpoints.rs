@@ -1,0 +1,345 @@
+//! Checkpoints: runs that stop and go on, and folders that are damaged, held or left behind.
+
+use deepguard::cpu::Cpu;
+use deepguard::train::{Observer, RunFolder, TrainConfig};
+use deepguard::{DeepGuard, ErrorKind};
+
+use super::tiny::{self, Tiny, folder};
+use super::{CHECKPOINT_FILES, StopAfter, checkpoint_names, config, metrics, refused, train, train_with};
+
+/// Metrics, adapter and last checkpoint are those of an uninterrupted run.
+#[track_caller]
+fn assert_same_end(resumed: &TrainConfig, whole: &TrainConfig) {
+    assert_eq!(metrics(&resumed.output_dir), metrics(&whole.output_dir));
+    assert_eq!(checkpoint_names(&resumed.output_dir).last(), checkpoint_names(&whole.output_dir).last());
+    let last = checkpoint_names(&whole.output_dir).pop().unwrap();
+    for dir in ["adapter", &last] {
+        let [found, expected] = [resumed, whole].map(|run| folder(&run.output_dir.join(dir)));
+        for ((name, found), (_, expected)) in found.iter().zip(&expected) {
+            assert!(found == expected, "{name} of {dir}");
+        }
+        assert_eq!(found.len(), expected.len());
+    }
+}
+
+/// Dropout and the base cache are on.
+#[track_caller]
+fn resumed_equals_uninterrupted(architecture: &str, stop_after: usize) {
+    let tiny = Tiny::new(architecture);
+    let (whole, parts) = (config(&tiny, "whole"), config(&tiny, "parts"));
+    train(&whole).unwrap();
+    assert!(train_with(&parts, &mut StopAfter(stop_after)).unwrap().interrupted);
+    let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..parts };
+    assert!(!train(&resumed).unwrap().interrupted);
+    assert_same_end(&resumed, &whole);
+}
+
+/// Lets so many questions pass, and then ends the run.
+struct StopAtQuestion {
+    number: usize,
+    asked: usize,
+}
+
+impl StopAtQuestion {
+    fn new(number: usize) -> Self {
+        StopAtQuestion { number, asked: 0 }
+    }
+}
+
+impl Observer for StopAtQuestion {
+    fn should_stop(&mut self) -> bool {
+        self.asked += 1;
+        self.asked > self.number
+    }
+}
+
+/// Stops a run at each of its questions, goes on, and compares. The base model's states are in memory and on disk in turn.
+fn stopped_anywhere_equals_uninterrupted(tiny: &Tiny, of: impl Fn(&str) -> TrainConfig) {
+    let whole = of("whole");
+    let mut never = StopAtQuestion::new(usize::MAX);
+    let state = train_with(&whole, &mut never).unwrap().state;
+    let mut pending = 0;
+    for number in 0..never.asked {
+        let name = format!("parts-{number}");
+        let parts = TrainConfig { base_cache_mib: 1024 * (number % 2), ..of(&name) };
+        let stopped = train_with(&parts, &mut StopAtQuestion::new(number)).unwrap();
+        assert!(stopped.interrupted);
+        assert_eq!(stopped.checkpoint.is_some(), stopped.state.global_step > 0);
+        assert!(stopped.checkpoint.is_none_or(|dir| dir.is_dir()));
+        pending += usize::from(stopped.state.validation_pending);
+        let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..parts };
+        assert_eq!(train(&resumed).unwrap().state, state);
+        assert_same_end(&resumed, &whole);
+        std::fs::remove_dir_all(tiny.path(&name)).unwrap();
+    }
+    assert!(pending > 0 && pending < never.asked);
+}
+
+#[test]
+fn a_run_stopped_at_any_moment_goes_on_to_the_same_end() {
+    let tiny = Tiny::new("llama");
+    stopped_anywhere_equals_uninterrupted(&tiny, |run| TrainConfig {
+        max_steps: Some(5),
+        ..config(&tiny, run)
+    });
+}
+
+#[test]
+fn a_run_that_ends_early_does_so_wherever_it_was_stopped() {
+    let tiny = Tiny::new("qwen2");
+    stopped_anywhere_equals_uninterrupted(&tiny, |run| constant(&tiny, run));
+}
+
+#[test]
+fn a_stop_repeated_at_the_same_place_loses_nothing() {
+    let tiny = Tiny::new("qwen2");
+    let (whole, parts) = (config(&tiny, "whole"), config(&tiny, "parts"));
+    train(&whole).unwrap();
+    let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..parts };
+    let mut stops = 0;
+    // Two questions do not suffice for a validation, and none for anything.
+    for number in [6, 2, 3, 0].into_iter().cycle() {
+        if !train_with(&resumed, &mut StopAtQuestion::new(number)).unwrap().interrupted {
+            break;
+        }
+        stops += 1;
+        assert!(stops < 100);
+    }
+    assert!(stops > 5, "{stops}");
+    assert_same_end(&resumed, &whole);
+}
+
+#[test]
+fn a_run_resumed_inside_an_epoch_equals_an_uninterrupted_one() {
+    resumed_equals_uninterrupted("llama", 3);
+}
+
+#[test]
+fn a_run_resumed_between_epochs_equals_an_uninterrupted_one() {
+    resumed_equals_uninterrupted("qwen2", 4);
+}
+
+/// With a learning rate of 0 no epoch is better than the first.
+fn constant(tiny: &Tiny, run: &str) -> TrainConfig {
+    TrainConfig {
+        learning_rate: 0.0,
+        num_epochs: 5,
+        early_stop_patience: 2,
+        batch_size: 4,
+        ..config(tiny, run)
+    }
+}
+
+#[test]
+fn early_stop_state_survives_a_resume() {
+    let tiny = Tiny::new("qwen2");
+    let constant = |run: &str| constant(&tiny, run);
+    let whole = constant("whole");
+    let state = train(&whole).unwrap().state;
+    assert!(state.stopped_early);
+    assert_eq!((state.global_step, state.best_step, state.epochs_without_improvement), (3, 1, 2));
+    let mut resumed = constant("parts");
+    train_with(&resumed, &mut StopAfter(2)).unwrap();
+    resumed.resume_from_checkpoint = Some("auto".into());
+    assert_eq!(train(&resumed).unwrap().state, state);
+    // A run that has stopped stays so.
+    assert_eq!(train(&resumed).unwrap().state, state);
+    let patient = TrainConfig { early_stop_patience: 0, ..constant("patient") };
+    assert_eq!(train(&patient).unwrap().state.global_step, 5);
+}
+
+#[test]
+fn a_resume_with_other_settings_or_data_is_refused() {
+    let tiny = Tiny::new("llama");
+    let first = config(&tiny, "run");
+    train_with(&first, &mut StopAfter(1)).unwrap();
+    let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..first };
+    tiny::write_pairs(&tiny.path("other/pairs.jsonl"), 8..16);
+    let others = [
+        TrainConfig { learning_rate: 2e-3, ..resumed.clone() },
+        TrainConfig { seed: 1, ..resumed.clone() },
+        TrainConfig { num_epochs: 3, ..resumed.clone() },
+        TrainConfig { lora_dropout: 0.0, ..resumed.clone() },
+        TrainConfig { kl_weight: 0.5, ..resumed.clone() },
+        TrainConfig { data: tiny.path("other"), val_data: Some(tiny.path("data/val")), ..resumed.clone() },
+        TrainConfig { val_data: Some(tiny.path("other")), ..resumed.clone() },
+    ];
+    for other in &others {
+        refused(other, ErrorKind::Usage, &["checkpoint-1", "other hyper-parameters"]);
+    }
+    // What does not change the course may change.
+    let same = TrainConfig { save_total_limit: 5, base_cache_mib: 0, save_steps: Some(3), ..resumed };
+    assert_eq!(train(&same).unwrap().state.global_step, 8);
+}
+
+/// Two checkpoints, of steps 1 and 2.
+fn two_checkpoints(tiny: &Tiny) -> TrainConfig {
+    let run = TrainConfig { save_steps: Some(1), ..config(tiny, "run") };
+    train_with(&run, &mut StopAfter(2)).unwrap();
+    TrainConfig { resume_from_checkpoint: Some("auto".into()), ..run }
+}
+
+#[test]
+fn damaged_checkpoints_are_refused() {
+    let tiny = Tiny::new("llama");
+    let resumed = two_checkpoints(&tiny);
+    let checkpoint = resumed.output_dir.join("checkpoint-2");
+    for name in CHECKPOINT_FILES {
+        let (path, content) = (checkpoint.join(name), std::fs::read(checkpoint.join(name)).unwrap());
+        let mut flipped = content.clone();
+        flipped[content.len() / 3] ^= 4;
+        for damaged in [&content[..content.len() / 2], &flipped] {
+            std::fs::write(&path, damaged).unwrap();
+            refused(&resumed, ErrorKind::Model, &[name, "checkpoint-1"]);
+        }
+        std::fs::remove_file(&path).unwrap();
+        refused(&resumed, ErrorKind::Model, &[name, "checkpoint-1"]);
+        std::fs::write(&path, content).unwrap();
+    }
+    std::fs::write(checkpoint.join("notes"), "").unwrap();
+    refused(&resumed, ErrorKind::Model, &["notes", "checkpoint-1"]);
+    std::fs::remove_file(checkpoint.join("notes")).unwrap();
+    let nowhere = TrainConfig { resume_from_checkpoint: Some("nowhere".into()), ..resumed.clone() };
+    refused(&nowhere, ErrorKind::Model, &["nowhere is no checkpoint"]);
+    train(&resumed).unwrap();
+}
+
+#[test]
+fn a_checkpoint_with_an_impossible_value_is_refused() {
+    let tiny = Tiny::new("llama");
+    let resumed = two_checkpoints(&tiny);
+    let checkpoint = resumed.output_dir.join("checkpoint-2");
+    tiny::edit_tensors(&checkpoint.join("optimizer.safetensors"), |tensors| tensors[1].2[5] = f32::NAN);
+    std::fs::remove_file(checkpoint.join("manifest.json")).unwrap();
+    deepguard::manifest::write(&checkpoint).unwrap();
+    refused(&resumed, ErrorKind::Model, &["optimizer.safetensors", "v", "not a finite number"]);
+}
+
+#[test]
+fn a_damaged_adapter_is_refused() {
+    let tiny = Tiny::new("qwen2");
+    let run = TrainConfig { max_steps: Some(1), ..config(&tiny, "run") };
+    train(&run).unwrap();
+    let adapter = run.output_dir.join("adapter");
+    let attach = || DeepGuard::load(Cpu::new(), &run.model).unwrap().attach(&run.output_dir);
+    for name in &CHECKPOINT_FILES[..4] {
+        let (path, content) = (adapter.join(name), std::fs::read(adapter.join(name)).unwrap());
+        let mut flipped = content.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, flipped).unwrap();
+        let error = attach().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Model);
+        assert!(
+            error.to_string().contains(name) && error.to_string().contains("delete its manifest"),
+            "{error}"
+        );
+        std::fs::write(&path, content).unwrap();
+    }
+    // A model card is nobody's damage.
+    std::fs::write(adapter.join("README.md"), "A guard.").unwrap();
+    attach().unwrap();
+}
+
+#[test]
+fn only_the_newest_checkpoints_are_kept() {
+    let tiny = Tiny::new("qwen2");
+    let run = TrainConfig { save_steps: Some(1), save_total_limit: 3, ..config(&tiny, "run") };
+    train(&run).unwrap();
+    assert_eq!(checkpoint_names(&run.output_dir), ["checkpoint-6", "checkpoint-7", "checkpoint-8"]);
+    // Going back to an earlier one must not cost the checkpoints that are written from there.
+    let back = TrainConfig {
+        resume_from_checkpoint: run.output_dir.join("checkpoint-6").to_str().map(str::to_owned),
+        save_total_limit: 1,
+        ..run
+    };
+    train_with(&back, &mut StopAfter(7)).unwrap();
+    assert!(checkpoint_names(&back.output_dir).contains(&"checkpoint-7".to_owned()));
+}
+
+#[test]
+fn a_new_run_does_not_mix_with_an_earlier_one() {
+    let tiny = Tiny::new("qwen2");
+    let run = TrainConfig { max_steps: Some(2), ..config(&tiny, "run") };
+    train(&run).unwrap();
+    let before = metrics(&run.output_dir);
+    let other = TrainConfig { seed: 7, ..run };
+    refused(&other, ErrorKind::Usage, &["checkpoint", "--resume-from-checkpoint", "--output-dir"]);
+    assert_eq!(metrics(&other.output_dir), before);
+}
+
+#[test]
+fn a_run_continued_in_another_folder_has_an_adapter() {
+    let tiny = Tiny::new("llama");
+    // The first epoch stays the best one.
+    let first = TrainConfig { learning_rate: 0.0, ..config(&tiny, "first") };
+    train_with(&first, &mut StopAfter(5)).unwrap();
+    let checkpoint = first.output_dir.join("checkpoint-5");
+    let moved = TrainConfig {
+        output_dir: tiny.path("second"),
+        resume_from_checkpoint: checkpoint.to_str().map(str::to_owned),
+        ..first
+    };
+    train(&moved).unwrap();
+    assert!(moved.output_dir.join("adapter/adapter_config.json").is_file());
+}
+
+#[test]
+fn a_folder_that_is_held_is_refused() {
+    let tiny = Tiny::new("qwen2");
+    let run = TrainConfig { max_steps: Some(1), ..config(&tiny, "run") };
+    let held = RunFolder::open(&run.output_dir).unwrap();
+    refused(&run, ErrorKind::Usage, &["process", "--output-dir"]);
+    drop(held);
+    train(&run).unwrap();
+    assert!(!run.output_dir.join("run.lock").exists());
+}
+
+#[test]
+fn what_a_killed_run_has_left_is_removed() {
+    let tiny = Tiny::new("qwen2");
+    let run = TrainConfig { max_steps: Some(1), ..config(&tiny, "run") };
+    std::fs::create_dir_all(run.output_dir.join(".deepguard-tmp-abc")).unwrap();
+    std::fs::write(run.output_dir.join(".deepguard-tmp-abc/optimizer.safetensors"), "half").unwrap();
+    std::fs::write(run.output_dir.join("run.lock"), "process 1 on another machine").unwrap();
+    train(&run).unwrap();
+    let names = std::fs::read_dir(&run.output_dir).unwrap().map(|e| e.unwrap().file_name());
+    let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["adapter", "checkpoint-1", "metrics.jsonl", "train_config.json"]);
+}
+
+#[test]
+fn moments_that_are_not_finite_are_not_saved() {
+    let tiny = Tiny::new("llama");
+    let of = |run: &str| TrainConfig {
+        data: tiny.path("data/train"),
+        save_steps: Some(1),
+        max_steps: Some(2),
+        max_grad_norm: 1e38,
+        ..config(&tiny, run)
+    };
+    // Larger and larger gradients: at first their squares are not finite any more, and then neither are they.
+    let mut refusals = 0;
+    for round in 0..24 {
+        tiny.edit_tensor("model.norm.weight", |values| values.iter_mut().for_each(|value| *value *= 10.0));
+        let run = of(&format!("run-{round}"));
+        if let Err(error) = train(&run) {
+            assert_eq!(error.kind(), ErrorKind::Data);
+            assert!(error.to_string().contains("of v is inf, not a finite number"), "{error}");
+            refusals += 1;
+        }
+        let saved = checkpoint_names(&run.output_dir);
+        saved.iter().for_each(|name| super::assert_finite(&run.output_dir.join(name)));
+    }
+    assert!(refusals > 0);
+}
+
+#[test]
+fn steps_skipped_in_a_row_are_counted_across_a_resume() {
+    let tiny = Tiny::new("llama");
+    tiny.edit_tensor("model.norm.weight", |values| values[3] = f32::NAN);
+    let run = TrainConfig { data: tiny.path("data/train"), num_epochs: 5, ..config(&tiny, "run") };
+    assert!(train_with(&run, &mut StopAfter(6)).unwrap().interrupted);
+    let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..run };
+    refused(&resumed, ErrorKind::Data, &["step 10", "not finite"]);
+}
