@@ -22,7 +22,7 @@ const REPLACED: &str = ".deepguard-old-";
 pub fn write_dir(dir: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let complain = || format!("cannot write {}", dir.display());
     let parent = parent(dir);
-    std::fs::create_dir_all(parent).kind(ErrorKind::Device, complain)?;
+    create_dirs(parent).kind(ErrorKind::Device, complain)?;
     let temporary = ordinary(0o777).tempdir_in(parent).kind(ErrorKind::Device, complain)?;
     write(temporary.path())?;
     sync_files(temporary.path()).kind(ErrorKind::Device, complain)?;
@@ -40,6 +40,20 @@ pub fn commit_dir(dir: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result
         write(dir)?;
         manifest::write(dir)
     })
+}
+
+/// Makes a folder, and those above it, which are then there after a power failure as well.
+pub fn create_dirs(dir: &Path) -> std::io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = parent(dir);
+    create_dirs(parent)?;
+    match std::fs::create_dir(dir) {
+        Err(_) if dir.is_dir() => {} // somebody else has made it
+        created => created?,
+    }
+    File::open(parent)?.sync_all()
 }
 
 /// Removes a folder, which is there with all that is in it or not at all.

@@ -9,6 +9,8 @@ mod tiny;
 mod disk;
 #[path = "runs/kill.rs"]
 mod kill;
+#[path = "runs/order.rs"]
+mod order;
 #[path = "runs/process.rs"]
 mod process;
 #[path = "runs/signals.rs"]
@@ -51,9 +53,14 @@ fn newest_step(run: &Path) -> usize {
     whole_checkpoints(run).last().map_or(0, |(step, _)| *step)
 }
 
-/// Waits until something is being written in the folder of a run that goes on.
+/// Whether a folder of this run is being written or removed.
+fn is_saving(run: &Path) -> bool {
+    names(run).iter().any(|name| is_temporary(name) && run.join(name).is_dir())
+}
+
+/// Waits until a checkpoint or an adapter is being saved by a run that goes on.
 fn wait_for_a_save(running: &mut Running, run: &Path) {
-    while running.is_running() && !names(run).iter().any(|name| is_temporary(name)) {
+    while running.is_running() && !is_saving(run) {
         std::thread::sleep(Duration::from_micros(100));
     }
 }

@@ -120,7 +120,7 @@ pub struct TrainArgs {
     /// Optimiser steps between checkpoints [default: every epoch].
     #[arg(long)]
     save_steps: Option<usize>,
-    /// Checkpoints kept [default: 2].
+    /// Checkpoints kept; the newest and the best are kept in any case [default: 2].
     #[arg(long)]
     save_total_limit: Option<usize>,
     /// MiB of memory for the base model's hidden states; the rest goes to disk [default: 1024].

@@ -49,7 +49,7 @@ pub struct TrainerState {
     pub fingerprint: String,
 }
 
-/// Writes `run/checkpoint-N` and removes the oldest of those up to N beyond `keep`.
+/// Writes `run/checkpoint-N` and removes the oldest of those up to N beyond `keep`, but not the best.
 pub fn save<B: Backend>(
     run: &Path,
     stepper: &Stepper<'_, B>,
@@ -70,7 +70,7 @@ pub fn save<B: Backend>(
         write_safetensors(&dir.join(OPTIMIZER), &tensors)?;
         write_json(&dir.join(STATE), state)
     })?;
-    prune(run, state.global_step, keep)?;
+    prune(run, state, keep)?;
     Ok(dir)
 }
 
@@ -86,7 +86,7 @@ pub fn written_bytes<B: Backend>(stepper: &Stepper<'_, B>) -> u64 {
 }
 
 /// What to do about a full disk.
-fn make_room(run: &Path) -> String {
+pub(super) fn make_room(run: &Path) -> String {
     let newest = list(run).pop().map_or(String::new(), |(_, dir)| format!("{} is intact; ", dir.display()));
     format!(
         "{newest}free disk space, keep fewer checkpoints with a lower --save-total-limit, or continue from it in \
@@ -107,11 +107,13 @@ pub fn list(run: &Path) -> Vec<(usize, PathBuf)> {
     found
 }
 
-/// Later checkpoints, of an attempt that went further, do not count: the newest one must never be removed.
-fn prune(run: &Path, newest: usize, keep: usize) -> Result<()> {
+/// Neither the newest checkpoint nor the best is ever removed. Later ones, of an attempt that went further, do not count.
+fn prune(run: &Path, state: &TrainerState, keep: usize) -> Result<()> {
     let mut all = list(run);
-    all.retain(|(step, _)| *step <= newest);
-    all.iter().take(all.len().saturating_sub(keep)).try_for_each(|(_, dir)| remove_dir(dir))
+    all.retain(|(step, _)| *step <= state.global_step);
+    let surplus = all.len().saturating_sub(keep);
+    all.retain(|(step, _)| ![state.global_step, state.best_step].contains(step));
+    all.iter().take(surplus).try_for_each(|(_, dir)| remove_dir(dir))
 }
 
 /// The checkpoint that `--resume-from-checkpoint` means: a folder, or `auto` for the newest of the run, if any.

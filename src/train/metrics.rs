@@ -21,9 +21,13 @@ impl MetricsFile {
     /// Opens the metrics of a run that continues at `state`: later lines of an earlier attempt are dropped.
     pub fn open(run: &Path, state: &TrainerState) -> Result<Self> {
         let path = run.join("metrics.jsonl");
-        let complain = || format!("cannot write {}", path.display());
-        std::fs::create_dir_all(run).kind(ErrorKind::Device, complain)?;
-        let earlier = std::fs::read_to_string(&path).unwrap_or_default();
+        let complain = || format!("cannot continue {}", path.display());
+        let earlier = match std::fs::read(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            read => read.kind(ErrorKind::Device, complain)?,
+        };
+        // Only a line that was cut can be anything but JSON.
+        let earlier = String::from_utf8_lossy(&earlier);
         let kept = earlier.lines().filter(|line| comes_before(line, state));
         let text: String = kept.flat_map(|line| [line, "\n"]).collect();
         write_file(&path, text.as_bytes())?;

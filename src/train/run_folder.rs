@@ -29,7 +29,7 @@ impl RunFolder {
         let complain = || format!("cannot use {} as a run folder", path.display());
         let created = !path.exists();
         let lock = loop {
-            std::fs::create_dir_all(path).kind(ErrorKind::Device, complain)?;
+            files::create_dirs(path).kind(ErrorKind::Device, complain)?;
             if let Some(lock) = lock(path)? {
                 break lock;
             }
@@ -68,7 +68,10 @@ fn lock(run: &Path) -> Result<Option<File>> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(held(run, &mut file)),
-        Err(TryLockError::Error(e)) => return Err(Error::device(complain()).with_source(e)),
+        Err(TryLockError::Error(e)) => {
+            let advice = "choose an --output-dir on a file system with locks";
+            return Err(Error::device(complain()).with_source(e).advice(advice));
+        }
     }
     let locked = file.metadata().kind(ErrorKind::Device, complain)?;
     let named = std::fs::metadata(&path).is_ok_and(|m| (m.dev(), m.ino()) == (locked.dev(), locked.ino()));

@@ -446,7 +446,8 @@ impl<B: Backend> Run<'_, '_, B> {
 
     fn write_adapter(&self) -> Result<()> {
         let dir = self.folder.path().join(FINAL_ADAPTER);
-        require_space(&dir, adapter::written_bytes(&self.stepper.attached))?;
+        require_space(&dir, adapter::written_bytes(&self.stepper.attached))
+            .map_err(|e| e.advice(checkpoint::make_room(self.folder.path())))?;
         commit_dir(&dir, |dir| {
             adapter::save(dir, &self.stepper.attached, &self.stepper.model().config, &self.config.model)
         })

@@ -119,8 +119,9 @@ fn a_second_one_ends_the_program_at_once() {
     let tiny = Tiny::new("llama");
     let function =
         |i: usize, end: &str| format!("def f{i}(x):\n{}    return {end}\n", "    x += 1\n".repeat(180));
-    let pair = |i| json!({"func_src_before": function(i, "x"), "func_src_after": function(i + 50, "0")});
-    let lines: String = (0..32).map(|i| format!("{}\n", pair(i))).collect();
+    let pair = |i| json!({"func_src_before": function(i, "x"), "func_src_after": function(i + 100, "0")});
+    // Two micro-batches to a step.
+    let lines: String = (0..64).map(|i| format!("{}\n", pair(i))).collect();
     std::fs::create_dir(tiny.path("long")).unwrap();
     std::fs::write(tiny.path("long/pairs.jsonl"), lines).unwrap();
     let arguments =
@@ -129,6 +130,8 @@ fn a_second_one_ends_the_program_at_once() {
     for (signal, code) in SIGNALS {
         let mut running = Running::start(&tiny, &arguments);
         running.wait_for("trainable values").unwrap();
+        // It must have passed the last question before the micro-batch.
+        std::thread::sleep(Duration::from_millis(200));
         running.signal(Signal::TERM);
         std::thread::sleep(Duration::from_millis(50));
         assert!(running.is_running(), "the first one is a request");

@@ -257,6 +257,36 @@ fn only_the_newest_checkpoints_are_kept() {
 }
 
 #[test]
+fn the_best_checkpoint_is_kept() {
+    let tiny = Tiny::new("qwen2");
+    let first_of_three = ["checkpoint-1", "checkpoint-3"];
+    for (limit, expected) in [(1, &first_of_three), (2, &first_of_three)] {
+        let run = TrainConfig { save_total_limit: limit, ..constant(&tiny, &format!("run-{limit}")) };
+        let state = train(&run).unwrap().state;
+        assert_eq!((state.best_step, state.global_step), (1, 3));
+        assert_eq!(checkpoint_names(&run.output_dir), *expected);
+        for name in &CHECKPOINT_FILES[..4] {
+            let [best, adapter] = ["checkpoint-1", "adapter"].map(|dir| run.output_dir.join(dir).join(name));
+            assert!(std::fs::read(best).unwrap() == std::fs::read(adapter).unwrap(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_line_of_metrics_that_was_cut_is_dropped() {
+    let tiny = Tiny::new("qwen2");
+    let (whole, parts) = (config(&tiny, "whole"), config(&tiny, "parts"));
+    train(&whole).unwrap();
+    train_with(&parts, &mut StopAfter(3)).unwrap();
+    let path = parts.output_dir.join("metrics.jsonl");
+    let cut = [std::fs::read(&path).unwrap(), b"{\"kind\": \"\xff\xfe".to_vec()].concat();
+    std::fs::write(&path, cut).unwrap();
+    let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..parts };
+    train(&resumed).unwrap();
+    assert_same_end(&resumed, &whole);
+}
+
+#[test]
 fn a_new_run_does_not_mix_with_an_earlier_one() {
     let tiny = Tiny::new("qwen2");
     let run = TrainConfig { max_steps: Some(2), ..config(&tiny, "run") };
@@ -316,6 +346,7 @@ fn moments_that_are_not_finite_are_not_saved() {
         save_steps: Some(1),
         max_steps: Some(2),
         max_grad_norm: 1e38,
+        lora_alpha: 1e6,
         ..config(&tiny, run)
     };
     // Larger and larger gradients: at first their squares are not finite any more, and then neither are they.
