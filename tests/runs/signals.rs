@@ -121,11 +121,11 @@ fn a_second_one_ends_the_program_at_once() {
         |i: usize, end: &str| format!("def f{i}(x):\n{}    return {end}\n", "    x += 1\n".repeat(180));
     let pair = |i| json!({"func_src_before": function(i, "x"), "func_src_after": function(i + 50, "0")});
     // Two micro-batches to a step.
-    let lines: String = (0..8).map(|i| format!("{}\n", pair(i))).collect();
+    let lines: String = (0..16).map(|i| format!("{}\n", pair(i))).collect();
     std::fs::create_dir(tiny.path("long")).unwrap();
     std::fs::write(tiny.path("long/pairs.jsonl"), lines).unwrap();
     let arguments =
-        format!("{TRAIN} --data long --output-dir run").replace("--batch-size 1", "--batch-size 4");
+        format!("{TRAIN} --data long --output-dir run").replace("--batch-size 1", "--batch-size 8");
     let arguments = arguments.replace("--max-seq-len 160", "--max-seq-len 2000");
     for (signal, code) in SIGNALS {
         let mut running = Running::start(&tiny, &arguments);
