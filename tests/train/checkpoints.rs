@@ -333,9 +333,9 @@ fn what_a_killed_run_has_left_is_removed() {
     std::fs::write(run.output_dir.join("run.lock"), "process 1 on another machine").unwrap();
     train(&run).unwrap();
     let names = std::fs::read_dir(&run.output_dir).unwrap().map(|e| e.unwrap().file_name());
-    let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
-    names.sort();
-    assert_eq!(names, ["adapter", "checkpoint-1", "metrics.jsonl", "train_config.json"]);
+    let names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+    assert!(names.iter().all(|name| !name.starts_with('.') && name != "run.lock"), "{names:?}");
+    assert!(names.contains(&"checkpoint-1".to_owned()));
 }
 
 #[test]
