@@ -2,6 +2,7 @@
 
 mod support;
 
+use deepguard::ErrorKind;
 use deepguard::cpu::Cpu;
 use deepguard::guard::Aggregation;
 use deepguard::model::activations::Recompute;
@@ -334,6 +335,35 @@ fn a_step_with_a_gradient_that_is_not_finite_is_skipped() {
     }
     let report = stepper.step(&together(&pairs), 0, update).unwrap();
     assert!(!report.skipped && stepper.moments.t == 1 && values(&stepper) != before);
+}
+
+#[test]
+fn an_abandoned_step_changes_nothing() {
+    let setting = Setting::default();
+    let (model, pairs) = (model(setting.model), pairs());
+    let update = Update { lr: 1e-2, weight_decay: 0.1, max_grad_norm: 1.0 };
+    let mut undisturbed = stepper(&model, &pairs, setting);
+    let mut disturbed = stepper(&model, &pairs, setting);
+    for step in 0..3 {
+        for micro_batches in 0..pairs.len() {
+            let mut asked = 0;
+            let stop = &mut || {
+                asked += 1;
+                asked > micro_batches
+            };
+            let error = disturbed.step_unless(&one_by_one(&pairs), step, update, stop).unwrap_err();
+            assert_eq!((error.kind(), asked), (ErrorKind::Interrupted, micro_batches + 1));
+        }
+        let [found, expected] =
+            [&mut disturbed, &mut undisturbed].map(|s| s.step(&one_by_one(&pairs), step, update).unwrap());
+        assert_eq!(found, expected);
+    }
+    let values = |s: &Stepper<'_, Cpu>| -> Vec<Vec<f32>> {
+        let params = s.attached.params.layout().params();
+        params.iter().map(|p| s.attached.params.download(p).unwrap()).collect()
+    };
+    assert_eq!(values(&disturbed), values(&undisturbed));
+    assert_eq!(disturbed.attached.stats.values(), undisturbed.attached.stats.values());
 }
 
 #[test]

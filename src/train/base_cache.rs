@@ -32,8 +32,11 @@ impl<T: Element> BaseCache<T> {
         self.entries.contains_key(&pair)
     }
 
-    /// Keeps the states of a pair.
+    /// Keeps the states of a pair, unless there are some.
     pub fn insert(&mut self, pair: usize, states: Vec<T>) -> Result<()> {
+        if self.contains(pair) {
+            return Ok(());
+        }
         let bytes = size_of_val(states.as_slice());
         let place = if bytes <= self.memory_left {
             self.memory_left -= bytes;

@@ -1,5 +1,7 @@
 //! One optimiser step of the joint objective (METHOD §6): micro-batches forward and backward, then AdamW.
 
+use std::collections::HashSet;
+
 use crate::attached::Attached;
 use crate::error::{Error, Result};
 use crate::guard::{GuardPass, GuardUpstream};
@@ -135,12 +137,13 @@ impl<'m, B: Backend> Stepper<'m, B> {
     ) -> Result<(Losses, f64)> {
         let ignore = self.objective.ignore_token;
         let totals: Totals = micro_batches.iter().flatten().map(|pair| pair.totals(ignore)).sum();
+        let missing = self.missing(micro_batches.iter().flatten());
         // Whether hinge and KL limit are active depends on means over the whole step. Guess from the last step, and
         // do the step again in the rare case that the guess was wrong: the means do not depend on it.
         loop {
             let backend = self.model.backend.clone();
-            let accumulated =
-                backend.graph("training step", || self.accumulate(micro_batches, step, totals, stop));
+            let accumulated = backend
+                .graph("training step", || self.accumulate(micro_batches, step, totals, &missing, stop));
             let (mut sums, pending) = accumulated.inspect_err(|_| self.memory.results.discard())?;
             let squares = self.collect(pending, &mut sums)?;
             let losses = self.objective.losses(sums, totals);
@@ -164,6 +167,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
         micro_batches: &[Vec<&TokenPair>],
         step: Option<u32>,
         totals: Totals,
+        missing: &HashSet<usize>,
         stop: &mut dyn FnMut() -> bool,
     ) -> Result<(Sums, Vec<Pending>)> {
         let backend = &self.model.backend;
@@ -174,7 +178,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
             if stop() {
                 return Err(Error::interrupted());
             }
-            let plan = self.make_plan(pairs, first, false);
+            let plan = self.make_plan(pairs, first, false, missing);
             if !self.memory.results.fits(&plan) {
                 self.collect(std::mem::take(&mut pending), &mut sums)?;
             }
@@ -208,9 +212,33 @@ impl<'m, B: Backend> Stepper<'m, B> {
         self.model.backend.copy(scores, guard.scores.first(batch.plan.adapter_rows));
     }
 
-    fn make_plan(&self, pairs: &[&TokenPair], first_in_step: usize, evaluation: bool) -> BatchPlan {
-        let cached = |id: usize| self.base_cache.as_ref().is_some_and(|cache| cache.contains(id));
-        let needs_base = |id: usize| self.objective.kl_weight > 0.0 && !cached(id);
+    /// Whether the base model's states of a pair need not be computed.
+    pub fn knows_base(&self, pair: &TokenPair) -> bool {
+        self.objective.kl_weight == 0.0
+            || self.base_cache.as_ref().is_some_and(|cache| cache.contains(pair.id))
+    }
+
+    /// Keeps the base model's states of a micro-batch, which are those that it has without any in the cache, bit by bit.
+    pub fn learn_base(&mut self, pairs: &[&TokenPair], evaluation: bool) -> Result<()> {
+        self.attached.guard.prepare(&self.model.backend, &self.attached.params, &mut self.memory.guard);
+        let plan = BatchPlan::new(pairs, 0, |_| true, self.objective.plan_options(evaluation));
+        self.forward(&plan, None)
+    }
+
+    /// Numbers of the pairs whose base states have to be computed. Found before a step, and not while it fills the cache: the
+    /// last bit of a product may depend on what else is in a micro-batch, and a step may be done twice.
+    fn missing<'a>(&self, pairs: impl IntoIterator<Item = &'a &'a TokenPair>) -> HashSet<usize> {
+        pairs.into_iter().filter(|pair| !self.knows_base(pair)).map(|pair| pair.id).collect()
+    }
+
+    fn make_plan(
+        &self,
+        pairs: &[&TokenPair],
+        first_in_step: usize,
+        evaluation: bool,
+        missing: &HashSet<usize>,
+    ) -> BatchPlan {
+        let needs_base = |id: usize| missing.contains(&id);
         BatchPlan::new(pairs, first_in_step, needs_base, self.objective.plan_options(evaluation))
     }
 
@@ -340,7 +368,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
     /// Forward only, without dropout: the row losses and scores of a batch and the plan they belong to.
     pub fn evaluate(&mut self, pairs: &[&TokenPair]) -> Result<(BatchPlan, RowResults)> {
         self.attached.guard.prepare(&self.model.backend, &self.attached.params, &mut self.memory.guard);
-        let plan = self.make_plan(pairs, 0, true);
+        let plan = self.make_plan(pairs, 0, true, &self.missing(pairs));
         let batch = self.memory.results.reserve(plan);
         self.forward(&batch.plan, None)?;
         let totals = Totals { targets: 1, kl_rows: 1, ..Totals::default() };

@@ -281,6 +281,22 @@ fn fingerprint<B: Backend>(config: &TrainConfig, pairs: [&[TokenPair]; 2], model
     hasher.finalize().to_hex().to_string()
 }
 
+/// Has the base model's states of a micro-batch in the cache.
+fn recall<B: Backend>(
+    stepper: &mut Stepper<'_, B>,
+    observer: &mut dyn Observer,
+    pairs: &[&TokenPair],
+    evaluation: bool,
+) -> Result<()> {
+    if pairs.iter().all(|pair| stepper.knows_base(pair)) {
+        return Ok(());
+    }
+    if observer.should_stop() {
+        return Err(Error::interrupted());
+    }
+    stepper.learn_base(pairs, evaluation)
+}
+
 impl<B: Backend> Run<'_, '_, B> {
     fn run(mut self) -> Result<RunSummary> {
         let interrupted = match self.all_steps() {
@@ -327,6 +343,7 @@ impl<B: Backend> Run<'_, '_, B> {
     }
 
     fn step(&mut self, chosen: &[usize]) -> Result<ControlFlow<()>> {
+        self.recall_base_states(chosen)?;
         let started = Instant::now();
         let pairs = chosen.chunks(self.config.batch_size);
         let micro_batches: Vec<Vec<&TokenPair>> =
@@ -362,6 +379,25 @@ impl<B: Backend> Run<'_, '_, B> {
         self.metrics.write("train", log.step, &log)?;
         self.count_skipped(report.skipped)?;
         Ok(self.observer.on_step(&log))
+    }
+
+    /// After a resume, computes what the run had in its base cache as it was computed in the first epoch: in the same
+    /// micro-batches, as the last bit of a product may depend on what else is in one.
+    fn recall_base_states(&mut self, chosen: &[usize]) -> Result<()> {
+        let unknown = |stepper: &Stepper<'_, B>, i: usize| !stepper.knows_base(&self.train[i]);
+        if self.state.global_step < self.steps_per_epoch()
+            || !chosen.iter().any(|&i| unknown(&self.stepper, i))
+        {
+            return Ok(());
+        }
+        let first_epoch = epoch_order(self.train.len(), self.config.seed, 0);
+        for micro_batch in first_epoch.chunks(self.config.batch_size) {
+            if micro_batch.iter().any(|i| chosen.contains(i) && unknown(&self.stepper, *i)) {
+                let pairs: Vec<&TokenPair> = micro_batch.iter().map(|&i| &self.train[i]).collect();
+                recall(&mut self.stepper, self.observer, &pairs, false)?;
+            }
+        }
+        Ok(())
     }
 
     fn count_skipped(&mut self, skipped: bool) -> Result<()> {
@@ -407,6 +443,11 @@ impl<B: Backend> Run<'_, '_, B> {
     fn evaluate(&mut self) -> Result<bool> {
         if self.validation.is_empty() {
             return Ok(true);
+        }
+        if !self.state.evaluations.is_empty() {
+            for batch in self.validation.chunks(self.config.batch_size) {
+                recall(&mut self.stepper, self.observer, &batch.iter().collect::<Vec<_>>(), true)?;
+            }
         }
         let stop = &mut || self.observer.should_stop();
         let evaluation = evaluate(&mut self.stepper, &self.validation, self.config.batch_size, stop)?;

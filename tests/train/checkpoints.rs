@@ -3,6 +3,7 @@
 use deepguard::cpu::Cpu;
 use deepguard::train::{Observer, RunFolder, TrainConfig};
 use deepguard::{DeepGuard, ErrorKind};
+use serde_json::json;
 
 use super::tiny::{self, Tiny, folder};
 use super::{CHECKPOINT_FILES, StopAfter, checkpoint_names, config, metrics, refused, train, train_with};
@@ -117,6 +118,31 @@ fn a_run_resumed_inside_an_epoch_equals_an_uninterrupted_one() {
 #[test]
 fn a_run_resumed_between_epochs_equals_an_uninterrupted_one() {
     resumed_equals_uninterrupted("qwen2", 4);
+}
+
+/// Products of few rows are computed otherwise, and here it is the base model's rows that make them many.
+#[test]
+fn a_resume_fills_the_base_cache_as_it_was() {
+    let tiny = Tiny::new("llama");
+    for (split, numbers) in [("train", 0..8), ("val", 8..11)] {
+        let line = |i: usize| {
+            let [before, after] = ["'a' + x", "execute(x)"].map(|query| format!("q{i} = {query}\n"));
+            json!({"func_src_before": before, "func_src_after": after})
+        };
+        let lines: String = numbers.map(|i| format!("{}\n", line(i))).collect();
+        std::fs::create_dir_all(tiny.path(&format!("short/{split}"))).unwrap();
+        std::fs::write(tiny.path(&format!("short/{split}/pairs.jsonl")), lines).unwrap();
+    }
+    let of = |run: &str| TrainConfig { data: tiny.path("short"), eval_steps: Some(1), ..config(&tiny, run) };
+    let whole = of("whole");
+    train(&whole).unwrap();
+    for step in 3..8 {
+        let parts = of(&format!("parts-{step}"));
+        train_with(&parts, &mut StopAfter(step)).unwrap();
+        let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..parts };
+        train(&resumed).unwrap();
+        assert_same_end(&resumed, &whole);
+    }
 }
 
 /// With a learning rate of 0 no epoch is better than the first.
