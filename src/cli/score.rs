@@ -65,10 +65,15 @@ fn to_json(file: &Path, text: &str, scores: &TextScores) -> serde_json::Value {
         .iter()
         .map(|t| {
             let piece = text.get(t.range.clone());
-            json!({"id": t.token, "start": t.range.start, "end": t.range.end, "text": piece, "score": t.score})
+            let mut token = json!({"id": t.token, "start": t.range.start, "end": t.range.end, "text": piece,
+                                   "score": t.score});
+            if !t.attention.is_empty() {
+                token["layer_attention"] = json!(t.attention);
+            }
+            token
         })
         .collect();
-    json!({"file": file, "mean_score": scores.mean, "tokens": tokens})
+    json!({"file": file, "mean_score": scores.mean, "layers": scores.layers, "tokens": tokens})
 }
 
 /// The text on backgrounds from red (likely vulnerable) to green (likely secure), stretched to the scores' range.
@@ -135,8 +140,12 @@ mod tests {
     use crate::deepguard::TokenScore;
 
     fn scores() -> TextScores {
-        let token = |start, end, score| TokenScore { token: 1, range: start..end, score };
-        TextScores { tokens: vec![token(0, 2, 0.2), token(2, 5, 0.8), token(5, 7, 0.6)], mean: 0.5 }
+        let token = |start, end, score| TokenScore { token: 1, range: start..end, score, attention: vec![] };
+        TextScores {
+            tokens: vec![token(0, 2, 0.2), token(2, 5, 0.8), token(5, 7, 0.6)],
+            mean: 0.5,
+            layers: vec![4],
+        }
     }
 
     #[test]

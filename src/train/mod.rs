@@ -5,6 +5,7 @@ pub mod batch;
 pub mod checkpoint;
 pub mod config;
 pub mod data;
+pub mod environment;
 pub mod evaluation;
 mod memory;
 pub mod metrics;
@@ -12,6 +13,7 @@ mod objective;
 mod results;
 pub mod schedule;
 pub mod step;
+pub mod tensorboard;
 pub mod trainer;
 
 pub use config::TrainConfig;
