@@ -7,6 +7,8 @@ mod tiny;
 mod hostile;
 #[path = "cli/info.rs"]
 mod info;
+#[path = "cli/products.rs"]
+mod products;
 
 use std::path::Path;
 use std::process::{Command as Process, Stdio};

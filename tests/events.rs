@@ -45,7 +45,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 
 fn unmask(masked: [u8; 4]) -> u32 {
     let rotated = u32::from_le_bytes(masked).wrapping_sub(0xa282_ead8);
-    rotated << 15 | rotated >> 17
+    rotated.rotate_left(15)
 }
 
 /// The data of all records, whose checksums must be right.

@@ -17,7 +17,9 @@ fn dg_run(args: &[&str]) -> Output {
 /// Help text by subcommand.
 fn helps() -> BTreeMap<&'static str, String> {
     let help = |command| String::from_utf8(dg_run(&[command, "--help"]).stdout).expect("UTF-8");
-    ["train", "score", "generate", "export", "import", "info"].map(|command| (command, help(command))).into()
+    ["train", "score", "report", "generate", "export", "import", "info", "completions", "man", "config"]
+        .map(|command| (command, help(command)))
+        .into()
 }
 
 fn is_flag(word: &str) -> bool {
