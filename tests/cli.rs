@@ -9,6 +9,8 @@ mod data;
 mod hostile;
 #[path = "cli/info.rs"]
 mod info;
+#[path = "cli/products.rs"]
+mod products;
 
 use std::path::Path;
 use std::process::{Command as Process, Stdio};

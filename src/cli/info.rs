@@ -64,7 +64,7 @@ impl Info {
             version: env!("CARGO_PKG_VERSION"),
             cpu: CpuInfo {
                 architecture: std::env::consts::ARCH,
-                features: cpu_features(),
+                features: crate::cpu::features(),
                 threads: rayon::current_num_threads(),
             },
             nvcc: NVCC_VERSION,
@@ -132,20 +132,4 @@ impl ImageInfo {
         }
         ImageInfo { architecture, code }
     }
-}
-
-/// Instruction sets that the CPU backend has code for.
-fn cpu_features() -> Vec<&'static str> {
-    let mut features = Vec::new();
-    #[cfg(target_arch = "x86_64")]
-    for (name, there) in [
-        ("avx2", is_x86_feature_detected!("avx2")),
-        ("fma", is_x86_feature_detected!("fma")),
-        ("avx512f", is_x86_feature_detected!("avx512f")),
-    ] {
-        if there {
-            features.push(name);
-        }
-    }
-    features
 }

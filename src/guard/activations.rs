@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::guard::{Aggregation, EMBEDDING_WIDTH, Guard, HIDDEN_WIDTHS};
-use crate::ops::{Arena, Backend, Buffer};
+use crate::ops::{Arena, Backend, Buffer, Ref};
 
 /// What the aggregator writes when it attends over the taps.
 pub struct AggregatorActivations<B: Backend> {
@@ -66,6 +66,8 @@ pub struct GuardActivations<B: Backend> {
     pub dembedded: Buffer<B, B::Act>,
     /// `[rows, hidden_size]` gradient of the aggregate (of the context, when attending).
     pub daggregate: Buffer<B, B::Act>,
+    /// Number of taps N.
+    taps: usize,
 }
 
 impl<B: Backend> AggregatorActivations<B> {
@@ -129,6 +131,12 @@ impl<B: Backend> GuardActivations<B> {
             ],
             dembedded: arena.buffer("analyzer dembedding", &[backward, EMBEDDING_WIDTH])?,
             daggregate: arena.buffer("daggregate", &[backward, hidden])?,
+            taps: guard.taps,
         })
+    }
+
+    /// `[rows, N]` attention over the taps in the last forward; `None` unless the guard attends.
+    pub fn attention(&self, rows: usize) -> Option<Ref<'_, B, f32>> {
+        self.aggregator.as_ref().map(|aggregator| aggregator.weights.first(rows * self.taps))
     }
 }

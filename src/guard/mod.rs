@@ -6,6 +6,7 @@ mod analyzer;
 pub mod stats;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 pub use activations::GuardActivations;
@@ -174,6 +175,12 @@ impl Guard {
             layout.add("security_analyzer.security_embeddings.weight", &[model.vocab_size, EMBEDDING_WIDTH]);
         let taps = config.layers.min(model.num_hidden_layers);
         Ok(Guard { config, taps, hidden_size: hidden, aggregator, embedding, linear: layers, norm, score })
+    }
+
+    /// The layers of a model of `num_hidden_layers` that the taps are the outputs of, counted from 1: the last N. The
+    /// last tap has the model's final norm behind it.
+    pub fn tapped_layers(&self, num_hidden_layers: usize) -> RangeInclusive<usize> {
+        num_hidden_layers + 1 - self.taps..=num_hidden_layers
     }
 
     /// Width of a tap.

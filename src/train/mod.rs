@@ -6,6 +6,7 @@ pub mod check;
 pub mod checkpoint;
 pub mod config;
 pub mod data;
+pub mod environment;
 pub mod evaluation;
 mod memory;
 pub mod metrics;
@@ -14,6 +15,7 @@ pub mod records;
 mod results;
 pub mod schedule;
 pub mod step;
+pub mod tensorboard;
 pub mod trainer;
 
 pub use config::TrainConfig;

@@ -20,10 +20,12 @@ use crate::train::batch::{BatchPlan, TokenPair};
 use crate::train::checkpoint::{self, TrainerState};
 use crate::train::config::TrainConfig;
 use crate::train::data::{TokenizedPairs, read_pairs, tokenize};
+use crate::train::environment::Environment;
 use crate::train::evaluation::{Evaluation, evaluate};
 use crate::train::metrics::MetricsFile;
 use crate::train::schedule::{LinearSchedule, epoch_order};
 use crate::train::step::{Stepper, Update};
+use crate::train::tensorboard::EventFile;
 
 /// Non-finite gradients in a row after which training stops.
 const MAX_SKIPPED_IN_A_ROW: usize = 10;
@@ -115,6 +117,7 @@ struct Run<'a, 'm, B: Backend> {
     state: TrainerState,
     schedule: LinearSchedule,
     metrics: MetricsFile,
+    events: EventFile,
     observer: &'a mut dyn Observer,
     skipped_in_a_row: usize,
 }
@@ -154,9 +157,25 @@ pub fn train<B: Backend>(
         resumed_at: (state.global_step > 0).then_some(state.global_step),
     });
     let metrics = MetricsFile::open(&config.output_dir, state.global_step)?;
+    let events = EventFile::create(&config.output_dir, state.global_step)?;
+    let layers = stepper.attached.guard.tapped_layers(model.config.num_hidden_layers).collect();
+    Environment::new(&model.backend, state.global_step, schedule.total_steps, layers)
+        .append(&config.output_dir)?;
     write_json(&config.output_dir.join("train_config.json"), config)?;
     let (train, validation) = (train.pairs, validation.pairs);
-    Run { config, stepper, train, validation, state, schedule, metrics, observer, skipped_in_a_row: 0 }.run()
+    Run {
+        config,
+        stepper,
+        train,
+        validation,
+        state,
+        schedule,
+        metrics,
+        events,
+        observer,
+        skipped_in_a_row: 0,
+    }
+    .run()
 }
 
 /// Training beyond the positions a model was made for would spoil it, quietly.
@@ -308,6 +327,7 @@ impl<B: Backend> Run<'_, '_, B> {
             skipped: report.skipped,
         };
         self.metrics.write("train", log.step, &log)?;
+        self.events.scalars("train", log.step, &log)?;
         self.count_skipped(report.skipped)?;
         Ok(self.observer.on_step(&log))
     }
@@ -357,6 +377,7 @@ impl<B: Backend> Run<'_, '_, B> {
         let evaluation = evaluate(&mut self.stepper, &self.validation, self.config.batch_size)?;
         let step = self.state.global_step;
         self.metrics.write("validation", step, &evaluation)?;
+        self.events.scalars("eval", step, &evaluation)?;
         self.observer.on_evaluation(step, &evaluation);
         if !evaluation.total.is_finite() {
             return Err(Error::data(format!(
@@ -364,11 +385,12 @@ impl<B: Backend> Run<'_, '_, B> {
                  The last checkpoint is intact"
             )));
         }
+        let total = evaluation.total;
         self.state.evaluations.push((step, evaluation));
         let trained = step > 0;
-        let improved = trained && self.state.best_metric.is_none_or(|best| evaluation.total < best);
+        let improved = trained && self.state.best_metric.is_none_or(|best| total < best);
         if improved {
-            self.state.best_metric = Some(evaluation.total);
+            self.state.best_metric = Some(total);
             self.state.best_step = step;
             self.write_adapter()?;
         }
