@@ -49,15 +49,15 @@ pub struct TextScores {
 }
 
 impl<B: Backend> DeepGuard<B> {
-    /// Loads a base model: a Hugging Face directory, or a hub id in the local cache.
+    /// Loads a base model: a Hugging Face directory, or a hub id in the local cache, into which
+    /// [`obtain`](crate::model::hub::download::obtain) downloads.
     ///
     /// # Errors
     /// Kind `Model` for everything that cannot be used about it.
     pub fn load(backend: B, model: &str) -> Result<Self> {
         let dir = resolve_model(model, None)?;
         let model = Transformer::load(backend, &dir)?;
-        let tokenizer = Tokenizer::from_dir(&dir)?;
-        tokenizer.check(&model.config)?;
+        let tokenizer = Tokenizer::from_dir(&dir)?.for_model(&model.config)?;
         Ok(DeepGuard { model, tokenizer, attached: None })
     }
 

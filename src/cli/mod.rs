@@ -6,6 +6,7 @@ mod data;
 mod device;
 mod export;
 mod generate;
+mod hub;
 mod import;
 mod info;
 mod man;
@@ -71,7 +72,7 @@ enum Command {
 /// The model that a command runs.
 #[derive(Args)]
 struct ModelArgs {
-    /// Base model: a Hugging Face directory, or a hub id in the local cache.
+    /// Base model: a Hugging Face directory, or a hub id, downloaded if it is not in the local cache.
     #[arg(long, short, alias = "model-name-or-path")]
     model: String,
     /// Adapter folder, or a finished run folder.
