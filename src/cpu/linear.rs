@@ -131,13 +131,19 @@ impl Gemm for Cpu {
         weight: &Weight,
         bias: Option<Ref<'_, Self, f32>>,
         lora: &[LoraTerm<'_, Self>],
-        write: Write,
+        write: Write<'_, Self>,
     ) {
         let (width, rows) = (weight.out_features(), x.len() / weight.in_features);
         let x = MatRef::new(x.as_slice(), rows, weight.in_features);
         let y = y.into_slice();
         assert_eq!(y.len(), rows * width, "linear: output of {rows} × {width}");
-        let beta = if write == Write::Accumulate { 1.0 } else { 0.0 };
+        let beta = match write {
+            Write::Overwrite => 0.0,
+            Write::Residual(residual) => {
+                y.copy_from_slice(residual.as_slice());
+                1.0
+            }
+        };
         for (column, part) in weight.parts() {
             gemm(columns(y, rows, width, column, part.rows()), x, part.t(), 1.0, beta);
         }

@@ -16,13 +16,9 @@ impl Gemm for Cuda {
         weight: &Weight,
         bias: Option<Ref<'_, Self, f32>>,
         lora: &[LoraTerm<'_, Self>],
-        write: Write,
+        write: Write<'_, Self>,
     ) {
-        let residual = match write {
-            Write::Overwrite => Residual::Nothing,
-            Write::Accumulate => Residual::Target(1.0),
-        };
-        self.linear_layer(y, x, weight, bias, lora, residual);
+        self.linear_layer(y, x, weight, bias, lora, write);
     }
 
     fn linear_backward(&self, dx: Mut<'_, Self, bf16>, dy: Ref<'_, Self, bf16>, weight: &Weight) {

@@ -8,7 +8,7 @@ use super::memory::Weight;
 use super::product::{KernelProduct, Layout, Residual, Target, TileProduct, alignment};
 use super::tile::{GEMM_TERMS, SKINNY_LINES, SKINNY_THREADS};
 use crate::error::Error;
-use crate::ops::gemm::{LoraTerm, Matrix, MatrixMut};
+use crate::ops::gemm::{LoraTerm, Matrix, MatrixMut, Write};
 use crate::ops::{Mut, Ref};
 
 /// Rows up to which the kernels for few rows are used.
@@ -111,16 +111,21 @@ impl Cuda {
         weight: &'a Weight,
         bias: Option<Ref<'a, Self, f32>>,
         lora: &'a [LoraTerm<'a, Self>],
-        residual: Residual<'a>,
+        write: Write<'a, Self>,
     ) {
         let (width, out) = (weight.columns(), weight.rows());
         let rows = x.len() / width.max(1);
         let (x, y) = (Matrix::new(x, rows, width), MatrixMut::new(y, rows, out));
+        let residual = match write {
+            Write::Overwrite => None,
+            Write::Residual(residual) => Some(Matrix::new(residual, rows, out)),
+        };
         let Some(terms) = Terms::new(self, lora) else { return };
         if rows <= FEW_ROWS {
             return self.few_rows(y, x, weight, bias, &terms, residual);
         }
         let product = TileProduct::new(Layout::NT, x, weight.matrix(), Target::Rounded(y));
+        let residual = residual.map_or(Residual::Nothing, Residual::Other);
         let product = TileProduct { bias, terms: Some(&terms), residual, ..product };
         match product.suits_sm90(self) {
             true => product.run_sm90(self),
@@ -136,7 +141,7 @@ impl Cuda {
         weight: &Weight,
         bias: Option<Ref<'_, Self, f32>>,
         terms: &Terms<'_>,
-        residual: Residual<'_>,
+        residual: Option<Matrix<'_, Self, bf16>>,
     ) {
         let (m, n, k) = (x.rows, weight.rows(), x.cols);
         let kernel = match m {
@@ -150,12 +155,7 @@ impl Cuda {
             .write("y", &y.data, m * n, 1)
             .read("x", x.data, m * k, alignment(vector))
             .read("weight", weight.data(), weight.matrix().extent(), VECTOR);
-        let (beta, launch) = match residual {
-            Residual::Nothing => (0.0, launch.value(0u64)),
-            Residual::Target(factor) => (factor, launch.read("residual", y.data.view(), m * n, 1)),
-            Residual::Other(matrix) => (1.0, launch.read("residual", matrix.data, matrix.extent(), 1)),
-        };
-        let residual_stride = if let Residual::Other(matrix) = residual { matrix.stride } else { n };
+        let launch = launch.read_optional("residual", residual.map(|matrix| matrix.data), m * n, 1);
         let product = KernelProduct {
             m: m as i32,
             n: n as i32,
@@ -163,12 +163,12 @@ impl Cuda {
             a_stride: k as i32,
             b_stride: weight.stride() as i32,
             y_stride: n as i32,
-            residual_stride: residual_stride as i32,
+            residual_stride: n as i32,
             a_vector: vector.into(),
             b_vector: 1,
             y_vector: 0,
             alpha: 1.0,
-            beta,
+            beta: 1.0,
             output: 0,
         };
         let launch = launch.read_optional("bias", bias, n, 4).value(product);

@@ -39,7 +39,6 @@ pub(super) enum Residual<'a> {
     /// What the target holds, times a factor.
     Target(f32),
     /// Another matrix.
-    #[expect(dead_code, reason = "`linear` adds to its target itself so far")]
     Other(Matrix<'a, Cuda, bf16>),
 }
 

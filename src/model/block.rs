@@ -195,8 +195,8 @@ impl<'a, B: Backend> BlockPass<'a, B> {
         let o = acts.o.get(l, rows);
         self.lora_down(&mut acts.xa, o, &[O]);
         let lora = self.lora_terms(&acts.xa, &[O]);
-        backend.copy(acts.x_mid.get_mut(l, rows), acts.x.get(l, rows));
-        backend.linear(acts.x_mid.get_mut(l, rows), o, &self.block.o, None, &lora, Write::Accumulate);
+        let residual = Write::Residual(acts.x.get(l, rows));
+        backend.linear(acts.x_mid.get_mut(l, rows), o, &self.block.o, None, &lora, residual);
     }
 
     fn project_gate_up(&self, acts: &mut Activations<B>) {
@@ -215,9 +215,8 @@ impl<'a, B: Backend> BlockPass<'a, B> {
         self.down_input(acts);
         let mlp = acts.mlp.first(rows.total * self.config.intermediate_size);
         let lora = self.lora_terms(&acts.xa, &[Down]);
-        backend.copy(acts.x.get_mut(l + 1, rows), acts.x_mid.get(l, rows));
-        let x = acts.x.get_mut(l + 1, rows);
-        backend.linear(x, mlp, &self.block.down, None, &lora, Write::Accumulate);
+        let residual = Write::Residual(acts.x_mid.get(l, rows));
+        backend.linear(acts.x.get_mut(l + 1, rows), mlp, &self.block.down, None, &lora, residual);
     }
 
     /// Reverses [`Self::mlp_residual`] and [`Self::project_gate_up`].

@@ -74,13 +74,12 @@ pub enum Transpose {
     First,
 }
 
-/// What a linear layer does with its output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Write {
+/// What a linear layer writes.
+pub enum Write<'a, D: Device> {
     /// `y = …`
     Overwrite,
-    /// `y += …` (the residual stream)
-    Accumulate,
+    /// `y = r + …` (the residual stream); r has y's shape.
+    Residual(Ref<'a, D, D::Act>),
 }
 
 /// The LoRA of one projection inside a (possibly stacked) linear layer.
@@ -123,7 +122,7 @@ pub struct LoraBackward<'a, D: Device> {
 
 /// Matrix products.
 pub trait Gemm: Device {
-    /// `y (+)= x Wᵀ + bias + Σ xa Bᵀ` (METHOD §2; LoRA as an extension of K). y `[rows, out]`, x `[rows, in]`,
+    /// `y = x Wᵀ + bias + Σ xa Bᵀ (+ r)` (METHOD §2; LoRA as an extension of K). y `[rows, out]`, x `[rows, in]`,
     /// W `[out, in]`, bias `[out]`.
     fn linear(
         &self,
@@ -132,7 +131,7 @@ pub trait Gemm: Device {
         weight: &Self::Weight,
         bias: Option<Ref<'_, Self, f32>>,
         lora: &[LoraTerm<'_, Self>],
-        write: Write,
+        write: Write<'_, Self>,
     );
 
     /// `dx = dy W`: the gradient through a frozen layer; dx `[rows, in]`, dy `[rows, out]`.

@@ -16,9 +16,10 @@ pub fn linear<B: Backend>(backend: &B) {
             let b = Some(bias.view());
             backend.linear(y.view_mut(), x.view(), &weight, b, &[], Write::Overwrite);
             bench.check("overwritten", &y, &add(&plain, &bias.host.repeat(rows)));
-            let mut y = bench.act(rows * 33, 1.0);
-            backend.linear(y.view_mut(), x.view(), &weight, None, &[], Write::Accumulate);
-            bench.check("accumulated", &y.buffer, &add(&plain, &y.host));
+            let (residual, mut y) = (bench.act(rows * 33, 1.0), bench.act_out(rows * 33));
+            let write = Write::Residual(residual.view());
+            backend.linear(y.view_mut(), x.view(), &weight, None, &[], write);
+            bench.check("with a residual", &y, &add(&plain, &residual.host));
         }
     }
 }
@@ -189,11 +190,12 @@ pub fn linear_shapes<B: Backend>(backend: &B) {
         let out: usize = parts.iter().sum();
         let mut bench = Bench::new(backend);
         let (weight, values) = bench.weight(&parts, width, Dtype::BF16);
-        let (x, bias, mut y) =
+        let (x, bias, residual) =
             (bench.act(rows * width, 0.3), bench.f32(out, 1.0), bench.act(rows * out, 1.0));
         let terms = [(0, 40), (40, 24), (64, 72)]
             .map(|(column, n)| (column, n, bench.act(adapted * rank, 1.0), bench.act(n * rank, 1.0)));
-        let mut expected = add(&product(&x.host, &values, width), &add(&bias.host.repeat(rows), &y.host));
+        let mut expected =
+            add(&product(&x.host, &values, width), &add(&bias.host.repeat(rows), &residual.host));
         for (column, n, xa, b) in &terms {
             for (i, v) in product(&xa.host, &b.host, rank).into_iter().enumerate() {
                 expected[i / n * out + column + i % n] += v;
@@ -206,9 +208,9 @@ pub fn linear_shapes<B: Backend>(backend: &B) {
             out_features: *n,
             rank,
         });
-        let bias = Some(bias.view());
-        backend.linear(y.view_mut(), x.view(), &weight, bias, &terms, Write::Accumulate);
-        bench.check(&format!("y {rows} {width} {rank}"), &y.buffer, &expected);
+        let (bias, mut y) = (Some(bias.view()), bench.act_out(rows * out));
+        backend.linear(y.view_mut(), x.view(), &weight, bias, &terms, Write::Residual(residual.view()));
+        bench.check(&format!("y {rows} {width} {rank}"), &y, &expected);
     }
 }
 

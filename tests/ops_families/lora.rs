@@ -33,14 +33,14 @@ pub fn lora_down<B: Backend>(backend: &B) {
 pub fn linear_with_terms<B: Backend>(backend: &B) {
     let (rows, adapted, widths) = (9, 6, [5, 4, 8]);
     let out: usize = widths.iter().sum();
-    for write in [Write::Overwrite, Write::Accumulate] {
+    for with_residual in [false, true] {
         let mut bench = Bench::new(backend);
         let (weight, values) = bench.weight(&widths, WIDTH, Dtype::F32);
         let x = bench.act(rows * WIDTH, 1.0);
-        let mut y = bench.act(rows * out, 1.0);
+        let (residual, mut y) = (bench.act(rows * out, 1.0), bench.act_out(rows * out));
         let mut expected = product(&x.host, &values, WIDTH);
-        if write == Write::Accumulate {
-            expected = add(&expected, &y.host);
+        if with_residual {
+            expected = add(&expected, &residual.host);
         }
         let adapters = [(0, widths[0]), (widths[0] + widths[1], widths[2])];
         let factors: Vec<_> = adapters
@@ -55,8 +55,9 @@ pub fn linear_with_terms<B: Backend>(backend: &B) {
                 expected[i / out_features * out + column + i % out_features] += v;
             }
         }
+        let write = if with_residual { Write::Residual(residual.view()) } else { Write::Overwrite };
         backend.linear(y.view_mut(), x.view(), &weight, None, &terms, write);
-        bench.check("y", &y.buffer, &expected);
+        bench.check("y", &y, &expected);
     }
 }
 
