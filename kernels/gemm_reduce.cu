@@ -3,12 +3,12 @@
 
 #include "gemm_epilogue.h"
 
-// The parts of a product, [splits, m, partial_stride] as gemm_tile.h leaves them, become y. A thread does eight columns.
-extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
-gemm_reduce(void* y, const float* partials, const bf16* residual, const float* bias, const Product product, int splits,
-            int partial_stride) {
+namespace {
+
+// The parts of a product, [splits, m, partial_stride] as gemm_tile.h leaves them, become y: eight columns of a row.
+__device__ __forceinline__ void reduce_eight(const Epilogue& to, const float* partials, const Product& product,
+                                             int splits, int partial_stride, size_t group) {
     const int groups = partial_stride / 8;
-    const size_t group = size_t(blockIdx.x) * ELEMENT_THREADS + threadIdx.x;
     if (group >= size_t(product.m) * groups) {
         return;
     }
@@ -22,11 +22,49 @@ gemm_reduce(void* y, const float* partials, const bf16* residual, const float* b
             sum.v[i] += part.v[i];
         }
     }
-    finish<false>({y, residual, bias, nullptr}, product, {}, sum, row, column);
+    finish(to, product, sum, row, column);
 }
 
-// Sums over rows, each with its weight: partials[blockIdx.y, stride] of the columns of x[rows, n]. A block adds up 64
-// columns of every gridDim.y-th group of 32 rows; a thread has eight columns of one row in 32.
+// A product whose parts are added up, as src/cuda/lora.rs passes it.
+struct SplitProduct {
+    void* y;
+    const float* partials;
+    Product product;
+    int splits;
+    int partial_stride;
+    int first_block;
+};
+
+struct SplitProducts {
+    SplitProduct of[LORA_PRODUCTS];
+    int count;
+    int padding;
+};
+
+}  // namespace
+
+// A thread does eight columns.
+extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
+gemm_reduce(void* y, const float* partials, const bf16* residual, const float* bias, const Product product, int splits,
+            int partial_stride) {
+    const size_t group = size_t(blockIdx.x) * ELEMENT_THREADS + threadIdx.x;
+    reduce_eight({y, residual, bias}, partials, product, splits, partial_stride, group);
+}
+
+// The same for several products; each has blocks of its own, from first_block on.
+extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
+gemm_reduce_several(const __grid_constant__ SplitProducts several) {
+    int i = several.count - 1;
+    while (int(blockIdx.x) < several.of[i].first_block) {
+        i--;
+    }
+    const SplitProduct& own = several.of[i];
+    const size_t group = size_t(blockIdx.x - own.first_block) * ELEMENT_THREADS + threadIdx.x;
+    reduce_eight({own.y, nullptr, nullptr}, own.partials, own.product, own.splits, own.partial_stride, group);
+}
+
+// Sums over rows, each with its weight: partials[blockIdx.y, stride] of the columns of x[rows, n]. A block adds up
+// COLUMN_SUM_WIDTH columns of every gridDim.y-th group of 16 rows; a thread has eight columns of one row in 16.
 extern "C" __global__ void __launch_bounds__(COLUMN_SUM_THREADS)
 column_sums(float* partials, const bf16* x, const float* row_weight, int rows, int n, int stride, int vector) {
     constexpr int GROUPS = COLUMN_SUM_WIDTH / 8, LANES = COLUMN_SUM_THREADS / GROUPS;

@@ -48,14 +48,7 @@ pub(super) struct Terms<'a> {
 impl<'a> Terms<'a> {
     /// `None`, with the failure kept, for more terms than a kernel takes.
     fn new(cuda: &Cuda, terms: &'a [LoraTerm<'a, Cuda>]) -> Option<Self> {
-        if terms.len() <= GEMM_TERMS {
-            return Some(Terms { terms });
-        }
-        let found = terms.len();
-        cuda.fail(Error::internal(format!(
-            "a linear layer with {found} adapters, expected up to {GEMM_TERMS}"
-        )));
-        None
+        cuda.takes_adapters(terms.len()).then_some(Terms { terms })
     }
 
     /// xa, lora_B and the first column of each.
@@ -73,22 +66,16 @@ impl<'a> Terms<'a> {
         for (to, (xa, b, column)) in by_value.term.iter_mut().zip(terms.iter().flat_map(|terms| terms.each()))
         {
             let vector = xa.in_vectors() && b.in_vectors();
+            launch = launch.reads(&mut to.xa, "xa", xa.data, xa.extent(), alignment(vector));
+            launch = launch.reads(&mut to.b, "lora_B", b.data, b.extent(), alignment(vector));
             *to = KernelTerm {
-                xa: xa.data.address() as u64,
-                b: b.data.address() as u64,
                 rows: xa.rows as i32,
                 column: column as i32,
                 columns: b.rows as i32,
                 rank: b.cols as i32,
                 vector: vector.into(),
-                padding: 0,
+                ..*to
             };
-            launch = launch.reads("xa", xa.data, xa.extent(), alignment(vector)).reads(
-                "lora_B",
-                b.data,
-                b.extent(),
-                alignment(vector),
-            );
             by_value.count += 1;
         }
         launch.value(by_value)
@@ -103,6 +90,15 @@ impl Weight {
 }
 
 impl Cuda {
+    /// Whether kernels take so many adapters of a layer; the failure is kept where they do not.
+    pub(super) fn takes_adapters(&self, count: usize) -> bool {
+        if count > GEMM_TERMS {
+            let expected = format!("expected up to {GEMM_TERMS}");
+            self.fail(Error::internal(format!("a linear layer with {count} adapters, {expected}")));
+        }
+        count <= GEMM_TERMS
+    }
+
     /// `y = x Wᵀ + bias + Σ xa Bᵀ + residual`.
     pub(super) fn linear_layer<'a>(
         &self,
