@@ -64,23 +64,31 @@ gemm_reduce_several(const __grid_constant__ SplitProducts several) {
 }
 
 // Sums over rows, each with its weight: partials[blockIdx.y, stride] of the columns of x[rows, n]. A block adds up
-// COLUMN_SUM_WIDTH columns of every gridDim.y-th group of 16 rows; a thread has eight columns of one row in 16.
+// COLUMN_SUM_WIDTH columns of every gridDim.y-th group of COLUMN_SUM_THREADS rows; a thread has eight columns of one row in
+// 16.
 extern "C" __global__ void __launch_bounds__(COLUMN_SUM_THREADS)
 column_sums(float* partials, const bf16* x, const float* row_weight, int rows, int n, int stride, int vector) {
     constexpr int GROUPS = COLUMN_SUM_WIDTH / 8, LANES = COLUMN_SUM_THREADS / GROUPS;
     // Element i of a thread's eight, with a gap that keeps what a warp reads at a time on different banks.
     __shared__ float sums[8][LANES * GROUPS + GROUPS];
+    __shared__ float weights[COLUMN_SUM_THREADS];
     const int group = threadIdx.x % GROUPS, lane = threadIdx.x / GROUPS;
     const int column = blockIdx.x * COLUMN_SUM_WIDTH + group * 8;
-    const int valid = min(8, n - column);
+    const int valid = max(0, min(8, n - column));
     Vector<8> sum = {};
-    if (valid > 0) {
-        for (int row = blockIdx.y * LANES + lane; row < rows; row += gridDim.y * LANES) {
-            const Vector<8> here = load_some(x + size_t(row) * n + column, valid, vector);
-            const float weight = row_weight[row];
+    for (int first = blockIdx.y * COLUMN_SUM_THREADS; first < rows; first += gridDim.y * COLUMN_SUM_THREADS) {
+        const int here = min(COLUMN_SUM_THREADS, rows - first);
+        __syncthreads();  // all are done with the weights before these
+        if (threadIdx.x < here) {
+            weights[threadIdx.x] = row_weight[first + threadIdx.x];
+        }
+        __syncthreads();
+        for (int row = valid > 0 ? lane : here; row < here; row += LANES) {
+            const Vector<8> more = load_some(x + size_t(first + row) * n + column, valid, vector);
+            const float weight = weights[row];
 #pragma unroll
             for (int i = 0; i < 8; i++) {
-                sum.v[i] += weight * here.v[i];
+                sum.v[i] += weight * more.v[i];
             }
         }
     }

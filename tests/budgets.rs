@@ -2,6 +2,9 @@
 
 #[path = "common/emulator.rs"]
 mod emulator;
+mod support;
+#[path = "common/tiny.rs"]
+mod tiny;
 
 mod budgets {
     pub mod aggregate;
@@ -9,10 +12,12 @@ mod budgets {
     pub mod attention;
     pub mod counting;
     pub mod embedding;
+    pub mod gradient;
     pub mod loss;
     pub mod memory;
     pub mod mlp;
     pub mod norm;
     pub mod optim;
     pub mod sample;
+    pub mod steps;
 }

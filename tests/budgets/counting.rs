@@ -1,6 +1,6 @@
 //! Counters of the kernels that some work starts.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cuda_emulator::counters::Counters;
 use deepguard::cuda::Cuda;
@@ -8,10 +8,15 @@ use deepguard::ops::Device;
 
 use crate::emulator::{checked, cuda};
 
+/// The emulator counts for all of a process: who counts does so alone.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The counters of each of `kernels` while `work` runs, which nothing else does meanwhile.
 pub fn count<const N: usize>(kernels: [&str; N], work: impl FnOnce(&Cuda)) -> [Counters; N] {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let cuda = cuda();
     let emulator = cuda_emulator::load().expect("the emulator");
     emulator.take_counters().expect("counters");

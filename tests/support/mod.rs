@@ -55,6 +55,8 @@ pub struct Setting {
     pub dropout: f32,
     pub recompute: Recompute,
     pub base_cache: bool,
+    /// The published adapters rather than small ones on all seven projections.
+    pub published_lora: bool,
     pub objective: Objective,
 }
 
@@ -67,6 +69,7 @@ impl Default for Setting {
             dropout: 0.1,
             recompute: Recompute::Nothing,
             base_cache: false,
+            published_lora: false,
             objective: Objective { max_seq_len: 64, seed: 7, ..Objective::default() },
         }
     }
@@ -83,10 +86,13 @@ pub fn model_on<B: Backend>(backend: B, name: &str) -> Transformer<B> {
     Transformer::load(backend, &dir).expect("a golden model")
 }
 
-/// Adapters on all seven projections and a guard, all with random values of a trained model's size.
+/// Adapters and a guard, all with random values of a trained model's size.
 pub fn attached<B: Backend>(model: &Transformer<B>, setting: Setting) -> Attached<B> {
-    let targets = BTreeSet::from(Projection::ALL);
-    let lora = LoraConfig { rank: 5, alpha: 7.0, dropout: setting.dropout, targets, use_rslora: false };
+    let published = LoraConfig { dropout: setting.dropout, ..LoraConfig::default_for(&model.config) };
+    let lora = match setting.published_lora {
+        true => published,
+        false => LoraConfig { rank: 5, alpha: 7.0, targets: BTreeSet::from(Projection::ALL), ..published },
+    };
     let guard =
         GuardConfig { aggregation: setting.aggregation, layers: setting.taps, dropout: setting.dropout };
     let mut attached = Attached::new(&model.backend, &model.config, lora, guard).expect("a valid setting");
