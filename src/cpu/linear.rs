@@ -6,7 +6,7 @@ use super::{Cpu, math, parallel};
 use crate::error::{Error, Result};
 use crate::model::config::Dtype;
 use crate::model::weights::TensorView;
-use crate::ops::gemm::{Gemm, LoraBackward, LoraTerm, Matrix, MatrixMut, Transpose, Write};
+use crate::ops::gemm::{Gemm, LoraBackward, LoraDown, LoraTerm, Matrix, MatrixMut, Transpose, Write};
 use crate::ops::{Dropout, Mut, Ref};
 
 /// Frozen matrices with the same number of columns, read in place from the mapped file.
@@ -121,6 +121,43 @@ impl Cpu {
         });
         f(&dropped)
     }
+
+    fn backward_of_adapter(
+        &self,
+        dx_acc: Option<Mut<'_, Self, f32>>,
+        args: LoraBackward<'_, Self>,
+        x: Ref<'_, Self, f32>,
+        scale: f32,
+    ) {
+        let dy = operand(args.dy);
+        let (rows, out) = (args.dy.rows, args.dy.cols);
+        let rank = args.b.len() / out;
+        let width = args.a.len() / rank;
+        let a = MatRef::new(args.a.as_slice(), rank, width);
+        let b = MatRef::new(args.b.as_slice(), out, rank);
+        let xa = MatRef::new(args.xa.as_slice(), rows, rank);
+        gemm(MatMut::new(args.db_acc.into_slice(), out, rank), dy.t(), xa, 1.0, 1.0);
+
+        let mut dxa = self.scratch.take(rows * rank);
+        gemm(MatMut::new(&mut dxa, rows, rank), dy, b, scale, 0.0);
+        let dxa = MatRef::new(&*dxa, rows, rank);
+        let da = MatMut::new(args.da_acc.into_slice(), rank, width);
+        self.with_dropout(x.as_slice(), width, args.dropout, |x| {
+            gemm(da, dxa.t(), MatRef::new(x, rows, width), 1.0, 1.0);
+        });
+
+        let Some(dx) = dx_acc.map(Mut::into_slice) else { return };
+        let Some(dropout) = args.dropout else {
+            return gemm(MatMut::new(dx, rows, width), dxa, a, 1.0, 1.0);
+        };
+        let row_keys = dropout.row_keys.as_slice();
+        let mut dropped = self.scratch.take(rows * width);
+        gemm(MatMut::new(&mut dropped, rows, width), dxa, a, 1.0, 0.0);
+        parallel::rows2(dx, width, &mut dropped, width, |i, dx, dropped| {
+            dropout_row(dropped, dropout.key, row_keys[i]);
+            math::axpy(dx, 1.0, dropped);
+        });
+    }
 }
 
 impl Gemm for Cpu {
@@ -170,52 +207,27 @@ impl Gemm for Cpu {
         }
     }
 
-    fn lora_down(
-        &self,
-        xa: Mut<'_, Self, f32>,
-        x: Ref<'_, Self, f32>,
-        a: Ref<'_, Self, f32>,
-        rank: usize,
-        scale: f32,
-        dropout: Option<Dropout<'_, Self>>,
-    ) {
-        let xa = xa.into_slice();
-        let (rows, width) = (xa.len() / rank, a.len() / rank);
-        self.with_dropout(x.as_slice(), width, dropout, |x| {
-            let a = MatRef::new(a.as_slice(), rank, width);
-            gemm(MatMut::new(xa, rows, rank), MatRef::new(x, rows, width), a.t(), scale, 0.0);
-        });
+    fn lora_down(&self, adapters: Vec<LoraDown<'_, Self>>, x: Ref<'_, Self, f32>, rank: usize, scale: f32) {
+        for LoraDown { xa, a, dropout } in adapters {
+            let xa = xa.into_slice();
+            let (rows, width) = (xa.len() / rank, a.len() / rank);
+            self.with_dropout(x.as_slice(), width, dropout, |x| {
+                let a = MatRef::new(a.as_slice(), rank, width);
+                gemm(MatMut::new(xa, rows, rank), MatRef::new(x, rows, width), a.t(), scale, 0.0);
+            });
+        }
     }
 
-    fn lora_backward(&self, args: LoraBackward<'_, Self>) {
-        let dy = operand(args.dy);
-        let (rows, out) = (args.dy.rows, args.dy.cols);
-        let rank = args.b.len() / out;
-        let width = args.a.len() / rank;
-        let a = MatRef::new(args.a.as_slice(), rank, width);
-        let b = MatRef::new(args.b.as_slice(), out, rank);
-        let xa = MatRef::new(args.xa.as_slice(), rows, rank);
-        gemm(MatMut::new(args.db_acc.into_slice(), out, rank), dy.t(), xa, 1.0, 1.0);
-
-        let mut dxa = self.scratch.take(rows * rank);
-        gemm(MatMut::new(&mut dxa, rows, rank), dy, b, args.scale, 0.0);
-        let dxa = MatRef::new(&*dxa, rows, rank);
-        let da = MatMut::new(args.da_acc.into_slice(), rank, width);
-        self.with_dropout(args.x.as_slice(), width, args.dropout, |x| {
-            gemm(da, dxa.t(), MatRef::new(x, rows, width), 1.0, 1.0);
-        });
-
-        let Some(dx) = args.dx_acc.map(Mut::into_slice) else { return };
-        let Some(dropout) = args.dropout else {
-            return gemm(MatMut::new(dx, rows, width), dxa, a, 1.0, 1.0);
-        };
-        let row_keys = dropout.row_keys.as_slice();
-        let mut dropped = self.scratch.take(rows * width);
-        gemm(MatMut::new(&mut dropped, rows, width), dxa, a, 1.0, 0.0);
-        parallel::rows2(dx, width, &mut dropped, width, |i, dx, dropped| {
-            dropout_row(dropped, dropout.key, row_keys[i]);
-            math::axpy(dx, 1.0, dropped);
-        });
+    fn lora_backward(
+        &self,
+        mut dx_acc: Option<Mut<'_, Self, f32>>,
+        adapters: Vec<LoraBackward<'_, Self>>,
+        x: Ref<'_, Self, f32>,
+        scale: f32,
+    ) {
+        for adapter in adapters {
+            self.backward_of_adapter(dx_acc.as_mut().map(Mut::reborrow), adapter, x, scale);
+        }
     }
 
     fn matmul(

@@ -5,8 +5,8 @@ use half::bf16;
 use super::Cuda;
 use super::product::{Layout, Residual, Target, TileProduct};
 use super::weights::Weight;
-use crate::ops::gemm::{Gemm, LoraBackward, LoraTerm, Matrix, MatrixMut, Transpose, Write};
-use crate::ops::{Dropout, Mut, Ref};
+use crate::ops::gemm::{Gemm, LoraBackward, LoraDown, LoraTerm, Matrix, MatrixMut, Transpose, Write};
+use crate::ops::{Mut, Ref};
 
 impl Gemm for Cuda {
     fn linear(
@@ -28,20 +28,18 @@ impl Gemm for Cuda {
         TileProduct::new(Layout::NN, Matrix::new(dy, rows, out), weight.matrix(), dx).run(self);
     }
 
-    fn lora_down(
-        &self,
-        xa: Mut<'_, Self, bf16>,
-        x: Ref<'_, Self, bf16>,
-        a: Ref<'_, Self, bf16>,
-        rank: usize,
-        scale: f32,
-        dropout: Option<Dropout<'_, Self>>,
-    ) {
-        self.first_factor(xa, x, a, rank, scale, dropout);
+    fn lora_down(&self, adapters: Vec<LoraDown<'_, Self>>, x: Ref<'_, Self, bf16>, rank: usize, scale: f32) {
+        self.first_factors(adapters, x, rank, scale);
     }
 
-    fn lora_backward(&self, args: LoraBackward<'_, Self>) {
-        self.factor_gradients(args);
+    fn lora_backward(
+        &self,
+        dx_acc: Option<Mut<'_, Self, bf16>>,
+        adapters: Vec<LoraBackward<'_, Self>>,
+        x: Ref<'_, Self, bf16>,
+        scale: f32,
+    ) {
+        self.factor_gradients(dx_acc, adapters, x, scale);
     }
 
     fn matmul(

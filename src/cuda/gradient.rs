@@ -10,7 +10,7 @@ use crate::ops::gemm::{Matrix, MatrixMut};
 use crate::ops::{Mut, Ref};
 
 /// Rows that are worth a block of their own.
-const ROWS_OF_PART: usize = 256;
+const ROWS_OF_PART: usize = 512;
 
 impl Cuda {
     /// `db += Σ row_weight · dy`.

@@ -96,26 +96,30 @@ pub struct LoraTerm<'a, D: Device> {
     pub rank: usize,
 }
 
-/// What the backward of one LoRA needs; shapes as in [`LoraTerm`].
+/// One of the adapters of a (possibly stacked) linear layer, all of which read the layer's input, in the forward pass.
+pub struct LoraDown<'a, D: Device> {
+    /// `[rows, rank]`, written.
+    pub xa: Mut<'a, D, D::Act>,
+    /// `[rank, in_features]` lora_A.
+    pub a: Ref<'a, D, D::Act>,
+    /// Dropout of the input.
+    pub dropout: Option<Dropout<'a, D>>,
+}
+
+/// The same in the backward pass; shapes as in [`LoraTerm`].
 pub struct LoraBackward<'a, D: Device> {
     /// `[rank, in_features]`.
     pub da_acc: Mut<'a, D, f32>,
     /// `[out_features, rank]`.
     pub db_acc: Mut<'a, D, f32>,
-    /// `[rows, in_features]`; `None` where nothing below is trained.
-    pub dx_acc: Option<Mut<'a, D, D::Act>>,
-    /// `[rows, out_features]` columns of the layer's output gradient.
-    pub dy: Matrix<'a, D, D::Act>,
-    /// `[rows, in_features]` the layer's input.
-    pub x: Ref<'a, D, D::Act>,
     /// `[rows, rank]` saved by the forward.
     pub xa: Ref<'a, D, D::Act>,
+    /// `[rows, out_features]` columns of the layer's output gradient.
+    pub dy: Matrix<'a, D, D::Act>,
     /// `[rank, in_features]` lora_A.
     pub a: Ref<'a, D, D::Act>,
     /// `[out_features, rank]` lora_B.
     pub b: Ref<'a, D, D::Act>,
-    /// `alpha / rank`.
-    pub scale: f32,
     /// The same mask as in the forward.
     pub dropout: Option<Dropout<'a, D>>,
 }
@@ -142,19 +146,24 @@ pub trait Gemm: Device {
         weight: &Self::Weight,
     );
 
-    /// `xa = scale · dropout(x) Aᵀ`; xa `[rows, rank]`, x `[rows, in]`, A `[rank, in]`.
+    /// `xa = scale · dropout(x) Aᵀ` of each adapter; x `[rows, in]`, which all of them read.
     fn lora_down(
         &self,
-        xa: Mut<'_, Self, Self::Act>,
+        adapters: Vec<LoraDown<'_, Self>>,
         x: Ref<'_, Self, Self::Act>,
-        a: Ref<'_, Self, Self::Act>,
         rank: usize,
         scale: f32,
-        dropout: Option<Dropout<'_, Self>>,
     );
 
-    /// `dB += dyᵀ xa`, `dA += scale · (dy B)ᵀ dropout(x)`, `dx += scale · mask ∘ (dy B) A`.
-    fn lora_backward(&self, args: LoraBackward<'_, Self>);
+    /// `dB += dyᵀ xa` and `dA += scale · (dy B)ᵀ dropout(x)` of each adapter; `dx += Σ scale · mask ∘ (dy B) A` over all
+    /// of them, unless `None`: nothing below is trained. dx and x `[rows, in]`.
+    fn lora_backward(
+        &self,
+        dx_acc: Option<Mut<'_, Self, Self::Act>>,
+        adapters: Vec<LoraBackward<'_, Self>>,
+        x: Ref<'_, Self, Self::Act>,
+        scale: f32,
+    );
 
     /// `c = alpha · op(a) op(b) + beta · c` on activations.
     fn matmul(

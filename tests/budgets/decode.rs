@@ -12,7 +12,7 @@ use crate::emulator::{checked, own_cuda};
 use crate::support::{Setting, attached_to, model_on};
 
 /// Most that a step starts: for each layer, and beyond.
-const OF_A_LAYER: u64 = 12;
+const OF_A_LAYER: u64 = 10;
 const BEYOND: u64 = 10;
 
 /// Calls by which a step asks for work, also while it is recorded.
