@@ -1,6 +1,7 @@
 // The backward of the adapters that read one input, in two launches. The first makes of the output's gradient the
 // gradient of each lora_B and t = scale · dy B; the second makes of t the gradient of each lora_A and of the input. All
-// adapters of a layer are in a table that is a parameter; a block finds its product there. Launched by src/cuda/lora.rs.
+// adapters of a layer are in a table that is a parameter; a block finds its product there. Launched by src/cuda/lora.rs; gradients of the guard's weights are such a group too, which
+// src/cuda/gradient.rs launches.
 
 #include "gemm_tile.h"
 
@@ -10,16 +11,17 @@ namespace {
 struct GroupedProduct {
     const bf16* a;
     const bf16* b;
-    void* y;         // for PARTIAL, where the first part goes
-    Mask mask;       // of b, TN only
+    void* y;                  // for PARTIAL, where the first part goes
+    const float* row_weight;  // [k] or null, TN only
+    Mask mask;                // of b, TN only
     Product product;
     int first_block;
-    int parts;       // of k
-    int transposed;  // aᵀ b instead of a b
+    int parts;                // of k
+    int transposed;           // aᵀ b instead of a b
 };
 
 struct ProductGroup {
-    GroupedProduct of[LORA_PRODUCTS];
+    GroupedProduct of[GROUP_PRODUCTS];
     int count;
     int blocks;
 };
@@ -54,7 +56,7 @@ __device__ __forceinline__ void product_of_group(const ProductGroup& group, int 
     const int tiles_m = (own.product.m + S::TILE - 1) / S::TILE, tiles_n = (own.product.n + S::TILE - 1) / S::TILE;
     const int tiles = tiles_m * tiles_n;
     const Place place = {(block - own.first_block) % tiles, (block - own.first_block) / tiles, own.parts};
-    const Operands from = {own.a, own.b, nullptr, nullptr, own.mask};
+    const Operands from = {own.a, own.b, own.row_weight, nullptr, own.mask};
     const Epilogue to = {own.y, nullptr, nullptr};
     if (ALL_TRANSPOSED || own.transposed) {
         product_of_block<S, Layout::TN, VECTOR>(from, to, own.product, place);
@@ -161,15 +163,15 @@ __device__ __forceinline__ void input_gradient(const InputTerms& terms, int bloc
 }  // namespace
 
 // The products of a group, each [m, n] of bf16, f32 that is added to, or parts for gemm_reduce_several. A block for a
-// tile of 64 by 64 of a part of k; STAGES · STAGE_BYTES of dynamic shared memory. `lora_products_any` does for operands
+// tile of 64 by 64 of a part of k; STAGES · STAGE_BYTES of dynamic shared memory. `grouped_products_any` does for operands
 // that start anywhere.
-#define LORA_PRODUCTS_OF(NAME, VECTOR)                                                                                \
+#define GROUPED_PRODUCTS(NAME, VECTOR)                                                                                \
     extern "C" __global__ void __launch_bounds__(S::THREADS, 4) NAME(const __grid_constant__ ProductGroup group) {    \
         product_of_group<VECTOR, false>(group, blockIdx.x);                                                           \
     }
 
-LORA_PRODUCTS_OF(lora_products, true)
-LORA_PRODUCTS_OF(lora_products_any, false)
+GROUPED_PRODUCTS(grouped_products, true)
+GROUPED_PRODUCTS(grouped_products_any, false)
 
 // dx[rows, width] += Σ factor · mask ∘ (t A) over the adapters, and the products of a group, all of them aᵀ b. A block for
 // a tile of a product, then one for each tile of dx; shared memory as above.

@@ -6,7 +6,9 @@ use super::{Cpu, math, parallel};
 use crate::error::{Error, Result};
 use crate::model::config::Dtype;
 use crate::model::weights::TensorView;
-use crate::ops::gemm::{Gemm, LoraBackward, LoraDown, LoraTerm, Matrix, MatrixMut, Transpose, Write};
+use crate::ops::gemm::{
+    BiasGradient, Gemm, LoraBackward, LoraDown, LoraTerm, Matrix, MatrixMut, Transpose, WeightGradient, Write,
+};
 use crate::ops::{Dropout, Mut, Ref};
 
 /// Frozen matrices with the same number of columns, read in place from the mapped file.
@@ -122,6 +124,23 @@ impl Cpu {
         f(&dropped)
     }
 
+    /// Rows times their weights, for `f`.
+    fn with_weights(
+        &self,
+        x: Matrix<'_, Self, f32>,
+        row_weight: Option<Ref<'_, Self, f32>>,
+        f: impl FnOnce(MatRef<'_>),
+    ) {
+        let Some(row_weight) = row_weight else { return f(operand(x)) };
+        let (source, row_weight) = (x.data.as_slice(), row_weight.as_slice());
+        let mut weighted = self.scratch.take(x.rows * x.cols);
+        parallel::rows(&mut weighted, x.cols, |i, row| {
+            row.copy_from_slice(&source[i * x.stride..][..x.cols]);
+            math::scale(row, row_weight[i]);
+        });
+        f(MatRef::new(&*weighted, x.rows, x.cols));
+    }
+
     fn backward_of_adapter(
         &self,
         dx_acc: Option<Mut<'_, Self, f32>>,
@@ -158,6 +177,13 @@ impl Cpu {
             math::axpy(dx, 1.0, dropped);
         });
     }
+}
+
+/// `c += x yᵀ`
+fn add_outer(c: &mut MatrixMut<'_, Cpu, f32>, [x, y]: [Ref<'_, Cpu, f32>; 2]) {
+    let (cols, stride) = (c.cols, c.stride);
+    let rows = c.data.reborrow().into_slice().chunks_mut(stride);
+    rows.zip(x.as_slice()).for_each(|(row, &x)| math::axpy(&mut row[..cols], x, y.as_slice()));
 }
 
 impl Gemm for Cpu {
@@ -247,42 +273,61 @@ impl Gemm for Cpu {
         gemm(target(c), a, b, alpha, beta);
     }
 
-    fn weight_gradient(
+    fn affine(
         &self,
-        dw_acc: MatrixMut<'_, Self, f32>,
-        dy: Matrix<'_, Self, f32>,
-        x: Matrix<'_, Self, f32>,
-        row_weight: Option<Ref<'_, Self, f32>>,
+        mut c: MatrixMut<'_, Self, f32>,
+        a: Matrix<'_, Self, f32>,
+        b: Matrix<'_, Self, f32>,
+        bias: Option<Ref<'_, Self, f32>>,
+        outer: Option<[Ref<'_, Self, f32>; 2]>,
     ) {
-        let Some(row_weight) = row_weight else {
-            return gemm(target(dw_acc), operand(dy).t(), operand(x), 1.0, 1.0);
-        };
-        let (rows, width) = (dy.rows, dy.cols);
-        let (source, row_weight) = (dy.data.as_slice(), row_weight.as_slice());
-        let mut weighted = self.scratch.take(rows * width);
-        parallel::rows(&mut weighted, width, |i, row| {
-            row.copy_from_slice(&source[i * dy.stride..][..width]);
-            math::scale(row, row_weight[i]);
-        });
-        gemm(target(dw_acc), MatRef::new(&*weighted, rows, width).t(), operand(x), 1.0, 1.0);
+        let (cols, stride) = (c.cols, c.stride);
+        for row in c.data.reborrow().into_slice().chunks_mut(stride) {
+            match bias {
+                Some(bias) => row[..cols].copy_from_slice(bias.as_slice()),
+                None => row[..cols].fill(0.0),
+            }
+        }
+        if let Some(outer) = outer {
+            add_outer(&mut c, outer);
+        }
+        gemm(target(c), operand(a), operand(b).t(), 1.0, 1.0);
     }
 
-    fn bias_gradient(
+    fn affine_gradient(
         &self,
-        db_acc: Mut<'_, Self, f32>,
-        dy: Ref<'_, Self, f32>,
+        mut dw_acc: MatrixMut<'_, Self, f32>,
+        a: Matrix<'_, Self, f32>,
+        b: Matrix<'_, Self, f32>,
+        outer: [Ref<'_, Self, f32>; 2],
+    ) {
+        add_outer(&mut dw_acc, outer);
+        gemm(target(dw_acc), operand(a), operand(b).t(), 1.0, 1.0);
+    }
+
+    fn weighted_product(
+        &self,
+        c: MatrixMut<'_, Self, f32>,
+        a: Matrix<'_, Self, f32>,
+        b: Matrix<'_, Self, f32>,
         row_weight: Ref<'_, Self, f32>,
     ) {
-        let db = db_acc.into_slice();
-        let rows = dy.as_slice().chunks_exact(db.len().max(1));
-        for (row, &weight) in rows.zip(row_weight.as_slice()) {
-            math::axpy(db, weight, row);
+        self.with_weights(a, Some(row_weight), |a| gemm(target(c), a.t(), operand(b), 1.0, 0.0));
+    }
+
+    fn weight_gradients(&self, gradients: Vec<WeightGradient<'_, Self>>) {
+        for WeightGradient { dw_acc, dy, x, row_weight } in gradients {
+            self.with_weights(dy, row_weight, |dy| gemm(target(dw_acc), dy.t(), operand(x), 1.0, 1.0));
         }
     }
 
-    fn accumulate(&self, dw_acc: MatrixMut<'_, Self, f32>, x: Matrix<'_, Self, f32>) {
-        let (cols, stride) = (dw_acc.cols, dw_acc.stride);
-        let rows = dw_acc.data.into_slice().chunks_mut(stride).zip(x.data.as_slice().chunks(x.stride));
-        rows.for_each(|(dw, x)| math::axpy(&mut dw[..cols], 1.0, &x[..cols]));
+    fn bias_gradients(&self, gradients: Vec<BiasGradient<'_, Self>>) {
+        for BiasGradient { db_acc, dy, row_weight } in gradients {
+            let db = db_acc.into_slice();
+            let rows = dy.data.as_slice().chunks(dy.stride.max(1));
+            for (row, &weight) in rows.zip(row_weight.as_slice()) {
+                math::axpy(db, weight, &row[..db.len()]);
+            }
+        }
     }
 }

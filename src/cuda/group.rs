@@ -1,4 +1,7 @@
-//! Several products in one launch: those of the backward of LoRA, which are too small to fill a device one by one.
+//! Several products in one launch: those of the backward of LoRA and gradients of the guard's weights, many of which are too
+//! small to fill a device one by one.
+
+use std::ops::Range;
 
 use bytemuck::Zeroable;
 
@@ -6,10 +9,12 @@ use super::Cuda;
 use super::dropout::KernelMask;
 use super::launch::{Launch, Shape, VECTOR};
 use super::product::{
-    KernelProduct, Layout, SMALL_BLOCKS, TILES_OF_SPLIT, TileProduct, alignment, partial_stride, shared,
+    KernelProduct, Layout, SMALL_BLOCKS, TILES_OF_SPLIT, Target, TileProduct, alignment, partial_stride,
+    shared,
 };
 use super::tile::*;
-use crate::ops::{Dropout, Mut};
+use crate::ops::gemm::MatrixMut;
+use crate::ops::{Dropout, Mut, Ref};
 
 /// `GroupedProduct` of `kernels/lora.cu`.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -18,6 +23,7 @@ struct KernelMember {
     a: u64,
     b: u64,
     y: u64,
+    row_weight: u64,
     mask: KernelMask,
     product: KernelProduct,
     first_block: i32,
@@ -29,7 +35,7 @@ struct KernelMember {
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct KernelGroup {
-    of: [KernelMember; LORA_PRODUCTS],
+    of: [KernelMember; GROUP_PRODUCTS],
     count: i32,
     blocks: i32,
 }
@@ -47,14 +53,14 @@ struct KernelSplit {
     splits: i32,
     vector: i32,
     first_block: i32,
-    padding: i32,
+    y_stride: i32,
 }
 
 /// `SplitProducts` of `kernels/gemm_reduce.cu`.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct KernelSplits {
-    of: [KernelSplit; LORA_PRODUCTS],
+    of: [KernelSplit; GROUP_PRODUCTS],
     count: i32,
     padding: i32,
 }
@@ -68,12 +74,30 @@ pub(super) struct Member<'a> {
     pub split: Option<(usize, Mut<'a, Cuda, f32>)>,
 }
 
-/// In how many parts each of some products `aᵀ b` is computed, of `[k, m]` and `[k, n]`: so many that all
-/// multiprocessors have work.
-pub(super) fn splits(cuda: &Cuda, shapes: impl Iterator<Item = (usize, usize)>, k: usize) -> usize {
-    let blocks: usize = shapes.map(|(m, n)| tiles(m, n)).sum();
+/// What has been computed in parts, and is to be added to `y`.
+pub(super) struct Parts<'a> {
+    pub y: &'a MatrixMut<'a, Cuda, f32>,
+    pub alpha: f32,
+    pub splits: usize,
+    /// `[splits, rows, partial_stride(cols)]`
+    pub partials: Ref<'a, Cuda, f32>,
+}
+
+/// In how many parts a product `aᵀ b` with a sum over `k` is computed, where those of a launch have `blocks` blocks in one
+/// part each: so many that all multiprocessors have work.
+pub(super) fn splits(cuda: &Cuda, blocks: usize, k: usize) -> usize {
     let at_once = SMALL_BLOCKS * cuda.info().multiprocessors as usize;
     (at_once / blocks.max(1)).clamp(1, (k.div_ceil(GEMM_TILE_K) / TILES_OF_SPLIT).max(1))
+}
+
+/// Pieces of scratch memory of given lengths, each of which starts at a multiple of 256 bytes.
+pub(super) fn pieces(lens: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
+    let ranges = lens.scan(0, |end: &mut usize, len| {
+        let start = end.next_multiple_of(64);
+        *end = start + len;
+        Some(start..*end)
+    });
+    ranges.collect()
 }
 
 /// f32 of scratch memory for so many parts.
@@ -97,6 +121,19 @@ impl<'a> Member<'a> {
         Member { product, dropout: None, split: None }
     }
 
+    /// A product in parts, where there are several.
+    pub fn in_parts(product: TileProduct<'a>, splits: usize, memory: Mut<'a, Cuda, f32>) -> Self {
+        Member { split: (splits > 1).then_some((splits, memory)), ..Member::whole(product) }
+    }
+
+    /// What is to be added up afterwards.
+    pub fn parts(&self) -> Option<Parts<'_>> {
+        let (Target::Added(y), Some((splits, memory))) = (&self.product.target, &self.split) else {
+            return None;
+        };
+        Some(Parts { y, alpha: self.product.alpha, splits: *splits, partials: memory.view() })
+    }
+
     fn splits(&self) -> usize {
         self.split.as_ref().map_or(1, |&(splits, _)| splits)
     }
@@ -106,6 +143,10 @@ impl<'a> Member<'a> {
         let (a, b) = (&self.product.a, &self.product.b);
         let launch = launch.reads(&mut to.a, "a", a.data, a.extent(), alignment(a.in_vectors()));
         let launch = launch.reads(&mut to.b, "b", b.data, b.extent(), alignment(b.in_vectors()));
+        let launch = match self.product.row_weight {
+            Some(weights) => launch.reads(&mut to.row_weight, "row_weight", weights, k, 4),
+            None => launch,
+        };
         let launch = to.mask.pass(self.dropout, k, launch);
         to.product = self.product.kernel_product();
         to.parts = self.splits() as i32;
@@ -134,28 +175,38 @@ pub(super) fn pass<'l>(members: &[&Member<'_>], mut launch: Launch<'l>) -> (usiz
     (blocks, launch.value(group))
 }
 
-/// Adds up the parts of those that were computed in parts, in one launch. Their targets are dense f32, which is added to.
-pub(super) fn reduce<'a>(cuda: &Cuda, members: impl Iterator<Item = &'a Member<'a>>) {
+/// Adds up what has been computed in parts, in one launch.
+pub(super) fn reduce<'a>(cuda: &Cuda, parts: impl Iterator<Item = Parts<'a>>) {
     let (mut several, mut blocks) = (KernelSplits::zeroed(), 0);
     let mut launch = cuda.launch("gemm_reduce_several");
-    let split = members.filter_map(|member| Some((&member.product, member.split.as_ref()?)));
-    for (to, (product, (splits, memory))) in several.of.iter_mut().zip(split) {
-        let (m, n, _) = product.size();
-        let (stride, len) = (partial_stride(n), partials(m, n, *splits));
-        launch = product.target_to(&mut to.y, launch);
-        launch = launch.reads(&mut to.partials, "partials", memory.view(), len, VECTOR);
+    for (to, Parts { y, alpha, splits, partials }) in several.of.iter_mut().zip(parts) {
+        let stride = partial_stride(y.cols);
+        launch = launch.writes(&mut to.y, "y", &y.data, y.extent(), alignment(y.in_vectors()));
+        launch = launch.reads(&mut to.partials, "partials", partials, splits * y.rows * stride, VECTOR);
         *to = KernelSplit {
-            alpha: product.alpha,
-            rows: m as i32,
-            columns: n as i32,
+            alpha,
+            rows: y.rows as i32,
+            columns: y.cols as i32,
             stride: stride as i32,
-            splits: *splits as i32,
-            vector: product.y_in_vectors().into(),
+            splits: splits as i32,
+            vector: y.in_vectors().into(),
             first_block: blocks as i32,
+            y_stride: y.stride as i32,
             ..*to
         };
         several.count += 1;
-        blocks += (m * stride / 4).div_ceil(ELEMENT_THREADS);
+        blocks += (y.rows * stride / 4).div_ceil(ELEMENT_THREADS);
     }
     launch.value(several).run(Shape::line(blocks, ELEMENT_THREADS));
+}
+
+impl Cuda {
+    /// Some products in one launch.
+    pub(super) fn products(&self, members: &[&Member<'_>]) {
+        if members.iter().all(|member| member.product.fits(self)) {
+            let kernel = if in_vectors(members) { "grouped_products" } else { "grouped_products_any" };
+            let (blocks, launch) = pass(members, self.launch(kernel));
+            launch.run(shape(blocks));
+        }
+    }
 }

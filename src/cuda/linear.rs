@@ -56,7 +56,7 @@ pub(super) struct Terms<'a> {
 
 impl<'a> Terms<'a> {
     /// `None`, with the failure kept, for more terms than a kernel takes.
-    fn new(cuda: &Cuda, terms: &'a [LoraTerm<'a, Cuda>]) -> Option<Self> {
+    pub fn new(cuda: &Cuda, terms: &'a [LoraTerm<'a, Cuda>]) -> Option<Self> {
         cuda.takes_adapters(terms.len()).then_some(Terms { terms })
     }
 

@@ -5,7 +5,7 @@ use half::bf16;
 
 use super::Cuda;
 use super::dropout::KernelMask;
-use super::group::{self, Member, partials, splits};
+use super::group::{self, Member, partials, pieces, splits, tiles};
 use super::launch::{Launch, Shape};
 use super::product::{Layout, Target, TileProduct, alignment};
 use super::tile::*;
@@ -67,17 +67,11 @@ impl InputTerm<'_> {
     }
 }
 
-/// f32 of scratch memory for an adapter: t, parts of the gradients of lora_B and of lora_A. Each piece starts at a
-/// multiple of 256 bytes.
-fn pieces(adapter: &LoraBackward<'_, Cuda>, width: usize, [of_b, of_a]: [usize; 2]) -> [usize; 3] {
+/// f32 of scratch memory for an adapter: t, parts of the gradients of lora_B and of lora_A.
+fn memory(adapter: &LoraBackward<'_, Cuda>, width: usize, [of_b, of_a]: [usize; 2]) -> [usize; 3] {
     let (rows, out, rank) = (adapter.dy.rows, adapter.dy.cols, adapter.a.len() / width.max(1));
     let t = (rows * rank * size_of::<bf16>()).div_ceil(size_of::<f32>());
-    [t, partials(out, rank, of_b), partials(rank, width, of_a)].map(|len| len.next_multiple_of(64))
-}
-
-/// A product in parts, where there are several.
-fn in_parts<'a>(product: TileProduct<'a>, splits: usize, memory: Mut<'a, Cuda, f32>) -> Member<'a> {
-    Member { split: (splits > 1).then_some((splits, memory)), ..Member::whole(product) }
+    [t, partials(out, rank, of_b), partials(rank, width, of_a)]
 }
 
 impl Cuda {
@@ -130,14 +124,10 @@ impl Cuda {
         let width = x.len() / rows;
         let x = Matrix::new(x, rows, width);
         let rank = |adapter: &LoraBackward<'_, Self>| adapter.a.len() / width.max(1);
-        let of_b = splits(self, adapters.iter().map(|adapter| (adapter.dy.cols, rank(adapter))), rows);
-        let of_a = splits(self, adapters.iter().map(|adapter| (rank(adapter), width)), rows);
-        let lens = adapters.iter().flat_map(|adapter| pieces(adapter, width, [of_b, of_a]));
-        let ranges = lens.scan(0, |end, len| {
-            *end += len;
-            Some(*end - len..*end)
-        });
-        let ranges: Vec<_> = ranges.collect();
+        let blocks_of_b = adapters.iter().map(|adapter| tiles(adapter.dy.cols, rank(adapter))).sum();
+        let blocks_of_a = adapters.iter().map(|adapter| tiles(rank(adapter), width)).sum();
+        let (of_b, of_a) = (splits(self, blocks_of_b, rows), splits(self, blocks_of_a, rows));
+        let ranges = pieces(adapters.iter().flat_map(|adapter| memory(adapter, width, [of_b, of_a])));
         let mut scratch = self.scratch();
         let len = ranges.last().map_or(0, |last| last.end);
         let Some(memory) = scratch.take::<f32>(self, len) else { return };
@@ -152,7 +142,11 @@ impl Cuda {
             };
             let db = Target::Added(MatrixMut::new(adapter.db_acc, out, rank));
             let xa = Matrix::new(adapter.xa, rows, rank);
-            of_outputs.push(in_parts(TileProduct::new(Layout::TN, adapter.dy, xa, db), of_b, b_parts));
+            of_outputs.push(Member::in_parts(
+                TileProduct::new(Layout::TN, adapter.dy, xa, db),
+                of_b,
+                b_parts,
+            ));
             ts.push((t.cast::<bf16>().slice(0..rows * rank), adapter.dy, Matrix::new(adapter.b, out, rank)));
             let da = MatrixMut::new(adapter.da_acc, rank, width);
             inner.push((da, a_parts, Matrix::new(adapter.a, rank, width), adapter.dropout));
@@ -170,7 +164,7 @@ impl Cuda {
             let t = Matrix::new(t.view(), rows, a.rows);
             let alpha = dropout.map_or(1.0, |dropout| dropout.key.scale());
             let product = TileProduct { alpha, ..TileProduct::new(Layout::TN, t, x, Target::Added(da)) };
-            of_inputs.push(Member { dropout, ..in_parts(product, of_a, parts) });
+            of_inputs.push(Member { dropout, ..Member::in_parts(product, of_a, parts) });
             terms.push(InputTerm { t, a, dropout });
         }
         let members: Vec<_> = of_inputs.iter().collect();
@@ -178,16 +172,7 @@ impl Cuda {
             Some(dx) => self.input_gradient(MatrixMut::new(dx, rows, width), &members, &terms),
             None => self.products(&members),
         }
-        group::reduce(self, of_outputs.iter().chain(&of_inputs));
-    }
-
-    /// Some products in one launch.
-    fn products(&self, members: &[&Member<'_>]) {
-        if members.iter().all(|member| member.product.fits(self)) {
-            let kernel = if group::in_vectors(members) { "lora_products" } else { "lora_products_any" };
-            let (blocks, launch) = group::pass(members, self.launch(kernel));
-            launch.run(group::shape(blocks));
-        }
+        group::reduce(self, of_outputs.iter().chain(&of_inputs).filter_map(Member::parts));
     }
 
     /// `dx += Σ mask ∘ (t A)`, and in the same launch some products `aᵀ b`.

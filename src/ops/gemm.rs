@@ -124,6 +124,28 @@ pub struct LoraBackward<'a, D: Device> {
     pub dropout: Option<Dropout<'a, D>>,
 }
 
+/// What the gradient of a trainable weight is made from.
+pub struct WeightGradient<'a, D: Device> {
+    /// `[out, in]`.
+    pub dw_acc: MatrixMut<'a, D, f32>,
+    /// `[rows, out]`.
+    pub dy: Matrix<'a, D, D::Act>,
+    /// `[rows, in]`.
+    pub x: Matrix<'a, D, D::Act>,
+    /// `[rows]`; 1 where `None`.
+    pub row_weight: Option<Ref<'a, D, f32>>,
+}
+
+/// The same for a bias.
+pub struct BiasGradient<'a, D: Device> {
+    /// `[out]`.
+    pub db_acc: Mut<'a, D, f32>,
+    /// `[rows, out]`.
+    pub dy: Matrix<'a, D, D::Act>,
+    /// `[rows]`.
+    pub row_weight: Ref<'a, D, f32>,
+}
+
 /// Matrix products.
 pub trait Gemm: Device {
     /// `y = x Wᵀ + bias + Σ xa Bᵀ (+ r)` (METHOD §2; LoRA as an extension of K). y `[rows, out]`, x `[rows, in]`,
@@ -176,24 +198,38 @@ pub trait Gemm: Device {
         beta: f32,
     );
 
-    /// `dw_acc += Σ_i row_weight[i] · dy[i] ⊗ x[i]`: the gradient of a trainable weight. dw `[out, in]`, dy
-    /// `[rows, out]`, x `[rows, in]`, row_weight `[rows]` (1 where `None`).
-    fn weight_gradient(
+    /// `c = a bᵀ + bias + x yᵀ`, the last where `outer` has x `[rows]` and y `[cols]`. c `[rows, cols]`, a `[rows, k]`,
+    /// b `[cols, k]`, bias `[cols]`.
+    fn affine(
         &self,
-        dw_acc: MatrixMut<'_, Self, f32>,
-        dy: Matrix<'_, Self, Self::Act>,
-        x: Matrix<'_, Self, Self::Act>,
-        row_weight: Option<Ref<'_, Self, f32>>,
+        c: MatrixMut<'_, Self, Self::Act>,
+        a: Matrix<'_, Self, Self::Act>,
+        b: Matrix<'_, Self, Self::Act>,
+        bias: Option<Ref<'_, Self, f32>>,
+        outer: Option<[Ref<'_, Self, Self::Act>; 2]>,
     );
 
-    /// `db_acc += Σ_i row_weight[i] · dy[i]`; db `[out]`, dy `[rows, out]`, row_weight `[rows]`.
-    fn bias_gradient(
+    /// `c = Σ_i row_weight[i] · a[i] ⊗ b[i]`; c `[m, n]`, a `[rows, m]`, b `[rows, n]`, row_weight `[rows]`.
+    fn weighted_product(
         &self,
-        db_acc: Mut<'_, Self, f32>,
-        dy: Ref<'_, Self, Self::Act>,
+        c: MatrixMut<'_, Self, Self::Act>,
+        a: Matrix<'_, Self, Self::Act>,
+        b: Matrix<'_, Self, Self::Act>,
         row_weight: Ref<'_, Self, f32>,
     );
 
-    /// `dw_acc += x`, both `[rows, cols]`: a gradient that was computed as an activation.
-    fn accumulate(&self, dw_acc: MatrixMut<'_, Self, f32>, x: Matrix<'_, Self, Self::Act>);
+    /// `dw_acc += Σ_i row_weight[i] · dy[i] ⊗ x[i]` of each: gradients of trainable weights, none of which overlap.
+    fn weight_gradients(&self, gradients: Vec<WeightGradient<'_, Self>>);
+
+    /// `db_acc += Σ_i row_weight[i] · dy[i]` of each.
+    fn bias_gradients(&self, gradients: Vec<BiasGradient<'_, Self>>);
+
+    /// `dw_acc += a bᵀ + x yᵀ`, shapes as in [`Gemm::affine`]: a gradient that is not made of rows.
+    fn affine_gradient(
+        &self,
+        dw_acc: MatrixMut<'_, Self, f32>,
+        a: Matrix<'_, Self, Self::Act>,
+        b: Matrix<'_, Self, Self::Act>,
+        outer: [Ref<'_, Self, Self::Act>; 2],
+    );
 }

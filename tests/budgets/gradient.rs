@@ -1,7 +1,7 @@
 //! Sums of gradients over rows.
 
 use deepguard::cuda::Cuda;
-use deepguard::ops::gemm::Gemm;
+use deepguard::ops::gemm::{BiasGradient, Gemm, Matrix};
 
 use super::counting::count;
 use super::memory::{buffer, check, random};
@@ -9,9 +9,11 @@ use super::memory::{buffer, check, random};
 #[test]
 fn sums_of_columns() {
     for (rows, n) in [(4096, 1792), (2000, 896)] {
-        let [sums, reduce] = count(["column_sums", "gemm_reduce"], |cuda: &Cuda| {
+        let [sums, reduce] = count(["column_sums", "gemm_reduce_several"], |cuda: &Cuda| {
             let (dy, weights, mut db) = (random(cuda, rows * n, 1.0), buffer(cuda, rows), buffer(cuda, n));
-            cuda.bias_gradient(db.view_mut(), dy.view(), weights.view());
+            let dy = Matrix::new(dy.view(), rows, n);
+            let (db_acc, row_weight) = (db.view_mut(), weights.view());
+            cuda.bias_gradients(vec![BiasGradient { db_acc, dy, row_weight }]);
         });
         let mut both = sums.clone();
         both.global_load_sectors += reduce.global_load_sectors;
