@@ -14,6 +14,7 @@ mod budgets {
     pub mod decode;
     pub mod embedding;
     pub mod gradient;
+    pub mod lora;
     pub mod loss;
     pub mod memory;
     pub mod mlp;

@@ -3,7 +3,7 @@
 use deepguard::ops::analyzer::{Analyzer, LayerNormBackward};
 use deepguard::ops::{Dropout, DropoutKey};
 
-use super::counting::{count, global_bytes, within};
+use super::counting::{count, global_bytes, uncounted, within};
 use super::memory::{buffer, check, holding, random};
 
 /// Rows of a step: tokens of a few pairs.
@@ -11,6 +11,9 @@ const ROWS: usize = 1024;
 
 #[test]
 fn layer_norm_relu() {
+    if uncounted() {
+        return;
+    }
     let width = 512;
     let [counters] = count(["layer_norm_relu"], |cuda| {
         let (mut z, mut h, mut stats) =
@@ -26,6 +29,9 @@ fn layer_norm_relu() {
 
 #[test]
 fn layer_norm_relu_backward() {
+    if uncounted() {
+        return;
+    }
     let width = 512;
     let [rows, sums] = count(["layer_norm_relu_backward", "add_partials"], |cuda| {
         let (z, dh, mut dz) =
@@ -55,6 +61,9 @@ fn layer_norm_relu_backward() {
 
 #[test]
 fn bias_relu() {
+    if uncounted() {
+        return;
+    }
     let width = 256;
     let [forward] = count(["bias_relu"], |cuda| {
         let (mut h, bias) = (random(cuda, ROWS * width, 1.0), buffer(cuda, width));
@@ -65,6 +74,9 @@ fn bias_relu() {
 
 #[test]
 fn score_and_backward() {
+    if uncounted() {
+        return;
+    }
     let width = 128;
     let [forward, backward] = count(["score", "score_backward"], |cuda| {
         let (h, mut dh) = (random(cuda, ROWS * width, 1.0), buffer(cuda, ROWS * width));
