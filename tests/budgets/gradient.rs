@@ -18,7 +18,7 @@ fn sums_of_columns() {
             let (db_acc, row_weight) = (db.view_mut(), weights.view());
             cuda.bias_gradients(vec![BiasGradient { db_acc, dy, row_weight }]);
         });
-        let mut both = sums.clone();
+        let mut both = sums;
         both.global_load_sectors += reduce.global_load_sectors;
         both.global_store_sectors += reduce.global_store_sectors;
         // dy and the weights, and db, which is read and written.
