@@ -3,7 +3,7 @@
 MODEL := models/smollm2-135m
 ARCHS := 80,86,89,90a,100,120
 
-.PHONY: help build toolkit archs model demo test bench gpu-build gpu-check fmt lint clean
+.PHONY: help build toolkit browser archs model demo test bench gpu-build gpu-check fmt lint clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -13,6 +13,9 @@ build: ## build the library and dg-run
 
 toolkit: ## get nvcc, with which build compiles the CUDA kernels
 	scripts/get-cuda-toolkit.sh
+
+browser: ## get a headless Chromium, with which the tests look at pages
+	scripts/get-chromium.sh
 
 archs: toolkit ## build with machine code for all GPU architectures of note
 	DG_CUDA_ARCHS=$(ARCHS) cargo build --release --locked

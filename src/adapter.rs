@@ -117,6 +117,13 @@ pub(crate) fn load_verified<D: Device>(device: &D, dir: &Path, model: &Config) -
     Ok(attached)
 }
 
+/// Reads only the token statistics of an adapter folder.
+pub fn read_stats(dir: &Path) -> Result<TokenSecurityStats> {
+    let weights = Weights::open_file(&dir.join(GUARD_MODEL))?;
+    let shape = weights.tensor(STATS)?.shape().to_vec();
+    Ok(TokenSecurityStats::from_values(&read_tensor(&weights, STATS, &shape)?))
+}
+
 fn read_tensor(weights: &Weights, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
     let tensor = weights.tensor(name)?;
     if tensor.shape() != shape {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::adapter;
 use crate::attached::Attached;
-use crate::decode::{self, GenerateOptions, Generated};
+use crate::decode::{self, GenerateOptions, Generated, GuardScores};
 use crate::error::{Error, Result};
 use crate::model::hub::resolve_model;
 use crate::model::tokenizer::Tokenizer;
@@ -33,6 +33,8 @@ pub struct TokenScore {
     pub range: Range<usize>,
     /// Score in (0, 1); high is secure.
     pub score: f32,
+    /// How much the guard looked at each of [`TextScores::layers`]; sums to 1. Empty if it does not attend.
+    pub attention: Vec<f32>,
 }
 
 /// The scores of a text.
@@ -42,18 +44,20 @@ pub struct TextScores {
     pub tokens: Vec<TokenScore>,
     /// Their mean.
     pub mean: f64,
+    /// The layers of the model that the guard looks at, counted from 1.
+    pub layers: Vec<usize>,
 }
 
 impl<B: Backend> DeepGuard<B> {
-    /// Loads a base model: a Hugging Face directory, or a hub id in the local cache.
+    /// Loads a base model: a Hugging Face directory, or a hub id in the local cache, into which
+    /// [`obtain`](crate::model::hub::download::obtain) downloads.
     ///
     /// # Errors
     /// Kind `Model` for everything that cannot be used about it.
     pub fn load(backend: B, model: &str) -> Result<Self> {
         let dir = resolve_model(model, None)?;
         let model = Transformer::load(backend, &dir)?;
-        let tokenizer = Tokenizer::from_dir(&dir)?;
-        tokenizer.check(&model.config)?;
+        let tokenizer = Tokenizer::from_dir(&dir)?.for_model(&model.config)?;
         Ok(DeepGuard { model, tokenizer, attached: None })
     }
 
@@ -112,10 +116,16 @@ impl<B: Backend> DeepGuard<B> {
             )));
         }
         let ids: Vec<u32> = encoded.iter().map(|(id, _)| *id).collect();
-        let scores = decode::score(&self.model, attached, &ids)?;
+        let GuardScores { scores, attention } = decode::score_with_attention(&self.model, attached, &ids)?;
         let mean = scores.iter().map(|&s| f64::from(s)).sum::<f64>() / scores.len() as f64;
-        let token = |((token, range), score): ((u32, Range<usize>), f32)| TokenScore { token, range, score };
-        Ok(TextScores { tokens: encoded.into_iter().zip(scores).map(token).collect(), mean })
+        let layers: Vec<usize> = attached.guard.tapped_layers(self.model.config.num_hidden_layers).collect();
+        // A guard that does not attend has nothing to chunk.
+        let mut attention = attention.chunks(layers.len()).map(<[f32]>::to_vec);
+        let token = |((token, range), score)| {
+            let attention = attention.next().unwrap_or_default();
+            TokenScore { token, range, score, attention }
+        };
+        Ok(TextScores { tokens: encoded.into_iter().zip(scores).map(token).collect(), mean, layers })
     }
 
     /// Continues `prompt`; `on_token` gets (sample, token) as they come and stops by returning `false`. The model's

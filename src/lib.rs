@@ -53,6 +53,7 @@
 //!
 //! ```text
 //! cli                                       arguments → resolved options → one match on the device
+//! report                                    pages of scores and runs, SARIF
 //! deepguard                                 the front door: load, attach, train, score, generate
 //! train   decode   export   import          the loops; merged models; GGUF files
 //! adapter   init   attached                 adapter folders, initial values, what is added to a base model
@@ -64,6 +65,7 @@
 //!
 //! - [`cli`] is `dg-run`.
 //! - [`mod@deepguard`] has [`DeepGuard`], a model with its tokenizer and its guard.
+//! - [`report`] makes pages of scores and of runs, and SARIF.
 //! - [`train`] has data, packed batches, the joint objective, the loop and checkpoints.
 //! - [`decode`] has prefill, decoding, guidance and scoring.
 //! - [`export`] merges an adapter into its base model; [`mod@import`] makes GGUF files Hugging Face directories.
@@ -94,6 +96,7 @@ pub mod init;
 pub mod manifest;
 pub mod model;
 pub mod ops;
+pub mod report;
 pub mod train;
 
 pub use deepguard::DeepGuard;

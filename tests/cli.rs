@@ -9,6 +9,8 @@ mod data;
 mod hostile;
 #[path = "cli/info.rs"]
 mod info;
+#[path = "cli/products.rs"]
+mod products;
 
 use std::path::Path;
 use std::process::{Command as Process, Stdio};
@@ -48,7 +50,12 @@ impl Done {
 
 fn dg_run(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dg-run"));
-    command.current_dir(dir).env("HF_HOME", dir).env_remove("HF_HUB_CACHE").timeout(Duration::from_secs(60));
+    command
+        .current_dir(dir)
+        .env("HF_HOME", dir)
+        .env("HF_HUB_OFFLINE", "1")
+        .env_remove("HF_HUB_CACHE")
+        .timeout(Duration::from_secs(60));
     command
 }
 

@@ -18,8 +18,9 @@ fn dg_run(args: &[&str]) -> Output {
 fn helps() -> BTreeMap<&'static str, String> {
     let help =
         |command: &[&str]| String::from_utf8(dg_run(&[command, &["--help"]].concat()).stdout).expect("UTF-8");
-    let mut helps: BTreeMap<_, _> =
-        ["train", "score", "generate", "export", "import", "info"].map(|name| (name, help(&[name]))).into();
+    let commands =
+        ["train", "score", "report", "generate", "export", "import", "info", "completions", "man", "config"];
+    let mut helps: BTreeMap<_, _> = commands.map(|name| (name, help(&[name]))).into();
     helps.insert("data", help(&["data", "check"]));
     helps
 }

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::hub::HubArgs;
 use super::print;
 use crate::error::{Error, Result};
+use crate::model::hub::download::Need;
 use crate::model::hub::resolve_model;
 use crate::model::tokenizer::Tokenizer;
 use crate::train::check::{CheckOptions, DataReport, Findings, SplitReport, TokenReport, check};
@@ -32,7 +34,7 @@ struct CheckArgs {
     /// Validation pairs; default: the folder `val` in the data if there is one.
     #[arg(long)]
     val_data: Option<PathBuf>,
-    /// Model whose tokenizer counts tokens: a Hugging Face directory, or a hub id in the local cache.
+    /// Model whose tokenizer counts tokens: a Hugging Face directory, or a hub id, downloaded if it is not in the local cache.
     #[arg(long, short, alias = "model-name-or-path")]
     model: Option<String>,
     /// Longest function in tokens.
@@ -44,12 +46,17 @@ struct CheckArgs {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    hub: HubArgs,
 }
 
 /// Does it.
 pub fn run(args: &DataArgs) -> Result<()> {
     let DataCommand::Check(args) = &args.command;
-    let tokenizer = args.model.as_deref().map(|model| Tokenizer::from_dir(&resolve_model(model, None)?));
+    let tokenizer = args.model.as_deref().map(|model| {
+        args.hub.obtain(model, Need::Tokenizer)?;
+        Tokenizer::from_dir(&resolve_model(model, None)?)
+    });
     let tokenizer = tokenizer.transpose()?;
     let report = check(&CheckOptions {
         data: &args.data,

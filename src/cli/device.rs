@@ -4,11 +4,13 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 
+use super::hub::HubArgs;
 use super::note;
 use crate::cpu::Cpu;
 use crate::cuda::{Cuda, has_driver};
 use crate::deepguard::DeepGuard;
 use crate::error::{Error, Result};
+use crate::model::hub::download::Need;
 use crate::ops::Backend;
 
 /// Where to compute.
@@ -58,6 +60,8 @@ pub(super) struct DeviceArgs {
     /// What to compute in.
     #[arg(long, value_enum, default_value = "auto")]
     dtype: DtypeChoice,
+    #[command(flatten)]
+    hub: HubArgs,
 }
 
 /// What a command does with a model, on whichever device it is.
@@ -74,6 +78,7 @@ impl DeviceArgs {
             DeviceChoice::Auto if self.dtype == DtypeChoice::F32 => None,
             DeviceChoice::Auto => first_cuda(),
         };
+        self.hub.obtain(model, Need::Model)?;
         match cuda {
             Some(cuda) => {
                 self.check_dtype(DtypeChoice::Bf16, "CUDA computes in bf16 only")?;

@@ -4,17 +4,19 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::hub::HubArgs;
 use super::note;
 use crate::cpu::Cpu;
 use crate::deepguard::DeepGuard;
 use crate::error::{Error, Result};
 use crate::export::merge;
+use crate::model::hub::download::Need;
 use crate::model::hub::resolve_model;
 
 /// Options of `dg-run export`.
 #[derive(Args)]
 pub struct ExportArgs {
-    /// Base model: a Hugging Face directory, or a hub id in the local cache.
+    /// Base model: a Hugging Face directory, or a hub id, downloaded if it is not in the local cache.
     #[arg(long, short, alias = "model-name-or-path")]
     model: String,
     /// Adapter folder, or a finished run folder.
@@ -26,6 +28,8 @@ pub struct ExportArgs {
     /// Folder to write.
     #[arg(long, short)]
     out: PathBuf,
+    #[command(flatten)]
+    hub: HubArgs,
 }
 
 /// Text whose logits must be the same before and after the merge.
@@ -34,6 +38,7 @@ const CHECK_TEXT: &str = "import sqlite3\n\ndef find_user(connection, name):\n  
 
 /// Exports.
 pub fn run(args: &ExportArgs) -> Result<()> {
+    args.hub.obtain(&args.model, Need::Model)?;
     let mut guard = DeepGuard::load(Cpu::new(), &args.model)?;
     guard.attach(&args.adapter)?;
     let attached = guard.attached.as_ref();

@@ -4,9 +4,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::print;
+use crate::cpu::Cpu;
 use crate::cuda::images::{IMAGES, Image, KERNELS, KernelInfo, NVCC_VERSION, architectures};
 use crate::cuda::{DeviceInfo, EMULATOR_VARIABLE, devices, emulator};
 use crate::error::{Error, Result};
+use crate::model::hub::Settings;
+use crate::ops::Device;
 
 #[derive(Args)]
 pub(super) struct InfoArgs {
@@ -19,7 +22,9 @@ pub(super) struct InfoArgs {
 #[derive(Serialize)]
 struct Info {
     version: &'static str,
+    system: SystemInfo,
     cpu: CpuInfo,
+    hub: HubInfo,
     /// Of the nvcc that compiled the kernels.
     nvcc: Option<&'static str>,
     images: Vec<ImageInfo>,
@@ -29,6 +34,24 @@ struct Info {
     devices: Vec<DeviceInfo>,
     /// Why there are no devices.
     no_devices: Option<String>,
+}
+
+#[derive(Serialize)]
+struct SystemInfo {
+    name: &'static str,
+    /// Of the kernel.
+    release: Option<String>,
+    /// Bytes that may be used.
+    free_memory: Option<usize>,
+}
+
+/// Of the hub and its cache, as the environment has them.
+#[derive(Serialize)]
+struct HubInfo {
+    #[serde(flatten)]
+    settings: Settings,
+    /// Hub ids of what is in the cache, if only in part.
+    models: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -62,9 +85,17 @@ impl Info {
         };
         Info {
             version: env!("CARGO_PKG_VERSION"),
+            system: SystemInfo {
+                name: std::env::consts::OS,
+                release: std::fs::read_to_string("/proc/sys/kernel/osrelease")
+                    .ok()
+                    .map(|text| text.trim().into()),
+                free_memory: Some(Cpu::new().free_memory()).filter(|bytes| *bytes != usize::MAX),
+            },
+            hub: HubInfo::new(Settings::from_env()),
             cpu: CpuInfo {
                 architecture: std::env::consts::ARCH,
-                features: cpu_features(),
+                features: crate::cpu::features(),
                 threads: rayon::current_num_threads(),
             },
             nvcc: NVCC_VERSION,
@@ -78,8 +109,9 @@ impl Info {
 
     fn to_text(&self) -> String {
         let CpuInfo { architecture, features, threads } = &self.cpu;
-        let mut text = format!("dg-run {}\n", self.version);
+        let mut text = format!("dg-run {}\n{}", self.version, self.system.to_text());
         text += &format!("CPU: {architecture} ({}), {threads} threads\n", features.join(", "));
+        text += &self.hub.to_text();
         text += &match self.nvcc {
             Some(version) => format!("CUDA kernels: by nvcc {version} for {}\n", self.targets()),
             None => "CUDA kernels: none, as there was no nvcc when this was built\n".into(),
@@ -89,7 +121,7 @@ impl Info {
         }
         for device in &self.devices {
             let DeviceInfo { ordinal, name, capability, multiprocessors, memory, .. } = device;
-            let (major, minor, gib) = (capability / 10, capability % 10, *memory as f64 / f64::from(1 << 30));
+            let (major, minor, gib) = (capability / 10, capability % 10, gib(*memory));
             text += &format!(
                 "CUDA device {ordinal}: {name}, compute capability {major}.{minor}, {multiprocessors} multiprocessors, \
                  {gib:.1} GiB\n"
@@ -122,6 +154,33 @@ impl Info {
     }
 }
 
+impl SystemInfo {
+    fn to_text(&self) -> String {
+        let release = self.release.as_deref().unwrap_or("of unknown release");
+        let free = self.free_memory.map(|bytes| format!(", {:.1} GiB of memory free", gib(bytes)));
+        format!("system: {} {release}{}\n", self.name, free.unwrap_or_default())
+    }
+}
+
+impl HubInfo {
+    fn new(settings: Settings) -> Self {
+        HubInfo { models: settings.cached_models(), settings }
+    }
+
+    fn to_text(&self) -> String {
+        let Settings { cache, endpoint, offline, token } = &self.settings;
+        let offline = if *offline { ", offline" } else { "" };
+        let token = if token.is_some() { "a token" } else { "no token" };
+        let cache = cache.as_ref().map_or("none".to_owned(), |cache| cache.display().to_string());
+        let models = if self.models.is_empty() { "no models".into() } else { self.models.join(", ") };
+        format!("hub: {endpoint}, {token}{offline}\nhub cache: {cache}: {models}\n")
+    }
+}
+
+fn gib(bytes: usize) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
+}
+
 impl ImageInfo {
     fn new(architecture: &'static str, images: &[Image]) -> Self {
         let mut code = Vec::new();
@@ -132,20 +191,4 @@ impl ImageInfo {
         }
         ImageInfo { architecture, code }
     }
-}
-
-/// Instruction sets that the CPU backend has code for.
-fn cpu_features() -> Vec<&'static str> {
-    let mut features = Vec::new();
-    #[cfg(target_arch = "x86_64")]
-    for (name, there) in [
-        ("avx2", is_x86_feature_detected!("avx2")),
-        ("fma", is_x86_feature_detected!("fma")),
-        ("avx512f", is_x86_feature_detected!("avx512f")),
-    ] {
-        if there {
-            features.push(name);
-        }
-    }
-    features
 }

@@ -1,13 +1,19 @@
 //! The command line: arguments → resolved options → one match on the device.
 
+mod completions;
 mod config;
 mod data;
 mod device;
 mod export;
 mod generate;
+mod hub;
 mod import;
 mod info;
+mod man;
+mod output;
 mod progress;
+mod report;
+mod schema;
 mod score;
 mod signals;
 mod summary;
@@ -45,6 +51,8 @@ enum Command {
     Train(Box<train::TrainArgs>),
     /// Score source files token by token.
     Score(score::ScoreArgs),
+    /// Make a page of a training run: curves, token statistics, configuration.
+    Report(report::ReportArgs),
     /// Continue a prompt, guided towards secure code when an adapter is given.
     Generate(generate::GenerateArgs),
     /// Write the base model with its adapter merged in.
@@ -55,12 +63,18 @@ enum Command {
     Data(data::DataArgs),
     /// Show what this program was built with and what it can compute on.
     Info(info::InfoArgs),
+    /// Print every option of the training configuration file, with type, default and help, as TOML.
+    Config(schema::ConfigArgs),
+    /// Print the completions of a shell.
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, of the program or of one command, for `man -l`.
+    Man(man::ManArgs),
 }
 
 /// The model that a command runs.
 #[derive(Args)]
 struct ModelArgs {
-    /// Base model: a Hugging Face directory, or a hub id in the local cache.
+    /// Base model: a Hugging Face directory, or a hub id, downloaded if it is not in the local cache.
     #[arg(long, short, alias = "model-name-or-path")]
     model: String,
     /// Adapter folder, or a finished run folder.
@@ -138,6 +152,10 @@ fn execute(cli: Cli, signals: &Signals) -> Result<()> {
         Command::Import(args) => import::run(&args),
         Command::Data(args) => data::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Config(args) => schema::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     })
 }
 

@@ -6,10 +6,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::device::Task;
+use super::output::write_file;
 use super::{ModelArgs, colours, note, print, read_text};
 use crate::deepguard::{DeepGuard, TextScores};
 use crate::error::{Error, Result};
 use crate::ops::Backend;
+use crate::report::{self, ScoredText};
 
 /// Options of `dg-run score`.
 #[derive(Args)]
@@ -17,8 +19,18 @@ pub struct ScoreArgs {
     #[command(flatten)]
     model: ModelArgs,
     /// One JSON object per file instead of a heat map.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "sarif")]
     json: bool,
+    /// One SARIF 2.1.0 log instead of a heat map: lines with scores below --threshold as results.
+    #[arg(long)]
+    sarif: bool,
+    /// With --sarif: the score, from 0 to 1, below which a line is a result. 0.5 is the middle of the scale; a
+    /// threshold for a guard is best chosen on code whose weaknesses are known.
+    #[arg(long, default_value_t = 0.5, requires = "sarif")]
+    threshold: f64,
+    /// Write a page that needs no network: heat maps of all files side by side, and where the guard looked.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Source files; `-` reads standard input.
     #[arg(required = true)]
     files: Vec<PathBuf>,
@@ -31,32 +43,61 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     }
     let texts: Vec<(&Path, String)> =
         args.files.iter().map(|file| Ok((file.as_path(), read_text(file)?))).collect::<Result<_>>()?;
-    args.model.run(Scoring { texts: &texts, json: args.json })
+    if !(0.0..=1.0).contains(&args.threshold) {
+        return Err(Error::usage(format!("--threshold: expected 0 to 1, found {}", args.threshold)));
+    }
+    args.model.run(Scoring { texts: &texts, args })
 }
 
 struct Scoring<'a> {
     texts: &'a [(&'a Path, String)],
-    json: bool,
+    args: &'a ScoreArgs,
 }
 
 impl Task for Scoring<'_> {
     fn run<B: Backend>(self, guard: DeepGuard<B>) -> Result<()> {
-        for (file, text) in self.texts {
+        let Scoring { texts, args } = self;
+        let mut all = Vec::new();
+        for (file, text) in texts {
             let scores = guard.score(text).map_err(|e| e.context(file.display()))?;
-            if self.json {
+            if args.json {
                 print(&format!("{}\n", to_json(file, text, &scores)))?;
-                continue;
+            } else {
+                note(&format!(
+                    "{}: mean score {:.4} over {} tokens",
+                    file.display(),
+                    scores.mean,
+                    scores.tokens.len()
+                ));
             }
-            note(&format!(
-                "{}: mean score {:.4} over {} tokens",
-                file.display(),
-                scores.mean,
-                scores.tokens.len()
-            ));
-            print(&heat_map(text, &scores, colours()))?;
+            if !(args.json || args.sarif || args.html.is_some()) {
+                print(&heat_map(text, &scores, colours()))?;
+            }
+            all.push((shown_name(file), scores));
         }
-        Ok(())
+        let scored: Vec<ScoredText<'_>> = all
+            .iter()
+            .zip(texts)
+            .map(|((name, scores), (_, text))| ScoredText { name, text, scores })
+            .collect();
+        if args.sarif {
+            print(&format!("{:#}\n", report::sarif(&scored, args.threshold)))?;
+        }
+        match &args.html {
+            Some(page) => write_page(page, &args.model, &scored),
+            None => Ok(()),
+        }
     }
+}
+
+fn write_page(page: &Path, model: &ModelArgs, scored: &[ScoredText<'_>]) -> Result<()> {
+    let adapter = model.adapter.as_deref().unwrap_or(Path::new("")).display().to_string();
+    write_file(page, &report::scores_page(scored, &model.model, &adapter))
+}
+
+/// What a file is called in pages and logs.
+fn shown_name(file: &Path) -> String {
+    if file == Path::new("-") { "stdin".to_owned() } else { file.display().to_string() }
 }
 
 fn to_json(file: &Path, text: &str, scores: &TextScores) -> serde_json::Value {
@@ -65,10 +106,15 @@ fn to_json(file: &Path, text: &str, scores: &TextScores) -> serde_json::Value {
         .iter()
         .map(|t| {
             let piece = text.get(t.range.clone());
-            json!({"id": t.token, "start": t.range.start, "end": t.range.end, "text": piece, "score": t.score})
+            let mut token = json!({"id": t.token, "start": t.range.start, "end": t.range.end, "text": piece,
+                                   "score": t.score});
+            if !t.attention.is_empty() {
+                token["layer_attention"] = json!(t.attention);
+            }
+            token
         })
         .collect();
-    json!({"file": file, "mean_score": scores.mean, "tokens": tokens})
+    json!({"file": file, "mean_score": scores.mean, "layers": scores.layers, "tokens": tokens})
 }
 
 /// The text on backgrounds from red (likely vulnerable) to green (likely secure), stretched to the scores' range.
@@ -135,8 +181,12 @@ mod tests {
     use crate::deepguard::TokenScore;
 
     fn scores() -> TextScores {
-        let token = |start, end, score| TokenScore { token: 1, range: start..end, score };
-        TextScores { tokens: vec![token(0, 2, 0.2), token(2, 5, 0.8), token(5, 7, 0.6)], mean: 0.5 }
+        let token = |start, end, score| TokenScore { token: 1, range: start..end, score, attention: vec![] };
+        TextScores {
+            tokens: vec![token(0, 2, 0.2), token(2, 5, 0.8), token(5, 7, 0.6)],
+            mean: 0.5,
+            layers: vec![4],
+        }
     }
 
     #[test]

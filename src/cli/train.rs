@@ -27,7 +27,7 @@ pub struct TrainArgs {
     #[command(flatten)]
     #[serde(skip)]
     device: DeviceArgs,
-    /// Base model: a Hugging Face directory, or a hub id in the local cache.
+    /// Base model: a Hugging Face directory, or a hub id, downloaded if it is not in the local cache.
     #[arg(long, short, alias = "model-name-or-path")]
     model: Option<String>,
     /// Training pairs: a JSONL file or a folder of them (SVEN format).

@@ -30,6 +30,22 @@ use crate::ops::{Backend, Device, Element, Mut, Ref};
 pub use linear::Weight;
 use scratch::Scratch;
 
+/// Instruction sets that this backend has code for, and the processor has.
+pub fn features() -> Vec<&'static str> {
+    let mut features = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    for (name, there) in [
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+    ] {
+        if there {
+            features.push(name);
+        }
+    }
+    features
+}
+
 /// The CPU backend. Cloning shares its scratch memory. Threads are rayon's current pool.
 #[derive(Clone, Default)]
 pub struct Cpu {
@@ -68,6 +84,13 @@ impl Device for Cpu {
     type Act = f32;
     type Memory = MmapMut;
     type Weight = Weight;
+
+    fn description(&self) -> String {
+        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let line = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+        let model = line.map_or("CPU", |(_, name)| name.trim());
+        format!("{model} ({})", features().join(", "))
+    }
 
     fn allocate(&self, bytes: usize) -> Result<MmapMut> {
         // The system may promise more than it has, and end the process later.

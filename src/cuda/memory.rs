@@ -223,6 +223,11 @@ impl Device for Cuda {
     type Memory = Memory;
     type Weight = Weight;
 
+    fn description(&self) -> String {
+        let info = self.info();
+        format!("{}, compute capability {}.{}", info.name, info.capability / 10, info.capability % 10)
+    }
+
     fn allocate(&self, bytes: usize) -> Result<Memory> {
         let what = |e| complaint(format!("{bytes} bytes of device memory"), e);
         self.stream().context().bind_to_thread().map_err(what)?;

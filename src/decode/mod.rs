@@ -4,7 +4,7 @@ mod session;
 mod stage;
 
 pub use session::{FinishReason, Generated};
-pub use stage::{final_logits, score};
+pub use stage::{GuardScores, final_logits, score, score_with_attention};
 
 use crate::attached::Attached;
 use crate::error::{Error, Result};

@@ -103,13 +103,32 @@ fn read<B: Backend>(
     Ok(stage)
 }
 
+/// What the guard makes of a text.
+pub struct GuardScores {
+    /// `[tokens]` scores in (0, 1); high is secure.
+    pub scores: Vec<f32>,
+    /// `[tokens, N]` weights of the layers that the guard looks at; empty if it does not attend.
+    pub attention: Vec<f32>,
+}
+
 /// Scores every token of `tokens` (METHOD §5), in (0, 1); high is secure.
 pub fn score<B: Backend>(model: &Transformer<B>, attached: &Attached<B>, tokens: &[u32]) -> Result<Vec<f32>> {
+    score_with_attention(model, attached, tokens).map(|found| found.scores)
+}
+
+/// As [`score`], with where the guard looked.
+pub fn score_with_attention<B: Backend>(
+    model: &Transformer<B>,
+    attached: &Attached<B>,
+    tokens: &[u32],
+) -> Result<GuardScores> {
     let mut stage = read(model, Some(attached), tokens)?;
     stage.prepare(model, attached);
     let scores = stage.score(model, attached);
+    let weights = stage.guard.as_ref().and_then(|guard| guard.attention(tokens.len()));
+    let attention = weights.map(|weights| model.backend.to_host(weights)).unwrap_or_default();
     model.backend.finish()?;
-    Ok(scores)
+    Ok(GuardScores { scores, attention })
 }
 
 /// Logits `[tokens, vocab_size]` of a text.

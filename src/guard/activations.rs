@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::guard::{Aggregation, EMBEDDING_WIDTH, Guard, HIDDEN_WIDTHS};
-use crate::ops::{Arena, Backend, Buffer};
+use crate::ops::{Arena, Backend, Buffer, Ref};
 
 /// What the aggregator writes when it attends over the taps.
 pub struct AggregatorActivations<B: Backend> {
@@ -31,13 +31,11 @@ pub struct AggregatorActivations<B: Backend> {
     /// `[rows, hidden_size]`.
     pub dmean: Buffer<B, B::Act>,
     /// `[512, hidden_size]` `G = Σ w δ cᵀ`.
-    pub g: Buffer<B, f32>,
+    pub g: Buffer<B, B::Act>,
     /// `[512]` `d = Σ w δ`.
     pub d: Buffer<B, f32>,
     /// `[512, hidden_size]` `K = G Wvᵀ + d bvᵀ`.
     pub k: Buffer<B, B::Act>,
-    /// `[512, hidden_size]` G as an operand.
-    pub g_operand: Buffer<B, B::Act>,
     /// `[512]` d as an operand.
     pub d_operand: Buffer<B, B::Act>,
 }
@@ -66,6 +64,8 @@ pub struct GuardActivations<B: Backend> {
     pub dembedded: Buffer<B, B::Act>,
     /// `[rows, hidden_size]` gradient of the aggregate (of the context, when attending).
     pub daggregate: Buffer<B, B::Act>,
+    /// Number of taps N.
+    taps: usize,
 }
 
 impl<B: Backend> AggregatorActivations<B> {
@@ -88,7 +88,6 @@ impl<B: Backend> AggregatorActivations<B> {
             g: arena.buffer("aggregator G", &[first_grad, hidden])?,
             d: arena.buffer("aggregator d", &[first_grad])?,
             k: arena.buffer("aggregator K", &[first_grad, hidden])?,
-            g_operand: arena.buffer("aggregator G operand", &[first_grad, hidden])?,
             d_operand: arena.buffer("aggregator d operand", &[first_grad])?,
         })
     }
@@ -129,6 +128,12 @@ impl<B: Backend> GuardActivations<B> {
             ],
             dembedded: arena.buffer("analyzer dembedding", &[backward, EMBEDDING_WIDTH])?,
             daggregate: arena.buffer("daggregate", &[backward, hidden])?,
+            taps: guard.taps,
         })
+    }
+
+    /// `[rows, N]` attention over the taps in the last forward; `None` unless the guard attends.
+    pub fn attention(&self, rows: usize) -> Option<Ref<'_, B, f32>> {
+        self.aggregator.as_ref().map(|aggregator| aggregator.weights.first(rows * self.taps))
     }
 }

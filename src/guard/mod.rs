@@ -3,9 +3,11 @@
 pub mod activations;
 mod aggregator;
 mod analyzer;
+mod gradients;
 pub mod stats;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 pub use activations::GuardActivations;
@@ -176,6 +178,12 @@ impl Guard {
         Ok(Guard { config, taps, hidden_size: hidden, aggregator, embedding, linear: layers, norm, score })
     }
 
+    /// The layers of a model of `num_hidden_layers` that the taps are the outputs of, counted from 1: the last N. The
+    /// last tap has the model's final norm behind it.
+    pub fn tapped_layers(&self, num_hidden_layers: usize) -> RangeInclusive<usize> {
+        num_hidden_layers + 1 - self.taps..=num_hidden_layers
+    }
+
     /// Width of a tap.
     pub fn hidden_size(&self) -> usize {
         self.hidden_size
@@ -209,7 +217,9 @@ impl Guard {
         upstream: GuardUpstream<'_, B>,
     ) {
         self.analyzer_backward(pass, acts, dparams, upstream.row_weight_params);
+        let row_weight = upstream.row_weight_params;
         self.aggregator_backward(pass, acts, dparams, upstream);
+        self.linear_gradients(pass, acts, dparams, row_weight);
     }
 }
 

@@ -1,23 +1,31 @@
-//! Finds the model directory that a user means: a path, or a hub id in the local Hugging Face cache. Nothing is
-//! downloaded.
+//! Finds the model directory that a user means: a path, or a hub id in the local Hugging Face cache, into which
+//! [`download`] brings what is missing.
 
-use std::ffi::OsString;
+mod client;
+pub mod download;
+mod file;
+mod settings;
+
 use std::path::{Component, Path, PathBuf};
+
+pub use settings::Settings;
 
 use crate::error::{Error, Result};
 
 /// The revision that the hub serves where none is given.
 const DEFAULT_REVISION: &str = "main";
 
+/// What names of models' folders in the cache start with.
+const REPO_PREFIX: &str = "models--";
+
 /// The directory of the model `spec`: a directory, or a hub id such as `Qwen/Qwen2.5-Coder-3B` in the local cache
-/// (`$HF_HUB_CACHE`, else `$HUGGINGFACE_HUB_CACHE`, else `$HF_HOME/hub`, else `~/.cache/huggingface/hub`).
-/// `revision` is a branch, tag or full commit hash of a hub id; `main` if not given.
+/// (see [`Settings::cache`]). Nothing is downloaded: [`download::obtain`] does that. `revision` is a branch, tag or full commit hash of a hub id; `main` if not given.
 ///
 /// # Errors
 /// Kind `Usage`: a revision given for a directory, or one that cannot be. Kind `Model`: neither a directory nor in the
 /// cache; the message says where was looked and what to do.
 pub fn resolve_model(spec: &str, revision: Option<&str>) -> Result<PathBuf> {
-    resolve(spec, revision, cache_dir(|name| std::env::var_os(name), std::env::home_dir()).as_deref())
+    resolve(spec, revision, Settings::from_env().cache.as_deref())
 }
 
 fn resolve(spec: &str, revision: Option<&str>, cache: Option<&Path>) -> Result<PathBuf> {
@@ -42,20 +50,20 @@ fn resolve(spec: &str, revision: Option<&str>, cache: Option<&Path>) -> Result<P
         return Err(Error::usage(format!("revision {revision:?}: expected a branch, tag or commit hash")));
     }
     match cache {
-        Some(cache) => in_cache(spec, revision, &cache.join(format!("models--{}", spec.replace('/', "--")))),
+        Some(cache) => in_cache(spec, revision, &repo_dir(cache, spec)),
         None => {
             Err(not_found(spec, "there is no such directory, and no home directory to look for a cache in"))
         }
     }
 }
 
-/// Where the hub's own client keeps what it downloads; the first variable that is set decides, as it does there.
-fn cache_dir(var: impl Fn(&str) -> Option<OsString>, home: Option<PathBuf>) -> Option<PathBuf> {
-    let dir = |name| var(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    dir("HF_HUB_CACHE")
-        .or_else(|| dir("HUGGINGFACE_HUB_CACHE"))
-        .or_else(|| Some(dir("HF_HOME")?.join("hub")))
-        .or_else(|| Some(home?.join(".cache/huggingface/hub")))
+/// What the cache keeps of a model.
+fn repo_dir(cache: &Path, id: &str) -> PathBuf {
+    cache.join(repo_name(id))
+}
+
+fn repo_name(id: &str) -> String {
+    format!("{REPO_PREFIX}{}", id.replace('/', "--"))
 }
 
 /// `refs/<revision>` holds the hash that names a folder of `snapshots`; a full hash names it itself.
@@ -77,8 +85,8 @@ fn in_cache(spec: &str, revision: &str, repo: &Path) -> Result<PathBuf> {
 }
 
 fn not_found(spec: &str, looked: &str) -> Error {
-    let hint = "pass the path of a model directory, make one with `dg-run import`, or download the model with the \
-                hub's own client (`hf download`)";
+    let hint = "pass the path of a model directory, make one with `dg-run import`, or let a command download the model \
+                (without --offline and HF_HUB_OFFLINE)";
     Error::model(format!("model {spec:?} not found: {looked}; {hint}"))
 }
 

@@ -32,6 +32,8 @@ const LIBRARY: &str = "tokenizers 0.23";
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     path: PathBuf,
+    /// Rows of the model's embedding, if they are known.
+    rows: Option<usize>,
 }
 
 impl Tokenizer {
@@ -51,32 +53,24 @@ impl Tokenizer {
             .with_padding(None)
             .with_truncation(None)
             .kind(ErrorKind::Internal, || "truncation".to_owned())?;
-        Ok(Tokenizer { inner, path })
+        Ok(Tokenizer { inner, path, rows: None })
     }
 
-    /// Checks that the model has an embedding for every id this tokenizer can produce. (A model may have more.)
+    /// The tokenizer for a model, whose embedding has `vocab_size` rows. Neither follows the other: embeddings are often
+    /// padded, and some tokenizers have tokens that were added without a row. Only a text with such a token is refused.
     ///
     /// # Errors
-    /// Kind `Model`, naming the largest id and `vocab_size`.
-    pub fn check(&self, config: &Config) -> Result<()> {
-        let of_vocabulary = self.inner.get_vocab(true).into_values();
-        // A post-processor adds ids of its own, which need not be in the vocabulary.
-        let added = self.encode_prompt("")?;
-        match of_vocabulary.chain(added).max() {
-            Some(id) if id as usize >= config.vocab_size => Err(Error::model(format!(
-                "{}: token {:?} has id {id}, but config.json has vocab_size = {}: tokenizer and model do not match",
-                self.path.display(),
-                self.token_str(id).unwrap_or_default(),
-                config.vocab_size
-            ))),
-            _ => Ok(()),
-        }
+    /// Kind `Model`: what the tokenizer adds to every prompt has no row.
+    pub fn for_model(self, config: &Config) -> Result<Self> {
+        let tokenizer = Tokenizer { rows: Some(config.vocab_size), ..self };
+        tokenizer.encode_prompt("")?;
+        Ok(tokenizer)
     }
 
     /// The ids of `text` and nothing else. (The text of a special token, such as `<|endoftext|>`, becomes that token.)
     ///
     /// # Errors
-    /// Kind `Model`, if the tokenizer's own rules fail on the text.
+    /// Kind `Model`, if the tokenizer's own rules fail on the text, or the model has no embedding for a token of it.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_fast(text, false)
     }
@@ -91,7 +85,22 @@ impl Tokenizer {
 
     fn encode_fast(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
         let encoding = self.run("encode", || self.inner.encode_fast(text, add_special_tokens))?;
+        self.check(encoding.get_ids())?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Whether the model has an embedding for all of `ids`.
+    fn check(&self, ids: &[u32]) -> Result<()> {
+        let Some(rows) = self.rows else { return Ok(()) };
+        match ids.iter().find(|id| **id as usize >= rows) {
+            Some(&id) => Err(Error::model(format!(
+                "{}: token {:?} has id {id}, but the model's embedding has {rows} rows; leave it out of the text, or \
+                 check that tokenizer and model belong together",
+                self.path.display(),
+                self.token_str(id).unwrap_or_default()
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// The ids of `text`, each with the bytes of `text` it stands for. Tokens that share a multi-byte character all
@@ -101,6 +110,7 @@ impl Tokenizer {
     /// As [`Tokenizer::encode`].
     pub fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>> {
         let encoding = self.run("encode", || self.inner.encode(text, false))?;
+        self.check(encoding.get_ids())?;
         let ranges = encoding.get_offsets().iter().map(|&(start, end)| start..end);
         Ok(encoding.get_ids().iter().copied().zip(ranges).collect())
     }

@@ -36,6 +36,8 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// A frozen weight matrix `[out_features, in_features]`, possibly several matrices stacked along `out_features`.
     type Weight: Send + Sync;
 
+    /// What the device is, for people.
+    fn description(&self) -> String;
     /// A zeroed allocation of `bytes`, aligned to [`buffer::ALIGNMENT`]. Fails with a device error.
     fn allocate(&self, bytes: usize) -> Result<Self::Memory>;
     /// Bytes that can still be allocated.

@@ -17,7 +17,8 @@ use crate::ops::Backend;
 use crate::train::evaluation::Evaluation;
 use crate::train::step::{Moments, Stepper};
 
-const STATE: &str = "trainer_state.json";
+/// Where a run stood at a checkpoint.
+pub const STATE: &str = "trainer_state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const PREFIX: &str = "checkpoint-";
 

@@ -8,7 +8,7 @@ use crate::train::batch::{BatchPlan, PairRows, TokenPair, Totals};
 use crate::train::step::{RowResults, Stepper};
 
 /// What an evaluation found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// The joint loss.
     pub total: f64,
@@ -30,6 +30,9 @@ pub struct Evaluation {
     pub separation_accuracy: f64,
     /// Pairs evaluated.
     pub pairs: usize,
+    /// Mean attention of the guard to each of its layers, over all tokens; empty if it does not attend.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layer_attention: Vec<f64>,
 }
 
 /// One pair's figures.
@@ -98,5 +101,14 @@ pub fn evaluate<B: Backend>(
         mean_score_vulnerable: losses.mean_score_vulnerable,
         separation_accuracy: share(&|f| f.score[0] > f.score[1]),
         pairs: pairs.len(),
+        layer_attention: layer_attention(&batches, stepper.attached.guard.taps),
     })
+}
+
+/// The mean over all rows.
+fn layer_attention(batches: &[(BatchPlan, RowResults)], taps: usize) -> Vec<f64> {
+    let rows = || batches.iter().flat_map(|(_, results)| results.attention.chunks_exact(taps));
+    let mean_of = |tap: usize| mean(rows().map(|weights| weights[tap]));
+    let attends = rows().next().is_some();
+    (0..taps).filter(|_| attends).map(mean_of).collect()
 }

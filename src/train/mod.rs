@@ -6,6 +6,7 @@ pub mod check;
 pub mod checkpoint;
 pub mod config;
 pub mod data;
+pub mod environment;
 pub mod evaluation;
 mod memory;
 pub mod metrics;
@@ -15,6 +16,7 @@ mod results;
 pub mod run_folder;
 pub mod schedule;
 pub mod step;
+pub mod tensorboard;
 pub mod trainer;
 
 pub use config::TrainConfig;

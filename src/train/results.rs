@@ -21,6 +21,8 @@ pub struct RowResults {
     pub kl: Vec<f32>,
     /// `[adapter rows]` scores.
     pub scores: Vec<f32>,
+    /// Of an evaluation: `[adapter rows, N]` the guard's attention over the taps; empty if it does not attend.
+    pub attention: Vec<f32>,
 }
 
 /// A micro-batch whose results have not been fetched yet, and where they lie.
@@ -103,7 +105,7 @@ impl<B: Backend> Results<B> {
         self.used = HEADER;
         let results = |pending: Pending| {
             let [nll, kl, scores] = pending.ranges().map(|range| host[range].to_vec());
-            (pending.plan, RowResults { nll, kl, scores })
+            (pending.plan, RowResults { nll, kl, scores, attention: Vec::new() })
         };
         let squares = bytemuck::cast([host[0], host[1]]);
         Ok((pending.into_iter().map(results).collect(), squares))

@@ -374,8 +374,12 @@ impl<'m, B: Backend> Stepper<'m, B> {
         let totals = Totals { targets: 1, kl_rows: 1, ..Totals::default() };
         self.head(&batch, totals, batch.plan.adapter_rows, false);
         self.keep_scores(&batch);
+        let weights = self.memory.guard.attention(batch.plan.adapter_rows);
+        let attention = weights.map(|weights| self.model.backend.to_host(weights)).unwrap_or_default();
         let (mut results, _) = self.memory.results.fetch(&self.model.backend, vec![batch])?;
-        results.pop().ok_or_else(|| Error::internal("an evaluation without results"))
+        let (plan, results) =
+            results.pop().ok_or_else(|| Error::internal("an evaluation without results"))?;
+        Ok((plan, RowResults { attention, ..results }))
     }
 
     /// Losses of evaluated batches.

@@ -20,11 +20,13 @@ use crate::train::batch::{BatchPlan, TokenPair};
 use crate::train::checkpoint::{self, TrainerState};
 use crate::train::config::TrainConfig;
 use crate::train::data::{TokenizedPairs, read_pairs, tokenize};
+use crate::train::environment::Environment;
 use crate::train::evaluation::{Evaluation, evaluate};
 use crate::train::metrics::MetricsFile;
 use crate::train::run_folder::RunFolder;
 use crate::train::schedule::{LinearSchedule, epoch_order};
 use crate::train::step::{Stepper, Update};
+use crate::train::tensorboard::EventFile;
 
 /// Non-finite gradients in a row after which training stops.
 const MAX_SKIPPED_IN_A_ROW: usize = 10;
@@ -123,6 +125,7 @@ struct Run<'a, 'm, B: Backend> {
     state: TrainerState,
     schedule: LinearSchedule,
     metrics: MetricsFile,
+    events: EventFile,
     observer: &'a mut dyn Observer,
     folder: &'a RunFolder,
     /// What the newest checkpoint in the folder holds.
@@ -176,10 +179,15 @@ pub fn train_in<B: Backend>(
         resumed_at: (state.global_step > 0).then_some(state.global_step),
     });
     let metrics = MetricsFile::open(folder.path(), &state)?;
+    let events = EventFile::create(folder.path(), state.global_step)?;
+    let layers = stepper.attached.guard.tapped_layers(model.config.num_hidden_layers).collect();
+    Environment::new(&model.backend, state.global_step, schedule.total_steps, layers)
+        .append(folder.path())?;
     write_json(&folder.path().join("train_config.json"), config)?;
     let saved = resume.filter(|dir| is_inside(dir, folder.path())).map(|_| state.clone());
     let (train, validation) = (train.pairs, validation.pairs);
-    Run { config, stepper, train, validation, state, schedule, metrics, observer, folder, saved }.run()
+    Run { config, stepper, train, validation, state, schedule, metrics, events, observer, folder, saved }
+        .run()
 }
 
 /// Training beyond the positions a model was made for would spoil it, quietly.
@@ -377,6 +385,7 @@ impl<B: Backend> Run<'_, '_, B> {
             skipped: report.skipped,
         };
         self.metrics.write("train", log.step, &log)?;
+        self.events.scalars("train", log.step, &log)?;
         self.count_skipped(report.skipped)?;
         Ok(self.observer.on_step(&log))
     }
@@ -453,6 +462,7 @@ impl<B: Backend> Run<'_, '_, B> {
         let evaluation = evaluate(&mut self.stepper, &self.validation, self.config.batch_size, stop)?;
         let step = self.state.global_step;
         self.metrics.write("validation", step, &evaluation)?;
+        self.events.scalars("eval", step, &evaluation)?;
         self.observer.on_evaluation(step, &evaluation);
         if !evaluation.total.is_finite() {
             return Err(Error::data(format!(
@@ -460,11 +470,12 @@ impl<B: Backend> Run<'_, '_, B> {
                  The last checkpoint is intact"
             )));
         }
+        let total = evaluation.total;
         self.state.evaluations.push((step, evaluation));
         let trained = step > 0;
-        let improved = trained && self.state.best_metric.is_none_or(|best| evaluation.total < best);
+        let improved = trained && self.state.best_metric.is_none_or(|best| total < best);
         if improved {
-            self.state.best_metric = Some(evaluation.total);
+            self.state.best_metric = Some(total);
             self.state.best_step = step;
             self.write_adapter()?;
         }

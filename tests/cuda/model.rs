@@ -1,5 +1,5 @@
 use deepguard::cpu::Cpu;
-use deepguard::decode::{final_logits, score};
+use deepguard::decode::{final_logits, score_with_attention};
 use deepguard::guard::Aggregation;
 
 use crate::alone;
@@ -25,10 +25,17 @@ fn cuda_logits_and_scores_are_those_of_the_cpu() {
                 let off = distance(&found, &expected);
                 assert!(off < ROUNDING, "{name}, logits of {} tokens: {off}", tokens.len());
 
-                let expected = score(&on_cpu, &cpu_guard, tokens).unwrap();
-                let found = checked(score(&on_cuda, &cuda_guard, tokens));
-                let off = distance(&found, &expected);
+                let expected = score_with_attention(&on_cpu, &cpu_guard, tokens).unwrap();
+                let found = checked(score_with_attention(&on_cuda, &cuda_guard, tokens));
+                let off = distance(&found.scores, &expected.scores);
                 assert!(off < ROUNDING, "{name}, {aggregation}, scores: {off}");
+                let attends = aggregation == Aggregation::Attention;
+                assert_eq!(attends, !expected.attention.is_empty(), "{name}, {aggregation}");
+                assert_eq!(found.attention.len(), expected.attention.len(), "{name}, {aggregation}");
+                if attends {
+                    let off = distance(&found.attention, &expected.attention);
+                    assert!(off < ROUNDING, "{name}, attention: {off}");
+                }
             }
         }
     }

@@ -81,17 +81,3 @@ fn what_is_not_there_is_named() {
     }
     assert_error(resolve("org/name", None, None), ErrorKind::Model, &["no home directory"]);
 }
-
-#[test]
-fn the_first_variable_decides_where_the_cache_is() {
-    let vars = [("HF_HUB_CACHE", "/a"), ("HUGGINGFACE_HUB_CACHE", "/b"), ("HF_HOME", "/c")];
-    let among = |vars: &[(&str, &str)]| {
-        let find = |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into());
-        cache_dir(find, Some("/home".into())).unwrap()
-    };
-    assert_eq!(among(&vars), Path::new("/a"));
-    assert_eq!(among(&vars[1..]), Path::new("/b"));
-    assert_eq!(among(&vars[2..]), Path::new("/c/hub"));
-    assert_eq!(among(&[("HF_HUB_CACHE", "")]), Path::new("/home/.cache/huggingface/hub"));
-    assert_eq!(cache_dir(|_| None, None), None);
-}

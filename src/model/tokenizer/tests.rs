@@ -138,17 +138,26 @@ fn offsets_are_bytes_of_the_text() {
 }
 
 #[test]
-fn ids_beyond_the_embedding_are_refused() {
-    let tokenizer = load(&byte_level());
-    tokenizer.check(&config(261)).unwrap();
-    tokenizer.check(&config(300)).unwrap();
-    assert_error(tokenizer.check(&config(260)), &["tokenizer.json", "\"<s>\"", "260", "vocab_size = 260"]);
-    let mut sparse = byte_level();
-    sparse["model"]["vocab"]["far"] = json!(5000);
-    assert_error(load(&sparse).check(&config(300)), &["\"far\"", "5000"]);
+fn only_texts_with_tokens_beyond_the_embedding_are_refused() {
+    let load_for = |json: &Value, rows| load(json).for_model(&config(rows));
+    for rows in [261, 300] {
+        assert_eq!(load_for(&byte_level(), rows).unwrap().encode("<|endoftext|><s>").unwrap(), [END, START]);
+    }
+    let mut wider = byte_level();
+    wider["added_tokens"].as_array_mut().unwrap().push(json!({
+        "id": 261, "content": "<pad>", "special": true, "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false
+    }));
+    let tokenizer = load_for(&wider, 261).unwrap();
+    assert_eq!(tokenizer.encode(" ret").unwrap(), [258]);
+    let named = ["tokenizer.json", "\"<pad>\"", "id 261", "261 rows"];
+    assert_error(tokenizer.encode(" ret<pad>"), &named);
+    assert_error(tokenizer.encode_with_offsets("<pad>"), &named);
+    // What stands before every prompt.
+    assert_error(load_for(&byte_level(), 260), &["tokenizer.json", "\"<s>\"", "260 rows"]);
     let mut by_template = byte_level();
     by_template["post_processor"]["special_tokens"]["<s>"]["ids"] = json!([7000]);
-    assert_error(load(&by_template).check(&config(300)), &["7000"]);
+    assert_error(load_for(&by_template, 300), &["7000"]);
 }
 
 #[test]
@@ -262,7 +271,7 @@ proptest! {
             Ok(tokenizer) => {
                 let ids = tokenizer.encode_prompt("a ret<s>🔥").unwrap_or_default();
                 let _ = tokenizer.decode(&ids);
-                let _ = tokenizer.check(&config(300));
+                let _ = tokenizer.clone().for_model(&config(300));
             }
             Err(error) => prop_assert_eq!(error.kind(), ErrorKind::Model),
         }

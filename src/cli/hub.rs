@@ -1,0 +1,73 @@
+//! Models from the hub, with their progress on standard error: a bar on a terminal, lines elsewhere.
+
+use std::io::IsTerminal;
+
+use clap::Args;
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+
+use super::note;
+use crate::error::Result;
+use crate::model::hub::Settings;
+use crate::model::hub::download::{Need, Progress, obtain};
+
+/// Options of every command that takes a hub id.
+#[derive(Args)]
+pub(super) struct HubArgs {
+    /// Download nothing: a hub id has to be in the local cache. HF_HUB_OFFLINE=1 does the same.
+    #[arg(long)]
+    offline: bool,
+}
+
+impl HubArgs {
+    /// Makes sure that what is needed of `model` is on this machine.
+    pub(super) fn obtain(&self, model: &str, need: Need) -> Result<()> {
+        let mut settings = Settings::from_env();
+        settings.offline |= self.offline;
+        let mut downloads = Downloads::default();
+        let obtained = obtain(model, need, &settings, &mut |progress| downloads.show(&progress));
+        if let Some(bar) = downloads.bar {
+            bar.finish_and_clear();
+        }
+        obtained
+    }
+}
+
+/// What is shown.
+#[derive(Default)]
+struct Downloads {
+    file: String,
+    bar: Option<ProgressBar>,
+}
+
+impl Downloads {
+    fn show(&mut self, progress: &Progress<'_>) {
+        if self.file != progress.file {
+            self.begin(progress);
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_position(progress.received);
+        }
+    }
+
+    fn begin(&mut self, progress: &Progress<'_>) {
+        self.file = progress.file.to_owned();
+        let from = match progress.received {
+            0 => String::new(),
+            received => format!(", of which {} are there", HumanBytes(received)),
+        };
+        let line = format!("downloading {}: {}{from}", self.file, HumanBytes(progress.size));
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        note(&line);
+        if std::io::stderr().is_terminal() {
+            let bar = ProgressBar::new(progress.size);
+            let style =
+                ProgressStyle::with_template("{bar:24} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}");
+            if let Ok(style) = style {
+                bar.set_style(style);
+            }
+            self.bar = Some(bar);
+        }
+    }
+}

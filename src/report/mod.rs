@@ -1,0 +1,24 @@
+//! What people and other programs look at: pages that need nothing but themselves, and SARIF.
+
+mod chart;
+mod html;
+mod lines;
+mod run;
+mod run_page;
+mod sarif;
+mod scores;
+
+use std::path::Path;
+
+use crate::error::Result;
+
+pub use sarif::sarif;
+pub use scores::{ScoredText, page as scores_page};
+
+/// The page of the run in folder `dir`, as far as it has come.
+///
+/// # Errors
+/// Kind `Data`: `dir` is no run folder.
+pub fn run_page(dir: &Path) -> Result<String> {
+    Ok(run_page::page(&run::Run::read(dir)?))
+}

@@ -1,0 +1,186 @@
+//! SARIF 2.1.0: lines with low scores as results that code hosts show beside the code.
+
+use std::collections::HashMap;
+use std::path::{Component, Path};
+
+use serde_json::{Value, json};
+
+use super::lines::{ScoredLine, lines};
+use super::scores::ScoredText;
+
+/// The one rule.
+const RULE: &str = "deepguard/low-security-score";
+
+/// What the scores are.
+const METHOD: &str = "https://arxiv.org/abs/2604.09089";
+
+/// The log of `texts`: every line whose score is below `threshold` is a result.
+pub fn sarif(texts: &[ScoredText<'_>], threshold: f64) -> Value {
+    let results: Vec<Value> = texts.iter().flat_map(|text| results(text, threshold)).collect();
+    let artifacts: Vec<Value> = texts.iter().map(|text| json!({"location": location(text.name)})).collect();
+    json!({
+        "$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{
+            "tool": {"driver": {
+                "name": "dg-run",
+                "semanticVersion": env!("CARGO_PKG_VERSION"),
+                "informationUri": METHOD,
+                "rules": [rule(threshold)],
+            }},
+            "columnKind": "utf16CodeUnits",
+            "invocations": [{"executionSuccessful": true}],
+            "artifacts": artifacts,
+            "results": results,
+        }],
+    })
+}
+
+fn rule(threshold: f64) -> Value {
+    let meaning = format!(
+        "The guard gives the tokens that begin on this line a mean security score below {threshold}. A score ranks \
+         code by what the guard has seen in training, high being secure; it is no proof that there is a weakness."
+    );
+    json!({
+        "id": RULE,
+        "name": "LowSecurityScore",
+        "shortDescription": {"text": "Line with a low security score"},
+        "fullDescription": {"text": meaning},
+        "help": {"text": format!("{meaning} Look at the line with its surroundings, or compare it with a safer way \
+                                  to write it: `dg-run score --html` shows both side by side.")},
+        "defaultConfiguration": {"level": "warning"},
+        "properties": {"tags": ["security"], "precision": "low", "problem.severity": "warning"},
+    })
+}
+
+fn results(text: &ScoredText<'_>, threshold: f64) -> Vec<Value> {
+    let mut seen = HashMap::new();
+    let mut results = Vec::new();
+    for line in lines(text.text, text.scores) {
+        let source = text.text.get(line.range.clone()).unwrap_or_default();
+        // Counted whether low or not: a result keeps its fingerprint when another one appears or goes.
+        let nth: &mut usize = seen.entry(source.trim()).or_default();
+        *nth += 1;
+        let low = line.score.filter(|&score| f64::from(score) < threshold && !source.trim().is_empty());
+        if let Some(score) = low {
+            results.push(result(text.name, &line, source, score, *nth));
+        }
+    }
+    results
+}
+
+fn result(name: &str, line: &ScoredLine, source: &str, score: f32, nth: usize) -> Value {
+    json!({
+        "ruleId": RULE,
+        "ruleIndex": 0,
+        "level": "warning",
+        "message": {"text": format!("Low security score: {score:.3}")},
+        "locations": [{"physicalLocation": {
+            "artifactLocation": location(name),
+            "region": region(line.number, source),
+        }}],
+        "partialFingerprints": {"primaryLocationLineHash": fingerprint(source, nth)},
+        "rank": f64::from((1.0 - score.clamp(0.0, 1.0)) * 1000.0).round() / 10.0,
+        "properties": {"score": score},
+    })
+}
+
+/// The line without the space around it; columns count from 1 and in UTF-16 units.
+fn region(number: usize, source: &str) -> Value {
+    let units = |text: &str| text.encode_utf16().count();
+    let indent = units(source) - units(source.trim_start());
+    let trimmed = source.trim();
+    json!({
+        "startLine": number,
+        "startColumn": indent + 1,
+        "endLine": number,
+        "endColumn": indent + 1 + units(trimmed),
+        "snippet": {"text": trimmed},
+    })
+}
+
+/// The same wherever the line stands: its text, and which of the lines with this text it is.
+fn fingerprint(source: &str, nth: usize) -> String {
+    let hash = blake3::hash(source.trim().as_bytes()).to_hex();
+    format!("{}:{nth}", &hash[..16])
+}
+
+/// A path as SARIF has it: relative to the root of the source, or absolute as a `file:` URI.
+fn location(name: &str) -> Value {
+    let path = Path::new(name);
+    if path.is_absolute() {
+        return json!({"uri": format!("file://{}", encoded(name))});
+    }
+    let parts = path.components().filter(|part| !matches!(part, Component::CurDir));
+    let parts: Vec<String> = parts.map(|part| encoded(&part.as_os_str().to_string_lossy())).collect();
+    json!({"uri": parts.join("/"), "uriBaseId": "%SRCROOT%"})
+}
+
+/// Percent-encoded, but for what a path of a URI may have (RFC 3986). A colon could look like a scheme.
+fn encoded(path: &str) -> String {
+    let mut uri = String::new();
+    for byte in path.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                uri.push(byte.into())
+            }
+            other => uri.push_str(&format!("%{other:02X}")),
+        }
+    }
+    uri
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deepguard::{TextScores, TokenScore};
+
+    fn log(name: &str, text: &str, scores: &[f32]) -> Value {
+        let mut start = 0;
+        let token = |(line, &score): (&str, &f32)| {
+            let range = start..start + line.len();
+            start = range.end;
+            TokenScore { token: 1, range, score, attention: vec![] }
+        };
+        let tokens = text.split_inclusive('\n').zip(scores).map(token).collect();
+        let scores = TextScores { tokens, mean: 0.5, layers: vec![1] };
+        sarif(&[ScoredText { name, text, scores: &scores }], 0.5)
+    }
+
+    #[test]
+    fn low_lines_are_results() {
+        let text = "ok\n\t🦀é x\n\nlast";
+        let log = log("./a b/c:d.py", text, &[0.9, 0.4, 0.1, 0.49]);
+        let results = log["runs"][0]["results"].as_array().unwrap();
+        let lines: Vec<u64> = results
+            .iter()
+            .map(|r| r["locations"][0]["physicalLocation"]["region"]["startLine"].as_u64().unwrap())
+            .collect();
+        assert_eq!(lines, [2, 4]); // an empty line has nothing to show
+        let place = &results[0]["locations"][0]["physicalLocation"];
+        assert_eq!(place["artifactLocation"], json!({"uri": "a%20b/c%3Ad.py", "uriBaseId": "%SRCROOT%"}));
+        // The crab is two UTF-16 units.
+        assert_eq!((&place["region"]["startColumn"], &place["region"]["endColumn"]), (&json!(2), &json!(7)));
+        assert_eq!(results[0]["rank"], 60.0);
+    }
+
+    #[test]
+    fn fingerprints_move_with_their_lines() {
+        let of = |text: &str| -> Vec<String> {
+            let scores = vec![0.1; text.lines().count()];
+            let log = log("a", text, &scores);
+            let results = log["runs"][0]["results"].as_array().unwrap().clone();
+            let one =
+                |r: Value| r["partialFingerprints"]["primaryLocationLineHash"].as_str().unwrap().to_owned();
+            results.into_iter().map(one).collect()
+        };
+        let (before, after) = (of("x = 1\nx = 1\ny\n"), of("z\nif a:\n  x = 1\nx = 1\r\ny"));
+        assert_eq!(before, after[2..]);
+        assert_ne!(before[0], before[1]);
+    }
+
+    #[test]
+    fn absolute_paths_are_file_uris() {
+        assert_eq!(location("/src/ü.c"), json!({"uri": "file:///src/%C3%BC.c"}));
+    }
+}

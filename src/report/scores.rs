@@ -1,0 +1,176 @@
+//! A page of scored texts: each with its heat map, the scores of its lines, and where the guard looked.
+
+use std::ops::Range;
+
+use serde_json::{Value, json};
+
+use super::html::{Page, escape, visible};
+use super::lines::{ScoredLine, lines};
+use crate::deepguard::TextScores;
+
+/// Steps of the heat map on both sides of the middle.
+const HALF_STEPS: f32 = 5.0;
+
+/// A text and its scores.
+pub struct ScoredText<'a> {
+    /// What it is called, usually its path.
+    pub name: &'a str,
+    /// The text.
+    pub text: &'a str,
+    /// Its scores.
+    pub scores: &'a TextScores,
+}
+
+/// The page. `model` and `adapter` say what scored.
+pub fn page(texts: &[ScoredText<'_>], model: &str, adapter: &str) -> String {
+    let heat = Heat::of(texts);
+    let sections: String = texts.iter().enumerate().map(|(i, text)| section(i, text, heat)).collect();
+    let body = format!("{}<div class=\"files\">\n{sections}</div>\n", heading(texts, model, adapter, heat))
+        + "<div id=\"tip\" role=\"tooltip\" hidden></div>\n";
+    let title = match texts {
+        [only] => format!("{} – security scores", only.name),
+        _ => format!("Security scores of {} files", texts.len()),
+    };
+    let data = json!({"files": texts.iter().map(data).collect::<Vec<_>>()});
+    Page {
+        title: &title,
+        style: include_str!("scores.css"),
+        body: &body,
+        data: Some(&data),
+        script: include_str!("scores.js"),
+    }
+    .to_html()
+}
+
+/// The range of all scores: the same colour is the same score in every file of a page.
+#[derive(Clone, Copy)]
+struct Heat {
+    low: f32,
+    high: f32,
+}
+
+impl Heat {
+    fn of(texts: &[ScoredText<'_>]) -> Self {
+        let scores = || texts.iter().flat_map(|text| &text.scores.tokens).map(|token| token.score);
+        let (low, high) =
+            (scores().fold(f32::INFINITY, f32::min), scores().fold(f32::NEG_INFINITY, f32::max));
+        if low <= high { Heat { low, high } } else { Heat { low: 0.0, high: 1.0 } }
+    }
+
+    /// From `h0`, low, to `h10`, high. Where all scores are the same, they are neither.
+    fn class(self, score: f32) -> String {
+        let width = self.high - self.low;
+        let share = if width > 0.0 { (score - self.low) / width } else { 0.5 };
+        format!("h{}", (share.clamp(0.0, 1.0) * 2.0 * HALF_STEPS).round())
+    }
+}
+
+fn heading(texts: &[ScoredText<'_>], model: &str, adapter: &str, heat: Heat) -> String {
+    let ramp: String = (0..=10).map(|step| format!("<span class=\"h{step}\"></span>")).collect();
+    let attends = texts.iter().any(|text| text.scores.tokens.iter().any(|token| !token.attention.is_empty()));
+    let looked = if attends { " and how much the guard looked at each layer of the model" } else { "" };
+    format!(
+        "<h1>Security scores</h1>\n\
+         <p class=\"faint\">Model <code>{}</code>, adapter <code>{}</code>. A score in (0, 1) ranks code by what the \
+         guard has seen in training, high being secure; it is no proof, and not a probability. The number beside a \
+         line is the mean of the tokens that begin there.<span class=\"screen\"> Point at a token, or go to it with \
+         the tab and arrow keys, for its score{looked}.</span></p>\n\
+         <div class=\"legend\"><span>{:.4}, less secure</span>\
+         <span class=\"ramp\" aria-hidden=\"true\">{ramp}</span><span>{:.4}, more secure</span></div>\n",
+        visible(model),
+        visible(adapter),
+        heat.low,
+        heat.high
+    )
+}
+
+fn section(index: usize, text: &ScoredText<'_>, heat: Heat) -> String {
+    let tokens = text.scores.tokens.len();
+    let mut cells = Cells { text, heat, first: true };
+    let rows: String = lines(text.text, text.scores).iter().map(|line| cells.row(line)).collect();
+    format!(
+        "<section class=\"file\" data-file=\"{index}\" aria-labelledby=\"file{index}\">\n\
+         <header><h2 id=\"file{index}\">{}</h2><p>mean score {:.4} over {tokens} tokens{}</p></header>\n\
+         <table class=\"source code\"><caption class=\"hidden\">Source with scores</caption>\
+         <thead class=\"hidden\"><tr><th scope=\"col\">Line</th><th scope=\"col\">Mean score</th>\
+         <th scope=\"col\">Source</th></tr></thead>\n<tbody>\n{rows}</tbody></table>\n</section>\n",
+        visible(text.name),
+        text.scores.mean,
+        mean_attention(text.scores)
+    )
+}
+
+/// The mean over the tokens, for those who print the page.
+fn mean_attention(scores: &TextScores) -> String {
+    let attending = scores.tokens.iter().filter(|token| !token.attention.is_empty()).count();
+    if attending == 0 {
+        return String::new();
+    }
+    let mean = |tap: usize| {
+        let weights = scores.tokens.iter().filter_map(|token| token.attention.get(tap));
+        100.0 * weights.sum::<f32>() / attending as f32
+    };
+    let layers = scores.layers.iter().enumerate();
+    let shares: Vec<String> = layers.map(|(tap, layer)| format!("{layer}: {:.0} %", mean(tap))).collect();
+    format!("<br>attention by layer {}", shares.join(", "))
+}
+
+/// Makes the rows of one text.
+struct Cells<'a> {
+    text: &'a ScoredText<'a>,
+    heat: Heat,
+    /// Whether the first token, which the tab key stops at, is still to come.
+    first: bool,
+}
+
+impl Cells<'_> {
+    fn row(&mut self, line: &ScoredLine) -> String {
+        let strip = match line.score {
+            Some(score) => format!("<td class=\"strip {}\">{score:.3}</td>", self.heat.class(score)),
+            None => "<td class=\"strip\"></td>".to_owned(),
+        };
+        let mut source = String::new();
+        for piece in &line.pieces {
+            let shown = visible(piece_text(self.text.text, piece.range.clone()));
+            match &piece.tokens {
+                Some(tokens) => source.push_str(&self.token(tokens, piece.ends_line, &shown)),
+                None => source.push_str(&shown),
+            }
+        }
+        let number = line.number;
+        format!("<tr><th scope=\"row\">{number}</th>{strip}<td class=\"text\">{source}</td></tr>\n")
+    }
+
+    fn token(&mut self, tokens: &Range<usize>, ends_line: bool, shown: &str) -> String {
+        let of_tokens = &self.text.scores.tokens[tokens.clone()];
+        let score = of_tokens.iter().map(|token| token.score).sum::<f32>() / of_tokens.len() as f32;
+        let name = match tokens.len() {
+            1 => tokens.start.to_string(),
+            _ => format!("{}-{}", tokens.start, tokens.end - 1),
+        };
+        let tab = if std::mem::take(&mut self.first) { 0 } else { -1 };
+        let end = if ends_line { "<span class=\"end\" aria-hidden=\"true\">↵</span>" } else { "" };
+        let class = self.heat.class(score);
+        format!("<span class=\"t {class}\" data-t=\"{name}\" tabindex=\"{tab}\">{shown}{end}</span>")
+    }
+}
+
+fn piece_text(text: &str, range: Range<usize>) -> &str {
+    text.get(range).unwrap_or_default()
+}
+
+/// What the script shows of a text: numbers with as many digits as are shown.
+fn data(text: &ScoredText<'_>) -> Value {
+    let rounded = |x: f32| (f64::from(x) * 1e4).round() / 1e4;
+    let token = |token: &crate::deepguard::TokenScore| {
+        let piece = piece_text(text.text, token.range.clone());
+        let piece: String = piece.chars().map(|c| if c == '\n' { '↵' } else { c }).collect();
+        let attention: Vec<f64> = token.attention.iter().map(|&weight| rounded(weight)).collect();
+        json!([token.token, piece, rounded(token.score), attention])
+    };
+    json!({
+        "name": escape(text.name),
+        "layers": text.scores.layers,
+        "tokens": text.scores.tokens.iter().map(token).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,328 @@
+//! Models by hub id: downloaded once, resumed, checked, and not asked for where that is not wanted. The hub is a server
+//! of the test's own.
+
+#[path = "common/tiny.rs"]
+mod tiny;
+
+#[path = "hub/server.rs"]
+mod server;
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use assert_cmd::Command;
+use serde_json::json;
+use server::{COMMIT, ID, Mischief, Request, Server};
+use tiny::Tiny;
+
+const WEIGHTS: &str = "model.safetensors";
+
+/// A model on a hub, and a home whose cache is empty.
+struct Hub {
+    tiny: Tiny,
+    server: Server,
+}
+
+impl Hub {
+    fn new() -> Self {
+        Self::with(|_, _| None)
+    }
+
+    fn with(plan: impl Fn(&Request, usize) -> Option<Mischief> + Send + Sync + 'static) -> Self {
+        let tiny = Tiny::new("qwen2");
+        let server = Server::new(&tiny.model(), plan);
+        Hub { tiny, server }
+    }
+
+    fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dg-run"));
+        for name in
+            ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]
+        {
+            command.env_remove(name);
+        }
+        command.env("HF_HOME", self.tiny.path("home")).env("HF_ENDPOINT", self.server.address());
+        command.args(arguments.split(' ')).current_dir(self.tiny.path("")).timeout(Duration::from_secs(60));
+        command
+    }
+
+    fn generate(&self) -> Command {
+        self.command(&format!("generate --model {ID} --device cpu --max-new-tokens 2 x"))
+    }
+
+    fn repo(&self) -> PathBuf {
+        self.tiny.path("home/hub/models--org--tiny")
+    }
+
+    fn cached(&self, name: &str) -> PathBuf {
+        self.repo().join("snapshots").join(COMMIT).join(name)
+    }
+
+    /// A download of the weights that was cut off, with what came of it.
+    fn partial(&self, bytes: &[u8]) {
+        std::fs::create_dir_all(self.repo().join("blobs")).unwrap();
+        let hash = tiny_hash(&self.tiny.model().join(WEIGHTS));
+        std::fs::write(self.repo().join("blobs").join(hash + ".incomplete"), bytes).unwrap();
+    }
+
+    fn weights(&self) -> Vec<u8> {
+        std::fs::read(self.tiny.model().join(WEIGHTS)).unwrap()
+    }
+
+    #[track_caller]
+    fn assert_whole(&self) {
+        for name in ["config.json", "tokenizer.json", WEIGHTS] {
+            let expected = std::fs::read(self.tiny.model().join(name)).unwrap();
+            assert!(std::fs::read(self.cached(name)).unwrap() == expected, "{name}");
+        }
+        assert_eq!(std::fs::read_to_string(self.repo().join("refs/main")).unwrap(), COMMIT);
+        let blobs = std::fs::read_dir(self.repo().join("blobs")).unwrap();
+        assert!(blobs.flatten().all(|blob| !blob.file_name().to_string_lossy().ends_with("incomplete")));
+    }
+}
+
+fn tiny_hash(path: &Path) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(std::fs::read(path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[track_caller]
+fn ok(mut command: Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+#[track_caller]
+fn fails(mut command: Command, named: &[&str]) {
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{stderr}");
+    named.iter().for_each(|name| assert!(stderr.contains(name), "{name:?} not in: {stderr}"));
+}
+
+#[test]
+fn a_model_is_downloaded_once() {
+    let hub = Hub::new();
+    let first = ok(hub.generate());
+    let told = String::from_utf8_lossy(&first.stderr);
+    assert!(told.contains("downloading model.safetensors"), "{told}");
+    hub.assert_whole();
+    assert!(hub.cached(WEIGHTS).is_symlink(), "as the hub's own client has it");
+    let asked = hub.server.requests("").len();
+    assert_eq!(ok(hub.generate()).stdout, first.stdout);
+    assert_eq!(hub.server.requests("").len(), asked, "the second time nothing is asked for");
+}
+
+#[test]
+fn info_tells_of_hub_and_cache_but_no_token() {
+    let hub = Hub::new();
+    ok(hub.generate());
+    for arguments in ["info", "info --json"] {
+        let mut command = hub.command(arguments);
+        command.env("HF_TOKEN", "secret").env("HF_HUB_OFFLINE", "1");
+        let told = String::from_utf8(ok(command).stdout).unwrap();
+        for part in [ID, hub.server.address(), "offline", "home/hub"] {
+            assert!(told.contains(part), "{part} not in {told}");
+        }
+        assert!(!told.contains("secret"), "{told}");
+    }
+}
+
+#[test]
+fn counting_tokens_needs_no_weights() {
+    let hub = Hub::new();
+    ok(hub.command(&format!("data check data --model {ID}")));
+    assert!(hub.cached("tokenizer.json").exists());
+    assert!(hub.server.requests(WEIGHTS).is_empty());
+    // The snapshot is there now, but not all that a model needs.
+    ok(hub.generate());
+    hub.assert_whole();
+}
+
+#[test]
+fn all_shards_of_an_index_come() {
+    let tiny = Tiny::new("llama");
+    let tensors = tiny::read_tensors(&tiny.model().join(WEIGHTS));
+    let (half, mut map) = (tensors.len() / 2, serde_json::Map::new());
+    for (i, tensors) in [&tensors[..half], &tensors[half..]].into_iter().enumerate() {
+        let name = format!("model-0000{}-of-00002.safetensors", i + 1);
+        tiny::write_tensors(&tiny.model().join(&name), tensors);
+        tensors.iter().for_each(|tensor| drop(map.insert(tensor.0.clone(), json!(name))));
+    }
+    std::fs::remove_file(tiny.model().join(WEIGHTS)).unwrap();
+    let index = json!({"metadata": {"total_size": 0}, "weight_map": map});
+    tiny::write_json(&tiny.model().join("model.safetensors.index.json"), &index);
+    std::fs::write(tiny.model().join("pytorch_model.bin"), "pickle").unwrap();
+    let hub = Hub { server: Server::new(&tiny.model(), |_, _| None), tiny };
+    ok(hub.generate());
+    assert!(hub.cached("model-00002-of-00002.safetensors").exists());
+    assert!(hub.server.requests("pytorch_model.bin").is_empty());
+    // A shard that went away comes again.
+    std::fs::remove_file(hub.cached("model-00001-of-00002.safetensors").canonicalize().unwrap()).unwrap();
+    ok(hub.generate());
+}
+
+#[test]
+fn a_connection_that_breaks_goes_on_where_it_was() {
+    let broken = 5000;
+    let hub = Hub::with(move |request, before| {
+        (request.path == format!("/content/{WEIGHTS}") && before < 3).then_some(Mischief::Break(broken))
+    });
+    ok(hub.generate());
+    hub.assert_whole();
+    let from: Vec<_> = hub.server.requests(&format!("/content/{WEIGHTS}")).iter().map(|r| r.from).collect();
+    assert_eq!(from, [None, Some(broken), Some(2 * broken), Some(3 * broken)]);
+}
+
+#[test]
+fn a_download_that_was_killed_goes_on_where_it_was() {
+    let hub = Hub::new();
+    let weights = hub.weights();
+    hub.partial(&weights[..weights.len() / 2]);
+    ok(hub.generate());
+    hub.assert_whole();
+    let requests = hub.server.requests(&format!("/content/{WEIGHTS}"));
+    assert_eq!(requests.iter().map(|r| r.from).collect::<Vec<_>>(), [Some(weights.len() / 2)]);
+}
+
+#[test]
+fn what_is_left_of_another_content_is_thrown_away() {
+    let weights = Hub::new().weights();
+    for left in [vec![7; weights.len() / 2], vec![7; weights.len()], vec![7; weights.len() + 1]] {
+        let hub = Hub::new();
+        hub.partial(&left);
+        ok(hub.generate());
+        hub.assert_whole();
+    }
+}
+
+#[test]
+fn a_server_without_parts_sends_all() {
+    let hub = Hub::with(|_, _| Some(Mischief::Whole));
+    hub.partial(&hub.weights()[..100]);
+    ok(hub.generate());
+    hub.assert_whole();
+}
+
+#[test]
+fn a_busy_server_is_waited_for() {
+    let hub = Hub::with(|request, before| {
+        let answer = if before == 0 { 503 } else { 429 };
+        (request.path.ends_with(WEIGHTS) && before < 2).then(|| Mischief::Answer(answer, Vec::new()))
+    });
+    ok(hub.generate());
+    hub.assert_whole();
+}
+
+#[test]
+fn a_wrong_content_is_caught() {
+    for position in [0, 100_000] {
+        let mut other = Hub::new().weights();
+        other[position] ^= 1;
+        let hash = tiny_hash(&Hub::new().tiny.model().join(WEIGHTS));
+        let hub = Hub::with(move |request, _| {
+            request.path.ends_with(WEIGHTS).then(|| Mischief::Instead(other.clone()))
+        });
+        fails(hub.generate(), &["download of model.safetensors", "hash", &hash]);
+        assert!(!hub.repo().join("blobs").join(&hash).exists());
+        assert!(!hub.repo().join("refs/main").exists());
+    }
+}
+
+#[test]
+fn a_file_that_never_ends_does_not_fill_the_disk() {
+    let endless = vec![0; 8 << 20];
+    let hub = Hub::with(move |request, _| {
+        request.path.ends_with("config.json").then(|| Mischief::Instead(endless.clone()))
+    });
+    fails(hub.generate(), &["download of config.json", "hash"]);
+    let kept: u64 = walk(&hub.repo()).iter().map(|file| file.metadata().unwrap().len()).sum();
+    assert!(kept < 1 << 20, "{kept} bytes");
+}
+
+fn walk(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn a_gated_model_needs_a_token_that_only_the_hub_sees() {
+    let hub = Hub::with(|request, _| {
+        let allowed = request.path.starts_with("/content") || request.token.as_deref() == Some("secret");
+        (!allowed).then(|| Mischief::Answer(401, Vec::new()))
+    });
+    fails(hub.generate(), &[ID, "401", "HF_TOKEN"]);
+    let mut command = hub.generate();
+    command.env("HF_TOKEN", "secret");
+    ok(command);
+    assert!(hub.server.requests(&format!("/content/{WEIGHTS}")).iter().all(|r| r.token.is_none()));
+}
+
+#[test]
+fn what_the_hub_does_not_have_is_named() {
+    let hub = Hub::new();
+    fails(hub.command("generate --model org/other --device cpu x"), &["org/other", "404", "name"]);
+    let tiny = Tiny::new("llama");
+    std::fs::rename(tiny.model().join(WEIGHTS), tiny.model().join("pytorch_model.bin")).unwrap();
+    let hub = Hub { server: Server::new(&tiny.model(), |_, _| None), tiny };
+    fails(hub.generate(), &[WEIGHTS, "safetensors", "pickle"]);
+    std::fs::remove_file(hub.tiny.model().join("tokenizer.json")).unwrap();
+    let hub = Hub { server: Server::new(&hub.tiny.model(), |_, _| None), tiny: hub.tiny };
+    fails(hub.generate(), &["tokenizer.json"]);
+}
+
+#[test]
+fn offline_nothing_is_asked_for() {
+    let hub = Hub::new();
+    for (name, value) in [("HF_HUB_OFFLINE", "1"), ("TRANSFORMERS_OFFLINE", "true")] {
+        let mut command = hub.generate();
+        command.env(name, value);
+        fails(command, &[ID, "not found", "offline"]);
+    }
+    let offline = format!("generate --offline --model {ID} --device cpu --max-new-tokens 2 x");
+    fails(hub.command(&offline), &[ID, "not found", "offline"]);
+    assert!(hub.server.requests("").is_empty());
+    ok(hub.generate());
+    ok(hub.command(&offline));
+}
+
+#[test]
+fn a_hub_that_is_not_there_is_not_waited_for() {
+    let hub = Hub::new();
+    let mut command = hub.generate();
+    command.env("HF_ENDPOINT", "http://127.0.0.1:9");
+    let start = Instant::now();
+    fails(command, &[ID, "127.0.0.1:9", "HF_ENDPOINT", "no such directory"]);
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_listing_that_makes_no_sense_is_refused() {
+    let hash = "0".repeat(40);
+    for body in [
+        json!("hello"),
+        json!({"sha": "../../..", "siblings": []}),
+        json!({"sha": COMMIT, "siblings": []}),
+        json!({"sha": COMMIT, "siblings": [{"rfilename": "config.json", "size": 1, "blobId": "../../../x"}]}),
+        json!({"sha": COMMIT, "siblings": [{"rfilename": "../../../config.json", "size": 1, "blobId": hash}]}),
+    ] {
+        let text = body.to_string();
+        let hub = Hub::with(move |_, _| Some(Mischief::Answer(200, text.clone().into_bytes())));
+        fails(hub.generate(), &[]);
+        assert!(!hub.repo().exists(), "{body}");
+    }
+}
+
+#[test]
+fn two_processes_download_once() {
+    let hub = Hub::new();
+    let download = || drop(ok(hub.generate()));
+    std::thread::scope(|scope| {
+        let both = [scope.spawn(download), scope.spawn(download)];
+        both.into_iter().for_each(|one| one.join().unwrap());
+    });
+    hub.assert_whole();
+    assert_eq!(hub.server.requests(&format!("/content/{WEIGHTS}")).len(), 1);
+}

@@ -1,0 +1,201 @@
+//! A hub on this machine, with one model, that can be made to misbehave.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
+/// The model's commit.
+pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// The model's id.
+pub const ID: &str = "org/tiny";
+
+/// What was asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub path: String,
+    /// The first byte wanted.
+    pub from: Option<usize>,
+    pub token: Option<String>,
+}
+
+/// What is done instead of serving a request.
+pub enum Mischief {
+    /// Another answer: status, body.
+    Answer(u16, Vec<u8>),
+    /// The connection breaks after so many bytes.
+    Break(usize),
+    /// The wish for a part is not heard.
+    Whole,
+    /// These bytes are sent, from the one asked for on.
+    Instead(Vec<u8>),
+}
+
+type Plan = Box<dyn Fn(&Request, usize) -> Option<Mischief> + Send + Sync>;
+
+/// What the hub has.
+struct State {
+    files: BTreeMap<String, Vec<u8>>,
+    /// Where large contents are: another host, to who asks.
+    contents: String,
+    requests: Mutex<Vec<Request>>,
+    plan: Plan,
+}
+
+/// A running hub. It ends with the process.
+pub struct Server {
+    address: String,
+    state: Arc<State>,
+}
+
+impl Server {
+    /// Serves the files of `model`, as `plan` has it: it gets a request and how many of the same path were before.
+    pub fn new(
+        model: &Path,
+        plan: impl Fn(&Request, usize) -> Option<Mischief> + Send + Sync + 'static,
+    ) -> Self {
+        let read = |entry: std::io::Result<std::fs::DirEntry>| {
+            let entry = entry.unwrap();
+            (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())
+        };
+        let files = std::fs::read_dir(model).unwrap().map(read).collect();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (address, contents) =
+            (format!("http://127.0.0.1:{port}"), format!("http://localhost:{port}/content"));
+        let state = Arc::new(State { files, contents, requests: Mutex::default(), plan: Box::new(plan) });
+        let shared = state.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let state = shared.clone();
+                // A client that goes away is none of the hub's business.
+                std::thread::spawn(move || stream.and_then(|stream| state.serve(stream)));
+            }
+        });
+        Server { address, state }
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Those whose path ends in `name`.
+    pub fn requests(&self, name: &str) -> Vec<Request> {
+        let all = self.state.requests.lock().unwrap();
+        all.iter().filter(|request| request.path.ends_with(name)).cloned().collect()
+    }
+}
+
+impl State {
+    /// One request per connection.
+    fn serve(&self, stream: TcpStream) -> std::io::Result<()> {
+        let Some(request) = read_request(&stream)? else { return Ok(()) };
+        let before = {
+            let mut all = self.requests.lock().unwrap();
+            let before = all.iter().filter(|other| other.path == request.path).count();
+            all.push(request.clone());
+            before
+        };
+        let mischief = (self.plan)(&request, before);
+        if let Some(Mischief::Answer(status, body)) = &mischief {
+            return reply(&stream, *status, "", body, body.len());
+        }
+        let path = request.path.as_str();
+        if path == format!("/api/models/{ID}/revision/main?blobs=true") {
+            let body = self.listing().to_string();
+            return reply(&stream, 200, "", body.as_bytes(), body.len());
+        }
+        let (large, name) = match path.strip_prefix(&format!("/{ID}/resolve/{COMMIT}/")) {
+            Some(name) => (is_large(name), name),
+            None => (false, path.strip_prefix("/content/").unwrap_or_default()),
+        };
+        let Some(content) = self.files.get(name) else {
+            return reply(&stream, 404, "", b"", 0);
+        };
+        match mischief {
+            _ if large => reply(&stream, 302, &format!("location: {}/{name}\r\n", self.contents), b"", 0),
+            Some(Mischief::Break(bytes)) => part(&stream, content, request.from, bytes),
+            Some(Mischief::Whole) => part(&stream, content, None, usize::MAX),
+            Some(Mischief::Instead(other)) => part(&stream, &other, request.from, usize::MAX),
+            _ => part(&stream, content, request.from, usize::MAX),
+        }
+    }
+
+    fn listing(&self) -> Value {
+        let files: Vec<_> = self.files.iter().map(|(name, content)| listed(name, content)).collect();
+        json!({"id": ID, "sha": COMMIT, "siblings": files})
+    }
+}
+
+/// As the hub lists a file: large ones are in LFS.
+fn listed(name: &str, content: &[u8]) -> Value {
+    let header = format!("blob {}\0", content.len());
+    let mut file = json!({"rfilename": name, "size": content.len(),
+                          "blobId": hex(&Sha1::new_with_prefix(header).chain_update(content).finalize())});
+    if is_large(name) {
+        file["lfs"] =
+            json!({"sha256": hex(&Sha256::digest(content)), "size": content.len(), "pointerSize": 134});
+    }
+    file
+}
+
+fn is_large(name: &str) -> bool {
+    name.ends_with(".safetensors")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn read_request(stream: &TcpStream) -> std::io::Result<Option<Request>> {
+    let mut lines = BufReader::new(stream).lines();
+    let Some(first) = lines.next().transpose()? else { return Ok(None) };
+    let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut request = Request { path, from: None, token: None };
+    for line in lines {
+        let line = line?.to_lowercase();
+        if let Some(range) = line.strip_prefix("range: bytes=") {
+            request.from = range.trim_end_matches('-').parse().ok();
+        }
+        if let Some(token) = line.strip_prefix("authorization: bearer ") {
+            request.token = Some(token.to_owned());
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    Ok(Some(request))
+}
+
+/// Sends a content from a byte on, but at most `limit` bytes of what is promised.
+fn part(stream: &TcpStream, content: &[u8], from: Option<usize>, limit: usize) -> std::io::Result<()> {
+    let size = content.len();
+    let rest = &content[from.unwrap_or(0).min(size)..];
+    let sent = &rest[..rest.len().min(limit)];
+    match from {
+        Some(from) => {
+            let range = format!("content-range: bytes {from}-{}/{size}\r\n", size - 1);
+            reply(stream, 206, &range, sent, rest.len())
+        }
+        None => reply(stream, 200, "", sent, rest.len()),
+    }
+}
+
+fn reply(
+    mut stream: &TcpStream,
+    status: u16,
+    headers: &str,
+    body: &[u8],
+    length: usize,
+) -> std::io::Result<()> {
+    let head =
+        format!("HTTP/1.1 {status} Answer\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body)
+}
