@@ -262,10 +262,10 @@ scale_rows(bf16* y, const bf16* x, const float* row_weight, float scale, int wid
     }
 }
 
-// y[rows, width] += x, of which row i lies i · x_stride elements after the first: 0 for the same one each time.
-extern "C" __global__ void __launch_bounds__(ROW_THREADS) add_rows(bf16* y, const bf16* x, int width, int x_stride) {
+// y[rows, width] += x.
+extern "C" __global__ void __launch_bounds__(ROW_THREADS) add_rows(bf16* y, const bf16* x, int width) {
     bf16* to = y + size_t(blockIdx.x) * width;
-    const bf16* from = x + size_t(blockIdx.x) * x_stride;
+    const bf16* from = x + size_t(blockIdx.x) * width;
     if (width % 8 == 0) {
         add_row<8>(to, from, width);
     } else {

@@ -360,7 +360,7 @@ __device__ __forceinline__ void score_rows(float* scores, const bf16* h, const f
 }
 
 template <int N>
-__device__ __forceinline__ void score_backward_rows(bf16* dh, float* partial, const float* scores, const bf16* h,
+__device__ __forceinline__ void score_backward_rows(bf16* dz, float* partial, const float* scores, const bf16* h,
                                                     const float* w, const float* row_weight, int rows, int width,
                                                     float* memory) {
     __shared__ float db[ANALYZER_BACKWARD_THREADS / WARP];
@@ -386,9 +386,9 @@ __device__ __forceinline__ void score_backward_rows(bf16* dh, float* partial, co
                 Vector<N> d = shared.get(at);
 #pragma unroll
                 for (int j = 0; j < N; j++) {
-                    d.v[j] *= slope;
+                    d.v[j] = x.v[j] > 0.0f ? d.v[j] * slope : 0.0f;
                 }
-                store(dh + row + at, d);
+                store(dz + row + at, d);
                 sums.add(0, at, x, weight);
             });
         }
@@ -443,18 +443,19 @@ layer_norm_relu_backward(bf16* dz, float* partial, const bf16* dh, const bf16* z
     }
 }
 
-// to[n] += Σ partial[blocks, ·] over the blocks, in order; those of one block lie `stride` elements after the last one's.
+// first[n1] and second[n2] += Σ partial[blocks, n1 + n2] over the blocks, in order.
 extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
-add_partials(float* to, const float* partial, int blocks, int stride, int n) {
+add_partials(float* first, float* second, const float* partial, int blocks, int n1, int n2) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= n) {
+    if (i >= n1 + n2) {
         return;
     }
-    float sum = to[i];
+    float* to = i < n1 ? first + i : second + (i - n1);
+    float sum = *to;
     for (int block = 0; block < blocks; block++) {
-        sum += partial[size_t(block) * stride + i];
+        sum += partial[size_t(block) * (n1 + n2) + i];
     }
-    to[i] = sum;
+    *to = sum;
 }
 
 // h[rows, width] = relu(h + bias[width]). One vector in dynamic shared memory.
@@ -465,25 +466,6 @@ bias_relu(bf16* h, const float* bias, int rows, int width) {
         bias_relu_rows<8>(h, bias, rows, width, memory);
     } else {
         bias_relu_rows<1>(h, bias, rows, width, memory);
-    }
-}
-
-// dh[n] = dh where h > 0, else 0; both start on multiples of 16 bytes. Any grid of ELEMENT_THREADS threads.
-extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS) relu_backward(bf16* dh, const bf16* h, size_t n) {
-    const size_t first = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
-    const size_t threads = size_t(gridDim.x) * blockDim.x;
-    for (size_t vector = first; vector < n / 8; vector += threads) {
-        Vector<8> d = load<8>(dh + vector * 8);
-        const Vector<8> x = load<8>(h + vector * 8);
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            d.v[i] = x.v[i] > 0.0f ? d.v[i] : 0.0f;
-        }
-        store(dh + vector * 8, d);
-    }
-    const size_t tail = n / 8 * 8 + first;
-    if (tail < n && !(__bfloat162float(h[tail]) > 0.0f)) {
-        dh[tail] = __float2bfloat16_rn(0.0f);
     }
 }
 
@@ -498,15 +480,15 @@ score(float* scores, const bf16* h, const float* w, const float* b, int rows, in
     }
 }
 
-// dh[rows, width] and partial[blocks, width + 1] of dw and db from scores[rows], h, w[width], row_weight[rows]. One vector
+// dz[rows, width], before the ReLU, and partial[blocks, width + 1] of dw and db from scores[rows], h, w[width], row_weight[rows]. One vector
 // in dynamic shared memory, and one more for each warp.
 extern "C" __global__ void __launch_bounds__(ANALYZER_BACKWARD_THREADS, 2)
-score_backward(bf16* dh, float* partial, const float* scores, const bf16* h, const float* w, const float* row_weight,
+score_backward(bf16* dz, float* partial, const float* scores, const bf16* h, const float* w, const float* row_weight,
                int rows, int width) {
     extern __shared__ __align__(16) float memory[];
     if (width % 8 == 0) {
-        score_backward_rows<8>(dh, partial, scores, h, w, row_weight, rows, width, memory);
+        score_backward_rows<8>(dz, partial, scores, h, w, row_weight, rows, width, memory);
     } else {
-        score_backward_rows<1>(dh, partial, scores, h, w, row_weight, rows, width, memory);
+        score_backward_rows<1>(dz, partial, scores, h, w, row_weight, rows, width, memory);
     }
 }

@@ -42,9 +42,9 @@ __device__ __forceinline__ Vector<N> load(const bf16* from) {
 template <int N>
 __device__ __forceinline__ Vector<N> load(const float* from) {
     Vector<N> to;
-    if constexpr (N == 8) {
+    if constexpr (N % 4 == 0) {
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < N / 4; i++) {
             const float4 quad = reinterpret_cast<const float4*>(from)[i];
             to.v[4 * i] = quad.x;
             to.v[4 * i + 1] = quad.y;

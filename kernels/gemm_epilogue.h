@@ -19,7 +19,6 @@ struct Epilogue {
     void* y;                  // f32 for ACCUMULATE and PARTIAL, else bf16
     const bf16* residual;     // [m, n] or null; may be y
     const float* bias;        // [n] or null
-    const unsigned* row_keys; // [m] or null: a dropout of the sums
 };
 
 // Up to eight elements of a row, of which `valid` are inside; the others are 0.
@@ -47,9 +46,11 @@ __device__ __forceinline__ Vector<8> load_some(const float* from, int valid, boo
     return to;
 }
 
-__device__ __forceinline__ void store(float* to, const Vector<8>& from) {
+template <int N>
+__device__ __forceinline__ void store(float* to, const Vector<N>& from) {
+    static_assert(N % 4 == 0);
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < N / 4; i++) {
         const float* quad = from.v + 4 * i;
         reinterpret_cast<float4*>(to)[i] = make_float4(quad[0], quad[1], quad[2], quad[3]);
     }
@@ -81,28 +82,15 @@ __device__ __forceinline__ void store_some(float* to, const Vector<8>& from, int
     }
 }
 
-__device__ __forceinline__ void drop(const DropoutKey& key, Vector<8>& x, unsigned row_key, unsigned group) {
-    const uint4 bits = dropout_bits(key, row_key, group);
-    const unsigned words[4] = {bits.x, bits.y, bits.z, bits.w};
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-        x.v[i] = kept(key, words[i / 2], i % 2) ? x.v[i] : 0.0f;
-    }
-}
-
-// y[row, column …] from the sums: alpha · sum, dropped, plus bias and beta · residual; or added to f32.
-template <bool DROPS>
-__device__ __forceinline__ void finish(const Epilogue& to, const Product& product, const DropoutKey& key,
-                                       Vector<8> sum, int row, int column) {
+// y[row, column …] from the sums: alpha · sum, plus bias and beta · residual; or added to f32.
+__device__ __forceinline__ void finish(const Epilogue& to, const Product& product, Vector<8> sum, int row,
+                                       int column) {
     const int valid = min(8, product.n - column);
     const size_t at = size_t(row) * product.y_stride + column;
     const bool vector = product.y_vector;
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         sum.v[i] *= product.alpha;
-    }
-    if (DROPS && to.row_keys) {
-        drop(key, sum, to.row_keys[row], column / 8);
     }
     if (product.output == ACCUMULATE) {
         float* y = static_cast<float*>(to.y) + at;

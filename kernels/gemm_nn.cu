@@ -2,13 +2,12 @@
 
 #include "gemm_tile.h"
 
-// As in gemm_nt.cu; with row_keys[m], the product is dropped out before the residual is added.
+// As in gemm_nt.cu.
 #define GEMM_NN(NAME, SHAPE, BLOCKS, VECTOR)                                                                          \
     extern "C" __global__ void __launch_bounds__(SHAPE::THREADS, BLOCKS)                                              \
-    NAME(void* y, const bf16* a, const bf16* b, const bf16* residual, const unsigned* row_keys,                       \
-         const Product product, const DropoutKey key) {                                                               \
-        product_of_block<SHAPE, Layout::NN, VECTOR>({a, b, nullptr, nullptr, nullptr},                                \
-                                                    {y, residual, nullptr, row_keys}, product, key);                  \
+    NAME(void* y, const bf16* a, const bf16* b, const bf16* residual, const Product product) {                        \
+        product_of_block<SHAPE, Layout::NN, VECTOR>({a, b, nullptr, nullptr, {}}, {y, residual, nullptr},             \
+                                                    product, place_of_block());                                       \
     }
 
 GEMM_NN(gemm_nn_large, Large, 2, true)

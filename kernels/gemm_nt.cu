@@ -8,8 +8,8 @@
     extern "C" __global__ void __launch_bounds__(SHAPE::THREADS, BLOCKS)                                              \
     NAME(void* y, const bf16* a, const bf16* b, const bf16* residual, const float* bias, const Product product,       \
          const __grid_constant__ LoraTerms terms) {                                                                   \
-        product_of_block<SHAPE, Layout::NT, VECTOR>({a, b, nullptr, nullptr, &terms}, {y, residual, bias, nullptr},   \
-                                                    product, {});                                                     \
+        product_of_block<SHAPE, Layout::NT, VECTOR>({a, b, nullptr, &terms, {}}, {y, residual, bias},                 \
+                                                    product, place_of_block());                                       \
     }
 
 GEMM_NT(gemm_nt_large, Large, 2, true)

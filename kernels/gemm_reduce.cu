@@ -1,7 +1,47 @@
-// Sums in a fixed order of what several blocks have added up, and sums that are no products: of columns, and of two
-// matrices. Launched by src/cuda/product.rs and src/cuda/gradient.rs.
+// Sums in a fixed order of what several blocks have added up, and sums that are no products: of
+// columns. Launched by src/cuda/product.rs, src/cuda/group.rs and src/cuda/gradient.rs.
 
 #include "gemm_epilogue.h"
+
+namespace {
+
+// N columns, from a multiple of N on, of a row of the sums of all parts, which are [splits, rows, stride].
+template <int N>
+__device__ __forceinline__ Vector<N> sum_of_parts(const float* partials, int splits, int rows, int stride, int row,
+                                                  int column) {
+    const float* from = partials + size_t(row) * stride + column;
+    Vector<N> sum = load<N>(from);
+    for (int split = 1; split < splits; split++) {
+        const Vector<N> part = load<N>(from + size_t(split) * rows * stride);
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            sum.v[i] += part.v[i];
+        }
+    }
+    return sum;
+}
+
+// A product whose parts are added up, as src/cuda/group.rs passes it.
+struct SplitProduct {
+    float* y;               // [rows, columns], to which alpha times the sums are added
+    const float* partials;  // [splits, rows, stride]
+    float alpha;
+    int rows;
+    int columns;
+    int stride;
+    int splits;
+    int vector;             // whether rows of y start on multiples of 16 bytes
+    int first_block;
+    int y_stride;
+};
+
+struct SplitProducts {
+    SplitProduct of[GROUP_PRODUCTS];
+    int count;
+    int padding;
+};
+
+}  // namespace
 
 // The parts of a product, [splits, m, partial_stride] as gemm_tile.h leaves them, become y. A thread does eight columns.
 extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS, 6)
@@ -13,36 +53,101 @@ gemm_reduce(void* y, const float* partials, const bf16* residual, const float* b
         return;
     }
     const int row = group / groups, column = group % groups * 8;
-    const float* from = partials + size_t(row) * partial_stride + column;
-    Vector<8> sum = load<8>(from);
-    for (int split = 1; split < splits; split++) {
-        const Vector<8> part = load<8>(from + size_t(split) * product.m * partial_stride);
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            sum.v[i] += part.v[i];
-        }
-    }
-    finish<false>({y, residual, bias, nullptr}, product, {}, sum, row, column);
+    const Vector<8> sum = sum_of_parts<8>(partials, splits, product.m, partial_stride, row, column);
+    finish({y, residual, bias}, product, sum, row, column);
 }
 
-// Sums over rows, each with its weight: partials[blockIdx.y, stride] of the columns of x[rows, n]. A block adds up 64
-// columns of every gridDim.y-th group of 32 rows; a thread has eight columns of one row in 32.
-extern "C" __global__ void __launch_bounds__(COLUMN_SUM_THREADS)
-column_sums(float* partials, const bf16* x, const float* row_weight, int rows, int n, int stride, int vector) {
+// The same for several products that are added to f32; each has blocks of its own, from first_block on. A thread does four
+// columns.
+extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS, 6)
+gemm_reduce_several(const __grid_constant__ SplitProducts several) {
+    int i = several.count - 1;
+    while (int(blockIdx.x) < several.of[i].first_block) {
+        i--;
+    }
+    const SplitProduct& own = several.of[i];
+    const int groups = own.stride / 4;
+    const size_t group = size_t(blockIdx.x - own.first_block) * ELEMENT_THREADS + threadIdx.x;
+    if (group >= size_t(own.rows) * groups) {
+        return;
+    }
+    const int row = group / groups, column = group % groups * 4;
+    const Vector<4> sum = sum_of_parts<4>(own.partials, own.splits, own.rows, own.stride, row, column);
+    float* y = own.y + size_t(row) * own.y_stride + column;
+    if (own.vector && column + 4 <= own.columns) {
+        Vector<4> total = load<4>(y);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            total.v[j] += own.alpha * sum.v[j];
+        }
+        store(y, total);
+        return;
+    }
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        if (column + j < own.columns) {
+            y[j] += own.alpha * sum.v[j];
+        }
+    }
+}
+
+namespace {
+
+// A matrix whose rows are added up, as src/cuda/gradient.rs passes it.
+struct ColumnSum {
+    float* partials;          // [parts, stride]
+    const bf16* x;            // [rows, n]
+    const float* row_weight;  // [rows]
+    int rows;
+    int n;
+    int x_stride;
+    int stride;
+    int vector;               // whether rows of x start on multiples of 16 bytes
+    int parts;
+    int column_blocks;
+    int first_block;
+};
+
+struct ColumnSums {
+    ColumnSum of[COLUMN_SUMS];
+    int count;
+    int padding;
+};
+
+}  // namespace
+
+// Sums over rows, each with its weight, of some matrices: the partials above. A block adds up COLUMN_SUM_WIDTH columns of
+// every parts-th group of COLUMN_SUM_THREADS rows; a thread has eight columns of one row in 16.
+extern "C" __global__ void __launch_bounds__(COLUMN_SUM_THREADS, 6)
+column_sums(const __grid_constant__ ColumnSums several) {
     constexpr int GROUPS = COLUMN_SUM_WIDTH / 8, LANES = COLUMN_SUM_THREADS / GROUPS;
     // Element i of a thread's eight, with a gap that keeps what a warp reads at a time on different banks.
-    __shared__ float sums[8][LANES * GROUPS + GROUPS];
+    __shared__ float sums[8][COLUMN_SUM_THREADS + 4];
+    __shared__ float weights[COLUMN_SUM_THREADS];
+    int member = several.count - 1;
+    while (int(blockIdx.x) < several.of[member].first_block) {
+        member--;
+    }
+    const ColumnSum& own = several.of[member];
+    const int block = (blockIdx.x - own.first_block) % own.column_blocks;
+    const int part = (blockIdx.x - own.first_block) / own.column_blocks;
     const int group = threadIdx.x % GROUPS, lane = threadIdx.x / GROUPS;
-    const int column = blockIdx.x * COLUMN_SUM_WIDTH + group * 8;
-    const int valid = min(8, n - column);
+    const int column = block * COLUMN_SUM_WIDTH + group * 8;
+    const int valid = max(0, min(8, own.n - column));
     Vector<8> sum = {};
-    if (valid > 0) {
-        for (int row = blockIdx.y * LANES + lane; row < rows; row += gridDim.y * LANES) {
-            const Vector<8> here = load_some(x + size_t(row) * n + column, valid, vector);
-            const float weight = row_weight[row];
+    for (int first = part * COLUMN_SUM_THREADS; first < own.rows; first += own.parts * COLUMN_SUM_THREADS) {
+        const int here = min(COLUMN_SUM_THREADS, own.rows - first);
+        __syncthreads();  // all are done with the weights before these
+        if (threadIdx.x < here) {
+            weights[threadIdx.x] = own.row_weight[first + threadIdx.x];
+        }
+        __syncthreads();
+        for (int row = valid > 0 ? lane : here; row < here; row += LANES) {
+            const Vector<8> more = load_some(own.x + size_t(first + row) * own.x_stride + column, valid, own.vector);
+            const float weight = weights[row];
 #pragma unroll
             for (int i = 0; i < 8; i++) {
-                sum.v[i] += weight * here.v[i];
+                sum.v[i] += weight * more.v[i];
             }
         }
     }
@@ -51,31 +156,12 @@ column_sums(float* partials, const bf16* x, const float* row_weight, int rows, i
         sums[i][threadIdx.x] = sum.v[i];
     }
     __syncthreads();
-    const int own = blockIdx.x * COLUMN_SUM_WIDTH + group * 8 + lane;
-    if (threadIdx.x < COLUMN_SUM_WIDTH && own < stride) {
+    const int at = block * COLUMN_SUM_WIDTH + threadIdx.x;
+    if (threadIdx.x < COLUMN_SUM_WIDTH && at < own.stride) {
         float total = 0.0f;
         for (int i = 0; i < LANES; i++) {
-            total += sums[lane][i * GROUPS + group];
+            total += sums[threadIdx.x % 8][i * GROUPS + threadIdx.x / 8];
         }
-        partials[size_t(blockIdx.y) * stride + own] = total;
+        own.partials[size_t(part) * own.stride + at] = total;
     }
-}
-
-// y[rows, columns] += x, a thread for eight columns of a row; strides are elements from one row to the next.
-extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
-accumulate(float* y, const bf16* x, int rows, int columns, int y_stride, int x_stride, int vector) {
-    const int groups = (columns + 7) / 8;
-    const size_t group = size_t(blockIdx.x) * ELEMENT_THREADS + threadIdx.x;
-    if (group >= size_t(rows) * groups) {
-        return;
-    }
-    const int row = group / groups, column = group % groups * 8, valid = min(8, columns - column);
-    float* to = y + size_t(row) * y_stride + column;
-    Vector<8> sum = load_some(to, valid, vector);
-    const Vector<8> more = load_some(x + size_t(row) * x_stride + column, valid, vector);
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-        sum.v[i] += more.v[i];
-    }
-    store_some(to, sum, valid, vector);
 }

@@ -52,12 +52,6 @@ __device__ __forceinline__ uint4 load_chunk(const Factor& factor, int line, int 
     return make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
 }
 
-// Drops elements of the many lines.
-struct Mask {
-    DropoutKey key;
-    const unsigned* row_keys;  // of the lines, or null
-};
-
 __device__ __forceinline__ uint4 masked(const Mask& mask, uint4 x, int line, int at) {
     return mask.row_keys ? drop(mask.key, x, mask.row_keys[line], at / 8) : x;
 }
@@ -258,11 +252,25 @@ __device__ __forceinline__ void gated_of_block(bf16* h, const bf16* x, const bf1
     });
 }
 
+// One of the adapters that read x, as src/cuda/lora.rs passes it.
+struct LoraDown {
+    bf16* xa;       // [rows, rank]
+    const bf16* a;  // [rank, width]
+    Mask mask;      // of x
+};
+
+struct LoraDowns {
+    LoraDown of[GEMM_TERMS];
+};
+
 template <int N>
-__device__ __forceinline__ void down_of_block(bf16* xa, const bf16* x, const bf16* a, const Mask& mask, int rows,
-                                              int width, int rank, float scale, bool vector) {
-    const int first = blockIdx.x * SKINNY_DOWN_LINES, first_rank = blockIdx.y * N * 8;
-    const Factor many = {x, width, first, rows, vector}, few = {a, width, first_rank, rank, vector};
+__device__ __forceinline__ void down_of_block(const LoraDown& adapter, const bf16* x, int rows, int width, int rank,
+                                              float scale, bool vector) {
+    const int first = blockIdx.y * SKINNY_DOWN_LINES, first_rank = blockIdx.z * N * 8;
+    const Factor many = {x, width, first, rows, vector}, few = {adapter.a, width, first_rank, rank, vector};
+    const Mask mask = adapter.mask;
+    bf16* xa = adapter.xa;
+    scale *= mask.key.scale;
     Sums<2, N> acc = {};
     sum_up(acc, many, few, mask, width);
     for_each_sum(acc, [&](float sum, int line, int other) {
@@ -300,13 +308,14 @@ GATED(1)
 GATED(2)
 GATED(4)
 
-// xa[rows, rank] = scale · dropout(x)[rows, width] · a[rank, width]ᵀ; blockIdx.x for SKINNY_DOWN_LINES rows, blockIdx.y for 8
-// times the number in the name of the rank. row_keys may be null: nothing is dropped.
+// xa[rows, rank] = scale · dropout(x)[rows, width] · a[rank, width]ᵀ of some adapters; blockIdx.x for an adapter, so that
+// those which run at the same time share x in the L2 cache, blockIdx.y for SKINNY_DOWN_LINES rows, blockIdx.z for 8 times
+// the number in the name of the rank.
 #define DOWN(N)                                                                                                       \
     extern "C" __global__ void __launch_bounds__(SKINNY_THREADS)                                                      \
-    lora_down_##N(bf16* xa, const bf16* x, const bf16* a, const unsigned* row_keys, const DropoutKey key, int rows,   \
-                  int width, int rank, float scale, int vector) {                                                     \
-        down_of_block<N>(xa, x, a, {key, row_keys}, rows, width, rank, scale, vector);                                \
+    lora_down_##N(const bf16* x, const __grid_constant__ LoraDowns adapters, int rows, int width, int rank,           \
+                  float scale, int vector) {                                                                          \
+        down_of_block<N>(adapters.of[blockIdx.x], x, rows, width, rank, scale, vector);                               \
     }
 
 DOWN(2)

@@ -192,7 +192,7 @@ gemm_nt_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ 
              const __grid_constant__ LoraMaps lora) {
     extern __shared__ __align__(GEMM_SM90_ALIGNMENT) unsigned char bytes[];
     const Layout shared{shared_address(bytes)};
-    const int2 place = tile_of_block((m + TILE_M - 1) / TILE_M, (n + TILE_N - 1) / TILE_N);
+    const int2 place = tile_of_block(blockIdx.x, (m + TILE_M - 1) / TILE_M, (n + TILE_N - 1) / TILE_N);
     const int first_row = place.x * TILE_M, first_column = place.y * TILE_N;
     if (threadIdx.x == 0) {
         for (int stage = 0; stage < STAGES; stage++) {

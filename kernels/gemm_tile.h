@@ -1,5 +1,5 @@
 // A product of two matrices of bf16, summed in f32, tile by tile. The kernels are in gemm_nt.cu, gemm_nn.cu and
-// gemm_tn.cu, which differ in how their operands lie in memory; src/cuda/gemm.rs launches them.
+// gemm_tn.cu, which differ in how their operands lie in memory, and in lora.cu; src/cuda/product.rs launches them.
 //
 // A block computes one tile of y[m, n]. STAGES tiles of both operands lie in shared memory: while the warps multiply
 // one, cp.async fetches those to come. An operand has "lines", the rows of y for a and its columns for b. Lines are
@@ -7,7 +7,7 @@
 // memory and not written, so that m, n and k may be anything. Operands whose rows do not start on multiples of 16 bytes
 // are copied element by element.
 //
-// Tiles along k can be shared out among blockIdx.z: each writes its sums to a place of its own, and gemm_reduce adds
+// Tiles along k can be shared out among several blocks: each writes its sums to a place of its own, and gemm_reduce adds
 // them up in a fixed order.
 #pragma once
 
@@ -107,8 +107,7 @@ __device__ __forceinline__ void fetch(unsigned tile, const Lines& from, int firs
 
 // Drops elements of b from what this thread itself has copied, k being the rows that the mask belongs to.
 template <typename S>
-__device__ __forceinline__ void drop_copied(unsigned tile, const Lines& b, int first_k, const unsigned* row_keys,
-                                            const DropoutKey& key) {
+__device__ __forceinline__ void drop_copied(unsigned tile, const Lines& b, int first_k, const Mask& mask) {
     using P = Placement<S, false>;
     const int row = threadIdx.x / P::CHUNKS, chunk = threadIdx.x % P::CHUNKS;
     const unsigned at = tile + P::offset(row, chunk);
@@ -122,7 +121,7 @@ __device__ __forceinline__ void drop_copied(unsigned tile, const Lines& b, int f
                          : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
                          : "r"(address)
                          : "memory");
-            x = drop(key, x, row_keys[k], b.first / CHUNK + chunk);
+            x = drop(mask.key, x, mask.row_keys[k], b.first / CHUNK + chunk);
             asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(x.x), "r"(x.y), "r"(x.z),
                          "r"(x.w)
                          : "memory");
@@ -235,9 +234,9 @@ __device__ __forceinline__ Vector<8> take_up(const float* sums, int row, int col
 }
 
 // The tile from shared memory to y, whole rows at a time.
-template <typename S, bool DROPS>
-__device__ __forceinline__ void write_out(const float* sums, const Epilogue& to, const Product& product,
-                                          const DropoutKey& key, int first_row, int first_column) {
+template <typename S>
+__device__ __forceinline__ void write_out(const float* sums, const Epilogue& to, const Product& product, int part,
+                                          int first_row, int first_column) {
     constexpr int GROUPS = S::TILE / 8;
     const int group = threadIdx.x % GROUPS;
     const int column = first_column + group * 8;
@@ -247,10 +246,10 @@ __device__ __forceinline__ void write_out(const float* sums, const Epilogue& to,
     for (int row = threadIdx.x / GROUPS; row < min(S::TILE, product.m - first_row); row += S::THREADS / GROUPS) {
         const Vector<8> sum = take_up<S>(sums, row, group * 8);
         if (product.output == PARTIAL) {
-            const size_t row_of_all = size_t(blockIdx.z) * product.m + first_row + row;
+            const size_t row_of_all = size_t(part) * product.m + first_row + row;
             store(static_cast<float*>(to.y) + row_of_all * product.y_stride + column, sum);
         } else {
-            finish<DROPS>(to, product, key, sum, first_row + row, column);
+            finish(to, product, sum, first_row + row, column);
         }
     }
 }
@@ -263,23 +262,35 @@ __device__ __forceinline__ int tiles_of(const LoraTerm& term, int first_row, int
     return meets ? (term.rank + TILE_K - 1) / TILE_K : 0;
 }
 
+// Which part of a product a block computes.
+struct Place {
+    int tile;
+    int part;   // of k
+    int parts;
+};
+
+// Of a kernel with one product.
+__device__ __forceinline__ Place place_of_block() {
+    return {int(blockIdx.x), int(blockIdx.z), int(gridDim.z)};
+}
+
 // Everything that a kernel reads.
 struct Operands {
     const bf16* a;
     const bf16* b;
     const float* row_weight;   // [k] or null, TN only
-    const unsigned* row_keys;  // [k] or null: a dropout of b, TN only
     const LoraTerms* terms;    // NT only
+    Mask mask;                 // of b, TN only
 };
 
 template <typename S, Layout LAYOUT, bool VECTOR>
 __device__ __forceinline__ void product_of_block(const Operands& from, const Epilogue& to, const Product& product,
-                                                 const DropoutKey& key) {
+                                                 const Place& place) {
     extern __shared__ __align__(128) unsigned char shared[];
     constexpr bool A_ALONG_K = LAYOUT != Layout::TN, B_ALONG_K = LAYOUT == Layout::NT;
-    const int2 place =
-        tile_of_block((product.m + S::TILE - 1) / S::TILE, (product.n + S::TILE - 1) / S::TILE);
-    const int first_row = place.x * S::TILE, first_column = place.y * S::TILE;
+    const int2 tile_of_y =
+        tile_of_block(place.tile, (product.m + S::TILE - 1) / S::TILE, (product.n + S::TILE - 1) / S::TILE);
+    const int first_row = tile_of_y.x * S::TILE, first_column = tile_of_y.y * S::TILE;
     const int warp = threadIdx.x / WARP;
     const int warp_m = warp / S::WARPS_N * S::WARP_M, warp_n = warp % S::WARPS_N * S::WARP_N;
     const Lines a = {from.a, product.a_stride, first_row, product.m, product.k, product.a_vector != 0};
@@ -292,7 +303,7 @@ __device__ __forceinline__ void product_of_block(const Operands& from, const Epi
             tiles += tiles_of<S>(from.terms->term[i], first_row, first_column);
         }
     }
-    const int first = tiles * blockIdx.z / gridDim.z, end = tiles * (blockIdx.z + 1) / gridDim.z;
+    const int first = tiles * place.part / place.parts, end = tiles * (place.part + 1) / place.parts;
 
     const auto fetch_tile = [&](int tile) {
         const unsigned stage = shared_address(shared) + unsigned(tile) % STAGES * S::STAGE_BYTES;
@@ -329,8 +340,8 @@ __device__ __forceinline__ void product_of_block(const Operands& from, const Epi
         unsigned char* stage = shared + unsigned(tile) % STAGES * S::STAGE_BYTES;
         if (tile >= first) {
             copy_wait<STAGES - 2>();
-            if (LAYOUT == Layout::TN && from.row_keys) {
-                drop_copied<S>(shared_address(stage) + S::OPERAND_BYTES, b, tile * TILE_K, from.row_keys, key);
+            if (LAYOUT == Layout::TN && from.mask.row_keys) {
+                drop_copied<S>(shared_address(stage) + S::OPERAND_BYTES, b, tile * TILE_K, from.mask);
             }
             __syncthreads();  // this tile has arrived for all, and all are done with the one before
         }
@@ -344,5 +355,5 @@ __device__ __forceinline__ void product_of_block(const Operands& from, const Epi
     float* sums = reinterpret_cast<float*>(shared);
     put_down<S>(sums, acc, warp_m, warp_n);
     __syncthreads();
-    write_out<S, LAYOUT == Layout::NN>(sums, to, product, key, first_row, first_column);
+    write_out<S>(sums, to, product, place.part, first_row, first_column);
 }

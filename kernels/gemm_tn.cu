@@ -2,13 +2,13 @@
 
 #include "gemm_tile.h"
 
-// As in gemm_nt.cu; with row_weight[k], the rows of a are multiplied with it, and with row_keys[k], b is dropped out.
+// As in gemm_nt.cu; with row_weight[k], the rows of a are multiplied with it.
 #define GEMM_TN(NAME, SHAPE, BLOCKS, VECTOR)                                                                          \
     extern "C" __global__ void __launch_bounds__(SHAPE::THREADS, BLOCKS)                                              \
     NAME(void* y, const bf16* a, const bf16* b, const bf16* residual, const float* row_weight,                        \
-         const unsigned* row_keys, const Product product, const DropoutKey key) {                                     \
-        product_of_block<SHAPE, Layout::TN, VECTOR>({a, b, row_weight, row_keys, nullptr},                            \
-                                                    {y, residual, nullptr, nullptr}, product, key);                   \
+         const Product product) {                                                                                     \
+        product_of_block<SHAPE, Layout::TN, VECTOR>({a, b, row_weight, nullptr, {}}, {y, residual, nullptr},          \
+                                                    product, place_of_block());                                       \
     }
 
 GEMM_TN(gemm_tn_large, Large, 2, true)

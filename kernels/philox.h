@@ -33,6 +33,12 @@ struct DropoutKey {
     float scale;         // what kept elements are multiplied with
 };
 
+// A dropout of a matrix.
+struct Mask {
+    DropoutKey key;
+    const unsigned* row_keys;  // of its rows, or null: nothing is dropped
+};
+
 // The random bits of columns 8 · group … of the row with this key: column i has half i % 2 of word i / 2.
 __device__ __forceinline__ uint4 dropout_bits(const DropoutKey& key, unsigned row_key, unsigned group) {
     return philox(key.seed, make_uint4(row_key, group, key.site, key.step));

@@ -69,6 +69,8 @@
 #define GEMM_RASTER 16
 // The most LoRA terms of one product.
 #define GEMM_TERMS 7
+// The most products of one launch: in the backward of LoRA, two for each term.
+#define GROUP_PRODUCTS 14
 
 // Products with few lines on one side: lines of the other side that a block has, in linear layers and in lora_down, and
 // the threads that share k.
@@ -76,9 +78,10 @@
 #define SKINNY_DOWN_LINES 32
 #define SKINNY_THREADS 256
 
-// Sums over rows: columns that a block has, and its threads.
-#define COLUMN_SUM_WIDTH 64
+// Sums over rows: columns that a block has, its threads, and the most matrices of one launch.
+#define COLUMN_SUM_WIDTH 128
 #define COLUMN_SUM_THREADS 256
+#define COLUMN_SUMS 8
 
 // gemm_nt_sm90: the same; TILE_K elements are one 128-byte row of the hardware's swizzle. The store box is what one
 // warpgroup writes with one instruction.

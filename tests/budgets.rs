@@ -3,6 +3,8 @@
 #[path = "common/emulator.rs"]
 mod emulator;
 mod support;
+#[path = "common/tiny.rs"]
+mod tiny;
 
 mod budgets {
     pub mod aggregate;
@@ -11,10 +13,13 @@ mod budgets {
     pub mod counting;
     pub mod decode;
     pub mod embedding;
+    pub mod gradient;
+    pub mod lora;
     pub mod loss;
     pub mod memory;
     pub mod mlp;
     pub mod norm;
     pub mod optim;
     pub mod sample;
+    pub mod steps;
 }

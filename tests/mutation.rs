@@ -9,6 +9,8 @@ mod blocks;
 mod clusters;
 #[path = "mutation/compile.rs"]
 mod compile;
+#[path = "mutation/decode.rs"]
+mod decode;
 #[path = "mutation/edit.rs"]
 mod edit;
 #[path = "mutation/gemm.rs"]
@@ -45,8 +47,10 @@ const KNOWN_HOLES: [(&str, &str); 3] = [
 ];
 
 fn cases() -> Vec<Case> {
-    let rooms = [gemm::cases, gemm_sm90::cases, rows::cases, warps::cases, blocks::cases, clusters::cases];
-    rooms.into_iter().flat_map(|cases| cases()).collect()
+    let crate_kernels = [gemm::cases, gemm_sm90::cases, rows::cases, decode::cases];
+    let small_kernels = [warps::cases, blocks::cases, clusters::cases];
+    let rooms = crate_kernels.into_iter().chain(small_kernels);
+    rooms.flat_map(|cases| cases()).collect()
 }
 
 /// Does all the work on all cores, results in order.

@@ -26,13 +26,13 @@ macro_rules! test_backend {
                 $backend;
                 aggregate { tap_mean, forward, backward, scale_rows, sums }
                 analyzer {
-                    layer_norm_relu, layer_norm_relu_backward, bias_relu_and_backward, score_and_backward
+                    layer_norm_relu, layer_norm_relu_backward, bias_relu, score_and_backward
                 }
                 attention { forward, many_sequences, backward, decode }
                 embedding { embed, gather, scatter_add }
                 gemm {
-                    linear, linear_backward, matmul, matmul_overwrites, weight_gradient, bias_gradient, accumulate,
-                    matmul_shapes, linear_shapes, gradient_shapes
+                    linear, linear_backward, matmul, matmul_overwrites, weight_gradient, bias_gradient, affine_gradient,
+                    matmul_shapes, linear_shapes, gradient_shapes, several_gradients, affine, weighted_product
                 }
                 lora { lora_down, linear_with_terms, backward, shapes, dropout_follows_the_row_key }
                 loss { cross_entropy_and_kl, cross_entropy_alone, long_rows, equal_logits, extremes }

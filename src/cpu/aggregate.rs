@@ -121,11 +121,6 @@ impl Aggregate for Cpu {
         });
     }
 
-    fn add_bias(&self, y_acc: Mut<'_, Self, f32>, bias: Ref<'_, Self, f32>) {
-        let bias = bias.as_slice();
-        parallel::rows(y_acc.into_slice(), bias.len(), |_, y| math::axpy(y, 1.0, bias));
-    }
-
     fn add(&self, y_acc: Mut<'_, Self, f32>, x: Ref<'_, Self, f32>) {
         let x = x.as_slice();
         const CHUNK: usize = 1 << 14;

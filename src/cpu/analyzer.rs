@@ -82,12 +82,6 @@ impl Analyzer for Cpu {
         });
     }
 
-    fn relu_backward(&self, dh: Mut<'_, Self, f32>, h: Ref<'_, Self, f32>) {
-        for (dh, &h) in dh.into_slice().iter_mut().zip(h.as_slice()) {
-            *dh = if h > 0.0 { *dh } else { 0.0 };
-        }
-    }
-
     fn score(
         &self,
         scores: Mut<'_, Self, f32>,
@@ -103,7 +97,7 @@ impl Analyzer for Cpu {
 
     fn score_backward(
         &self,
-        dh: Mut<'_, Self, f32>,
+        dz: Mut<'_, Self, f32>,
         dw_acc: Mut<'_, Self, f32>,
         db_acc: Mut<'_, Self, f32>,
         scores: Ref<'_, Self, f32>,
@@ -113,11 +107,12 @@ impl Analyzer for Cpu {
     ) {
         let (h, w, dw, db) = (h.as_slice(), w.as_slice(), dw_acc.into_slice(), db_acc.into_slice());
         let width = w.len();
-        let rows = dh.into_slice().chunks_exact_mut(width).zip(h.chunks_exact(width));
-        for (((dh, h), &s), &weight) in rows.zip(scores.as_slice()).zip(row_weight.as_slice()) {
+        let rows = dz.into_slice().chunks_exact_mut(width).zip(h.chunks_exact(width));
+        for (((dz, h), &s), &weight) in rows.zip(scores.as_slice()).zip(row_weight.as_slice()) {
             let slope = s * (1.0 - s);
-            dh.copy_from_slice(w);
-            math::scale(dh, slope);
+            for ((dz, &h), &w) in dz.iter_mut().zip(h).zip(w) {
+                *dz = if h > 0.0 { slope * w } else { 0.0 };
+            }
             math::axpy(dw, weight * slope, h);
             db[0] += weight * slope;
         }

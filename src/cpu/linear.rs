@@ -6,7 +6,9 @@ use super::{Cpu, math, parallel};
 use crate::error::{Error, Result};
 use crate::model::config::Dtype;
 use crate::model::weights::TensorView;
-use crate::ops::gemm::{Gemm, LoraBackward, LoraTerm, Matrix, MatrixMut, Transpose, Write};
+use crate::ops::gemm::{
+    BiasGradient, Gemm, LoraBackward, LoraDown, LoraTerm, Matrix, MatrixMut, Transpose, WeightGradient, Write,
+};
 use crate::ops::{Dropout, Mut, Ref};
 
 /// Frozen matrices with the same number of columns, read in place from the mapped file.
@@ -121,6 +123,67 @@ impl Cpu {
         });
         f(&dropped)
     }
+
+    /// Rows times their weights, for `f`.
+    fn with_weights(
+        &self,
+        x: Matrix<'_, Self, f32>,
+        row_weight: Option<Ref<'_, Self, f32>>,
+        f: impl FnOnce(MatRef<'_>),
+    ) {
+        let Some(row_weight) = row_weight else { return f(operand(x)) };
+        let (source, row_weight) = (x.data.as_slice(), row_weight.as_slice());
+        let mut weighted = self.scratch.take(x.rows * x.cols);
+        parallel::rows(&mut weighted, x.cols, |i, row| {
+            row.copy_from_slice(&source[i * x.stride..][..x.cols]);
+            math::scale(row, row_weight[i]);
+        });
+        f(MatRef::new(&*weighted, x.rows, x.cols));
+    }
+
+    fn backward_of_adapter(
+        &self,
+        dx_acc: Option<Mut<'_, Self, f32>>,
+        args: LoraBackward<'_, Self>,
+        x: Ref<'_, Self, f32>,
+        scale: f32,
+    ) {
+        let dy = operand(args.dy);
+        let (rows, out) = (args.dy.rows, args.dy.cols);
+        let rank = args.b.len() / out;
+        let width = args.a.len() / rank;
+        let a = MatRef::new(args.a.as_slice(), rank, width);
+        let b = MatRef::new(args.b.as_slice(), out, rank);
+        let xa = MatRef::new(args.xa.as_slice(), rows, rank);
+        gemm(MatMut::new(args.db_acc.into_slice(), out, rank), dy.t(), xa, 1.0, 1.0);
+
+        let mut dxa = self.scratch.take(rows * rank);
+        gemm(MatMut::new(&mut dxa, rows, rank), dy, b, scale, 0.0);
+        let dxa = MatRef::new(&*dxa, rows, rank);
+        let da = MatMut::new(args.da_acc.into_slice(), rank, width);
+        self.with_dropout(x.as_slice(), width, args.dropout, |x| {
+            gemm(da, dxa.t(), MatRef::new(x, rows, width), 1.0, 1.0);
+        });
+
+        let Some(dx) = dx_acc.map(Mut::into_slice) else { return };
+        let Some(dropout) = args.dropout else {
+            return gemm(MatMut::new(dx, rows, width), dxa, a, 1.0, 1.0);
+        };
+        let row_keys = dropout.row_keys.as_slice();
+        let mut dropped = self.scratch.take(rows * width);
+        gemm(MatMut::new(&mut dropped, rows, width), dxa, a, 1.0, 0.0);
+        parallel::rows2(dx, width, &mut dropped, width, |i, dx, dropped| {
+            dropout_row(dropped, dropout.key, row_keys[i]);
+            math::axpy(dx, 1.0, dropped);
+        });
+    }
+}
+
+/// `c += x yᵀ`
+fn add_outer(c: &mut MatrixMut<'_, Cpu, f32>, [x, y]: [Ref<'_, Cpu, f32>; 2]) {
+    let (cols, stride) = (c.cols, c.stride);
+    let rows = c.data.reborrow().into_slice().chunks_mut(stride);
+    rows.zip(x.as_slice()).for_each(|(row, &x)| math::axpy(&mut row[..cols], x, y.as_slice()));
 }
 
 impl Gemm for Cpu {
@@ -170,52 +233,27 @@ impl Gemm for Cpu {
         }
     }
 
-    fn lora_down(
-        &self,
-        xa: Mut<'_, Self, f32>,
-        x: Ref<'_, Self, f32>,
-        a: Ref<'_, Self, f32>,
-        rank: usize,
-        scale: f32,
-        dropout: Option<Dropout<'_, Self>>,
-    ) {
-        let xa = xa.into_slice();
-        let (rows, width) = (xa.len() / rank, a.len() / rank);
-        self.with_dropout(x.as_slice(), width, dropout, |x| {
-            let a = MatRef::new(a.as_slice(), rank, width);
-            gemm(MatMut::new(xa, rows, rank), MatRef::new(x, rows, width), a.t(), scale, 0.0);
-        });
+    fn lora_down(&self, adapters: Vec<LoraDown<'_, Self>>, x: Ref<'_, Self, f32>, rank: usize, scale: f32) {
+        for LoraDown { xa, a, dropout } in adapters {
+            let xa = xa.into_slice();
+            let (rows, width) = (xa.len() / rank, a.len() / rank);
+            self.with_dropout(x.as_slice(), width, dropout, |x| {
+                let a = MatRef::new(a.as_slice(), rank, width);
+                gemm(MatMut::new(xa, rows, rank), MatRef::new(x, rows, width), a.t(), scale, 0.0);
+            });
+        }
     }
 
-    fn lora_backward(&self, args: LoraBackward<'_, Self>) {
-        let dy = operand(args.dy);
-        let (rows, out) = (args.dy.rows, args.dy.cols);
-        let rank = args.b.len() / out;
-        let width = args.a.len() / rank;
-        let a = MatRef::new(args.a.as_slice(), rank, width);
-        let b = MatRef::new(args.b.as_slice(), out, rank);
-        let xa = MatRef::new(args.xa.as_slice(), rows, rank);
-        gemm(MatMut::new(args.db_acc.into_slice(), out, rank), dy.t(), xa, 1.0, 1.0);
-
-        let mut dxa = self.scratch.take(rows * rank);
-        gemm(MatMut::new(&mut dxa, rows, rank), dy, b, args.scale, 0.0);
-        let dxa = MatRef::new(&*dxa, rows, rank);
-        let da = MatMut::new(args.da_acc.into_slice(), rank, width);
-        self.with_dropout(args.x.as_slice(), width, args.dropout, |x| {
-            gemm(da, dxa.t(), MatRef::new(x, rows, width), 1.0, 1.0);
-        });
-
-        let Some(dx) = args.dx_acc.map(Mut::into_slice) else { return };
-        let Some(dropout) = args.dropout else {
-            return gemm(MatMut::new(dx, rows, width), dxa, a, 1.0, 1.0);
-        };
-        let row_keys = dropout.row_keys.as_slice();
-        let mut dropped = self.scratch.take(rows * width);
-        gemm(MatMut::new(&mut dropped, rows, width), dxa, a, 1.0, 0.0);
-        parallel::rows2(dx, width, &mut dropped, width, |i, dx, dropped| {
-            dropout_row(dropped, dropout.key, row_keys[i]);
-            math::axpy(dx, 1.0, dropped);
-        });
+    fn lora_backward(
+        &self,
+        mut dx_acc: Option<Mut<'_, Self, f32>>,
+        adapters: Vec<LoraBackward<'_, Self>>,
+        x: Ref<'_, Self, f32>,
+        scale: f32,
+    ) {
+        for adapter in adapters {
+            self.backward_of_adapter(dx_acc.as_mut().map(Mut::reborrow), adapter, x, scale);
+        }
     }
 
     fn matmul(
@@ -235,42 +273,61 @@ impl Gemm for Cpu {
         gemm(target(c), a, b, alpha, beta);
     }
 
-    fn weight_gradient(
+    fn affine(
         &self,
-        dw_acc: MatrixMut<'_, Self, f32>,
-        dy: Matrix<'_, Self, f32>,
-        x: Matrix<'_, Self, f32>,
-        row_weight: Option<Ref<'_, Self, f32>>,
+        mut c: MatrixMut<'_, Self, f32>,
+        a: Matrix<'_, Self, f32>,
+        b: Matrix<'_, Self, f32>,
+        bias: Option<Ref<'_, Self, f32>>,
+        outer: Option<[Ref<'_, Self, f32>; 2]>,
     ) {
-        let Some(row_weight) = row_weight else {
-            return gemm(target(dw_acc), operand(dy).t(), operand(x), 1.0, 1.0);
-        };
-        let (rows, width) = (dy.rows, dy.cols);
-        let (source, row_weight) = (dy.data.as_slice(), row_weight.as_slice());
-        let mut weighted = self.scratch.take(rows * width);
-        parallel::rows(&mut weighted, width, |i, row| {
-            row.copy_from_slice(&source[i * dy.stride..][..width]);
-            math::scale(row, row_weight[i]);
-        });
-        gemm(target(dw_acc), MatRef::new(&*weighted, rows, width).t(), operand(x), 1.0, 1.0);
+        let (cols, stride) = (c.cols, c.stride);
+        for row in c.data.reborrow().into_slice().chunks_mut(stride) {
+            match bias {
+                Some(bias) => row[..cols].copy_from_slice(bias.as_slice()),
+                None => row[..cols].fill(0.0),
+            }
+        }
+        if let Some(outer) = outer {
+            add_outer(&mut c, outer);
+        }
+        gemm(target(c), operand(a), operand(b).t(), 1.0, 1.0);
     }
 
-    fn bias_gradient(
+    fn affine_gradient(
         &self,
-        db_acc: Mut<'_, Self, f32>,
-        dy: Ref<'_, Self, f32>,
+        mut dw_acc: MatrixMut<'_, Self, f32>,
+        a: Matrix<'_, Self, f32>,
+        b: Matrix<'_, Self, f32>,
+        outer: [Ref<'_, Self, f32>; 2],
+    ) {
+        add_outer(&mut dw_acc, outer);
+        gemm(target(dw_acc), operand(a), operand(b).t(), 1.0, 1.0);
+    }
+
+    fn weighted_product(
+        &self,
+        c: MatrixMut<'_, Self, f32>,
+        a: Matrix<'_, Self, f32>,
+        b: Matrix<'_, Self, f32>,
         row_weight: Ref<'_, Self, f32>,
     ) {
-        let db = db_acc.into_slice();
-        let rows = dy.as_slice().chunks_exact(db.len().max(1));
-        for (row, &weight) in rows.zip(row_weight.as_slice()) {
-            math::axpy(db, weight, row);
+        self.with_weights(a, Some(row_weight), |a| gemm(target(c), a.t(), operand(b), 1.0, 0.0));
+    }
+
+    fn weight_gradients(&self, gradients: Vec<WeightGradient<'_, Self>>) {
+        for WeightGradient { dw_acc, dy, x, row_weight } in gradients {
+            self.with_weights(dy, row_weight, |dy| gemm(target(dw_acc), dy.t(), operand(x), 1.0, 1.0));
         }
     }
 
-    fn accumulate(&self, dw_acc: MatrixMut<'_, Self, f32>, x: Matrix<'_, Self, f32>) {
-        let (cols, stride) = (dw_acc.cols, dw_acc.stride);
-        let rows = dw_acc.data.into_slice().chunks_mut(stride).zip(x.data.as_slice().chunks(x.stride));
-        rows.for_each(|(dw, x)| math::axpy(&mut dw[..cols], 1.0, &x[..cols]));
+    fn bias_gradients(&self, gradients: Vec<BiasGradient<'_, Self>>) {
+        for BiasGradient { db_acc, dy, row_weight } in gradients {
+            let db = db_acc.into_slice();
+            let rows = dy.data.as_slice().chunks(dy.stride.max(1));
+            for (row, &weight) in rows.zip(row_weight.as_slice()) {
+                math::axpy(db, weight, &row[..db.len()]);
+            }
+        }
     }
 }

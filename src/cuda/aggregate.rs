@@ -140,17 +140,6 @@ impl Aggregate for Cuda {
             .run(Shape::line(rows, threads(width)));
     }
 
-    fn add_bias(&self, y_acc: Mut<'_, Self, bf16>, bias: Ref<'_, Self, bf16>) {
-        let width = bias.len();
-        let rows = y_acc.len() / width.max(1);
-        self.launch("add_rows")
-            .write("y", &y_acc, rows * width, alignment(width))
-            .read("bias", bias, width, alignment(width))
-            .value(width as i32)
-            .value(0i32)
-            .run(Shape::line(rows, threads(width)));
-    }
-
     fn add(&self, y_acc: Mut<'_, Self, bf16>, x: Ref<'_, Self, bf16>) {
         let n = x.len();
         let (wide, rest) = y_acc.split_at(n / ADD_WIDTH * ADD_WIDTH);
@@ -160,7 +149,6 @@ impl Aggregate for Cuda {
             self.launch("add_rows")
                 .write("y", &y, x.len(), alignment(width))
                 .read("x", x, x.len(), alignment(width))
-                .value(width as i32)
                 .value(width as i32)
                 .run(Shape::line(rows, threads(width)));
         }

@@ -8,7 +8,6 @@ use super::launch::{Shape, VECTOR};
 use super::rows::alignment;
 use super::tile::{
     ANALYZER_BACKWARD_ROWS, ANALYZER_BACKWARD_THREADS, ANALYZER_ROWS, ANALYZER_SUMS, ANALYZER_THREADS,
-    ELEMENT_THREADS,
 };
 use crate::error::Error;
 use crate::ops::analyzer::{Analyzer, LayerNormBackward};
@@ -44,16 +43,17 @@ impl Cuda {
         fits
     }
 
-    /// `to += Σ partial` over blocks whose partial sums lie `stride` elements apart.
-    fn add_partials(&self, to: Mut<'_, Cuda, f32>, partial: Ref<'_, Cuda, f32>, stride: usize) {
-        let n = to.len();
-        let blocks = partial.len().div_ceil(stride);
+    /// `to += Σ partial` over blocks, each of which has a partial sum of every element of both.
+    fn add_partials(&self, to: [Mut<'_, Cuda, f32>; 2], partial: Ref<'_, Cuda, f32>) {
+        let [first, second] = to;
+        let n = first.len() + second.len();
         self.launch("add_partials")
-            .write("to", &to, n, 4)
-            .read("partial", partial, (blocks - 1) * stride + n, 4)
-            .value(blocks as i32)
-            .value(stride as i32)
-            .value(n as i32)
+            .write("first", &first, first.len(), 4)
+            .write("second", &second, second.len(), 4)
+            .read("partial", partial, partial.len(), 4)
+            .value((partial.len() / n) as i32)
+            .value(first.len() as i32)
+            .value(second.len() as i32)
             .run(Shape::line(n.div_ceil(32), 32));
     }
 }
@@ -112,8 +112,7 @@ impl Analyzer for Cuda {
             .value(rows as i32)
             .value(width as i32)
             .run(shape);
-        self.add_partials(args.dgamma_acc, partial.view(), 2 * width);
-        self.add_partials(args.dbeta_acc, partial.view().slice(width..partial.len()), 2 * width);
+        self.add_partials([args.dgamma_acc, args.dbeta_acc], partial.view());
     }
 
     fn bias_relu(&self, h: Mut<'_, Self, bf16>, bias: Ref<'_, Self, f32>) {
@@ -129,15 +128,6 @@ impl Analyzer for Cuda {
             .value(rows as i32)
             .value(width as i32)
             .run(shape);
-    }
-
-    fn relu_backward(&self, dh: Mut<'_, Self, bf16>, h: Ref<'_, Self, bf16>) {
-        let n = h.len();
-        self.launch("relu_backward")
-            .write("dh", &dh, n, VECTOR)
-            .read("h", h, n, VECTOR)
-            .value(n as u64)
-            .run(Shape::line(self.element_blocks(n, 8), ELEMENT_THREADS));
     }
 
     fn score(
@@ -164,7 +154,7 @@ impl Analyzer for Cuda {
 
     fn score_backward(
         &self,
-        dh: Mut<'_, Self, bf16>,
+        dz: Mut<'_, Self, bf16>,
         dw_acc: Mut<'_, Self, f32>,
         db_acc: Mut<'_, Self, f32>,
         scores: Ref<'_, Self, f32>,
@@ -181,7 +171,7 @@ impl Analyzer for Cuda {
         let mut scratch = self.scratch();
         let Some(partial) = scratch.take::<f32>(self, blocks * (width + 1)) else { return };
         self.launch("score_backward")
-            .write("dh", &dh, rows * width, alignment)
+            .write("dz", &dz, rows * width, alignment)
             .write("partial", &partial, blocks * (width + 1), VECTOR)
             .read("scores", scores, rows, 4)
             .read("h", h, rows * width, alignment)
@@ -190,7 +180,6 @@ impl Analyzer for Cuda {
             .value(rows as i32)
             .value(width as i32)
             .run(shape);
-        self.add_partials(dw_acc, partial.view(), width + 1);
-        self.add_partials(db_acc, partial.view().slice(width..partial.len()), width + 1);
+        self.add_partials([dw_acc, db_acc], partial.view());
     }
 }

@@ -3,10 +3,18 @@
 use half::bf16;
 
 use super::Cuda;
+use super::linear::Terms;
 use super::product::{Layout, Residual, Target, TileProduct};
 use super::weights::Weight;
-use crate::ops::gemm::{Gemm, LoraBackward, LoraTerm, Matrix, MatrixMut, Transpose, Write};
-use crate::ops::{Dropout, Mut, Ref};
+use crate::ops::gemm::{
+    BiasGradient, Gemm, LoraBackward, LoraDown, LoraTerm, Matrix, MatrixMut, Transpose, WeightGradient, Write,
+};
+use crate::ops::{Mut, Ref};
+
+/// `x yᵀ` as a LoRA of all columns with rank 1.
+fn outer_product<'a>([x, y]: [Ref<'a, Cuda, bf16>; 2], columns: usize) -> LoraTerm<'a, Cuda> {
+    LoraTerm { column: 0, xa: x, b: y, out_features: columns, rank: 1 }
+}
 
 impl Gemm for Cuda {
     fn linear(
@@ -28,20 +36,18 @@ impl Gemm for Cuda {
         TileProduct::new(Layout::NN, Matrix::new(dy, rows, out), weight.matrix(), dx).run(self);
     }
 
-    fn lora_down(
-        &self,
-        xa: Mut<'_, Self, bf16>,
-        x: Ref<'_, Self, bf16>,
-        a: Ref<'_, Self, bf16>,
-        rank: usize,
-        scale: f32,
-        dropout: Option<Dropout<'_, Self>>,
-    ) {
-        self.first_factor(xa, x, a, rank, scale, dropout);
+    fn lora_down(&self, adapters: Vec<LoraDown<'_, Self>>, x: Ref<'_, Self, bf16>, rank: usize, scale: f32) {
+        self.first_factors(adapters, x, rank, scale);
     }
 
-    fn lora_backward(&self, args: LoraBackward<'_, Self>) {
-        self.factor_gradients(args);
+    fn lora_backward(
+        &self,
+        dx_acc: Option<Mut<'_, Self, bf16>>,
+        adapters: Vec<LoraBackward<'_, Self>>,
+        x: Ref<'_, Self, bf16>,
+        scale: f32,
+    ) {
+        self.factor_gradients(dx_acc, adapters, x, scale);
     }
 
     fn matmul(
@@ -63,27 +69,49 @@ impl Gemm for Cuda {
         TileProduct { alpha, residual, ..product }.run(self);
     }
 
-    fn weight_gradient(
+    fn affine(
+        &self,
+        c: MatrixMut<'_, Self, bf16>,
+        a: Matrix<'_, Self, bf16>,
+        b: Matrix<'_, Self, bf16>,
+        bias: Option<Ref<'_, Self, f32>>,
+        outer: Option<[Ref<'_, Self, bf16>; 2]>,
+    ) {
+        let term = outer.map(|outer| outer_product(outer, b.rows));
+        let Some(terms) = Terms::new(self, term.as_slice()) else { return };
+        let product = TileProduct::new(Layout::NT, a, b, Target::Rounded(c));
+        TileProduct { bias, terms: Some(&terms), ..product }.run(self);
+    }
+
+    fn affine_gradient(
         &self,
         dw_acc: MatrixMut<'_, Self, f32>,
-        dy: Matrix<'_, Self, bf16>,
-        x: Matrix<'_, Self, bf16>,
-        row_weight: Option<Ref<'_, Self, f32>>,
+        a: Matrix<'_, Self, bf16>,
+        b: Matrix<'_, Self, bf16>,
+        outer: [Ref<'_, Self, bf16>; 2],
     ) {
-        let product = TileProduct::new(Layout::TN, dy, x, Target::Added(dw_acc));
-        TileProduct { row_weight, ..product }.run(self);
+        let term = [outer_product(outer, b.rows)];
+        let Some(terms) = Terms::new(self, &term) else { return };
+        let product = TileProduct::new(Layout::NT, a, b, Target::Added(dw_acc));
+        TileProduct { terms: Some(&terms), ..product }.run(self);
     }
 
-    fn bias_gradient(
+    fn weighted_product(
         &self,
-        db_acc: Mut<'_, Self, f32>,
-        dy: Ref<'_, Self, bf16>,
+        c: MatrixMut<'_, Self, bf16>,
+        a: Matrix<'_, Self, bf16>,
+        b: Matrix<'_, Self, bf16>,
         row_weight: Ref<'_, Self, f32>,
     ) {
-        self.column_sums(db_acc, dy, row_weight);
+        let product = TileProduct::new(Layout::TN, a, b, Target::Rounded(c));
+        TileProduct { row_weight: Some(row_weight), ..product }.run(self);
     }
 
-    fn accumulate(&self, dw_acc: MatrixMut<'_, Self, f32>, x: Matrix<'_, Self, bf16>) {
-        self.add_to_gradient(dw_acc, x);
+    fn weight_gradients(&self, gradients: Vec<WeightGradient<'_, Self>>) {
+        self.products_of_rows(gradients);
+    }
+
+    fn bias_gradients(&self, gradients: Vec<BiasGradient<'_, Self>>) {
+        self.sums_of_rows(gradients);
     }
 }

@@ -56,7 +56,7 @@ impl TileProduct<'_> {
         let Target::Rounded(y) = &self.target else { return false };
         let residual = match &self.residual {
             Residual::Nothing => true,
-            Residual::Target(factor) => *factor == 1.0 && y.cols.is_multiple_of(8),
+            Residual::Target(_) => false,
             Residual::Other(matrix) => suits(matrix),
         };
         let mut terms = self.terms.iter().flat_map(|terms| terms.each());
@@ -86,9 +86,8 @@ impl TileProduct<'_> {
             .value(n as i32)
             .value(k as i32);
         let residual = match &self.residual {
-            Residual::Nothing => None,
-            Residual::Target(_) => Some(Matrix::new(y.data.view(), m, n)),
             Residual::Other(matrix) => Some(*matrix),
+            _ => None,
         };
         let launch = match residual {
             Some(matrix) => launch.read_tiled("residual", matrix.data, &tiled(&matrix, Y_BOX)).value(1i32),

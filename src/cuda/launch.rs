@@ -145,15 +145,29 @@ impl Launch<'_> {
         }
     }
 
-    /// A buffer that the kernel reads, whose address is in a structure passed by value.
+    /// A buffer that the kernel reads, whose address goes into a structure that is passed by value.
     pub fn reads<T: Element>(
         self,
+        to: &mut u64,
         name: &str,
         buffer: Ref<'_, Cuda, T>,
         len: usize,
         alignment: usize,
     ) -> Self {
+        *to = buffer.address() as u64;
         self.check(name, (buffer.address(), buffer.len()), len, alignment)
+    }
+
+    /// The same for a buffer that it writes.
+    pub fn writes<T: Element>(
+        self,
+        to: &mut u64,
+        name: &str,
+        buffer: &Mut<'_, Cuda, T>,
+        len: usize,
+        alignment: usize,
+    ) -> Self {
+        self.reads(to, name, buffer.view(), len, alignment)
     }
 
     /// A tensor map of a matrix that the kernel reads.

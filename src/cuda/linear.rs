@@ -56,15 +56,8 @@ pub(super) struct Terms<'a> {
 
 impl<'a> Terms<'a> {
     /// `None`, with the failure kept, for more terms than a kernel takes.
-    fn new(cuda: &Cuda, terms: &'a [LoraTerm<'a, Cuda>]) -> Option<Self> {
-        if terms.len() <= GEMM_TERMS {
-            return Some(Terms { terms });
-        }
-        let found = terms.len();
-        cuda.fail(Error::internal(format!(
-            "a linear layer with {found} adapters, expected up to {GEMM_TERMS}"
-        )));
-        None
+    pub fn new(cuda: &Cuda, terms: &'a [LoraTerm<'a, Cuda>]) -> Option<Self> {
+        cuda.takes_adapters(terms.len()).then_some(Terms { terms })
     }
 
     /// xa, lora_B and the first column of each.
@@ -82,22 +75,16 @@ impl<'a> Terms<'a> {
         for (to, (xa, b, column)) in by_value.term.iter_mut().zip(terms.iter().flat_map(|terms| terms.each()))
         {
             let vector = xa.in_vectors() && b.in_vectors();
+            launch = launch.reads(&mut to.xa, "xa", xa.data, xa.extent(), alignment(vector));
+            launch = launch.reads(&mut to.b, "lora_B", b.data, b.extent(), alignment(vector));
             *to = KernelTerm {
-                xa: xa.data.address() as u64,
-                b: b.data.address() as u64,
                 rows: xa.rows as i32,
                 column: column as i32,
                 columns: b.rows as i32,
                 rank: b.cols as i32,
                 vector: vector.into(),
-                padding: 0,
+                ..*to
             };
-            launch = launch.reads("xa", xa.data, xa.extent(), alignment(vector)).reads(
-                "lora_B",
-                b.data,
-                b.extent(),
-                alignment(vector),
-            );
             by_value.count += 1;
         }
         launch.value(by_value)
@@ -112,6 +99,15 @@ impl Weight {
 }
 
 impl Cuda {
+    /// Whether kernels take so many adapters of a layer; the failure is kept where they do not.
+    pub(super) fn takes_adapters(&self, count: usize) -> bool {
+        if count > GEMM_TERMS {
+            let expected = format!("expected up to {GEMM_TERMS}");
+            self.fail(Error::internal(format!("a linear layer with {count} adapters, {expected}")));
+        }
+        count <= GEMM_TERMS
+    }
+
     /// `y = x Wᵀ + bias + Σ xa Bᵀ + residual`.
     pub(super) fn linear_layer<'a>(
         &self,
@@ -126,14 +122,15 @@ impl Cuda {
         let rows = x.len() / width.max(1);
         let (x, y) = (Matrix::new(x, rows, width), MatrixMut::new(y, rows, out));
         let residual = match write {
-            Write::Overwrite => Residual::Nothing,
-            Write::Residual(residual) => Residual::Other(Matrix::new(residual, rows, out)),
+            Write::Overwrite => None,
+            Write::Residual(residual) => Some(Matrix::new(residual, rows, out)),
         };
         let Some(terms) = Terms::new(self, lora) else { return };
         if rows <= FEW_ROWS {
             return self.few_rows(y, x, weight, bias, &terms, residual);
         }
         let product = TileProduct::new(Layout::NT, x, weight.matrix(), Target::Rounded(y));
+        let residual = residual.map_or(Residual::Nothing, Residual::Other);
         let product = TileProduct { bias, terms: Some(&terms), residual, ..product };
         match product.suits_sm90(self) {
             true => product.run_sm90(self),
@@ -149,7 +146,7 @@ impl Cuda {
         weight: &Weight,
         bias: Option<Ref<'_, Self, f32>>,
         terms: &Terms<'_>,
-        residual: Residual<'_>,
+        residual: Option<Matrix<'_, Self, bf16>>,
     ) {
         let (m, n, k) = (x.rows, weight.rows(), x.cols);
         let kernel = for_rows(m, ["linear_skinny_1", "linear_skinny_2", "linear_skinny_4"]);
@@ -159,12 +156,7 @@ impl Cuda {
             .write("y", &y.data, m * n, 1)
             .read("x", x.data, m * k, alignment(vector))
             .read("weight", weight.data(), weight.matrix().extent(), VECTOR);
-        let (beta, launch) = match residual {
-            Residual::Nothing => (0.0, launch.value(0u64)),
-            Residual::Target(factor) => (factor, launch.read("residual", y.data.view(), m * n, 1)),
-            Residual::Other(matrix) => (1.0, launch.read("residual", matrix.data, matrix.extent(), 1)),
-        };
-        let residual_stride = if let Residual::Other(matrix) = residual { matrix.stride } else { n };
+        let launch = launch.read_optional("residual", residual.map(|matrix| matrix.data), m * n, 1);
         let product = KernelProduct {
             m: m as i32,
             n: n as i32,
@@ -172,12 +164,12 @@ impl Cuda {
             a_stride: k as i32,
             b_stride: weight.stride() as i32,
             y_stride: n as i32,
-            residual_stride: residual_stride as i32,
+            residual_stride: n as i32,
             a_vector: vector.into(),
             b_vector: 1,
             y_vector: 0,
             alpha: 1.0,
-            beta,
+            beta: 1.0,
             output: 0,
         };
         let launch = launch.read_optional("bias", bias, n, 4).value(product);

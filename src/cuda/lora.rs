@@ -1,92 +1,201 @@
-//! LoRA alone: its first factor, and its backward.
+//! LoRA alone: its first factor, and its backward. All adapters that read one input go together.
 
+use bytemuck::Zeroable;
 use half::bf16;
 
 use super::Cuda;
-use super::dropout::KernelDropout;
-use super::launch::Shape;
-use super::product::{Layout, Plan, Residual, Target, TileProduct, alignment};
-use super::tile::{SKINNY_DOWN_LINES, SKINNY_THREADS};
-use crate::ops::gemm::{LoraBackward, Matrix, MatrixMut};
+use super::dropout::KernelMask;
+use super::group::{self, Member, partials, pieces, splits, tiles};
+use super::launch::{Launch, Shape};
+use super::product::{Layout, Target, TileProduct, alignment};
+use super::tile::*;
+use crate::ops::gemm::{LoraBackward, LoraDown, Matrix, MatrixMut};
 use crate::ops::{Dropout, Mut, Ref};
 
-/// What dropout multiplies kept elements with.
-fn factor(dropout: Option<Dropout<'_, Cuda>>) -> f32 {
-    dropout.map_or(1.0, |dropout| dropout.key.scale())
+/// `LoraDown` of `kernels/gemm_skinny.cu`.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct KernelDown {
+    xa: u64,
+    a: u64,
+    mask: KernelMask,
+}
+
+/// `InputTerm` of `kernels/lora.cu`.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct KernelInputTerm {
+    t: u64,
+    a: u64,
+    mask: KernelMask,
+    rank: i32,
+    vector: i32,
+}
+
+/// `InputTerms` of `kernels/lora.cu`.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct KernelInputTerms {
+    term: [KernelInputTerm; GEMM_TERMS],
+    dx: u64,
+    count: i32,
+    rows: i32,
+    width: i32,
+    vector: i32,
+}
+
+/// What an adapter adds to the gradient of the input: `factor · mask ∘ (t A)`.
+struct InputTerm<'a> {
+    /// `[rows, rank]`, `scale · dy B`
+    t: Matrix<'a, Cuda, bf16>,
+    /// `[rank, width]`
+    a: Matrix<'a, Cuda, bf16>,
+    dropout: Option<Dropout<'a, Cuda>>,
+}
+
+impl InputTerm<'_> {
+    fn in_vectors(&self) -> bool {
+        self.t.in_vectors() && self.a.in_vectors()
+    }
+
+    fn pass<'l>(&self, to: &mut KernelInputTerm, launch: Launch<'l>) -> Launch<'l> {
+        let alignment = alignment(self.in_vectors());
+        (to.rank, to.vector) = (self.a.rows as i32, self.in_vectors().into());
+        let launch = launch.reads(&mut to.t, "t", self.t.data, self.t.extent(), alignment);
+        let launch = launch.reads(&mut to.a, "lora_A", self.a.data, self.a.extent(), alignment);
+        to.mask.pass(self.dropout, self.t.rows, launch)
+    }
+}
+
+/// f32 of scratch memory for an adapter: t, parts of the gradients of lora_B and of lora_A.
+fn memory(adapter: &LoraBackward<'_, Cuda>, width: usize, [of_b, of_a]: [usize; 2]) -> [usize; 3] {
+    let (rows, out, rank) = (adapter.dy.rows, adapter.dy.cols, adapter.a.len() / width.max(1));
+    let t = (rows * rank * size_of::<bf16>()).div_ceil(size_of::<f32>());
+    [t, partials(out, rank, of_b), partials(rank, width, of_a)]
 }
 
 impl Cuda {
-    /// `xa = scale · dropout(x) Aᵀ`.
-    pub(super) fn first_factor(
+    /// `xa = scale · dropout(x) Aᵀ` of each adapter.
+    pub(super) fn first_factors(
         &self,
-        xa: Mut<'_, Self, bf16>,
+        adapters: Vec<LoraDown<'_, Self>>,
         x: Ref<'_, Self, bf16>,
-        a: Ref<'_, Self, bf16>,
         rank: usize,
         scale: f32,
-        dropout: Option<Dropout<'_, Self>>,
     ) {
-        let (rows, width) = (xa.len() / rank.max(1), a.len() / rank.max(1));
-        let (x, a) = (Matrix::new(x, rows, width), Matrix::new(a, rank, width));
-        let vector = x.in_vectors() && a.in_vectors();
+        let Some(first) = adapters.first().filter(|_| self.takes_adapters(adapters.len())) else { return };
+        let (rows, width) = (first.xa.len() / rank.max(1), first.a.len() / rank.max(1));
+        let x = Matrix::new(x, rows, width);
+        let in_vectors = |adapter: &LoraDown<'_, Self>| Matrix::new(adapter.a, rank, width).in_vectors();
+        let vector = x.in_vectors() && adapters.iter().all(in_vectors);
         // Columns of xa that a block computes.
         let (kernel, columns) = if rank <= 16 { ("lora_down_2", 16) } else { ("lora_down_4", 32) };
-        self.launch(kernel)
-            .write("xa", &xa, rows * rank, 1)
-            .read("x", x.data, rows * width, alignment(vector))
-            .read("lora_A", a.data, rank * width, alignment(vector))
-            .read_optional("row_keys", dropout.map(|dropout| dropout.row_keys), rows, 4)
-            .value(KernelDropout::new(dropout.map(|dropout| dropout.key)))
+        let mut launch = self.launch(kernel).read("x", x.data, rows * width, alignment(vector));
+        let mut by_value = [KernelDown::zeroed(); GEMM_TERMS];
+        for (to, adapter) in by_value.iter_mut().zip(&adapters) {
+            launch = launch.writes(&mut to.xa, "xa", &adapter.xa, rows * rank, 1);
+            launch = launch.reads(&mut to.a, "lora_A", adapter.a, rank * width, alignment(vector));
+            launch = to.mask.pass(adapter.dropout, rows, launch);
+        }
+        let grid = (adapters.len(), rows.div_ceil(SKINNY_DOWN_LINES), rank.div_ceil(columns));
+        launch
+            .value(by_value)
             .value(rows as i32)
             .value(width as i32)
             .value(rank as i32)
-            .value(scale * factor(dropout))
+            .value(scale)
             .value(i32::from(vector))
-            .run(Shape {
-                grid: (rows.div_ceil(SKINNY_DOWN_LINES), rank.div_ceil(columns), 1),
-                block: SKINNY_THREADS,
-                shared: 0,
-            });
+            .run(Shape { grid, block: SKINNY_THREADS, shared: 0 });
     }
 
-    /// `dB += dyᵀ xa`, `dA += tᵀ dropout(x)` and `dx += mask ∘ (t A)`, where `t = scale · dy B`.
-    pub(super) fn factor_gradients(&self, args: LoraBackward<'_, Self>) {
-        let (rows, out) = (args.dy.rows, args.dy.cols);
-        let rank = args.b.len() / out.max(1);
-        let width = args.a.len() / rank.max(1);
-        let (a, b) = (Matrix::new(args.a, rank, width), Matrix::new(args.b, out, rank));
-        let (x, xa) = (Matrix::new(args.x, rows, width), Matrix::new(args.xa, rows, rank));
-        let db = Target::Added(MatrixMut::new(args.db_acc, out, rank));
-        TileProduct::new(Layout::TN, args.dy, xa, db).run(self);
-
-        let kept = factor(args.dropout);
-        let t_len = rows * rank;
-        let t_words = (t_len * size_of::<bf16>()).div_ceil(size_of::<f32>()).next_multiple_of(64);
-        let mut scratch = self.scratch();
-        let da = MatrixMut::new(args.da_acc, rank, width);
-        let parts = [(rows, rank, out), (rank, width, rows), (rows, width, rank)];
-        let parts = parts.map(|(m, n, k)| Plan::most_partials(self, m, n, k)).into_iter().max().unwrap_or(0);
-        let Some(memory) = scratch.take::<f32>(self, t_words + parts) else { return };
-        let (t_memory, mut partials) = memory.split_at(t_words);
-        let mut t = t_memory.cast::<bf16>().slice(0..t_len);
-        let target = Target::Rounded(MatrixMut::new(t.reborrow(), rows, rank));
-        let product = TileProduct { alpha: args.scale, ..TileProduct::new(Layout::NN, args.dy, b, target) };
-        let plan = product.plan(self);
-        product.run_with(self, plan, partials.reborrow());
-
-        let t = Matrix::new(t.view(), rows, rank);
-        let product = TileProduct::new(Layout::TN, t, x, Target::Added(da));
-        let product = TileProduct { alpha: kept, dropout: args.dropout, ..product };
-        let plan = product.plan(self);
-        product.run_with(self, plan, partials.reborrow());
-
-        if let Some(dx) = args.dx_acc {
-            let target = Target::Rounded(MatrixMut::new(dx, rows, width));
-            let product = TileProduct::new(Layout::NN, t, a, target);
-            let (dropout, residual) = (args.dropout, Residual::Target(1.0));
-            let product = TileProduct { alpha: kept, dropout, residual, ..product };
-            let plan = product.plan(self);
-            product.run_with(self, plan, partials);
+    /// `dB += dyᵀ xa`, `dA += tᵀ dropout(x)` of each adapter and `dx += Σ mask ∘ (t A)`, where `t = scale · dy B`: dB and
+    /// t in one launch, dA and dx in a second, and a third for what was computed in parts.
+    pub(super) fn factor_gradients(
+        &self,
+        dx_acc: Option<Mut<'_, Self, bf16>>,
+        adapters: Vec<LoraBackward<'_, Self>>,
+        x: Ref<'_, Self, bf16>,
+        scale: f32,
+    ) {
+        let rows = adapters.first().map_or(0, |adapter| adapter.dy.rows);
+        if rows == 0 || !self.takes_adapters(adapters.len()) {
+            return;
         }
+        let width = x.len() / rows;
+        let x = Matrix::new(x, rows, width);
+        let rank = |adapter: &LoraBackward<'_, Self>| adapter.a.len() / width.max(1);
+        let blocks_of_b = adapters.iter().map(|adapter| tiles(adapter.dy.cols, rank(adapter))).sum();
+        let blocks_of_a = adapters.iter().map(|adapter| tiles(rank(adapter), width)).sum();
+        let (of_b, of_a) = (splits(self, blocks_of_b, rows), splits(self, blocks_of_a, rows));
+        let ranges = pieces(adapters.iter().flat_map(|adapter| memory(adapter, width, [of_b, of_a])));
+        let mut scratch = self.scratch();
+        let len = ranges.last().map_or(0, |last| last.end);
+        let Some(memory) = scratch.take::<f32>(self, len) else { return };
+        let mut memory = memory.ranges(ranges.into_iter()).into_iter();
+
+        let (mut of_outputs, mut ts, mut inner) = (Vec::new(), Vec::new(), Vec::new());
+        for adapter in adapters {
+            let (rank, out) = (rank(&adapter), adapter.dy.cols);
+            let (Some(t), Some(b_parts), Some(a_parts)) = (memory.next(), memory.next(), memory.next())
+            else {
+                return;
+            };
+            let db = Target::Added(MatrixMut::new(adapter.db_acc, out, rank));
+            let xa = Matrix::new(adapter.xa, rows, rank);
+            of_outputs.push(Member::in_parts(
+                TileProduct::new(Layout::TN, adapter.dy, xa, db),
+                of_b,
+                b_parts,
+            ));
+            ts.push((t.cast::<bf16>().slice(0..rows * rank), adapter.dy, Matrix::new(adapter.b, out, rank)));
+            let da = MatrixMut::new(adapter.da_acc, rank, width);
+            inner.push((da, a_parts, Matrix::new(adapter.a, rank, width), adapter.dropout));
+        }
+        {
+            let t = ts.iter_mut().map(|(t, dy, b)| {
+                let target = Target::Rounded(MatrixMut::new(t.reborrow(), rows, b.cols));
+                Member::whole(TileProduct { alpha: scale, ..TileProduct::new(Layout::NN, *dy, *b, target) })
+            });
+            let t: Vec<_> = t.collect();
+            self.products(&of_outputs.iter().chain(&t).collect::<Vec<_>>());
+        }
+        let (mut of_inputs, mut terms) = (Vec::new(), Vec::new());
+        for ((da, parts, a, dropout), (t, ..)) in inner.into_iter().zip(&ts) {
+            let t = Matrix::new(t.view(), rows, a.rows);
+            let alpha = dropout.map_or(1.0, |dropout| dropout.key.scale());
+            let product = TileProduct { alpha, ..TileProduct::new(Layout::TN, t, x, Target::Added(da)) };
+            of_inputs.push(Member { dropout, ..Member::in_parts(product, of_a, parts) });
+            terms.push(InputTerm { t, a, dropout });
+        }
+        let members: Vec<_> = of_inputs.iter().collect();
+        match dx_acc {
+            Some(dx) => self.input_gradient(MatrixMut::new(dx, rows, width), &members, &terms),
+            None => self.products(&members),
+        }
+        group::reduce(self, of_outputs.iter().chain(&of_inputs).filter_map(Member::parts));
+    }
+
+    /// `dx += Σ mask ∘ (t A)`, and in the same launch some products `aᵀ b`.
+    fn input_gradient(
+        &self,
+        dx: MatrixMut<'_, Self, bf16>,
+        members: &[&Member<'_>],
+        terms: &[InputTerm<'_>],
+    ) {
+        if !members.iter().all(|member| member.product.fits(self)) {
+            return;
+        }
+        let vector = group::in_vectors(members) && terms.iter().all(InputTerm::in_vectors);
+        let kernel = if vector { "lora_inputs" } else { "lora_inputs_any" };
+        let (blocks, mut launch) = group::pass(members, self.launch(kernel));
+        let mut by_value = KernelInputTerms::zeroed();
+        for (to, term) in by_value.term.iter_mut().zip(terms) {
+            launch = term.pass(to, launch);
+        }
+        launch = launch.writes(&mut by_value.dx, "dx", &dx.data, dx.extent(), alignment(dx.in_vectors()));
+        by_value.count = terms.len() as i32;
+        (by_value.rows, by_value.width) = (dx.rows as i32, dx.cols as i32);
+        by_value.vector = dx.in_vectors().into();
+        launch.value(by_value).run(group::shape(blocks + group::tiles(dx.rows, dx.cols)));
     }
 }

@@ -17,6 +17,7 @@ mod gemm;
 mod gemm_sm90;
 mod gradient;
 mod graph;
+mod group;
 pub mod images;
 mod launch;
 mod linear;

@@ -4,13 +4,12 @@ use bytemuck::Zeroable;
 use half::bf16;
 
 use super::Cuda;
-use super::dropout::KernelDropout;
 use super::launch::{Launch, Shape, VECTOR};
 use super::linear::Terms;
 use super::tile::*;
 use crate::error::Error;
 use crate::ops::gemm::{Matrix, MatrixMut};
-use crate::ops::{Dropout, Element, Mut, Ref};
+use crate::ops::{Element, Ref};
 
 /// How operands lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +56,6 @@ pub(super) struct TileProduct<'a> {
     pub terms: Option<&'a Terms<'a>>,
     /// What the rows of a are multiplied with; `TN` only.
     pub row_weight: Option<Ref<'a, Cuda, f32>>,
-    /// Of the sums with `NN`, of b with `TN`. The factor of what is kept is part of `alpha`.
-    pub dropout: Option<Dropout<'a, Cuda>>,
 }
 
 /// `Product` of `kernels/gemm_epilogue.h`.
@@ -81,6 +78,11 @@ pub(super) struct KernelProduct {
 }
 
 impl KernelProduct {
+    /// A part of the sums, each of `n` columns, to scratch memory.
+    pub fn part(self, n: usize) -> Self {
+        KernelProduct { output: PARTIAL, y_stride: partial_stride(n) as i32, y_vector: 1, ..self }
+    }
+
     /// For sums of `n` columns that are added to f32.
     pub fn one_row(n: usize) -> Self {
         KernelProduct {
@@ -100,7 +102,9 @@ const ACCUMULATE: i32 = 1;
 const PARTIAL: i32 = 2;
 
 /// Tiles along k that are worth a block of their own.
-const TILES_OF_SPLIT: usize = 8;
+pub(super) const TILES_OF_SPLIT: usize = 8;
+/// Blocks with small tiles that a multiprocessor holds.
+pub(super) const SMALL_BLOCKS: usize = 4;
 
 /// Which blocks compute a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,27 +126,26 @@ impl Plan {
         let large = vector && fills && m > GEMM_SMALL_TILE && n > GEMM_SMALL_TILE;
         let (tiles, at_once) = match large {
             true => (tiles(GEMM_LARGE_TILE), 2 * multiprocessors),
-            false => (tiles(GEMM_SMALL_TILE), 4 * multiprocessors),
+            false => (tiles(GEMM_SMALL_TILE), SMALL_BLOCKS * multiprocessors),
         };
         let splits = (at_once / tiles.max(1)).clamp(1, parts);
         let partials = if splits > 1 { splits * m * partial_stride(n) } else { 0 };
         Plan { large, tiles, splits, partials }
     }
 
-    /// The most scratch memory that any product of this size needs.
-    pub fn most_partials(cuda: &Cuda, m: usize, n: usize, k: usize) -> usize {
-        let plan = |vector| Plan::new(m, n, k, cuda.info().multiprocessors as usize, vector);
-        plan(true).partials.max(plan(false).partials)
-    }
-
     fn shape(self) -> Shape {
-        let (tile, block) = match self.large {
-            true => (GEMM_LARGE_TILE, GEMM_LARGE_THREADS),
-            false => (GEMM_SMALL_TILE, GEMM_SMALL_THREADS),
-        };
-        let stage = 2 * tile * GEMM_TILE_K * size_of::<bf16>() + GEMM_TILE_K * size_of::<f32>();
-        Shape { grid: (self.tiles, 1, self.splits), block, shared: GEMM_STAGES * stage }
+        let grid = (self.tiles, 1, self.splits);
+        match self.large {
+            true => Shape { grid, block: GEMM_LARGE_THREADS, shared: shared(GEMM_LARGE_TILE) },
+            false => Shape { grid, block: GEMM_SMALL_THREADS, shared: shared(GEMM_SMALL_TILE) },
+        }
     }
+}
+
+/// Bytes of shared memory of a block with this tile.
+pub(super) const fn shared(tile: usize) -> usize {
+    let stage = 2 * tile * GEMM_TILE_K * size_of::<bf16>() + GEMM_TILE_K * size_of::<f32>();
+    GEMM_STAGES * stage
 }
 
 /// Elements from one row of partial sums to the next.
@@ -206,12 +209,11 @@ impl<'a> TileProduct<'a> {
             bias: None,
             terms: None,
             row_weight: None,
-            dropout: None,
         }
     }
 
     /// Rows and columns of y, and the length of its sums.
-    fn size(&self) -> (usize, usize, usize) {
+    pub fn size(&self) -> (usize, usize, usize) {
         let (a, b) = (&self.a, &self.b);
         let (m, k) = if self.layout == Layout::TN { (a.cols, a.rows) } else { (a.rows, a.cols) };
         let (n, k2) = if self.layout == Layout::NT { (b.rows, b.cols) } else { (b.cols, b.rows) };
@@ -227,29 +229,26 @@ impl<'a> TileProduct<'a> {
     /// Which blocks compute it.
     pub fn plan(&self, cuda: &Cuda) -> Plan {
         let (m, n, k) = self.size();
-        let vector = self.a.in_vectors() && self.b.in_vectors();
-        Plan::new(m, n, k, cuda.info().multiprocessors as usize, vector)
+        Plan::new(m, n, k, cuda.info().multiprocessors as usize, self.in_vectors())
+    }
+
+    /// Whether sizes fit a kernel's integers; the failure is kept where they do not.
+    pub fn fits(&self, cuda: &Cuda) -> bool {
+        let (m, n, k) = self.size();
+        let strides = [self.a.stride, self.b.stride, self.y_stride()];
+        let largest = i32::MAX as usize - 1024;
+        let Some(&size) = [m, n, k].iter().chain(&strides).find(|&&size| size > largest) else { return true };
+        cuda.fail(Error::usage(format!("product of [{m}, {k}] and [{k}, {n}]: {size} is too large")));
+        false
     }
 
     /// Computes it.
     pub fn run(self, cuda: &Cuda) {
         let plan = self.plan(cuda);
         let mut scratch = cuda.scratch();
-        if let Some(partials) = scratch.take(cuda, plan.partials) {
-            self.run_with(cuda, plan, partials);
-        }
-    }
-
-    /// Computes it, with `plan.partials` elements of memory.
-    pub fn run_with(self, cuda: &Cuda, plan: Plan, partials: Mut<'_, Cuda, f32>) {
-        let (m, n, k) = self.size();
-        if m * n == 0 {
-            return;
-        }
-        let strides = [self.a.stride, self.b.stride, self.y_stride()];
-        let largest = i32::MAX as usize - 1024;
-        if let Some(&size) = [m, n, k].iter().chain(&strides).find(|&&size| size > largest) {
-            cuda.fail(Error::usage(format!("product of [{m}, {k}] and [{k}, {n}]: {size} is too large")));
+        let Some(partials) = scratch.take::<f32>(cuda, plan.partials) else { return };
+        let (m, n, _) = self.size();
+        if m * n == 0 || !self.fits(cuda) {
             return;
         }
         let product = self.kernel_product();
@@ -257,8 +256,7 @@ impl<'a> TileProduct<'a> {
             let launch = self.target(cuda.launch(self.kernel(plan)));
             self.run_tiles(launch, plan, product);
         } else {
-            let stride = partial_stride(n);
-            let part = KernelProduct { output: PARTIAL, y_stride: stride as i32, y_vector: 1, ..product };
+            let (stride, part) = (partial_stride(n), product.part(n));
             let launch = cuda.launch(self.kernel(plan)).write("partials", &partials, plan.partials, VECTOR);
             self.run_tiles(launch, plan, part);
             let launch = self.target(cuda.launch("gemm_reduce"));
@@ -272,9 +270,13 @@ impl<'a> TileProduct<'a> {
         }
     }
 
+    /// Whether rows of both operands start on multiples of 16 bytes.
+    pub fn in_vectors(&self) -> bool {
+        self.a.in_vectors() && self.b.in_vectors()
+    }
+
     fn kernel(&self, plan: Plan) -> &'static str {
-        let vector = self.a.in_vectors() && self.b.in_vectors();
-        match (self.layout, vector, plan.large) {
+        match (self.layout, self.in_vectors(), plan.large) {
             (Layout::NT, true, true) => "gemm_nt_large",
             (Layout::NT, true, false) => "gemm_nt_small",
             (Layout::NT, false, _) => "gemm_nt_any",
@@ -294,7 +296,7 @@ impl<'a> TileProduct<'a> {
         }
     }
 
-    fn y_in_vectors(&self) -> bool {
+    pub fn y_in_vectors(&self) -> bool {
         let residual = match &self.residual {
             Residual::Other(matrix) => matrix.in_vectors(),
             _ => true,
@@ -306,7 +308,8 @@ impl<'a> TileProduct<'a> {
             }
     }
 
-    fn kernel_product(&self) -> KernelProduct {
+    /// Its sizes as a kernel takes them.
+    pub fn kernel_product(&self) -> KernelProduct {
         let (m, n, k) = self.size();
         let (beta, residual_stride) = match self.residual {
             Residual::Nothing => (0.0, 0),
@@ -330,12 +333,18 @@ impl<'a> TileProduct<'a> {
         }
     }
 
-    fn target<'l>(&self, launch: Launch<'l>) -> Launch<'l> {
+    /// Its target, for a structure passed by value.
+    pub fn target_to<'l>(&self, to: &mut u64, launch: Launch<'l>) -> Launch<'l> {
         let alignment = alignment(self.y_in_vectors());
         match &self.target {
-            Target::Rounded(y) => launch.write("y", &y.data, y.extent(), alignment),
-            Target::Added(y) => launch.write("y", &y.data, y.extent(), alignment),
+            Target::Rounded(y) => launch.writes(to, "y", &y.data, y.extent(), alignment),
+            Target::Added(y) => launch.writes(to, "y", &y.data, y.extent(), alignment),
         }
+    }
+
+    fn target<'l>(&self, launch: Launch<'l>) -> Launch<'l> {
+        let mut address = 0;
+        self.target_to(&mut address, launch).value(address)
     }
 
     fn residual<'l>(&self, launch: Launch<'l>) -> Launch<'l> {
@@ -351,7 +360,7 @@ impl<'a> TileProduct<'a> {
 
     fn run_tiles(&self, launch: Launch<'_>, plan: Plan, product: KernelProduct) {
         let (a, b) = (&self.a, &self.b);
-        let (m, n, k) = self.size();
+        let (_, n, k) = self.size();
         let launch = launch.read("a", a.data, a.extent(), alignment(a.in_vectors())).read(
             "b",
             b.data,
@@ -362,20 +371,14 @@ impl<'a> TileProduct<'a> {
             PARTIAL => launch.value(0u64),
             _ => self.residual(launch),
         };
-        let key = KernelDropout::new(self.dropout.map(|dropout| dropout.key));
-        let row_keys = self.dropout.map(|dropout| dropout.row_keys);
         match self.layout {
             Layout::NT => {
                 let bias = self.bias.filter(|_| product.output != PARTIAL);
                 let launch = launch.read_optional("bias", bias, n, 4).value(product);
                 Terms::pass(self.terms, launch)
             }
-            Layout::NN => launch.read_optional("row_keys", row_keys, m, 4).value(product).value(key),
-            Layout::TN => launch
-                .read_optional("row_weight", self.row_weight, k, 4)
-                .read_optional("row_keys", row_keys, k, 4)
-                .value(product)
-                .value(key),
+            Layout::NN => launch.value(product),
+            Layout::TN => launch.read_optional("row_weight", self.row_weight, k, 4).value(product),
         }
         .run(plan.shape());
     }

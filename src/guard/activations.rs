@@ -31,13 +31,11 @@ pub struct AggregatorActivations<B: Backend> {
     /// `[rows, hidden_size]`.
     pub dmean: Buffer<B, B::Act>,
     /// `[512, hidden_size]` `G = Σ w δ cᵀ`.
-    pub g: Buffer<B, f32>,
+    pub g: Buffer<B, B::Act>,
     /// `[512]` `d = Σ w δ`.
     pub d: Buffer<B, f32>,
     /// `[512, hidden_size]` `K = G Wvᵀ + d bvᵀ`.
     pub k: Buffer<B, B::Act>,
-    /// `[512, hidden_size]` G as an operand.
-    pub g_operand: Buffer<B, B::Act>,
     /// `[512]` d as an operand.
     pub d_operand: Buffer<B, B::Act>,
 }
@@ -90,7 +88,6 @@ impl<B: Backend> AggregatorActivations<B> {
             g: arena.buffer("aggregator G", &[first_grad, hidden])?,
             d: arena.buffer("aggregator d", &[first_grad])?,
             k: arena.buffer("aggregator K", &[first_grad, hidden])?,
-            g_operand: arena.buffer("aggregator G operand", &[first_grad, hidden])?,
             d_operand: arena.buffer("aggregator d operand", &[first_grad])?,
         })
     }

@@ -103,8 +103,8 @@ impl Guard {
         pass.backend.layer_norm_relu(h, z, stats, bias, gamma, beta, pass.dropout_at(self, layer));
     }
 
-    /// Reverses [`Guard::analyze`] with upstream 1 for every score: leaves `dz[0]` and the gradients of the analyzer's
-    /// parameters but the first layer's weights, which [`Guard::aggregator_backward`] makes.
+    /// Reverses [`Guard::analyze`] with upstream 1 for every score: leaves `dz[0]`, the gradients of the norms and of the
+    /// score, and what [`Guard::linear_gradients`] needs.
     pub(super) fn analyzer_backward<B: Backend>(
         &self,
         pass: &GuardPass<'_, B>,
@@ -117,24 +117,13 @@ impl Guard {
         let (dw, db) = dparams.pair_mut(&self.score.weight, &self.score.bias);
         let (h3, w) = (acts.h[2].first(n * w3), params.value(&self.score.weight));
         backend.score_backward(acts.dh[2].first_mut(n * w3), dw, db, acts.scores.first(n), h3, w, row_weight);
-        backend.relu_backward(acts.dh[2].first_mut(n * w3), h3);
 
-        let dz3 = acts.dh[2].first(n * w3);
-        self.linear_gradient(
-            pass,
-            dparams,
-            2,
-            Matrix::new(dz3, n, w3),
-            matrix(&acts.h[1], n, w2),
-            row_weight,
-        );
         let [_, dh2, dh3] = &mut acts.dh;
         let third = params.matrix(&self.linear[2].weight);
         backend.matmul(matrix_mut(dh2, n, w2), matrix(dh3, n, w3), third, Transpose::None, 1.0, 0.0);
         self.norm_layer_backward(pass, acts, dparams, 1, row_weight);
 
         let dz2 = matrix(&acts.dz[1], n, w2);
-        self.linear_gradient(pass, dparams, 1, dz2, matrix(&acts.h[0], n, w1), row_weight);
         let second = params.matrix(&self.linear[1].weight);
         backend.matmul(matrix_mut(&mut acts.dh[0], n, w1), dz2, second, Transpose::None, 1.0, 0.0);
         self.norm_layer_backward(pass, acts, dparams, 0, row_weight);
@@ -164,21 +153,7 @@ impl Guard {
         });
     }
 
-    fn linear_gradient<B: Backend>(
-        &self,
-        pass: &GuardPass<'_, B>,
-        dparams: &mut Grads<B>,
-        layer: usize,
-        dz: Matrix<'_, B, B::Act>,
-        x: Matrix<'_, B, B::Act>,
-        row_weight: Ref<'_, B, f32>,
-    ) {
-        let linear = &self.linear[layer];
-        pass.backend.weight_gradient(dparams.matrix_mut(&linear.weight), dz, x, Some(row_weight));
-        pass.backend.bias_gradient(dparams.get_mut(&linear.bias), dz.data, row_weight);
-    }
-
-    /// Gradients of the first layer's embedding part and of the embedding itself, from `dz[0]`.
+    /// The gradient of the embedding, from `dz[0]`.
     pub(super) fn embedding_backward<B: Backend>(
         &self,
         pass: &GuardPass<'_, B>,
@@ -188,9 +163,6 @@ impl Guard {
     ) {
         let (backend, n, hidden) = (pass.backend, pass.rows, self.hidden_size);
         let dz = matrix(&acts.dz[0], n, HIDDEN_WIDTHS[0]);
-        let embedded = matrix(&acts.embedded, n, EMBEDDING_WIDTH);
-        let dw = dparams.matrix_mut(&self.linear[0].weight).columns(hidden, EMBEDDING_WIDTH);
-        backend.weight_gradient(dw, dz, embedded, Some(row_weight));
         let by_embedding = pass.params.matrix(&self.linear[0].weight).columns(hidden, EMBEDDING_WIDTH);
         let dembedded = matrix_mut(&mut acts.dembedded, n, EMBEDDING_WIDTH);
         backend.matmul(dembedded, dz, by_embedding, Transpose::None, 1.0, 0.0);

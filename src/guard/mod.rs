@@ -3,6 +3,7 @@
 pub mod activations;
 mod aggregator;
 mod analyzer;
+mod gradients;
 pub mod stats;
 
 use std::fmt;
@@ -216,7 +217,9 @@ impl Guard {
         upstream: GuardUpstream<'_, B>,
     ) {
         self.analyzer_backward(pass, acts, dparams, upstream.row_weight_params);
+        let row_weight = upstream.row_weight_params;
         self.aggregator_backward(pass, acts, dparams, upstream);
+        self.linear_gradients(pass, acts, dparams, row_weight);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::model::lora::{Lora, LoraPair, Projection};
 use crate::model::params::{Grads, Params};
 use crate::model::weights::Weights;
 use crate::ops::attention::Segment;
-use crate::ops::gemm::{LoraBackward, LoraTerm, Matrix, Write};
+use crate::ops::gemm::{LoraBackward, LoraDown, LoraTerm, Matrix, Write};
 use crate::ops::philox::DropoutKey;
 use crate::ops::{Backend, Buffer, Dropout, Mut, Ref};
 
@@ -400,20 +400,16 @@ impl<'a, B: Backend> BlockPass<'a, B> {
         projections: &'static [Projection],
     ) {
         let Some(adapter) = &self.pass.adapter else { return };
-        let config = &adapter.lora.config;
+        let (config, rows) = (&adapter.lora.config, self.xa_rows(adapter));
         let x = x.slice(0..x.len() / self.pass.rows.total.max(1) * adapter.rows);
-        for (_, pair) in self.adapters(projections) {
-            let out = xa[pair.index].get_mut(self.layer, self.xa_rows(adapter));
-            let dropout = self.dropout(adapter, pair);
-            self.backend.lora_down(
-                out,
-                x,
-                adapter.params.operand(&pair.a),
-                config.rank,
-                config.scale(),
-                dropout,
-            );
-        }
+        let first = self.adapters(projections).next().map_or(0, |(_, pair)| pair.index);
+        let adapters = xa.iter_mut().skip(first).zip(self.adapters(projections));
+        let adapters = adapters.map(|(xa, (_, pair))| LoraDown {
+            xa: xa.get_mut(self.layer, rows),
+            a: adapter.params.operand(&pair.a),
+            dropout: self.dropout(adapter, pair),
+        });
+        self.backend.lora_down(adapters.collect(), x, config.rank, config.scale());
     }
 
     fn lora_terms<'x>(
@@ -439,27 +435,28 @@ impl<'a, B: Backend> BlockPass<'a, B> {
     fn lora_backward(
         &self,
         dparams: &mut Grads<B>,
-        mut dx_acc: Option<Mut<'_, B, B::Act>>,
+        dx_acc: Option<Mut<'_, B, B::Act>>,
         dy: Matrix<'_, B, B::Act>,
         x: Ref<'_, B, B::Act>,
         xa: &[LayerStack<B, B::Act>],
         projections: &'static [Projection],
     ) {
         let Some(adapter) = &self.pass.adapter else { return };
+        let in_order = dparams.each_mut(self.adapters(projections).flat_map(|(_, pair)| [&pair.a, &pair.b]));
+        let mut gradients = in_order.into_iter();
+        let mut adapters = Vec::new();
         for (projection, pair) in self.adapters(projections) {
-            let (da_acc, db_acc) = dparams.pair_mut(&pair.a, &pair.b);
-            self.backend.lora_backward(LoraBackward {
+            let (Some(da_acc), Some(db_acc)) = (gradients.next(), gradients.next()) else { break };
+            adapters.push(LoraBackward {
                 da_acc,
                 db_acc,
-                dx_acc: dx_acc.as_mut().map(Mut::reborrow),
-                dy: dy.columns(self.column(projection), pair.b.shape[0]),
-                x,
                 xa: xa[pair.index].saved(self.layer, self.pass.rows),
+                dy: dy.columns(self.column(projection), pair.b.shape[0]),
                 a: adapter.params.operand(&pair.a),
                 b: adapter.params.operand(&pair.b),
-                scale: adapter.lora.config.scale(),
                 dropout: self.dropout(adapter, pair),
             });
         }
+        self.backend.lora_backward(dx_acc, adapters, x, adapter.lora.config.scale());
     }
 }

@@ -174,4 +174,9 @@ impl<D: Device> Grads<D> {
         let (head, tail) = self.buffer.view_mut().split_at(second.range.start);
         (head.slice(first.range.clone()), tail.slice(0..second.range.len()))
     }
+
+    /// The gradients of several tensors, which lie in this order.
+    pub fn each_mut<'p>(&mut self, params: impl Iterator<Item = &'p Param>) -> Vec<Mut<'_, D, f32>> {
+        self.buffer.view_mut().ranges(params.map(|param| param.range.clone()))
+    }
 }

@@ -77,9 +77,6 @@ pub trait Aggregate: Device {
         scale: f32,
     );
 
-    /// Every row of y `[rows, width]` `+= bias` `[width]`.
-    fn add_bias(&self, y_acc: Mut<'_, Self, Self::Act>, bias: Ref<'_, Self, Self::Act>);
-
     /// `y_acc += x`.
     fn add(&self, y_acc: Mut<'_, Self, Self::Act>, x: Ref<'_, Self, Self::Act>);
 }

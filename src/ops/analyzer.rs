@@ -51,9 +51,6 @@ pub trait Analyzer: Device {
     /// `h = relu(h + bias)` in place; h `[rows, width]`, bias `[width]`.
     fn bias_relu(&self, h: Mut<'_, Self, Self::Act>, bias: Ref<'_, Self, f32>);
 
-    /// `dh = dh where h > 0 else 0`, in place; both `[rows, width]`.
-    fn relu_backward(&self, dh: Mut<'_, Self, Self::Act>, h: Ref<'_, Self, Self::Act>);
-
     /// `score = sigmoid(h·w + b)`; scores `[rows]`, h `[rows, width]`, w `[width]`, b `[1]`.
     fn score(
         &self,
@@ -63,11 +60,12 @@ pub trait Analyzer: Device {
         b: Ref<'_, Self, f32>,
     );
 
-    /// With upstream 1 for every score: `dh = σ' w`, `dw_acc += Σ w_θ σ' h`, `db_acc += Σ w_θ σ'`, `σ' = s (1 − s)`.
+    /// Backward of [`Analyzer::bias_relu`] and [`Analyzer::score`] with upstream 1 for every score: `dz = σ' w where h > 0,
+    /// else 0`, `dw_acc += Σ w_θ σ' h`, `db_acc += Σ w_θ σ'`, `σ' = s (1 − s)`.
     #[allow(clippy::too_many_arguments)]
     fn score_backward(
         &self,
-        dh: Mut<'_, Self, Self::Act>,
+        dz: Mut<'_, Self, Self::Act>,
         dw_acc: Mut<'_, Self, f32>,
         db_acc: Mut<'_, Self, f32>,
         scores: Ref<'_, Self, f32>,

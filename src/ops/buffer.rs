@@ -191,6 +191,18 @@ impl<'a, D: Device, T: Element> Mut<'a, D, T> {
         Ref { address: self.address, len: self.len, _borrow: PhantomData }
     }
 
+    /// The elements of several ranges, none of which starts before the end of the one before.
+    pub fn ranges(self, ranges: impl Iterator<Item = Range<usize>>) -> Vec<Self> {
+        let (mut rest, mut start, mut parts) = (self, 0, Vec::new());
+        for range in ranges {
+            let (_, from_here) = rest.split_at(range.start - start);
+            let (part, behind) = from_here.split_at(range.len());
+            parts.push(part);
+            (rest, start) = (behind, range.end);
+        }
+        parts
+    }
+
     /// Splits into the first `mid` elements and the rest.
     pub fn split_at(self, mid: usize) -> (Self, Self) {
         let len = self.len;

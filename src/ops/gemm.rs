@@ -96,28 +96,54 @@ pub struct LoraTerm<'a, D: Device> {
     pub rank: usize,
 }
 
-/// What the backward of one LoRA needs; shapes as in [`LoraTerm`].
+/// One of the adapters of a (possibly stacked) linear layer, all of which read the layer's input, in the forward pass.
+pub struct LoraDown<'a, D: Device> {
+    /// `[rows, rank]`, written.
+    pub xa: Mut<'a, D, D::Act>,
+    /// `[rank, in_features]` lora_A.
+    pub a: Ref<'a, D, D::Act>,
+    /// Dropout of the input.
+    pub dropout: Option<Dropout<'a, D>>,
+}
+
+/// The same in the backward pass; shapes as in [`LoraTerm`].
 pub struct LoraBackward<'a, D: Device> {
     /// `[rank, in_features]`.
     pub da_acc: Mut<'a, D, f32>,
     /// `[out_features, rank]`.
     pub db_acc: Mut<'a, D, f32>,
-    /// `[rows, in_features]`; `None` where nothing below is trained.
-    pub dx_acc: Option<Mut<'a, D, D::Act>>,
-    /// `[rows, out_features]` columns of the layer's output gradient.
-    pub dy: Matrix<'a, D, D::Act>,
-    /// `[rows, in_features]` the layer's input.
-    pub x: Ref<'a, D, D::Act>,
     /// `[rows, rank]` saved by the forward.
     pub xa: Ref<'a, D, D::Act>,
+    /// `[rows, out_features]` columns of the layer's output gradient.
+    pub dy: Matrix<'a, D, D::Act>,
     /// `[rank, in_features]` lora_A.
     pub a: Ref<'a, D, D::Act>,
     /// `[out_features, rank]` lora_B.
     pub b: Ref<'a, D, D::Act>,
-    /// `alpha / rank`.
-    pub scale: f32,
     /// The same mask as in the forward.
     pub dropout: Option<Dropout<'a, D>>,
+}
+
+/// What the gradient of a trainable weight is made from.
+pub struct WeightGradient<'a, D: Device> {
+    /// `[out, in]`.
+    pub dw_acc: MatrixMut<'a, D, f32>,
+    /// `[rows, out]`.
+    pub dy: Matrix<'a, D, D::Act>,
+    /// `[rows, in]`.
+    pub x: Matrix<'a, D, D::Act>,
+    /// `[rows]`; 1 where `None`.
+    pub row_weight: Option<Ref<'a, D, f32>>,
+}
+
+/// The same for a bias.
+pub struct BiasGradient<'a, D: Device> {
+    /// `[out]`.
+    pub db_acc: Mut<'a, D, f32>,
+    /// `[rows, out]`.
+    pub dy: Matrix<'a, D, D::Act>,
+    /// `[rows]`.
+    pub row_weight: Ref<'a, D, f32>,
 }
 
 /// Matrix products.
@@ -142,19 +168,24 @@ pub trait Gemm: Device {
         weight: &Self::Weight,
     );
 
-    /// `xa = scale · dropout(x) Aᵀ`; xa `[rows, rank]`, x `[rows, in]`, A `[rank, in]`.
+    /// `xa = scale · dropout(x) Aᵀ` of each adapter; x `[rows, in]`, which all of them read.
     fn lora_down(
         &self,
-        xa: Mut<'_, Self, Self::Act>,
+        adapters: Vec<LoraDown<'_, Self>>,
         x: Ref<'_, Self, Self::Act>,
-        a: Ref<'_, Self, Self::Act>,
         rank: usize,
         scale: f32,
-        dropout: Option<Dropout<'_, Self>>,
     );
 
-    /// `dB += dyᵀ xa`, `dA += scale · (dy B)ᵀ dropout(x)`, `dx += scale · mask ∘ (dy B) A`.
-    fn lora_backward(&self, args: LoraBackward<'_, Self>);
+    /// `dB += dyᵀ xa` and `dA += scale · (dy B)ᵀ dropout(x)` of each adapter; `dx += Σ scale · mask ∘ (dy B) A` over all
+    /// of them, unless `None`: nothing below is trained. dx and x `[rows, in]`.
+    fn lora_backward(
+        &self,
+        dx_acc: Option<Mut<'_, Self, Self::Act>>,
+        adapters: Vec<LoraBackward<'_, Self>>,
+        x: Ref<'_, Self, Self::Act>,
+        scale: f32,
+    );
 
     /// `c = alpha · op(a) op(b) + beta · c` on activations.
     fn matmul(
@@ -167,24 +198,38 @@ pub trait Gemm: Device {
         beta: f32,
     );
 
-    /// `dw_acc += Σ_i row_weight[i] · dy[i] ⊗ x[i]`: the gradient of a trainable weight. dw `[out, in]`, dy
-    /// `[rows, out]`, x `[rows, in]`, row_weight `[rows]` (1 where `None`).
-    fn weight_gradient(
+    /// `c = a bᵀ + bias + x yᵀ`, the last where `outer` has x `[rows]` and y `[cols]`. c `[rows, cols]`, a `[rows, k]`,
+    /// b `[cols, k]`, bias `[cols]`.
+    fn affine(
         &self,
-        dw_acc: MatrixMut<'_, Self, f32>,
-        dy: Matrix<'_, Self, Self::Act>,
-        x: Matrix<'_, Self, Self::Act>,
-        row_weight: Option<Ref<'_, Self, f32>>,
+        c: MatrixMut<'_, Self, Self::Act>,
+        a: Matrix<'_, Self, Self::Act>,
+        b: Matrix<'_, Self, Self::Act>,
+        bias: Option<Ref<'_, Self, f32>>,
+        outer: Option<[Ref<'_, Self, Self::Act>; 2]>,
     );
 
-    /// `db_acc += Σ_i row_weight[i] · dy[i]`; db `[out]`, dy `[rows, out]`, row_weight `[rows]`.
-    fn bias_gradient(
+    /// `c = Σ_i row_weight[i] · a[i] ⊗ b[i]`; c `[m, n]`, a `[rows, m]`, b `[rows, n]`, row_weight `[rows]`.
+    fn weighted_product(
         &self,
-        db_acc: Mut<'_, Self, f32>,
-        dy: Ref<'_, Self, Self::Act>,
+        c: MatrixMut<'_, Self, Self::Act>,
+        a: Matrix<'_, Self, Self::Act>,
+        b: Matrix<'_, Self, Self::Act>,
         row_weight: Ref<'_, Self, f32>,
     );
 
-    /// `dw_acc += x`, both `[rows, cols]`: a gradient that was computed as an activation.
-    fn accumulate(&self, dw_acc: MatrixMut<'_, Self, f32>, x: Matrix<'_, Self, Self::Act>);
+    /// `dw_acc += Σ_i row_weight[i] · dy[i] ⊗ x[i]` of each: gradients of trainable weights, none of which overlap.
+    fn weight_gradients(&self, gradients: Vec<WeightGradient<'_, Self>>);
+
+    /// `db_acc += Σ_i row_weight[i] · dy[i]` of each.
+    fn bias_gradients(&self, gradients: Vec<BiasGradient<'_, Self>>);
+
+    /// `dw_acc += a bᵀ + x yᵀ`, shapes as in [`Gemm::affine`]: a gradient that is not made of rows.
+    fn affine_gradient(
+        &self,
+        dw_acc: MatrixMut<'_, Self, f32>,
+        a: Matrix<'_, Self, Self::Act>,
+        b: Matrix<'_, Self, Self::Act>,
+        outer: [Ref<'_, Self, Self::Act>; 2],
+    );
 }

@@ -2,11 +2,14 @@
 
 use deepguard::ops::aggregate::{Aggregate, TapGradient, TapShape};
 
-use super::counting::count;
+use super::counting::{count, uncounted};
 use super::memory::{buffer, check, random};
 
 #[test]
 fn taps() {
+    if uncounted() {
+        return;
+    }
     for hidden_size in [896, 3584] {
         let shape = TapShape { taps: 4, rows: 64, hidden_size };
         let (n, scores) = (shape.rows * hidden_size, shape.rows * shape.taps);
@@ -39,4 +42,18 @@ fn taps() {
         check("tap_gradient", &gradient, 2 * n * (shape.taps + 3) + 8 * scores + 4 * shape.rows);
         check("scale_rows", &scale, 4 * n + 4 * shape.rows);
     }
+}
+
+/// The gradient of a tap, added to that of a layer's output.
+#[test]
+fn sums() {
+    if uncounted() {
+        return;
+    }
+    let n = 300 * 896;
+    let [add] = count(["add_rows"], |cuda| {
+        let (mut y, x) = (random(cuda, n, 1.0), random(cuda, n, 1.0));
+        cuda.add(y.view_mut(), x.view());
+    });
+    check("add_rows", &add, 6 * n);
 }

@@ -6,7 +6,15 @@ use cuda_emulator::counters::Counters;
 use deepguard::cuda::Cuda;
 use deepguard::ops::Device;
 
-use crate::emulator::{checked, cuda};
+use crate::emulator::{checked, cuda, on_a_gpu, skipped};
+
+/// Whether a test has nothing to go by; says so.
+pub fn uncounted() -> bool {
+    if on_a_gpu() {
+        skipped("the emulator counts");
+    }
+    on_a_gpu()
+}
 
 /// What is counted is counted for the whole process: one test at a time.
 pub fn alone() -> MutexGuard<'static, ()> {

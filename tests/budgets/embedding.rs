@@ -3,11 +3,14 @@
 use deepguard::ops::embedding::Embedding;
 use deepguard::ops::philox::philox;
 
-use super::counting::count;
-use super::memory::{buffer, check, holding, random};
+use super::counting::{count, uncounted};
+use super::memory::{buffer, check, holding, random, weight};
 
 #[test]
 fn gather_and_scatter() {
+    if uncounted() {
+        return;
+    }
     let (rows, width, table_rows) = (2048usize, 128, 4096);
     // Frequent ids, and others that occur once.
     let id = |i: u32| philox(9, [i, 0, 0, 0])[0] % if i.is_multiple_of(3) { 60 } else { table_rows as u32 };
@@ -24,4 +27,18 @@ fn gather_and_scatter() {
     check("gather", &gather, rows * (6 * width + 4));
     // A row of the table is read and written once, whatever the number of its gradients.
     check("scatter_add", &scatter, rows * (2 * width + 12) + distinct.len() * 8 * width);
+}
+
+#[test]
+fn embed() {
+    if uncounted() {
+        return;
+    }
+    let (rows, width, table_rows) = (512usize, 896, 300usize);
+    let [embed] = count(["embed"], |cuda| {
+        let (table, mut out) = (weight(cuda, table_rows, width), buffer(cuda, rows * width));
+        let ids: Vec<u32> = (0..rows as u32).map(|i| i * 7 % table_rows as u32).collect();
+        cuda.embed(out.view_mut(), &table, holding(cuda, &ids).view());
+    });
+    check("embed", &embed, rows * (4 * width + 4));
 }

@@ -2,9 +2,11 @@
 
 use cuda_emulator::counters::Counters;
 use deepguard::cuda::Cuda;
+use deepguard::model::Weights;
 use deepguard::ops::philox::{philox, unit};
 use deepguard::ops::{Arena, Buffer, Device, Element};
 use half::bf16;
+use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 
 use super::counting::{global_bytes, within};
 
@@ -35,6 +37,16 @@ pub fn random(cuda: &Cuda, len: usize, scale: f32) -> Buffer<Cuda, bf16> {
     let mut buffer = buffer(cuda, len);
     cuda.upload_act(buffer.view_mut(), &values);
     buffer
+}
+
+/// A frozen weight of zeros.
+pub fn weight(cuda: &Cuda, rows: usize, columns: usize) -> <Cuda as Device>::Weight {
+    let dir = tempfile::tempdir().expect("a folder");
+    let zeros = vec![0; rows * columns * size_of::<bf16>()];
+    let view = TensorView::new(Dtype::BF16, vec![rows, columns], &zeros).expect("a tensor");
+    serialize_to_file([("weight", view)], None, &dir.path().join("model.safetensors")).expect("a file");
+    let weights = Weights::open(dir.path()).expect("weights");
+    cuda.load_weight(&[weights.tensor("weight").expect("the weight")]).expect("memory")
 }
 
 /// A buffer of given values.

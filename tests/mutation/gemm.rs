@@ -82,9 +82,7 @@ fn nn(m: usize, n: usize, k: usize) -> Setup {
         .input("a", &with_gaps(&product.x, k))
         .input("b", &with_gaps(&transposed(&product.w, k), n))
         .value(0u64)
-        .value(0u64)
         .arg(Arg::Value(sizes([m, n, k], [k, n])))
-        .arg(Arg::Value(vec![0; 24]))
 }
 
 /// `aᵀ b`, with weights of the rows.
@@ -97,9 +95,7 @@ fn tn(m: usize, n: usize, k: usize) -> Setup {
         .input("b", &with_gaps(&transposed(&product.w, k), n))
         .value(0u64)
         .input("row_weight", &f32s(&weights))
-        .value(0u64)
         .arg(Arg::Value(sizes([m, n, k], [m, n])))
-        .arg(Arg::Value(vec![0; 24]))
 }
 
 pub fn cases() -> Vec<Case> {

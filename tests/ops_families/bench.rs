@@ -231,8 +231,12 @@ pub struct TestDropout<B: Backend> {
 
 impl<B: Backend> TestDropout<B> {
     pub fn new(bench: &Bench<'_, B>, rows: usize) -> Self {
+        Self::with_site(bench, rows, 2)
+    }
+
+    pub fn with_site(bench: &Bench<'_, B>, rows: usize, site: u32) -> Self {
         let keys: Vec<u32> = (0..rows as u32).map(|i| (i * 7919) ^ 0x55).collect();
-        let key = DropoutKey::new(0.3, 99, 4, 2).expect("something to drop");
+        let key = DropoutKey::new(0.3, 99, 4, site).expect("something to drop");
         TestDropout { key, buffer: bench.integers(&keys), keys }
     }
 

@@ -1,5 +1,5 @@
-use deepguard::ops::gemm::{LoraTerm, Matrix, MatrixMut, Transpose, Write};
-use deepguard::ops::{Backend, Mut};
+use deepguard::ops::Backend;
+use deepguard::ops::gemm::{BiasGradient, LoraTerm, Matrix, MatrixMut, Transpose, WeightGradient, Write};
 use safetensors::Dtype;
 
 use super::bench::{Act, Bench, add, product, transposed};
@@ -86,12 +86,12 @@ pub fn weight_gradient<B: Backend>(backend: &B) {
         let mut bench = Bench::new(backend);
         let (dy, x) = (bench.act(rows * (out + 3), 1.0), bench.act(rows * input, 1.0));
         let (row_weight, mut dw) = (bench.f32(rows, 1.0), bench.f32(out * (input + 2), 1.0));
-        backend.weight_gradient(
-            MatrixMut::new(dw.view_mut(), out, input + 2).columns(1, input),
-            Matrix::new(dy.view(), rows, out + 3).columns(2, out),
-            Matrix::new(x.view(), rows, input),
-            weighted.then(|| row_weight.view()),
-        );
+        backend.weight_gradients(vec![WeightGradient {
+            dw_acc: MatrixMut::new(dw.view_mut(), out, input + 2).columns(1, input),
+            dy: Matrix::new(dy.view(), rows, out + 3).columns(2, out),
+            x: Matrix::new(x.view(), rows, input),
+            row_weight: weighted.then(|| row_weight.view()),
+        }]);
         let mut dy = columns(&dy.host, out + 3, 2, out);
         if weighted {
             dy.iter_mut().enumerate().for_each(|(i, d)| *d *= row_weight.host[i / out]);
@@ -107,21 +107,27 @@ pub fn bias_gradient<B: Backend>(backend: &B) {
     let (rows, out) = (11, 7);
     let mut bench = Bench::new(backend);
     let (dy, row_weight, mut db) = (bench.act(rows * out, 1.0), bench.f32(rows, 1.0), bench.f32(out, 1.0));
-    backend.bias_gradient(db.view_mut(), dy.view(), row_weight.view());
+    let (db_acc, dy_rows) = (db.view_mut(), matrix(&dy, rows, out));
+    backend.bias_gradients(vec![BiasGradient { db_acc, dy: dy_rows, row_weight: row_weight.view() }]);
     let sums = product(&transposed(&dy.host, out), &row_weight.host, rows);
     bench.check_f32("db", &db.buffer, &add(&db.host, &sums));
 }
 
-pub fn accumulate<B: Backend>(backend: &B) {
-    let (rows, cols) = (5, 9);
-    let mut bench = Bench::new(backend);
-    let (x, mut dw) = (bench.act(rows * cols, 1.0), bench.f32(rows * (cols + 3), 1.0));
-    let to: Mut<'_, B, f32> = dw.view_mut();
-    backend
-        .accumulate(MatrixMut::new(to, rows, cols + 3).columns(2, cols), Matrix::new(x.view(), rows, cols));
-    let mut expected = dw.host.clone();
-    (0..rows * cols).for_each(|i| expected[i / cols * (cols + 3) + 2 + i % cols] += x.host[i]);
-    bench.check_f32("dw", &dw.buffer, &expected);
+/// `a bᵀ + x yᵀ`, added to some columns.
+pub fn affine_gradient<B: Backend>(backend: &B) {
+    for (m, n, k, beside) in [(5, 9, 21, 3), (130, 136, 264, 8), (64, 40, 1100, 0)] {
+        let mut bench = Bench::new(backend);
+        let (a, b) = (bench.act_of(&integers(m * k, 5)), bench.act_of(&integers(n * k, 11)));
+        let (x, y) = (bench.act_of(&integers(m, 5)), bench.act_of(&integers(n, 11)));
+        let mut dw = bench.f32(m * (n + beside), 1.0);
+        let dw_acc = MatrixMut::new(dw.view_mut(), m, n + beside).columns(beside, n);
+        backend.affine_gradient(dw_acc, matrix(&a, m, k), matrix(&b, n, k), [x.view(), y.view()]);
+        let mut expected = dw.host.clone();
+        for (i, sum) in product(&a.host, &b.host, k).into_iter().enumerate() {
+            expected[i / n * (n + beside) + beside + i % n] += sum + x.host[i / n] * y.host[i % n];
+        }
+        bench.check_f32(&format!("dw {m} {n} {k}"), &dw.buffer, &expected);
+    }
 }
 
 /// Less than a tile, a tile, several, each with and without a rest; rows that start on 16 bytes and that do not; more
@@ -214,6 +220,82 @@ pub fn linear_shapes<B: Backend>(backend: &B) {
     }
 }
 
+/// Gradients of several layers at a time: many rows and few, a part of a wider matrix, with weights and without, widths of
+/// whole vectors everywhere and not.
+pub fn several_gradients<B: Backend>(backend: &B) {
+    type Layer = (usize, usize, usize, usize, bool);
+    let even: &[Layer] = &[(700, 24, 40, 8, true), (33, 136, 72, 0, false), (1030, 8, 264, 0, true)];
+    let odd: &[Layer] = &[(1030, 67, 40, 8, true), (5, 136, 9, 0, false), (64, 8, 16, 3, true)];
+    for layers in [even, odd, &even[..1]] {
+        let mut bench = Bench::new(backend);
+        let mut inputs = Vec::new();
+        let mut outputs = Vec::new();
+        for &(rows, out, input, beside, _) in layers {
+            let (dy, x) = (bench.act_of(&integers(rows * out, 5)), bench.act_of(&integers(rows * input, 11)));
+            let weights: Vec<f64> = (0..rows).map(|i| [1.0, 0.5, 0.0, 2.0][i % 4]).collect();
+            inputs.push((dy, x, bench.f32_of(&weights)));
+            outputs.push((bench.f32(out * (input + beside), 1.0), bench.f32(out, 1.0)));
+        }
+        let (mut of_weights, mut of_biases) = (Vec::new(), Vec::new());
+        for ((layer, (dy, x, weights)), (dw, db)) in layers.iter().zip(&inputs).zip(&mut outputs) {
+            let &(rows, out, input, beside, weighted) = layer;
+            let dw_acc = MatrixMut::new(dw.view_mut(), out, input + beside).columns(beside, input);
+            let (dy, x) = (matrix(dy, rows, out), matrix(x, rows, input));
+            let row_weight = weighted.then(|| weights.view());
+            of_weights.push(WeightGradient { dw_acc, dy, x, row_weight });
+            of_biases.push(BiasGradient { db_acc: db.view_mut(), dy, row_weight: weights.view() });
+        }
+        backend.weight_gradients(of_weights);
+        backend.bias_gradients(of_biases);
+        for ((layer, (dy, x, weights)), (dw, db)) in layers.iter().zip(&inputs).zip(&outputs) {
+            let &(rows, out, input, beside, weighted) = layer;
+            let row_weight = |i: usize| if weighted { weights.host[i / out] } else { 1.0 };
+            let of_rows: Vec<f64> = dy.host.iter().enumerate().map(|(i, d)| d * row_weight(i)).collect();
+            let sums = product(&transposed(&of_rows, out), &transposed(&x.host, input), rows);
+            let mut expected = dw.host.clone();
+            (0..out * input)
+                .for_each(|i| expected[i / input * (input + beside) + beside + i % input] += sums[i]);
+            bench.check_f32(&format!("dw {layer:?}"), &dw.buffer, &expected);
+            let sums = product(&transposed(&dy.host, out), &weights.host, rows);
+            bench.check_f32(&format!("db {layer:?}"), &db.buffer, &add(&db.host, &sums));
+        }
+    }
+}
+
+/// `a bᵀ` with a bias or not, with an outer product or not.
+pub fn affine<B: Backend>(backend: &B) {
+    for (m, n, k) in [(1, 40, 24), (70, 33, 17), (130, 264, 136)] {
+        for (biased, outer) in [(true, false), (false, true), (true, true)] {
+            let mut bench = Bench::new(backend);
+            let (a, b, bias) = (bench.act(m * k, 0.5), bench.act(n * k, 0.5), bench.f32(n, 1.0));
+            let (x, y, mut c) = (bench.act(m, 1.0), bench.act(n, 1.0), bench.act_out(m * n));
+            let bias_of = biased.then(|| bias.view());
+            let outer_of = outer.then(|| [x.view(), y.view()]);
+            let to = MatrixMut::new(c.view_mut(), m, n);
+            backend.affine(to, matrix(&a, m, k), matrix(&b, n, k), bias_of, outer_of);
+            let mut expected = product(&a.host, &b.host, k);
+            for (i, sum) in expected.iter_mut().enumerate() {
+                *sum += if biased { bias.host[i % n] } else { 0.0 };
+                *sum += if outer { x.host[i / n] * y.host[i % n] } else { 0.0 };
+            }
+            bench.check(&format!("{m} {n} {k} {biased} {outer}"), &c, &expected);
+        }
+    }
+}
+
+pub fn weighted_product<B: Backend>(backend: &B) {
+    for (rows, m, n) in [(7, 5, 9), (600, 72, 40)] {
+        let mut bench = Bench::new(backend);
+        let (a, b, weights) = (bench.act(rows * m, 1.0), bench.act(rows * n, 1.0), bench.f32(rows, 1.0));
+        let mut c = bench.act_out(m * n);
+        let to = MatrixMut::new(c.view_mut(), m, n);
+        backend.weighted_product(to, matrix(&a, rows, m), matrix(&b, rows, n), weights.view());
+        let weighted: Vec<f64> = a.host.iter().enumerate().map(|(i, a)| a * weights.host[i / m]).collect();
+        let expected = product(&transposed(&weighted, m), &transposed(&b.host, n), rows);
+        bench.check(&format!("{rows} {m} {n}"), &c, &expected);
+    }
+}
+
 /// Gradients of weights over many rows, some of weight zero; sums of their columns.
 pub fn gradient_shapes<B: Backend>(backend: &B) {
     for (rows, out, input) in [(1, 8, 16), (700, 24, 40), (1030, 136, 9), (8480, 136, 130)] {
@@ -223,13 +305,14 @@ pub fn gradient_shapes<B: Backend>(backend: &B) {
         let (row_weight, mut dw) = (bench.f32_of(&row_weights), bench.f32(out * input, 1.0));
         let weighted: Vec<f64> = dy.host.iter().enumerate().map(|(i, d)| d * row_weights[i / out]).collect();
         let sums = product(&transposed(&weighted, out), &transposed(&x.host, input), rows);
-        let target = MatrixMut::new(dw.view_mut(), out, input);
-        let weights = Some(row_weight.view());
-        backend.weight_gradient(target, matrix(&dy, rows, out), matrix(&x, rows, input), weights);
+        let (dy_rows, x_rows) = (matrix(&dy, rows, out), matrix(&x, rows, input));
+        let (dw_acc, row_weight) = (MatrixMut::new(dw.view_mut(), out, input), row_weight.view());
+        let one = WeightGradient { dw_acc, dy: dy_rows, x: x_rows, row_weight: Some(row_weight) };
+        backend.weight_gradients(vec![one]);
         bench.check_f32(&format!("dw {rows} {out} {input}"), &dw.buffer, &add(&dw.host, &sums));
 
         let mut db = bench.f32(out, 1.0);
-        backend.bias_gradient(db.view_mut(), dy.view(), row_weight.view());
+        backend.bias_gradients(vec![BiasGradient { db_acc: db.view_mut(), dy: dy_rows, row_weight }]);
         let sums = product(&transposed(&weighted, out), &vec![1.0; rows], rows);
         bench.check_f32(&format!("db {rows} {out}"), &db.buffer, &add(&db.host, &sums));
     }

@@ -1,8 +1,8 @@
 use deepguard::ops::Backend;
-use deepguard::ops::gemm::{LoraBackward, LoraTerm, Matrix, Write};
+use deepguard::ops::gemm::{LoraBackward, LoraDown, LoraTerm, Matrix, Write};
 use safetensors::Dtype;
 
-use super::bench::{Bench, TestDropout, add, dot, gradient, product, transposed};
+use super::bench::{Act, Bench, Tensor, TestDropout, add, dot, gradient, product, transposed};
 
 const RANK: usize = 3;
 const WIDTH: usize = 21;
@@ -23,8 +23,9 @@ pub fn lora_down<B: Backend>(backend: &B) {
         let mut bench = Bench::new(backend);
         let (x, a) = (bench.act(rows * WIDTH, 1.0), bench.act(RANK * WIDTH, 1.0));
         let (mut xa, dropout) = (bench.act_out(rows * RANK), TestDropout::new(&bench, rows));
-        let argument = drops.then(|| dropout.argument());
-        backend.lora_down(xa.view_mut(), x.view(), a.view(), RANK, SCALE, argument);
+        let dropout_of_x = drops.then(|| dropout.argument());
+        let adapter = LoraDown { xa: xa.view_mut(), a: a.view(), dropout: dropout_of_x };
+        backend.lora_down(vec![adapter], x.view(), RANK, SCALE);
         bench.check("xa", &xa, &down(&x.host, &a.host, &factors(&dropout, drops, rows)));
     }
 }
@@ -72,18 +73,16 @@ pub fn backward<B: Backend>(backend: &B) {
         let (mut dx, dropout) = (bench.act(rows * WIDTH, 1.0), TestDropout::new(&bench, rows));
         let factors = factors(&dropout, drops, rows);
         let xa = bench.act_of(&down(&x.host, &a.host, &factors));
-        backend.lora_backward(LoraBackward {
+        let adapter = LoraBackward {
             da_acc: da.view_mut(),
             db_acc: db.view_mut(),
-            dx_acc: wants_dx.then(|| dx.view_mut()),
-            dy: Matrix::new(dy.view(), rows, out + 4).columns(3, out),
-            x: x.view(),
             xa: xa.view(),
+            dy: Matrix::new(dy.view(), rows, out + 4).columns(3, out),
             a: a.view(),
             b: b.view(),
-            scale: SCALE,
             dropout: drops.then(|| dropout.argument()),
-        });
+        };
+        backend.lora_backward(wants_dx.then(|| dx.view_mut()), vec![adapter], x.view(), SCALE);
         let dy: Vec<f64> = dy.host.chunks(out + 4).flat_map(|row| row[3..3 + out].to_vec()).collect();
         let loss = |x: &[f64], a: &[f64], b: &[f64]| dot(&product(&down(x, a, &factors), b, RANK), &dy);
         let da_new = gradient(&a.host, |a| loss(&x.host, a, &b.host));
@@ -96,47 +95,83 @@ pub fn backward<B: Backend>(backend: &B) {
     }
 }
 
-/// Widths of whole vectors, ranks of one and several tiles, rows that several blocks add up.
+/// One of several adapters, and what it should make.
+struct Adapter<B: Backend> {
+    a: Act<B>,
+    b: Act<B>,
+    xa: Act<B>,
+    da: Tensor<B, f32>,
+    db: Tensor<B, f32>,
+    dropout: TestDropout<B>,
+    column: usize,
+    out: usize,
+    da_new: Vec<f64>,
+    db_new: Vec<f64>,
+}
+
+/// Widths of whole vectors and others, ranks of one and several tiles, rows that several blocks add up, one adapter and
+/// several, each with a dropout of its own and columns of dy.
 pub fn shapes<B: Backend>(backend: &B) {
-    for (rows, width, out, rank) in
-        [(70, 64, 40, 8), (40, 1032, 24, 16), (600, 72, 136, 24), (17, 1056, 8, 40)]
-    {
+    for (rows, width, rank, outs) in [
+        (70, 64, 8, &[40][..]),
+        (40, 1032, 16, &[24, 136, 8]),
+        (600, 72, 24, &[136]),
+        (600, 72, 3, &[72, 40]),
+        (17, 1056, 40, &[8, 8]),
+        (130, 77, 64, &[67, 9, 70]),
+        (3, 40, 8, &[8; 7]),
+    ] {
         let mut bench = Bench::new(backend);
-        let dropout = TestDropout::new(&bench, rows);
-        let factors = dropout.factors(width);
-        let (x, dy) = (bench.act(rows * width, 0.5), bench.act(rows * out, 0.3));
-        let (a, b) = (bench.act(rank * width, 0.2), bench.act(out * rank, 0.2));
-        let dropped: Vec<f64> = x.host.iter().zip(&factors).map(|(x, f)| x * f).collect();
+        let (total, what) = (outs.iter().sum::<usize>(), format!("{rows} {width} {rank} {outs:?}"));
+        let (x, dy) = (bench.act(rows * width, 0.5), bench.act(rows * total, 0.3));
         let scaled = |values: Vec<f64>| values.iter().map(|v| v * f64::from(SCALE)).collect::<Vec<f64>>();
-
-        let mut xa = bench.act_out(rows * rank);
-        backend.lora_down(xa.view_mut(), x.view(), a.view(), rank, SCALE, Some(dropout.argument()));
-        let xa_expected = scaled(product(&dropped, &a.host, width));
-        bench.check(&format!("xa {rows} {width} {rank}"), &xa, &xa_expected);
-
-        let xa = bench.act_of(&xa_expected);
-        let (mut da, mut db) = (bench.f32(rank * width, 1.0), bench.f32(out * rank, 1.0));
         let mut dx = bench.act(rows * width, 1.0);
-        backend.lora_backward(LoraBackward {
-            da_acc: da.view_mut(),
-            db_acc: db.view_mut(),
-            dx_acc: Some(dx.view_mut()),
-            dy: Matrix::new(dy.view(), rows, out),
-            x: x.view(),
-            xa: xa.view(),
-            a: a.view(),
-            b: b.view(),
-            scale: SCALE,
-            dropout: Some(dropout.argument()),
+        let (mut adapters, mut dx_new, mut column) = (Vec::new(), dx.host.clone(), 0);
+        for (site, &out) in outs.iter().enumerate() {
+            let dropout = TestDropout::with_site(&bench, rows, site as u32);
+            let factors = dropout.factors(width);
+            let (a, b) = (bench.act(rank * width, 0.2), bench.act(out * rank, 0.2));
+            let (da, db) = (bench.f32(rank * width, 1.0), bench.f32(out * rank, 1.0));
+            let dropped: Vec<f64> = x.host.iter().zip(&factors).map(|(x, f)| x * f).collect();
+            let xa = bench.act_of(&scaled(product(&dropped, &a.host, width)));
+            let own_dy: Vec<f64> =
+                dy.host.chunks(total).flat_map(|row| row[column..column + out].to_vec()).collect();
+            let t = scaled(product(&own_dy, &transposed(&b.host, rank), out));
+            let da_new = product(&transposed(&t, rank), &transposed(&dropped, width), rows);
+            let db_new = product(&transposed(&own_dy, out), &transposed(&xa.host, rank), rows);
+            let through = product(&t, &transposed(&a.host, width), rank);
+            dx_new.iter_mut().zip(through.iter().zip(&factors)).for_each(|(dx, (v, f))| *dx += v * f);
+            adapters.push(Adapter { a, b, xa, da, db, dropout, column, out, da_new, db_new });
+            column += out;
+        }
+
+        let mut xas: Vec<_> = adapters.iter().map(|_| bench.act_out(rows * rank)).collect();
+        let downs = adapters.iter().zip(&mut xas).map(|(adapter, xa)| {
+            let dropout = Some(adapter.dropout.argument());
+            LoraDown { xa: xa.view_mut(), a: adapter.a.view(), dropout }
         });
-        let t = scaled(product(&dy.host, &transposed(&b.host, rank), out));
-        let da_new = product(&transposed(&t, rank), &transposed(&dropped, width), rows);
-        let db_new = product(&transposed(&dy.host, out), &transposed(&xa.host, rank), rows);
-        let through = product(&t, &transposed(&a.host, width), rank);
-        let dx_new: Vec<f64> = through.iter().zip(&factors).map(|(v, f)| v * f).collect();
-        bench.check_f32(&format!("dA {rows} {width} {rank}"), &da.buffer, &add(&da.host, &da_new));
-        bench.check_f32(&format!("dB {rows} {out} {rank}"), &db.buffer, &add(&db.host, &db_new));
-        bench.check(&format!("dx {rows} {width} {rank}"), &dx.buffer, &add(&dx.host, &dx_new));
+        backend.lora_down(downs.collect(), x.view(), rank, SCALE);
+        for (i, (adapter, xa)) in adapters.iter().zip(&xas).enumerate() {
+            let dropped = x.host.iter().zip(adapter.dropout.factors(width)).map(|(x, f)| x * f);
+            let expected = scaled(product(&dropped.collect::<Vec<_>>(), &adapter.a.host, width));
+            bench.check(&format!("xa {i} {what}"), xa, &expected);
+        }
+
+        let backwards = adapters.iter_mut().map(|adapter| LoraBackward {
+            da_acc: adapter.da.buffer.view_mut(),
+            db_acc: adapter.db.buffer.view_mut(),
+            xa: adapter.xa.view(),
+            dy: Matrix::new(dy.view(), rows, total).columns(adapter.column, adapter.out),
+            a: adapter.a.view(),
+            b: adapter.b.view(),
+            dropout: Some(adapter.dropout.argument()),
+        });
+        backend.lora_backward(Some(dx.view_mut()), backwards.collect(), x.view(), SCALE);
+        for (i, Adapter { da, db, da_new, db_new, .. }) in adapters.iter().enumerate() {
+            bench.check_f32(&format!("dA {i} {what}"), &da.buffer, &add(&da.host, da_new));
+            bench.check_f32(&format!("dB {i} {what}"), &db.buffer, &add(&db.host, db_new));
+        }
+        bench.check(&format!("dx {what}"), &dx.buffer, &dx_new);
     }
 }
 
@@ -152,7 +187,8 @@ pub fn dropout_follows_the_row_key<B: Backend>(backend: &B) {
         let x = x.view().slice(from * WIDTH..to * WIDTH);
         let mut argument = dropout.argument();
         argument.row_keys = argument.row_keys.slice(from..to);
-        backend.lora_down(out.view_mut(), x, identity.view(), WIDTH, 1.0, Some(argument));
+        let adapter = LoraDown { xa: out.view_mut(), a: identity.view(), dropout: Some(argument) };
+        backend.lora_down(vec![adapter], x, WIDTH, 1.0);
         backend.download_act(out.view())
     };
     let all = run(0, rows);

@@ -95,6 +95,11 @@ pub fn attached_to<B: Backend>(
     targets: BTreeSet<Projection>,
 ) -> Attached<B> {
     let lora = LoraConfig { rank: 5, alpha: 7.0, dropout: setting.dropout, targets, use_rslora: false };
+    attached_as(model, setting, lora)
+}
+
+/// The same with these adapters.
+pub fn attached_as<B: Backend>(model: &Transformer<B>, setting: Setting, lora: LoraConfig) -> Attached<B> {
     let guard =
         GuardConfig { aggregation: setting.aggregation, layers: setting.taps, dropout: setting.dropout };
     let mut attached = Attached::new(&model.backend, &model.config, lora, guard).expect("a valid setting");
