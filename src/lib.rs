@@ -94,6 +94,7 @@ pub mod import;
 pub mod init;
 pub mod model;
 pub mod ops;
+pub mod probe;
 pub mod report;
 pub mod train;
 
