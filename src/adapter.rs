@@ -105,11 +105,13 @@ pub(crate) fn load_verified<D: Device>(device: &D, dir: &Path, model: &Config) -
         params.iter().partition(|p| p.name.starts_with(LORA_PREFIX));
     check_names(&lora_file, &lora_weights, &of_lora, &[])?;
     check_names(&guard_file, &guard_weights, &of_guard, &[STATS])?;
-    for (param, weights) in
-        of_lora.iter().map(|p| (p, &lora_weights)).chain(of_guard.iter().map(|p| (p, &guard_weights)))
+    for (params, weights, file) in
+        [(of_lora, &lora_weights, &lora_file), (of_guard, &guard_weights, &guard_file)]
     {
-        let values = read_tensor(weights, &param.name, &param.shape)?;
-        attached.params.upload(param, &values);
+        for param in params {
+            let values = read_tensor(weights, &param.name, &param.shape);
+            attached.params.upload(param, &values.map_err(|e| e.context(file.display()))?);
+        }
     }
     device.finish()?;
     let stats = read_tensor(&guard_weights, STATS, &[model.vocab_size])?;

@@ -96,6 +96,7 @@ pub mod init;
 pub mod manifest;
 pub mod model;
 pub mod ops;
+pub mod probe;
 pub mod report;
 pub mod train;
 

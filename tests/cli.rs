@@ -9,6 +9,8 @@ mod data;
 mod hostile;
 #[path = "cli/info.rs"]
 mod info;
+#[path = "cli/probe.rs"]
+mod probe;
 #[path = "cli/products.rs"]
 mod products;
 

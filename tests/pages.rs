@@ -345,6 +345,20 @@ fn a_run_that_was_cut_off_has_a_report() {
 }
 
 #[test]
+fn a_browser_shows_a_probe() {
+    let tiny = Tiny::new("llama");
+    ok(&tiny, "probe --model model --data data --max-seq-len 160 --html probe.html");
+    let page = tiny.path("probe.html");
+    let Some(browser) = Browser::find() else { return };
+    let chart = "return [document.querySelectorAll('.chart .band').length, document.querySelectorAll('.mark').length,
+        document.querySelectorAll('table tbody tr').length, document.documentElement.scrollWidth <= innerWidth];";
+    for looked in [WIDE, DARK, NARROW] {
+        assert_eq!(look(&browser, &page, looked, chart), json!([2, 5 + 5 + 2, 5, true]));
+    }
+    take_pictures(&browser, &page, "probe");
+}
+
+#[test]
 fn a_folder_that_is_no_run_is_refused() {
     let tiny = Tiny::new("llama");
     for folder in ["model", "nowhere"] {

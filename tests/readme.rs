@@ -18,8 +18,19 @@ fn dg_run(args: &[&str]) -> Output {
 fn helps() -> BTreeMap<&'static str, String> {
     let help =
         |command: &[&str]| String::from_utf8(dg_run(&[command, &["--help"]].concat()).stdout).expect("UTF-8");
-    let commands =
-        ["train", "score", "report", "generate", "export", "import", "info", "completions", "man", "config"];
+    let commands = [
+        "train",
+        "score",
+        "report",
+        "probe",
+        "generate",
+        "export",
+        "import",
+        "info",
+        "completions",
+        "man",
+        "config",
+    ];
     let mut helps: BTreeMap<_, _> = commands.map(|name| (name, help(&[name]))).into();
     helps.insert("data", help(&["data", "check"]));
     helps

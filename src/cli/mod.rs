@@ -11,6 +11,7 @@ mod import;
 mod info;
 mod man;
 mod output;
+mod probe;
 mod progress;
 mod report;
 mod schema;
@@ -53,6 +54,8 @@ enum Command {
     Score(score::ScoreArgs),
     /// Make a page of a training run: curves, token statistics, configuration.
     Report(report::ReportArgs),
+    /// Ask which layers of the model tell secure from vulnerable functions.
+    Probe(probe::ProbeArgs),
     /// Continue a prompt, guided towards secure code when an adapter is given.
     Generate(generate::GenerateArgs),
     /// Write the base model with its adapter merged in.
@@ -153,6 +156,7 @@ fn execute(cli: Cli, signals: &Signals) -> Result<()> {
         Command::Data(args) => data::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Probe(args) => probe::run(&args),
         Command::Config(args) => schema::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

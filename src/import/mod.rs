@@ -112,6 +112,10 @@ impl<'a> Model<'a> {
         let weights = weights::pair(&config, tensors)?;
         let vocabulary = Vocabulary::read(&metadata)?;
         let tokenizer = TokenizerFiles::build(&vocabulary, config.max_position_embeddings)?;
+        // What is written must be what is read.
+        let written = config.to_json(ImportDtype::default(), &tokenizer.generation_config).to_string();
+        crate::model::config::Config::from_json(&written)
+            .map_err(|e| e.context("the model's configuration"))?;
         Ok(Model { config, weights, tokenizer })
     }
 

@@ -30,6 +30,8 @@ pub struct Series {
     pub name: String,
     /// (x, y) with x increasing.
     pub points: Vec<(f64, f64)>,
+    /// (x, low, high) of an interval around the line, with x increasing; empty for none.
+    pub band: Vec<(f64, f64, f64)>,
 }
 
 /// A chart.
@@ -84,7 +86,8 @@ impl Chart {
     fn svg(&self, drawn: &[&Series]) -> String {
         let points = || drawn.iter().flat_map(|series| series.finite());
         let x = Axis::of_steps(points().map(|point| point.0));
-        let y = Axis::of(points().map(|point| point.1), self.y_range);
+        let bands = drawn.iter().flat_map(|series| &series.band).flat_map(|(_, low, high)| [*low, *high]);
+        let y = Axis::of(points().map(|point| point.1).chain(bands), self.y_range);
         let plot = Plot { x, y };
         let mut svg = format!(
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n",
@@ -98,6 +101,9 @@ impl Chart {
             HEIGHT - 4.0,
             escape(&self.x_label)
         );
+        for (i, series) in self.series.iter().enumerate() {
+            plot.band(&mut svg, i % STYLES, series);
+        }
         for (i, series) in self.series.iter().enumerate() {
             plot.line(&mut svg, i % STYLES, series, &self.x_label);
         }
@@ -257,6 +263,20 @@ impl Plot {
         }
     }
 
+    fn band(&self, svg: &mut String, style: usize, series: &Series) {
+        if series.band.is_empty() {
+            return;
+        }
+        let lower = series.band.iter().map(|&(x, low, _)| (x, low));
+        let upper = series.band.iter().rev().map(|&(x, _, high)| (x, high));
+        let corner = |point| {
+            let (x, y) = self.at(point);
+            format!("{x:.1},{y:.1} ")
+        };
+        let corners: String = lower.chain(upper).map(corner).collect();
+        let _ = writeln!(svg, "<polygon class=\"band s{style}\" points=\"{}\"/>", corners.trim_end());
+    }
+
     fn line(&self, svg: &mut String, style: usize, series: &Series, x_label: &str) {
         let mut path = String::new();
         let mut command = 'M';
@@ -342,7 +362,7 @@ mod tests {
     }
 
     fn chart(points: Vec<(f64, f64)>) -> String {
-        let series = vec![Series { name: "a <b>".into(), points }];
+        let series = vec![Series { name: "a <b>".into(), points, ..Series::default() }];
         Chart { title: "t & u".into(), x_label: "step".into(), series, ..Chart::default() }.to_html()
     }
 
@@ -362,6 +382,23 @@ mod tests {
         assert_eq!(html.matches("<circle").count(), 3);
         assert!(html.contains("t &amp; u") && html.contains("a &lt;b&gt;") && !html.contains("<b>"));
         assert!(!html.contains("NaN"));
+    }
+
+    #[test]
+    fn bands_are_inside_the_axes() {
+        let series = Series {
+            name: "a".into(),
+            points: vec![(1.0, 0.5), (2.0, 0.6)],
+            band: vec![(1.0, 0.1, 0.9), (2.0, 0.2, 1.7)],
+        };
+        let html = Chart { series: vec![series], ..Chart::default() }.to_html();
+        let corners = html.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
+        assert_eq!(corners.split(' ').count(), 4);
+        for corner in corners.split(' ') {
+            let (x, y) = corner.split_once(',').unwrap();
+            let (x, y) = (x.parse::<f64>().unwrap(), y.parse::<f64>().unwrap());
+            assert!((LEFT..=WIDTH - RIGHT).contains(&x) && (TOP..=HEIGHT - BOTTOM).contains(&y), "{corner}");
+        }
     }
 
     #[test]

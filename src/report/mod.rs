@@ -3,6 +3,7 @@
 mod chart;
 mod html;
 mod lines;
+mod probe;
 mod run;
 mod run_page;
 mod sarif;
@@ -12,6 +13,7 @@ use std::path::Path;
 
 use crate::error::Result;
 
+pub use probe::page as probe_page;
 pub use sarif::sarif;
 pub use scores::{ScoredText, page as scores_page};
 

@@ -88,6 +88,7 @@ fn series(name: &str, lines: &[Value], y: impl Fn(&Value) -> f64) -> Series {
     Series {
         name: name.to_owned(),
         points: lines.iter().map(|line| (number(line, "step"), y(line))).collect(),
+        ..Series::default()
     }
 }
 

@@ -144,6 +144,12 @@ fn misplaced_tensors_are_refused() {
 }
 
 #[test]
+fn what_could_not_be_loaded_is_refused() {
+    let refusal = Fixture::new("llama").set("llama.context_length", Item::U32(0)).refusal();
+    assert!(refusal.contains("max_position_embeddings") && refusal.contains("found 0"), "{refusal}");
+}
+
+#[test]
 fn absurd_hyperparameters_are_refused() {
     for name in ["block_count", "embedding_length", "attention.head_count", "attention.head_count_kv"] {
         for value in [0, 3, u32::MAX] {

@@ -1,4 +1,5 @@
 use std::fs;
+use std::os::unix::fs::FileExt;
 
 use half::{bf16, f16};
 use safetensors::Dtype as FileDtype;
@@ -340,6 +341,37 @@ fn every_damaged_header_byte_is_refused_or_harmless() {
     }
     // The padding of the header may be any white space.
     assert!(accepted < 16, "{accepted} damaged headers were taken for whole");
+}
+
+/// Of a real file: a truncation at every KiB, and 100,000 flips of a bit.
+#[test]
+fn a_damaged_model_is_refused_or_harmless() {
+    let golden = golden("llama-tiny");
+    let config = Config::from_dir(&golden).unwrap();
+    let whole = fs::read(golden.join(SINGLE_FILE)).unwrap();
+    let dir = single(&whole);
+    let file = fs::OpenOptions::new().write(true).open(dir.path().join(SINGLE_FILE)).unwrap();
+    let check = || Weights::open(dir.path()).and_then(|weights| weights.check(&config));
+    for length in (0..whole.len()).step_by(1024).collect::<Vec<_>>().into_iter().rev() {
+        file.set_len(length as u64).unwrap();
+        assert_error(check(), &["model.safetensors", "bytes, found"]);
+    }
+    file.write_all_at(&whole, 0).unwrap();
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    for flip in 0..100_000 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        // Every second one in the header, where all the sense is.
+        let range = if flip % 2 == 0 { header } else { whole.len() };
+        let at = (random >> 33) as usize % range;
+        file.write_all_at(&[whole[at] ^ 1 << (random >> 30 & 7)], at as u64).unwrap();
+        match check() {
+            Ok(()) => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Model, "a flip at {at}: {error}"),
+        }
+        file.write_all_at(&whole[at..=at], at as u64).unwrap();
+    }
+    check().unwrap();
 }
 
 #[test]

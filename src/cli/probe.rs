@@ -1,0 +1,159 @@
+//! `dg-run probe`.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::device::Task;
+use super::output::write_file;
+use super::{ModelArgs, note, print};
+use crate::deepguard::DeepGuard;
+use crate::error::{Error, Result};
+use crate::ops::Backend;
+use crate::probe::{ProbeOptions, ProbeReport, Signal, probe};
+use crate::report;
+use crate::train::data::{OnBadRecord, TokenizedPairs, read_pairs, tokenize};
+
+/// Letters of a bar in the table.
+const BAR: f64 = 40.0;
+
+/// Options of `dg-run probe`.
+#[derive(Args)]
+pub struct ProbeArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Pairs of vulnerable and secure functions: a JSONL file or a folder of them (SVEN format).
+    #[arg(long)]
+    data: PathBuf,
+    /// Longest function in tokens; longer ones are cut.
+    #[arg(long, default_value_t = 1024, alias = "max-length", alias = "max-seq-length")]
+    max_seq_len: usize,
+    /// Whether records that cannot be used are an error (exit code 3) or left out.
+    #[arg(long, value_enum, default_value = "error")]
+    on_bad_record: OnBadRecord,
+    /// Parts of the pairs, each of which is held out once.
+    #[arg(long, default_value_t = 5)]
+    folds: usize,
+    /// Of the order in which pairs are dealt to the folds, and of the resamples.
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Write a page with table and chart, which needs no network.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+/// Probes.
+pub fn run(args: &ProbeArgs) -> Result<()> {
+    if args.folds < 2 {
+        return Err(Error::usage(format!("--folds: expected at least 2, found {}", args.folds)));
+    }
+    if args.max_seq_len == 0 {
+        return Err(Error::usage("--max-seq-len: expected at least 1, found 0"));
+    }
+    args.model.run(Probing { args })
+}
+
+struct Probing<'a> {
+    args: &'a ProbeArgs,
+}
+
+impl Task for Probing<'_> {
+    fn run<B: Backend>(self, guard: DeepGuard<B>) -> Result<()> {
+        let args = self.args;
+        let limit = guard.model.config.max_position_embeddings;
+        if args.max_seq_len > limit {
+            return Err(Error::usage(format!(
+                "--max-seq-len: expected at most {limit}, the model's context, found {}",
+                args.max_seq_len
+            )));
+        }
+        let (records, left_out) = read_pairs(&args.data, "train", args.on_bad_record)?;
+        let pairs = tokenize(&records, &guard.tokenizer, args.max_seq_len)?;
+        note(&told(&pairs, left_out));
+        let bar = progress_bar(pairs.pairs.len());
+        let options = ProbeOptions { folds: args.folds, seed: args.seed };
+        let report = probe(&guard.model, guard.attached.as_ref(), &pairs.pairs, &options, &mut |read| {
+            bar.set_position(read as u64);
+        });
+        bar.finish_and_clear();
+        let report = report?;
+        if args.json {
+            let json = serde_json::to_string_pretty(&report);
+            print(&(json.map_err(|e| Error::internal("probe as JSON").with_source(e))? + "\n"))?;
+        } else {
+            print(&to_text(&report))?;
+        }
+        match &args.html {
+            Some(page) => write_file(
+                page,
+                &report::probe_page(&report, &args.model.model, args.model.adapter.as_deref()),
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+fn told(pairs: &TokenizedPairs, left_out: usize) -> String {
+    format!(
+        "{} pairs ({} cut to the length limit, {} dropped as identical within it, {left_out} records left out)",
+        pairs.pairs.len(),
+        pairs.truncated,
+        pairs.identical
+    )
+}
+
+fn progress_bar(pairs: usize) -> ProgressBar {
+    let bar =
+        if std::io::stderr().is_terminal() { ProgressBar::new(pairs as u64) } else { ProgressBar::hidden() };
+    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} pairs read, eta {eta}");
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+fn to_text(report: &ProbeReport) -> String {
+    let mut text = format!(
+        "{} pairs in {} groups, {} folds; intervals of {:.0} %; chance is {}\n\n\
+         layer  functions told rightly   secure above vulnerable\n",
+        report.pairs,
+        report.groups,
+        report.folds,
+        100.0 * report.confidence,
+        report.chance
+    );
+    for probe in &report.layers {
+        let (a, p) = (probe.accuracy, probe.pair_accuracy);
+        let above = ((a.value - report.chance).max(0.0) / (1.0 - report.chance) * BAR).round() as usize;
+        text += &format!(
+            "{:>5}  {:.3} ({:.3} to {:.3})   {:.3} ({:.3} to {:.3})  {}\n",
+            probe.layer,
+            a.value,
+            a.low,
+            a.high,
+            p.value,
+            p.low,
+            p.high,
+            "█".repeat(above)
+        );
+    }
+    text + "\n" + &conclusion(report.signal.as_ref(), report.layers.len()) + "\n"
+}
+
+/// What the probes say, in words.
+fn conclusion(signal: Option<&Signal>, layers: usize) -> String {
+    let Some(Signal { best_layer, band: [first, last], guard_layers }) = signal else {
+        return "No layer is above chance for certain: with these pairs, the model shows no signal, or too few pairs show \
+                it. There is nothing to suggest."
+            .into();
+    };
+    format!(
+        "Layer {best_layer} of {layers} is best; layers {first} to {last} are not worse for certain. \
+         --guard-layers {guard_layers} takes in the best one."
+    )
+}

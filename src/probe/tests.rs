@@ -1,0 +1,160 @@
+use super::*;
+use crate::error::ErrorKind;
+use crate::ops::philox::{philox, unit};
+
+const WIDTH: usize = 24;
+
+/// Around 0, with variance 1: the sum of twelve uniform numbers.
+fn normal(seed: u64, counter: [u32; 3]) -> f32 {
+    let uniform = |i: u32| philox(seed, [counter[0], counter[1], counter[2], i]).map(unit);
+    (0..3).flat_map(uniform).sum::<f32>() - 6.0
+}
+
+/// Pairs whose halves have most in common, as functions and their fixes do, and differ by noise; in the layers of
+/// `signal`, numbered from 1, also by a step along one feature.
+fn states(pairs: usize, layers: usize, signal: &[usize], seed: u64) -> PairStates {
+    let value = |layer: usize, pair: usize, half: usize, i: usize| {
+        let common = normal(seed, [pair as u32, i as u32, layer as u32]);
+        let own = normal(seed, [pair as u32, i as u32, (1000 + 2 * layer + half) as u32]);
+        let step = if i == 3 && signal.contains(&(layer + 1)) { 1.5 } else { 0.0 };
+        common + 0.5 * own + if half == 0 { step } else { -step }
+    };
+    let of_layer = |layer: usize| {
+        let index = (0..pairs * 2 * WIDTH).map(|i| (i / WIDTH / 2, i / WIDTH % 2, i % WIDTH));
+        index.map(|(pair, half, i)| value(layer, pair, half, i)).collect()
+    };
+    PairStates::new((0..layers).map(of_layer).collect(), WIDTH)
+}
+
+/// Pairs without a function in common.
+fn token_pairs(count: usize) -> Vec<TokenPair> {
+    let pair = |id| TokenPair { id, secure: vec![2 * id as u32], vulnerable: vec![2 * id as u32 + 1] };
+    (0..count).map(pair).collect()
+}
+
+fn report(states: &PairStates, pairs: &[TokenPair], seed: u64) -> ProbeReport {
+    let options = ProbeOptions { folds: 5, seed };
+    evaluate(states, &folds(pairs, &options).unwrap(), &options)
+}
+
+#[test]
+fn the_layers_with_a_signal_are_found() {
+    let report = report(&states(60, 8, &[4, 5, 6], 1), &token_pairs(60), 42);
+    let signal = report.signal.clone().unwrap();
+    assert!((4..=6).contains(&signal.best_layer), "{signal:?}");
+    assert!(4 <= signal.band[0] && signal.band[1] <= 6, "{signal:?}");
+    assert_eq!(signal.guard_layers, 4.max(8 - signal.best_layer + 1));
+    for probe in &report.layers {
+        let certain = probe.accuracy.low > CHANCE && probe.pair_accuracy.low > CHANCE;
+        assert_eq!(certain, (4..=6).contains(&probe.layer), "{probe:?}");
+        assert!(probe.accuracy.low <= probe.accuracy.value && probe.accuracy.value <= probe.accuracy.high);
+    }
+}
+
+#[test]
+fn a_deep_signal_asks_for_more_layers_than_are_usual() {
+    let report = report(&states(60, 9, &[2], 5), &token_pairs(60), 42);
+    let expected = Signal { best_layer: 2, band: [2, 2], guard_layers: 8 };
+    assert_eq!(report.signal, Some(expected));
+}
+
+#[test]
+fn where_there_is_no_signal_none_is_found() {
+    let runs = 20;
+    let found = (0..runs).filter(|&seed| {
+        let report = report(&states(40, 6, &[], 100 + seed), &token_pairs(40), seed);
+        let mean = report.layers.iter().map(|probe| probe.accuracy.value).sum::<f64>() / 6.0;
+        assert!((mean - CHANCE).abs() < 0.15, "seed {seed}: {mean}");
+        report.signal.is_some()
+    });
+    // One in twenty is what 95 % of confidence allows; three would be.
+    assert!(found.count() <= 2);
+}
+
+/// Every pair is there three times, and tells its halves apart by a direction of its own: whoever has seen the pair knows
+/// the answer, and nobody else does.
+#[test]
+fn knowing_a_pair_is_of_no_use() {
+    let once = states(20, 1, &[], 3);
+    let copies = 3;
+    let values = (0..20).flat_map(|pair| std::iter::repeat_n(once.pair(0, pair).concat(), copies)).flatten();
+    let states = PairStates::new(vec![values.collect()], WIDTH);
+    let pairs: Vec<TokenPair> =
+        token_pairs(20).into_iter().flat_map(|pair| std::iter::repeat_n(pair, copies)).collect();
+    let honest = report(&states, &pairs, 42);
+    assert_eq!(honest.groups, 20);
+    assert!(honest.signal.is_none() && (honest.layers[0].accuracy.value - CHANCE).abs() < 0.2, "{honest:?}");
+    let careless = Deal { fold_of: (0..60).map(|pair| pair % copies).collect(), groups: 60 };
+    let fooled = evaluate(&states, &careless, &ProbeOptions { folds: copies, seed: 42 });
+    assert!(fooled.layers[0].accuracy.low > 0.7 && fooled.signal.is_some(), "{fooled:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_report() {
+    let states = states(30, 3, &[2], 8);
+    let json = |seed| serde_json::to_string(&report(&states, &token_pairs(30), seed)).unwrap();
+    assert_eq!(json(1), json(1));
+    assert_ne!(json(1), json(2));
+}
+
+#[test]
+fn constant_features_do_no_harm() {
+    let mut values = vec![0.25f32; 12 * 2 * WIDTH];
+    values.chunks_mut(WIDTH).enumerate().for_each(|(i, row)| row[0] = if i % 2 == 0 { 1.0 } else { -1.0 });
+    let report = report(&PairStates::new(vec![values], WIDTH), &token_pairs(12), 0);
+    assert_eq!(report.layers[0].accuracy.value, 1.0);
+}
+
+#[test]
+fn too_few_pairs_are_refused() {
+    let error = folds(&token_pairs(4), &ProbeOptions { folds: 5, seed: 0 }).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Data);
+    assert!(error.to_string().contains("at least 5") && error.to_string().contains("found 4"), "{error}");
+}
+
+/// The head is linear: the mean of a text's logits is what it makes of the mean state.
+#[test]
+fn states_are_the_means_of_what_the_model_computes() {
+    use std::path::Path;
+
+    use crate::cpu::Cpu;
+    use crate::decode::final_logits;
+    use crate::model::weights::Weights;
+
+    for name in ["llama-tiny", "qwen2-tiny"] {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models").join(name);
+        let model = Transformer::load(Cpu::new(), &dir).unwrap();
+        let (layers, width) = (model.config.num_hidden_layers, model.config.hidden_size);
+        let weights = Weights::open(&dir).unwrap();
+        let head =
+            if model.config.tie_word_embeddings { "model.embed_tokens.weight" } else { "lm_head.weight" };
+        let head = weights.tensor(head).unwrap().to_f32_vec();
+        let function = |len: u32, step: u32| (0..len).map(|i| (i * step + 3) % 500).collect::<Vec<u32>>();
+        let pairs = [(17, 7), (40, 11)].map(|(len, step)| TokenPair {
+            id: 0,
+            secure: function(len, step),
+            vulnerable: function(len - 9, step + 2),
+        });
+        let states = PairStates::read(&model, None, &pairs, &mut |_| {}).unwrap();
+        assert_eq!((states.layers(), states.width()), (layers, width));
+        for (number, pair) in pairs.iter().enumerate() {
+            for (tokens, state) in
+                [&pair.secure, &pair.vulnerable].into_iter().zip(states.pair(layers - 1, number))
+            {
+                let logits = final_logits(&model, None, tokens).unwrap();
+                let vocabulary = logits.len() / tokens.len();
+                for id in (0..vocabulary).step_by(37) {
+                    let mean = logits.iter().skip(id).step_by(vocabulary).sum::<f32>() / tokens.len() as f32;
+                    let found: f32 =
+                        head[id * width..(id + 1) * width].iter().zip(state).map(|(w, x)| w * x).sum();
+                    assert!(
+                        (mean - found).abs() < 1e-4 * (1.0 + mean.abs()),
+                        "{name}, {id}: {mean} and {found}"
+                    );
+                }
+            }
+            let [secure, _] = states.pair(0, number);
+            assert_ne!(secure, states.pair(1, number)[0], "layers differ");
+        }
+    }
+}
