@@ -16,6 +16,8 @@ fi
 
 # No sanitizer: the parsers are safe Rust, and a stable toolchain has none. Kernels are not fuzzed, so nvcc is not needed.
 export NVCC=
+# Most parsers read files: in memory, as far as there is a place for them.
+[ ! -w /dev/shm ] || export TMPDIR=/dev/shm
 fuzz() { cargo fuzz "$1" -s none --target-dir "$build" "${@:2}"; }
 
 command -v cargo-fuzz > /dev/null || cargo install --quiet --locked cargo-fuzz

@@ -261,6 +261,21 @@ fn a_gated_model_needs_a_token_that_only_the_hub_sees() {
 }
 
 #[test]
+fn a_model_that_does_not_fit_the_disk_is_not_begun() {
+    let hash = "0".repeat(64);
+    let huge = json!({"rfilename": WEIGHTS, "lfs": {"sha256": hash, "size": u64::MAX / 2, "pointerSize": 1}});
+    let small = |name: &str| json!({"rfilename": name, "size": 2, "blobId": &hash[..40]});
+    let listing = json!({"sha": COMMIT, "siblings": [small("config.json"), small("tokenizer.json"), huge]});
+    let text = listing.to_string();
+    let hub = Hub::with(move |_, _| Some(Mischief::Answer(200, text.clone().into_bytes())));
+    let output = hub.generate().output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{stderr}");
+    assert!(stderr.contains("models--org--tiny") && stderr.contains("free"), "{stderr}");
+    assert_eq!(hub.server.requests("").len(), 1, "the listing");
+}
+
+#[test]
 fn what_the_hub_does_not_have_is_named() {
     let hub = Hub::new();
     fails(hub.command("generate --model org/other --device cpu x"), &["org/other", "404", "name"]);

@@ -9,6 +9,7 @@ use super::client::{Client, Listing};
 use super::file::RemoteFile;
 use super::{DEFAULT_REVISION, Settings, in_cache, is_commit_hash, is_hub_id, repo_dir, repo_name};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::files::require_space;
 
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -130,11 +131,25 @@ impl Download<'_> {
                 self.id
             )));
         }
+        self.require_space(&files)?;
         for file in &files {
             self.file(&listing.sha, file, watch)
                 .map_err(|e| e.context(format!("download of {}", file.name)))?;
         }
         self.point_at(&listing.sha)
+    }
+
+    /// Of what is missing; before the first byte comes rather than when the disk is full.
+    fn require_space(&self, files: &[&RemoteFile]) -> Result<()> {
+        let blobs = self.repo.join("blobs");
+        std::fs::create_dir_all(&blobs)
+            .kind(ErrorKind::Device, || format!("cannot create {}", blobs.display()))?;
+        let there = |name: String| blobs.join(name).metadata().map_or(0, |meta| meta.len());
+        let missing = |file: &&RemoteFile| {
+            let name = file.hash.name();
+            file.size.saturating_sub(there(name.to_owned()).max(there(format!("{name}.incomplete"))))
+        };
+        require_space(&blobs, files.iter().map(missing).fold(0, u64::saturating_add))
     }
 
     fn file(&self, commit: &str, file: &RemoteFile, watch: &mut dyn FnMut(Progress<'_>)) -> Result<()> {
