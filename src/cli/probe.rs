@@ -129,7 +129,7 @@ fn to_text(report: &ProbeReport) -> String {
     );
     for probe in &report.layers {
         let (a, p) = (probe.accuracy, probe.pair_accuracy);
-        let above = ((a.value - report.chance).max(0.0) / (1.0 - report.chance) * BAR).round() as usize;
+        let above = ((p.value - report.chance).max(0.0) / (1.0 - report.chance) * BAR).round() as usize;
         text += &format!(
             "{:>5}  {:.3} ({:.3} to {:.3})   {:.3} ({:.3} to {:.3})  {}\n",
             probe.layer,
@@ -154,6 +154,6 @@ fn conclusion(signal: Option<&Signal>, layers: usize) -> String {
     };
     format!(
         "Layer {best_layer} of {layers} is best; layers {first} to {last} are not worse for certain. \
-         --guard-layers {guard_layers} takes in the best one."
+         --guard-layers {guard_layers} reaches them."
     )
 }

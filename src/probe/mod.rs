@@ -74,11 +74,11 @@ pub struct ProbeReport {
 /// The layers that tell secure from vulnerable functions.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Signal {
-    /// The layer with the highest accuracy.
+    /// The layer with the highest pair accuracy.
     pub best_layer: usize,
     /// The layers around it, first and last, of which none is worse for certain.
     pub band: [usize; 2],
-    /// How many upper layers a guard should look at: the fewest that reach the best layer, but no fewer than are usual.
+    /// How many upper layers a guard should look at: the fewest that reach into the band, but no fewer than are usual.
     pub guard_layers: usize,
 }
 
@@ -112,7 +112,7 @@ fn evaluate(states: &PairStates, deal: &Deal, options: &ProbeOptions) -> ProbeRe
     let resamples = Resamples::new(deal.fold_of.len(), options.seed);
     let layers: Vec<LayerProbe> =
         answers.iter().enumerate().map(|(i, of)| summary(i + 1, of, &resamples)).collect();
-    let right: Vec<Vec<f64>> = answers.iter().map(|of| of.iter().map(Answer::right).collect()).collect();
+    let ordered: Vec<Vec<f64>> = answers.iter().map(|of| of.iter().map(Answer::ordered).collect()).collect();
     ProbeReport {
         pairs: deal.fold_of.len(),
         groups: deal.groups,
@@ -120,7 +120,7 @@ fn evaluate(states: &PairStates, deal: &Deal, options: &ProbeOptions) -> ProbeRe
         seed: options.seed,
         chance: CHANCE,
         confidence: statistics::CONFIDENCE,
-        signal: signal(&right, &resamples),
+        signal: signal(&ordered, &resamples),
         layers,
     }
 }
@@ -205,22 +205,22 @@ fn choose_penalty(states: &PairStates, layer: usize, train: &[usize], chooser: &
     PENALTIES[best]
 }
 
-/// Of shares of right answers per layer and pair. The best of many layers is good by luck as well: there is a signal if it
+/// Of whether each layer has each pair in order, as the guard's margin loss wants it. The best of many layers is good by luck as well: there is a signal if it
 /// is above chance by more than the luckiest layer is above its own mean in 95 of 100 resamples.
-fn signal(right: &[Vec<f64>], resamples: &Resamples) -> Option<Signal> {
-    let means: Vec<f64> = right.iter().map(|of| statistics::mean(of)).collect();
+fn signal(ordered: &[Vec<f64>], resamples: &Resamples) -> Option<Signal> {
+    let means: Vec<f64> = ordered.iter().map(|of| statistics::mean(of)).collect();
     let best = (0..means.len()).max_by(|&a, &b| means[a].total_cmp(&means[b]).then(b.cmp(&a)))?;
-    if means[best] - resamples.luck_of_the_best(right) <= CHANCE {
+    if means[best] - resamples.luck_of_the_best(ordered) <= CHANCE {
         return None;
     }
-    let as_good = |layer: usize| layer == best || !resamples.is_greater(&right[best], &right[layer]);
+    let as_good = |layer: usize| layer == best || !resamples.is_greater(&ordered[best], &ordered[layer]);
     let first = (0..=best).rev().take_while(|&layer| as_good(layer)).last().unwrap_or(best);
     let last = (best..means.len()).take_while(|&layer| as_good(layer)).last().unwrap_or(best);
     let usual = GuardConfig::default().layers.min(means.len());
     Some(Signal {
         best_layer: best + 1,
         band: [first + 1, last + 1],
-        guard_layers: usual.max(means.len() - best),
+        guard_layers: usual.max(means.len() - last),
     })
 }
 

@@ -43,7 +43,7 @@ fn the_layers_with_a_signal_are_found() {
     let signal = report.signal.clone().unwrap();
     assert!((4..=6).contains(&signal.best_layer), "{signal:?}");
     assert!(4 <= signal.band[0] && signal.band[1] <= 6, "{signal:?}");
-    assert_eq!(signal.guard_layers, 4.max(8 - signal.best_layer + 1));
+    assert_eq!(signal.guard_layers, 4.max(8 - signal.band[1] + 1));
     for probe in &report.layers {
         let certain = probe.accuracy.low > CHANCE && probe.pair_accuracy.low > CHANCE;
         assert_eq!(certain, (4..=6).contains(&probe.layer), "{probe:?}");

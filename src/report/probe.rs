@@ -30,7 +30,7 @@ fn heading(report: &ProbeReport, model: &str, adapter: Option<&Path>) -> String 
             ));
             rows.push((
                 "Suggested",
-                format!("<code>--guard-layers {guard_layers}</code>, which takes in the best layer"),
+                format!("<code>--guard-layers {guard_layers}</code>, which reaches into the band"),
             ));
         }
         None => rows
