@@ -42,7 +42,7 @@ impl Resamples {
             let mut counts = vec![0u16; pairs];
             for i in 0..pairs {
                 let random = u64::from(philox(seed, [i as u32, resample as u32, SITE, 0])[0]);
-                let drawn = &mut counts[(random * pairs as u64 >> 32) as usize];
+                let drawn = &mut counts[((random * pairs as u64) >> 32) as usize];
                 *drawn = drawn.saturating_add(1);
             }
             counts
