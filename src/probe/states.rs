@@ -4,10 +4,11 @@ use crate::attached::Attached;
 use crate::error::Result;
 use crate::model::activations::{ActivationShape, Activations, Recompute, Rows};
 use crate::model::block::{Adapter, Keys, Pass};
+use crate::model::config::Config;
 use crate::model::transformer::Transformer;
-use crate::ops::attention::Segment;
+use crate::ops::gemm::{BiasGradient, Matrix};
 use crate::ops::{Arena, Backend, Buffer};
-use crate::train::batch::TokenPair;
+use crate::train::batch::{BatchPlan, PlanOptions, TokenPair};
 
 /// The mean over its tokens of every layer's states of every function.
 pub struct PairStates {
@@ -22,23 +23,21 @@ impl PairStates {
         PairStates { values, width }
     }
 
-    /// Reads every function of `pairs` in a pass of its own. `watch` gets the number of pairs read.
+    /// Reads each of `pairs` in one pass, in which the second function goes on from what both have in common. `watch` gets
+    /// the number of pairs read.
     pub fn read<B: Backend>(
         model: &Transformer<B>,
         attached: Option<&Attached<B>>,
         pairs: &[TokenPair],
         watch: &mut dyn FnMut(usize),
     ) -> Result<Self> {
-        let longest =
-            pairs.iter().map(|pair| pair.secure.len().max(pair.vulnerable.len())).max().unwrap_or(1);
-        let mut reader = Reader::new(model, attached, longest)?;
+        let mut reader = Reader::new(model, attached, pairs)?;
         let (layers, width) = (model.config.num_hidden_layers, model.config.hidden_size);
         let mut values = vec![Vec::with_capacity(pairs.len() * 2 * width); layers];
         for (number, pair) in pairs.iter().enumerate() {
             watch(number);
-            for function in [&pair.secure, &pair.vulnerable] {
-                reader.read(function, &mut values)?;
-            }
+            let means = reader.read(pair)?;
+            values.iter_mut().zip(means.chunks(2 * width)).for_each(|(of, means)| of.extend(means));
         }
         watch(pairs.len());
         Ok(PairStates { values, width })
@@ -61,57 +60,110 @@ impl PairStates {
     }
 }
 
-/// A model with memory for texts of a limited length.
+/// A model with memory for the longest pair.
 struct Reader<'a, B: Backend> {
     model: &'a Transformer<B>,
     attached: Option<&'a Attached<B>>,
+    options: PlanOptions,
+    memory: Memory<B>,
+}
+
+struct Memory<B: Backend> {
     acts: Activations<B>,
     ids: Buffer<B, u32>,
     positions: Buffer<B, u32>,
+    /// `[rows]` what part of each function's mean a row is: 1 / length, or 0 where it is not of the function.
+    parts: [Buffer<B, f32>; 2],
+    /// `[layers, 2, width]`
+    means: Buffer<B, f32>,
 }
 
 impl<'a, B: Backend> Reader<'a, B> {
-    fn new(model: &'a Transformer<B>, attached: Option<&'a Attached<B>>, rows: usize) -> Result<Self> {
+    fn new(
+        model: &'a Transformer<B>,
+        attached: Option<&'a Attached<B>>,
+        pairs: &[TokenPair],
+    ) -> Result<Self> {
+        let lengths = pairs.iter().flat_map(|pair| [pair.secure.len(), pair.vulnerable.len()]);
+        let options = PlanOptions {
+            share_prefix: true,
+            predict_suffix: false,
+            ignore_token: None,
+            max_seq_len: lengths.max().unwrap_or(1),
+        };
+        let rows = |pair: &TokenPair| pair.secure.len() + pair.vulnerable.len() - pair.shared();
+        let rows = pairs.iter().map(rows).max().unwrap_or(1);
+        let (memory, _) =
+            Arena::build(&model.backend, |arena| Memory::plan(arena, &model.config, attached, rows))?;
+        Ok(Reader { model, attached, options, memory })
+    }
+
+    /// The mean states of a pair's functions, `[layers, 2, width]`.
+    fn read(&mut self, pair: &TokenPair) -> Result<Vec<f32>> {
+        let (backend, memory) = (&self.model.backend, &mut self.memory);
+        let plan = BatchPlan::new(&[pair], 0, |_| false, self.options);
+        let n = plan.ids.len();
+        memory.upload(backend, &plan);
+        let adapter =
+            self.attached.map(|a| Adapter { lora: &a.lora, params: &a.params, rows: n, dropout: None });
+        let pass = Pass { rows: Rows::forward_only(n), positions: memory.positions.first(n), adapter };
+        let (mut keys, layers) = (Keys::Packed(&plan.segments), self.model.config.num_hidden_layers);
+        self.model.forward(&mut memory.acts, memory.ids.first(n), pass, &mut keys, layers, n);
+        memory.average(backend, n, self.model.config.hidden_size);
+        let means = backend.to_host(memory.means.view());
+        backend.finish().map(|()| means)
+    }
+}
+
+impl<B: Backend> Memory<B> {
+    fn plan(
+        arena: &mut Arena<B>,
+        config: &Config,
+        attached: Option<&Attached<B>>,
+        rows: usize,
+    ) -> Result<Self> {
+        let layers = config.num_hidden_layers;
         let shape = ActivationShape {
             rows: Rows::forward_only(rows),
             adapter_rows: rows,
-            taps: model.config.num_hidden_layers,
+            taps: layers,
             adapters: attached.map_or(0, |a| a.lora.per_layer()),
             rank: attached.map_or(0, |a| a.lora.config.rank),
             recompute: Recompute::Forward,
         };
-        let ((acts, ids, mut positions), _) = Arena::build(&model.backend, |arena| {
-            let acts = Activations::new(arena, &model.config, shape)?;
-            Ok((acts, arena.buffer("ids", &[rows])?, arena.buffer("positions", &[rows])?))
-        })?;
-        let counted: Vec<u32> = (0..rows as u32).collect();
-        model.backend.upload(positions.view_mut(), &counted);
-        Ok(Reader { model, attached, acts, ids, positions })
+        Ok(Memory {
+            acts: Activations::new(arena, config, shape)?,
+            ids: arena.buffer("ids", &[rows])?,
+            positions: arena.buffer("positions", &[rows])?,
+            parts: [arena.buffer("parts of secure", &[rows])?, arena.buffer("parts of vulnerable", &[rows])?],
+            means: arena.buffer("means", &[layers, 2, config.hidden_size])?,
+        })
     }
 
-    /// Appends the mean states of `tokens` to those of each layer.
-    fn read(&mut self, tokens: &[u32], values: &mut [Vec<f32>]) -> Result<()> {
-        let (backend, n, width) = (&self.model.backend, tokens.len(), self.model.config.hidden_size);
-        backend.upload(self.ids.first_mut(n), tokens);
-        let adapter =
-            self.attached.map(|a| Adapter { lora: &a.lora, params: &a.params, rows: n, dropout: None });
-        let pass = Pass { rows: Rows::forward_only(n), positions: self.positions.slice(0..n), adapter };
-        let segments = [Segment { start: 0, len: n as u32, prefix_start: 0, prefix_len: 0 }];
-        let (mut keys, layers) = (Keys::Packed(&segments), values.len());
-        self.model.forward(&mut self.acts, self.ids.first(n), pass, &mut keys, layers, n);
-        for (layer, means) in values.iter_mut().enumerate() {
-            let tap = self.acts.taps.slice(layer * n * width..(layer + 1) * n * width);
-            means.extend(mean_of_rows(&backend.download_act(tap), width));
+    /// A plan of one pair.
+    fn upload(&mut self, backend: &B, plan: &BatchPlan) {
+        let (n, pair) = (plan.ids.len(), &plan.pairs[0]);
+        let (secure, vulnerable) = (pair.secure.clone(), plan.vulnerable_rows(pair).collect());
+        for (to, rows) in self.parts.iter_mut().zip([secure.collect::<Vec<_>>(), vulnerable]) {
+            let mut parts = vec![0.0; n];
+            rows.iter().for_each(|&row| parts[row] = 1.0 / rows.len() as f32);
+            backend.upload(to.first_mut(n), &parts);
         }
-        backend.finish()
+        backend.upload(self.ids.first_mut(n), &plan.ids);
+        backend.upload(self.positions.first_mut(n), &plan.positions);
     }
-}
 
-fn mean_of_rows(rows: &[f32], width: usize) -> Vec<f32> {
-    let mut sums = vec![0.0f64; width];
-    for row in rows.chunks_exact(width) {
-        sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
+    /// Leaves the means of both functions over the taps of `n` rows.
+    fn average(&mut self, backend: &B, n: usize, width: usize) {
+        backend.zero(self.means.view_mut());
+        let count = self.means.len() / width;
+        let means = self.means.view_mut().ranges((0..count).map(|i| i * width..(i + 1) * width));
+        let mut sums = Vec::with_capacity(count);
+        for (i, db_acc) in means.into_iter().enumerate() {
+            let tap = self.acts.taps.slice(i / 2 * n * width..(i / 2 + 1) * n * width);
+            let row_weight = self.parts[i % 2].first(n);
+            sums.push(BiasGradient { db_acc, dy: Matrix::new(tap, n, width), row_weight });
+        }
+        backend.bias_gradients(sums);
     }
-    let count = (rows.len() / width) as f64;
-    sums.iter().map(|sum| (sum / count) as f32).collect()
 }

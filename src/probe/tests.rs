@@ -130,11 +130,15 @@ fn states_are_the_means_of_what_the_model_computes() {
             if model.config.tie_word_embeddings { "model.embed_tokens.weight" } else { "lm_head.weight" };
         let head = weights.tensor(head).unwrap().to_f32_vec();
         let function = |len: u32, step: u32| (0..len).map(|i| (i * step + 3) % 500).collect::<Vec<u32>>();
-        let pairs = [(17, 7), (40, 11)].map(|(len, step)| TokenPair {
-            id: 0,
-            secure: function(len, step),
-            vulnerable: function(len - 9, step + 2),
-        });
+        // Two pairs with next to nothing in common, one whose functions differ late, and one of which one begins the other.
+        let pair = |secure: Vec<u32>, vulnerable| TokenPair { id: 0, secure, vulnerable };
+        let late = [function(25, 7), function(9, 13)].concat();
+        let pairs = [
+            pair(function(17, 7), function(8, 9)),
+            pair(function(40, 11), function(31, 13)),
+            pair(function(40, 7), late),
+            pair(function(30, 5), function(21, 5)),
+        ];
         let states = PairStates::read(&model, None, &pairs, &mut |_| {}).unwrap();
         assert_eq!((states.layers(), states.width()), (layers, width));
         for (number, pair) in pairs.iter().enumerate() {

@@ -1,6 +1,7 @@
 use deepguard::cpu::Cpu;
 use deepguard::decode::{final_logits, score_with_attention};
 use deepguard::guard::Aggregation;
+use deepguard::probe::PairStates;
 
 use crate::alone;
 use crate::distance;
@@ -37,6 +38,27 @@ fn cuda_logits_and_scores_are_those_of_the_cpu() {
                     assert!(off < ROUNDING, "{name}, attention: {off}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn cuda_states_of_a_probe_are_those_of_the_cpu() {
+    let _alone = alone();
+    for name in ["llama-tiny", "qwen2-tiny"] {
+        let (on_cpu, on_cuda) = (model_on(Cpu::new(), name), model_on(own_cuda(), name));
+        let (cpu_guard, cuda_guard) =
+            (attached(&on_cpu, Setting::default()), attached(&on_cuda, Setting::default()));
+        let pairs = pairs();
+        let expected = PairStates::read(&on_cpu, Some(&cpu_guard), &pairs, &mut |_| {}).unwrap();
+        let found = checked(PairStates::read(&on_cuda, Some(&cuda_guard), &pairs, &mut |_| {}));
+        let base = PairStates::read(&on_cpu, None, &pairs, &mut |_| {}).unwrap();
+        for (layer, pair) in (0..expected.layers()).flat_map(|l| (0..pairs.len()).map(move |p| (l, p))) {
+            let of = |states: &PairStates| states.pair(layer, pair).concat();
+            let off = distance(&of(&found), &of(&expected));
+            assert!(off < ROUNDING, "{name}, layer {layer}, pair {pair}: {off}");
+            let apart = distance(&of(&base), &of(&expected));
+            assert!(apart > ROUNDING, "{name}, layer {layer}, pair {pair}: the adapter moves states by {apart}");
         }
     }
 }
