@@ -12,7 +12,7 @@ use crate::cpu::Cpu;
 use crate::cpu::gemm::{MatMut, MatRef, gemm};
 use crate::decode::final_logits;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::files::write_dir;
+use crate::files::{require_space, write_dir};
 use crate::model::config::Dtype;
 use crate::model::lora::{LoraPair, Projection};
 use crate::model::transformer::Transformer;
@@ -105,8 +105,11 @@ pub fn merge(
         return Err(Error::usage(format!("{} exists already; choose another folder", out.display())));
     }
     let mut result = None;
+    let weights = Weights::open(base_dir)?;
+    require_space(out, weights.bytes())?;
     write_dir(out, |dir| {
-        write_model(model, attached, base_dir, dir)?;
+        copy_files(base_dir, dir)?;
+        write_weights(model, attached, &weights, dir)?;
         let merged = Transformer::load(model.backend.clone(), dir)?;
         let check = compare(model, attached, &merged, check_tokens)?;
         // Asked so that NaN is not.
@@ -124,14 +127,22 @@ pub fn merge(
     result.ok_or_else(|| Error::internal("the merge was not checked"))
 }
 
-fn write_model(model: &Transformer<Cpu>, attached: &Attached<Cpu>, base: &Path, dir: &Path) -> Result<()> {
+fn copy_files(base: &Path, dir: &Path) -> Result<()> {
     for name in COPIED {
         let from = base.join(name);
         if from.is_file() {
             std::fs::copy(&from, dir.join(name)).kind(ErrorKind::Device, || format!("cannot copy {name}"))?;
         }
     }
-    let weights = Weights::open(base)?;
+    Ok(())
+}
+
+fn write_weights(
+    model: &Transformer<Cpu>,
+    attached: &Attached<Cpu>,
+    weights: &Weights,
+    dir: &Path,
+) -> Result<()> {
     let mut tensors = Vec::new();
     for name in weights.names() {
         let update = update_of(model, attached, name)?;

@@ -11,9 +11,8 @@ use serde::Serialize;
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::manifest;
+use crate::unfinished::{TEMPORARY, UnfinishedDir};
 
-/// Beginning of the names of folders and files that are being written.
-const TEMPORARY: &str = ".deepguard-tmp-";
 /// Beginning of the name of a folder that is being replaced; its own name follows.
 const REPLACED: &str = ".deepguard-old-";
 
@@ -23,13 +22,13 @@ pub fn write_dir(dir: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<
     let complain = || format!("cannot write {}", dir.display());
     let parent = parent(dir);
     create_dirs(parent).kind(ErrorKind::Device, complain)?;
-    let temporary = ordinary(0o777).tempdir_in(parent).kind(ErrorKind::Device, complain)?;
+    let temporary = UnfinishedDir::create_in(parent).kind(ErrorKind::Device, complain)?;
     write(temporary.path())?;
     sync_files(temporary.path()).kind(ErrorKind::Device, complain)?;
-    let renamed = match dir.symlink_metadata() {
-        Ok(_) => replace(temporary.path(), dir),
-        Err(_) => std::fs::rename(temporary.path(), dir),
-    };
+    let renamed = temporary.finish(|new| match dir.symlink_metadata() {
+        Ok(_) => replace(new, dir),
+        Err(_) => std::fs::rename(new, dir),
+    });
     // What is left under the temporary name, if anything, is what was replaced: it goes when `temporary` does.
     renamed.and_then(|()| File::open(parent)?.sync_all()).kind(ErrorKind::Device, complain)
 }

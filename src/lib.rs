@@ -99,6 +99,7 @@ pub mod ops;
 pub mod probe;
 pub mod report;
 pub mod train;
+mod unfinished;
 
 pub use deepguard::DeepGuard;
 pub use error::{Error, ErrorKind, Result};

@@ -2,53 +2,86 @@
 //! only a second one ends the program there.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
-use signal_hook::flag;
+use signal_hook::iterator;
+use signal_hook::{flag, low_level};
 
 use crate::error::{Context, ErrorKind, Result};
+use crate::unfinished;
+
+/// What the next signal does.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Answer {
+    /// It ends the program.
+    Leave,
+    /// It ends the program with the exit code of a run that goes on from a checkpoint.
+    LeavePreempted,
+    /// It is kept for [`Signals::received`].
+    Keep,
+}
 
 /// What has been received, and what it does.
 pub struct Signals {
-    /// Whether the next signal ends the program.
-    leave: Arc<AtomicBool>,
-    /// Number of the last signal; 0 for none.
-    received: Arc<AtomicUsize>,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// An [`Answer`].
+    answer: AtomicU8,
+    /// Number of the last signal that was kept; 0 for none.
+    received: AtomicUsize,
 }
 
 impl Signals {
-    /// From now on signals are handled here.
+    /// From now on signals are handled here, by a thread.
     pub fn install() -> Result<Self> {
-        let signals =
-            Signals { leave: Arc::new(AtomicBool::new(true)), received: Arc::new(AtomicUsize::new(0)) };
-        signals.register().kind(ErrorKind::Internal, || "cannot handle signals".into())?;
+        let signals = Signals { state: Arc::default() };
+        signals.listen().kind(ErrorKind::Internal, || "cannot handle signals".into())?;
         Ok(signals)
     }
 
-    fn register(&self) -> std::io::Result<()> {
-        for signal in [SIGINT, SIGTERM] {
-            // In this order: the first one sets what makes the second one leave.
-            flag::register_conditional_shutdown(signal, 128 + signal, self.leave.clone())?;
-            flag::register(signal, self.leave.clone())?;
-            flag::register_usize(signal, self.received.clone(), signal as usize)?;
-        }
+    fn listen(&self) -> std::io::Result<()> {
+        let (state, mut received) = (self.state.clone(), iterator::Signals::new([SIGINT, SIGTERM])?);
+        let wait = move || received.forever().for_each(|number| state.receive(Signal(number as usize)));
+        std::thread::Builder::new().name("signals".into()).spawn(wait)?;
         // A file over the limit of `ulimit -f` is a write that fails, with a message.
-        flag::register(SIGXFSZ, Arc::default())?;
-        Ok(())
+        flag::register(SIGXFSZ, Arc::default()).map(drop)
+    }
+
+    /// From now on there is a checkpoint from which the run goes on.
+    pub fn can_resume(&self) {
+        self.state.answer.store(Answer::LeavePreempted as u8, Ordering::SeqCst);
     }
 
     /// From now on the first signal is a request, which [`Self::received`] tells of.
     pub fn request(&self) {
-        self.leave.store(false, Ordering::SeqCst);
+        self.state.answer.store(Answer::Keep as u8, Ordering::SeqCst);
     }
 
     /// The signal that was received, if any.
     pub fn received(&self) -> Option<Signal> {
-        match self.received.load(Ordering::SeqCst) {
+        match self.state.received.load(Ordering::SeqCst) {
             0 => None,
             number => Some(Signal(number)),
         }
+    }
+}
+
+impl State {
+    fn receive(&self, signal: Signal) {
+        let answer = self.answer.swap(Answer::Leave as u8, Ordering::SeqCst);
+        if answer == Answer::Keep as u8 {
+            self.received.store(signal.0, Ordering::SeqCst);
+            return;
+        }
+        unfinished::abandon();
+        let preempted = answer == Answer::LeavePreempted as u8;
+        let code = if preempted { ErrorKind::Preempted.exit_code() } else { signal.exit_code() };
+        low_level::exit(code.into());
     }
 }
 

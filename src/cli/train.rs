@@ -13,6 +13,7 @@ use super::{config, note};
 use crate::deepguard::DeepGuard;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::Backend;
+use crate::train::checkpoint;
 use crate::train::data::OnBadRecord;
 use crate::train::trainer::FINAL_ADAPTER;
 use crate::train::{RunFolder, RunSummary, TrainConfig};
@@ -149,6 +150,12 @@ pub fn run(args: &TrainArgs, signals: &Signals) -> Result<()> {
     config.validate()?;
     // Before the model is loaded, which may take long.
     let folder = RunFolder::open(&config.output_dir)?;
+    let resume = config.resume_from_checkpoint.as_deref();
+    if let Some(spec) = resume
+        && checkpoint::find(folder.path(), spec)?.is_some()
+    {
+        signals.can_resume();
+    }
     args.device.run(&config.model, Training { config: &config, folder: &folder, signals })
 }
 

@@ -26,6 +26,8 @@ mod vocabulary;
 mod weights;
 
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::files::require_space;
+use crate::unfinished::UnfinishedDir;
 use arch::Config;
 use gguf::Gguf;
 use std::fs;
@@ -84,13 +86,18 @@ pub struct ImportReport {
 /// damaged, or that holds anything which cannot be converted exactly; [`ErrorKind::Device`] where writing fails.
 pub fn import_gguf(file: &Path, out: &Path, dtype: ImportDtype) -> Result<ImportReport> {
     refuse_occupied(out)?;
-    let staging = stage_beside(out)?;
+    let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let staging = fs::create_dir_all(parent)
+        .and_then(|()| UnfinishedDir::create_in(parent))
+        .kind(ErrorKind::Device, || format!("cannot create a directory in `{}`", parent.display()))?;
     let about = |e: Error| e.context(format_args!("import of `{}`", file.display()));
     let bytes = source::map(file, staging.path()).map_err(about)?;
     let model = Model::read(&bytes).map_err(about)?;
     let built = staging.path().join("model");
+    require_space(&built, weights::bytes(&model.weights, dtype))?;
     model.write(dtype, &built).map_err(about)?;
-    fs::rename(&built, out)
+    staging
+        .finish(|_| fs::rename(&built, out))
         .kind(ErrorKind::Device, || format!("cannot move the model to `{}`", out.display()))?;
     Ok(model.report(dtype))
 }
@@ -175,14 +182,6 @@ fn refuse_occupied(out: &Path) -> Result<()> {
         "output `{}`: expected a new or empty directory, found something in its place; name another directory",
         out.display()
     )))
-}
-
-/// A directory on the same file system as `out`, so that a rename suffices; removed when dropped.
-fn stage_beside(out: &Path) -> Result<tempfile::TempDir> {
-    let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(parent)
-        .and_then(|()| tempfile::Builder::new().prefix(".dg-import-").tempdir_in(parent))
-        .kind(ErrorKind::Device, || format!("cannot create a directory in `{}`", parent.display()))
 }
 
 fn write_json(out: &Path, name: &str, value: &serde_json::Value) -> Result<()> {

@@ -80,6 +80,11 @@ pub(super) fn parameters(weights: &[Weight<'_>]) -> u64 {
     weights.iter().map(|w| w.spec.shape.iter().product::<usize>() as u64).sum()
 }
 
+/// Bytes of all tensors together, as `dtype`.
+pub(super) fn bytes(weights: &[Weight<'_>], dtype: ImportDtype) -> u64 {
+    parameters(weights) * dtype.size() as u64
+}
+
 /// Writes `file` and reads its table back.
 ///
 /// # Errors

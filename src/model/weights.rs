@@ -82,6 +82,12 @@ impl Weights {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// Bytes of all tensors together.
+    pub fn bytes(&self) -> u64 {
+        let bytes = |entry: &Entry| (entry.info.data_offsets.1 - entry.info.data_offsets.0) as u64;
+        self.tensors.values().map(bytes).sum()
+    }
+
     /// The tensor `name`, in place. (A file that puts it at an address not aligned for its type costs a copy.)
     ///
     /// # Errors

@@ -5,7 +5,11 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use crate::error::{Context, ErrorKind, Result};
+use crate::files;
 use crate::ops::Element;
+
+/// What to do where the disk is full.
+const ADVICE: &str = "free disk space there, set TMPDIR, or raise --base-cache-mib";
 
 enum Place<T> {
     Memory(Vec<T>),
@@ -25,6 +29,17 @@ impl<T: Element> BaseCache<T> {
     /// An empty cache that keeps at most `memory_budget` bytes in memory.
     pub fn new(memory_budget: usize) -> Self {
         BaseCache { entries: HashMap::new(), memory_left: memory_budget, file: None, file_len: 0 }
+    }
+
+    /// Refuses to begin what will not fit: `elements` in all, of which those beyond the budget go to disk.
+    pub fn require_space(&self, elements: usize) -> Result<()> {
+        let bytes = elements.saturating_mul(size_of::<T>());
+        let on_disk = bytes.saturating_sub(self.memory_left) as u64;
+        if on_disk == 0 {
+            return Ok(());
+        }
+        let file = std::env::temp_dir().join("the base model's hidden states");
+        files::require_space(&file, on_disk).map_err(|e| e.advice(ADVICE))
     }
 
     /// Whether the states of a pair are there.
@@ -64,20 +79,16 @@ impl<T: Element> BaseCache<T> {
 
     /// Appends to an unnamed file, which vanishes with the process.
     fn write(&mut self, states: &[T]) -> Result<Place<T>> {
-        let advice = || {
+        let complain = || {
             let dir = std::env::temp_dir();
-            format!(
-                "cannot keep the base model's hidden states in {}; free disk space there, set TMPDIR, or raise \
-                 --base-cache-mib",
-                dir.display()
-            )
+            format!("cannot keep the base model's hidden states in {}; {ADVICE}", dir.display())
         };
         if self.file.is_none() {
-            self.file = Some(tempfile::tempfile().kind(ErrorKind::Device, advice)?);
+            self.file = Some(tempfile::tempfile().kind(ErrorKind::Device, complain)?);
         }
         let Some(file) = &self.file else { unreachable!("opened above") };
         let offset = self.file_len;
-        file.write_all_at(bytemuck::cast_slice(states), offset).kind(ErrorKind::Device, advice)?;
+        file.write_all_at(bytemuck::cast_slice(states), offset).kind(ErrorKind::Device, complain)?;
         self.file_len += size_of_val(states) as u64;
         Ok(Place::Disk(offset, states.len()))
     }

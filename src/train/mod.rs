@@ -15,6 +15,7 @@ pub mod records;
 mod results;
 pub mod run_folder;
 pub mod schedule;
+mod setup;
 pub mod step;
 pub mod tensorboard;
 pub mod trainer;

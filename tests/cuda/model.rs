@@ -58,7 +58,10 @@ fn cuda_states_of_a_probe_are_those_of_the_cpu() {
             let off = distance(&of(&found), &of(&expected));
             assert!(off < ROUNDING, "{name}, layer {layer}, pair {pair}: {off}");
             let apart = distance(&of(&base), &of(&expected));
-            assert!(apart > ROUNDING, "{name}, layer {layer}, pair {pair}: the adapter moves states by {apart}");
+            assert!(
+                apart > ROUNDING,
+                "{name}, layer {layer}, pair {pair}: the adapter moves states by {apart}"
+            );
         }
     }
 }

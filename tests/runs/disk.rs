@@ -102,6 +102,37 @@ fn a_full_disk_leaves_the_previous_checkpoint() {
     assert!(full >= 4 && kept >= 4 && done >= 1, "{full} full, {kept} with a checkpoint, {done} done");
 }
 
+/// A folder `small` on a disk of 64 KiB; `None` where no file system can be mounted.
+fn with_a_small_disk(tiny: &Tiny, arguments: &str) -> Option<(i32, String)> {
+    let script = format!(
+        "mount -t tmpfs -o size=65536 tmpfs small || exit 99
+        TMPDIR=small exec \"$DG_RUN\" {arguments}"
+    );
+    let _ = std::fs::create_dir(tiny.path("small"));
+    let mut running = spawn(tiny, "unshare", &["-rm", "sh", "-c", &script]);
+    let code = running.exit_code();
+    let mounted = code != 99 && !running.stderr().contains("unshare: ");
+    mounted.then(|| (code, running.stderr().to_owned()))
+}
+
+#[test]
+fn what_will_not_fit_is_not_begun() {
+    let tiny = tiny_with_whole_run();
+    let export = "export --model model --adapter whole --merge --out small/merged".to_owned();
+    let spill = format!("{TRAIN} {RUN} --output-dir run --base-cache-mib 0");
+    for (arguments, named) in [(export, "small/merged"), (spill, "--base-cache-mib")] {
+        let Some((code, stderr)) = with_a_small_disk(&tiny, &arguments) else {
+            eprintln!("SKIPPED: no file system can be mounted here");
+            return;
+        };
+        assert_eq!(code, 5, "{stderr}");
+        for text in [named, "MiB of free disk space, found 0.06"] {
+            assert!(stderr.contains(text), "{text:?} not in: {stderr}");
+        }
+        assert!(!stderr.contains("step 1/"), "{stderr}");
+    }
+}
+
 /// The message about too little space: how much is needed, within a twentieth, and which options help.
 #[track_caller]
 fn assert_says_what_to_do(stderr: &str, checkpoint: u64) {

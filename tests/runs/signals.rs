@@ -31,6 +31,50 @@ fn before_training_one_ends_the_program() {
     }
 }
 
+/// There is nothing new to save, and the run can go on: whoever starts preempted runs again has to know.
+#[test]
+fn before_a_run_goes_on_one_says_that_it_can() {
+    let tiny = Tiny::new("llama");
+    let short = format!("{TRAIN} --data data --output-dir run --max-steps 1");
+    Running::start(&tiny, &short).succeeds();
+    tiny::write_pairs(&tiny.path("many/pairs.jsonl"), 0..100_000);
+    let before = tiny::folder(&tiny.path("run/checkpoint-1"));
+    for (delay, (signal, _)) in [100, 300].into_iter().zip(SIGNALS) {
+        let arguments = format!("{TRAIN} --data many --output-dir run --resume-from-checkpoint");
+        let mut running = Running::start(&tiny, &arguments);
+        std::thread::sleep(Duration::from_millis(delay));
+        running.signal(signal);
+        assert_eq!(running.exit_code(), 75, "after {delay} ms: {}", running.stderr());
+        assert!(tiny::folder(&tiny.path("run/checkpoint-1")) == before);
+    }
+}
+
+/// A merged model has gigabytes.
+#[test]
+fn while_exporting_one_leaves_nothing_behind() {
+    let tiny = Tiny::new("llama");
+    let short = format!("{TRAIN} --data data --output-dir run --max-steps 1");
+    Running::start(&tiny, &short).succeeds();
+    let export = "export --model model --adapter run --merge --out exported/merged";
+    std::fs::create_dir(tiny.path("exported")).unwrap();
+    let (mut stopped, mut i) = (0, 0);
+    while stopped < 6 {
+        let (signal, code) = SIGNALS[i % 2];
+        let mut exporting = Running::start(&tiny, export);
+        wait_for_a_save(&mut exporting, &tiny.path("exported"));
+        exporting.signal(signal);
+        let found = exporting.exit_code();
+        let left = names(&tiny.path("exported"));
+        match found {
+            0 => assert_eq!(left, ["merged"]),
+            found => assert_eq!((found, left.len()), (code, 0), "{left:?}, {}", exporting.stderr()),
+        }
+        let _ = std::fs::remove_dir_all(tiny.path("exported/merged"));
+        (stopped, i) = (stopped + usize::from(found != 0), i + 1);
+        assert!(i < 100, "stopped only {stopped} of {i} exports");
+    }
+}
+
 #[test]
 fn while_generating_or_scoring_one_ends_the_program() {
     let tiny = Tiny::new("llama");

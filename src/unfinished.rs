@@ -1,0 +1,82 @@
+//! Folders that are being written under a temporary name. They go when their value is dropped, and also when the process
+//! is told to end in the middle: a merged model would leave gigabytes behind.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tempfile::{Builder, TempDir};
+
+/// Beginning of the names of folders and files that are being written.
+pub(crate) const TEMPORARY: &str = ".deepguard-tmp-";
+
+/// Those that are there now.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A temporary folder.
+pub(crate) struct UnfinishedDir {
+    path: PathBuf,
+    /// `None` only when it is being dropped.
+    dir: Option<TempDir>,
+}
+
+impl UnfinishedDir {
+    /// Makes one in `parent`, with the permissions that the user's umask gives.
+    pub fn create_in(parent: &Path) -> io::Result<Self> {
+        let mut there = unfinished();
+        let dir = Builder::new()
+            .prefix(TEMPORARY)
+            .permissions(std::fs::Permissions::from_mode(0o777))
+            .tempdir_in(parent)?;
+        there.push(dir.path().to_owned());
+        Ok(UnfinishedDir { path: dir.path().to_owned(), dir: Some(dir) })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Moves the finished folder to its place by `rename`. [`abandon`] comes before it or after it: what has been begun to be
+    /// removed never gets a name.
+    pub fn finish(&self, rename: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+        let _held = unfinished();
+        rename(&self.path)
+    }
+}
+
+impl Drop for UnfinishedDir {
+    fn drop(&mut self) {
+        self.dir = None; // which removes it
+        unfinished().retain(|path| *path != self.path);
+    }
+}
+
+/// Removes all that are there, as far as that is possible, before a process ends. From then on none can be made, nor moved to
+/// its place.
+pub(crate) fn abandon() {
+    let there = unfinished();
+    there.iter().for_each(|path| drop(std::fs::remove_dir_all(path)));
+    std::mem::forget(there);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_known_as_long_as_it_is_there() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = UnfinishedDir::create_in(root.path()).unwrap();
+        let path = dir.path().to_owned();
+        std::fs::write(path.join("file"), "half").unwrap();
+        assert!(unfinished().contains(&path));
+        drop(dir);
+        assert!(!unfinished().contains(&path) && !path.exists());
+    }
+}
