@@ -5,6 +5,8 @@ mod tiny;
 
 #[path = "train/checkpoints.rs"]
 mod checkpoints;
+#[path = "train/early_stop.rs"]
+mod early_stop;
 
 use std::ops::ControlFlow;
 use std::path::Path;

@@ -11,7 +11,7 @@ use super::{ModelArgs, colours, note, print, read_text};
 use crate::deepguard::{DeepGuard, TextScores};
 use crate::error::{Error, Result};
 use crate::ops::Backend;
-use crate::report::{self, ScoredText};
+use crate::report::{self, ScoredText, printable};
 
 /// Options of `dg-run score`.
 #[derive(Args)]
@@ -126,11 +126,12 @@ fn heat_map(text: &str, scores: &TextScores, colours: bool) -> String {
     let mut out = String::new();
     let mut at = 0;
     for token in &scores.tokens {
-        out.push_str(text.get(at..token.range.start).unwrap_or_default());
+        out.push_str(&printable(text.get(at..token.range.start).unwrap_or_default()));
         let piece = text.get(token.range.clone()).unwrap_or_default();
         let heat = (token.score - low) / (high - low).max(1e-6);
         // A background must not run to the end of the line.
         for (i, line) in piece.split('\n').enumerate() {
+            let line = printable(line.trim_end_matches('\r'));
             if i > 0 {
                 out.push('\n');
             }
@@ -140,7 +141,7 @@ fn heat_map(text: &str, scores: &TextScores, colours: bool) -> String {
         }
         at = at.max(token.range.end);
     }
-    out.push_str(text.get(at..).unwrap_or_default());
+    out.push_str(&printable(text.get(at..).unwrap_or_default()));
     if !out.ends_with('\n') {
         out.push('\n');
     }
@@ -157,7 +158,7 @@ fn plain_map(text: &str, scores: &TextScores) -> String {
             scores.tokens.iter().filter(|t| (start..end).contains(&t.range.start)).map(|t| t.score).collect();
         let mean = of_line.iter().sum::<f32>() / of_line.len() as f32;
         let mean = if of_line.is_empty() { "      ".to_owned() } else { format!("{mean:.4}") };
-        out.push_str(&format!("{mean}  {}\n", line.trim_end_matches(['\n', '\r'])));
+        out.push_str(&format!("{mean}  {}\n", printable(line.trim_end_matches(['\n', '\r']))));
         start = end;
     }
     out
@@ -197,6 +198,16 @@ mod tests {
             map.split('\x1b').map(|s| s.split_once('m').map_or(s, |(_, rest)| rest)).collect();
         assert_eq!(stripped, "ab\ncdé\n");
         assert_eq!(heat_map(text, &scores(), false), "0.5000  ab\n0.6000  cdéf\n");
+    }
+
+    #[test]
+    fn a_source_does_not_command_the_terminal() {
+        let text = "a\x07\r\nc\x1b]d";
+        for colours in [true, false] {
+            let map = heat_map(text, &scores(), colours);
+            assert!(!map.contains(['\x07', '\r']) && !map.contains("\x1b]"), "{map:?}");
+            assert!(map.contains("a\u{2407}") && map.contains('\u{241b}'), "{map:?}");
+        }
     }
 
     #[test]

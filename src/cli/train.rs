@@ -184,6 +184,13 @@ impl Task for Training<'_> {
             note(&table);
         }
         note(&format!("adapter: {}", self.config.output_dir.join(FINAL_ADAPTER).display()));
+        if summary.adapter_step > state.best_step && state.best_step > 0 {
+            note(&format!(
+                "it is that of the last step; the lowest validation loss was that of step {}, whose adapter is in the \
+                 folder from which the run went on",
+                state.best_step
+            ));
+        }
         Ok(())
     }
 }

@@ -20,6 +20,7 @@ pub struct Transformer<B: Backend> {
     pub config: Config,
     /// Element type of the checkpoint's embedding, and by convention of all its matrices.
     pub dtype: Dtype,
+    weights: Weights,
     embed_tokens: B::Weight,
     blocks: Vec<Block<B>>,
     norm: Buffer<B, f32>,
@@ -60,7 +61,13 @@ impl<B: Backend> Transformer<B> {
         backend.upload(inv_freq.view_mut(), &frequencies);
         backend.finish()?;
         let dtype = weights.tensor("model.embed_tokens.weight")?.dtype();
-        Ok(Transformer { dtype, embed_tokens, blocks, norm, lm_head, inv_freq, backend, config })
+        let weights = weights.clone();
+        Ok(Transformer { dtype, weights, embed_tokens, blocks, norm, lm_head, inv_freq, backend, config })
+    }
+
+    /// A hash of all weights, which are read for it.
+    pub fn weights_hash(&self) -> blake3::Hash {
+        self.weights.hash()
     }
 
     /// Layers whose output is tapped: the last `taps` of `(h_1, …, h_{L−1}, norm(h_L))` (METHOD §3).

@@ -88,6 +88,17 @@ impl Weights {
         self.tensors.values().map(bytes).sum()
     }
 
+    /// BLAKE3 of names, types, shapes and elements of all tensors, however they are spread over files.
+    pub fn hash(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        for (name, entry) in &self.tensors {
+            let TensorInfo { dtype, shape, data_offsets: (begin, end) } = &entry.info;
+            hasher.update(format!("{name} {dtype:?} {shape:?}\n").as_bytes());
+            hasher.update_rayon(&entry.map[entry.data_start + begin..entry.data_start + end]);
+        }
+        hasher.finalize()
+    }
+
     /// The tensor `name`, in place. (A file that puts it at an address not aligned for its type costs a copy.)
     ///
     /// # Errors

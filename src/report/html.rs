@@ -70,6 +70,18 @@ pub fn visible(text: &str) -> String {
     out
 }
 
+/// A text for a terminal, with the same signs: nothing in it moves the cursor, or sets colours or titles.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match sign(c) {
+            Some(sign) => out.push_str(&sign),
+            None => out.push(c),
+        }
+    }
+    out
+}
+
 fn push_escaped(out: &mut String, c: char) {
     match c {
         '&' => out.push_str("&amp;"),
@@ -132,7 +144,10 @@ mod tests {
         {
             assert!(visible(&c.to_string()).contains(&format!(">{shown}</span>")), "{c:?}");
         }
-        assert_eq!(visible("déjà vu 漢字 🦀"), "déjà vu 漢字 🦀");
+        for of in [visible, printable] {
+            assert_eq!(of("déjà vu\t漢字 🦀\n"), "déjà vu\t漢字 🦀\n");
+        }
+        assert_eq!(printable("<\x1b]0;title\x07\u{202e}"), "<\u{241b}]0;title\u{2407}[U+202E]");
     }
 
     #[test]

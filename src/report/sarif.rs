@@ -1,6 +1,7 @@
 //! SARIF 2.1.0: lines with low scores as results that code hosts show beside the code.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::path::{Component, Path};
 
 use serde_json::{Value, json};
@@ -16,8 +17,16 @@ const METHOD: &str = "https://arxiv.org/abs/2604.09089";
 
 /// The log of `texts`: every line whose score is below `threshold` is a result.
 pub fn sarif(texts: &[ScoredText<'_>], threshold: f64) -> Value {
-    let results: Vec<Value> = texts.iter().flat_map(|text| results(text, threshold)).collect();
-    let artifacts: Vec<Value> = texts.iter().map(|text| json!({"location": location(text.name)})).collect();
+    // No file may be there twice.
+    let mut files: Vec<(Value, &ScoredText<'_>)> = Vec::new();
+    for text in texts {
+        let location = location(text.name);
+        if files.iter().all(|(other, _)| *other != location) {
+            files.push((location, text));
+        }
+    }
+    let results: Vec<Value> = files.iter().flat_map(|(_, text)| results(text, threshold)).collect();
+    let artifacts: Vec<Value> = files.iter().map(|(location, _)| json!({"location": location})).collect();
     json!({
         "$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
         "version": "2.1.0",
@@ -105,15 +114,26 @@ fn fingerprint(source: &str, nth: usize) -> String {
     format!("{}:{nth}", &hash[..16])
 }
 
-/// A path as SARIF has it: relative to the root of the source, or absolute as a `file:` URI.
+/// A path as SARIF has it: relative to the root of the source, which is the current folder, or, outside of it, absolute as
+/// a `file:` URI.
 fn location(name: &str) -> Value {
-    let path = Path::new(name);
-    if path.is_absolute() {
-        return json!({"uri": format!("file://{}", encoded(name))});
+    let mut parts: Vec<&OsStr> = Vec::new();
+    for part in Path::new(name).components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if parts.pop().is_some() => {}
+            Component::ParentDir => return outside(name),
+            Component::RootDir | Component::Prefix(_) => return outside(name),
+            Component::Normal(part) => parts.push(part),
+        }
     }
-    let parts = path.components().filter(|part| !matches!(part, Component::CurDir));
-    let parts: Vec<String> = parts.map(|part| encoded(&part.as_os_str().to_string_lossy())).collect();
+    let parts: Vec<String> = parts.into_iter().map(|part| encoded(&part.to_string_lossy())).collect();
     json!({"uri": parts.join("/"), "uriBaseId": "%SRCROOT%"})
+}
+
+fn outside(name: &str) -> Value {
+    let path = std::fs::canonicalize(name).unwrap_or_else(|_| name.into());
+    json!({"uri": format!("file://{}", encoded(&path.to_string_lossy()))})
 }
 
 /// Percent-encoded, but for what a path of a URI may have (RFC 3986). A colon could look like a scheme.
@@ -182,5 +202,22 @@ mod tests {
     #[test]
     fn absolute_paths_are_file_uris() {
         assert_eq!(location("/src/ü.c"), json!({"uri": "file:///src/%C3%BC.c"}));
+        let parent = std::env::current_dir().unwrap().parent().unwrap().to_owned();
+        assert_eq!(location(".."), location(parent.to_str().unwrap()));
+        assert_eq!(location("a/../b//./c"), json!({"uri": "b/c", "uriBaseId": "%SRCROOT%"}));
+    }
+
+    #[test]
+    fn a_file_given_twice_is_there_once() {
+        let scores = TextScores {
+            tokens: vec![TokenScore { token: 1, range: 0..1, score: 0.1, attention: vec![] }],
+            mean: 0.1,
+            layers: vec![1],
+        };
+        let texts = ["a.py", "./a.py", "b.py"].map(|name| ScoredText { name, text: "x", scores: &scores });
+        let log = sarif(&texts, 0.5);
+        for list in ["artifacts", "results"] {
+            assert_eq!(log["runs"][0][list].as_array().unwrap().len(), 2, "{list}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde_json::{Value, json};
 
-use super::html::{Page, escape, visible};
+use super::html::{Page, escape, printable, visible};
 use super::lines::{ScoredLine, lines};
 use crate::deepguard::TextScores;
 
@@ -164,7 +164,7 @@ fn data(text: &ScoredText<'_>) -> Value {
     let rounded = |x: f32| (f64::from(x) * 1e4).round() / 1e4;
     let token = |token: &crate::deepguard::TokenScore| {
         let piece = piece_text(text.text, token.range.clone());
-        let piece: String = piece.chars().map(|c| if c == '\n' { '↵' } else { c }).collect();
+        let piece = printable(piece).replace('\n', "↵");
         let attention: Vec<f64> = token.attention.iter().map(|&weight| rounded(weight)).collect();
         json!([token.token, piece, rounded(token.score), attention])
     };

@@ -88,11 +88,18 @@ pub fn written_bytes<B: Backend>(stepper: &Stepper<'_, B>) -> u64 {
 
 /// What to do about a full disk.
 pub(super) fn make_room(run: &Path) -> String {
-    let newest = list(run).pop().map_or(String::new(), |(_, dir)| format!("{} is intact; ", dir.display()));
     format!(
-        "{newest}free disk space, keep fewer checkpoints with a lower --save-total-limit, or continue from it in \
-         another --output-dir"
+        "{}; free disk space, keep fewer checkpoints with a lower --save-total-limit, or use another --output-dir",
+        what_is_left(run)
     )
+}
+
+/// From where a run that ends with an error can go on.
+pub(super) fn what_is_left(run: &Path) -> String {
+    match list(run).pop() {
+        Some((_, dir)) => format!("{} is intact", dir.display()),
+        None => "no checkpoint had been written".into(),
+    }
 }
 
 /// The checkpoints of a run, oldest first.

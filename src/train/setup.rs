@@ -12,6 +12,7 @@ use crate::train::checkpoint;
 use crate::train::config::TrainConfig;
 use crate::train::data::{TokenizedPairs, read_pairs, tokenize};
 use crate::train::schedule::{LinearSchedule, epoch_order};
+use crate::train::trainer::FINAL_ADAPTER;
 
 /// Training beyond the positions a model was made for would spoil it, quietly.
 pub(super) fn check_context(config: &TrainConfig, model: &Config) -> Result<()> {
@@ -24,18 +25,27 @@ pub(super) fn check_context(config: &TrainConfig, model: &Config) -> Result<()> 
     Ok(())
 }
 
-/// A new run in the folder of an earlier one would mix their checkpoints.
-pub(super) fn refuse_other_run(output_dir: &Path, resume: Option<&Path>) -> Result<()> {
-    match checkpoint::list(output_dir).pop() {
-        Some((_, found)) if !resume.is_some_and(|dir| is_inside(dir, output_dir)) => {
-            Err(Error::usage(format!(
-                "{} is a checkpoint of an earlier run: continue that run with --resume-from-checkpoint, or choose another \
-             --output-dir",
-                found.display()
-            )))
-        }
-        _ => Ok(()),
+/// A new run in the folder of an earlier one would mix their checkpoints, or put its adapter in the place of a finished one.
+pub(super) fn refuse_other_run(output_dir: &Path, spec: Option<&str>, resume: Option<&Path>) -> Result<()> {
+    if resume.is_some_and(|dir| is_inside(dir, output_dir)) {
+        return Ok(());
     }
+    if let Some((_, found)) = checkpoint::list(output_dir).pop() {
+        return Err(Error::usage(format!(
+            "{} is a checkpoint of an earlier run: continue that run with --resume-from-checkpoint, or choose another \
+             --output-dir",
+            found.display()
+        )));
+    }
+    let adapter = output_dir.join(FINAL_ADAPTER);
+    // Whoever asks for the newest checkpoint knows that there may be none yet.
+    if adapter.exists() && spec != Some("auto") {
+        return Err(Error::usage(format!(
+            "{} is the adapter of an earlier run: choose another --output-dir, or remove it",
+            adapter.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Whether a checkpoint is one of the run in a folder.
@@ -111,6 +121,7 @@ pub(super) fn fingerprint<B: Backend>(
     };
     // Numbers of another device are other numbers.
     hasher.update(format!("{course:?} {:?} {}", model.config, B::Act::NAME).as_bytes());
+    hasher.update(model.weights_hash().as_bytes());
     // A pair's number also tells training pairs from validation pairs.
     for pair in pairs.into_iter().flatten() {
         hasher.update(&pair.id.to_le_bytes());

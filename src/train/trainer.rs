@@ -114,6 +114,8 @@ pub struct RunSummary {
     pub interrupted: bool,
     /// Its newest checkpoint; `None` if no step was done.
     pub checkpoint: Option<PathBuf>,
+    /// The step of the adapter that was kept.
+    pub adapter_step: usize,
 }
 
 /// A run in progress.
@@ -153,9 +155,9 @@ pub fn train_in<B: Backend>(
 ) -> Result<RunSummary> {
     config.validate()?;
     check_context(config, &model.config)?;
-    let resume = config.resume_from_checkpoint.as_deref();
-    let resume = resume.map(|spec| checkpoint::find(folder.path(), spec)).transpose()?.flatten();
-    refuse_other_run(folder.path(), resume.as_deref())?;
+    let spec = config.resume_from_checkpoint.as_deref();
+    let resume = spec.map(|spec| checkpoint::find(folder.path(), spec)).transpose()?.flatten();
+    refuse_other_run(folder.path(), spec, resume.as_deref())?;
     let (train, validation) = load_data(config, tokenizer)?;
     let mut attached =
         Attached::new(&model.backend, &model.config, config.lora(&model.config)?, config.guard()?)?;
@@ -215,13 +217,13 @@ impl<B: Backend> Run<'_, '_, B> {
             Err(error) if error.kind() == ErrorKind::Interrupted => true,
             Err(error) => return Err(error),
         };
-        match interrupted {
-            true => self.save_unsaved()?,
+        let adapter_step = match interrupted {
+            true => self.save_unsaved().map(|()| self.state.best_step)?,
             false => self.finish()?,
-        }
-        let started = self.state.global_step > 0;
-        let checkpoint = started.then(|| checkpoint::path(self.folder.path(), self.state.global_step));
-        Ok(RunSummary { state: self.state, interrupted, checkpoint })
+        };
+        let newest = self.saved.map(|saved| saved.global_step);
+        let checkpoint = newest.map(|step| checkpoint::path(self.folder.path(), step));
+        Ok(RunSummary { state: self.state, interrupted, checkpoint, adapter_step })
     }
 
     /// Everything up to the last step and what follows it; an error of kind `Interrupted` where the observer ends it.
@@ -318,9 +320,10 @@ impl<B: Backend> Run<'_, '_, B> {
         if self.state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW {
             return Err(Error::data(format!(
                 "step {}: the gradients of {MAX_SKIPPED_IN_A_ROW} steps in a row were not finite; lower \
-                 --learning-rate, or look for damaged weights. The last checkpoint is intact",
+                 --learning-rate, or look for damaged weights",
                 self.state.global_step
-            )));
+            ))
+            .advice(checkpoint::what_is_left(self.folder.path())));
         }
         Ok(())
     }
@@ -332,29 +335,35 @@ impl<B: Backend> Run<'_, '_, B> {
         let last = step == self.schedule.total_steps;
         let due = |every: Option<usize>| every.map_or(epoch_ends, |n| step.is_multiple_of(n)) || last;
         if due(self.config.eval_steps) {
-            let improved = self.evaluate()?;
-            if epoch_ends {
-                self.count_epoch(improved);
-            }
+            self.evaluate()?;
+        }
+        if epoch_ends {
+            self.count_epoch();
         }
         self.state.validation_pending = false;
-        if due(self.config.save_steps) {
+        if due(self.config.save_steps) || self.state.stopped_early {
             self.save_unsaved()?;
         }
         Ok(())
     }
 
-    fn count_epoch(&mut self, improved: bool) {
+    /// Counts the epochs without a better validation loss. One without any validation does not count.
+    fn count_epoch(&mut self) {
+        let before = self.state.global_step - self.steps_per_epoch();
+        if self.state.evaluations.last().is_none_or(|(step, _)| *step <= before) {
+            return;
+        }
+        let improved = self.state.best_step > before;
         let without = if improved { 0 } else { self.state.epochs_without_improvement + 1 };
         self.state.epochs_without_improvement = without;
         let patience = self.config.early_stop_patience;
         self.state.stopped_early = patience > 0 && without >= patience;
     }
 
-    /// Evaluates, keeps the adapter if it is the best so far, and says whether it is.
-    fn evaluate(&mut self) -> Result<bool> {
+    /// Evaluates, and keeps the adapter if it is the best so far.
+    fn evaluate(&mut self) -> Result<()> {
         if self.validation.is_empty() {
-            return Ok(true);
+            return Ok(());
         }
         if !self.state.evaluations.is_empty() {
             for batch in self.validation.chunks(self.config.batch_size) {
@@ -369,9 +378,9 @@ impl<B: Backend> Run<'_, '_, B> {
         self.observer.on_evaluation(step, &evaluation);
         if !evaluation.total.is_finite() {
             return Err(Error::data(format!(
-                "step {step}: the validation loss is not finite; lower --learning-rate, or look for damaged weights. \
-                 The last checkpoint is intact"
-            )));
+                "step {step}: the validation loss is not finite; lower --learning-rate, or look for damaged weights"
+            ))
+            .advice(checkpoint::what_is_left(self.folder.path())));
         }
         let total = evaluation.total;
         self.state.evaluations.push((step, evaluation));
@@ -382,7 +391,7 @@ impl<B: Backend> Run<'_, '_, B> {
             self.state.best_step = step;
             self.write_adapter()?;
         }
-        Ok(improved)
+        Ok(())
     }
 
     /// Writes a checkpoint of where the run stands, if it has begun and there is none yet.
@@ -409,12 +418,12 @@ impl<B: Backend> Run<'_, '_, B> {
     }
 
     /// Without validation pairs the last state is the best one known; so it is where the best one was found by a part
-    /// of the run that wrote to another folder.
-    fn finish(&self) -> Result<()> {
+    /// of the run that wrote to another folder. Returns the step of what is kept.
+    fn finish(&self) -> Result<usize> {
         let best = self.folder.path().join(FINAL_ADAPTER);
         if self.validation.is_empty() || !best.exists() {
-            self.write_adapter()?;
+            return self.write_adapter().map(|()| self.state.global_step);
         }
-        Ok(())
+        Ok(self.state.best_step)
     }
 }

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use super::process::Running;
 use super::tiny::{Tiny, folder};
-use super::{TRAIN, assert_same_folders, is_temporary, names, newest_step, whole_checkpoints};
+use super::{TRAIN, assert_same_folders, is_temporary, names, newest_step, skipped, whole_checkpoints};
 
 /// Twelve steps and checkpoints, of which one is kept.
 const RUN: &str = "--data data/train --max-steps 12 --num-epochs 3 --save-steps 1 --save-total-limit 1";
@@ -83,7 +83,7 @@ fn a_full_disk_leaves_the_previous_checkpoint() {
     for quarters in 1..=10 {
         let (code, stderr) = run_on_a_disk_of(&tiny, checkpoint * quarters / 4 + 65_536);
         if code == 99 || stderr.contains("unshare: ") {
-            eprintln!("SKIPPED: no file system can be mounted here: {stderr}");
+            skipped(&format!("no file system can be mounted here: {stderr}"));
             return;
         }
         let left = tiny.path("left");
@@ -122,7 +122,7 @@ fn what_will_not_fit_is_not_begun() {
     let spill = format!("{TRAIN} {RUN} --output-dir run --base-cache-mib 0");
     for (arguments, named) in [(export, "small/merged"), (spill, "--base-cache-mib")] {
         let Some((code, stderr)) = with_a_small_disk(&tiny, &arguments) else {
-            eprintln!("SKIPPED: no file system can be mounted here");
+            skipped("no file system can be mounted here");
             return;
         };
         assert_eq!(code, 5, "{stderr}");

@@ -5,6 +5,7 @@ use deepguard::train::{Observer, RunFolder, TrainConfig};
 use deepguard::{DeepGuard, ErrorKind};
 use serde_json::json;
 
+use super::early_stop::constant;
 use super::tiny::{self, Tiny, folder};
 use super::{CHECKPOINT_FILES, StopAfter, checkpoint_names, config, metrics, refused, train, train_with};
 
@@ -145,35 +146,6 @@ fn a_resume_fills_the_base_cache_as_it_was() {
     }
 }
 
-/// With a learning rate of 0 no epoch is better than the first.
-fn constant(tiny: &Tiny, run: &str) -> TrainConfig {
-    TrainConfig {
-        learning_rate: 0.0,
-        num_epochs: 5,
-        early_stop_patience: 2,
-        batch_size: 4,
-        ..config(tiny, run)
-    }
-}
-
-#[test]
-fn early_stop_state_survives_a_resume() {
-    let tiny = Tiny::new("qwen2");
-    let constant = |run: &str| constant(&tiny, run);
-    let whole = constant("whole");
-    let state = train(&whole).unwrap().state;
-    assert!(state.stopped_early);
-    assert_eq!((state.global_step, state.best_step, state.epochs_without_improvement), (3, 1, 2));
-    let mut resumed = constant("parts");
-    train_with(&resumed, &mut StopAfter(2)).unwrap();
-    resumed.resume_from_checkpoint = Some("auto".into());
-    assert_eq!(train(&resumed).unwrap().state, state);
-    // A run that has stopped stays so.
-    assert_eq!(train(&resumed).unwrap().state, state);
-    let patient = TrainConfig { early_stop_patience: 0, ..constant("patient") };
-    assert_eq!(train(&patient).unwrap().state.global_step, 5);
-}
-
 #[test]
 fn a_resume_with_other_settings_or_data_is_refused() {
     let tiny = Tiny::new("llama");
@@ -193,9 +165,30 @@ fn a_resume_with_other_settings_or_data_is_refused() {
     for other in &others {
         refused(other, ErrorKind::Usage, &["checkpoint-1", "other hyper-parameters"]);
     }
+    // One number of the base model is another.
+    let file = tiny.model().join("model.safetensors");
+    let weights = std::fs::read(&file).unwrap();
+    tiny.edit_tensor("model.layers.1.mlp.down_proj.weight", |values| values[7] += 0.5);
+    refused(&resumed, ErrorKind::Usage, &["checkpoint-1", "another model"]);
+    std::fs::write(&file, weights).unwrap();
     // What does not change the course may change.
     let same = TrainConfig { save_total_limit: 5, base_cache_mib: 0, save_steps: Some(3), ..resumed };
     assert_eq!(train(&same).unwrap().state.global_step, 8);
+}
+
+#[test]
+fn a_finished_adapter_is_not_overwritten() {
+    let tiny = Tiny::new("llama");
+    let run = TrainConfig { max_steps: Some(2), ..config(&tiny, "run") };
+    train(&run).unwrap();
+    std::fs::remove_dir_all(run.output_dir.join("checkpoint-2")).unwrap();
+    let before = folder(&run.output_dir.join("adapter"));
+    let other = TrainConfig { seed: 7, ..run };
+    refused(&other, ErrorKind::Usage, &["adapter of an earlier run", "--output-dir"]);
+    assert!(folder(&other.output_dir.join("adapter")) == before);
+    // A run that may begin anew, because it was killed before its first checkpoint.
+    let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..other };
+    assert_eq!(train(&resumed).unwrap().state.global_step, 2);
 }
 
 /// Two checkpoints, of steps 1 and 2.
