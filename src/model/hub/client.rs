@@ -94,14 +94,15 @@ impl<'a> Client<'a> {
     fn request_list(&self, id: &str, url: &str) -> std::result::Result<Vec<u8>, Failure> {
         let failed = |e: ureq::Error| match is_out_of_reach(&e) {
             true => Failure::Final(Error::model(format!(
-                "model {id:?} cannot be fetched: there is no such directory, it is not in the local cache, and {} cannot \
-                 be asked for it: {e}; check network, proxy and HF_ENDPOINT, or pass a model directory",
+                "model {id:?} cannot be fetched: there is no such directory, it is not in the local cache, and {} \
+                 cannot be asked for it: {e}; check network, proxy and HF_ENDPOINT, or pass a model directory",
                 self.settings.endpoint
             ))),
             false => Failure::passing(e),
         };
         let mut response = self.get(url, None).map_err(failed)?;
-        self.accept(&response, id, "there is no such directory, and ", |status| status == StatusCode::OK)?;
+        let asked = format!("there is no such directory, and {}", self.settings.endpoint);
+        self.accept(&response, id, &asked, |status| status == StatusCode::OK)?;
         response.body_mut().read_to_vec().map_err(failed)
     }
 
@@ -156,7 +157,7 @@ impl<'a> Client<'a> {
         }
         let mut response = self.get(url, Some(received)).map_err(Failure::passing)?;
         let is_part = response.status() == StatusCode::PARTIAL_CONTENT && starts_at(&response, received);
-        self.accept(&response, id, "", |status| is_part || status == StatusCode::OK)?;
+        self.accept(&response, id, url, |status| is_part || status == StatusCode::OK)?;
         if !is_part {
             // All of it, although only the rest was asked for.
             out.set_len(0).map_err(on_disk)?;
@@ -189,33 +190,33 @@ impl<'a> Client<'a> {
         request.call()
     }
 
-    /// Whether the answer has a status that is good; `looked` is where the model was looked for before.
+    /// Whether the answer has a status that is good; `asked` is who gave it.
     fn accept(
         &self,
         response: &Response<Body>,
         id: &str,
-        looked: &str,
+        asked: &str,
         is_good: impl Fn(StatusCode) -> bool,
     ) -> std::result::Result<(), Failure> {
         let status = response.status();
         if is_good(status) {
             return Ok(());
         }
-        let refused = || Failure::Final(self.refused(id, looked, status, response.headers()));
+        let refused = || Failure::Final(self.refused(id, asked, status, response.headers()));
         Err(Failure::of_answer(status, response.headers()).unwrap_or_else(refused))
     }
 
-    fn refused(&self, id: &str, looked: &str, status: StatusCode, headers: &HeaderMap) -> Error {
+    fn refused(&self, id: &str, asked: &str, status: StatusCode, headers: &HeaderMap) -> Error {
         let token = self.settings.token.as_ref();
         let advice = match (status, token.map(|token| &token.origin)) {
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, None) => {
-                "check the name; for a private or gated model, accept its terms on its page and set HF_TOKEN, or log in \
-                 with the hub's own tools"
+                "check the name; for a private or gated model, accept its terms on its page and set HF_TOKEN, or log \
+                 in with the hub's own tools"
                     .to_owned()
             }
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some(origin)) => format!(
-                "check the name, accept the model's terms on its page, and check that the token of {origin} is valid and \
-                 may read it"
+                "check the name, accept the model's terms on its page, and check that the token of {origin} is valid \
+                 and may read it"
             ),
             (StatusCode::NOT_FOUND, Some(origin)) => {
                 format!("check the name, and that the token of {origin} may read it")
@@ -223,9 +224,8 @@ impl<'a> Client<'a> {
             _ => "try again later, or check HF_ENDPOINT".to_owned(),
         };
         let fate = if status == StatusCode::NOT_FOUND { "not found" } else { "cannot be fetched" };
-        let endpoint = &self.settings.endpoint;
         let told = told(headers);
-        Error::model(format!("model {id:?} {fate}: {looked}{endpoint} answered {status}{told}; {advice}"))
+        Error::model(format!("model {id:?} {fate}: {asked} answered {status}{told}; {advice}"))
     }
 }
 

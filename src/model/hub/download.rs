@@ -284,8 +284,8 @@ impl Download<'_> {
     }
 }
 
-/// Has `place`, two folders below that of the blobs, lead to `blob`: by a link or, where the file system has none, by being
-/// the file itself.
+/// Has `place`, a file of a snapshot, lead to `blob`: by a link or, where the file system has none, by being the file
+/// itself.
 fn put(blob: &Path, place: &Path) -> io::Result<()> {
     use io::ErrorKind::{AlreadyExists, PermissionDenied, Unsupported};
     let target = Path::new("../../blobs").join(blob.file_name().unwrap_or_default());

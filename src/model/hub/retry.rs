@@ -66,8 +66,8 @@ impl From<Error> for Failure {
     }
 }
 
-/// The outcome of `task`, which is done until it succeeds, fails for good, or has brought nothing too many times in a row:
-/// `given_up` makes an error of what was the matter then.
+/// The outcome of `task`, which is done until it succeeds, fails for good, or has brought nothing too many times in a
+/// row: `given_up` makes an error of what was the matter then.
 pub(super) fn persist<T>(
     watch: &mut dyn FnMut(Event<'_>),
     mut task: impl FnMut(&mut dyn FnMut(Event<'_>)) -> std::result::Result<T, Failure>,
@@ -81,10 +81,9 @@ pub(super) fn persist<T>(
             Err(Failure::Passing(problem)) => problem,
         };
         attempt = if problem.progress { 1 } else { attempt + 1 };
-        if attempt == ATTEMPTS {
+        let Some(wait) = pause(attempt, problem.wait) else {
             return Err(given_up(format!("{}, {ATTEMPTS} times in a row", problem.text)));
-        }
-        let wait = problem.wait.min(LONGEST_WAIT).max(FIRST_WAIT * 2u32.pow(attempt - 1));
+        };
         if wait >= LONG_WAIT {
             watch(Event::Waiting { problem: &problem.text, wait });
         }
@@ -92,8 +91,14 @@ pub(super) fn persist<T>(
     }
 }
 
-/// How long a server wants to be left alone: `Retry-After` in seconds, or, as the hub has it, `RateLimit: "api";r=0;t=55`:
-/// nothing remains, and there will be more in 55 seconds.
+/// How long to wait after so many tries in a row that brought nothing, of a server that asks for a wait of `asked`; `None`
+/// where it is time to give up.
+fn pause(attempt: u32, asked: Duration) -> Option<Duration> {
+    (attempt < ATTEMPTS).then(|| asked.min(LONGEST_WAIT).max(FIRST_WAIT * 2u32.pow(attempt - 1)))
+}
+
+/// How long a server wants to be left alone: `Retry-After` in seconds, or `RateLimit: "api";r=0;t=55`, as the hub has
+/// it: nothing remains, and there will be more in 55 seconds.
 fn asked_wait(headers: &HeaderMap) -> Duration {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let retry_after = text(header::RETRY_AFTER.as_str()).and_then(|value| value.trim().parse().ok());
@@ -128,6 +133,17 @@ mod tests {
             headers.insert(name, value.parse().unwrap());
             assert_eq!(asked_wait(&headers).as_secs(), seconds, "{name}: {value}");
         }
+    }
+
+    #[test]
+    fn waits_grow_and_end() {
+        let pauses = |asked| {
+            let asked = Duration::from_secs(asked);
+            (1..).map_while(|attempt| pause(attempt, asked)).map(|wait| wait.as_millis()).collect::<Vec<_>>()
+        };
+        assert_eq!(pauses(0), [500, 1000, 2000, 4000, 8000]);
+        assert_eq!(pauses(3), [3000, 3000, 3000, 4000, 8000]);
+        assert_eq!(pauses(u64::MAX), [300_000; 5]);
     }
 
     #[test]
