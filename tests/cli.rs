@@ -9,6 +9,8 @@ mod data;
 mod hostile;
 #[path = "cli/info.rs"]
 mod info;
+#[path = "cli/paths.rs"]
+mod paths;
 #[path = "cli/probe.rs"]
 mod probe;
 #[path = "cli/products.rs"]
@@ -57,6 +59,7 @@ fn dg_run(dir: &Path) -> Command {
         .env("HF_HOME", dir)
         .env("HF_HUB_OFFLINE", "1")
         .env_remove("HF_HUB_CACHE")
+        .env_remove("HUGGINGFACE_HUB_CACHE")
         .timeout(Duration::from_secs(60));
     command
 }

@@ -4,11 +4,15 @@
 #[path = "common/tiny.rs"]
 mod tiny;
 
+#[path = "hub/refusal.rs"]
+mod refusal;
 #[path = "hub/server.rs"]
 mod server;
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Child, Command as Process, Output, Stdio};
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
@@ -17,6 +21,28 @@ use server::{COMMIT, ID, Mischief, Request, Server};
 use tiny::Tiny;
 
 const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// What the surroundings of a test must not say.
+const VARIABLES: [&str; 17] = [
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "XDG_CACHE_HOME",
+    "HF_TOKEN",
+    "HF_TOKEN_PATH",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN",
+    "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+    "ALL_PROXY",
+    "all_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "DG_EMULATOR",
+];
 
 /// A model on a hub, and a home whose cache is empty.
 struct Hub {
@@ -35,20 +61,22 @@ impl Hub {
         Hub { tiny, server }
     }
 
-    fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dg-run"));
-        for name in
-            ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]
-        {
-            command.env_remove(name);
+    fn process(&self, arguments: &str) -> Process {
+        let mut process = Process::new(env!("CARGO_BIN_EXE_dg-run"));
+        for name in VARIABLES {
+            process.env_remove(name);
         }
-        command.env("HF_HOME", self.tiny.path("home")).env("HF_ENDPOINT", self.server.address());
-        command.args(arguments.split(' ')).current_dir(self.tiny.path("")).timeout(Duration::from_secs(60));
-        command
+        process.env("HF_HOME", self.tiny.path("home")).env("HF_ENDPOINT", self.server.address());
+        process.args(arguments.split(' ')).current_dir(self.tiny.path(""));
+        process
+    }
+
+    fn command(&self, arguments: &str) -> Command {
+        in_time(self.process(arguments))
     }
 
     fn generate(&self) -> Command {
-        self.command(&format!("generate --model {ID} --device cpu --max-new-tokens 2 x"))
+        self.command(&generating(ID))
     }
 
     fn repo(&self) -> PathBuf {
@@ -80,6 +108,30 @@ impl Hub {
         let blobs = std::fs::read_dir(self.repo().join("blobs")).unwrap();
         assert!(blobs.flatten().all(|blob| !blob.file_name().to_string_lossy().ends_with("incomplete")));
     }
+}
+
+fn generating(model: &str) -> String {
+    format!("generate --model {model} --device cpu --max-new-tokens 2 x")
+}
+
+fn in_time(process: Process) -> Command {
+    let mut command = Command::from_std(process);
+    command.timeout(Duration::from_secs(60));
+    command
+}
+
+/// Splits the model's weights into two shards of these names, and a file that no index names.
+fn split_weights(tiny: &Tiny, names: [&str; 2]) {
+    let tensors = tiny::read_tensors(&tiny.model().join(WEIGHTS));
+    let (first, second) = tensors.split_at(tensors.len() / 2);
+    let mut map = serde_json::Map::new();
+    for (name, tensors) in names.into_iter().zip([first, second]) {
+        tiny::write_tensors(&tiny.model().join(name), tensors);
+        tensors.iter().for_each(|tensor| drop(map.insert(tensor.0.clone(), json!(name))));
+    }
+    std::fs::rename(tiny.model().join(WEIGHTS), tiny.model().join("model-stray.safetensors")).unwrap();
+    let index = json!({"metadata": {"total_size": 0}, "weight_map": map});
+    tiny::write_json(&tiny.model().join(INDEX), &index);
 }
 
 fn tiny_hash(path: &Path) -> String {
@@ -143,25 +195,55 @@ fn counting_tokens_needs_no_weights() {
 
 #[test]
 fn all_shards_of_an_index_come() {
-    let tiny = Tiny::new("llama");
-    let tensors = tiny::read_tensors(&tiny.model().join(WEIGHTS));
-    let (half, mut map) = (tensors.len() / 2, serde_json::Map::new());
-    for (i, tensors) in [&tensors[..half], &tensors[half..]].into_iter().enumerate() {
-        let name = format!("model-0000{}-of-00002.safetensors", i + 1);
-        tiny::write_tensors(&tiny.model().join(&name), tensors);
-        tensors.iter().for_each(|tensor| drop(map.insert(tensor.0.clone(), json!(name))));
+    for names in [
+        ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"],
+        ["pytorch_model-00001-of-00002.safetensors", "b.safetensors"],
+    ] {
+        let tiny = Tiny::new("llama");
+        split_weights(&tiny, names);
+        std::fs::write(tiny.model().join("pytorch_model.bin"), "pickle").unwrap();
+        let hub = Hub { server: Server::new(&tiny.model(), |_, _| None), tiny };
+        ok(hub.generate());
+        names.iter().for_each(|name| assert!(hub.cached(name).exists(), "{name}"));
+        for other in ["pytorch_model.bin", "model-stray.safetensors"] {
+            assert!(hub.server.requests(other).is_empty(), "{other}");
+        }
+        let asked = hub.server.requests("").len();
+        ok(hub.generate());
+        assert_eq!(hub.server.requests("").len(), asked, "the second time nothing is asked for");
+        // A shard that went away comes again.
+        std::fs::remove_file(hub.cached(names[0]).canonicalize().unwrap()).unwrap();
+        ok(hub.generate());
     }
-    std::fs::remove_file(tiny.model().join(WEIGHTS)).unwrap();
-    let index = json!({"metadata": {"total_size": 0}, "weight_map": map});
-    tiny::write_json(&tiny.model().join("model.safetensors.index.json"), &index);
-    std::fs::write(tiny.model().join("pytorch_model.bin"), "pickle").unwrap();
+}
+
+#[test]
+fn an_index_names_what_the_hub_has() {
+    for (name, complaint) in [
+        ("missing.safetensors", "although its model.safetensors.index.json names it"),
+        ("../../../../b.safetensors", "plain name"),
+        ("b.bin", "plain name"),
+    ] {
+        let tiny = Tiny::new("llama");
+        split_weights(&tiny, ["a.safetensors", "b.safetensors"]);
+        tiny::edit_json(&tiny.model().join(INDEX), |index| index["weight_map"]["more"] = json!(name));
+        let hub = Hub { server: Server::new(&tiny.model(), |_, _| None), tiny };
+        fails(hub.generate(), &[name, complaint]);
+        assert!(!hub.repo().join("refs/main").exists());
+        assert!(hub.server.requests("a.safetensors").is_empty(), "nothing large comes for nothing");
+    }
+}
+
+#[test]
+fn single_weights_go_before_an_index() {
+    let tiny = Tiny::new("llama");
+    let weights = std::fs::read(tiny.model().join(WEIGHTS)).unwrap();
+    split_weights(&tiny, ["a.safetensors", "b.safetensors"]);
+    std::fs::write(tiny.model().join(WEIGHTS), weights).unwrap();
     let hub = Hub { server: Server::new(&tiny.model(), |_, _| None), tiny };
     ok(hub.generate());
-    assert!(hub.cached("model-00002-of-00002.safetensors").exists());
-    assert!(hub.server.requests("pytorch_model.bin").is_empty());
-    // A shard that went away comes again.
-    std::fs::remove_file(hub.cached("model-00001-of-00002.safetensors").canonicalize().unwrap()).unwrap();
-    ok(hub.generate());
+    hub.assert_whole();
+    assert!(hub.server.requests("a.safetensors").is_empty(), "the loader takes the single file");
 }
 
 #[test]
@@ -217,6 +299,47 @@ fn a_busy_server_is_waited_for() {
 }
 
 #[test]
+fn a_busy_hub_is_waited_for_as_long_as_it_asks() {
+    for head in ["retry-after: 1\r\n", "ratelimit: \"api\";r=0;t=1\r\n"] {
+        let hub = Hub::with(move |request, before| match before {
+            0 if request.path.starts_with("/api") => Some(Mischief::Refuse(429, head.into())),
+            1 if request.path.starts_with("/api") => Some(Mischief::Break(10)),
+            0 if request.path.ends_with(WEIGHTS) => Some(Mischief::Refuse(503, head.into())),
+            _ => None,
+        });
+        let start = Instant::now();
+        let told = String::from_utf8(ok(hub.generate()).stderr).unwrap();
+        hub.assert_whole();
+        for (answer, times) in [("429 Too Many Requests", 1), ("503 Service Unavailable", 2)] {
+            let line = format!("the server answered {answer}; next try in 1 s");
+            assert_eq!(told.matches(&line).count(), times, "{line:?} in {told}");
+        }
+        assert!(start.elapsed() >= Duration::from_secs(2));
+    }
+}
+
+#[test]
+fn only_what_is_not_there_is_not_found() {
+    for (status, fate, other) in
+        [(404, "not found", "cannot be fetched"), (400, "cannot be fetched", "not found")]
+    {
+        let hub = Hub::with(move |_, _| Some(Mischief::Answer(status, Vec::new())));
+        let told = String::from_utf8(hub.generate().output().unwrap().stderr).unwrap();
+        assert!(told.contains(&format!("model \"{ID}\" {fate}")) && !told.contains(other), "{told}");
+        assert_eq!(hub.server.requests("").len(), 1, "what does not pass is not tried again");
+    }
+}
+
+#[test]
+fn contents_are_asked_for_as_they_are() {
+    let hub = Hub::new();
+    ok(hub.generate());
+    for request in hub.server.requests("") {
+        assert_eq!(request.encoding.as_deref(), Some("identity"), "{}", request.path);
+    }
+}
+
+#[test]
 fn a_wrong_content_is_caught() {
     for position in [0, 100_000] {
         let mut other = Hub::new().weights();
@@ -258,6 +381,113 @@ fn a_gated_model_needs_a_token_that_only_the_hub_sees() {
     command.env("HF_TOKEN", "secret");
     ok(command);
     assert!(hub.server.requests(&format!("/content/{WEIGHTS}")).iter().all(|r| r.token.is_none()));
+}
+
+#[test]
+fn a_gated_file_is_refused_in_the_words_of_the_hub() {
+    let hub = Hub::with(|request, _| {
+        let long = "x".repeat(5000);
+        let head = format!("x-error-code: GatedRepo\r\nx-error-message: Ask\t\u{e9} its author. {long}\r\n");
+        request.path.contains("/resolve/").then_some(Mischief::Refuse(403, head))
+    });
+    std::fs::create_dir_all(hub.tiny.path("home")).unwrap();
+    std::fs::write(hub.tiny.path("home/token"), "of-file").unwrap();
+    let output = hub.generate().output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{told}");
+    for part in ["cannot be fetched", "403", "GatedRepo: Ask its author.", "home/token", "terms"] {
+        assert!(told.contains(part), "{part:?} not in {told}");
+    }
+    assert!(!told.contains("not found") && !told.contains("HF_TOKEN") && told.len() < 2000, "{told}");
+    assert!(!told.contains(['\t', '\u{fffd}']), "{told}");
+}
+
+#[test]
+fn a_model_that_was_renamed_is_followed() {
+    let hub = Hub::with(|request, _| {
+        let is_old = request.path.contains("org/old");
+        let denied = !request.path.starts_with("/content") && request.token.as_deref() != Some("secret");
+        match (is_old, denied) {
+            // To a path on the same host, as the hub does it.
+            (true, _) => Some(Mischief::Redirect(request.path.replace("org/old", ID))),
+            (false, true) => Some(Mischief::Answer(401, Vec::new())),
+            (false, false) => None,
+        }
+    });
+    let mut command = hub.command(&generating("org/old"));
+    command.env("HF_TOKEN", "secret");
+    ok(command);
+    assert!(hub.tiny.path("home/hub/models--org--old/refs/main").exists());
+    let elsewhere = hub.server.requests(&format!("/content/{WEIGHTS}"));
+    assert!(elsewhere.len() == 1 && elsewhere[0].token.is_none(), "{elsewhere:?}");
+}
+
+#[test]
+fn a_file_that_is_not_needed_may_look_like_anything() {
+    for odd in [
+        json!({"rfilename": "onnx/model.onnx"}),
+        json!({"rfilename": "model.gguf", "size": -1, "lfs": 7, "blobId": "?"}),
+        json!({"size": 7}),
+        json!("README.md"),
+    ] {
+        let listed = odd.clone();
+        let hub = Hub::with(move |_, _| Some(Mischief::List(listed.clone())));
+        ok(hub.generate());
+        hub.assert_whole();
+    }
+    let hub = Hub::with(move |_, _| Some(Mischief::List(json!({"rfilename": "vocab.json"}))));
+    fails(hub.generate(), &["vocab.json", "size", "hash"]);
+}
+
+#[test]
+fn the_cache_is_where_caches_are() {
+    let hub = Hub::new();
+    let of = |name: &str, value: &Path| {
+        let mut command = hub.generate();
+        command.env_remove("HF_HOME").env("HOME", hub.tiny.path("user")).env(name, value);
+        ok(command);
+    };
+    of("XDG_CACHE_HOME", &hub.tiny.path("caches"));
+    assert!(hub.tiny.path("caches/huggingface/hub/models--org--tiny/refs/main").exists());
+    of("HF_HOME", Path::new("~/models"));
+    assert!(hub.tiny.path("user/models/hub/models--org--tiny/refs/main").exists());
+}
+
+#[test]
+fn a_link_that_leads_elsewhere_is_mended() {
+    let hub = Hub::new();
+    ok(hub.generate());
+    std::fs::remove_file(hub.cached("config.json")).unwrap();
+    std::os::unix::fs::symlink("../../blobs/gone", hub.cached("config.json")).unwrap();
+    ok(hub.generate());
+    hub.assert_whole();
+}
+
+#[test]
+fn a_cache_without_links_has_the_files_themselves() {
+    let hub = Hub::new();
+    let generate = |arguments: &str| {
+        let mut process = hub.process(arguments);
+        refusal::refuse(&mut process, refusal::NO_LINKS);
+        ok(in_time(process))
+    };
+    generate(&format!("data check data --model {ID}"));
+    generate(&generating(ID));
+    hub.assert_whole();
+    let weights = hub.cached(WEIGHTS).symlink_metadata().unwrap();
+    assert!(weights.is_file());
+    for name in ["config.json", WEIGHTS] {
+        assert_eq!(hub.server.requests(&format!("{COMMIT}/{name}")).len(), 1, "{name} comes once");
+    }
+}
+
+#[test]
+fn a_cache_without_locks_is_as_good() {
+    let hub = Hub::new();
+    let mut process = hub.process(&generating(ID));
+    refusal::refuse(&mut process, refusal::NO_LOCKS);
+    ok(in_time(process));
+    hub.assert_whole();
 }
 
 #[test]
@@ -320,7 +550,8 @@ fn a_listing_that_makes_no_sense_is_refused() {
         json!("hello"),
         json!({"sha": "../../..", "siblings": []}),
         json!({"sha": COMMIT, "siblings": []}),
-        json!({"sha": COMMIT, "siblings": [{"rfilename": "config.json", "size": 1, "blobId": "../../../x"}]}),
+        json!({"sha": COMMIT, "siblings": [{"rfilename": "config.json", "size": 1, "blobId": "../../../x"},
+                                           {"rfilename": "tokenizer.json", "size": 1, "blobId": hash}]}),
         json!({"sha": COMMIT, "siblings": [{"rfilename": "../../../config.json", "size": 1, "blobId": hash}]}),
     ] {
         let text = body.to_string();
@@ -332,12 +563,34 @@ fn a_listing_that_makes_no_sense_is_refused() {
 
 #[test]
 fn two_processes_download_once() {
-    let hub = Hub::new();
-    let download = || drop(ok(hub.generate()));
-    std::thread::scope(|scope| {
-        let both = [scope.spawn(download), scope.spawn(download)];
-        both.into_iter().for_each(|one| one.join().unwrap());
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let hub = Hub::with(move |request, _| {
+        if request.path == format!("/content/{WEIGHTS}") {
+            // An error is a test that has failed, and ended.
+            let _ = released.lock().unwrap().recv_timeout(Duration::from_secs(30));
+        }
+        None
     });
+    let start = || {
+        let mut process = hub.process(&generating(ID));
+        process.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut first = start();
+    while hub.server.requests(&format!("/content/{WEIGHTS}")).is_empty() {
+        assert!(first.try_wait().unwrap().is_none(), "the download goes on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut second = start();
+    let mut told = BufReader::new(second.stderr.take().unwrap());
+    let waits = told.by_ref().lines().map_while(Result::ok).find(|line| line.contains("another process"));
+    assert_eq!(waits.as_deref(), Some("waiting for another process that downloads model.safetensors"));
+    release.send(()).unwrap();
+    let end = |process: Child| process.wait_with_output().unwrap();
+    let (first, mut rest) = (end(first), String::new());
+    told.read_to_string(&mut rest).unwrap();
+    assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
+    assert!(end(second).status.success(), "{rest}");
     hub.assert_whole();
     assert_eq!(hub.server.requests(&format!("/content/{WEIGHTS}")).len(), 1);
 }

@@ -8,7 +8,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use super::note;
 use crate::error::Result;
 use crate::model::hub::Settings;
-use crate::model::hub::download::{Need, Progress, obtain};
+use crate::model::hub::download::{Event, Need, Progress, obtain};
 
 /// Options of every command that takes a hub id.
 #[derive(Args)]
@@ -24,7 +24,7 @@ impl HubArgs {
         let mut settings = Settings::from_env();
         settings.offline |= self.offline;
         let mut downloads = Downloads::default();
-        let obtained = obtain(model, need, &settings, &mut |progress| downloads.show(&progress));
+        let obtained = obtain(model, need, &settings, &mut |event| downloads.show(event));
         if let Some(bar) = downloads.bar {
             bar.finish_and_clear();
         }
@@ -40,12 +40,30 @@ struct Downloads {
 }
 
 impl Downloads {
-    fn show(&mut self, progress: &Progress<'_>) {
+    fn show(&mut self, event: Event<'_>) {
+        match event {
+            Event::Received(progress) => self.advance(&progress),
+            Event::Waiting { problem, wait } => {
+                self.say(&format!("{problem}; next try in {} s", wait.as_secs()))
+            }
+            Event::Locked(file) => self.say(&format!("waiting for another process that downloads {file}")),
+        }
+    }
+
+    fn advance(&mut self, progress: &Progress<'_>) {
         if self.file != progress.file {
             self.begin(progress);
         }
         if let Some(bar) = &self.bar {
             bar.set_position(progress.received);
+        }
+    }
+
+    /// A line above the bar, if there is one.
+    fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| note(line)),
+            None => note(line),
         }
     }
 

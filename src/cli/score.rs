@@ -114,7 +114,7 @@ fn to_json(file: &Path, text: &str, scores: &TextScores) -> serde_json::Value {
             token
         })
         .collect();
-    json!({"file": file, "mean_score": scores.mean, "layers": scores.layers, "tokens": tokens})
+    json!({"file": file.display().to_string(), "mean_score": scores.mean, "layers": scores.layers, "tokens": tokens})
 }
 
 /// The text on backgrounds from red (likely vulnerable) to green (likely secure), stretched to the scores' range.

@@ -135,8 +135,27 @@ pub struct TrainArgs {
     resume_from_checkpoint: Option<String>,
 }
 
+impl TrainArgs {
+    /// Paths are written into the run's configuration, which is JSON.
+    fn require_text(&self) -> Result<()> {
+        let paths =
+            [("--data", &self.data), ("--val-data", &self.val_data), ("--output-dir", &self.output_dir)];
+        for (flag, path) in paths {
+            if let Some(path) = path.as_deref().filter(|path| path.to_str().is_none()) {
+                let found = path.display();
+                return Err(Error::usage(format!(
+                    "{flag}: expected a path in UTF-8, which the run's configuration can hold, found {found}; choose \
+                     another name"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Trains.
 pub fn run(args: &TrainArgs, signals: &Signals) -> Result<()> {
+    args.require_text()?;
     let config: TrainConfig = config::resolve(&TrainConfig::default(), args.config.as_deref(), args)?;
     for (flag, missing) in
         [("--model", config.model.is_empty()), ("--data", config.data.as_os_str().is_empty())]

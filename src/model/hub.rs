@@ -4,6 +4,7 @@
 mod client;
 pub mod download;
 mod file;
+mod retry;
 mod settings;
 
 use std::path::{Component, Path, PathBuf};

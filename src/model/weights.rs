@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 mod shard;
 mod view;
 
+pub(crate) use shard::shard_names;
 pub use view::TensorView;
 
 #[cfg(target_endian = "big")]

@@ -23,12 +23,20 @@ pub struct Request {
     /// The first byte wanted.
     pub from: Option<usize>,
     pub token: Option<String>,
+    /// How the content may be packed.
+    pub encoding: Option<String>,
 }
 
 /// What is done instead of serving a request.
 pub enum Mischief {
     /// Another answer: status, body.
     Answer(u16, Vec<u8>),
+    /// An answer without a body: status, lines of the head.
+    Refuse(u16, String),
+    /// Another address is named, or a path on the same host.
+    Redirect(String),
+    /// One more file is listed, as it is here.
+    List(Value),
     /// The connection breaks after so many bytes.
     Break(usize),
     /// The wish for a part is not heard.
@@ -103,28 +111,40 @@ impl State {
             before
         };
         let mischief = (self.plan)(&request, before);
-        if let Some(Mischief::Answer(status, body)) = &mischief {
-            return reply(&stream, *status, "", body, body.len());
+        match &mischief {
+            Some(Mischief::Answer(status, body)) => return reply(&stream, *status, "", body, body.len()),
+            Some(Mischief::Refuse(status, head)) => return reply(&stream, *status, head, b"", 0),
+            Some(Mischief::Redirect(to)) => return redirect(&stream, 307, to),
+            _ => {}
         }
         let path = request.path.as_str();
-        if path == format!("/api/models/{ID}/revision/main?blobs=true") {
-            let body = self.listing().to_string();
-            return reply(&stream, 200, "", body.as_bytes(), body.len());
+        let large = path.strip_prefix(&format!("/{ID}/resolve/{COMMIT}/")).filter(|name| is_large(name));
+        if let Some(name) = large {
+            return redirect(&stream, 302, &format!("{}/{name}", self.contents));
         }
-        let (large, name) = match path.strip_prefix(&format!("/{ID}/resolve/{COMMIT}/")) {
-            Some(name) => (is_large(name), name),
-            None => (false, path.strip_prefix("/content/").unwrap_or_default()),
-        };
-        let Some(content) = self.files.get(name) else {
+        let Some(content) = self.content(path, &mischief) else {
             return reply(&stream, 404, "", b"", 0);
         };
         match mischief {
-            _ if large => reply(&stream, 302, &format!("location: {}/{name}\r\n", self.contents), b"", 0),
-            Some(Mischief::Break(bytes)) => part(&stream, content, request.from, bytes),
-            Some(Mischief::Whole) => part(&stream, content, None, usize::MAX),
+            Some(Mischief::Break(bytes)) => part(&stream, &content, request.from, bytes),
+            Some(Mischief::Whole) => part(&stream, &content, None, usize::MAX),
             Some(Mischief::Instead(other)) => part(&stream, &other, request.from, usize::MAX),
-            _ => part(&stream, content, request.from, usize::MAX),
+            _ => part(&stream, &content, request.from, usize::MAX),
         }
+    }
+
+    /// What is at `path`.
+    fn content(&self, path: &str, mischief: &Option<Mischief>) -> Option<Vec<u8>> {
+        if path == format!("/api/models/{ID}/revision/main?blobs=true") {
+            let mut listing = self.listing();
+            if let (Some(Mischief::List(file)), Some(files)) = (mischief, listing["siblings"].as_array_mut())
+            {
+                files.push(file.clone());
+            }
+            return Some(listing.to_string().into_bytes());
+        }
+        let name = path.strip_prefix(&format!("/{ID}/resolve/{COMMIT}/"));
+        self.files.get(name.or(path.strip_prefix("/content/"))?).cloned()
     }
 
     fn listing(&self) -> Value {
@@ -157,7 +177,7 @@ fn read_request(stream: &TcpStream) -> std::io::Result<Option<Request>> {
     let mut lines = BufReader::new(stream).lines();
     let Some(first) = lines.next().transpose()? else { return Ok(None) };
     let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
-    let mut request = Request { path, from: None, token: None };
+    let mut request = Request { path, from: None, token: None, encoding: None };
     for line in lines {
         let line = line?.to_lowercase();
         if let Some(range) = line.strip_prefix("range: bytes=") {
@@ -165,6 +185,9 @@ fn read_request(stream: &TcpStream) -> std::io::Result<Option<Request>> {
         }
         if let Some(token) = line.strip_prefix("authorization: bearer ") {
             request.token = Some(token.to_owned());
+        }
+        if let Some(encoding) = line.strip_prefix("accept-encoding: ") {
+            request.encoding = Some(encoding.to_owned());
         }
         if line.is_empty() {
             break;
@@ -185,6 +208,10 @@ fn part(stream: &TcpStream, content: &[u8], from: Option<usize>, limit: usize) -
         }
         None => reply(stream, 200, "", sent, rest.len()),
     }
+}
+
+fn redirect(stream: &TcpStream, status: u16, to: &str) -> std::io::Result<()> {
+    reply(stream, status, &format!("location: {to}\r\n"), b"", 0)
 }
 
 fn reply(

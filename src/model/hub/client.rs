@@ -1,20 +1,21 @@
 //! Requests to the hub.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use ureq::config::RedirectAuthHeaders;
-use ureq::http::{Response, StatusCode, header};
+use ureq::http::{HeaderMap, Response, StatusCode, header};
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, Timeout};
 
 use super::Settings;
-use super::download::Progress;
+use super::download::{Event, Progress};
 use super::file::RemoteFile;
+use super::retry::{Failure, persist};
 use crate::error::{Error, Result};
 
 /// What may stand in a part of a path as it is.
@@ -23,34 +24,39 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 /// For a connection, and for the next bytes on it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Tries in a row that bring nothing before a download is given up.
-const ATTEMPTS: u32 = 5;
-
-/// Before the second try; doubled before each further one.
-const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// Most characters that are shown of what a server says about a refusal.
+const MAX_TOLD: usize = 300;
 
 /// The files of a model at a commit.
 #[derive(Deserialize)]
 pub(super) struct Listing {
     /// The commit.
     pub sha: String,
-    /// All files.
-    #[serde(rename = "siblings")]
-    pub files: Vec<RemoteFile>,
+    /// All files, as they came: most are not needed, and what they look like is of no concern.
+    siblings: Vec<serde_json::Value>,
+}
+
+impl Listing {
+    /// The paths of all files.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.siblings.iter().filter_map(|listed| listed["rfilename"].as_str())
+    }
+
+    /// The file called `name`, if there is one.
+    pub fn file(&self, name: &str) -> Option<Result<RemoteFile>> {
+        let listed = self.siblings.iter().find(|listed| listed["rfilename"] == name)?;
+        let unusable = |e: serde_json::Error| {
+            let message = format!("the hub's list of files: {name} cannot be downloaded");
+            Error::model(message).with_source(e)
+        };
+        Some(RemoteFile::deserialize(listed).map_err(unusable))
+    }
 }
 
 /// A connection to the hub.
 pub(super) struct Client<'a> {
     settings: &'a Settings,
     agent: Agent,
-}
-
-/// Why a file did not come, or not all of it.
-enum Failure {
-    /// What may pass: a connection that broke, a server too busy.
-    Passing(String),
-    /// What will not.
-    Final(Error),
 }
 
 impl<'a> Client<'a> {
@@ -60,6 +66,8 @@ impl<'a> Client<'a> {
         let config = Agent::config_builder()
             .tls_config(tls)
             .user_agent(concat!("deepguard/", env!("CARGO_PKG_VERSION")))
+            // What comes is counted and hashed as it is.
+            .accept_encoding("identity")
             .redirect_auth_headers(RedirectAuthHeaders::SameHost)
             .http_status_as_error(false)
             .timeout_connect(Some(PATIENCE))
@@ -70,24 +78,32 @@ impl<'a> Client<'a> {
     }
 
     /// What `id` consists of at `revision`.
-    pub fn list(&self, id: &str, revision: &str) -> Result<Listing> {
+    pub fn list(&self, id: &str, revision: &str, watch: &mut dyn FnMut(Event<'_>)) -> Result<Listing> {
         let revision = utf8_percent_encode(revision, ESCAPED);
         let url = format!("{}/api/models/{id}/revision/{revision}?blobs=true", self.settings.endpoint);
-        let unreachable = |e: ureq::Error| {
-            Error::model(format!(
-                "model {id:?} not found: there is no such directory, it is not in the local cache, and {} cannot be asked \
-                 for it: {e}; check network, proxy and HF_ENDPOINT, or pass a model directory",
-                self.settings.endpoint
-            ))
+        let given_up = |problem| {
+            Error::model(format!("model {id:?} cannot be fetched: {url}: {problem}; try again later"))
         };
-        let mut response = self.get(&url, None).map_err(unreachable)?;
-        if response.status() != StatusCode::OK {
-            return Err(self.refused(id, response.status()));
-        }
-        response.body_mut().read_json().map_err(|e| {
+        let body = persist(watch, |_| self.request_list(id, &url), given_up)?;
+        serde_json::from_slice(&body).map_err(|e| {
             let expected = format!("{url}: expected the list of a model's files");
             Error::model(format!("{expected}, found something else; check HF_ENDPOINT")).with_source(e)
         })
+    }
+
+    fn request_list(&self, id: &str, url: &str) -> std::result::Result<Vec<u8>, Failure> {
+        let failed = |e: ureq::Error| match is_out_of_reach(&e) {
+            true => Failure::Final(Error::model(format!(
+                "model {id:?} cannot be fetched: there is no such directory, it is not in the local cache, and {} \
+                 cannot be asked for it: {e}; check network, proxy and HF_ENDPOINT, or pass a model directory",
+                self.settings.endpoint
+            ))),
+            false => Failure::passing(e),
+        };
+        let mut response = self.get(url, None).map_err(failed)?;
+        let asked = format!("there is no such directory, and {}", self.settings.endpoint);
+        self.accept(&response, id, &asked, |status| status == StatusCode::OK)?;
+        response.body_mut().read_to_vec().map_err(failed)
     }
 
     /// Appends to `partial` what is missing of `file`; returns at its full size. What comes is not looked at.
@@ -97,31 +113,27 @@ impl<'a> Client<'a> {
         commit: &str,
         file: &RemoteFile,
         partial: &Path,
-        watch: &mut dyn FnMut(Progress<'_>),
+        watch: &mut dyn FnMut(Event<'_>),
     ) -> Result<()> {
         let name = utf8_percent_encode(&file.name, ESCAPED);
         let url = format!("{}/{id}/resolve/{commit}/{name}", self.settings.endpoint);
         let mut out =
             OpenOptions::new().create(true).append(true).open(partial).map_err(|e| full(partial, e))?;
-        let mut attempt = 0;
-        loop {
+        let request = |watch: &mut dyn FnMut(Event<'_>)| {
             let before = length(partial, &out)?;
-            let problem = match self.continue_with(id, &url, file, partial, &mut out, watch) {
-                Ok(()) => return out.sync_all().map_err(|e| full(partial, e)),
-                Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Passing(problem)) => problem,
-            };
-            let received = length(partial, &out)?;
-            attempt = if received > before { 1 } else { attempt + 1 };
-            if attempt == ATTEMPTS {
-                return Err(Error::model(format!(
-                    "{url}: {problem}, {ATTEMPTS} times in a row; the {received} of {} bytes that came are kept: try \
-                     again later",
-                    file.size
-                )));
-            }
-            std::thread::sleep(FIRST_WAIT * 2u32.pow(attempt - 1));
-        }
+            let outcome = self.continue_with(id, &url, file, partial, &mut out, watch);
+            let progress = length(partial, &out)? > before;
+            outcome.map_err(|failure| failure.after(progress))
+        };
+        let given_up = |problem| {
+            let kept = partial.metadata().map_or(0, |meta| meta.len());
+            let size = file.size;
+            Error::model(format!(
+                "{url}: {problem}; the {kept} of {size} bytes that came are kept: try again later"
+            ))
+        };
+        persist(watch, request, given_up)?;
+        out.sync_all().map_err(|e| full(partial, e))
     }
 
     /// One request for the rest of a file.
@@ -132,10 +144,10 @@ impl<'a> Client<'a> {
         file: &RemoteFile,
         partial: &Path,
         out: &mut File,
-        watch: &mut dyn FnMut(Progress<'_>),
+        watch: &mut dyn FnMut(Event<'_>),
     ) -> std::result::Result<(), Failure> {
         let on_disk = |e| Failure::Final(full(partial, e));
-        let mut received = length(partial, out).map_err(Failure::Final)?;
+        let mut received = length(partial, out)?;
         if received > file.size {
             out.set_len(0).map_err(on_disk)?;
             received = 0;
@@ -143,40 +155,34 @@ impl<'a> Client<'a> {
         if received == file.size {
             return Ok(());
         }
-        let passing = |e: ureq::Error| Failure::Passing(e.to_string());
-        let mut response = self.get(url, Some(received)).map_err(passing)?;
-        match response.status() {
-            StatusCode::PARTIAL_CONTENT if starts_at(&response, received) => {}
+        let mut response = self.get(url, Some(received)).map_err(Failure::passing)?;
+        let is_part = response.status() == StatusCode::PARTIAL_CONTENT && starts_at(&response, received);
+        self.accept(&response, id, url, |status| is_part || status == StatusCode::OK)?;
+        if !is_part {
             // All of it, although only the rest was asked for.
-            StatusCode::OK => {
-                out.set_len(0).map_err(on_disk)?;
-                received = 0;
-            }
-            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-                return Err(Failure::Passing(format!("the server answered {status}")));
-            }
-            status => return Err(Failure::Final(self.refused(id, status).context(url))),
+            out.set_len(0).map_err(on_disk)?;
+            received = 0;
         }
         // A server that sends more than there is would fill the disk.
         let mut body = response.body_mut().as_reader().take(file.size - received);
         let mut chunk = vec![0; 1 << 20];
         while received < file.size {
-            watch(Progress { file: &file.name, received, size: file.size });
+            watch(Event::Received(Progress { file: &file.name, received, size: file.size }));
             match body.read(&mut chunk) {
-                Ok(0) => return Err(Failure::Passing("the connection ended early".into())),
+                Ok(0) => return Err(Failure::passing("the connection ended early")),
                 Ok(n) => out.write_all(&chunk[..n]).map_err(on_disk)?,
-                Err(e) => return Err(Failure::Passing(e.to_string())),
+                Err(e) => return Err(Failure::passing(e)),
             }
-            received = length(partial, out).map_err(Failure::Final)?;
+            received = length(partial, out)?;
         }
-        watch(Progress { file: &file.name, received, size: file.size });
+        watch(Event::Received(Progress { file: &file.name, received, size: file.size }));
         Ok(())
     }
 
     fn get(&self, url: &str, from: Option<u64>) -> std::result::Result<Response<Body>, ureq::Error> {
         let mut request = self.agent.get(url);
         if let Some(token) = &self.settings.token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.secret));
         }
         if let Some(from) = from.filter(|from| *from > 0) {
             request = request.header(header::RANGE, format!("bytes={from}-"));
@@ -184,22 +190,71 @@ impl<'a> Client<'a> {
         request.call()
     }
 
-    fn refused(&self, id: &str, status: StatusCode) -> Error {
-        let endpoint = &self.settings.endpoint;
-        let advice = match (status, &self.settings.token) {
-            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, None) => {
-                "check the name; for a private or gated model, accept its terms on its page and set HF_TOKEN"
-            }
-            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some(_)) => {
-                "accept the model's terms on its page, and check that HF_TOKEN is valid and may read it"
-            }
-            (StatusCode::NOT_FOUND, Some(_)) => "check the name, and that HF_TOKEN may read it",
-            _ => "try again later, or check HF_ENDPOINT",
-        };
-        Error::model(format!(
-            "model {id:?} not found: it is no directory, and {endpoint} answered {status}; {advice}"
-        ))
+    /// Whether the answer has a status that is good; `asked` is who gave it.
+    fn accept(
+        &self,
+        response: &Response<Body>,
+        id: &str,
+        asked: &str,
+        is_good: impl Fn(StatusCode) -> bool,
+    ) -> std::result::Result<(), Failure> {
+        let status = response.status();
+        if is_good(status) {
+            return Ok(());
+        }
+        let refused = || Failure::Final(self.refused(id, asked, status, response.headers()));
+        Err(Failure::of_answer(status, response.headers()).unwrap_or_else(refused))
     }
+
+    fn refused(&self, id: &str, asked: &str, status: StatusCode, headers: &HeaderMap) -> Error {
+        let token = self.settings.token.as_ref();
+        let advice = match (status, token.map(|token| &token.origin)) {
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, None) => {
+                "check the name; for a private or gated model, accept its terms on its page and set HF_TOKEN, or log \
+                 in with the hub's own tools"
+                    .to_owned()
+            }
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some(origin)) => format!(
+                "check the name, accept the model's terms on its page, and check that the token of {origin} is valid \
+                 and may read it"
+            ),
+            (StatusCode::NOT_FOUND, Some(origin)) => {
+                format!("check the name, and that the token of {origin} may read it")
+            }
+            _ => "try again later, or check HF_ENDPOINT".to_owned(),
+        };
+        let fate = if status == StatusCode::NOT_FOUND { "not found" } else { "cannot be fetched" };
+        let told = told(headers);
+        Error::model(format!("model {id:?} {fate}: {asked} answered {status}{told}; {advice}"))
+    }
+}
+
+/// Whether there is no use in asking the hub again: no network, no such host, or nobody there.
+fn is_out_of_reach(e: &ureq::Error) -> bool {
+    match e {
+        ureq::Error::Timeout(timeout) => matches!(timeout, Timeout::Connect | Timeout::Resolve),
+        ureq::Error::Io(e) => !matches!(
+            e.kind(),
+            ErrorKind::ConnectionReset
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::BrokenPipe
+                | ErrorKind::UnexpectedEof
+        ),
+        ureq::Error::Protocol(_) => false,
+        _ => true,
+    }
+}
+
+/// What the hub says about its refusal, with a blank before it: it is a stranger's text.
+fn told(headers: &HeaderMap) -> String {
+    let text = |name: &str| {
+        let value = String::from_utf8_lossy(headers.get(name)?.as_bytes()).into_owned();
+        let printable = |c: &char| c.is_ascii_graphic() || *c == ' ';
+        Some(value.chars().filter(printable).take(MAX_TOLD).collect::<String>())
+    };
+    let parts = ["x-error-code", "x-error-message"].iter().filter_map(|name| text(name));
+    let parts: Vec<String> = parts.filter(|part| !part.is_empty()).collect();
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(": ")) }
 }
 
 /// Whether a part is the part that was asked for.

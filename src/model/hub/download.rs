@@ -1,15 +1,17 @@
 //! Brings models from the hub into the local cache, laid out as the hub's own client does, which finds them there:
 //! contents in `blobs` under their hashes, links to them in `snapshots/<commit>`, and the commit of a branch in `refs`.
 
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::path::Path;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::client::{Client, Listing};
 use super::file::RemoteFile;
 use super::{DEFAULT_REVISION, Settings, in_cache, is_commit_hash, is_hub_id, repo_dir, repo_name};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::files::require_space;
+use crate::model::weights::shard_names;
 
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -35,18 +37,29 @@ pub struct Progress<'a> {
     pub size: u64,
 }
 
+/// What happens in a download.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// Bytes have come.
+    Received(Progress<'a>),
+    /// The next try has to wait.
+    Waiting {
+        /// What was the matter with the last one.
+        problem: &'a str,
+        /// How long.
+        wait: Duration,
+    },
+    /// Another process downloads a file of this name, and is waited for.
+    Locked(&'a str),
+}
+
 /// Makes sure that the cache has what is needed of the model `spec` at its branch `main`; a directory, and what is in the
 /// cache, is left as it is. A download that was cut off goes on where it was; every file is checked against its hash.
 ///
 /// # Errors
 /// Kind `Model`: offline, the hub cannot be reached or does not have the model, has no safetensors of it, or sends what
 /// does not fit its hash. Kind `Device`: the cache cannot be written.
-pub fn obtain(
-    spec: &str,
-    need: Need,
-    settings: &Settings,
-    watch: &mut dyn FnMut(Progress<'_>),
-) -> Result<()> {
+pub fn obtain(spec: &str, need: Need, settings: &Settings, watch: &mut dyn FnMut(Event<'_>)) -> Result<()> {
     let Some(cache) = settings.cache.as_deref().filter(|_| is_hub_id(spec) && !Path::new(spec).exists())
     else {
         return Ok(());
@@ -60,7 +73,7 @@ pub fn obtain(
         return Ok(());
     }
     let client = Client::new(settings);
-    let listing = client.list(spec, DEFAULT_REVISION)?;
+    let listing = client.list(spec, DEFAULT_REVISION, watch)?;
     if !is_commit_hash(&listing.sha) {
         return Err(Error::model(format!("{spec}: expected a commit of 40 digits, found {:?}", listing.sha)));
     }
@@ -73,33 +86,26 @@ impl Need {
     /// Whether a snapshot has all that is needed. (The hub's own client may have brought a part only.)
     fn is_met_by(self, snapshot: &Path) -> bool {
         let there = |name: &str| snapshot.join(name).exists();
-        let weights =
-            || there(WEIGHTS) || (there(INDEX) && shards(&snapshot.join(INDEX)).all(|name| there(&name)));
+        let shards =
+            || shard_names(&snapshot.join(INDEX)).is_ok_and(|names| names.iter().all(|name| there(name)));
+        let weights = || there(WEIGHTS) || shards();
         there("config.json") && there(TOKENIZER) && (self == Need::Tokenizer || weights())
-    }
-
-    /// The files of the top folder that are needed.
-    fn files(self, listing: &Listing) -> Vec<&RemoteFile> {
-        let sharded = listing.files.iter().any(|file| file.name == INDEX);
-        let needed = |file: &&RemoteFile| {
-            let weights = match sharded {
-                true => file.name.starts_with("model-") && file.name.ends_with(".safetensors"),
-                false => file.name == WEIGHTS,
-            };
-            let text = [".json", ".txt", ".jinja"].iter().any(|suffix| file.name.ends_with(suffix));
-            !file.name.contains(['/', '\\']) && (text || (weights && self == Need::Model))
-        };
-        listing.files.iter().filter(needed).collect()
     }
 }
 
-/// The files that an index names; none for one that cannot be read, which is for its reader to complain about.
-fn shards(index: &Path) -> impl Iterator<Item = String> {
-    let parsed = std::fs::read(index).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let map = parsed.and_then(|index: serde_json::Value| index["weight_map"].as_object().cloned());
-    let names: BTreeSet<String> =
-        map.into_iter().flatten().filter_map(|(_, name)| Some(name.as_str()?.to_owned())).collect();
-    names.into_iter()
+impl Listing {
+    fn has(&self, name: &str) -> bool {
+        self.names().any(|listed| listed == name)
+    }
+
+    /// Configurations, tokenizer and index: all texts of the top folder.
+    fn texts(&self) -> Result<Vec<RemoteFile>> {
+        let is_text = |name: &&str| {
+            let text = [".json", ".txt", ".jinja"].iter().any(|suffix| name.ends_with(suffix));
+            text && !name.contains(['/', '\\', '\0'])
+        };
+        self.names().filter(is_text).filter_map(|name| self.file(name)).collect()
+    }
 }
 
 /// The download of one model.
@@ -113,76 +119,129 @@ struct Download<'a> {
 }
 
 impl Download<'_> {
-    fn snapshot(&self, listing: &Listing, need: Need, watch: &mut dyn FnMut(Progress<'_>)) -> Result<()> {
-        let files = need.files(listing);
-        let has = |name: &str| files.iter().any(|file| file.name == name);
+    fn snapshot(&self, listing: &Listing, need: Need, watch: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        self.require_names(listing, need)?;
+        let mut files = listing.texts()?;
+        let single = listing.file(WEIGHTS).filter(|_| need == Need::Model);
+        let sharded = need == Need::Model && single.is_none();
+        files.extend(single.transpose()?);
+        self.files(&files, &listing.sha, watch)?;
+        if sharded {
+            self.files(&self.shards(listing)?, &listing.sha, watch)?;
+        }
+        self.point_at(&listing.sha)
+    }
+
+    fn require_names(&self, listing: &Listing, need: Need) -> Result<()> {
         for (missing, advice) in [
             ("config.json", "is it a model of transformers?"),
             (TOKENIZER, "only models with a fast tokenizer can be used"),
         ] {
-            if !has(missing) {
+            if !listing.has(missing) {
                 return Err(Error::model(format!("{} has no {missing} on the hub; {advice}", self.id)));
             }
         }
-        if need == Need::Model && !has(WEIGHTS) && !has(INDEX) {
+        if need == Need::Model && !listing.has(WEIGHTS) && !listing.has(INDEX) {
             return Err(Error::model(format!(
                 "{} has neither {WEIGHTS} nor {INDEX} on the hub: expected weights as safetensors (pickle is never \
                  read); choose a revision or model that has them",
                 self.id
             )));
         }
-        self.require_space(&files)?;
-        for file in &files {
-            self.file(&listing.sha, file, watch)
-                .map_err(|e| e.context(format!("download of {}", file.name)))?;
+        Ok(())
+    }
+
+    /// The files that the index, which has come, names.
+    fn shards(&self, listing: &Listing) -> Result<Vec<RemoteFile>> {
+        let names = shard_names(&self.place(&listing.sha, INDEX))?;
+        let missing = |name: &str| {
+            let id = self.id;
+            Error::model(format!(
+                "{id} has no {name} on the hub, although its {INDEX} names it; choose another model"
+            ))
+        };
+        names.iter().map(|name| listing.file(name).unwrap_or_else(|| Err(missing(name)))).collect()
+    }
+
+    fn files(&self, files: &[RemoteFile], commit: &str, watch: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        self.require_space(files, commit)?;
+        for file in files {
+            self.file(commit, file, watch).map_err(|e| e.context(format!("download of {}", file.name)))?;
         }
-        self.point_at(&listing.sha)
+        Ok(())
     }
 
     /// Of what is missing; before the first byte comes rather than when the disk is full.
-    fn require_space(&self, files: &[&RemoteFile]) -> Result<()> {
+    fn require_space(&self, files: &[RemoteFile], commit: &str) -> Result<()> {
         let blobs = self.repo.join("blobs");
         std::fs::create_dir_all(&blobs)
             .kind(ErrorKind::Device, || format!("cannot create {}", blobs.display()))?;
-        let there = |name: String| blobs.join(name).metadata().map_or(0, |meta| meta.len());
-        let missing = |file: &&RemoteFile| {
-            let name = file.hash.name();
-            file.size.saturating_sub(there(name.to_owned()).max(there(format!("{name}.incomplete"))))
+        let missing = |file: &RemoteFile| {
+            let partial = self.blob(file).with_extension("incomplete");
+            let places = [self.blob(file), partial, self.place(commit, &file.name)];
+            let there = places.iter().filter_map(|place| place.metadata().ok()).map(|meta| meta.len()).max();
+            file.size.saturating_sub(there.unwrap_or(0))
         };
         require_space(&blobs, files.iter().map(missing).fold(0, u64::saturating_add))
     }
 
-    fn file(&self, commit: &str, file: &RemoteFile, watch: &mut dyn FnMut(Progress<'_>)) -> Result<()> {
-        let blob = self.repo.join("blobs").join(file.hash.name());
-        self.blob(commit, file, &blob, watch)?;
+    /// Where the content of a file is.
+    fn blob(&self, file: &RemoteFile) -> PathBuf {
+        self.repo.join("blobs").join(file.hash.name())
+    }
+
+    /// Where a file is found by its name.
+    fn place(&self, commit: &str, name: &str) -> PathBuf {
+        self.repo.join("snapshots").join(commit).join(name)
+    }
+
+    /// Brings a file, unless another process does.
+    fn file(&self, commit: &str, file: &RemoteFile, watch: &mut dyn FnMut(Event<'_>)) -> Result<()> {
         let complain = || format!("cannot write into {}", self.repo.display());
-        let snapshot = self.repo.join("snapshots").join(commit);
-        std::fs::create_dir_all(&snapshot).kind(ErrorKind::Device, complain)?;
-        let target = Path::new("../../blobs").join(file.hash.name());
-        match std::os::unix::fs::symlink(target, snapshot.join(&file.name)) {
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            other => other.kind(ErrorKind::Device, complain),
+        let (blob, place) = (self.blob(file), self.place(commit, &file.name));
+        for dir in [Some(self.locks), blob.parent(), place.parent()].into_iter().flatten() {
+            std::fs::create_dir_all(dir).kind(ErrorKind::Device, complain)?;
+        }
+        let _lock = self.lock(file, watch).kind(ErrorKind::Device, complain)?;
+        // Where there are no links the file itself is there.
+        let is_file = place.symlink_metadata().is_ok_and(|meta| meta.is_file() && meta.len() == file.size);
+        if is_file && file.hash.of(&place).is_ok_and(|hash| hash == file.hash) {
+            return Ok(());
+        }
+        self.content(commit, file, &blob, watch)?;
+        put(&blob, &place).kind(ErrorKind::Device, complain)
+    }
+
+    /// Keeps other processes from a file for as long as what is returned is held; `None` where the file system has no
+    /// locks.
+    fn lock(&self, file: &RemoteFile, watch: &mut dyn FnMut(Event<'_>)) -> io::Result<Option<File>> {
+        let lock = File::create(self.locks.join(format!("{}.lock", file.hash.name())))?;
+        let locked = match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                watch(Event::Locked(&file.name));
+                lock.lock()
+            }
+            Err(TryLockError::Error(e)) => Err(e),
+            Ok(()) => Ok(()),
+        };
+        match locked {
+            Err(e) if e.kind() == io::ErrorKind::Unsupported => Ok(None),
+            other => other.map(|()| Some(lock)),
         }
     }
 
-    /// Brings a content, unless another process does.
-    fn blob(
+    /// Brings a content.
+    fn content(
         &self,
         commit: &str,
         file: &RemoteFile,
         blob: &Path,
-        watch: &mut dyn FnMut(Progress<'_>),
+        watch: &mut dyn FnMut(Event<'_>),
     ) -> Result<()> {
-        let complain = || format!("cannot write {}", blob.display());
-        for dir in [self.locks, &self.repo.join("blobs")] {
-            std::fs::create_dir_all(dir).kind(ErrorKind::Device, complain)?;
-        }
-        let lock = File::create(self.locks.join(format!("{}.lock", file.hash.name())));
-        let lock = lock.kind(ErrorKind::Device, complain)?;
-        lock.lock().kind(ErrorKind::Device, complain)?;
         if blob.metadata().is_ok_and(|meta| meta.len() == file.size) {
             return Ok(());
         }
+        let complain = || format!("cannot write {}", blob.display());
         let partial = blob.with_extension("incomplete");
         let resumed = partial.exists();
         self.client.receive(self.id, commit, file, &partial, watch)?;
@@ -222,5 +281,28 @@ impl Download<'_> {
         let mut file = builder.tempfile_in(&refs).kind(ErrorKind::Device, complain)?;
         std::io::Write::write_all(&mut file, commit.as_bytes()).kind(ErrorKind::Device, complain)?;
         file.persist(refs.join(DEFAULT_REVISION)).kind(ErrorKind::Device, complain).map(drop)
+    }
+}
+
+/// Has `place`, a file of a snapshot, lead to `blob`: by a link or, where the file system has none, by being the file
+/// itself.
+fn put(blob: &Path, place: &Path) -> io::Result<()> {
+    use io::ErrorKind::{AlreadyExists, PermissionDenied, Unsupported};
+    let target = Path::new("../../blobs").join(blob.file_name().unwrap_or_default());
+    let link = || std::os::unix::fs::symlink(&target, place);
+    let linked = match link() {
+        Err(e) if e.kind() == AlreadyExists => {
+            if place.canonicalize().ok() == blob.canonicalize().ok() {
+                return Ok(());
+            }
+            // It leads elsewhere, or to what is no longer there.
+            std::fs::remove_file(place)?;
+            link()
+        }
+        other => other,
+    };
+    match linked {
+        Err(e) if [PermissionDenied, Unsupported].contains(&e.kind()) => std::fs::rename(blob, place),
+        other => other,
     }
 }

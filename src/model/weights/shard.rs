@@ -94,14 +94,26 @@ struct Index {
     weight_map: UniqueKeys<String>,
 }
 
-/// The tensors of all shards of the index at `path`, which must place every one of them where it is.
-pub(super) fn open_index(path: &Path) -> Result<BTreeMap<String, Entry>> {
-    let in_index = |e: Error| e.context(path.display());
+/// The files that the index at `path` names; all are plain names.
+pub(crate) fn shard_names(path: &Path) -> Result<BTreeSet<String>> {
+    read_index(path).map(|weight_map| weight_map.into_values().collect())
+}
+
+/// Which file of a plain name holds a tensor.
+fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
     let Index { weight_map: UniqueKeys(weight_map) } =
         serde_json::from_slice(&read_bounded(path, MAX_INDEX_BYTES)?)
             .kind(ErrorKind::Model, || format!("{} is not a valid index of shards", path.display()))?;
+    let checked = weight_map.values().try_for_each(|name| check_shard_name(name));
+    checked.map_err(|e| e.context(path.display()))?;
+    Ok(weight_map)
+}
+
+/// The tensors of all shards of the index at `path`, which must place every one of them where it is.
+pub(super) fn open_index(path: &Path) -> Result<BTreeMap<String, Entry>> {
+    let in_index = |e: Error| e.context(path.display());
+    let weight_map = read_index(path)?;
     let shards: BTreeSet<&str> = weight_map.values().map(String::as_str).collect();
-    shards.iter().try_for_each(|name| check_shard_name(name)).map_err(in_index)?;
     let mut tensors = BTreeMap::new();
     for shard in shards {
         let found = open_file(&path.with_file_name(shard)).map_err(in_index)?;
