@@ -120,7 +120,7 @@ fn progress_bar(pairs: usize) -> ProgressBar {
 fn to_text(report: &ProbeReport) -> String {
     let mut text = format!(
         "{} pairs in {} groups, {} folds; intervals of {:.0} %; chance is {}\n\n\
-         layer  functions told rightly   secure above vulnerable\n",
+         layer  functions told rightly   secure above vulnerable        p\n",
         report.pairs,
         report.groups,
         report.folds,
@@ -131,7 +131,7 @@ fn to_text(report: &ProbeReport) -> String {
         let (a, p) = (probe.accuracy, probe.pair_accuracy);
         let above = ((p.value - report.chance).max(0.0) / (1.0 - report.chance) * BAR).round() as usize;
         text += &format!(
-            "{:>5}  {:.3} ({:.3} to {:.3})   {:.3} ({:.3} to {:.3})  {}\n",
+            "{:>5}  {:.3} ({:.3} to {:.3})   {:.3} ({:.3} to {:.3})  {:>7}  {}\n",
             probe.layer,
             a.value,
             a.low,
@@ -139,6 +139,7 @@ fn to_text(report: &ProbeReport) -> String {
             p.value,
             p.low,
             p.high,
+            report::p_text(probe.p_value),
             "█".repeat(above)
         );
     }

@@ -19,7 +19,7 @@ use crate::train::batch::TokenPair;
 use folds::folds;
 use logistic::Classifier;
 use standard::Standard;
-use statistics::Resamples;
+use statistics::{Groups, SignFlips};
 
 pub use states::PairStates;
 pub use statistics::Share;
@@ -48,6 +48,8 @@ pub struct LayerProbe {
     pub accuracy: Share,
     /// Share of pairs whose secure function looks more secure; half for one that ties.
     pub pair_accuracy: Share,
+    /// How likely any layer would order as many pairs rightly if none knew anything.
+    pub p_value: f64,
 }
 
 /// What the probes say together.
@@ -65,6 +67,8 @@ pub struct ProbeReport {
     pub chance: f64,
     /// Confidence of all intervals.
     pub confidence: f64,
+    /// What the p value of the best layer has to be below for a signal.
+    pub significance: f64,
     /// One entry per layer.
     pub layers: Vec<LayerProbe>,
     /// What carries the signal; `None` where no layer does for certain.
@@ -98,9 +102,10 @@ pub fn probe<B: Backend>(
     Ok(evaluate(&states, &fold_of, options))
 }
 
-/// Which fold each pair is in, and how many groups there are.
+/// Which fold and which group each pair is in, and how many groups there are.
 struct Deal {
     fold_of: Vec<usize>,
+    group_of: Vec<usize>,
     groups: usize,
 }
 
@@ -109,10 +114,20 @@ fn evaluate(states: &PairStates, deal: &Deal, options: &ProbeOptions) -> ProbeRe
         .into_par_iter()
         .map(|layer| held_out(states, layer, deal, options.folds))
         .collect();
-    let resamples = Resamples::new(deal.fold_of.len(), options.seed);
-    let layers: Vec<LayerProbe> =
-        answers.iter().enumerate().map(|(i, of)| summary(i + 1, of, &resamples)).collect();
-    let ordered: Vec<Vec<f64>> = answers.iter().map(|of| of.iter().map(Answer::ordered).collect()).collect();
+    report(&answers, deal, options)
+}
+
+fn report(answers: &[Vec<Answer>], deal: &Deal, options: &ProbeOptions) -> ProbeReport {
+    let groups = Groups::new(&deal.group_of, deal.groups);
+    let above_chance = |of: &Vec<Answer>| groups.sums(of.iter().map(|answer| answer.ordered() - CHANCE));
+    let above_chance: Vec<Vec<f64>> = answers.iter().map(above_chance).collect();
+    let flips = SignFlips::new(&above_chance, options.seed);
+    let layers: Vec<LayerProbe> = answers
+        .iter()
+        .zip(flips.p_values())
+        .enumerate()
+        .map(|(i, (of, p_value))| summary(i + 1, of, p_value, &groups))
+        .collect();
     ProbeReport {
         pairs: deal.fold_of.len(),
         groups: deal.groups,
@@ -120,14 +135,15 @@ fn evaluate(states: &PairStates, deal: &Deal, options: &ProbeOptions) -> ProbeRe
         seed: options.seed,
         chance: CHANCE,
         confidence: statistics::CONFIDENCE,
-        signal: signal(&ordered, &resamples),
+        significance: statistics::SIGNIFICANCE,
+        signal: signal(&layers, &flips),
         layers,
     }
 }
 
-fn summary(layer: usize, answers: &[Answer], resamples: &Resamples) -> LayerProbe {
-    let share = |of: fn(&Answer) -> f64| resamples.share(&answers.iter().map(of).collect::<Vec<_>>());
-    LayerProbe { layer, accuracy: share(Answer::right), pair_accuracy: share(Answer::ordered) }
+fn summary(layer: usize, answers: &[Answer], p_value: f64, groups: &Groups<'_>) -> LayerProbe {
+    let share = |of: fn(&Answer) -> f64| groups.share(&answers.iter().map(of).collect::<Vec<_>>());
+    LayerProbe { layer, accuracy: share(Answer::right), pair_accuracy: share(Answer::ordered), p_value }
 }
 
 /// What a probe that has not seen a pair makes of it: log-odds of being secure.
@@ -205,22 +221,23 @@ fn choose_penalty(states: &PairStates, layer: usize, train: &[usize], chooser: &
     PENALTIES[best]
 }
 
-/// Of whether each layer has each pair in order, as the guard's margin loss wants it. The best of many layers is good by luck as well: there is a signal if it
-/// is above chance by more than the luckiest layer is above its own mean in 95 of 100 resamples.
-fn signal(ordered: &[Vec<f64>], resamples: &Resamples) -> Option<Signal> {
-    let means: Vec<f64> = ordered.iter().map(|of| statistics::mean(of)).collect();
-    let best = (0..means.len()).max_by(|&a, &b| means[a].total_cmp(&means[b]).then(b.cmp(&a)))?;
-    if means[best] - resamples.luck_of_the_best(ordered) <= CHANCE {
+/// There is a signal if the best layer is above chance for certain. The order of pairs decides, as the guard's margin loss
+/// wants it.
+fn signal(layers: &[LayerProbe], flips: &SignFlips<'_>) -> Option<Signal> {
+    let share = |layer: usize| layers[layer].pair_accuracy.value;
+    let best = (0..layers.len()).max_by(|&a, &b| share(a).total_cmp(&share(b)).then(b.cmp(&a)))?;
+    if layers[best].p_value >= statistics::SIGNIFICANCE {
         return None;
     }
-    let as_good = |layer: usize| layer == best || !resamples.is_greater(&ordered[best], &ordered[layer]);
+    let below_none = flips.below_none();
+    let as_good = |layer: usize| layer == best || below_none[layer];
     let first = (0..=best).rev().take_while(|&layer| as_good(layer)).last().unwrap_or(best);
-    let last = (best..means.len()).take_while(|&layer| as_good(layer)).last().unwrap_or(best);
-    let usual = GuardConfig::default().layers.min(means.len());
+    let last = (best..layers.len()).take_while(|&layer| as_good(layer)).last().unwrap_or(best);
+    let usual = GuardConfig::default().layers.min(layers.len());
     Some(Signal {
         best_layer: best + 1,
         band: [first + 1, last + 1],
-        guard_layers: usual.max(means.len() - last),
+        guard_layers: usual.max(layers.len() - last),
     })
 }
 

@@ -32,14 +32,14 @@ fn token_pairs(count: usize) -> Vec<TokenPair> {
     (0..count).map(pair).collect()
 }
 
-fn report(states: &PairStates, pairs: &[TokenPair], seed: u64) -> ProbeReport {
+fn probed(states: &PairStates, pairs: &[TokenPair], seed: u64) -> ProbeReport {
     let options = ProbeOptions { folds: 5, seed };
     evaluate(states, &folds(pairs, &options).unwrap(), &options)
 }
 
 #[test]
 fn the_layers_with_a_signal_are_found() {
-    let report = report(&states(60, 8, &[4, 5, 6], 1), &token_pairs(60), 42);
+    let report = probed(&states(60, 8, &[4, 5, 6], 1), &token_pairs(60), 42);
     let signal = report.signal.clone().unwrap();
     assert!((4..=6).contains(&signal.best_layer), "{signal:?}");
     assert!(4 <= signal.band[0] && signal.band[1] <= 6, "{signal:?}");
@@ -53,7 +53,7 @@ fn the_layers_with_a_signal_are_found() {
 
 #[test]
 fn a_deep_signal_asks_for_more_layers_than_are_usual() {
-    let report = report(&states(60, 9, &[2], 5), &token_pairs(60), 42);
+    let report = probed(&states(60, 9, &[2], 5), &token_pairs(60), 42);
     let expected = Signal { best_layer: 2, band: [2, 2], guard_layers: 8 };
     assert_eq!(report.signal, Some(expected));
 }
@@ -62,7 +62,7 @@ fn a_deep_signal_asks_for_more_layers_than_are_usual() {
 fn where_there_is_no_signal_none_is_found() {
     let runs = 20;
     let found = (0..runs).filter(|&seed| {
-        let report = report(&states(40, 6, &[], 100 + seed), &token_pairs(40), seed);
+        let report = probed(&states(40, 6, &[], 100 + seed), &token_pairs(40), seed);
         let mean = report.layers.iter().map(|probe| probe.accuracy.value).sum::<f64>() / 6.0;
         assert!((mean - CHANCE).abs() < 0.15, "seed {seed}: {mean}");
         report.signal.is_some()
@@ -81,10 +81,14 @@ fn knowing_a_pair_is_of_no_use() {
     let states = PairStates::new(vec![values.collect()], WIDTH);
     let pairs: Vec<TokenPair> =
         token_pairs(20).into_iter().flat_map(|pair| std::iter::repeat_n(pair, copies)).collect();
-    let honest = report(&states, &pairs, 42);
+    let honest = probed(&states, &pairs, 42);
     assert_eq!(honest.groups, 20);
     assert!(honest.signal.is_none() && (honest.layers[0].accuracy.value - CHANCE).abs() < 0.2, "{honest:?}");
-    let careless = Deal { fold_of: (0..60).map(|pair| pair % copies).collect(), groups: 60 };
+    let careless = Deal {
+        fold_of: (0..60).map(|pair| pair % copies).collect(),
+        group_of: (0..60).collect(),
+        groups: 60,
+    };
     let fooled = evaluate(&states, &careless, &ProbeOptions { folds: copies, seed: 42 });
     assert!(fooled.layers[0].accuracy.low > 0.7 && fooled.signal.is_some(), "{fooled:?}");
 }
@@ -92,7 +96,7 @@ fn knowing_a_pair_is_of_no_use() {
 #[test]
 fn the_same_seed_gives_the_same_report() {
     let states = states(30, 3, &[2], 8);
-    let json = |seed| serde_json::to_string(&report(&states, &token_pairs(30), seed)).unwrap();
+    let json = |seed| serde_json::to_string(&probed(&states, &token_pairs(30), seed)).unwrap();
     assert_eq!(json(1), json(1));
     assert_ne!(json(1), json(2));
 }
@@ -101,7 +105,7 @@ fn the_same_seed_gives_the_same_report() {
 fn constant_features_do_no_harm() {
     let mut values = vec![0.25f32; 12 * 2 * WIDTH];
     values.chunks_mut(WIDTH).enumerate().for_each(|(i, row)| row[0] = if i % 2 == 0 { 1.0 } else { -1.0 });
-    let report = report(&PairStates::new(vec![values], WIDTH), &token_pairs(12), 0);
+    let report = probed(&PairStates::new(vec![values], WIDTH), &token_pairs(12), 0);
     assert_eq!(report.layers[0].accuracy.value, 1.0);
 }
 

@@ -13,6 +13,7 @@ use std::path::Path;
 
 use crate::error::Result;
 
+pub(crate) use probe::p_text;
 pub use probe::page as probe_page;
 pub use sarif::sarif;
 pub use scores::{ScoredText, page as scores_page};
