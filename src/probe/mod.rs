@@ -1,11 +1,13 @@
-//! The layer probe: how well a linear classifier tells secure from vulnerable functions by the states of each layer. It is
-//! the diagnostic from which the DeepGuard paper concludes that the upper layers, together, know more than the last.
+//! The layer probe: how well a linear classifier tells secure from vulnerable functions by the states of each layer. It
+//! is the diagnostic from which the DeepGuard paper concludes that the upper layers, together, know more than the last.
 
 mod folds;
 mod logistic;
 mod standard;
 mod states;
 mod statistics;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -17,7 +19,7 @@ use crate::model::transformer::Transformer;
 use crate::ops::Backend;
 use crate::train::batch::TokenPair;
 use folds::folds;
-use logistic::Classifier;
+use logistic::{Classifier, Examples};
 use standard::Standard;
 use statistics::{Groups, SignFlips};
 
@@ -27,16 +29,36 @@ pub use statistics::Share;
 /// Weights of the penalty among which the training pairs choose.
 const PENALTIES: [f64; 5] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2];
 
+/// One fold is held out, one chooses the penalty, and one is learnt from.
+pub const FEWEST_FOLDS: usize = 3;
+
 /// What a share of right answers is without any knowledge: each pair has one function of either kind.
 pub const CHANCE: f64 = 0.5;
 
 /// How a probe is made.
 #[derive(Clone, Copy, Debug)]
 pub struct ProbeOptions {
-    /// Parts of the pairs, each of which is held out once; at least 2.
+    /// Parts of the pairs, each of which is held out once; at least [`FEWEST_FOLDS`].
     pub folds: usize,
-    /// Of the order in which pairs are dealt, and of the resamples.
+    /// Of the order in which pairs are dealt, and of the ways that a test draws.
     pub seed: u64,
+}
+
+impl ProbeOptions {
+    /// Whether a probe can be made so.
+    ///
+    /// # Errors
+    /// Kind `Usage`: fewer than [`FEWEST_FOLDS`].
+    pub fn check(&self) -> Result<()> {
+        if self.folds >= FEWEST_FOLDS {
+            return Ok(());
+        }
+        Err(Error::usage(format!(
+            "--folds: expected at least {FEWEST_FOLDS} (one is held out, one chooses the penalty, the others are \
+             learnt from), found {}",
+            self.folds
+        )))
+    }
 }
 
 /// A probe of one layer, on held-out pairs.
@@ -61,7 +83,7 @@ pub struct ProbeReport {
     pub groups: usize,
     /// Parts that were held out in turn.
     pub folds: usize,
-    /// Of the deal and of the resamples.
+    /// Of the deal and of what tests draw.
     pub seed: u64,
     /// What a share is without knowledge.
     pub chance: f64,
@@ -75,6 +97,13 @@ pub struct ProbeReport {
     pub signal: Option<Signal>,
 }
 
+impl ProbeReport {
+    /// How likely the best layer would be as good if none knew anything.
+    pub fn p_value(&self) -> f64 {
+        self.layers.iter().map(|probe| probe.p_value).fold(1.0, f64::min)
+    }
+}
+
 /// The layers that tell secure from vulnerable functions.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Signal {
@@ -86,20 +115,31 @@ pub struct Signal {
     pub guard_layers: usize,
 }
 
-/// Probes every layer of `model`, with an adapter if one is given. `watch` gets how many of the pairs have been read.
+/// How far a probe has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// So many of so many pairs have been read.
+    Read(usize, usize),
+    /// So many of so many classifiers, one per layer and fold, have been fitted.
+    Fitted(usize, usize),
+}
+
+/// Probes every layer of `model`, with an adapter if one is given.
 ///
 /// # Errors
-/// Kind `Data`: fewer groups of pairs than folds.
+/// Kind `Usage`: fewer than [`FEWEST_FOLDS`]. Kind `Data`: fewer groups of pairs than folds. Kind `Device`: the states
+/// do not fit the free memory. Kind `Model`: a state is not finite.
 pub fn probe<B: Backend>(
     model: &Transformer<B>,
     attached: Option<&Attached<B>>,
     pairs: &[TokenPair],
     options: &ProbeOptions,
-    watch: &mut dyn FnMut(usize),
+    watch: &(dyn Fn(Progress) + Sync),
 ) -> Result<ProbeReport> {
-    let fold_of = folds(pairs, options)?;
-    let states = PairStates::read(model, attached, pairs, watch)?;
-    Ok(evaluate(&states, &fold_of, options))
+    let deal = folds(pairs, options)?;
+    let of = pairs.len();
+    let states = PairStates::read(model, attached, pairs, &mut |read| watch(Progress::Read(read, of)))?;
+    Ok(evaluate(&states, &deal, options, watch))
 }
 
 /// Which fold and which group each pair is in, and how many groups there are.
@@ -109,12 +149,27 @@ struct Deal {
     groups: usize,
 }
 
-fn evaluate(states: &PairStates, deal: &Deal, options: &ProbeOptions) -> ProbeReport {
-    let answers: Vec<Vec<Answer>> = (0..states.layers())
-        .into_par_iter()
-        .map(|layer| held_out(states, layer, deal, options.folds))
-        .collect();
-    report(&answers, deal, options)
+fn evaluate(
+    states: &PairStates,
+    deal: &Deal,
+    options: &ProbeOptions,
+    watch: &(dyn Fn(Progress) + Sync),
+) -> ProbeReport {
+    let (folds, fits) = (options.folds, states.layers() * options.folds);
+    watch(Progress::Fitted(0, fits));
+    let done = AtomicUsize::new(0);
+    let fit = |number: usize| {
+        let answers = held_out(states, number / folds, deal, number % folds, folds);
+        watch(Progress::Fitted(done.fetch_add(1, Ordering::Relaxed) + 1, fits));
+        answers
+    };
+    let by_fold: Vec<Vec<(usize, Answer)>> = (0..fits).into_par_iter().map(fit).collect();
+    let of_layer = |folds: &[Vec<(usize, Answer)>]| {
+        let mut answers = vec![Answer { secure: 0.0, vulnerable: 0.0 }; deal.fold_of.len()];
+        folds.iter().flatten().for_each(|&(pair, answer)| answers[pair] = answer);
+        answers
+    };
+    report(&by_fold.chunks(folds).map(of_layer).collect::<Vec<_>>(), deal, options)
 }
 
 fn report(answers: &[Vec<Answer>], deal: &Deal, options: &ProbeOptions) -> ProbeReport {
@@ -169,60 +224,48 @@ impl Answer {
     }
 }
 
-/// What probes of `layer` make of every pair, each without having seen the pair's fold. The penalty is chosen on one of
-/// the other folds, without the held-out one.
-fn held_out(states: &PairStates, layer: usize, deal: &Deal, folds: usize) -> Vec<Answer> {
-    let mut answers = vec![Answer { secure: 0.0, vulnerable: 0.0 }; deal.fold_of.len()];
+/// What a probe of `layer` that has not seen the pairs of `fold` makes of them. The penalty is chosen on one of the
+/// other folds, by probes that have seen neither.
+fn held_out(
+    states: &PairStates,
+    layer: usize,
+    deal: &Deal,
+    fold: usize,
+    folds: usize,
+) -> Vec<(usize, Answer)> {
+    let chooser = (fold + 1) % folds;
     let members = |keep: &dyn Fn(usize) -> bool| -> Vec<usize> {
         (0..deal.fold_of.len()).filter(|&pair| keep(deal.fold_of[pair])).collect()
     };
-    for fold in 0..folds {
-        let chooser = (fold + 1) % folds;
-        let train = members(&|f| f != fold);
-        let inner = if folds > 2 { members(&|f| f != fold && f != chooser) } else { train.clone() };
-        let penalty = choose_penalty(states, layer, &inner, &members(&|f| f == chooser));
-        let (standard, classifier) = fit(states, layer, &train, penalty);
-        for pair in members(&|f| f == fold) {
-            answers[pair] = answer(states, layer, pair, &standard, &classifier);
-        }
-    }
-    answers
+    let examples = |pairs: &[usize]| states.examples(layer, pairs);
+    let penalty = choose_penalty(
+        &examples(&members(&|f| f != fold && f != chooser)),
+        &examples(&members(&|f| f == chooser)),
+    );
+    let (rows, labels) = examples(&members(&|f| f != fold));
+    let standard = Standard::of(&rows);
+    let classifier = Classifier::fit(Examples { rows: &rows, labels: &labels, standard: &standard }, penalty);
+    let answer = |pair: usize| {
+        let [secure, vulnerable] = states.pair(layer, pair).map(|state| classifier.logit(state));
+        (pair, Answer { secure, vulnerable })
+    };
+    members(&|f| f == fold).into_iter().map(answer).collect()
 }
 
-fn fit(states: &PairStates, layer: usize, pairs: &[usize], penalty: f64) -> (Standard, Classifier) {
-    let standard = Standard::of(states, layer, pairs);
-    let (rows, labels) = standard.rows(states, layer, pairs);
-    let classifier = Classifier::fit(&rows, &labels, states.width(), penalty);
-    (standard, classifier)
-}
-
-fn answer(
-    states: &PairStates,
-    layer: usize,
-    pair: usize,
-    standard: &Standard,
-    classifier: &Classifier,
-) -> Answer {
-    let logit = |state: &[f32]| classifier.logit(&standard.apply(state));
-    let [secure, vulnerable] = states.pair(layer, pair);
-    Answer { secure: logit(secure), vulnerable: logit(vulnerable) }
-}
+/// States and labels.
+type Labelled<'a> = (Vec<&'a [f32]>, Vec<f64>);
 
 /// The penalty with the lowest cross-entropy on `chooser`.
-fn choose_penalty(states: &PairStates, layer: usize, train: &[usize], chooser: &[usize]) -> f64 {
-    let standard = Standard::of(states, layer, train);
-    let (rows, labels) = standard.rows(states, layer, train);
-    let (held_rows, held_labels) = standard.rows(states, layer, chooser);
-    let loss = |penalty: f64| {
-        Classifier::fit(&rows, &labels, states.width(), penalty).loss(&held_rows, &held_labels)
-    };
-    let losses = PENALTIES.map(loss);
+fn choose_penalty((rows, labels): &Labelled<'_>, (held_rows, held_labels): &Labelled<'_>) -> f64 {
+    let standard = Standard::of(rows);
+    let examples = Examples { rows, labels, standard: &standard };
+    let losses = PENALTIES.map(|penalty| Classifier::fit(examples, penalty).loss(held_rows, held_labels));
     let best = (0..PENALTIES.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap_or(0);
     PENALTIES[best]
 }
 
-/// There is a signal if the best layer is above chance for certain. The order of pairs decides, as the guard's margin loss
-/// wants it.
+/// There is a signal if the best layer is above chance for certain. The order of pairs decides, as the guard's margin
+/// loss wants it.
 fn signal(layers: &[LayerProbe], flips: &SignFlips<'_>) -> Option<Signal> {
     let share = |layer: usize| layers[layer].pair_accuracy.value;
     let best = (0..layers.len()).max_by(|&a, &b| share(a).total_cmp(&share(b)).then(b.cmp(&a)))?;
@@ -244,8 +287,8 @@ fn signal(layers: &[LayerProbe], flips: &SignFlips<'_>) -> Option<Signal> {
 /// Refuses what cannot be dealt.
 fn too_few(groups: usize, folds: usize) -> Error {
     Error::data(format!(
-        "expected at least {folds} groups of pairs that share no function, one for each of --folds, found {groups}; give \
-         more pairs, or fewer folds"
+        "expected at least {folds} groups of pairs that share no function, one for each of --folds, found {groups}; \
+         give more pairs, or fewer folds"
     ))
 }
 

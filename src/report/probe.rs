@@ -18,10 +18,6 @@ pub fn p_text(p: f64) -> String {
     if p < 0.001 { "< 0.001".into() } else { format!("{p:.3}") }
 }
 
-fn best_p_value(report: &ProbeReport) -> f64 {
-    report.layers.iter().map(|probe| probe.p_value).fold(1.0, f64::min)
-}
-
 fn heading(report: &ProbeReport, model: &str, adapter: Option<&Path>) -> String {
     let mut rows = vec![("Model", format!("<code>{}</code>", visible(model)))];
     if let Some(adapter) = adapter {
@@ -32,11 +28,7 @@ fn heading(report: &ProbeReport, model: &str, adapter: Option<&Path>) -> String 
     rows.push(("Chance", format!("{}: each pair has one function of either kind", report.chance)));
     rows.push((
         "Best p value",
-        format!(
-            "{}; a signal has to be below {}",
-            visible(&p_text(best_p_value(report))),
-            report.significance
-        ),
+        format!("{}; a signal has to be below {}", visible(&p_text(report.p_value())), report.significance),
     ));
     match &report.signal {
         Some(Signal { best_layer, band: [first, last], guard_layers }) => {
@@ -55,10 +47,10 @@ fn heading(report: &ProbeReport, model: &str, adapter: Option<&Path>) -> String 
     }
     format!(
         "<h1>Layer probe</h1>\n{}<p class=\"faint\">For each layer, a linear classifier learns from the mean states of \
-         functions whether they are secure, and is asked about pairs of which it has seen nothing. Bands and brackets are \
-         intervals of {:.0} % by Wilson, for as many independent pairs as the groups are worth. The p value is how likely any \
-         layer would order as many pairs rightly if none knew anything: the best of many layers is good by luck as \
-         well.</p>\n",
+         functions whether they are secure, and is asked about pairs of which it has seen nothing. Bands and \
+         brackets are intervals of {:.0} % by Wilson, for as many independent pairs as the groups are worth. The p \
+         value is how likely any layer would order as many pairs rightly if none knew anything: the best of many \
+         layers is good by luck as well.</p>\n",
         facts(&rows),
         100.0 * report.confidence
     )
