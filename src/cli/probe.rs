@@ -12,7 +12,7 @@ use super::{ModelArgs, note, print};
 use crate::deepguard::DeepGuard;
 use crate::error::{Error, Result};
 use crate::ops::Backend;
-use crate::probe::{ProbeOptions, ProbeReport, Signal, probe};
+use crate::probe::{ProbeOptions, ProbeReport, Progress, Signal, probe};
 use crate::report;
 use crate::train::data::{OnBadRecord, TokenizedPairs, read_pairs, tokenize};
 
@@ -33,10 +33,10 @@ pub struct ProbeArgs {
     /// Whether records that cannot be used are an error (exit code 3) or left out.
     #[arg(long, value_enum, default_value = "error")]
     on_bad_record: OnBadRecord,
-    /// Parts of the pairs, each of which is held out once.
+    /// Parts of the pairs, each of which is held out once: at least 3.
     #[arg(long, default_value_t = 5)]
     folds: usize,
-    /// Of the order in which pairs are dealt to the folds, and of the resamples.
+    /// Of the order in which pairs are dealt to the folds, and of the test's draws.
     #[arg(long, default_value_t = 42)]
     seed: u64,
     /// Print one JSON object instead of a table.
@@ -47,11 +47,15 @@ pub struct ProbeArgs {
     html: Option<PathBuf>,
 }
 
+impl ProbeArgs {
+    fn options(&self) -> ProbeOptions {
+        ProbeOptions { folds: self.folds, seed: self.seed }
+    }
+}
+
 /// Probes.
 pub fn run(args: &ProbeArgs) -> Result<()> {
-    if args.folds < 2 {
-        return Err(Error::usage(format!("--folds: expected at least 2, found {}", args.folds)));
-    }
+    args.options().check()?;
     if args.max_seq_len == 0 {
         return Err(Error::usage("--max-seq-len: expected at least 1, found 0"));
     }
@@ -75,12 +79,12 @@ impl Task for Probing<'_> {
         let (records, left_out) = read_pairs(&args.data, "train", args.on_bad_record)?;
         let pairs = tokenize(&records, &guard.tokenizer, args.max_seq_len)?;
         note(&told(&pairs, left_out));
-        let bar = progress_bar(pairs.pairs.len());
-        let options = ProbeOptions { folds: args.folds, seed: args.seed };
-        let report = probe(&guard.model, guard.attached.as_ref(), &pairs.pairs, &options, &mut |read| {
-            bar.set_position(read as u64);
-        });
-        bar.finish_and_clear();
+        let shown = Shown::new();
+        let report =
+            probe(&guard.model, guard.attached.as_ref(), &pairs.pairs, &args.options(), &|progress| {
+                shown.update(progress)
+            });
+        shown.finish();
         let report = report?;
         if args.json {
             let json = serde_json::to_string_pretty(&report);
@@ -107,20 +111,49 @@ fn told(pairs: &TokenizedPairs, left_out: usize) -> String {
     )
 }
 
-fn progress_bar(pairs: usize) -> ProgressBar {
-    let bar =
-        if std::io::stderr().is_terminal() { ProgressBar::new(pairs as u64) } else { ProgressBar::hidden() };
-    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} pairs read, eta {eta}");
-    match style {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
+/// Progress on standard error: a bar on a terminal, a line before the fits elsewhere.
+struct Shown {
+    bar: Option<ProgressBar>,
+}
+
+impl Shown {
+    fn new() -> Self {
+        Shown { bar: std::io::stderr().is_terminal().then(ProgressBar::no_length) }
+    }
+
+    fn update(&self, progress: Progress) {
+        match (&self.bar, progress) {
+            (Some(bar), Progress::Read(0, of)) => restart(bar, of, "pairs read"),
+            (Some(bar), Progress::Fitted(0, of)) => restart(bar, of, "probes fitted"),
+            (Some(bar), Progress::Read(done, _) | Progress::Fitted(done, _)) => bar.set_position(done as u64),
+            (None, Progress::Fitted(0, of)) => note(&format!("pairs read; fitting {of} probes")),
+            (None, _) => {}
+        }
+    }
+
+    /// Removes the bar.
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Begins a bar anew.
+fn restart(bar: &ProgressBar, of: usize, what: &str) {
+    bar.reset();
+    bar.set_length(of as u64);
+    if let Ok(style) =
+        ProgressStyle::with_template(&format!("{{bar:24}} {{pos}}/{{len}} {what}, eta {{eta}}"))
+    {
+        bar.set_style(style);
     }
 }
 
 fn to_text(report: &ProbeReport) -> String {
     let mut text = format!(
         "{} pairs in {} groups, {} folds; intervals of {:.0} %; chance is {}\n\n\
-         layer  functions told rightly   secure above vulnerable\n",
+         layer  functions told rightly   secure above vulnerable       p\n",
         report.pairs,
         report.groups,
         report.folds,
@@ -131,7 +164,7 @@ fn to_text(report: &ProbeReport) -> String {
         let (a, p) = (probe.accuracy, probe.pair_accuracy);
         let above = ((p.value - report.chance).max(0.0) / (1.0 - report.chance) * BAR).round() as usize;
         text += &format!(
-            "{:>5}  {:.3} ({:.3} to {:.3})   {:.3} ({:.3} to {:.3})  {}\n",
+            "{:>5}  {:.3} ({:.3} to {:.3})   {:.3} ({:.3} to {:.3})  {:>7}  {}\n",
             probe.layer,
             a.value,
             a.low,
@@ -139,21 +172,28 @@ fn to_text(report: &ProbeReport) -> String {
             p.value,
             p.low,
             p.high,
+            report::p_text(probe.p_value),
             "█".repeat(above)
         );
     }
-    text + "\n" + &conclusion(report.signal.as_ref(), report.layers.len()) + "\n"
+    text + "\n" + &conclusion(report) + "\n"
 }
 
 /// What the probes say, in words.
-fn conclusion(signal: Option<&Signal>, layers: usize) -> String {
-    let Some(Signal { best_layer, band: [first, last], guard_layers }) = signal else {
-        return "No layer is above chance for certain: with these pairs, the model shows no signal, or too few pairs show \
-                it. There is nothing to suggest."
-            .into();
+fn conclusion(report: &ProbeReport) -> String {
+    let p = match report::p_text(report.p_value()) {
+        p if p.starts_with('<') => format!("p {p}"),
+        p => format!("p = {p}"),
+    };
+    let Some(Signal { best_layer, band: [first, last], guard_layers }) = &report.signal else {
+        return format!(
+            "No layer is above chance for certain ({p}): with these pairs, the model shows no signal, or too few pairs \
+             show it. There is nothing to suggest."
+        );
     };
     format!(
-        "Layer {best_layer} of {layers} is best; layers {first} to {last} are not worse for certain. \
-         --guard-layers {guard_layers} reaches them."
+        "Layer {best_layer} of {} is best ({p}); layers {first} to {last} are not worse for certain. \
+         --guard-layers {guard_layers} reaches them.",
+        report.layers.len()
     )
 }

@@ -84,6 +84,7 @@ impl Device for Cpu {
     type Act = f32;
     type Memory = MmapMut;
     type Weight = Weight;
+    const IN_SYSTEM_MEMORY: bool = true;
 
     fn description(&self) -> String {
         let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

@@ -222,6 +222,7 @@ impl Device for Cuda {
     type Act = bf16;
     type Memory = Memory;
     type Weight = Weight;
+    const IN_SYSTEM_MEMORY: bool = false;
 
     fn description(&self) -> String {
         let info = self.info();

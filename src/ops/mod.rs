@@ -36,6 +36,9 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// A frozen weight matrix `[out_features, in_features]`, possibly several matrices stacked along `out_features`.
     type Weight: Send + Sync;
 
+    /// Whether its memory is that of the system.
+    const IN_SYSTEM_MEMORY: bool;
+
     /// What the device is, for people.
     fn description(&self) -> String;
     /// A zeroed allocation of `bytes`, aligned to [`buffer::ALIGNMENT`]. Fails with a device error.

@@ -7,21 +7,22 @@ use crate::error::Result;
 use crate::train::batch::TokenPair;
 use crate::train::schedule::epoch_order;
 
-/// Pairs that share a function go together, and so do both halves of a pair. Groups are shuffled, and each goes to the fold
-/// that has the fewest pairs.
+/// Pairs that share a function go together, and so do both halves of a pair. Groups are shuffled, and each goes to the
+/// fold that has the fewest pairs.
 pub(super) fn folds(pairs: &[TokenPair], options: &ProbeOptions) -> Result<Deal> {
+    options.check()?;
     let groups = groups(pairs);
     if groups.len() < options.folds {
         return Err(too_few(groups.len(), options.folds));
     }
-    let mut fold_of = vec![0; pairs.len()];
+    let (mut fold_of, mut group_of) = (vec![0; pairs.len()], vec![0; pairs.len()]);
     let mut sizes = vec![0; options.folds];
     for group in epoch_order(groups.len(), options.seed, 0) {
         let smallest = (0..sizes.len()).min_by_key(|&fold| sizes[fold]).unwrap_or(0);
         sizes[smallest] += groups[group].len();
-        groups[group].iter().for_each(|&pair| fold_of[pair] = smallest);
+        groups[group].iter().for_each(|&pair| (fold_of[pair], group_of[pair]) = (smallest, group));
     }
-    Ok(Deal { fold_of, groups: groups.len() })
+    Ok(Deal { fold_of, group_of, groups: groups.len() })
 }
 
 /// Numbers of the pairs of each group, in the order of their first pairs.

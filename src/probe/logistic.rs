@@ -1,6 +1,9 @@
-//! Logistic regression with an L2 penalty, by L-BFGS (Nocedal & Wright, *Numerical Optimization*, algorithms 3.1 and 7.4).
+//! Logistic regression with an L2 penalty, by L-BFGS (Nocedal & Wright, *Numerical Optimization*, algorithms 3.1 and
+//! 7.4).
 
 use std::collections::VecDeque;
+
+use super::standard::Standard;
 
 /// Steps remembered of the curvature.
 const MEMORY: usize = 10;
@@ -13,57 +16,71 @@ const SUFFICIENT: f64 = 1e-4;
 /// Halvings of a step at most; after them, rounding decides.
 const HALVINGS: usize = 20;
 
-/// A plane: features → log-odds.
-pub(super) struct Classifier {
-    /// A weight per feature, then the bias.
-    theta: Vec<f64>,
+/// Functions and what they are. Their states are read where they lie: on a large model, copies on another scale would
+/// take as much memory for every thread as a whole layer.
+#[derive(Clone, Copy)]
+pub(super) struct Examples<'a> {
+    /// The states.
+    pub rows: &'a [&'a [f32]],
+    /// 1 for a secure function, −1 for a vulnerable one.
+    pub labels: &'a [f64],
+    /// The scale on which they are looked at.
+    pub standard: &'a Standard,
 }
 
-impl Classifier {
-    /// Fits `rows` `[labels, width]` to labels 1 and −1. Minimises the mean cross-entropy plus `penalty / 2 · |w|²`; the bias
-    /// has no penalty.
-    pub fn fit(rows: &[f32], labels: &[f64], width: usize, penalty: f64) -> Self {
-        let problem = Problem { rows, labels, width, penalty };
-        Classifier { theta: minimise(&problem, vec![0.0; width + 1]) }
+/// A plane: features → log-odds.
+pub(super) struct Classifier<'a> {
+    /// A weight per feature on the scale, then the bias.
+    theta: Vec<f64>,
+    standard: &'a Standard,
+}
+
+impl<'a> Classifier<'a> {
+    /// Minimises the mean cross-entropy plus `penalty / 2 · |w|²`; the bias has no penalty.
+    pub fn fit(examples: Examples<'a>, penalty: f64) -> Self {
+        let problem = Problem { examples, penalty };
+        let start = vec![0.0; examples.standard.mean.len() + 1];
+        Classifier { theta: minimise(&problem, start), standard: examples.standard }
     }
 
     /// Log-odds of the label 1.
     pub fn logit(&self, row: &[f32]) -> f64 {
-        let weights = self.theta.iter().map(|&w| w as f32).collect::<Vec<_>>();
-        f64::from(dot(row, &weights[..row.len()])) + self.theta[row.len()]
+        let (bias, weights) = self.theta.split_last().unwrap_or((&0.0, &[]));
+        f64::from(self.standard.dot(row, &self.standard.weights(weights))) + bias
     }
 
     /// Mean cross-entropy.
-    pub fn loss(&self, rows: &[f32], labels: &[f64]) -> f64 {
-        let problem = Problem { rows, labels, width: self.theta.len() - 1, penalty: 0.0 };
-        problem.value_and_gradient(&self.theta).0
+    pub fn loss(&self, rows: &[&[f32]], labels: &[f64]) -> f64 {
+        let examples = Examples { rows, labels, standard: self.standard };
+        Problem { examples, penalty: 0.0 }.value_and_gradient(&self.theta).0
     }
 }
 
 /// What is minimised.
 struct Problem<'a> {
-    rows: &'a [f32],
-    labels: &'a [f64],
-    width: usize,
+    examples: Examples<'a>,
     penalty: f64,
 }
 
 impl Problem<'_> {
     fn value_and_gradient(&self, theta: &[f64]) -> (f64, Vec<f64>) {
-        let (weights, bias) = (&theta[..self.width], theta[self.width]);
-        let single: Vec<f32> = weights.iter().map(|&w| w as f32).collect();
-        let count = self.labels.len().max(1) as f64;
-        let (mut value, mut by_row, mut by_bias) = (0.0, vec![0.0f32; self.width], 0.0);
-        for (row, label) in self.rows.chunks_exact(self.width).zip(self.labels) {
-            let margin = label * (f64::from(dot(row, &single)) + bias);
+        let Examples { rows, labels, standard } = self.examples;
+        let width = theta.len() - 1;
+        let (weights, bias) = (&theta[..width], theta[width]);
+        let on_states = standard.weights(weights);
+        let count = labels.len().max(1) as f64;
+        let (mut value, mut by_row, mut by_bias) = (0.0, vec![0.0f32; width], 0.0);
+        for (row, label) in rows.iter().zip(labels) {
+            let margin = label * (f64::from(standard.dot(row, &on_states)) + bias);
             value += softplus(-margin);
             let slope = -label / (1.0 + margin.exp());
             by_bias += slope;
-            by_row.iter_mut().zip(row).for_each(|(sum, x)| *sum += slope as f32 * x);
+            standard.add(slope as f32, row, &mut by_row);
         }
         let norm: f64 = weights.iter().map(|w| w * w).sum();
-        let mut gradient: Vec<f64> =
-            by_row.iter().zip(weights).map(|(&sum, w)| f64::from(sum) / count + self.penalty * w).collect();
+        let by_weight =
+            by_row.iter().zip(&standard.scale).map(|(&sum, &scale)| f64::from(sum * scale) / count);
+        let mut gradient: Vec<f64> = by_weight.zip(weights).map(|(sum, w)| sum + self.penalty * w).collect();
         gradient.push(by_bias / count);
         (value / count + 0.5 * self.penalty * norm, gradient)
     }
@@ -72,17 +89,6 @@ impl Problem<'_> {
 /// `ln(1 + eˣ)` without overflow.
 fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
-}
-
-/// Sixteen sums side by side, which the compiler keeps in vector registers.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0f32; 16];
-    let (a_chunks, b_chunks) = (a.chunks_exact(16), b.chunks_exact(16));
-    let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| x * y).sum();
-    for (x, y) in a_chunks.zip(b_chunks) {
-        sums.iter_mut().zip(x.iter().zip(y)).for_each(|(sum, (x, y))| *sum += x * y);
-    }
-    sums.iter().sum::<f32>() + rest
 }
 
 fn inner(a: &[f64], b: &[f64]) -> f64 {
@@ -172,48 +178,59 @@ mod tests {
     use super::*;
     use crate::ops::philox::{philox, unit};
 
-    /// Rows of noise, and labels that the first feature gives, with some luck.
-    fn problem(count: usize, width: usize) -> (Vec<f32>, Vec<f64>) {
+    /// Rows of noise around a mean, and labels that the first feature gives, with some luck.
+    fn noise(count: usize, width: usize) -> (Vec<f32>, Vec<f64>) {
         let random = |i: usize, j: usize| unit(philox(7, [i as u32, j as u32, 0, 0])[0]) - 0.5;
-        let rows = (0..count * width).map(|i| random(i / width, i % width)).collect();
+        let rows = (0..count * width).map(|i| 3.0 + random(i / width, i % width)).collect();
         let label = |i: usize| if random(i, 0) + 0.3 * random(i, width + 1) > 0.0 { 1.0 } else { -1.0 };
         (rows, (0..count).map(label).collect())
     }
 
+    fn with_problem<T>(count: usize, width: usize, then: impl FnOnce(&Problem<'_>) -> T) -> T {
+        let (values, labels) = noise(count, width);
+        let rows: Vec<&[f32]> = values.chunks_exact(width).collect();
+        let standard = Standard::of(&rows);
+        then(&Problem {
+            examples: Examples { rows: &rows, labels: &labels, standard: &standard },
+            penalty: 0.03,
+        })
+    }
+
     #[test]
     fn gradient_is_that_of_central_differences() {
-        let (rows, labels) = problem(40, 19);
-        let problem = Problem { rows: &rows, labels: &labels, width: 19, penalty: 0.03 };
-        let theta: Vec<f64> = (0..20).map(|i| 0.3 * (i as f64).sin()).collect();
-        let (_, gradient) = problem.value_and_gradient(&theta);
-        for i in 0..theta.len() {
-            let moved = |by: f64| {
-                let mut theta = theta.clone();
-                theta[i] += by;
-                problem.value_and_gradient(&theta).0
-            };
-            let expected = (moved(1e-3) - moved(-1e-3)) / 2e-3;
-            assert!((gradient[i] - expected).abs() < 1e-4, "{i}: {} and {expected}", gradient[i]);
-        }
+        with_problem(40, 19, |problem| {
+            let theta: Vec<f64> = (0..20).map(|i| 0.3 * (i as f64).sin()).collect();
+            let (_, gradient) = problem.value_and_gradient(&theta);
+            for i in 0..theta.len() {
+                let moved = |by: f64| {
+                    let mut theta = theta.clone();
+                    theta[i] += by;
+                    problem.value_and_gradient(&theta).0
+                };
+                let expected = (moved(1e-3) - moved(-1e-3)) / 2e-3;
+                assert!((gradient[i] - expected).abs() < 1e-4, "{i}: {} and {expected}", gradient[i]);
+            }
+        });
     }
 
     #[test]
     fn what_is_found_is_a_minimum() {
         for (count, width) in [(60, 5), (20, 64)] {
-            let (rows, labels) = problem(count, width);
-            let problem = Problem { rows: &rows, labels: &labels, width, penalty: 1e-2 };
-            let start = problem.value_and_gradient(&vec![0.0; width + 1]).1;
-            let found = Classifier::fit(&rows, &labels, width, 1e-2);
-            let (value, gradient) = problem.value_and_gradient(&found.theta);
-            assert!(value < 0.6, "{value}");
-            assert!(inner(&gradient, &gradient) <= 1e-7 * inner(&start, &start));
+            with_problem(count, width, |problem| {
+                let start = problem.value_and_gradient(&vec![0.0; width + 1]).1;
+                let found = Classifier::fit(problem.examples, problem.penalty);
+                let (value, gradient) = problem.value_and_gradient(&found.theta);
+                assert!(value < 0.6, "{value}");
+                assert!(inner(&gradient, &gradient) <= 1e-7 * inner(&start, &start));
+            });
         }
     }
 
     #[test]
     fn certainty_does_not_overflow() {
-        let classifier = Classifier { theta: vec![1e4, 0.0] };
-        assert_eq!(classifier.loss(&[1.0], &[1.0]), 0.0);
-        assert_eq!(classifier.loss(&[1.0], &[-1.0]), 1e4);
+        let standard = Standard::of(&[&[-1.0], &[1.0]]);
+        let classifier = Classifier { theta: vec![1e4, 0.0], standard: &standard };
+        assert_eq!(classifier.loss(&[&[1.0]], &[1.0]), 0.0);
+        assert_eq!(classifier.loss(&[&[1.0]], &[-1.0]), 1e4);
     }
 }

@@ -1,11 +1,13 @@
-//! The layer probe: how well a linear classifier tells secure from vulnerable functions by the states of each layer. It is
-//! the diagnostic from which the DeepGuard paper concludes that the upper layers, together, know more than the last.
+//! The layer probe: how well a linear classifier tells secure from vulnerable functions by the states of each layer. It
+//! is the diagnostic from which the DeepGuard paper concludes that the upper layers, together, know more than the last.
 
 mod folds;
 mod logistic;
 mod standard;
 mod states;
 mod statistics;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -17,9 +19,9 @@ use crate::model::transformer::Transformer;
 use crate::ops::Backend;
 use crate::train::batch::TokenPair;
 use folds::folds;
-use logistic::Classifier;
+use logistic::{Classifier, Examples};
 use standard::Standard;
-use statistics::Resamples;
+use statistics::{Groups, SignFlips};
 
 pub use states::PairStates;
 pub use statistics::Share;
@@ -27,16 +29,36 @@ pub use statistics::Share;
 /// Weights of the penalty among which the training pairs choose.
 const PENALTIES: [f64; 5] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2];
 
+/// One fold is held out, one chooses the penalty, and one is learnt from.
+pub const FEWEST_FOLDS: usize = 3;
+
 /// What a share of right answers is without any knowledge: each pair has one function of either kind.
 pub const CHANCE: f64 = 0.5;
 
 /// How a probe is made.
 #[derive(Clone, Copy, Debug)]
 pub struct ProbeOptions {
-    /// Parts of the pairs, each of which is held out once; at least 2.
+    /// Parts of the pairs, each of which is held out once; at least [`FEWEST_FOLDS`].
     pub folds: usize,
-    /// Of the order in which pairs are dealt, and of the resamples.
+    /// Of the order in which pairs are dealt, and of the ways that a test draws.
     pub seed: u64,
+}
+
+impl ProbeOptions {
+    /// Whether a probe can be made so.
+    ///
+    /// # Errors
+    /// Kind `Usage`: fewer than [`FEWEST_FOLDS`].
+    pub fn check(&self) -> Result<()> {
+        if self.folds >= FEWEST_FOLDS {
+            return Ok(());
+        }
+        Err(Error::usage(format!(
+            "--folds: expected at least {FEWEST_FOLDS} (one is held out, one chooses the penalty, the others are \
+             learnt from), found {}",
+            self.folds
+        )))
+    }
 }
 
 /// A probe of one layer, on held-out pairs.
@@ -48,6 +70,8 @@ pub struct LayerProbe {
     pub accuracy: Share,
     /// Share of pairs whose secure function looks more secure; half for one that ties.
     pub pair_accuracy: Share,
+    /// How likely any layer would order as many pairs rightly if none knew anything.
+    pub p_value: f64,
 }
 
 /// What the probes say together.
@@ -59,16 +83,25 @@ pub struct ProbeReport {
     pub groups: usize,
     /// Parts that were held out in turn.
     pub folds: usize,
-    /// Of the deal and of the resamples.
+    /// Of the deal and of what tests draw.
     pub seed: u64,
     /// What a share is without knowledge.
     pub chance: f64,
     /// Confidence of all intervals.
     pub confidence: f64,
+    /// What the p value of the best layer has to be below for a signal.
+    pub significance: f64,
     /// One entry per layer.
     pub layers: Vec<LayerProbe>,
     /// What carries the signal; `None` where no layer does for certain.
     pub signal: Option<Signal>,
+}
+
+impl ProbeReport {
+    /// How likely the best layer would be as good if none knew anything.
+    pub fn p_value(&self) -> f64 {
+        self.layers.iter().map(|probe| probe.p_value).fold(1.0, f64::min)
+    }
 }
 
 /// The layers that tell secure from vulnerable functions.
@@ -82,37 +115,74 @@ pub struct Signal {
     pub guard_layers: usize,
 }
 
-/// Probes every layer of `model`, with an adapter if one is given. `watch` gets how many of the pairs have been read.
+/// How far a probe has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// So many of so many pairs have been read.
+    Read(usize, usize),
+    /// So many of so many classifiers, one per layer and fold, have been fitted.
+    Fitted(usize, usize),
+}
+
+/// Probes every layer of `model`, with an adapter if one is given.
 ///
 /// # Errors
-/// Kind `Data`: fewer groups of pairs than folds.
+/// Kind `Usage`: fewer than [`FEWEST_FOLDS`]. Kind `Data`: fewer groups of pairs than folds. Kind `Device`: the states
+/// do not fit the free memory. Kind `Model`: a state is not finite.
 pub fn probe<B: Backend>(
     model: &Transformer<B>,
     attached: Option<&Attached<B>>,
     pairs: &[TokenPair],
     options: &ProbeOptions,
-    watch: &mut dyn FnMut(usize),
+    watch: &(dyn Fn(Progress) + Sync),
 ) -> Result<ProbeReport> {
-    let fold_of = folds(pairs, options)?;
-    let states = PairStates::read(model, attached, pairs, watch)?;
-    Ok(evaluate(&states, &fold_of, options))
+    let deal = folds(pairs, options)?;
+    let of = pairs.len();
+    let states = PairStates::read(model, attached, pairs, &mut |read| watch(Progress::Read(read, of)))?;
+    Ok(evaluate(&states, &deal, options, watch))
 }
 
-/// Which fold each pair is in, and how many groups there are.
+/// Which fold and which group each pair is in, and how many groups there are.
 struct Deal {
     fold_of: Vec<usize>,
+    group_of: Vec<usize>,
     groups: usize,
 }
 
-fn evaluate(states: &PairStates, deal: &Deal, options: &ProbeOptions) -> ProbeReport {
-    let answers: Vec<Vec<Answer>> = (0..states.layers())
-        .into_par_iter()
-        .map(|layer| held_out(states, layer, deal, options.folds))
+fn evaluate(
+    states: &PairStates,
+    deal: &Deal,
+    options: &ProbeOptions,
+    watch: &(dyn Fn(Progress) + Sync),
+) -> ProbeReport {
+    let (folds, fits) = (options.folds, states.layers() * options.folds);
+    watch(Progress::Fitted(0, fits));
+    let done = AtomicUsize::new(0);
+    let fit = |number: usize| {
+        let answers = held_out(states, number / folds, deal, number % folds, folds);
+        watch(Progress::Fitted(done.fetch_add(1, Ordering::Relaxed) + 1, fits));
+        answers
+    };
+    let by_fold: Vec<Vec<(usize, Answer)>> = (0..fits).into_par_iter().map(fit).collect();
+    let of_layer = |folds: &[Vec<(usize, Answer)>]| {
+        let mut answers = vec![Answer { secure: 0.0, vulnerable: 0.0 }; deal.fold_of.len()];
+        folds.iter().flatten().for_each(|&(pair, answer)| answers[pair] = answer);
+        answers
+    };
+    report(&by_fold.chunks(folds).map(of_layer).collect::<Vec<_>>(), deal, options)
+}
+
+fn report(answers: &[Vec<Answer>], deal: &Deal, options: &ProbeOptions) -> ProbeReport {
+    let groups = Groups::new(&deal.group_of, deal.groups);
+    let above_chance = |of: &Vec<Answer>| groups.sums(of.iter().map(|answer| answer.ordered() - CHANCE));
+    let above_chance: Vec<Vec<f64>> = answers.iter().map(above_chance).collect();
+    let flips = SignFlips::new(&above_chance, options.seed);
+    let layers: Vec<LayerProbe> = answers
+        .iter()
+        .zip(flips.p_values())
+        .enumerate()
+        .map(|(i, (of, p_value))| summary(i + 1, of, p_value, &groups))
         .collect();
-    let resamples = Resamples::new(deal.fold_of.len(), options.seed);
-    let layers: Vec<LayerProbe> =
-        answers.iter().enumerate().map(|(i, of)| summary(i + 1, of, &resamples)).collect();
-    let ordered: Vec<Vec<f64>> = answers.iter().map(|of| of.iter().map(Answer::ordered).collect()).collect();
     ProbeReport {
         pairs: deal.fold_of.len(),
         groups: deal.groups,
@@ -120,14 +190,15 @@ fn evaluate(states: &PairStates, deal: &Deal, options: &ProbeOptions) -> ProbeRe
         seed: options.seed,
         chance: CHANCE,
         confidence: statistics::CONFIDENCE,
-        signal: signal(&ordered, &resamples),
+        significance: statistics::SIGNIFICANCE,
+        signal: signal(&layers, &flips),
         layers,
     }
 }
 
-fn summary(layer: usize, answers: &[Answer], resamples: &Resamples) -> LayerProbe {
-    let share = |of: fn(&Answer) -> f64| resamples.share(&answers.iter().map(of).collect::<Vec<_>>());
-    LayerProbe { layer, accuracy: share(Answer::right), pair_accuracy: share(Answer::ordered) }
+fn summary(layer: usize, answers: &[Answer], p_value: f64, groups: &Groups<'_>) -> LayerProbe {
+    let share = |of: fn(&Answer) -> f64| groups.share(&answers.iter().map(of).collect::<Vec<_>>());
+    LayerProbe { layer, accuracy: share(Answer::right), pair_accuracy: share(Answer::ordered), p_value }
 }
 
 /// What a probe that has not seen a pair makes of it: log-odds of being secure.
@@ -153,82 +224,71 @@ impl Answer {
     }
 }
 
-/// What probes of `layer` make of every pair, each without having seen the pair's fold. The penalty is chosen on one of
-/// the other folds, without the held-out one.
-fn held_out(states: &PairStates, layer: usize, deal: &Deal, folds: usize) -> Vec<Answer> {
-    let mut answers = vec![Answer { secure: 0.0, vulnerable: 0.0 }; deal.fold_of.len()];
+/// What a probe of `layer` that has not seen the pairs of `fold` makes of them. The penalty is chosen on one of the
+/// other folds, by probes that have seen neither.
+fn held_out(
+    states: &PairStates,
+    layer: usize,
+    deal: &Deal,
+    fold: usize,
+    folds: usize,
+) -> Vec<(usize, Answer)> {
+    let chooser = (fold + 1) % folds;
     let members = |keep: &dyn Fn(usize) -> bool| -> Vec<usize> {
         (0..deal.fold_of.len()).filter(|&pair| keep(deal.fold_of[pair])).collect()
     };
-    for fold in 0..folds {
-        let chooser = (fold + 1) % folds;
-        let train = members(&|f| f != fold);
-        let inner = if folds > 2 { members(&|f| f != fold && f != chooser) } else { train.clone() };
-        let penalty = choose_penalty(states, layer, &inner, &members(&|f| f == chooser));
-        let (standard, classifier) = fit(states, layer, &train, penalty);
-        for pair in members(&|f| f == fold) {
-            answers[pair] = answer(states, layer, pair, &standard, &classifier);
-        }
-    }
-    answers
+    let examples = |pairs: &[usize]| states.examples(layer, pairs);
+    let penalty = choose_penalty(
+        &examples(&members(&|f| f != fold && f != chooser)),
+        &examples(&members(&|f| f == chooser)),
+    );
+    let (rows, labels) = examples(&members(&|f| f != fold));
+    let standard = Standard::of(&rows);
+    let classifier = Classifier::fit(Examples { rows: &rows, labels: &labels, standard: &standard }, penalty);
+    let answer = |pair: usize| {
+        let [secure, vulnerable] = states.pair(layer, pair).map(|state| classifier.logit(state));
+        (pair, Answer { secure, vulnerable })
+    };
+    members(&|f| f == fold).into_iter().map(answer).collect()
 }
 
-fn fit(states: &PairStates, layer: usize, pairs: &[usize], penalty: f64) -> (Standard, Classifier) {
-    let standard = Standard::of(states, layer, pairs);
-    let (rows, labels) = standard.rows(states, layer, pairs);
-    let classifier = Classifier::fit(&rows, &labels, states.width(), penalty);
-    (standard, classifier)
-}
-
-fn answer(
-    states: &PairStates,
-    layer: usize,
-    pair: usize,
-    standard: &Standard,
-    classifier: &Classifier,
-) -> Answer {
-    let logit = |state: &[f32]| classifier.logit(&standard.apply(state));
-    let [secure, vulnerable] = states.pair(layer, pair);
-    Answer { secure: logit(secure), vulnerable: logit(vulnerable) }
-}
+/// States and labels.
+type Labelled<'a> = (Vec<&'a [f32]>, Vec<f64>);
 
 /// The penalty with the lowest cross-entropy on `chooser`.
-fn choose_penalty(states: &PairStates, layer: usize, train: &[usize], chooser: &[usize]) -> f64 {
-    let standard = Standard::of(states, layer, train);
-    let (rows, labels) = standard.rows(states, layer, train);
-    let (held_rows, held_labels) = standard.rows(states, layer, chooser);
-    let loss = |penalty: f64| {
-        Classifier::fit(&rows, &labels, states.width(), penalty).loss(&held_rows, &held_labels)
-    };
-    let losses = PENALTIES.map(loss);
+fn choose_penalty((rows, labels): &Labelled<'_>, (held_rows, held_labels): &Labelled<'_>) -> f64 {
+    let standard = Standard::of(rows);
+    let examples = Examples { rows, labels, standard: &standard };
+    let losses = PENALTIES.map(|penalty| Classifier::fit(examples, penalty).loss(held_rows, held_labels));
     let best = (0..PENALTIES.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap_or(0);
     PENALTIES[best]
 }
 
-/// Of whether each layer has each pair in order, as the guard's margin loss wants it. The best of many layers is good by luck as well: there is a signal if it
-/// is above chance by more than the luckiest layer is above its own mean in 95 of 100 resamples.
-fn signal(ordered: &[Vec<f64>], resamples: &Resamples) -> Option<Signal> {
-    let means: Vec<f64> = ordered.iter().map(|of| statistics::mean(of)).collect();
-    let best = (0..means.len()).max_by(|&a, &b| means[a].total_cmp(&means[b]).then(b.cmp(&a)))?;
-    if means[best] - resamples.luck_of_the_best(ordered) <= CHANCE {
+/// There is a signal if the best layer is above chance for certain. The order of pairs decides, as the guard's margin
+/// loss wants it.
+fn signal(layers: &[LayerProbe], flips: &SignFlips<'_>) -> Option<Signal> {
+    let share = |layer: usize| layers[layer].pair_accuracy.value;
+    let best = (0..layers.len()).max_by(|&a, &b| share(a).total_cmp(&share(b)).then(b.cmp(&a)))?;
+    if layers[best].p_value >= statistics::SIGNIFICANCE {
         return None;
     }
-    let as_good = |layer: usize| layer == best || !resamples.is_greater(&ordered[best], &ordered[layer]);
+    let below_none = flips.below_none();
+    let as_good = |layer: usize| layer == best || below_none[layer];
     let first = (0..=best).rev().take_while(|&layer| as_good(layer)).last().unwrap_or(best);
-    let last = (best..means.len()).take_while(|&layer| as_good(layer)).last().unwrap_or(best);
-    let usual = GuardConfig::default().layers.min(means.len());
+    let last = (best..layers.len()).take_while(|&layer| as_good(layer)).last().unwrap_or(best);
+    let usual = GuardConfig::default().layers.min(layers.len());
     Some(Signal {
         best_layer: best + 1,
         band: [first + 1, last + 1],
-        guard_layers: usual.max(means.len() - last),
+        guard_layers: usual.max(layers.len() - last),
     })
 }
 
 /// Refuses what cannot be dealt.
 fn too_few(groups: usize, folds: usize) -> Error {
     Error::data(format!(
-        "expected at least {folds} groups of pairs that share no function, one for each of --folds, found {groups}; give \
-         more pairs, or fewer folds"
+        "expected at least {folds} groups of pairs that share no function, one for each of --folds, found {groups}; \
+         give more pairs, or fewer folds"
     ))
 }
 

@@ -1,13 +1,14 @@
 //! Mean states of functions, layer by layer.
 
 use crate::attached::Attached;
-use crate::error::Result;
+use crate::cpu::Cpu;
+use crate::error::{Error, Result};
 use crate::model::activations::{ActivationShape, Activations, Recompute, Rows};
 use crate::model::block::{Adapter, Keys, Pass};
 use crate::model::config::Config;
 use crate::model::transformer::Transformer;
 use crate::ops::gemm::{BiasGradient, Matrix};
-use crate::ops::{Arena, Backend, Buffer};
+use crate::ops::{Arena, Backend, Buffer, Device};
 use crate::train::batch::{BatchPlan, PlanOptions, TokenPair};
 
 /// The mean over its tokens of every layer's states of every function.
@@ -23,20 +24,37 @@ impl PairStates {
         PairStates { values, width }
     }
 
-    /// Reads each of `pairs` in one pass, in which the second function goes on from what both have in common. `watch` gets
-    /// the number of pairs read.
+    /// Reads each of `pairs` in one pass, in which the second function goes on from what both have in common. `watch`
+    /// gets the number of pairs read.
+    ///
+    /// # Errors
+    /// Kind `Device`: the states do not fit the free memory. Kind `Model`: a state is not finite.
     pub fn read<B: Backend>(
         model: &Transformer<B>,
         attached: Option<&Attached<B>>,
         pairs: &[TokenPair],
         watch: &mut dyn FnMut(usize),
     ) -> Result<Self> {
+        Self::read_within(model, attached, pairs, Cpu::new().free_memory(), watch)
+    }
+
+    /// `free`: bytes of the system's memory.
+    fn read_within<B: Backend>(
+        model: &Transformer<B>,
+        attached: Option<&Attached<B>>,
+        pairs: &[TokenPair],
+        free: usize,
+        watch: &mut dyn FnMut(usize),
+    ) -> Result<Self> {
+        let working = if B::IN_SYSTEM_MEMORY { Reader::memory(model, attached, pairs)? } else { 0 };
+        check_memory(&model.config, pairs.len(), working, free)?;
         let mut reader = Reader::new(model, attached, pairs)?;
         let (layers, width) = (model.config.num_hidden_layers, model.config.hidden_size);
-        let mut values = vec![Vec::with_capacity(pairs.len() * 2 * width); layers];
+        let mut values: Vec<_> = (0..layers).map(|_| Vec::with_capacity(pairs.len() * 2 * width)).collect();
         for (number, pair) in pairs.iter().enumerate() {
             watch(number);
             let means = reader.read(pair)?;
+            check_finite(&means, width, pair)?;
             values.iter_mut().zip(means.chunks(2 * width)).for_each(|(of, means)| of.extend(means));
         }
         watch(pairs.len());
@@ -53,11 +71,51 @@ impl PairStates {
         self.width
     }
 
+    /// The functions of `pairs`, and 1 for a secure one, −1 for a vulnerable one.
+    pub(super) fn examples(&self, layer: usize, pairs: &[usize]) -> (Vec<&[f32]>, Vec<f64>) {
+        let rows = pairs.iter().flat_map(|&pair| self.pair(layer, pair)).collect();
+        (rows, pairs.iter().flat_map(|_| [1.0, -1.0]).collect())
+    }
+
     /// States of the secure and the vulnerable function of a pair; `layer` from 0.
     pub fn pair(&self, layer: usize, pair: usize) -> [&[f32]; 2] {
         let at = |half: usize| (2 * pair + half) * self.width;
         [0, 1].map(|half| &self.values[layer][at(half)..at(half + 1)])
     }
+}
+
+/// Refuses more pairs than there is memory for.
+fn check_memory(config: &Config, pairs: usize, working: usize, free: usize) -> Result<()> {
+    let of_pair = config.num_hidden_layers * 2 * config.hidden_size * size_of::<f32>();
+    let needed = pairs.saturating_mul(of_pair).saturating_add(working);
+    if needed <= free {
+        return Ok(());
+    }
+    let fitting = free.saturating_sub(working) / of_pair;
+    Err(Error::device(format!(
+        "probing {pairs} pairs needs {} MiB of memory, {} MiB are free; give fewer pairs (there is room for \
+         {fitting}), or lower --max-seq-len",
+        needed.div_ceil(1 << 20),
+        free >> 20
+    )))
+}
+
+/// Refuses mean states `[layers, 2, width]` of which nothing could be learnt.
+fn check_finite(means: &[f32], width: usize, pair: &TokenPair) -> Result<()> {
+    let Some(at) = means.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    Err(Error::model(format!(
+        "layer {}, pair {} of the data: expected states of finite numbers, found {}; look for values in the model's \
+         (and the adapter's) weights that are not finite or far too large",
+        at / (2 * width) + 1,
+        pair.id + 1,
+        means[at]
+    )))
+}
+
+/// Rows of the longest pair.
+fn longest(pairs: &[TokenPair]) -> usize {
+    let rows = |pair: &TokenPair| pair.secure.len() + pair.vulnerable.len() - pair.shared();
+    pairs.iter().map(rows).max().unwrap_or(1)
 }
 
 /// A model with memory for the longest pair.
@@ -91,11 +149,16 @@ impl<'a, B: Backend> Reader<'a, B> {
             ignore_token: None,
             max_seq_len: lengths.max().unwrap_or(1),
         };
-        let rows = |pair: &TokenPair| pair.secure.len() + pair.vulnerable.len() - pair.shared();
-        let rows = pairs.iter().map(rows).max().unwrap_or(1);
+        let rows = longest(pairs);
         let (memory, _) =
             Arena::build(&model.backend, |arena| Memory::plan(arena, &model.config, attached, rows))?;
         Ok(Reader { model, attached, options, memory })
+    }
+
+    /// Bytes that it takes.
+    fn memory(model: &Transformer<B>, attached: Option<&Attached<B>>, pairs: &[TokenPair]) -> Result<usize> {
+        let rows = longest(pairs);
+        Arena::<B>::plan(|arena| Memory::plan(arena, &model.config, attached, rows))
     }
 
     /// The mean states of a pair's functions, `[layers, 2, width]`.
@@ -165,5 +228,34 @@ impl<B: Backend> Memory<B> {
             sums.push(BiasGradient { db_acc, dy: Matrix::new(tap, n, width), row_weight });
         }
         backend.bias_gradients(sums);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn states_that_do_not_fit_are_refused_before_any_is_read() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/llama-tiny");
+        let model = Transformer::load(Cpu::new(), &dir).unwrap();
+        let pairs = [1, 2, 3].map(|id| TokenPair { id, secure: vec![3, id as u32], vulnerable: vec![4] });
+        let working = Reader::memory(&model, None, &pairs).unwrap();
+        let of_pair = model.config.num_hidden_layers * 2 * model.config.hidden_size * 4;
+        let read = |free: usize| {
+            let mut seen = 0;
+            let read = PairStates::read_within(&model, None, &pairs, free, &mut |pairs| seen = pairs);
+            (read.map(|states| states.layers()), seen)
+        };
+        let (states, seen) = read(working + 3 * of_pair);
+        assert_eq!((states.unwrap(), seen), (model.config.num_hidden_layers, 3));
+        let (refused, seen) = read(working + 3 * of_pair - 1);
+        let error = refused.unwrap_err();
+        assert_eq!((error.kind(), seen), (ErrorKind::Device, 0));
+        let message = error.to_string();
+        assert!(message.contains("3 pairs") && message.contains("room for 2"), "{message}");
     }
 }

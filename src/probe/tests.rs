@@ -32,14 +32,14 @@ fn token_pairs(count: usize) -> Vec<TokenPair> {
     (0..count).map(pair).collect()
 }
 
-fn report(states: &PairStates, pairs: &[TokenPair], seed: u64) -> ProbeReport {
+fn probed(states: &PairStates, pairs: &[TokenPair], seed: u64) -> ProbeReport {
     let options = ProbeOptions { folds: 5, seed };
-    evaluate(states, &folds(pairs, &options).unwrap(), &options)
+    evaluate(states, &folds(pairs, &options).unwrap(), &options, &|_| {})
 }
 
 #[test]
 fn the_layers_with_a_signal_are_found() {
-    let report = report(&states(60, 8, &[4, 5, 6], 1), &token_pairs(60), 42);
+    let report = probed(&states(60, 8, &[4, 5, 6], 1), &token_pairs(60), 42);
     let signal = report.signal.clone().unwrap();
     assert!((4..=6).contains(&signal.best_layer), "{signal:?}");
     assert!(4 <= signal.band[0] && signal.band[1] <= 6, "{signal:?}");
@@ -53,46 +53,83 @@ fn the_layers_with_a_signal_are_found() {
 
 #[test]
 fn a_deep_signal_asks_for_more_layers_than_are_usual() {
-    let report = report(&states(60, 9, &[2], 5), &token_pairs(60), 42);
+    let report = probed(&states(60, 9, &[2], 5), &token_pairs(60), 42);
     let expected = Signal { best_layer: 2, band: [2, 2], guard_layers: 8 };
     assert_eq!(report.signal, Some(expected));
 }
 
 #[test]
 fn where_there_is_no_signal_none_is_found() {
-    let runs = 20;
+    let runs = 60;
     let found = (0..runs).filter(|&seed| {
-        let report = report(&states(40, 6, &[], 100 + seed), &token_pairs(40), seed);
+        let report = probed(&states(40, 6, &[], 100 + seed), &token_pairs(40), seed);
         let mean = report.layers.iter().map(|probe| probe.accuracy.value).sum::<f64>() / 6.0;
         assert!((mean - CHANCE).abs() < 0.15, "seed {seed}: {mean}");
         report.signal.is_some()
     });
-    // One in twenty is what 95 % of confidence allows; three would be.
-    assert!(found.count() <= 2);
+    // One in twenty is what a significance of 5 % allows; with twice as many, this would fail half of the time.
+    assert!(found.count() <= 5);
 }
 
-/// Every pair is there three times, and tells its halves apart by a direction of its own: whoever has seen the pair knows
-/// the answer, and nobody else does.
+/// Every pair is there `copies` times.
+fn copied(groups: usize, copies: usize, layers: usize, seed: u64) -> (PairStates, Vec<TokenPair>) {
+    let once = states(groups, layers, &[], seed);
+    let of_layer = |layer: usize| {
+        let pair = |pair| std::iter::repeat_n(once.pair(layer, pair).concat(), copies).flatten();
+        (0..groups).flat_map(pair).collect()
+    };
+    let pairs = token_pairs(groups).into_iter().flat_map(|pair| std::iter::repeat_n(pair, copies));
+    (PairStates::new((0..layers).map(of_layer).collect(), WIDTH), pairs.collect())
+}
+
+/// Every pair is there three times, and tells its halves apart by a direction of its own: whoever has seen the pair
+/// knows the answer, and nobody else does.
 #[test]
 fn knowing_a_pair_is_of_no_use() {
-    let once = states(20, 1, &[], 3);
-    let copies = 3;
-    let values = (0..20).flat_map(|pair| std::iter::repeat_n(once.pair(0, pair).concat(), copies)).flatten();
-    let states = PairStates::new(vec![values.collect()], WIDTH);
-    let pairs: Vec<TokenPair> =
-        token_pairs(20).into_iter().flat_map(|pair| std::iter::repeat_n(pair, copies)).collect();
-    let honest = report(&states, &pairs, 42);
-    assert_eq!(honest.groups, 20);
-    assert!(honest.signal.is_none() && (honest.layers[0].accuracy.value - CHANCE).abs() < 0.2, "{honest:?}");
-    let careless = Deal { fold_of: (0..60).map(|pair| pair % copies).collect(), groups: 60 };
-    let fooled = evaluate(&states, &careless, &ProbeOptions { folds: copies, seed: 42 });
+    let (groups, copies, layers) = (20, 3, 4);
+    let (mut honest, mut by_pairs) = (0, 0);
+    for seed in 0..20 {
+        let (states, pairs) = copied(groups, copies, layers, 300 + seed);
+        let report = probed(&states, &pairs, seed);
+        assert_eq!(report.groups, groups);
+        let mean = report.layers.iter().map(|probe| probe.accuracy.value).sum::<f64>() / layers as f64;
+        assert!((mean - CHANCE).abs() < 0.15, "seed {seed}: {mean}");
+        honest += usize::from(report.signal.is_some());
+        // The same answers, taken for those of independent pairs.
+        let options = ProbeOptions { folds: 5, seed };
+        let deal = folds(&pairs, &options).unwrap();
+        let alone = Deal { group_of: (0..pairs.len()).collect(), groups: pairs.len(), ..deal };
+        by_pairs += usize::from(evaluate(&states, &alone, &options, &|_| {}).signal.is_some());
+    }
+    assert!(honest <= 2 && by_pairs > 2 * honest + 2, "{honest} and {by_pairs} of 20");
+
+    let (states, pairs) = copied(groups, copies, 1, 3);
+    let fold_of = (0..pairs.len()).map(|pair| pair % copies).collect();
+    let careless = Deal { fold_of, group_of: (0..pairs.len()).collect(), groups: pairs.len() };
+    let fooled = evaluate(&states, &careless, &ProbeOptions { folds: copies, seed: 42 }, &|_| {});
     assert!(fooled.layers[0].accuracy.low > 0.7 && fooled.signal.is_some(), "{fooled:?}");
+}
+
+/// Each of few pairs is a large part of what the others are learnt from.
+#[test]
+fn few_pairs_raise_no_more_false_alarms_than_many() {
+    let runs = 100;
+    for (groups, layers) in [(5, 4), (6, 1), (8, 1), (10, 2)] {
+        let found = |seed: u64| {
+            let states = states(groups, layers, &[], 5000 + seed);
+            probed(&states, &token_pairs(groups), seed).signal.is_some()
+        };
+        let found = (0..runs).filter(|&seed| found(seed)).count();
+        assert!(found <= 10, "{found} of {runs} with {groups} pairs and {layers} layers");
+    }
+    // Sixteen pairs with a strong signal are enough for one.
+    assert!(probed(&states(16, 2, &[1, 2], 2), &token_pairs(16), 1).signal.is_some());
 }
 
 #[test]
 fn the_same_seed_gives_the_same_report() {
     let states = states(30, 3, &[2], 8);
-    let json = |seed| serde_json::to_string(&report(&states, &token_pairs(30), seed)).unwrap();
+    let json = |seed| serde_json::to_string(&probed(&states, &token_pairs(30), seed)).unwrap();
     assert_eq!(json(1), json(1));
     assert_ne!(json(1), json(2));
 }
@@ -101,7 +138,7 @@ fn the_same_seed_gives_the_same_report() {
 fn constant_features_do_no_harm() {
     let mut values = vec![0.25f32; 12 * 2 * WIDTH];
     values.chunks_mut(WIDTH).enumerate().for_each(|(i, row)| row[0] = if i % 2 == 0 { 1.0 } else { -1.0 });
-    let report = report(&PairStates::new(vec![values], WIDTH), &token_pairs(12), 0);
+    let report = probed(&PairStates::new(vec![values], WIDTH), &token_pairs(12), 0);
     assert_eq!(report.layers[0].accuracy.value, 1.0);
 }
 
@@ -110,6 +147,30 @@ fn too_few_pairs_are_refused() {
     let error = folds(&token_pairs(4), &ProbeOptions { folds: 5, seed: 0 }).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Data);
     assert!(error.to_string().contains("at least 5") && error.to_string().contains("found 4"), "{error}");
+}
+
+/// With two folds, the one that is learnt from would choose the penalty as well, and always the smallest.
+#[test]
+fn two_folds_are_refused() {
+    let error = folds(&token_pairs(9), &ProbeOptions { folds: 2, seed: 0 }).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert!(error.to_string().contains("at least 3") && error.to_string().contains("found 2"), "{error}");
+    assert!(folds(&token_pairs(9), &ProbeOptions { folds: 3, seed: 0 }).is_ok());
+}
+
+#[test]
+fn every_fit_is_told() {
+    use std::sync::Mutex;
+
+    let (told, options) = (Mutex::new(Vec::new()), ProbeOptions { folds: 4, seed: 0 });
+    let deal = folds(&token_pairs(12), &options).unwrap();
+    evaluate(&states(12, 3, &[], 1), &deal, &options, &|progress| told.lock().unwrap().push(progress));
+    let mut told = told.into_inner().unwrap();
+    assert_eq!(told[0], Progress::Fitted(0, 12));
+    told.sort_by_key(|progress| match progress {
+        Progress::Read(done, _) | Progress::Fitted(done, _) => *done,
+    });
+    assert_eq!(told, (0..=12).map(|done| Progress::Fitted(done, 12)).collect::<Vec<_>>());
 }
 
 /// The head is linear: the mean of a text's logits is what it makes of the mean state.
@@ -130,7 +191,8 @@ fn states_are_the_means_of_what_the_model_computes() {
             if model.config.tie_word_embeddings { "model.embed_tokens.weight" } else { "lm_head.weight" };
         let head = weights.tensor(head).unwrap().to_f32_vec();
         let function = |len: u32, step: u32| (0..len).map(|i| (i * step + 3) % 500).collect::<Vec<u32>>();
-        // Two pairs with next to nothing in common, one whose functions differ late, and one of which one begins the other.
+        // Two pairs with next to nothing in common, one whose functions differ late, and one of which one begins the
+        // other.
         let pair = |secure: Vec<u32>, vulnerable| TokenPair { id: 0, secure, vulnerable };
         let late = [function(25, 7), function(9, 13)].concat();
         let pairs = [

@@ -14,6 +14,7 @@ use std::path::Path;
 use crate::error::Result;
 
 pub use html::printable;
+pub(crate) use probe::p_text;
 pub use probe::page as probe_page;
 pub use sarif::sarif;
 pub use scores::{ScoredText, page as scores_page};

@@ -13,6 +13,11 @@ pub fn page(report: &ProbeReport, model: &str, adapter: Option<&Path>) -> String
     Page { title: &title, style: include_str!("run.css"), body: &body, data: None, script: "" }.to_html()
 }
 
+/// A p value for people.
+pub fn p_text(p: f64) -> String {
+    if p < 0.001 { "< 0.001".into() } else { format!("{p:.3}") }
+}
+
 fn heading(report: &ProbeReport, model: &str, adapter: Option<&Path>) -> String {
     let mut rows = vec![("Model", format!("<code>{}</code>", visible(model)))];
     if let Some(adapter) = adapter {
@@ -21,6 +26,10 @@ fn heading(report: &ProbeReport, model: &str, adapter: Option<&Path>) -> String 
     rows.push(("Pairs", format!("{} in {} groups that share no function", report.pairs, report.groups)));
     rows.push(("Folds", format!("{}, dealt with seed {}", report.folds, report.seed)));
     rows.push(("Chance", format!("{}: each pair has one function of either kind", report.chance)));
+    rows.push((
+        "Best p value",
+        format!("{}; a signal has to be below {}", visible(&p_text(report.p_value())), report.significance),
+    ));
     match &report.signal {
         Some(Signal { best_layer, band: [first, last], guard_layers }) => {
             rows.push(("Best layer", format!("{best_layer} of {}", report.layers.len())));
@@ -38,9 +47,10 @@ fn heading(report: &ProbeReport, model: &str, adapter: Option<&Path>) -> String 
     }
     format!(
         "<h1>Layer probe</h1>\n{}<p class=\"faint\">For each layer, a linear classifier learns from the mean states of \
-         functions whether they are secure, and is asked about pairs of which it has seen nothing. Bands and brackets are \
-         intervals of {:.0} %, by drawing pairs again. The best of many layers is good by luck as well; a signal has to be \
-         above that.</p>\n",
+         functions whether they are secure, and is asked about pairs of which it has seen nothing. Bands and \
+         brackets are intervals of {:.0} % by Wilson, for as many independent pairs as the groups are worth. The p \
+         value is how likely any layer would order as many pairs rightly if none knew anything: the best of many \
+         layers is good by luck as well.</p>\n",
         facts(&rows),
         100.0 * report.confidence
     )
@@ -78,16 +88,17 @@ fn table(report: &ProbeReport) -> String {
     let row = |probe: &LayerProbe| {
         let class = if Some(probe.layer) == best { " class=\"best\"" } else { "" };
         format!(
-            "<tr{class}><th scope=\"row\">{}</th>{}{}</tr>\n",
+            "<tr{class}><th scope=\"row\">{}</th>{}{}<td>{}</td></tr>\n",
             probe.layer,
             share(probe.accuracy),
-            share(probe.pair_accuracy)
+            share(probe.pair_accuracy),
+            visible(&p_text(probe.p_value))
         )
     };
     format!(
         "<h2>Layers</h2>\n<div class=\"scroll\"><table class=\"data\"><thead><tr><th scope=\"col\">layer</th>\
-         <th scope=\"col\">functions told rightly</th><th scope=\"col\">secure above vulnerable</th></tr></thead>\n\
-         <tbody>\n{}</tbody></table></div>\n",
+         <th scope=\"col\">functions told rightly</th><th scope=\"col\">secure above vulnerable</th>\
+         <th scope=\"col\">p</th></tr></thead>\n<tbody>\n{}</tbody></table></div>\n",
         report.layers.iter().map(row).collect::<String>()
     )
 }
