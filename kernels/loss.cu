@@ -44,6 +44,7 @@ struct Group {
             // In the same order in every block, so that all get the same. Past the first-level cache: other
             // multiprocessors have written them.
             LossSums all = no_logits();
+#pragma unroll 1
             for (int other = threadIdx.x; other < ranks; other += WARP) {
                 const float* from = of(other);
                 const float4 four = __ldcg(reinterpret_cast<const float4*>(from));
@@ -59,10 +60,10 @@ struct Group {
         return of_group;
     }
 
-    // Leaves the counter as it was found: the last block knows that nobody waits any more.
+    // Counts itself once more. The last block, after which nobody looks, brings the counter back to 0.
     __device__ __forceinline__ void leave() const {
-        if (threadIdx.x == 0 && atomicAdd(arrived, 1u) + 1 == (rounds + 1) * ranks) {
-            *arrived = 0;
+        if (threadIdx.x == 0) {
+            atomicInc(arrived, (rounds + 1) * ranks - 1);
         }
     }
 

@@ -25,8 +25,11 @@ type Result<T> = std::result::Result<T, Box<Fault>>;
 const SLICE: u64 = 4096;
 /// Times that waits may give up without anybody getting further before that is a deadlock.
 const STALLS: u32 = 256;
-/// Clusters that one thread keeps at a time when they wait for each other.
-const MOST_RESIDENT: usize = 4096;
+/// Times, for each of the clusters that are there together, that all may only wait in loops before that is a deadlock.
+const IDLE: u64 = 1 << 12;
+/// In place of a number of moves: the thread is at its end, or has not waited so often.
+const ENDED: u64 = u64::MAX;
+const BUSY: u64 = u64::MAX - 1;
 
 /// How a launch is run.
 #[derive(Clone, Copy, Debug)]
@@ -45,12 +48,21 @@ pub struct Plan {
 /// The first fault.
 pub fn run(grid: &Grid, plan: Plan) -> Result<Counters> {
     let clusters = grid.grid.iter().zip(grid.cluster).map(|(g, c)| u64::from(g / c)).product();
-    let launch = Launch { grid, plan, clusters, next: AtomicU64::new(0), stop: AtomicBool::new(false) };
-    let outcome = Mutex::new((Counters::default(), None));
     let threads = plan.threads.clamp(1, usize::try_from(clusters).unwrap_or(usize::MAX).max(1));
+    let launch = Launch {
+        grid,
+        plan,
+        clusters,
+        next: AtomicU64::new(0),
+        stop: AtomicBool::new(false),
+        moves: AtomicU64::new(0),
+        idle: (0..threads).map(|_| AtomicU64::new(BUSY)).collect(),
+    };
+    let outcome = Mutex::new((Counters::default(), None));
     let work = |thread| {
         let mut worker = Worker::new(&launch, thread);
         let result = worker.run();
+        launch.idle[thread].store(ENDED, Ordering::SeqCst);
         let mut outcome = outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         outcome.0 += &worker.counters;
         if let Err(fault) = result {
@@ -75,6 +87,10 @@ struct Launch<'a> {
     clusters: u64,
     next: AtomicU64,
     stop: AtomicBool,
+    /// Times that a warp did more than wait in a loop.
+    moves: AtomicU64,
+    /// For each thread the number of moves since which its clusters have only waited, and that often enough.
+    idle: Vec<AtomicU64>,
 }
 
 impl Launch<'_> {
@@ -82,6 +98,12 @@ impl Launch<'_> {
     fn deal(&self) -> Option<u64> {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         (n < self.clusters).then_some(n)
+    }
+
+    /// Whether nobody has got any further since a number of moves, and has tried.
+    fn all_idle(&self, moves: u64) -> bool {
+        let idle = |thread: &AtomicU64| [moves, ENDED].contains(&thread.load(Ordering::SeqCst));
+        self.idle.iter().all(idle) && self.moves.load(Ordering::SeqCst) == moves
     }
 }
 
@@ -94,6 +116,8 @@ struct Worker<'a> {
     counters: Counters,
     /// Which of the clusters that are there together has its turn.
     random: Random,
+    /// Number of moves, and times since that its clusters only waited.
+    idle: (u64, u64),
 }
 
 /// How far a cluster got.
@@ -116,6 +140,7 @@ impl<'a> Worker<'a> {
             resident: VecDeque::new(),
             counters: Counters::default(),
             random: Random::new(launch.plan.seed, launch.clusters + thread as u64),
+            idle: (0, 0),
         }
     }
 
@@ -149,18 +174,31 @@ impl<'a> Worker<'a> {
                     self.resident.push_back(cluster);
                 }
                 Progress::Waiting => {
+                    if self.is_hopeless() {
+                        return Err(deadlock(self.launch.grid, &cluster));
+                    }
                     self.resident.push_back(cluster);
                     waiting += 1;
                     if waiting >= self.resident.len() {
                         waiting = 0;
-                        if self.resident.len() >= MOST_RESIDENT || !self.admit_next() {
-                            std::thread::yield_now();
-                        }
+                        std::thread::yield_now();
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Notes that a cluster only waits; whether all do, for good.
+    fn is_hopeless(&mut self) -> bool {
+        let moves = self.launch.moves.load(Ordering::SeqCst);
+        let (since, times) = self.idle;
+        self.idle = (moves, if since == moves { times + 1 } else { 1 });
+        if self.idle.1 < IDLE * (self.resident.len() as u64 + 1) {
+            return false;
+        }
+        self.launch.idle[self.thread].store(moves, Ordering::SeqCst);
+        self.launch.all_idle(moves)
     }
 
     fn admit_next(&mut self) -> bool {
@@ -206,8 +244,11 @@ impl<'a> Worker<'a> {
                 return Err(deadlock(grid, cluster));
             };
             let Some(mut warp) = cluster.warps[index].take() else { continue };
-            let stop = Exec::new(grid, cluster, &mut warp).run(SLICE);
-            let stop = stop?;
+            let before = written(cluster);
+            let stop = Exec::new(grid, cluster, &mut warp).run(SLICE)?;
+            if stop != Stop::Spun || written(cluster) != before {
+                self.launch.moves.fetch_add(1, Ordering::SeqCst);
+            }
             warp.spun = stop == Stop::Spun;
             cluster.warps[index] = Some(warp);
             // Blocks that hand values to each other must not rely on how far another got.
@@ -245,6 +286,11 @@ fn pick(cluster: &mut Cluster) -> Option<usize> {
     }
     let n = cluster.random.below(count);
     cluster.warps.iter().flatten().filter(|warp| can_run(warp)).nth(n).map(|warp| warp.index)
+}
+
+/// What others may see of a cluster.
+fn written(cluster: &Cluster) -> u64 {
+    cluster.counters.global_store_requests + cluster.counters.global_atomics
 }
 
 fn spinning(cluster: &Cluster) -> bool {
@@ -290,9 +336,14 @@ fn deadlock(grid: &Grid, cluster: &Cluster) -> Box<Fault> {
                 ),
                 None => format!("the mbarrier at {at:#x}"),
             },
-            _ => "nothing".to_owned(),
+            _ => "others, in a loop".to_owned(),
         };
         places.push(format!("warp {} waits for {what} (PTX line {line})", warp.index));
+    }
+    if grid.exchange.is_none() && spinning(cluster) {
+        places.push(
+            "blocks with higher numbers need not run before it ends: only in a cooperative launch".to_owned(),
+        );
     }
     let mut fault = Fault::new(FaultKind::Deadlock, format!("nobody can move: {}", places.join("; ")));
     let (pc, block) = first.unwrap_or_default();
