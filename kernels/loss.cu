@@ -74,10 +74,14 @@ struct Group {
 
     // Until `count` blocks have arrived; then what they have written is there.
     __device__ __forceinline__ void wait(unsigned count) const {
-        unsigned found;
-        do {
+        while (true) {
+            unsigned found;
             asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(found) : "l"(arrived) : "memory");
-        } while (found < count);
+            if (found >= count) {
+                return;
+            }
+            __nanosleep(64);
+        }
     }
 };
 

@@ -86,11 +86,11 @@ impl<'a> Exec<'a> {
             return;
         }
         let mut seen = self.warp.seen.take().unwrap_or_default();
-        let new = exchange.acquire(address, &mut seen);
-        if order.acquire && new {
-            self.learn(&seen);
+        exchange.acquire(address, &mut seen);
+        match order.acquire {
+            true => self.learn(&seen),
+            false => self.warp.seen = Some(seen),
         }
-        self.warp.seen = Some(seen);
     }
 
     /// A load that has been done.
@@ -133,10 +133,10 @@ impl<'a> Exec<'a> {
             for (n, slot) in access.slots.iter().enumerate() {
                 let width = access.width.bytes();
                 let address = addresses[lane] + (n * width) as u64;
-                let mut old = vec![0; width];
-                let found = self.grid.memory.read(address, &mut old);
+                let mut old = [0; 16];
+                let found = self.grid.memory.read(address, &mut old[..width]);
                 found.map_err(|fault| self.blame(fault, lane))?;
-                let changes = self.value(*slot, lane).to_le_bytes()[..width] != old[..];
+                let changes = self.value(*slot, lane).to_le_bytes()[..width] != old[..width];
                 let knows = |actor| self.knows(actor);
                 let other = exchange.write(self.actor(), address, width as u64, changes, knows);
                 if let Some(other) = other {

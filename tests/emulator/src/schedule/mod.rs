@@ -27,6 +27,8 @@ const SLICE: u64 = 4096;
 const STALLS: u32 = 256;
 /// Times, for each of the clusters that are there together, that all may only wait in loops before that is a deadlock.
 const IDLE: u64 = 1 << 12;
+/// Times that a thread lets others run before its clusters look again.
+const RESTS: u32 = 1 << 10;
 /// In place of a number of moves: the thread is at its end, or has not waited so often.
 const ENDED: u64 = u64::MAX;
 const BUSY: u64 = u64::MAX - 1;
@@ -181,7 +183,7 @@ impl<'a> Worker<'a> {
                     waiting += 1;
                     if waiting >= self.resident.len() {
                         waiting = 0;
-                        std::thread::yield_now();
+                        self.rest();
                     }
                 }
             }
@@ -199,6 +201,13 @@ impl<'a> Worker<'a> {
         }
         self.launch.idle[self.thread].store(moves, Ordering::SeqCst);
         self.launch.all_idle(moves)
+    }
+
+    /// Lets other threads run until one of them gets further, but not for ever.
+    fn rest(&self) {
+        let moves = self.idle.0;
+        let is_over = || self.launch.idle.len() == 1 || self.launch.moves.load(Ordering::SeqCst) != moves;
+        (0..RESTS).take_while(|_| !is_over()).for_each(|_| std::thread::yield_now());
     }
 
     fn admit_next(&mut self) -> bool {

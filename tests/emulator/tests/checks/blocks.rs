@@ -47,6 +47,7 @@ fn fences_hand_over() {
     fenced(&released, look, "membar.gl;").passes();
     fenced(&released, look, "fence.acq_rel.gpu;").passes();
     fenced(&released, "atom.global.or.b32 %r1, [%a2], 0;", "membar.gl;").passes();
+    fenced(&released, look, "ld.acquire.sys.global.u32 %r1, [%a2];").passes();
     fenced(raise, look, "membar.gl;").faults(Race);
     fenced(&released, look, "").faults(Race);
     fenced(&released, look, "membar.cta;").faults(Race);
