@@ -31,8 +31,8 @@ struct Plan {
 }
 
 impl Plan {
-    /// Rows that fit the shared memory of one block are taken by one, longer ones by as many as they take. What does not
-    /// even fit those is read again.
+    /// Rows that fit the shared memory of one block are taken by one, longer ones by as many as they take, of which the
+    /// device holds at most `most`. What does not even fit those is read again.
     fn new(vocab_size: usize, matrices: usize, shared_memory: usize, clusters: bool, most: usize) -> Self {
         let room = (shared_memory - SUMS) / (matrices * VECTOR);
         // A row may begin and end within a vector.

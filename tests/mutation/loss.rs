@@ -116,7 +116,8 @@ fn cross_entropy_kl_group() -> Case {
         kernel: "cross_entropy_kl_group",
         ptx: ptx("loss", "80"),
         profile: Profile::A100,
-        setups: vec![setup(2, 3, 9), setup(1, 2, 5)],
+        // Several rows to a group; parts that do not fit; more blocks than lanes, some without any part.
+        setups: vec![setup(2, 3, 9), setup(1, 2, 5), setup(1, 34, 1)],
         mutants,
     }
 }

@@ -299,9 +299,9 @@ impl Machine {
         };
         check_geometry(function, &grid)?;
         grid.workspace = self.workspace(function, launch)?;
-        // Blocks that may wait for others run one after another, in the order of their numbers, unless all are promised to
-        // run: whoever waits for a later one must not be saved by chance.
-        let one_by_one = function.program.polls && !launch.cooperative;
+        // How often blocks look for each other must depend on the seed alone, and whoever waits for a block that is not
+        // promised to run must not be saved by chance.
+        let one_by_one = function.program.polls || launch.cooperative;
         let plan = Plan {
             seed: self.options.seed.wrapping_add(id.wrapping_mul(0x9E37_79B9)),
             threads: if one_by_one { 1 } else { self.options.threads },

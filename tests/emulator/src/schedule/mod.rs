@@ -27,11 +27,6 @@ const SLICE: u64 = 4096;
 const STALLS: u32 = 256;
 /// Times, for each of the clusters that are there together, that all may only wait in loops before that is a deadlock.
 const IDLE: u64 = 1 << 12;
-/// Times that a thread lets others run before its clusters look again.
-const RESTS: u32 = 1 << 10;
-/// In place of a number of moves: the thread is at its end, or has not waited so often.
-const ENDED: u64 = u64::MAX;
-const BUSY: u64 = u64::MAX - 1;
 
 /// How a launch is run.
 #[derive(Clone, Copy, Debug)]
@@ -51,20 +46,11 @@ pub struct Plan {
 pub fn run(grid: &Grid, plan: Plan) -> Result<Counters> {
     let clusters = grid.grid.iter().zip(grid.cluster).map(|(g, c)| u64::from(g / c)).product();
     let threads = plan.threads.clamp(1, usize::try_from(clusters).unwrap_or(usize::MAX).max(1));
-    let launch = Launch {
-        grid,
-        plan,
-        clusters,
-        next: AtomicU64::new(0),
-        stop: AtomicBool::new(false),
-        moves: AtomicU64::new(0),
-        idle: (0..threads).map(|_| AtomicU64::new(BUSY)).collect(),
-    };
+    let launch = Launch { grid, plan, clusters, next: AtomicU64::new(0), stop: AtomicBool::new(false) };
     let outcome = Mutex::new((Counters::default(), None));
     let work = |thread| {
         let mut worker = Worker::new(&launch, thread);
         let result = worker.run();
-        launch.idle[thread].store(ENDED, Ordering::SeqCst);
         let mut outcome = outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         outcome.0 += &worker.counters;
         if let Err(fault) = result {
@@ -89,10 +75,6 @@ struct Launch<'a> {
     clusters: u64,
     next: AtomicU64,
     stop: AtomicBool,
-    /// Times that a warp did more than wait in a loop.
-    moves: AtomicU64,
-    /// For each thread the number of moves since which its clusters have only waited, and that often enough.
-    idle: Vec<AtomicU64>,
 }
 
 impl Launch<'_> {
@@ -100,12 +82,6 @@ impl Launch<'_> {
     fn deal(&self) -> Option<u64> {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         (n < self.clusters).then_some(n)
-    }
-
-    /// Whether nobody has got any further since a number of moves, and has tried.
-    fn all_idle(&self, moves: u64) -> bool {
-        let idle = |thread: &AtomicU64| [moves, ENDED].contains(&thread.load(Ordering::SeqCst));
-        self.idle.iter().all(idle) && self.moves.load(Ordering::SeqCst) == moves
     }
 }
 
@@ -118,8 +94,8 @@ struct Worker<'a> {
     counters: Counters,
     /// Which of the clusters that are there together has its turn.
     random: Random,
-    /// Number of moves, and times since that its clusters only waited.
-    idle: (u64, u64),
+    /// Times since a warp did more than wait in a loop that a cluster had nothing but such warps.
+    idle: u64,
 }
 
 /// How far a cluster got.
@@ -142,7 +118,7 @@ impl<'a> Worker<'a> {
             resident: VecDeque::new(),
             counters: Counters::default(),
             random: Random::new(launch.plan.seed, launch.clusters + thread as u64),
-            idle: (0, 0),
+            idle: 0,
         }
     }
 
@@ -176,6 +152,7 @@ impl<'a> Worker<'a> {
                     self.resident.push_back(cluster);
                 }
                 Progress::Waiting => {
+                    self.idle += 1;
                     if self.is_hopeless() {
                         return Err(deadlock(self.launch.grid, &cluster));
                     }
@@ -183,7 +160,7 @@ impl<'a> Worker<'a> {
                     waiting += 1;
                     if waiting >= self.resident.len() {
                         waiting = 0;
-                        self.rest();
+                        std::thread::yield_now();
                     }
                 }
             }
@@ -191,23 +168,9 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Notes that a cluster only waits; whether all do, for good.
-    fn is_hopeless(&mut self) -> bool {
-        let moves = self.launch.moves.load(Ordering::SeqCst);
-        let (since, times) = self.idle;
-        self.idle = (moves, if since == moves { times + 1 } else { 1 });
-        if self.idle.1 < IDLE * (self.resident.len() as u64 + 1) {
-            return false;
-        }
-        self.launch.idle[self.thread].store(moves, Ordering::SeqCst);
-        self.launch.all_idle(moves)
-    }
-
-    /// Lets other threads run until one of them gets further, but not for ever.
-    fn rest(&self) {
-        let moves = self.idle.0;
-        let is_over = || self.launch.idle.len() == 1 || self.launch.moves.load(Ordering::SeqCst) != moves;
-        (0..RESTS).take_while(|_| !is_over()).for_each(|_| std::thread::yield_now());
+    /// Whether all that could end the waiting wait themselves.
+    fn is_hopeless(&self) -> bool {
+        self.launch.plan.threads == 1 && self.idle >= IDLE * (self.resident.len() as u64 + 1)
     }
 
     fn admit_next(&mut self) -> bool {
@@ -256,7 +219,7 @@ impl<'a> Worker<'a> {
             let before = written(cluster);
             let stop = Exec::new(grid, cluster, &mut warp).run(SLICE)?;
             if stop != Stop::Spun || written(cluster) != before {
-                self.launch.moves.fetch_add(1, Ordering::SeqCst);
+                self.idle = 0;
             }
             warp.spun = stop == Stop::Spun;
             cluster.warps[index] = Some(warp);
