@@ -39,7 +39,7 @@ impl Plan {
         let needed = vocab_size.div_ceil(VECTOR / size_of::<bf16>()) + 1;
         let (team, blocks) = match needed.div_ceil(room) {
             1 => (Team::Block, 1),
-            _ if clusters => (Team::Cluster, LOSS_CLUSTER),
+            2..=LOSS_CLUSTER if clusters => (Team::Cluster, LOSS_CLUSTER),
             blocks => (Team::Group(blocks.min(most)), blocks.min(most)),
         };
         Plan { team, kept: room.min(needed.div_ceil(blocks)) }
@@ -128,6 +128,7 @@ mod tests {
         assert_eq!(team(151_936, 1, a100, false), Team::Group(2));
         assert_eq!(team(151_936, 2, ada, false), Team::Group(7));
         assert_eq!(team(151_936, 2, (227, 132), true), Team::Cluster);
+        assert_eq!(team(262_144, 2, (227, 132), true), Team::Group(5));
     }
 
     /// What no device holds is read again, as far as it has to be.
