@@ -16,9 +16,9 @@ namespace {
 
 // How the blocks of a group tell each other their sums, through global memory, row after row.
 //
-// A block writes its sums, counts itself, and goes on when all others of this row are counted. There are two sets of sums
-// which take turns: when a block writes to a set again, all others have been counted with the other set since, and so have
-// read this one.
+// A block writes its sums, counts itself, and goes on when all others of this row are counted. There are two sets of
+// sums which take turns: when a block writes to a set again, all others have been counted with the other set since, and
+// so have read this one.
 struct Group {
     float* sums;        // [2, ranks, LOSS_SUMS]
     unsigned* arrived;  // 0 between launches
@@ -88,8 +88,8 @@ struct Group {
 }  // namespace
 
 // As cross_entropy_kl, with groups of `ranks` neighbouring blocks that share rows, each group one row after another; a
-// block keeps its part. sums[groups, 2, ranks, LOSS_SUMS] on multiples of 16 bytes, arrived[groups]. Blocks wait for each
-// other, so all have to be there at the same time: a cooperative launch.
+// block keeps its part. sums[groups, 2, ranks, LOSS_SUMS] on multiples of 16 bytes, arrived[groups]. Blocks wait for
+// each other, so all have to be there at the same time: a cooperative launch.
 extern "C" __global__ void __launch_bounds__(LOSS_THREADS)
 cross_entropy_kl_group(float* nll, float* kl, bf16* z, bf16* y, const int* targets, const float* kl_mask, float* sums,
                        unsigned* arrived, float cross_entropy, float kl_weight, int rows, int width, int kept,

@@ -22,8 +22,8 @@
 #define ANALYZER_BACKWARD_THREADS 512
 #define ANALYZER_SUMS 98304
 
-// Losses: threads of a block; blocks of a cluster, which share a row too long for the shared memory of one; and room for a
-// block's sums in global memory, where there are no clusters, in floats.
+// Losses: threads of a block; blocks of a cluster, which share a row too long for the shared memory of one; and, where a
+// group of blocks shares it, room for the sums of one of them in global memory, in floats.
 #define LOSS_THREADS 1024
 #define LOSS_CLUSTER 4
 #define LOSS_SUMS 8

@@ -249,8 +249,8 @@ impl Launch<'_> {
         self
     }
 
-    /// All blocks are there at the same time, so that they may wait for each other. A grid that the device cannot hold is
-    /// an error.
+    /// All blocks are there at the same time, so that they may wait for each other. A grid that the device cannot hold
+    /// is an error.
     pub fn cooperative(mut self) -> Self {
         self.cooperative = true;
         self
