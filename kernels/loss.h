@@ -58,7 +58,7 @@ __device__ __forceinline__ LossSums warp_merged(LossSums sums) {
     return sums;
 }
 
-// Over the block, for all of its threads. LOSS_THREADS threads, once per kernel.
+// Over the block, for all of its threads, which are LOSS_THREADS.
 __device__ __forceinline__ LossSums block_merged(LossSums sums) {
     __shared__ LossSums of_warp[LOSS_THREADS / WARP];
     __shared__ LossSums of_block;

@@ -22,9 +22,11 @@
 #define ANALYZER_BACKWARD_THREADS 512
 #define ANALYZER_SUMS 98304
 
-// Losses: threads of a block, and blocks that share a row too long for the shared memory of one.
+// Losses: threads of a block; blocks of a cluster, which share a row too long for the shared memory of one; and, where a
+// group of blocks shares it, room for the sums of one of them in global memory, in floats.
 #define LOSS_THREADS 1024
 #define LOSS_CLUSTER 4
+#define LOSS_SUMS 8
 
 // Sampling: threads of a block, vectors of a row that each keeps in registers, and the most tokens among which a token is
 // drawn without going over the row again.

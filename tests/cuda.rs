@@ -25,7 +25,7 @@ mod cuda {
 /// All of this once more: an A100 has other kernels.
 #[test]
 fn on_an_a100() {
-    emulator::again_on_an_a100();
+    emulator::again_on_an_a100("cuda");
 }
 
 /// Tests that record graphs run one at a time: what one does with the device's context would spoil another's recording.

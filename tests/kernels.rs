@@ -28,5 +28,5 @@ fn cuda_runs_the_example_of_the_aggregator() {
 /// All of this once more.
 #[test]
 fn on_an_a100() {
-    emulator::again_on_an_a100();
+    emulator::again_on_an_a100("cuda");
 }

@@ -35,7 +35,7 @@ macro_rules! test_backend {
                     matmul_shapes, linear_shapes, gradient_shapes, several_gradients, affine, weighted_product
                 }
                 lora { lora_down, linear_with_terms, backward, shapes, dropout_follows_the_row_key }
-                loss { cross_entropy_and_kl, cross_entropy_alone, long_rows, equal_logits, extremes }
+                loss { cross_entropy_and_kl, cross_entropy_alone, long_rows, many_long_rows, equal_logits, extremes }
                 mlp { forward, gated, gated_many_rows, backward, extremes }
                 norm { forward, backward }
                 optim { adamw, sum_of_squares, refresh }
@@ -52,5 +52,5 @@ test_backend!(cuda, crate::emulator::cuda());
 /// CUDA once more, on another device: it has other instructions, and so other kernels.
 #[test]
 fn cuda_on_an_a100() {
-    emulator::again_on_an_a100();
+    emulator::again_on_an_a100("cuda");
 }

@@ -12,13 +12,14 @@ use deepguard::cuda::images::{Code, IMAGES, Image, KERNELS};
 const REGISTER_FILE: usize = 65536;
 
 /// Threads of a block and blocks that have to fit on a multiprocessor, by kernel.
-const OCCUPANCY: [(&str, usize, usize); 67] = [
+const OCCUPANCY: [(&str, usize, usize); 68] = [
     ("rms_norm", 256, 2),
     ("rms_norm_backward", 256, 1),
     ("layer_norm_relu", 256, 1),
     ("layer_norm_relu_backward", 512, 1),
     ("score_backward", 512, 2),
     ("cross_entropy_kl", 1024, 1),
+    ("cross_entropy_kl_group", 1024, 1),
     ("cross_entropy_kl_cluster", 1024, 1),
     ("sample", 512, 1),
     ("guide", 128, 8),

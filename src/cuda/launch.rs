@@ -93,6 +93,7 @@ pub(super) struct Launch<'a> {
     bytes: Vec<Block>,
     /// Start in `bytes`, and length in bytes.
     parameters: Vec<(usize, usize)>,
+    cooperative: bool,
     problem: Option<Error>,
 }
 
@@ -104,7 +105,8 @@ struct Block([u8; 16]);
 impl Cuda {
     /// Starts to put together a launch of a kernel.
     pub(super) fn launch(&self, name: &'static str) -> Launch<'_> {
-        Launch { cuda: self, name, bytes: Vec::new(), parameters: Vec::new(), problem: None }
+        let (bytes, parameters) = (Vec::new(), Vec::new());
+        Launch { cuda: self, name, bytes, parameters, cooperative: false, problem: None }
     }
 }
 
@@ -247,6 +249,13 @@ impl Launch<'_> {
         self
     }
 
+    /// All blocks are there at the same time, so that they may wait for each other. A grid that the device cannot hold
+    /// is an error.
+    pub fn cooperative(mut self) -> Self {
+        self.cooperative = true;
+        self
+    }
+
     /// Starts the kernel, which runs when all earlier work of the stream is done. What goes wrong is kept for
     /// [`finish`](crate::ops::Device::finish); nothing is started after that. An empty grid is no launch.
     pub fn run(mut self, shape: Shape) {
@@ -287,7 +296,14 @@ impl Launch<'_> {
         // compiler says, and are copied before the call returns. Buffers are pieces of an allocation that is only
         // freed after a wait for the stream (`Memory`), as long as the wrapper says that the kernel needs, and those
         // that it writes are borrowed exclusively.
-        let launched = unsafe { result::launch_kernel(function, grid, block, shared, stream, &mut pointers) };
+        let launched = unsafe {
+            match self.cooperative {
+                true => {
+                    result::launch_cooperative_kernel(function, grid, block, shared, stream, &mut pointers)
+                }
+                false => result::launch_kernel(function, grid, block, shared, stream, &mut pointers),
+            }
+        };
         launched.map_err(|e| complaint(what(), e))?;
         cuda.note_launch(name);
         Ok(())

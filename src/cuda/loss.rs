@@ -3,34 +3,54 @@
 use half::bf16;
 
 use super::Cuda;
-use super::launch::{Shape, VECTOR};
-use super::tile::{LOSS_CLUSTER, LOSS_THREADS};
+use super::launch::{Launch, Shape, VECTOR};
+use super::tile::{LOSS_CLUSTER, LOSS_SUMS, LOSS_THREADS};
 use crate::ops::loss::{HeadWeights, Loss};
 use crate::ops::{Mut, Ref};
 
 /// Shared memory for anything but logits.
 const SUMS: usize = 1024;
 
-/// The kernel for rows of some length.
+/// Who takes a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Team {
+    /// A block.
+    Block,
+    /// A cluster of blocks.
+    Cluster,
+    /// A group of so many blocks, which takes one row after another.
+    Group(usize),
+}
+
+/// How rows of some length are shared out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Plan {
-    kernel: &'static str,
-    blocks: usize,
-    /// Vectors of a row that each block keeps in shared memory.
+    team: Team,
+    /// Vectors of a row of z, and as many of y, that each block keeps in shared memory.
     kept: usize,
 }
 
-impl Cuda {
-    /// Rows that fit the shared memory of one block are taken by one, longer ones by a cluster of blocks. Where there are
-    /// no clusters, one block keeps what fits and reads the rest again.
-    fn loss_plan(&self, vocab_size: usize) -> Plan {
-        // z and y; a row may begin and end within a vector.
-        let room = (self.info().shared_memory - SUMS) / (2 * VECTOR);
+impl Plan {
+    /// Rows that fit the shared memory of one block are taken by one, longer ones by as many as they take, of which the
+    /// device holds at most `most`. What does not even fit those is read again.
+    fn new(vocab_size: usize, matrices: usize, shared_memory: usize, clusters: bool, most: usize) -> Self {
+        let room = (shared_memory - SUMS) / (matrices * VECTOR);
+        // A row may begin and end within a vector.
         let needed = vocab_size.div_ceil(VECTOR / size_of::<bf16>()) + 1;
-        if needed > room && self.info().capability == 90 {
-            let kept = room.min(needed.div_ceil(LOSS_CLUSTER));
-            return Plan { kernel: "cross_entropy_kl_cluster", blocks: LOSS_CLUSTER, kept };
-        }
-        Plan { kernel: "cross_entropy_kl", blocks: 1, kept: room.min(needed) }
+        let (team, blocks) = match needed.div_ceil(room) {
+            1 => (Team::Block, 1),
+            2..=LOSS_CLUSTER if clusters => (Team::Cluster, LOSS_CLUSTER),
+            blocks => (Team::Group(blocks.min(most)), blocks.min(most)),
+        };
+        Plan { team, kept: room.min(needed.div_ceil(blocks)) }
+    }
+}
+
+impl Cuda {
+    fn loss_plan(&self, vocab_size: usize, matrices: usize) -> Plan {
+        let info = self.info();
+        let most = info.multiprocessors as usize;
+        Plan::new(vocab_size, matrices, info.shared_memory, info.capability == 90, most)
     }
 }
 
@@ -47,18 +67,75 @@ impl Loss for Cuda {
     ) {
         let rows = targets.len();
         let vocab_size = z.len() / rows.max(1);
-        let Plan { kernel, blocks, kept } = self.loss_plan(vocab_size);
-        self.launch(kernel)
-            .write("nll", &nll, rows, 4)
-            .write("kl", &kl, rows, 4)
-            .write("z", &z, rows * vocab_size, VECTOR)
-            .read_optional("y", y.as_ref().map(Mut::view), rows * vocab_size, VECTOR)
-            .read("targets", targets, rows, 4)
-            .read("kl_mask", kl_mask, rows, 4)
-            .value(weights.cross_entropy)
-            .value(weights.kl)
-            .value(vocab_size as i32)
-            .value(kept as i32)
-            .run(Shape { shared: kept * 2 * VECTOR, ..Shape::line(rows * blocks, LOSS_THREADS) });
+        let matrices = 1 + usize::from(y.is_some());
+        let Plan { team, kept } = self.loss_plan(vocab_size, matrices);
+        let start = |kernel| -> Launch<'_> {
+            self.launch(kernel)
+                .write("nll", &nll, rows, 4)
+                .write("kl", &kl, rows, 4)
+                .write("z", &z, rows * vocab_size, VECTOR)
+                .read_optional("y", y.as_ref().map(Mut::view), rows * vocab_size, VECTOR)
+                .read("targets", targets, rows, 4)
+                .read("kl_mask", kl_mask, rows, 4)
+        };
+        let (width, vectors) = (vocab_size as i32, kept as i32);
+        let shape = |blocks| Shape { shared: kept * matrices * VECTOR, ..Shape::line(blocks, LOSS_THREADS) };
+        let one_row = |kernel, blocks| {
+            let launch = start(kernel).value(weights.cross_entropy).value(weights.kl);
+            launch.value(width).value(vectors).run(shape(rows * blocks));
+        };
+        match team {
+            Team::Block => one_row("cross_entropy_kl", 1),
+            Team::Cluster => one_row("cross_entropy_kl_cluster", LOSS_CLUSTER),
+            Team::Group(blocks) => {
+                // A block takes all registers of its multiprocessor.
+                let groups = rows.min(self.info().multiprocessors as usize / blocks);
+                let (mut scratch, mut counters) = (self.scratch(), self.counters());
+                let len = groups * 2 * blocks * LOSS_SUMS;
+                let Some(sums) = scratch.take::<f32>(self, len) else { return };
+                let Some(arrived) = counters.take(self, groups) else { return };
+                start("cross_entropy_kl_group")
+                    .write("sums", &sums, len, VECTOR)
+                    .write("arrived", &arrived, groups, 4)
+                    .value(weights.cross_entropy)
+                    .value(weights.kl)
+                    .value(rows as i32)
+                    .value(width)
+                    .value(vectors)
+                    .value(blocks as i32)
+                    .cooperative()
+                    .run(shape(groups * blocks));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Plan, Team};
+
+    /// Shared memory of a block in KiB, and multiprocessors.
+    fn team(vocab_size: usize, matrices: usize, (shared, most): (usize, usize), clusters: bool) -> Team {
+        Plan::new(vocab_size, matrices, shared << 10, clusters, most).team
+    }
+
+    #[test]
+    fn as_many_blocks_as_a_row_takes() {
+        let (a100, ada) = ((163, 108), (99, 128));
+        assert_eq!(team(32_000, 2, a100, false), Team::Block);
+        assert_eq!(team(49_152, 2, a100, false), Team::Group(2));
+        assert_eq!(team(151_936, 2, a100, false), Team::Group(4));
+        assert_eq!(team(151_936, 1, a100, false), Team::Group(2));
+        assert_eq!(team(151_936, 2, ada, false), Team::Group(7));
+        assert_eq!(team(151_936, 2, (227, 132), true), Team::Cluster);
+        assert_eq!(team(262_144, 2, (227, 132), true), Team::Group(5));
+    }
+
+    /// What no device holds is read again, as far as it has to be.
+    #[test]
+    fn a_group_is_no_larger_than_the_device() {
+        let plan = Plan::new(1 << 20, 2, 99 << 10, false, 14);
+        assert_eq!(plan.team, Team::Group(14));
+        assert!(plan.kept * 2 * 16 <= 98 << 10);
     }
 }

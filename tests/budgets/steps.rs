@@ -31,7 +31,12 @@ impl Calls {
         let emulator = checked(cuda_emulator::load());
         let calls = |names: &[&str]| names.iter().map(|name| checked(emulator.calls(name))).sum();
         Calls {
-            nodes: calls(&["cuLaunchKernel", "cuMemcpyDtoDAsync_v2", "cuMemsetD8Async"]),
+            nodes: calls(&[
+                "cuLaunchKernel",
+                "cuLaunchCooperativeKernel",
+                "cuMemcpyDtoDAsync_v2",
+                "cuMemsetD8Async",
+            ]),
             waits: calls(&["cuStreamSynchronize", "cuCtxSynchronize", "cuEventSynchronize"]),
             allocations: calls(&["cuMemAlloc_v2", "cuMemAllocAsync", "cuMemAllocHost_v2"]),
         }

@@ -62,8 +62,8 @@ pub fn set_seed(seed: u64) {
     }
 }
 
-/// Runs the tests of this program whose names contain `cuda` again, on an A100.
-pub fn again_on_an_a100() {
+/// Runs the tests of this program whose names contain `part` again, on an A100.
+pub fn again_on_an_a100(part: &str) {
     if on_a_gpu() {
         return skipped("it would need two GPUs");
     }
@@ -71,7 +71,7 @@ pub fn again_on_an_a100() {
         return; // this is that process, or the device has been chosen from outside
     }
     let program = std::env::current_exe().expect("a running program");
-    let output = Command::new(program).arg("cuda").env(DEVICE_VARIABLE, "a100").output().expect("it starts");
+    let output = Command::new(program).arg(part).env(DEVICE_VARIABLE, "a100").output().expect("it starts");
     assert!(
         output.status.success(),
         "{}{}",

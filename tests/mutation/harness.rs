@@ -16,6 +16,8 @@ const INSTRUCTIONS: u64 = 1 << 20;
 pub enum Expected {
     /// What it held before.
     Unchanged,
+    /// Anything.
+    Anything,
     /// Exactly these bytes.
     Exactly(Vec<u8>),
     /// f32 numbers with a relative error of at most the second.
@@ -92,12 +94,17 @@ impl Setup {
     /// A buffer and a pointer to it: all bytes are 0xFF before.
     pub fn output(self, name: &'static str, expected: Expected) -> Self {
         let len = match &expected {
-            Expected::Unchanged => 0,
+            Expected::Unchanged | Expected::Anything => 0,
             Expected::Exactly(bytes) => bytes.len(),
             Expected::F32(values, _) => 4 * values.len(),
             Expected::Bf16(values, _) => 2 * values.len(),
         };
         self.update(name, vec![0xFF; len], expected)
+    }
+
+    /// A buffer of so many bytes and a pointer to it: what is left there does not matter.
+    pub fn scratch(self, name: &'static str, len: usize) -> Self {
+        self.update(name, vec![0xFF; len], Expected::Anything)
     }
 
     /// A buffer and a pointer to it: read and written.
@@ -195,6 +202,7 @@ impl Buffer {
         };
         match &self.expected {
             Expected::Unchanged => exactly(&self.initial),
+            Expected::Anything => Ok(()),
             Expected::Exactly(expected) => exactly(expected),
             Expected::F32(expected, tolerance) => {
                 let numbers = found.as_chunks().0.iter().map(|&c| f64::from(f32::from_le_bytes(c)));

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::counters::Counters;
 use crate::decode;
 use crate::decode::program::{Program, Special};
+use crate::memory::exchange::Exchange;
 use crate::memory::global::GlobalMemory;
 use crate::ptx::ast;
 use crate::report::{Fault, FaultKind};
@@ -284,6 +285,7 @@ impl Machine {
         let id = self.launches.fetch_add(1, Ordering::Relaxed);
         let mut grid = Grid {
             workspace: 0,
+            exchange: launch.cooperative.then(Exchange::default),
             program: &function.program,
             memory: &self.memory,
             params: &launch.params,
@@ -297,9 +299,12 @@ impl Machine {
         };
         check_geometry(function, &grid)?;
         grid.workspace = self.workspace(function, launch)?;
+        // How often blocks look for each other must depend on the seed alone, and whoever waits for a block that is not
+        // promised to run must not be saved by chance.
+        let one_by_one = function.program.polls || launch.cooperative;
         let plan = Plan {
             seed: self.options.seed.wrapping_add(id.wrapping_mul(0x9E37_79B9)),
-            threads: self.options.threads,
+            threads: if one_by_one { 1 } else { self.options.threads },
             cooperative: launch.cooperative,
         };
         let result = schedule::run(&grid, plan);

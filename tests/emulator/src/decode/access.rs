@@ -64,6 +64,7 @@ impl Decoder<'_> {
     fn load(&mut self, i: &Instruction) -> Result<()> {
         let access = self.access(i, 0, 1)?;
         let class = class_of(access.address.space);
+        self.polls |= access.order.across && class == Class::Global;
         self.push(i, class, Op::Load(Box::new(access)))
     }
 
@@ -163,7 +164,7 @@ impl Decoder<'_> {
     fn order(&mut self, i: &Instruction) -> Order {
         let strong = ["volatile", "relaxed", "acquire", "release"].iter().any(|m| i.has(m));
         self.has_fences |= strong;
-        Order { strong }
+        order_of(i, strong)
     }
 
     /// Remembers the narrowest access that may be one to shared memory.
@@ -194,8 +195,10 @@ impl Decoder<'_> {
             return Err(format!("expected {count} registers, found {}", src.len()));
         }
         self.has_fences |= ["acquire", "release", "acq_rel"].iter().any(|m| i.has(m));
+        let may_poll = matches!(op, AtomicOp::Cas | AtomicOp::Or | AtomicOp::Exch);
+        self.polls |= has_result && may_poll && class_of(address.space) == Class::Global;
         self.note_shared_width(address.space, atomic_bytes(ty));
-        let atomic = Atomic { address, op, ty, dst, src, swap };
+        let atomic = Atomic { address, op, ty, dst, src, swap, order: order_of(i, true) };
         self.push(i, Class::Atomic, Op::Atomic(Box::new(atomic)))
     }
 
@@ -214,6 +217,12 @@ impl Decoder<'_> {
         }
         Ok((ty.ok_or("expected a type")?, count, op.ok_or("expected an operation")?))
     }
+}
+
+fn order_of(i: &Instruction, strong: bool) -> Order {
+    let across = strong && !i.has("cta") && !i.has("cluster");
+    let has = |order: &str| across && (i.has(order) || i.has("acq_rel"));
+    Order { strong, across, acquire: has("acquire"), release: has("release") }
 }
 
 fn access_space(i: &Instruction) -> Space {

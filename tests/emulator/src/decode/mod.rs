@@ -84,6 +84,7 @@ struct Decoder<'a> {
     local_end: u32,
     shared_granule: u32,
     has_fences: bool,
+    polls: bool,
     carry: u32,
     /// Functions whose bodies are being decoded, outermost first.
     inlining: Vec<String>,
@@ -113,6 +114,7 @@ impl<'a> Decoder<'a> {
             local_end: 0,
             shared_granule: 2,
             has_fences: false,
+            polls: false,
             carry: NONE,
             inlining: Vec::new(),
             returns: Vec::new(),
@@ -314,6 +316,7 @@ impl<'a> Decoder<'a> {
             dynamic_shared_at,
             shared_granule: self.shared_granule,
             has_fences: self.has_fences,
+            polls: self.polls,
         })
     }
 

@@ -36,6 +36,8 @@ pub struct Program {
     pub dynamic_shared_at: u32,
     /// log₂ of the narrowest access to shared memory in bytes, at most 2.
     pub shared_granule: u32,
+    /// Whether it loads from memory what other blocks may be writing, and so may be waiting for them.
+    pub polls: bool,
     /// Whether it synchronises through memory: fences, or loads and stores with an order.
     pub has_fences: bool,
 }
@@ -162,6 +164,12 @@ pub struct Address {
 pub struct Order {
     /// `.volatile`, `.relaxed`, `.acquire`, `.release`: no data race.
     pub strong: bool,
+    /// The same, among all blocks of a grid.
+    pub across: bool,
+    /// `.acquire` or `.acq_rel`, among all blocks of a grid.
+    pub acquire: bool,
+    /// `.release` or `.acq_rel`, among all blocks of a grid.
+    pub release: bool,
 }
 
 /// How a loaded value fills its register.
@@ -279,6 +287,8 @@ pub struct Atomic {
     pub src: Box<[Slot]>,
     /// The value to exchange with, of `cas`.
     pub swap: Slot,
+    /// Its order.
+    pub order: Order,
 }
 
 /// Modes of `shfl`.
@@ -542,6 +552,8 @@ pub struct TensorMapReplace {
 pub enum Fence {
     /// `fence`, `membar`: memory order only.
     Memory,
+    /// The same within a block or cluster.
+    Near,
     /// `fence.proxy.async`
     ProxyAsync,
     /// `fence.mbarrier_init`

@@ -73,10 +73,10 @@ impl Decoder<'_> {
                     i,
                     &["sc", "acq_rel", "acquire", "release", "cta", "cluster", "gpu", "sys", "gl"],
                 )?;
-                Fence::Memory
+                if i.has("cta") || i.has("cluster") { Fence::Near } else { Fence::Memory }
             }
         };
-        self.has_fences |= kind == Fence::Memory;
+        self.has_fences |= matches!(kind, Fence::Memory | Fence::Near);
         self.push(i, Class::Sync, Op::Fence(kind))
     }
 

@@ -45,6 +45,9 @@ impl Exec<'_> {
             if !unread && !allocation.is_written(address, u64::from(bytes)) {
                 return Err(self.unwritten(address, bytes, lane));
             }
+            if let Some(exchange) = self.exchange() {
+                self.release_blocks(exchange, atomic.order, address);
+            }
             for n in 0..atomic.src.len() {
                 let (value, swap) = self.atomic_operands(atomic, n, lane);
                 let at = address + n as u64 * u64::from(element);
@@ -58,6 +61,9 @@ impl Exec<'_> {
             }
             allocation.mark_written(address, u64::from(bytes), true);
             self.keep(allocation);
+            if let (Some(exchange), false) = (self.exchange(), atomic.dst.is_empty()) {
+                self.acquire_blocks(exchange, atomic.order, address);
+            }
         }
         Ok(())
     }

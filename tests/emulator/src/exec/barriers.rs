@@ -25,12 +25,15 @@ impl Exec<'_> {
     pub(super) fn fence(&mut self, fence: Fence) {
         match fence {
             Fence::ProxyAsync => self.warp.clock.proxy_fence(),
-            Fence::Memory | Fence::MbarrierInit => {
+            Fence::Memory | Fence::Near | Fence::MbarrierInit => {
                 // Blocks run on several threads: their accesses to global memory must not pass each other either.
                 std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
                 let mut fenced = Clock::new(self.warp.clock.known.visible.len(), 0);
                 self.warp.clock.release(&mut fenced);
                 self.warp.fenced = Some(Box::new(fenced));
+                if fence == Fence::Memory {
+                    self.fence_blocks();
+                }
             }
             Fence::Other => {}
         }

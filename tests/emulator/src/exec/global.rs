@@ -89,7 +89,11 @@ impl Exec<'_> {
                 }
             }
             Ok(())
-        })
+        })?;
+        match self.exchange() {
+            Some(exchange) => self.exchanged_load(exchange, access, addresses, active),
+            None => Ok(()),
+        }
     }
 
     #[inline(always)]
@@ -100,6 +104,9 @@ impl Exec<'_> {
         counters.global_store_sectors += sectors(addresses, bytes, active);
         counters.global_store_bytes += u64::from(bytes) * u64::from(active.count_ones());
         counters.global_narrow_accesses += if bytes < 16 { u64::from(active.count_ones()) } else { 0 };
+        if let Some(exchange) = self.exchange() {
+            self.exchanged_store(exchange, access, addresses, active)?;
+        }
         self.each_allocation(addresses, bytes, active, |exec, allocation, inside| {
             for lane in lanes(inside) {
                 for (n, slot) in access.slots.iter().enumerate() {

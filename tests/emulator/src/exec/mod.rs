@@ -5,6 +5,7 @@ mod barriers;
 pub mod bulk;
 pub mod copies;
 pub mod counting;
+mod exchange;
 mod global;
 mod mbarriers;
 mod memory;

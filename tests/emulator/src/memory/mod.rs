@@ -2,5 +2,6 @@
 
 pub mod access;
 pub mod clock;
+pub mod exchange;
 pub mod global;
 pub mod shared;

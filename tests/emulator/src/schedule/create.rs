@@ -38,6 +38,7 @@ impl Nursery {
         let clock = Clock::new(actors, floor);
         Cluster {
             id,
+            number: n as u32,
             blocks,
             warps,
             pending: Vec::new(),
@@ -45,6 +46,7 @@ impl Nursery {
             copy_epoch: floor + 1,
             random: Random::new(seed, n),
             stalls: 0,
+            lessons: Vec::new(),
             counters: Counters::default(),
             patterns: std::mem::take(&mut self.patterns),
             allocation: None,
@@ -114,6 +116,8 @@ impl Nursery {
             barrier_result: (0, 0),
             cluster_arrival: None,
             fenced: None,
+            released: None,
+            seen: None,
         });
         warp.rows.clear();
         warp.rows.extend_from_slice(&program.template);

@@ -25,8 +25,8 @@ type Result<T> = std::result::Result<T, Box<Fault>>;
 const SLICE: u64 = 4096;
 /// Times that waits may give up without anybody getting further before that is a deadlock.
 const STALLS: u32 = 256;
-/// Clusters that one thread keeps at a time when they wait for each other.
-const MOST_RESIDENT: usize = 4096;
+/// Times, for each of the clusters that are there together, that all may only wait in loops before that is a deadlock.
+const IDLE: u64 = 1 << 12;
 
 /// How a launch is run.
 #[derive(Clone, Copy, Debug)]
@@ -45,9 +45,9 @@ pub struct Plan {
 /// The first fault.
 pub fn run(grid: &Grid, plan: Plan) -> Result<Counters> {
     let clusters = grid.grid.iter().zip(grid.cluster).map(|(g, c)| u64::from(g / c)).product();
+    let threads = plan.threads.clamp(1, usize::try_from(clusters).unwrap_or(usize::MAX).max(1));
     let launch = Launch { grid, plan, clusters, next: AtomicU64::new(0), stop: AtomicBool::new(false) };
     let outcome = Mutex::new((Counters::default(), None));
-    let threads = plan.threads.clamp(1, usize::try_from(clusters).unwrap_or(usize::MAX).max(1));
     let work = |thread| {
         let mut worker = Worker::new(&launch, thread);
         let result = worker.run();
@@ -94,6 +94,8 @@ struct Worker<'a> {
     counters: Counters,
     /// Which of the clusters that are there together has its turn.
     random: Random,
+    /// Times since a warp did more than wait in a loop that a cluster had nothing but such warps.
+    idle: u64,
 }
 
 /// How far a cluster got.
@@ -116,6 +118,7 @@ impl<'a> Worker<'a> {
             resident: VecDeque::new(),
             counters: Counters::default(),
             random: Random::new(launch.plan.seed, launch.clusters + thread as u64),
+            idle: 0,
         }
     }
 
@@ -149,18 +152,25 @@ impl<'a> Worker<'a> {
                     self.resident.push_back(cluster);
                 }
                 Progress::Waiting => {
+                    self.idle += 1;
+                    if self.is_hopeless() {
+                        return Err(deadlock(self.launch.grid, &cluster));
+                    }
                     self.resident.push_back(cluster);
                     waiting += 1;
                     if waiting >= self.resident.len() {
                         waiting = 0;
-                        if self.resident.len() >= MOST_RESIDENT || !self.admit_next() {
-                            std::thread::yield_now();
-                        }
+                        std::thread::yield_now();
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether all that could end the waiting wait themselves.
+    fn is_hopeless(&self) -> bool {
+        self.launch.plan.threads == 1 && self.idle >= IDLE * (self.resident.len() as u64 + 1)
     }
 
     fn admit_next(&mut self) -> bool {
@@ -206,8 +216,11 @@ impl<'a> Worker<'a> {
                 return Err(deadlock(grid, cluster));
             };
             let Some(mut warp) = cluster.warps[index].take() else { continue };
-            let stop = Exec::new(grid, cluster, &mut warp).run(SLICE);
-            let stop = stop?;
+            let before = written(cluster);
+            let stop = Exec::new(grid, cluster, &mut warp).run(SLICE)?;
+            if stop != Stop::Spun || written(cluster) != before {
+                self.idle = 0;
+            }
             warp.spun = stop == Stop::Spun;
             cluster.warps[index] = Some(warp);
             // Blocks that hand values to each other must not rely on how far another got.
@@ -245,6 +258,11 @@ fn pick(cluster: &mut Cluster) -> Option<usize> {
     }
     let n = cluster.random.below(count);
     cluster.warps.iter().flatten().filter(|warp| can_run(warp)).nth(n).map(|warp| warp.index)
+}
+
+/// What others may see of a cluster.
+fn written(cluster: &Cluster) -> u64 {
+    cluster.counters.global_store_requests + cluster.counters.global_atomics
 }
 
 fn spinning(cluster: &Cluster) -> bool {
@@ -290,9 +308,14 @@ fn deadlock(grid: &Grid, cluster: &Cluster) -> Box<Fault> {
                 ),
                 None => format!("the mbarrier at {at:#x}"),
             },
-            _ => "nothing".to_owned(),
+            _ => "others, in a loop".to_owned(),
         };
         places.push(format!("warp {} waits for {what} (PTX line {line})", warp.index));
+    }
+    if grid.exchange.is_none() && spinning(cluster) {
+        places.push(
+            "blocks with higher numbers need not run before it ends: only in a cooperative launch".to_owned(),
+        );
     }
     let mut fault = Fault::new(FaultKind::Deadlock, format!("nobody can move: {}", places.join("; ")));
     let (pc, block) = first.unwrap_or_default();

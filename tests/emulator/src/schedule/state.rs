@@ -9,6 +9,7 @@ use crate::exec::copies::{CopyState, Pending};
 use crate::exec::counting::Patterns;
 use crate::exec::tensor::{FRAGMENT_ROWS, WgmmaState};
 use crate::memory::clock::{Clock, WarpClock};
+use crate::memory::exchange::{Exchange, Knowledge, Lesson};
 use crate::memory::global::{Allocation, GlobalMemory};
 use crate::memory::shared::Shared;
 use crate::row::{LANES, Row};
@@ -35,6 +36,8 @@ pub struct Grid<'a> {
     pub id: u64,
     /// Address of what the blocks of a cooperative launch synchronise through; 0 without one.
     pub workspace: u64,
+    /// What the blocks of a cooperative launch know of each other.
+    pub exchange: Option<Exchange>,
     /// Multiprocessors of the device.
     pub processors: u32,
     /// Instructions of a warp after which the kernel is stopped.
@@ -143,6 +146,10 @@ pub struct Warp {
     pub cluster_arrival: Option<u64>,
     /// What was ordered by the last fence, for a relaxed arrival.
     pub fenced: Option<Box<Clock>>,
+    /// The same for other blocks.
+    pub released: Option<Box<Knowledge>>,
+    /// What other blocks have released where it read, which it may rely on after a fence.
+    pub seen: Option<Box<Knowledge>>,
 }
 
 /// One of the sixteen barriers of a block.
@@ -212,6 +219,8 @@ pub struct ClusterBarrier {
 pub struct Cluster {
     /// `%clusterid`
     pub id: [u32; 3],
+    /// Its number in the grid.
+    pub number: u32,
     /// Its blocks by rank.
     pub blocks: Vec<Block>,
     /// All warps; the running one is taken out.
@@ -226,6 +235,8 @@ pub struct Cluster {
     pub random: Random,
     /// Times that waits gave up in a row.
     pub stalls: u32,
+    /// What its warps have learned of other clusters.
+    pub lessons: Vec<Lesson>,
     /// What it counted.
     pub counters: Counters,
     /// Patterns of accesses to shared memory.

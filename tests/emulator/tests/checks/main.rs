@@ -6,6 +6,7 @@ mod support;
 
 mod asynchronous;
 mod barriers;
+mod blocks;
 mod clusters;
 mod convergence;
 mod deadlocks;
