@@ -80,26 +80,31 @@ struct Results {
 
 // o of one sample's heads of a key/value head: the results of all pieces, each weighted by its part of the sum of
 // exponentials. A thread makes four elements at a time, which it reads as 16 bytes, past the first-level cache: other
-// multiprocessors have written them.
-__device__ __forceinline__ void combine(bf16* o, const Results& results, int sample, int kv_head, const Pieces& pieces,
-                                        const HeadShape& heads) {
+// multiprocessors have written them. The logarithms are read once, into shared memory, [pieces][heads].
+__device__ __forceinline__ void combine(bf16* o, float* logarithms, const Results& results, int sample, int kv_head,
+                                        const Pieces& pieces, const HeadShape& heads) {
     const int count = pieces.prompt_pieces + pieces.own_pieces;
     const int rows = pieces.samples * heads.query;
     const int first = sample * heads.query + kv_head * heads.group;
     const int quads = heads.dim / 4;
+    __syncthreads();  // what was in shared memory is done with
+    for (int i = threadIdx.x; i < count * heads.group; i += ATTENTION_THREADS) {
+        const int piece = i / heads.group;
+        logarithms[i] = __ldcg(results.lse + size_t(piece) * rows + first + i - piece * heads.group);
+    }
+    __syncthreads();
     for (int i = threadIdx.x; i < heads.group * quads; i += ATTENTION_THREADS) {
-        const int row = first + i / quads;
-        const float* lse = results.lse + row;
+        const float* lse = logarithms + i / quads;
         float largest = -INFINITY;
         for (int piece = 0; piece < count; piece++) {
-            largest = fmaxf(largest, __ldcg(lse + size_t(piece) * rows));
+            largest = fmaxf(largest, lse[piece * heads.group]);
         }
         const float4* from = reinterpret_cast<const float4*>(results.o) + size_t(first) * quads + i;
         float4 sum = {};
         float weights = 0.0f;
 #pragma unroll 4
         for (int piece = 0; piece < count; piece++) {
-            const float weight = exp2_fast((__ldcg(lse + size_t(piece) * rows) - largest) * LOG2_E);
+            const float weight = exp2_fast((lse[piece * heads.group] - largest) * LOG2_E);
             const float4 part = __ldcg(from + size_t(piece) * rows * quads);
             weights += weight;
             sum.x += weight * part.x;
@@ -115,8 +120,8 @@ __device__ __forceinline__ void combine(bf16* o, const Results& results, int sam
 
 // Reports that this block's results are there, and combines those of samples of which it is the last to do so. A tile
 // meets at most ROWS samples: thread i asks for the i-th.
-__device__ __forceinline__ void arrive(bf16* o, const Results& results, const Work& work, const Pieces& pieces,
-                                       const HeadShape& heads) {
+__device__ __forceinline__ void arrive(bf16* o, float* logarithms, const Results& results, const Work& work,
+                                       const Pieces& pieces, const HeadShape& heads) {
     __shared__ bool is_last[ROWS];
     const int tile_end = min(work.rows.first + ROWS, work.rows.end);
     const int first = work.rows.start + heads.query_of(work.rows.first);
@@ -139,7 +144,7 @@ __device__ __forceinline__ void arrive(bf16* o, const Results& results, const Wo
     __syncthreads();
     for (int i = 0; i < count; i++) {
         if (is_last[i]) {
-            combine(o, results, first + i, work.rows.kv_head, pieces, heads);
+            combine(o, logarithms, results, first + i, work.rows.kv_head, pieces, heads);
         }
     }
 }
@@ -191,15 +196,16 @@ __device__ __forceinline__ void decode(bf16* o, const Results& results, const bf
             }
         }
     }
-    arrive(o, results, work, pieces, heads);
+    arrive(o, reinterpret_cast<float*>(shared), results, work, pieces, heads);
 }
 
 }  // namespace
 
-// o[samples, q_width] from qkv[samples, qkv_width]; with several pieces, by way of the results above. prompt_k and prompt_v [prompt_len, kv_width]; sample_k and sample_v
-// [samples, capacity, kv_width]. blockIdx.x counts pieces of the prompt for each tile of rows, then pieces of each
-// sample's own keys for each tile of its rows; blockIdx.y is a key/value head. (ROWS + 3 · KEYS) · D · 2 bytes of shared
-// memory; everything starts on multiples of 16 bytes.
+// o[samples, q_width] from qkv[samples, qkv_width]; with several pieces, by way of the results above. prompt_k and prompt_v
+// [prompt_len, kv_width]; sample_k and sample_v [samples, capacity, kv_width]. blockIdx.x counts pieces of the prompt for
+// each tile of rows, then pieces of each sample's own keys for each tile of its rows; blockIdx.y is a key/value head.
+// (ROWS + 3 · KEYS) · D · 2 bytes of shared memory, and no less than 4 for each piece and head of a group; everything starts
+// on multiples of 16 bytes.
 #define DECODE(D)                                                                                                   \
     extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS, 2)                                              \
     attention_decode_##D(bf16* o, float* partial_o, float* partial_lse, unsigned* arrived, const bf16* qkv,         \

@@ -74,10 +74,11 @@
 // The most products of one launch: in the backward of LoRA, two for each term.
 #define GROUP_PRODUCTS 14
 
-// Products with few lines on one side: lines of the other side that a block has, in linear layers and in lora_down, and
-// the threads that share k.
+// Products with few lines on one side: lines of the other side that a block has, in linear layers and in lora_down, the
+// most adapters of 16 ranks that it multiplies them with there, and the threads that share k.
 #define SKINNY_LINES 16
 #define SKINNY_DOWN_LINES 32
+#define SKINNY_DOWN_ADAPTERS 3
 #define SKINNY_THREADS 256
 
 // Sums over rows: columns that a block has, its threads, and the most matrices of one launch.

@@ -34,7 +34,7 @@ macro_rules! test_backend {
                     linear, linear_backward, matmul, matmul_overwrites, weight_gradient, bias_gradient, affine_gradient,
                     matmul_shapes, linear_shapes, gradient_shapes, several_gradients, affine, weighted_product
                 }
-                lora { lora_down, linear_with_terms, backward, shapes, dropout_follows_the_row_key }
+                lora { lora_down, linear_with_terms, backward, shapes, down_of_many_rows, dropout_follows_the_row_key }
                 loss { cross_entropy_and_kl, cross_entropy_alone, long_rows, many_long_rows, equal_logits, extremes }
                 mlp { forward, gated, gated_many_rows, backward, extremes }
                 norm { forward, backward }

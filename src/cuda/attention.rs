@@ -292,7 +292,9 @@ impl Attention for Cuda {
         let capacity = all / heads.kv_width() / samples.max(1);
         let pieces = Pieces::new(samples, prompt / heads.kv_width(), cache.filled, capacity, heads);
         let (width, results) = (samples * heads.q_width(), pieces.results());
-        let shared = kernels.shared(ATTENTION_DECODE_ROWS + RING * ATTENTION_LONG);
+        let tiles = kernels.shared(ATTENTION_DECODE_ROWS + RING * ATTENTION_LONG);
+        // In the end they make room for a number for each piece and head of a group.
+        let shared = tiles.max(results * heads.query / heads.key_value * size_of::<f32>());
         let mut scratch = self.scratch();
         let Some(partial) = scratch.take::<f32>(self, results * (width + samples * heads.query)) else {
             return;

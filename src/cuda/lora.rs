@@ -21,6 +21,25 @@ struct KernelDown {
     mask: KernelMask,
 }
 
+/// `LoraDowns` of `kernels/gemm_skinny.cu`.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct KernelDowns {
+    of: [KernelDown; GEMM_TERMS],
+    count: i32,
+    together: i32,
+}
+
+/// `DownShape` of `kernels/gemm_skinny.cu`.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct KernelDownShape {
+    rows: i32,
+    width: i32,
+    rank: i32,
+    vector: i32,
+}
+
 /// `InputTerm` of `kernels/lora.cu`.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
@@ -74,6 +93,17 @@ fn memory(adapter: &LoraBackward<'_, Cuda>, width: usize, [of_b, of_a]: [usize; 
     [t, partials(out, rank, of_b), partials(rank, width, of_a)]
 }
 
+/// How many adapters share a block of `lora_down`, which then reads x once for them, where each would have `blocks` alone.
+/// Fewer blocks are longer ones: with few rows (a decoding step), or a few more than multiprocessors have blocks for, the
+/// time is that of the multiprocessor with the most work, and adapters are better apart.
+fn together(adapters: usize, most: usize, blocks: usize, multiprocessors: usize, drops: bool) -> usize {
+    // In times of reading 16 lines, about: x has two of them, lora_A one, and the mask of x costs as much as x.
+    let of_block = |count| 2 + count * if drops { 3 } else { 1 };
+    let longest =
+        |count: usize| (adapters.div_ceil(count) * blocks).div_ceil(multiprocessors) * of_block(count);
+    (1..=most.min(adapters)).rev().min_by_key(|&count| longest(count)).unwrap_or(1)
+}
+
 impl Cuda {
     /// `xa = scale · dropout(x) Aᵀ` of each adapter.
     pub(super) fn first_factors(
@@ -88,24 +118,35 @@ impl Cuda {
         let x = Matrix::new(x, rows, width);
         let in_vectors = |adapter: &LoraDown<'_, Self>| Matrix::new(adapter.a, rank, width).in_vectors();
         let vector = x.in_vectors() && adapters.iter().all(in_vectors);
-        // Columns of xa that a block computes.
-        let (kernel, columns) = if rank <= 16 { ("lora_down_2", 16) } else { ("lora_down_4", 32) };
+        // Columns of xa that a block computes for an adapter, and the adapters that it has registers for.
+        let (kernel, columns, most) = match rank {
+            ..=16 if vector => ("lora_down_2", 16, SKINNY_DOWN_ADAPTERS),
+            ..=16 => ("lora_down_2", 16, 1),
+            _ => ("lora_down_4", 32, 1),
+        };
+        let (rows_of_blocks, pieces) = (rows.div_ceil(SKINNY_DOWN_LINES), rank.div_ceil(columns));
+        let drops = adapters.iter().any(|adapter| adapter.dropout.is_some());
+        let multiprocessors = self.info().multiprocessors as usize;
+        let together = together(adapters.len(), most, rows_of_blocks * pieces, multiprocessors, drops);
         let mut launch = self.launch(kernel).read("x", x.data, rows * width, alignment(vector));
-        let mut by_value = [KernelDown::zeroed(); GEMM_TERMS];
-        for (to, adapter) in by_value.iter_mut().zip(&adapters) {
+        let mut by_value =
+            KernelDowns { count: adapters.len() as i32, together: together as i32, ..Zeroable::zeroed() };
+        for (to, adapter) in by_value.of.iter_mut().zip(&adapters) {
             launch = launch.writes(&mut to.xa, "xa", &adapter.xa, rows * rank, 1);
             launch = launch.reads(&mut to.a, "lora_A", adapter.a, rank * width, alignment(vector));
             launch = to.mask.pass(adapter.dropout, rows, launch);
         }
-        let grid = (adapters.len(), rows.div_ceil(SKINNY_DOWN_LINES), rank.div_ceil(columns));
-        launch
-            .value(by_value)
-            .value(rows as i32)
-            .value(width as i32)
-            .value(rank as i32)
-            .value(scale)
-            .value(i32::from(vector))
-            .run(Shape { grid, block: SKINNY_THREADS, shared: 0 });
+        let shape = KernelDownShape {
+            rows: rows as i32,
+            width: width as i32,
+            rank: rank as i32,
+            vector: vector.into(),
+        };
+        launch.value(by_value).value(shape).value(scale).run(Shape {
+            grid: (adapters.len().div_ceil(together), rows_of_blocks, pieces),
+            block: SKINNY_THREADS,
+            shared: 0,
+        });
     }
 
     /// `dB += dyᵀ xa`, `dA += tᵀ dropout(x)` of each adapter and `dx += Σ mask ∘ (t A)`, where `t = scale · dy B`: dB and

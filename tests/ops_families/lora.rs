@@ -175,6 +175,43 @@ pub fn shapes<B: Backend>(backend: &B) {
     }
 }
 
+/// Twice as many blocks of rows as a GPU has multiprocessors, so that adapters share blocks: their number, widths that warps share
+/// evenly and others, whole vectors or not, ranks that blocks share. An adapter gives the same with others as alone.
+pub fn down_of_many_rows<B: Backend>(backend: &B) {
+    let rows = 9581;
+    for (width, rank, count) in [(552, 12, 3), (40, 16, 1), (88, 8, 2), (24, 5, 4), (19, 4, 2), (24, 20, 2)] {
+        let mut bench = Bench::new(backend);
+        let x = bench.act(rows * width, 0.5);
+        let adapters: Vec<_> = (0..count)
+            .map(|site| (bench.act(rank * width, 0.2), TestDropout::with_site(&bench, rows, site)))
+            .collect();
+        // The second of several has no dropout.
+        let drops = |site: usize| site != 1;
+        let run = |sites: std::ops::Range<usize>| {
+            let mut xas: Vec<_> = sites.clone().map(|_| bench.act_out(rows * rank)).collect();
+            let downs = sites.zip(&mut xas).map(|(site, xa)| {
+                let (a, dropout) = &adapters[site];
+                let dropout = drops(site).then(|| dropout.argument());
+                LoraDown { xa: xa.view_mut(), a: a.view(), dropout }
+            });
+            backend.lora_down(downs.collect(), x.view(), rank, SCALE);
+            xas
+        };
+        for (site, xa) in run(0..adapters.len()).iter().enumerate() {
+            let (a, dropout) = &adapters[site];
+            let what = format!("xa {site} of {count} {width} {rank}");
+            let factors = if drops(site) { dropout.factors(width) } else { vec![1.0; rows * width] };
+            let dropped: Vec<_> = x.host.iter().zip(factors).map(|(x, f)| x * f).collect();
+            let expected = product(&dropped, &a.host, width);
+            let expected: Vec<_> = expected.into_iter().map(|v| v * f64::from(SCALE)).collect();
+            bench.check(&what, xa, &expected);
+            let alone = run(site..site + 1);
+            let bits = |xa| backend.download_act(xa);
+            assert_eq!(bits(xa.view()), bits(alone[0].view()), "{what}: alone");
+        }
+    }
+}
+
 /// The mask of a row follows its key, wherever a batch puts the row.
 pub fn dropout_follows_the_row_key<B: Backend>(backend: &B) {
     let rows = 6;
