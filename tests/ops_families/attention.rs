@@ -206,4 +206,6 @@ pub fn decode<B: Backend>(backend: &B) {
     }
     // More heads to a group than a tile has rows.
     decode_case(backend, 3, 2, 2, Heads { query: 70, key_value: 1, dim: 8 });
+    // So many pieces for such a group that weighing them takes more shared memory than tiles of small heads.
+    decode_case(backend, 2000, 1, 2, Heads { query: 70, key_value: 1, dim: 8 });
 }
