@@ -96,7 +96,9 @@ pub fn clean(dir: &Path) -> Result<()> {
 
 /// Refuses to begin what will not fit: `path` is about to be written and will take about `needed` bytes.
 pub fn require_space(path: &Path, needed: u64) -> Result<()> {
-    match free_bytes(parent(path)) {
+    // Folders that are not there yet will be made on the disk of the one above.
+    let there = path.ancestors().skip(1).find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
+    match free_bytes(there) {
         Some(free) if free < needed => Err(Error::device(format!(
             "cannot write {}: expected {:.2} MiB of free disk space, found {:.2}",
             path.display(),

@@ -11,6 +11,9 @@ use tempfile::{Builder, TempDir};
 /// Beginning of the names of folders and files that are being written.
 pub(crate) const TEMPORARY: &str = ".deepguard-tmp-";
 
+/// Tries to remove a folder.
+const TRIES: usize = 5;
+
 /// Those that are there now.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
@@ -61,7 +64,10 @@ impl Drop for UnfinishedDir {
 /// its place.
 pub(crate) fn abandon() {
     let there = unfinished();
-    there.iter().for_each(|path| drop(std::fs::remove_dir_all(path)));
+    // A file that is made meanwhile is in the way of the first try.
+    for path in there.iter() {
+        let _ = (0..TRIES).find(|_| std::fs::remove_dir_all(path).is_ok());
+    }
     std::mem::forget(there);
 }
 

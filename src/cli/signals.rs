@@ -2,7 +2,7 @@
 //! only a second one ends the program there.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator;
@@ -34,6 +34,8 @@ struct State {
     answer: AtomicU8,
     /// Number of the last signal that was kept; 0 for none.
     received: AtomicUsize,
+    /// Whether the program is ending already.
+    leaving: AtomicBool,
 }
 
 impl Signals {
@@ -78,10 +80,20 @@ impl State {
             self.received.store(signal.0, Ordering::SeqCst);
             return;
         }
-        unfinished::abandon();
         let preempted = answer == Answer::LeavePreempted as u8;
         let code = if preempted { ErrorKind::Preempted.exit_code() } else { signal.exit_code() };
-        low_level::exit(code.into());
+        let leave = move || low_level::exit(code.into());
+        // Gigabytes take a while to remove; another signal does not wait for that.
+        if self.leaving.swap(true, Ordering::SeqCst) {
+            leave();
+        }
+        let clean_up = move || {
+            unfinished::abandon();
+            leave();
+        };
+        if std::thread::Builder::new().spawn(clean_up).is_err() {
+            leave();
+        }
     }
 }
 

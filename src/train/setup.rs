@@ -99,6 +99,16 @@ pub(super) fn schedule(config: &TrainConfig, pairs: usize) -> LinearSchedule {
     LinearSchedule { peak: config.learning_rate, warmup_steps, total_steps }
 }
 
+/// Rows of hidden states of the base model that a run keeps: those of the secure functions that it sees.
+pub(super) fn base_rows(config: &TrainConfig, train: &TokenizedPairs, validation: &TokenizedPairs) -> usize {
+    let rows = |pair: &TokenPair| pair.secure.len();
+    let seen = config.max_steps.map_or(usize::MAX, |steps| {
+        steps.saturating_mul(config.batch_size * config.gradient_accumulation_steps)
+    });
+    let first = epoch_order(train.pairs.len(), config.seed, 0).into_iter().take(seen);
+    first.map(|i| rows(&train.pairs[i])).sum::<usize>() + validation.pairs.iter().map(rows).sum::<usize>()
+}
+
 /// A hash of everything that decides the course of a run.
 pub(super) fn fingerprint<B: Backend>(
     config: &TrainConfig,

@@ -24,7 +24,9 @@ use crate::train::evaluation::{Evaluation, evaluate};
 use crate::train::metrics::MetricsFile;
 use crate::train::run_folder::RunFolder;
 use crate::train::schedule::{LinearSchedule, epoch_order};
-use crate::train::setup::{check_context, fingerprint, is_inside, load_data, refuse_other_run, schedule};
+use crate::train::setup::{
+    base_rows, check_context, fingerprint, is_inside, load_data, refuse_other_run, schedule,
+};
 use crate::train::step::{Stepper, Update};
 use crate::train::tensorboard::EventFile;
 
@@ -164,8 +166,9 @@ pub fn train_in<B: Backend>(
     initialize(&mut attached, config.seed);
     let capacity = BatchPlan::capacity(train.pairs.iter().chain(&validation.pairs), config.batch_size);
     let cache = BaseCache::new(config.base_cache_mib.saturating_mul(1 << 20));
-    let tokens = train.pairs.iter().chain(&validation.pairs).map(|pair| pair.secure.len()).sum::<usize>();
-    cache.require_space(tokens * model.config.hidden_size)?;
+    if config.kl_weight > 0.0 {
+        cache.require_space(base_rows(config, &train, &validation) * model.config.hidden_size)?;
+    }
     let policies = config.recompute_policies()?;
     let mut stepper = Stepper::new(model, attached, config.objective(), Some(cache), capacity, &policies)?;
     let fingerprint = fingerprint(config, [&train.pairs, &validation.pairs], model);

@@ -118,9 +118,9 @@ fn with_a_small_disk(tiny: &Tiny, arguments: &str) -> Option<(i32, String)> {
 #[test]
 fn what_will_not_fit_is_not_begun() {
     let tiny = tiny_with_whole_run();
-    let export = "export --model model --adapter whole --merge --out small/merged".to_owned();
+    let export = "export --model model --adapter whole --merge --out small/new/merged".to_owned();
     let spill = format!("{TRAIN} {RUN} --output-dir run --base-cache-mib 0");
-    for (arguments, named) in [(export, "small/merged"), (spill, "--base-cache-mib")] {
+    for (arguments, named) in [(export, "small/new/merged"), (spill.clone(), "--base-cache-mib")] {
         let Some((code, stderr)) = with_a_small_disk(&tiny, &arguments) else {
             skipped("no file system can be mounted here");
             return;
@@ -131,6 +131,9 @@ fn what_will_not_fit_is_not_begun() {
         }
         assert!(!stderr.contains("step 1/"), "{stderr}");
     }
+    // What is not kept needs no space.
+    let without = with_a_small_disk(&tiny, &format!("{spill} --kl-weight 0"));
+    assert!(without.is_some_and(|(code, _)| code == 0));
 }
 
 /// The message about too little space: how much is needed, within a twentieth, and which options help.
