@@ -55,19 +55,30 @@ impl Cuda {
         Self::open(ordinal, true)
     }
 
-    fn open(ordinal: usize, ptx_only: bool) -> Result<Self> {
-        if IMAGES.is_empty() {
-            return Err(Error::device(
-                "this deepguard has no CUDA kernels: there was no nvcc when it was built; make toolkit gets one, then \
-                 build again",
+    /// As [`new`](Self::new), on a stream of the program's own, whose slices can be used with
+    /// [`view`](Self::view) and [`view_mut`](Self::view_mut) and whose order all work takes part in.
+    ///
+    /// Usage error: the default stream of a context, which cannot be recorded.
+    pub fn on_stream(stream: Arc<CudaStream>) -> Result<Self> {
+        if stream.cu_stream().is_null() {
+            return Err(Error::usage(
+                "expected a stream of CudaContext::new_stream, found the context's default one, which cannot be recorded",
             ));
         }
-        driver::start()?;
+        start()?;
+        let info = driver::device(stream.context().ordinal())?;
+        Self::with_stream(stream, info, driver::emulator().is_some())
+    }
+
+    fn open(ordinal: usize, ptx_only: bool) -> Result<Self> {
+        start()?;
         let info = driver::device(ordinal)?;
-        let what = || format!("CUDA device {ordinal} ({})", info.name);
-        let context = CudaContext::new(ordinal).map_err(|e| complaint(what(), e))?;
-        let stream = context.new_stream().map_err(|e| complaint(what(), e))?;
-        let kernels = load(&context, &info, ptx_only).map_err(|e| e.context(what()))?;
+        let stream = CudaContext::new(ordinal).and_then(|context| context.new_stream());
+        Self::with_stream(stream.map_err(|e| complaint(what(&info), e))?, info, ptx_only)
+    }
+
+    fn with_stream(stream: Arc<CudaStream>, info: DeviceInfo, ptx_only: bool) -> Result<Self> {
+        let kernels = load(stream.context(), &info, ptx_only).map_err(|e| e.context(what(&info)))?;
         let cuda = Cuda {
             shared: Arc::new(Shared {
                 stream,
@@ -170,6 +181,21 @@ fn suspects(launched: &[&'static str]) -> String {
             format!("one of the kernels {} failed; CUDA_LAUNCH_BLOCKING=1 tells which", names.join(", "))
         }
     }
+}
+
+fn what(info: &DeviceInfo) -> String {
+    format!("CUDA device {} ({})", info.ordinal, info.name)
+}
+
+/// Starts the driver, if there are kernels for it.
+fn start() -> Result<()> {
+    if IMAGES.is_empty() {
+        return Err(Error::device(
+            "this deepguard has no CUDA kernels: there was no nvcc when it was built; make toolkit gets one, then build \
+             again",
+        ));
+    }
+    driver::start()
 }
 
 /// Loads everything at the start: a kernel that does not load is an error here, not in the middle of a run.

@@ -1,7 +1,8 @@
 //! CUDA: the kernels of `kernels/`, and functions that launch them.
 //!
-//! [`Cuda::new`] opens a device, which is a [`Backend`](crate::ops::Backend) with bf16 activations. `docs/kernels.md` tells
-//! how kernels are built, run without a GPU, and tested.
+//! [`Cuda::new`] opens a device, and [`Cuda::on_stream`] one on a stream of the program's own. It is a
+//! [`Backend`](crate::ops::Backend) with bf16 activations. `docs/kernels.md` tells how kernels are built, run without a GPU,
+//! and tested.
 //!
 //! `unsafe` is where the driver is called: `driver.rs` reaches it, `launch.rs` starts kernels, `memory.rs` allocates and copies,
 //! `weights.rs` loads, `graph.rs` records.
@@ -37,6 +38,8 @@ pub mod tile {
     include!(concat!(env!("OUT_DIR"), "/tile.rs"));
 }
 
+/// The release of cudarc whose slices and streams are taken here.
+pub use cudarc;
 pub use device::Cuda;
 pub use driver::{DeviceInfo, EMULATOR_VARIABLE, devices, emulator, has_driver};
 pub use memory::Memory;
