@@ -43,7 +43,10 @@ fn train_score_and_generate_with_device_cuda() {
         let said = text(&output.stderr);
         assert!(output.status.success(), "{arguments}: {said}");
         assert!(said.contains("device: NVIDIA"), "{arguments}: {said}");
-        assert!(arguments.starts_with("train") || !output.stdout.is_empty(), "{arguments} prints nothing");
+        match arguments.starts_with("train") {
+            true => assert!(said.contains(" MiB on the device; 2 steps"), "{said}"),
+            false => assert!(!output.stdout.is_empty(), "{arguments} prints nothing"),
+        }
     }
 }
 
