@@ -43,6 +43,8 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// Whether memory was asked for that is not there.
+    lacks_memory: bool,
 }
 
 /// `Result` with [`Error`].
@@ -51,7 +53,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// A new error of `kind`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), source: None }
+        Error { kind, message: message.into(), source: None, lacks_memory: false }
     }
 
     /// Wrong arguments or configuration (exit code 2).
@@ -72,6 +74,11 @@ impl Error {
     /// Out of memory or disk, or an unusable device (exit code 5).
     pub fn device(message: impl Into<String>) -> Self {
         Error::new(ErrorKind::Device, message)
+    }
+
+    /// Memory that is not there (exit code 5). Whoever asked for it knows what helps: [`Error::memory_advice`].
+    pub fn memory(message: impl Into<String>) -> Self {
+        Error { lacks_memory: true, ..Error::device(message) }
     }
 
     /// A defect of deepguard itself (exit code 1).
@@ -98,7 +105,16 @@ impl Error {
 
     /// Puts what to do next behind everything else: `"message: source; advice"`.
     pub fn advice(self, advice: impl fmt::Display) -> Self {
-        Error { message: format!("{self}; {advice}"), source: None, kind: self.kind }
+        Error { message: format!("{self}; {advice}"), source: None, ..self }
+    }
+
+    /// [`Error::advice`] for memory that is not there, once: the first to know what helps is the nearest. Any other error
+    /// stays as it is.
+    pub fn memory_advice(self, advice: impl fmt::Display) -> Self {
+        match self.lacks_memory {
+            true => Error { lacks_memory: false, ..self.advice(advice) },
+            false => self,
+        }
     }
 
     /// The kind, which fixes the exit code.

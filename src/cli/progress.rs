@@ -72,11 +72,14 @@ impl Observer for Progress<'_> {
             ));
         }
         let bytes: usize = start.plan.iter().map(|row| row.bytes).sum();
+        let on_device =
+            start.device_bytes.map(|bytes| format!("; {} MiB on the device", bytes.div_ceil(1 << 20)));
         self.line(&format!(
-            "{} trainable values; {} MiB of working memory planned in {} tensors; {} steps{}",
+            "{} trainable values; {} MiB of working memory planned in {} tensors{}; {} steps{}",
             start.parameters,
             bytes >> 20,
             start.plan.len(),
+            on_device.unwrap_or_default(),
             start.total_steps,
             start.resumed_at.map_or(String::new(), |step| format!(", continuing after step {step}"))
         ));

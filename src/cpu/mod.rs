@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use memmap2::{Advice, MmapMut};
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::model::weights::TensorView;
 use crate::ops::{Backend, Device, Element, Mut, Ref};
 pub use linear::Weight;
@@ -98,13 +98,10 @@ impl Device for Cpu {
         let free = self.free_memory();
         if bytes > free {
             let (needed, free) = (bytes >> 20, free >> 20);
-            return Err(Error::device(format!(
-                "{needed} MiB of memory are needed, {free} MiB are free; use a smaller batch"
-            )));
+            return Err(Error::memory(format!("{needed} MiB of memory are needed, {free} MiB are free")));
         }
-        let map = MmapMut::map_anon(bytes.max(1)).kind(ErrorKind::Device, || {
-            format!("cannot reserve {bytes} bytes of memory; use a smaller batch")
-        })?;
+        let map = MmapMut::map_anon(bytes.max(1))
+            .map_err(|e| Error::memory(format!("cannot reserve {bytes} bytes of memory")).with_source(e))?;
         // Large pages spare the TLB; where the system has none, small ones do.
         let _ = map.advise(Advice::HugePage);
         Ok(map)

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cudarc::driver::{CudaContext, CudaStream};
+use cudarc::driver::{CudaContext, CudaStream, DriverError};
 
 use super::driver::{self, DeviceInfo, complaint};
 use super::graph::Graphs;
@@ -26,6 +26,8 @@ struct Shared {
     stream: Arc<CudaStream>,
     kernels: HashMap<&'static str, Kernel>,
     info: DeviceInfo,
+    /// Whether each kernel is waited for, so that an error is that of one.
+    blocking: bool,
     failed: AtomicBool,
     failure: Mutex<Option<Error>>,
     /// Kernels started since the last wait, in order.
@@ -84,6 +86,7 @@ impl Cuda {
                 stream,
                 kernels,
                 info,
+                blocking: blocking(),
                 failed: AtomicBool::new(false),
                 failure: Mutex::new(None),
                 launched: Mutex::new(Vec::new()),
@@ -153,8 +156,27 @@ impl Cuda {
         lock(&self.shared.failure).take()
     }
 
-    pub(super) fn note_launch(&self, name: &'static str) {
+    /// Whether each kernel is waited for.
+    pub(super) fn is_blocking(&self) -> bool {
+        self.shared.blocking
+    }
+
+    /// A kernel has been started.
+    pub(super) fn launched(&self, name: &'static str) -> Result<()> {
         lock(&self.shared.launched).push(name);
+        if self.is_blocking() { self.wait() } else { Ok(()) }
+    }
+
+    /// An error of the driver while a graph is made or started: as its own, or as that of a kernel before it.
+    pub(super) fn graph_complaint(&self, what: &str, error: DriverError) -> Error {
+        let launched = last_first(&lock(&self.shared.launched));
+        if launched.is_empty() {
+            return complaint(what, error);
+        }
+        complaint(what, error).advice(format!(
+            "kernels started or recorded since the last wait: {}; {BLOCKING}=1 tells which failed, if one did",
+            launched.join(", ")
+        ))
     }
 
     /// Waits for all work. An error of a kernel shows only here, so it names those that may be the one.
@@ -166,19 +188,31 @@ impl Cuda {
     }
 }
 
-/// What may have failed, from the kernels started since the last wait.
-fn suspects(launched: &[&'static str]) -> String {
-    let mut names: Vec<&str> = Vec::new();
+/// CUDA's variable, with which each kernel is waited for.
+const BLOCKING: &str = "CUDA_LAUNCH_BLOCKING";
+
+fn blocking() -> bool {
+    std::env::var_os(BLOCKING).is_some_and(|value| !value.is_empty() && value != "0")
+}
+
+/// Each of the names once, the last first.
+fn last_first(launched: &[&'static str]) -> Vec<&'static str> {
+    let mut names = Vec::new();
     for &name in launched.iter().rev() {
         if !names.contains(&name) {
             names.push(name);
         }
     }
-    match names.as_slice() {
+    names
+}
+
+/// What may have failed, from the kernels started since the last wait.
+fn suspects(launched: &[&'static str]) -> String {
+    match last_first(launched).as_slice() {
         [] => "CUDA failed, and no kernel was running".into(),
         [name] => format!("kernel {name} failed"),
         names => {
-            format!("one of the kernels {} failed; CUDA_LAUNCH_BLOCKING=1 tells which", names.join(", "))
+            format!("one of the kernels {} failed; {BLOCKING}=1 tells which", names.join(", "))
         }
     }
 }

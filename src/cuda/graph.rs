@@ -11,7 +11,6 @@ use cudarc::driver::DriverError;
 use cudarc::driver::sys;
 
 use super::Cuda;
-use super::driver::complaint;
 use crate::error::Result;
 
 /// What was made of earlier recordings.
@@ -62,9 +61,12 @@ impl Executable {
 }
 
 impl Cuda {
-    /// Starts to record.
+    /// Starts to record; not where each kernel is waited for, as those of a graph would fail together.
     pub(super) fn begin_recording(&self) -> Result<()> {
-        let what = |e| complaint("recording a graph", e);
+        if self.is_blocking() {
+            return Ok(());
+        }
+        let what = |e| self.graph_complaint("recording a graph", e);
         self.stream().context().bind_to_thread().map_err(what)?;
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
         // SAFETY: the stream is ours and alive.
@@ -75,7 +77,7 @@ impl Cuda {
 
     /// Starts what was recorded, if anything is being recorded. Under a name, the graph is kept for the next time.
     pub(super) fn end_recording(&self, name: Option<&'static str>) -> Result<()> {
-        let what = |e| complaint("starting a graph", e);
+        let what = |e| self.graph_complaint("starting a graph", e);
         let mut graphs = self.graphs();
         if !std::mem::take(&mut graphs.recording) {
             return Ok(());

@@ -305,8 +305,7 @@ impl Launch<'_> {
             }
         };
         launched.map_err(|e| complaint(what(), e))?;
-        cuda.note_launch(name);
-        Ok(())
+        cuda.launched(name)
     }
 }
 

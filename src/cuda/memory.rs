@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, result};
+use cudarc::driver::sys::CUresult;
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, DriverError, result};
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
@@ -12,14 +13,16 @@ use super::driver::complaint;
 use super::launch::VECTOR;
 use super::weights::{Loader, Weight};
 use crate::error::{Error, Result};
-use crate::model::weights::TensorView;
+use crate::model::weights::{TensorSpec, TensorView};
 use crate::ops::{Arena, Buffer, Device, Element, Mut, Ref};
 
 /// Bytes of the pinned buffer through which inputs of a step go. Those of 16 pairs take some 200 KiB.
 const INPUT_STAGE: usize = 4 << 20;
 /// Bytes of scratch memory from the start: more than the parts of any product take, which are two large tiles for each
 /// multiprocessor. Growing would make the first steps shorter graphs.
-const SCRATCH: usize = 32 << 20;
+pub(super) const SCRATCH: usize = 32 << 20;
+/// What helps where the device has no room for what it needs in any case.
+const OTHER_DEVICE: &str = "choose another device (--device cuda:N), or compute on the CPU (--device cpu)";
 /// Device memory that is left to the driver: for modules, graphs and the stacks of kernels.
 const RESERVE: usize = 256 << 20;
 
@@ -90,8 +93,7 @@ pub(super) struct Scratch {
 impl Scratch {
     /// The usual room.
     pub fn reserve(&mut self, cuda: &Cuda) -> Result<()> {
-        let (buffer, _) = Arena::build(cuda, |arena| arena.buffer("scratch", &[SCRATCH / size_of::<f32>()]))?;
-        self.buffer = Some(buffer);
+        self.buffer = Some(own(cuda, "scratch", SCRATCH / size_of::<f32>())?);
         Ok(())
     }
 
@@ -127,10 +129,16 @@ fn reserve<T: Element>(
     if buffer.as_ref().is_none_or(|buffer| buffer.len() < len) {
         cuda.keep(cuda.end_recording(None));
         *buffer = None;
-        let larger = Arena::build(cuda, |arena| arena.buffer(name, &[len.next_power_of_two()]));
-        *buffer = Some(cuda.keep(larger)?.0);
+        *buffer = Some(cuda.keep(own(cuda, name, len.next_power_of_two()))?);
     }
     Some(())
+}
+
+/// Memory that the device needs for itself.
+fn own<T: Element>(cuda: &Cuda, name: &str, len: usize) -> Result<Buffer<Cuda, T>> {
+    let built = Arena::build(cuda, |arena| arena.buffer(name, &[len]));
+    let error = |e: Error| e.context(format!("{name} memory of the kernels")).memory_advice(OTHER_DEVICE);
+    built.map(|(buffer, _)| buffer).map_err(error)
 }
 
 impl Cuda {
@@ -162,6 +170,26 @@ impl Cuda {
             return Ok(());
         }
         Err(Error::usage("a CudaSlice of another stream: expected one allocated with Cuda::stream()"))
+    }
+
+    /// Bytes that the driver says are free.
+    pub(super) fn driver_free(&self) -> Result<usize> {
+        let free = self.stream().context().bind_to_thread().and_then(|()| result::mem_get_info());
+        free.map(|(free, _)| free).map_err(|e| complaint("asking for free device memory", e))
+    }
+
+    /// More is needed than there is.
+    fn lacking(&self, bytes: usize, free: usize) -> Error {
+        let (name, needed) = (&self.info().name, bytes.div_ceil(1 << 20));
+        let free = free >> 20;
+        Error::memory(format!("{name}: {needed} MiB of device memory are needed, {free} MiB are free"))
+    }
+
+    /// There would be enough, but the driver does not give it: free memory may lie in pieces, or another process was
+    /// faster.
+    fn refused(&self, bytes: usize, free: usize, error: DriverError) -> Error {
+        let reason = complaint("and the driver refuses", error);
+        Error::memory(format!("{}, {reason}", self.lacking(bytes, free)))
     }
 
     /// Copies to the device by way of page-locked memory, so that the program need not wait.
@@ -235,16 +263,13 @@ impl Device for Cuda {
         self.end_recording(None)?;
         let (free, _) = result::mem_get_info().map_err(what)?;
         if bytes > free {
-            return Err(Error::device(format!(
-                "{}: {} MiB of device memory are needed, {} MiB are free; lower --batch-size or --max-seq-len (training), \
-                 --num-samples or --max-new-tokens (generation), or choose another device (--device cuda:N)",
-                self.info().name,
-                bytes.div_ceil(1 << 20),
-                free >> 20
-            )));
+            return Err(self.lacking(bytes, free));
         }
         // SAFETY: the memory is zeroed below, before anything can read it.
-        let address = unsafe { result::malloc_sync(bytes.max(1)) }.map_err(what)?;
+        let address = unsafe { result::malloc_sync(bytes.max(1)) }.map_err(|e| match e.0 {
+            CUresult::CUDA_ERROR_OUT_OF_MEMORY => self.refused(bytes, free, e),
+            _ => what(e),
+        })?;
         let memory = Memory { address, stream: self.stream().clone() };
         // SAFETY: just allocated with this size.
         unsafe { result::memset_d8_async(address, 0, bytes.max(1), self.stream().cu_stream()) }
@@ -298,6 +323,10 @@ impl Device for Cuda {
         let set = bound
             .and_then(|()| unsafe { result::memset_d8_async(address, 0, bytes, self.stream().cu_stream()) });
         self.keep(set.map_err(|e| complaint("zeroing on the device", e)));
+    }
+
+    fn room_for(&self, tensors: &[TensorSpec]) -> Result<usize> {
+        self.room_for_weights(tensors)
     }
 
     fn load_weight(&self, parts: &[TensorView]) -> Result<Weight> {

@@ -10,10 +10,11 @@ use rayon::prelude::*;
 use super::Cuda;
 use super::driver::complaint;
 use super::launch::VECTOR;
-use super::memory::Pinned;
+use super::memory::{Pinned, SCRATCH};
 use crate::error::{Error, Result};
 use crate::model::config::Dtype;
-use crate::model::weights::TensorView;
+use crate::model::weights::{TensorSpec, TensorView};
+use crate::ops::buffer::ALIGNMENT;
 use crate::ops::{Arena, Buffer, Mut, Ref};
 
 /// Bytes of each of the two page-locked buffers through which weights are loaded.
@@ -48,14 +49,43 @@ impl Weight {
     }
 }
 
+/// Bytes of a frozen tensor: a matrix as in [`Weight`], a vector in f32.
+fn frozen_bytes(tensor: &TensorSpec) -> usize {
+    let bytes = match tensor.shape[..] {
+        [rows, columns] => rows.saturating_mul(stride(columns)).saturating_mul(size_of::<bf16>()),
+        _ => tensor.shape.iter().product::<usize>().saturating_mul(size_of::<f32>()),
+    };
+    bytes.checked_next_multiple_of(ALIGNMENT).unwrap_or(usize::MAX)
+}
+
+/// Elements from one row to the next.
+fn stride(columns: usize) -> usize {
+    columns.next_multiple_of(VECTOR / size_of::<bf16>())
+}
+
 impl Cuda {
+    /// See [`Device::room_for`](crate::ops::Device::room_for).
+    pub(super) fn room_for_weights(&self, tensors: &[TensorSpec]) -> Result<usize> {
+        let bytes = tensors.iter().map(frozen_bytes).fold(0, usize::saturating_add);
+        let free = self.driver_free()?;
+        if bytes <= free {
+            return Ok(bytes + SCRATCH);
+        }
+        Err(Error::memory(format!(
+            "{}: the model's weights need {} MiB of device memory, {} MiB are free",
+            self.info().name,
+            bytes.div_ceil(1 << 20),
+            free >> 20
+        )))
+    }
+
     /// Makes matrices with the same number of columns one weight.
     pub(super) fn load(&self, parts: &[TensorView]) -> Result<Weight> {
         let shape = parts.first().map(TensorView::shape).unwrap_or_default();
         let &[_, columns] = shape else {
             return Err(Error::internal(format!("a weight of the shape {shape:?}: expected a matrix")));
         };
-        let stride = columns.next_multiple_of(VECTOR / size_of::<bf16>());
+        let stride = stride(columns);
         let rows = parts.iter().map(|part| part.shape()[0]).sum();
         let (mut data, _) = Arena::build(self, |arena| arena.buffer("weight", &[rows, stride]))?;
         let mut staging = self.staging();

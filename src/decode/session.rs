@@ -43,6 +43,10 @@ pub struct Generated {
     pub decode_seconds: f64,
 }
 
+/// What helps where a generation does not fit.
+const ADVICE: &str =
+    "lower --num-samples or --max-new-tokens, shorten the prompt, or choose another --device";
+
 /// A generation in progress.
 pub(super) struct Session<'a, B: Backend> {
     model: &'a Transformer<B>,
@@ -79,7 +83,8 @@ impl<'a, B: Backend> Session<'a, B> {
                 arena.buffer("normalised statistics", &[vocab_size])?,
                 arena.buffer("guidance strength", &[samples])?,
             ))
-        })?;
+        })
+        .map_err(|e| e.context("working memory of generation").memory_advice(ADVICE))?;
         let score_sums = vec![0.0; samples];
         Ok(Session { model, attached, options, prefill, decode, cache, logits, stats, strength, score_sums })
     }

@@ -1,7 +1,7 @@
 //! Passes without a backward: over a text, or over the next token of every sample.
 
 use crate::attached::Attached;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::guard::{GuardActivations, GuardPass};
 use crate::model::activations::{ActivationShape, Activations, Recompute, Rows};
 use crate::model::block::{Adapter, Keys, Pass};
@@ -90,6 +90,11 @@ impl<B: Backend> Stage<B> {
     }
 }
 
+/// What helps where a text does not fit.
+fn lacking(error: Error) -> Error {
+    error.context("working memory for the text").memory_advice("shorten it, or choose another --device")
+}
+
 /// Reads `tokens` in one pass.
 fn read<B: Backend>(
     model: &Transformer<B>,
@@ -97,7 +102,8 @@ fn read<B: Backend>(
     tokens: &[u32],
 ) -> Result<Stage<B>> {
     let (mut stage, _) =
-        Arena::build(&model.backend, |arena| Stage::new(arena, model, attached, tokens.len()))?;
+        Arena::build(&model.backend, |arena| Stage::new(arena, model, attached, tokens.len()))
+            .map_err(lacking)?;
     let segments = stage.place(&model.backend, tokens);
     stage.run(model, attached, &mut Keys::Packed(&segments), true);
     Ok(stage)
@@ -140,7 +146,7 @@ pub fn final_logits<B: Backend>(
     let stage = read(model, attached, tokens)?;
     let (n, backend) = (tokens.len(), &model.backend);
     let shape = [n, model.config.vocab_size];
-    let (mut logits, _) = Arena::build(backend, |arena| arena.buffer("logits", &shape))?;
+    let (mut logits, _) = Arena::build(backend, |arena| arena.buffer("logits", &shape)).map_err(lacking)?;
     model.head(logits.view_mut(), stage.acts.hidden.first(n * model.config.hidden_size));
     let logits = backend.download_act(logits.view());
     backend.finish()?;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::gemm::{Matrix, MatrixMut};
 use crate::ops::{Arena, Buffer, Device, Mut, Ref};
 
@@ -76,6 +76,9 @@ impl<D: Device> Params<D> {
             let compute =
                 separate.then(|| arena.buffer("trainables as activations", &[layout.len()])).transpose()?;
             Ok((master, compute))
+        })
+        .map_err(|e: Error| {
+            e.context("adapter and guard").memory_advice("lower --lora-r, or choose another --device")
         })?;
         Ok(Params { device: device.clone(), layout, master, compute })
     }
@@ -83,6 +86,12 @@ impl<D: Device> Params<D> {
     /// The table of tensors.
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// Bytes of the values.
+    pub fn bytes(&self) -> usize {
+        let compute = self.compute.as_ref().map_or(0, |compute| compute.len() * size_of::<D::Act>());
+        self.master.len() * size_of::<f32>() + compute
     }
 
     /// The f32 values of a tensor.

@@ -2,15 +2,19 @@
 
 use std::path::Path;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::activations::{ActivationGrads, Activations, Rows};
 use crate::model::block::{Block, BlockPass, Keys, Pass};
 use crate::model::config::{Config, Dtype};
 use crate::model::params::Grads;
-use crate::model::weights::Weights;
+use crate::model::weights::{Weights, expected_tensors};
 use crate::ops::attention::Segment;
 use crate::ops::gemm::Write;
 use crate::ops::{Arena, Backend, Buffer, Mut, Ref};
+
+/// What helps where the device has no room for a model.
+const ADVICE: &str =
+    "choose a smaller model, another device (--device cuda:N), or compute on the CPU (--device cpu)";
 
 /// A frozen base model on a device.
 pub struct Transformer<B: Backend> {
@@ -27,6 +31,7 @@ pub struct Transformer<B: Backend> {
     /// `None` where the head is the embedding.
     lm_head: Option<B::Weight>,
     inv_freq: Buffer<B, f32>,
+    device_bytes: usize,
 }
 
 /// What flows into the blocks from above in a backward pass.
@@ -47,8 +52,16 @@ impl<B: Backend> Transformer<B> {
     }
 
     /// Loads checked weights.
+    ///
+    /// # Errors
+    /// Kind `Device`: they do not fit the device's memory.
     pub fn from_weights(backend: B, config: Config, weights: &Weights) -> Result<Self> {
         backend.check_heads(config.heads())?;
+        Self::loaded(backend, config, weights).map_err(|e: Error| e.memory_advice(ADVICE))
+    }
+
+    fn loaded(backend: B, config: Config, weights: &Weights) -> Result<Self> {
+        let device_bytes = backend.room_for(&expected_tensors(&config))?;
         let blocks = (0..config.num_hidden_layers).map(|l| Block::load(&backend, weights, &config, l));
         let blocks = blocks.collect::<Result<_>>()?;
         let matrix = |name: &str| backend.load_weight(&[weights.tensor(name)?]);
@@ -62,7 +75,23 @@ impl<B: Backend> Transformer<B> {
         backend.finish()?;
         let dtype = weights.tensor("model.embed_tokens.weight")?.dtype();
         let weights = weights.clone();
-        Ok(Transformer { dtype, weights, embed_tokens, blocks, norm, lm_head, inv_freq, backend, config })
+        Ok(Transformer {
+            dtype,
+            weights,
+            embed_tokens,
+            blocks,
+            norm,
+            lm_head,
+            inv_freq,
+            device_bytes,
+            backend,
+            config,
+        })
+    }
+
+    /// Bytes of the device's memory that it takes, with what the device needs for itself; 0 in the system's memory.
+    pub fn device_bytes(&self) -> usize {
+        self.device_bytes
     }
 
     /// A hash of all weights, which are read for it.

@@ -25,7 +25,7 @@ pub use buffer::{Arena, Buffer, Element, Mut, PlanRow, Ref};
 pub use philox::DropoutKey;
 
 use crate::error::Result;
-use crate::model::weights::TensorView;
+use crate::model::weights::{TensorSpec, TensorView};
 
 /// Memory of a device, and the types a backend computes with.
 pub trait Device: Clone + Send + Sync + 'static {
@@ -41,7 +41,10 @@ pub trait Device: Clone + Send + Sync + 'static {
 
     /// What the device is, for people.
     fn description(&self) -> String;
-    /// A zeroed allocation of `bytes`, aligned to [`buffer::ALIGNMENT`]. Fails with a device error.
+    /// A zeroed allocation of `bytes`, aligned to [`buffer::ALIGNMENT`]. Fails with a device error: [`Error::memory`] if
+    /// there is not that much.
+    ///
+    /// [`Error::memory`]: crate::error::Error::memory
     fn allocate(&self, bytes: usize) -> Result<Self::Memory>;
     /// Bytes that can still be allocated.
     fn free_memory(&self) -> usize;
@@ -55,6 +58,11 @@ pub trait Device: Clone + Send + Sync + 'static {
     fn copy<T: Element>(&self, to: Mut<'_, Self, T>, from: Ref<'_, Self, T>);
     /// Sets all elements to zero.
     fn zero<T: Element>(&self, to: Mut<'_, Self, T>);
+    /// Bytes of its memory that a model of these frozen tensors takes, with what the device needs for itself; a device
+    /// error if the tensors do not fit. Memory of the system, which files are mapped into, does not count.
+    fn room_for(&self, _tensors: &[TensorSpec]) -> Result<usize> {
+        Ok(0)
+    }
     /// Makes matrices with the same `in_features` one weight, stacked in the given order.
     fn load_weight(&self, parts: &[TensorView]) -> Result<Self::Weight>;
     /// Reads the elements as host f32.

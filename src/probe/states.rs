@@ -151,7 +151,11 @@ impl<'a, B: Backend> Reader<'a, B> {
         };
         let rows = longest(pairs);
         let (memory, _) =
-            Arena::build(&model.backend, |arena| Memory::plan(arena, &model.config, attached, rows))?;
+            Arena::build(&model.backend, |arena| Memory::plan(arena, &model.config, attached, rows))
+                .map_err(|e| {
+                    e.context("working memory for the longest pair")
+                        .memory_advice("lower --max-seq-len, or choose another --device")
+                })?;
         Ok(Reader { model, attached, options, memory })
     }
 

@@ -9,6 +9,10 @@ use crate::model::transformer::Transformer;
 use crate::ops::{Arena, Backend, Buffer};
 use crate::train::results::Results;
 
+/// What helps where training does not fit.
+pub(super) const ADVICE: &str = "lower --batch-size (and raise --gradient-accumulation-steps by as much: the result is the \
+                                 same) or --max-seq-len, or choose another --device";
+
 /// Bytes of one chunk of logits.
 const LOGITS_BYTES: usize = 96 << 20;
 
@@ -131,10 +135,7 @@ pub(super) fn fitting_sizes<B: Backend>(
             return Ok(sizes);
         }
     }
-    Err(Error::device(format!(
-        "training needs {} MiB of memory, {} MiB are free; lower --batch-size (and raise \
-         --gradient-accumulation-steps by as much: the result is the same) or --max-seq-len",
-        needed >> 20,
-        free >> 20
-    )))
+    let (needed, free) = (needed.div_ceil(1 << 20), free >> 20);
+    Err(Error::memory(format!("training needs {needed} MiB of memory, {free} MiB are free"))
+        .memory_advice(ADVICE))
 }

@@ -14,7 +14,7 @@ use crate::ops::optim::AdamW;
 use crate::ops::{Arena, Backend, PlanRow};
 use crate::train::base_cache::BaseCache;
 use crate::train::batch::{BatchPlan, TokenPair, Totals};
-use crate::train::memory::{Memory, PlanBuffers, fitting_sizes};
+use crate::train::memory::{ADVICE, Memory, PlanBuffers, fitting_sizes};
 use crate::train::objective::{Regime, Sums};
 use crate::train::results::{Pending, Slot};
 
@@ -75,7 +75,8 @@ impl<'m, B: Backend> Stepper<'m, B> {
     ) -> Result<Self> {
         let sizes = fitting_sizes(model, &attached, capacity, policies)?;
         let ((memory, moments), plan_rows) =
-            Arena::build(&model.backend, |arena| sizes.allocate(arena, model, &attached))?;
+            Arena::build(&model.backend, |arena| sizes.allocate(arena, model, &attached))
+                .map_err(|e| e.context("working memory of training").memory_advice(ADVICE))?;
         let expected = Regime { hinge_active: objective.security_weight > 0.0, kl_active: true };
         let chunk = sizes.chunk;
         Ok(Stepper { model, attached, moments, base_cache, objective, memory, chunk, plan_rows, expected })
@@ -89,6 +90,14 @@ impl<'m, B: Backend> Stepper<'m, B> {
     /// The memory plan: one row per tensor.
     pub fn plan(&self) -> &[PlanRow] {
         &self.plan_rows
+    }
+
+    /// Bytes that training takes of a device's own memory, at its peak: the model, what is trained, working memory and
+    /// what the device needs for itself. `None` in the system's memory.
+    pub fn device_bytes(&self) -> Option<usize> {
+        let working: usize = self.plan_rows.iter().map(|row| row.bytes).sum();
+        let all = self.model.device_bytes() + self.attached.params.bytes() + working;
+        (!B::IN_SYSTEM_MEMORY).then_some(all)
     }
 
     /// One optimiser step over `micro_batches`, whose losses are normalised together, so that cutting a step into

@@ -99,6 +99,8 @@ pub struct RunStart<'a> {
     pub validation: &'a TokenizedPairs,
     /// The memory plan.
     pub plan: &'a [PlanRow],
+    /// All bytes of a device's own memory that the run takes ([`Stepper::device_bytes`]).
+    pub device_bytes: Option<usize>,
     /// Trainable values.
     pub parameters: usize,
     /// All steps of the run.
@@ -181,6 +183,7 @@ pub fn train_in<B: Backend>(
         train: &train,
         validation: &validation,
         plan: stepper.plan(),
+        device_bytes: stepper.device_bytes(),
         parameters: stepper.attached.params.layout().parameter_count(),
         total_steps: schedule.total_steps,
         resumed_at: (state.global_step > 0).then_some(state.global_step),

@@ -43,7 +43,10 @@ fn train_score_and_generate_with_device_cuda() {
         let said = text(&output.stderr);
         assert!(output.status.success(), "{arguments}: {said}");
         assert!(said.contains("device: NVIDIA"), "{arguments}: {said}");
-        assert!(arguments.starts_with("train") || !output.stdout.is_empty(), "{arguments} prints nothing");
+        match arguments.starts_with("train") {
+            true => assert!(said.contains(" MiB on the device; 2 steps"), "{said}"),
+            false => assert!(!output.stdout.is_empty(), "{arguments} prints nothing"),
+        }
     }
 }
 
@@ -83,7 +86,7 @@ const TRAIN: &str = "train --device cuda --model model --data data --output-dir 
 const GENERATE: &str =
     "generate --device cuda --model model --num-samples 256 --temperature 0.8 --max-new-tokens 400 ab";
 
-/// What is found and what is needed is said, and what helps.
+/// What is found and what is needed is said, and what helps; what does not help is not.
 #[test]
 fn devices_that_cannot_be_used_end_with_5() {
     let tiny = Tiny::new("llama");
@@ -97,13 +100,6 @@ fn devices_that_cannot_be_used_end_with_5() {
             &["driver is too old", "found one for CUDA 12.4", "--device cpu"],
         ),
         ("DG_EMULATOR_CAPABILITY", "7.5", GENERATE, &["expected compute capability 8.0 or later, found 7.5"]),
-        ("DG_EMULATOR_MEMORY", "280M", TRAIN, &["MiB of memory", "MiB are free", "--batch-size"]),
-        (
-            "DG_EMULATOR_MEMORY",
-            "6M",
-            GENERATE,
-            &["of device memory are needed", "MiB are free", "--num-samples"],
-        ),
     ] {
         let output = dg_run_with(&tiny, arguments, Some(&emulator), &[(variable, value)]);
         let said = text(&output.stderr);
@@ -111,5 +107,51 @@ fn devices_that_cannot_be_used_end_with_5() {
         named
             .iter()
             .for_each(|name| assert!(said.contains(name), "{variable}={value}: {name} is not in {said}"));
+    }
+}
+
+/// What lowers the need for working memory: of no help where the device's own memory, or the model, does not fit.
+const FLAGS: [&str; 4] = ["--batch-size", "--max-seq-len", "--num-samples", "--max-new-tokens"];
+
+/// Exit code 5, what does not fit, how much is needed and free, and what helps with it.
+#[test]
+fn memory_that_is_not_there_is_told_with_what_helps() {
+    let tiny = Tiny::new("llama");
+    let emulator = emulator();
+    // The kernels' scratch memory is 32 MiB. The weights take 0.54 MiB in bf16, twice as much in their f32 file.
+    for (memory, arguments, said, helps) in [
+        (
+            "6M",
+            GENERATE,
+            "32 MiB of device memory are needed, 6 MiB are free",
+            &["scratch memory of the kernels: ", "--device cuda:N", "--device cpu"][..],
+        ),
+        (
+            "33024K",
+            TRAIN,
+            "the model's weights need 1 MiB of device memory, 0 MiB are free",
+            &["a smaller model"],
+        ),
+        (
+            "33024K",
+            GENERATE,
+            "the model's weights need 1 MiB of device memory, 0 MiB are free",
+            &["--device cpu"],
+        ),
+        (
+            "33M",
+            GENERATE,
+            "working memory of generation: ",
+            &["--num-samples", "--max-new-tokens", "--device"],
+        ),
+        ("280M", TRAIN, "MiB of memory, 0 MiB are free", &["--batch-size", "--max-seq-len", "--device"]),
+    ] {
+        let output = dg_run_with(&tiny, arguments, Some(&emulator), &[("DG_EMULATOR_MEMORY", memory)]);
+        let text = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(5), "{memory}: {text}");
+        assert!(text.contains(said), "{memory}: {said} is not in {text}");
+        helps.iter().for_each(|flag| assert!(text.contains(flag), "{memory}: {flag} is not in {text}"));
+        let useless = FLAGS.iter().filter(|flag| !helps.contains(flag));
+        useless.for_each(|flag| assert!(!text.contains(flag), "{memory}: {flag} does not help: {text}"));
     }
 }

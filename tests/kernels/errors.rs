@@ -32,21 +32,68 @@ fn cuda_buffers_that_do_not_fit_are_refused_and_nothing_runs_after() {
     assert!(error.contains("kernel rms_norm: x: expected a start at a multiple of 16 bytes"), "{error}");
 }
 
-/// A process of its own: after a fault, a context is of no more use, and it is that of all tests here.
+/// Set in a process of its own: after a fault, a context is of no more use, and it is that of all tests here.
+const CHILD: &str = "DG_TEST_CHILD";
+const BLOCKING: &str = "CUDA_LAUNCH_BLOCKING";
+
+fn is_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
+/// Runs one of these tests in a process of its own.
+fn again(test: &str, variables: &[(&str, &str)]) {
+    let program = std::env::current_exe().expect("a running program");
+    let mut command = Command::new(program);
+    command.args([&format!("kernels::errors::{test}"), "--exact"]).env_remove(BLOCKING).env(CHILD, "1");
+    let output = command.envs(variables.iter().copied()).output().expect("it starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{variables:?}: {text}");
+}
+
 #[test]
 fn faults_of_kernels_are_told_with_their_names() {
-    const CHILD: &str = "DG_TEST_FAULT";
-    if std::env::var_os(CHILD).is_some() {
+    if is_child() {
         return fault();
     }
     if emulator::on_a_gpu() {
         return emulator::skipped("a GPU need not notice an access out of bounds");
     }
-    let program = std::env::current_exe().expect("a running program");
-    let name = "kernels::errors::faults_of_kernels_are_told_with_their_names";
-    let output = Command::new(program).args([name, "--exact"]).env(CHILD, "1").output().expect("it starts");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    again("faults_of_kernels_are_told_with_their_names", &[]);
+}
+
+/// Kernels of a recording fail together: unless each is waited for, the error has to name them all.
+#[test]
+fn faults_in_recordings_are_those_of_one_kernel_if_each_is_waited_for() {
+    if is_child() {
+        return fault_in_recording();
+    }
+    if emulator::on_a_gpu() {
+        return emulator::skipped("a GPU need not notice an access out of bounds");
+    }
+    for blocking in ["", "0", "1"] {
+        let name = "faults_in_recordings_are_those_of_one_kernel_if_each_is_waited_for";
+        again(name, &[(BLOCKING, blocking)]);
+    }
+}
+
+fn fault_in_recording() {
+    let cuda = own_cuda();
+    let (x, weight, table) = (buffer(&cuda, 32), buffer(&cuda, 16), buffer::<f32>(&cuda, 640));
+    let (mut y, mut rstd, mut out) = (buffer(&cuda, 32), buffer(&cuda, 2), buffer(&cuda, 64));
+    let mut ids = buffer::<u32>(&cuda, 1);
+    cuda.upload(ids.view_mut(), &[1 << 24]);
+    cuda.graph("test", || {
+        cuda.rms_norm(y.view_mut(), rstd.view_mut(), x.view(), weight.view(), 1e-5);
+        cuda.gather(out.view_mut(), table.view(), ids.view(), 64);
+        cuda.rms_norm(y.view_mut(), rstd.view_mut(), x.view(), weight.view(), 1e-5);
+    });
+    let error = cuda.finish().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Device);
+    let expected = match std::env::var(BLOCKING).as_deref() {
+        Ok("1") => "kernel gather failed: ",
+        _ => "one of the kernels rms_norm, gather failed; CUDA_LAUNCH_BLOCKING=1 tells which: ",
+    };
+    assert!(error.to_string().starts_with(expected), "{error}");
 }
 
 fn fault() {
@@ -70,11 +117,33 @@ fn cuda_memory_that_is_not_there_is_refused() {
     let error = cuda.allocate(1 << 50).err().expect("an error");
     assert_eq!(error.kind(), ErrorKind::Device);
     let text = error.to_string();
-    for part in
-        ["1073741824 MiB of device memory are needed", "MiB are free", "--batch-size", "--num-samples"]
-    {
+    for part in ["1073741824 MiB of device memory are needed", "MiB are free"] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
+    let advised = error.memory_advice("buy more").memory_advice("or less").to_string();
+    assert_eq!(advised, format!("{text}; buy more"));
+}
+
+/// The driver hands out 256 bytes at a time, so the last byte of this device cannot be had, though it is free.
+#[test]
+fn cuda_memory_that_is_free_and_refused_is_told_with_numbers() {
+    const SCRATCH: usize = 32 << 20;
+    const FREE: usize = (6 << 20) + 1;
+    if is_child() {
+        let cuda = own_cuda();
+        let error = cuda.allocate(FREE).err().expect("an error");
+        assert_eq!(error.kind(), ErrorKind::Device);
+        let text = error.memory_advice("shut down").to_string();
+        let numbers = "7 MiB of device memory are needed, 6 MiB are free, and the driver refuses: ";
+        assert!(text.contains(numbers) && text.contains("OUT_OF_MEMORY"), "{text}");
+        return assert!(text.ends_with("; shut down"), "{text}");
+    }
+    if emulator::on_a_gpu() {
+        return emulator::skipped("it has more memory");
+    }
+    let memory = (SCRATCH + FREE).to_string();
+    let name = "cuda_memory_that_is_free_and_refused_is_told_with_numbers";
+    again(name, &[("DG_EMULATOR_MEMORY", &memory)]);
 }
 
 #[test]
