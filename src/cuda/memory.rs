@@ -16,8 +16,12 @@ use crate::error::{Error, Result};
 use crate::model::weights::{TensorSpec, TensorView};
 use crate::ops::{Arena, Buffer, Device, Element, Mut, Ref};
 
-/// Bytes of the pinned buffer through which inputs of a step go. Those of 16 pairs take some 200 KiB.
+/// Bytes of the page-locked memory through which inputs go, where nothing else is reserved. Those of 16 pairs take some
+/// 200 KiB, without states of the base model.
 const INPUT_STAGE: usize = 4 << 20;
+/// Most bytes that are reserved, as the system cannot use them for anything else. The base model's states of 64 pairs of
+/// 1024 tokens take 448 MiB with a model of 7B. Inputs beyond that wait.
+const MOST_INPUT_STAGE: usize = 512 << 20;
 /// Bytes of scratch memory from the start: more than the parts of any product take, which are two large tiles for each
 /// multiprocessor. Growing would make the first steps shorter graphs.
 pub(super) const SCRATCH: usize = 32 << 20;
@@ -82,6 +86,12 @@ pub(super) struct Staging {
     used: usize,
     /// While weights are being loaded.
     pub loader: Option<Loader>,
+}
+
+impl Staging {
+    fn len(&self) -> usize {
+        self.inputs.as_ref().map_or(0, |inputs| inputs.len)
+    }
 }
 
 /// Memory for what an operation needs while it runs. The next operation, which runs after it, has the same.
@@ -198,22 +208,22 @@ impl Cuda {
         let mut staging = self.staging();
         let bytes = size_of_val(from).next_multiple_of(VECTOR);
         self.stream().context().bind_to_thread().map_err(what)?;
-        if bytes > INPUT_STAGE / 2 {
+        if staging.inputs.is_none() {
+            staging.inputs = Some(Pinned::new(INPUT_STAGE)?);
+        }
+        if bytes > staging.len() {
             self.end_recording(None)?;
             // SAFETY: the buffer holds as many elements; the driver has read the slice when the call returns.
             let copied =
                 unsafe { result::memcpy_htod_async(to.address() as u64, from, self.stream().cu_stream()) };
             return copied.map_err(what).and_then(|()| self.wait());
         }
-        if staging.used + bytes > INPUT_STAGE {
+        if staging.used + bytes > staging.len() {
             self.wait()?;
             staging.used = 0;
         }
         let start = staging.used;
         staging.used += bytes;
-        if staging.inputs.is_none() {
-            staging.inputs = Some(Pinned::new(INPUT_STAGE)?);
-        }
         let Some(pinned) = &mut staging.inputs else { return Ok(()) };
         let waiting = pinned.slice::<T>(start..start + size_of_val(from));
         waiting.copy_from_slice(from);
@@ -222,6 +232,26 @@ impl Cuda {
         let copied =
             unsafe { result::memcpy_htod_async(to.address() as u64, waiting, self.stream().cu_stream()) };
         copied.map_err(what)
+    }
+
+    /// Has `bytes` of page-locked memory free, or as many as there may be.
+    fn reserve_staged(&self, bytes: usize) -> Result<()> {
+        let bytes = bytes.min(MOST_INPUT_STAGE);
+        let mut staging = self.staging();
+        if staging.used + bytes <= staging.len() {
+            return Ok(());
+        }
+        let bound = self.stream().context().bind_to_thread();
+        bound.map_err(|e| complaint("page-locked memory", e))?;
+        if staging.used > 0 {
+            self.wait()?;
+            staging.used = 0;
+        }
+        if staging.len() < bytes {
+            // Where the system cannot spare so much, inputs wait.
+            staging.inputs = Some(Pinned::new(bytes).or_else(|_| Pinned::new(INPUT_STAGE))?);
+        }
+        Ok(())
     }
 
     fn download_all<T: Element>(&self, to: &mut [T], from: Ref<'_, Cuda, T>) -> Result<()> {
@@ -284,6 +314,12 @@ impl Device for Cuda {
 
     fn address(memory: &Memory) -> usize {
         memory.address as usize
+    }
+
+    fn reserve_inputs(&self, bytes: usize) {
+        if !self.has_failed() {
+            self.keep(self.reserve_staged(bytes));
+        }
     }
 
     fn upload<T: Element>(&self, to: Mut<'_, Self, T>, from: &[T]) {

@@ -50,6 +50,9 @@ pub trait Device: Clone + Send + Sync + 'static {
     fn free_memory(&self) -> usize;
     /// Where an allocation starts.
     fn address(memory: &Self::Memory) -> usize;
+    /// Says that the next uploads up to a wait are of at most `bytes` in all, each rounded up to [`buffer::ALIGNMENT`],
+    /// so that none of them has to wait.
+    fn reserve_inputs(&self, _bytes: usize) {}
     /// Copies host elements to the device; the lengths must be equal.
     fn upload<T: Element>(&self, to: Mut<'_, Self, T>, from: &[T]);
     /// Copies device elements to the host; the lengths must be equal. Waits for all earlier work.

@@ -6,6 +6,7 @@ use crate::guard::GuardActivations;
 use crate::model::activations::{ActivationGrads, ActivationShape, Activations, Recompute, Rows};
 use crate::model::params::Grads;
 use crate::model::transformer::Transformer;
+use crate::ops::buffer::ALIGNMENT;
 use crate::ops::{Arena, Backend, Buffer};
 use crate::train::results::Results;
 
@@ -39,6 +40,15 @@ impl<B: Backend> PlanBuffers<B> {
             weights_params: arena.buffer("score weights, parameters", &[adapter_rows])?,
         })
     }
+
+    /// Bytes of all of them.
+    fn bytes(&self) -> usize {
+        let of_rows = [self.ids.len(), self.positions.len()];
+        let of_adapter_rows = [self.row_keys.len(), self.targets.len(), self.kl_mask.len()];
+        let weights = [self.weights_taps.len(), self.weights_params.len()];
+        let lengths = of_rows.into_iter().chain(of_adapter_rows).chain(weights);
+        lengths.map(|len| (len * size_of::<u32>()).next_multiple_of(ALIGNMENT)).sum()
+    }
 }
 
 /// All working memory of training.
@@ -55,6 +65,14 @@ pub(super) struct Memory<B: Backend> {
     pub(super) logits: Buffer<B, B::Act>,
     /// `[chunk, vocab_size]` logits of the base model.
     pub(super) base_logits: Buffer<B, B::Act>,
+}
+
+impl<B: Backend> Memory<B> {
+    /// Most bytes that are uploaded for a micro-batch, without states of the base model or with them.
+    pub(super) fn input_bytes(&self, with_base: bool) -> usize {
+        let base = (self.base_hidden.len() * size_of::<B::Act>()).next_multiple_of(ALIGNMENT);
+        self.plan.bytes() + if with_base { base } else { 0 }
+    }
 }
 
 /// First and second moments of AdamW, laid out like the parameters.

@@ -147,6 +147,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
         let ignore = self.objective.ignore_token;
         let totals: Totals = micro_batches.iter().flatten().map(|pair| pair.totals(ignore)).sum();
         let missing = self.missing(micro_batches.iter().flatten());
+        self.reserve_inputs(micro_batches.len());
         // Whether hinge and KL limit are active depends on means over the whole step. Guess from the last step, and
         // do the step again in the rare case that the guess was wrong: the means do not depend on it.
         loop {
@@ -251,6 +252,12 @@ impl<'m, B: Backend> Stepper<'m, B> {
         BatchPlan::new(pairs, first_in_step, needs_base, self.objective.plan_options(evaluation))
     }
 
+    /// Makes room for the inputs of so many micro-batches, so that they do not wait for each other.
+    fn reserve_inputs(&self, micro_batches: usize) {
+        let with_base = self.base_cache.is_some() && self.objective.kl_weight != 0.0;
+        self.model.backend.reserve_inputs(micro_batches * self.memory.input_bytes(with_base));
+    }
+
     /// Uploads the plan, runs the language model and the guard, and fetches the base hidden states.
     fn forward(&mut self, plan: &BatchPlan, step: Option<u32>) -> Result<()> {
         let (model, backend) = (self.model, &self.model.backend);
@@ -281,15 +288,30 @@ impl<'m, B: Backend> Stepper<'m, B> {
         for pair in &plan.pairs {
             let to = base_hidden.slice_mut(pair.secure.start * width..pair.secure.end * width);
             if let Some(rows) = &pair.base {
-                let from = acts.hidden.slice(rows.start * width..rows.end * width);
-                backend.copy(to, from);
-                if let Some(cache) = &mut self.base_cache {
-                    cache.insert(pair.id, backend.to_host(from))?;
-                }
+                backend.copy(to, acts.hidden.slice(rows.start * width..rows.end * width));
             } else if let Some(states) =
                 self.base_cache.as_ref().map(|c| c.get(pair.id)).transpose()?.flatten()
             {
                 backend.upload(to, &states);
+            }
+        }
+        self.keep_base_hidden(plan)
+    }
+
+    /// Puts the base rows of this pass into the cache. They lie together, so that one wait is enough for all.
+    fn keep_base_hidden(&mut self, plan: &BatchPlan) -> Result<()> {
+        let Some(cache) = &mut self.base_cache else { return Ok(()) };
+        if !plan.pairs.iter().any(|pair| pair.base.is_some() && !cache.contains(pair.id)) {
+            return Ok(());
+        }
+        let (width, first) = (self.model.config.hidden_size, plan.adapter_rows);
+        let rows = self.memory.acts.hidden.slice(first * width..plan.rows().total * width);
+        let mut states = vec![bytemuck::Zeroable::zeroed(); rows.len()];
+        self.model.backend.fetch(&mut states, rows)?;
+        for pair in &plan.pairs {
+            if let Some(rows) = &pair.base {
+                let states = &states[(rows.start - first) * width..(rows.end - first) * width];
+                cache.insert(pair.id, states.to_vec())?;
             }
         }
         Ok(())
@@ -377,6 +399,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
     /// Forward only, without dropout: the row losses and scores of a batch and the plan they belong to.
     pub fn evaluate(&mut self, pairs: &[&TokenPair]) -> Result<(BatchPlan, RowResults)> {
         self.attached.guard.prepare(&self.model.backend, &self.attached.params, &mut self.memory.guard);
+        self.reserve_inputs(1);
         let plan = self.make_plan(pairs, 0, true, &self.missing(pairs));
         let batch = self.memory.results.reserve(plan);
         self.forward(&batch.plan, None)?;
