@@ -1,13 +1,14 @@
 //! What a training step asks of the driver: kernels and copies, waits, memory.
 
 use deepguard::model::{LoraConfig, Transformer};
-use deepguard::train::step::Update;
+use deepguard::train::batch::TokenPair;
+use deepguard::train::step::{Objective, Update};
 use serde_json::json;
 
 use super::counting::{alone, uncounted};
 use crate::emulator::{checked, own_cuda};
 use crate::support::{Setting, attached_as, pairs, stepper_of, together};
-use crate::tiny::{Tiny, edit_tensors};
+use crate::tiny::{Tiny, edit_tensors, is_before};
 
 const UPDATE: Update = Update { lr: 1e-5, weight_decay: 0.01, max_grad_norm: 1.0 };
 /// Steps before the one that counts: memory is made, base states are cached, and the losses' regime is known.
@@ -51,15 +52,9 @@ impl Calls {
     }
 }
 
-/// Whether a tensor belongs to one of the first layers, or to none.
-fn is_before(name: &str, layers: usize) -> bool {
-    let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next());
-    layer.is_none_or(|layer| layer.parse::<usize>().expect("a layer's number") < layers)
-}
-
 /// A step of one micro-batch of a golden model that ends after `layers`, each of which is tapped, with the published
 /// adapters and dropout.
-fn step(architecture: &str, layers: usize) -> Calls {
+fn step(architecture: &str, layers: usize, pairs: &[TokenPair]) -> Calls {
     let tiny = Tiny::new(architecture);
     tiny.edit_config(|config| config["num_hidden_layers"] = json!(layers));
     edit_tensors(&tiny.model().join("model.safetensors"), |tensors| {
@@ -67,15 +62,15 @@ fn step(architecture: &str, layers: usize) -> Calls {
     });
     let model = checked(Transformer::load(own_cuda(), &tiny.model()));
 
-    let setting = Setting { taps: layers, base_cache: true, ..Setting::default() };
-    let pairs = pairs();
+    let objective = Objective { max_seq_len: 512, ..Setting::default().objective };
+    let setting = Setting { taps: layers, base_cache: true, objective, ..Setting::default() };
     let attached = attached_as(&model, setting, LoraConfig::default_for(&model.config));
-    let mut stepper = stepper_of(&model, attached, &pairs, setting);
+    let mut stepper = stepper_of(&model, attached, pairs, setting);
     for step in 0..EARLIER {
-        checked(stepper.step(&together(&pairs), step, UPDATE));
+        checked(stepper.step(&together(pairs), step, UPDATE));
     }
     let before = Calls::so_far();
-    checked(stepper.step(&together(&pairs), EARLIER, UPDATE));
+    checked(stepper.step(&together(pairs), EARLIER, UPDATE));
     Calls::so_far().since(before)
 }
 
@@ -86,7 +81,7 @@ fn of_training() {
     }
     let _alone = alone();
     for name in ["llama", "qwen2"] {
-        let (few, many) = (step(name, 2), step(name, 5));
+        let (few, many) = (step(name, 2, &pairs()), step(name, 5, &pairs()));
         let of_layer = (many.nodes - few.nodes).div_ceil(3);
         let beside = few.nodes - 2 * of_layer;
         println!("{name}: {of_layer} launches, copies and fills for each layer, {beside} beside");
@@ -94,4 +89,42 @@ fn of_training() {
         assert!(beside <= BESIDE, "{name}: {beside} beside the layers");
         assert_eq!((many.waits, many.allocations), (1, 0), "{name}: waits, allocations");
     }
+}
+
+/// Pairs of secure functions of `len` tokens, half of which is the vulnerable one's too.
+fn long_pairs(len: u32, count: usize) -> Vec<TokenPair> {
+    let pair = |id: usize| {
+        let token = |i: u32| (7 * i + 31 * id as u32) % 500;
+        let secure: Vec<u32> = (0..len).map(token).collect();
+        let vulnerable = secure.iter().copied().take(len as usize / 2).chain(std::iter::once(501)).collect();
+        TokenPair { id, secure, vulnerable }
+    };
+    (0..count).map(pair).collect()
+}
+
+/// With so many rows that gradients of adapters are made in parts; as long as the layers' own products are not.
+#[test]
+fn of_training_with_many_rows() {
+    if uncounted() {
+        return;
+    }
+    let _alone = alone();
+    let pairs = long_pairs(320, 2);
+    for (name, expected) in [("llama", 30), ("qwen2", 26)] {
+        let of_layer = step(name, 2, &pairs).nodes - step(name, 1, &pairs).nodes;
+        println!("{name}: {of_layer} launches, copies and fills for each layer with many rows");
+        assert_eq!(of_layer, expected, "{name}: for each layer with many rows");
+    }
+}
+
+/// A chunk has at most 1024 rows. Each further one is five launches: two heads, the losses, and the gradient, whose k is in
+/// parts.
+#[test]
+fn of_another_chunk() {
+    if uncounted() {
+        return;
+    }
+    let _alone = alone();
+    let [one, two] = [128, 256].map(|len| step("qwen2", 1, &long_pairs(len, 5)).nodes);
+    assert_eq!(two - one, 5, "launches for another chunk of logits");
 }
