@@ -23,7 +23,7 @@ fn cuda_runs_the_example_of_the_aggregator() {
     let weights = aggregator::layer_weights(emulator::cuda(), shape).expect("weights");
     // The same on a stream of the program's own.
     let context = emulator::cuda().stream().context();
-    let own = Cuda::on_stream(context.new_stream().expect("a stream")).expect("a device");
+    let own = Cuda::on_stream_with_ptx(context.new_stream().expect("a stream")).expect("a device");
     assert_eq!(aggregator::layer_weights(&own, shape).expect("weights"), weights);
     assert_eq!(Cuda::on_stream(context.default_stream()).err().expect("an error").kind(), ErrorKind::Usage);
     for row in weights.chunks(shape.taps) {

@@ -62,6 +62,15 @@ impl Cuda {
     ///
     /// Usage error: the default stream of a context, which cannot be recorded.
     pub fn on_stream(stream: Arc<CudaStream>) -> Result<Self> {
+        Self::open_on(stream, driver::emulator().is_some())
+    }
+
+    /// As [`on_stream`](Self::on_stream), but with PTX in any case.
+    pub fn on_stream_with_ptx(stream: Arc<CudaStream>) -> Result<Self> {
+        Self::open_on(stream, true)
+    }
+
+    fn open_on(stream: Arc<CudaStream>, ptx_only: bool) -> Result<Self> {
         if stream.cu_stream().is_null() {
             return Err(Error::usage(
                 "expected a stream of CudaContext::new_stream, found the context's default one, which cannot be recorded",
@@ -69,7 +78,7 @@ impl Cuda {
         }
         start()?;
         let info = driver::device(stream.context().ordinal())?;
-        Self::with_stream(stream, info, driver::emulator().is_some())
+        Self::with_stream(stream, info, ptx_only)
     }
 
     fn open(ordinal: usize, ptx_only: bool) -> Result<Self> {
