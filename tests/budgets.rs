@@ -13,7 +13,6 @@ mod budgets {
     pub mod counting;
     pub mod decode;
     pub mod embedding;
-    pub mod gemm;
     pub mod gradient;
     pub mod lora;
     pub mod loss;
