@@ -1,7 +1,7 @@
 //! A `dg-run` that is watched.
 
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -30,6 +30,14 @@ impl Running {
     /// Starts any program there.
     pub fn spawn(tiny: &Tiny, mut command: Command) -> Self {
         command.current_dir(tiny.path("")).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // A shell has what it starts in the background ignore SIGINT, and with it all that this starts.
+        // SAFETY: between fork and exec there is one system call.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
+                Ok(())
+            });
+        }
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
