@@ -401,4 +401,57 @@ mod tests {
         // Nothing to share out.
         assert_eq!(plan(64, 64, 32).partials, 0);
     }
+
+    /// Launches of some products on an H100: those whose k is in parts have a second one.
+    fn launches(products: &[[usize; 3]]) -> usize {
+        let in_parts = |&&[m, n, k]: &&[usize; 3]| Plan::new(m, n, k, 132, true).splits > 1;
+        products.len() + products.iter().filter(in_parts).count()
+    }
+
+    /// What docs/kernels.md says of steps of real models: hidden width, stacked queries, keys and values, intermediate
+    /// width, vocabulary, and launches of a layer's products in decoding passes of more than 32 samples.
+    const MODELS: [(&str, [usize; 4], usize); 3] = [
+        ("Qwen2.5-Coder-0.5B", [896, 1152, 4864, 151_936], 8),
+        ("Qwen2.5-Coder-7B", [3584, 4608, 18_944, 152_064], 7),
+        ("DeepSeek-Coder-1.3B", [2048, 6144, 5504, 32_256], 8),
+    ];
+
+    /// Eight pairs of SVEN's mean lengths: rows, and those of the secure functions.
+    const ROWS: usize = 5024;
+    const SECURE: usize = 3456;
+
+    #[test]
+    fn launches_of_training() {
+        for (name, [h, qkv, wide, vocab], _) in MODELS {
+            let (n, s) = (ROWS, SECURE);
+            let forward = [[n, qkv, h], [n, h, h], [n, 2 * wide, h], [n, h, wide]];
+            let backward = [[s, wide, h], [s, h, 2 * wide], [s, h, h], [s, h, qkv]];
+            assert_eq!((launches(&forward), launches(&backward)), (4, 4), "{name}: a layer");
+
+            let folding = [[512, h, h], [512, h, h], [1, h, h], [1, 512, h], [512, h, h], [512, h, h]];
+            let queries = [[n, h, h], [n, h, h], [n, h, h], [n, h, h], [n, h, 512], [512, h, n]];
+            let analyzer = [[n, 512, 128], [n, 512, h], [n, 256, 512], [n, 128, 256]];
+            let analyzer_backward = [[n, 256, 128], [n, 512, 256], [n, 128, 512]];
+            let guard =
+                [launches(&folding), launches(&queries), launches(&analyzer), launches(&analyzer_backward)];
+            assert_eq!(guard, [12, 7, 5, 4], "{name}: the guard");
+
+            let chunk = ((96 << 20) / (2 * vocab)).min(1024);
+            for rows in [chunk, s % chunk] {
+                let head = (launches(&[[rows, vocab, h]]), launches(&[[rows, h, vocab]]));
+                assert_eq!(head, (1, 2), "{name}: head and its backward with {rows} rows");
+            }
+        }
+    }
+
+    #[test]
+    fn launches_of_decoding() {
+        for (name, [h, qkv, wide, vocab], of_layer) in MODELS {
+            for samples in [33, 40, 64, 65, 100] {
+                let layer = [[samples, qkv, h], [samples, h, h], [samples, 2 * wide, h], [samples, h, wide]];
+                assert_eq!(launches(&layer), of_layer, "{name}: a layer with {samples} samples");
+                assert_eq!(launches(&[[samples, vocab, h]]), 1, "{name}: the head with {samples} samples");
+            }
+        }
+    }
 }

@@ -2,21 +2,30 @@
 
 use std::collections::BTreeSet;
 
+use deepguard::attached::Attached;
 use deepguard::cuda::Cuda;
 use deepguard::decode::{GenerateOptions, generate};
-use deepguard::model::{Projection, Transformer};
+use deepguard::model::{LoraConfig, Projection, Transformer};
 use deepguard::ops::sample::Sampling;
+use serde_json::json;
 
 use super::counting::{alone, uncounted};
 use crate::emulator::{checked, own_cuda};
-use crate::support::{Setting, attached_to, model_on};
+use crate::support::{Setting, attached_as, attached_to, model_on};
+use crate::tiny::{Tiny, edit_tensors, is_before};
 
 /// Most that a step starts: for each layer, and beyond.
 const OF_A_LAYER: u64 = 10;
 const BEYOND: u64 = 10;
 
 /// Calls by which a step asks for work, also while it is recorded.
-const WORK: [&str; 4] = ["cuLaunchKernel", "cuMemcpyDtoDAsync_v2", "cuMemcpyHtoDAsync_v2", "cuMemsetD8Async"];
+const WORK: [&str; 5] = [
+    "cuLaunchKernel",
+    "cuLaunchCooperativeKernel",
+    "cuMemcpyDtoDAsync_v2",
+    "cuMemcpyHtoDAsync_v2",
+    "cuMemsetD8Async",
+];
 /// Calls that wait, that start what was recorded, and that a step has no need of once it has been done before.
 const WAITS: [&str; 2] = ["cuStreamSynchronize", "cuCtxSynchronize"];
 const STARTS: [&str; 1] = ["cuGraphLaunch"];
@@ -29,10 +38,14 @@ fn calls(names: &[&str]) -> u64 {
 }
 
 /// What each step after the first few asks for: work, waits, starts, and what is needless.
-fn steps(model: &Transformer<Cuda>, targets: &[Projection], samples: usize, guided: bool) -> Vec<[u64; 4]> {
-    let attached = attached_to(model, Setting::default(), targets.iter().copied().collect::<BTreeSet<_>>());
+fn steps(
+    model: &Transformer<Cuda>,
+    attached: &Attached<Cuda>,
+    (samples, tokens): (usize, usize),
+    guided: bool,
+) -> Vec<[u64; 4]> {
     let options = GenerateOptions {
-        max_new_tokens: 9,
+        max_new_tokens: tokens,
         num_samples: samples,
         sampling: Sampling { temperature: 0.8, top_p: 0.95, top_k: 40, seed: 3 },
         guided,
@@ -40,7 +53,7 @@ fn steps(model: &Transformer<Cuda>, targets: &[Projection], samples: usize, guid
         stop_tokens: Vec::new(),
     };
     let mut seen = Vec::new();
-    let generated = generate(model, Some(&attached), &[5, 77, 201, 3, 150], &options, &mut |sample, _| {
+    let generated = generate(model, Some(attached), &[5, 77, 201, 3, 150], &options, &mut |sample, _| {
         if sample == 0 {
             seen.push([calls(&WORK), calls(&WAITS), calls(&STARTS), calls(&NEEDLESS)]);
         }
@@ -60,8 +73,10 @@ fn launches_of_a_step() {
     for (name, targets) in [("qwen2-tiny", &[Q, V][..]), ("llama-tiny", &[Q, K, V, O])] {
         let model = model_on(own_cuda(), name);
         let layers = model.config.num_hidden_layers as u64;
+        let attached =
+            attached_to(&model, Setting::default(), targets.iter().copied().collect::<BTreeSet<_>>());
         for (samples, guided) in [(1, false), (1, true), (5, true), (20, false)] {
-            let steps = steps(&model, targets, samples, guided);
+            let steps = steps(&model, &attached, (samples, 9), guided);
             let what = format!("{name}, {samples} samples, guided: {guided}");
             assert!(steps.len() >= 4, "{what}: {} steps", steps.len());
             for [work, waits, starts, needless] in steps {
@@ -71,4 +86,58 @@ fn launches_of_a_step() {
             }
         }
     }
+}
+
+/// The first layers of a model with the widths of Qwen2.5-0.5B, and a small vocabulary. Weights are zeros.
+fn of_real_widths(layers: usize) -> Transformer<Cuda> {
+    let tiny = Tiny::new("qwen2");
+    tiny.edit_config(|config| {
+        for (name, value) in [
+            ("hidden_size", 896),
+            ("intermediate_size", 4864),
+            ("num_attention_heads", 14),
+            ("num_key_value_heads", 2),
+            ("num_hidden_layers", layers),
+        ] {
+            config[name] = json!(value);
+        }
+    });
+    let wide = |width: &mut usize| match *width {
+        64 => *width = 896,
+        32 => *width = 128,
+        160 => *width = 4864,
+        _ => {}
+    };
+    edit_tensors(&tiny.model().join("model.safetensors"), |tensors| {
+        tensors.retain(|(name, ..)| is_before(name, layers));
+        for (_, shape, values) in tensors {
+            shape.iter_mut().for_each(wide);
+            *values = vec![0.0; shape.iter().product()];
+        }
+    });
+    checked(Transformer::load(own_cuda(), &tiny.model()))
+}
+
+/// With more rows than the kernels for few rows take, at widths that make few tiles, more than that is started: SwiGLU is
+/// a launch of its own, and k is in parts in all products of a layer and in the head.
+#[test]
+fn launches_of_many_samples() {
+    if uncounted() {
+        return;
+    }
+    let _alone = alone();
+    let of_step = |model: &Transformer<Cuda>, samples: usize| {
+        let setting = Setting { taps: 1, ..Setting::default() };
+        let attached = attached_as(model, setting, LoraConfig::default_for(&model.config));
+        let steps = steps(model, &attached, (samples, 5), true);
+        let [work, waits, starts, needless] = steps[0];
+        assert_eq!((waits, starts, needless), (1, 1, 0), "{samples} samples: waits, starts, needless calls");
+        work
+    };
+    let (one, two) = (of_real_widths(1), of_real_widths(2));
+    let work = of_step(&one, 40);
+    let of_layer = of_step(&two, 40) - work;
+    println!("40 samples: {of_layer} launches for each layer, {} beyond", work - of_layer);
+    assert_eq!((of_layer, work - of_layer), (14, 6), "40 samples: launches for each layer, and beyond");
+    assert_eq!(of_step(&one, 100), work, "launches of 40 and of 100 samples");
 }

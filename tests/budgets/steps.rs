@@ -3,13 +3,14 @@
 use deepguard::model::{LoraConfig, Transformer};
 use deepguard::ops::Device;
 use deepguard::train::base_cache::BaseCache;
-use deepguard::train::step::Update;
+use deepguard::train::batch::TokenPair;
+use deepguard::train::step::{Objective, Update};
 use serde_json::json;
 
 use super::counting::{alone, uncounted};
 use crate::emulator::{checked, own_cuda};
 use crate::support::{Setting, attached_as, pairs, stepper_of, together};
-use crate::tiny::{Tiny, edit_tensors};
+use crate::tiny::{Tiny, edit_tensors, is_before};
 
 const UPDATE: Update = Update { lr: 1e-5, weight_decay: 0.01, max_grad_norm: 1.0 };
 /// Steps before the one that counts: memory is made, base states are cached, and the losses' regime is known.
@@ -57,15 +58,9 @@ impl Calls {
     }
 }
 
-/// Whether a tensor belongs to one of the first layers, or to none.
-fn is_before(name: &str, layers: usize) -> bool {
-    let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next());
-    layer.is_none_or(|layer| layer.parse::<usize>().expect("a layer's number") < layers)
-}
-
-/// Steps of a golden model that ends after `layers`, each of which is tapped, with the published adapters and dropout:
-/// one of a micro-batch whose base states are known, and one of two micro-batches whose base states are not.
-fn steps(architecture: &str, layers: usize) -> [Calls; 2] {
+/// A step of a golden model that ends after `layers`, each of which is tapped, with the published adapters and dropout: of
+/// a micro-batch whose base states are known, or of two whose base states are not.
+fn step(architecture: &str, layers: usize, pairs: &[TokenPair], known: bool) -> Calls {
     let tiny = Tiny::new(architecture);
     tiny.edit_config(|config| config["num_hidden_layers"] = json!(layers));
     edit_tensors(&tiny.model().join("model.safetensors"), |tensors| {
@@ -76,20 +71,21 @@ fn steps(architecture: &str, layers: usize) -> [Calls; 2] {
     cuda.reserve_inputs(16);
     let model = checked(Transformer::load(cuda, &tiny.model()));
 
-    let setting = Setting { taps: layers, base_cache: true, ..Setting::default() };
-    let pairs = pairs();
+    let objective = Objective { max_seq_len: 512, ..Setting::default().objective };
+    let setting = Setting { taps: layers, base_cache: true, objective, ..Setting::default() };
     let attached = attached_as(&model, setting, LoraConfig::default_for(&model.config));
-    let mut stepper = stepper_of(&model, attached, &pairs, setting);
+    let mut stepper = stepper_of(&model, attached, pairs, setting);
     for step in 0..EARLIER {
-        checked(stepper.step(&together(&pairs), step, UPDATE));
+        checked(stepper.step(&together(pairs), step, UPDATE));
+    }
+    let mut micro_batches = together(pairs);
+    if !known {
+        stepper.base_cache = Some(BaseCache::new(usize::MAX));
+        micro_batches = pairs.chunks(pairs.len().div_ceil(2)).map(|half| half.iter().collect()).collect();
     }
     let before = Calls::so_far();
-    checked(stepper.step(&together(&pairs), EARLIER, UPDATE));
-    let known = Calls::so_far();
-    stepper.base_cache = Some(BaseCache::new(usize::MAX));
-    let halves: Vec<Vec<_>> = pairs.chunks(2).map(|half| half.iter().collect()).collect();
-    checked(stepper.step(&halves, EARLIER + 1, UPDATE));
-    [known.since(before), Calls::so_far().since(known)]
+    checked(stepper.step(&micro_batches, EARLIER, UPDATE));
+    Calls::so_far().since(before)
 }
 
 #[test]
@@ -99,7 +95,8 @@ fn of_training() {
     }
     let _alone = alone();
     for name in ["llama", "qwen2"] {
-        let ([few, _], [many, unknown]) = (steps(name, 2), steps(name, 5));
+        let (few, many) = (step(name, 2, &pairs(), true), step(name, 5, &pairs(), true));
+        let unknown = step(name, 2, &pairs(), false);
         let of_layer = (many.nodes - few.nodes).div_ceil(3);
         let beside = few.nodes - 2 * of_layer;
         println!("{name}: {of_layer} launches, copies and fills for each layer, {beside} beside");
@@ -108,5 +105,40 @@ fn of_training() {
         assert_eq!((many.waits, many.allocations), (1, 0), "{name}: waits, allocations");
         assert_eq!(many.graphs, [0, 1], "{name}: graphs made, graphs started");
         assert_eq!(unknown.waits, 1 + 2, "{name}: waits while two micro-batches' base states are gathered");
+    }
+}
+
+/// Pairs of secure functions of `len` tokens, half of which is the vulnerable one's too.
+fn long_pairs(len: u32, count: usize) -> Vec<TokenPair> {
+    let pair = |id: usize| {
+        let token = |i: u32| (7 * i + 31 * id as u32) % 500;
+        let secure: Vec<u32> = (0..len).map(token).collect();
+        let vulnerable = secure.iter().copied().take(len as usize / 2).chain(std::iter::once(501)).collect();
+        TokenPair { id, secure, vulnerable }
+    };
+    (0..count).map(pair).collect()
+}
+
+/// With so many rows that gradients of adapters are made in parts; as long as the layers' own products are not. Then with
+/// more rows than the 1024 of a chunk of logits: each further one is five launches, two heads, the losses, and the gradient,
+/// whose k is in parts.
+#[test]
+fn of_training_with_many_rows() {
+    if uncounted() {
+        return;
+    }
+    let _alone = alone();
+    let pairs = long_pairs(256, 2);
+    for (name, of_layer) in [("llama", 30), ("qwen2", 26)] {
+        let one = step(name, 1, &pairs, true).nodes;
+        assert_eq!(
+            step(name, 2, &pairs, true).nodes - one,
+            of_layer,
+            "{name}: for each layer with many rows"
+        );
+        if name == "qwen2" {
+            let two_chunks = step(name, 1, &long_pairs(384, 3), true).nodes;
+            assert_eq!(two_chunks - one, 5, "launches for another chunk of logits");
+        }
     }
 }

@@ -111,6 +111,12 @@ pub fn write_tensors(path: &Path, tensors: &[Tensor]) {
     write_safetensors(path, &owned).unwrap();
 }
 
+/// Whether a tensor belongs to one of the first layers, or to none.
+pub fn is_before(name: &str, layers: usize) -> bool {
+    let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next());
+    layer.is_none_or(|layer| layer.parse::<usize>().expect("a layer's number") < layers)
+}
+
 /// Rewrites a safetensors file under another name first, because the old one may be mapped into memory.
 pub fn edit_tensors(path: &Path, edit: impl FnOnce(&mut Vec<Tensor>)) {
     let mut tensors = read_tensors(path);
