@@ -12,7 +12,6 @@ use crate::error::{Context, ErrorKind, Result};
 use crate::unfinished;
 
 /// What the next signal does.
-#[derive(Clone, Copy)]
 #[repr(u8)]
 enum Answer {
     /// It ends the program.

@@ -85,11 +85,11 @@ impl Cuda {
         start()?;
         let info = driver::device(ordinal)?;
         let stream = CudaContext::new(ordinal).and_then(|context| context.new_stream());
-        Self::with_stream(stream.map_err(|e| complaint(what(&info), e))?, info, ptx_only)
+        Self::with_stream(stream.map_err(|e| complaint(title(&info), e))?, info, ptx_only)
     }
 
     fn with_stream(stream: Arc<CudaStream>, info: DeviceInfo, ptx_only: bool) -> Result<Self> {
-        let kernels = load(stream.context(), &info, ptx_only).map_err(|e| e.context(what(&info)))?;
+        let kernels = load(stream.context(), &info, ptx_only).map_err(|e| e.context(title(&info)))?;
         let cuda = Cuda {
             shared: Arc::new(Shared {
                 stream,
@@ -226,7 +226,8 @@ fn suspects(launched: &[&'static str]) -> String {
     }
 }
 
-fn what(info: &DeviceInfo) -> String {
+/// As messages call it.
+fn title(info: &DeviceInfo) -> String {
     format!("CUDA device {} ({})", info.ordinal, info.name)
 }
 
