@@ -11,8 +11,10 @@ use serde::Serialize;
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::manifest;
-use crate::unfinished::{TEMPORARY, UnfinishedDir};
+use crate::unfinished::UnfinishedDir;
 
+/// Beginning of the names of folders and files that are being written.
+const TEMPORARY: &str = ".deepguard-tmp-";
 /// Beginning of the name of a folder that is being replaced; its own name follows.
 const REPLACED: &str = ".deepguard-old-";
 
@@ -119,7 +121,8 @@ fn free_bytes(dir: &Path) -> Option<u64> {
     Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-fn parent(path: &Path) -> &Path {
+/// The folder that a path is in.
+pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -148,7 +151,7 @@ fn replace_in_two(new: &Path, dir: &Path) -> std::io::Result<()> {
 }
 
 /// Temporary files and folders are private by default; what is kept gets the permissions that the user's umask gives.
-fn ordinary(mode: u32) -> tempfile::Builder<'static, 'static> {
+pub(crate) fn ordinary(mode: u32) -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(TEMPORARY);
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));

@@ -2,14 +2,12 @@
 //! is told to end in the middle: a merged model would leave gigabytes behind.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tempfile::{Builder, TempDir};
+use tempfile::TempDir;
 
-/// Beginning of the names of folders and files that are being written.
-pub(crate) const TEMPORARY: &str = ".deepguard-tmp-";
+use crate::files;
 
 /// Tries to remove a folder.
 const TRIES: usize = 5;
@@ -23,40 +21,39 @@ fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
 
 /// A temporary folder.
 pub(crate) struct UnfinishedDir {
-    path: PathBuf,
-    /// `None` only when it is being dropped.
-    dir: Option<TempDir>,
+    dir: TempDir,
+    // Dropped after the folder, in the order of the fields: it is known until it has gone.
+    _known: Known,
 }
+
+/// That a folder is among the unfinished ones.
+struct Known(PathBuf);
 
 impl UnfinishedDir {
     /// Makes one in `parent`, with the permissions that the user's umask gives.
     pub fn create_in(parent: &Path) -> io::Result<Self> {
         let mut there = unfinished();
-        let dir = Builder::new()
-            .prefix(TEMPORARY)
-            .permissions(std::fs::Permissions::from_mode(0o777))
-            .tempdir_in(parent)?;
+        let dir = files::ordinary(0o777).tempdir_in(parent)?;
         there.push(dir.path().to_owned());
-        Ok(UnfinishedDir { path: dir.path().to_owned(), dir: Some(dir) })
+        Ok(UnfinishedDir { _known: Known(dir.path().to_owned()), dir })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.dir.path()
     }
 
     /// Moves the finished folder to its place by `rename`. [`abandon`] comes before it or after it: what has been begun to be
     /// removed never gets a name.
     pub fn finish(&self, rename: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
         let _held = unfinished();
-        rename(&self.path)
+        rename(self.path())
     }
 }
 
-impl Drop for UnfinishedDir {
+impl Drop for Known {
     fn drop(&mut self) {
-        self.dir = None; // which removes it
-        unfinished().retain(|path| *path != self.path);
+        unfinished().retain(|path| *path != self.0);
     }
 }
 

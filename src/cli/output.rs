@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::{note, print};
 use crate::error::{Context, ErrorKind, Result};
+use crate::files::parent;
 
 /// Writes a text to `path`, or to standard output for `-`. A file is replaced when the new one is complete; a pipe or a
 /// device is written to.
@@ -21,7 +22,7 @@ pub(super) fn write_file(path: &Path, text: &str) -> Result<()> {
 }
 
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = parent(path);
     std::fs::create_dir_all(parent)?;
     let mut builder = tempfile::Builder::new();
     builder.prefix(".tmp-");

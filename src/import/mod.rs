@@ -26,8 +26,7 @@ mod vocabulary;
 mod weights;
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::files::require_space;
-use crate::unfinished::UnfinishedDir;
+use crate::files::{require_space, write_dir};
 use arch::Config;
 use gguf::Gguf;
 use std::fs;
@@ -79,27 +78,25 @@ pub struct ImportReport {
 /// `file` is a GGUF file of architecture `llama` or `qwen2` with tensors of type F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K,
 /// Q5_K or Q6_K,
 /// or a .zip or .whl archive that holds exactly one. `out` appears complete or not at all: it is built in a hidden
-/// directory beside it and renamed.
+/// directory beside it, flushed and renamed.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] where `out` exists and is not an empty directory; [`ErrorKind::Model`] for a file that is
 /// damaged, or that holds anything which cannot be converted exactly; [`ErrorKind::Device`] where writing fails.
 pub fn import_gguf(file: &Path, out: &Path, dtype: ImportDtype) -> Result<ImportReport> {
     refuse_occupied(out)?;
-    let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let staging = fs::create_dir_all(parent)
-        .and_then(|()| UnfinishedDir::create_in(parent))
-        .kind(ErrorKind::Device, || format!("cannot create a directory in `{}`", parent.display()))?;
-    let about = |e: Error| e.context(format_args!("import of `{}`", file.display()));
-    let bytes = source::map(file, staging.path()).map_err(about)?;
-    let model = Model::read(&bytes).map_err(about)?;
-    let built = staging.path().join("model");
-    require_space(&built, weights::bytes(&model.weights, dtype))?;
-    model.write(dtype, &built).map_err(about)?;
-    staging
-        .finish(|_| fs::rename(&built, out))
-        .kind(ErrorKind::Device, || format!("cannot move the model to `{}`", out.display()))?;
-    Ok(model.report(dtype))
+    let mut report = None;
+    write_dir(out, |dir| {
+        // What an archive holds is unpacked to an unnamed file there.
+        let bytes = source::map(file, dir)?;
+        let model = Model::read(&bytes)?;
+        require_space(out, weights::bytes(&model.weights, dtype))?;
+        model.write(dtype, dir)?;
+        report = Some(model.report(dtype));
+        Ok(())
+    })
+    .map_err(|e| e.context(format_args!("import of `{}`", file.display())))?;
+    report.ok_or_else(|| Error::internal("nothing was imported"))
 }
 
 /// A GGUF file, checked and paired with what the Hugging Face directory will hold.
@@ -126,9 +123,8 @@ impl<'a> Model<'a> {
         Ok(Model { config, weights, tokenizer })
     }
 
-    /// Writes the directory `out`, which must not exist.
+    /// Writes into the directory `out`.
     fn write(&self, dtype: ImportDtype, out: &Path) -> Result<()> {
-        fs::create_dir(out).kind(ErrorKind::Device, || format!("cannot create `{}`", out.display()))?;
         let roles = &self.tokenizer.generation_config;
         write_json(out, "config.json", &self.config.to_json(dtype, roles))?;
         write_json(out, "generation_config.json", roles)?;
@@ -137,8 +133,7 @@ impl<'a> Model<'a> {
         write_json(out, "special_tokens_map.json", &self.tokenizer.special_tokens_map)?;
         let model = out.join("model.safetensors");
         weights::write(&self.weights, dtype, &model)?;
-        share_like(&model, &out.join("config.json"))?;
-        flush(out)
+        share_like(&model, &out.join("config.json"))
     }
 
     fn report(&self, dtype: ImportDtype) -> ImportReport {
@@ -195,15 +190,4 @@ fn share_like(file: &Path, model: &Path) -> Result<()> {
     fs::metadata(model)
         .and_then(|metadata| fs::set_permissions(file, metadata.permissions()))
         .kind(ErrorKind::Device, || format!("cannot set the permissions of `{}`", file.display()))
-}
-
-/// Puts every file on the disk before the rename makes them visible, so that a crash leaves no hollow model.
-fn flush(directory: &Path) -> Result<()> {
-    let sync_all = || -> std::io::Result<()> {
-        for entry in fs::read_dir(directory)? {
-            fs::File::open(entry?.path())?.sync_all()?;
-        }
-        Ok(())
-    };
-    sync_all().kind(ErrorKind::Device, || format!("cannot flush `{}` to disk", directory.display()))
 }
