@@ -10,7 +10,7 @@ use super::client::{Client, Listing};
 use super::file::RemoteFile;
 use super::{DEFAULT_REVISION, Settings, in_cache, is_commit_hash, is_hub_id, repo_dir, repo_name};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::files::require_space;
+use crate::files::{require_space, write_file};
 use crate::model::weights::shard_names;
 
 const WEIGHTS: &str = "model.safetensors";
@@ -275,12 +275,7 @@ impl Download<'_> {
         let refs = self.repo.join("refs");
         let complain = || format!("cannot write {}", refs.join(DEFAULT_REVISION).display());
         std::fs::create_dir_all(&refs).kind(ErrorKind::Device, complain)?;
-        let mut builder = tempfile::Builder::new();
-        // As the user's umask has it: caches are shared.
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.tempfile_in(&refs).kind(ErrorKind::Device, complain)?;
-        std::io::Write::write_all(&mut file, commit.as_bytes()).kind(ErrorKind::Device, complain)?;
-        file.persist(refs.join(DEFAULT_REVISION)).kind(ErrorKind::Device, complain).map(drop)
+        write_file(&refs.join(DEFAULT_REVISION), commit.as_bytes())
     }
 }
 
