@@ -103,7 +103,8 @@ __device__ __forceinline__ void finish(const Epilogue& to, const Product& produc
         return;
     }
     if (to.bias) {
-        const Vector<8> bias = load_some(to.bias + column, valid, false);
+        const bool bias_vector = reinterpret_cast<size_t>(to.bias) % 16 == 0;
+        const Vector<8> bias = load_some(to.bias + column, valid, bias_vector);
 #pragma unroll
         for (int i = 0; i < 8; i++) {
             sum.v[i] += bias.v[i];

@@ -5,20 +5,30 @@
 
 namespace {
 
-// N columns, from a multiple of N on, of a row of the sums of all parts, which are [splits, rows, stride].
-template <int N>
-__device__ __forceinline__ Vector<N> sum_of_parts(const float* partials, int splits, int rows, int stride, int row,
-                                                  int column) {
-    const float* from = partials + size_t(row) * stride + column;
-    Vector<N> sum = load<N>(from);
+// Four columns of the sums of all parts, which are of `length` each; all of a warp read neighbouring memory.
+__device__ __forceinline__ Vector<4> sum_of_parts(const float* from, int splits, size_t length) {
+    Vector<4> sum = load<4>(from);
     for (int split = 1; split < splits; split++) {
-        const Vector<N> part = load<N>(from + size_t(split) * rows * stride);
+        const Vector<4> part = load<4>(from + split * length);
 #pragma unroll
-        for (int i = 0; i < N; i++) {
+        for (int i = 0; i < 4; i++) {
             sum.v[i] += part.v[i];
         }
     }
     return sum;
+}
+
+// Quads 2i and 2i + 1 of a warp's 64 for lane i, where lane i has the quads i and 32 + i.
+__device__ __forceinline__ Vector<8> neighbouring(const Vector<4>& low, const Vector<4>& high) {
+    const int lane = threadIdx.x % WARP, from = 2 * lane % WARP;
+    Vector<8> both;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        const float of_low = __shfl_sync(ALL_LANES, low.v[i % 4], from + i / 4);
+        const float of_high = __shfl_sync(ALL_LANES, high.v[i % 4], from + i / 4);
+        both.v[i] = lane < WARP / 2 ? of_low : of_high;
+    }
+    return both;
 }
 
 // A product whose parts are added up, as src/cuda/group.rs passes it.
@@ -43,17 +53,26 @@ struct SplitProducts {
 
 }  // namespace
 
-// The parts of a product, [splits, m, partial_stride] as gemm_tile.h leaves them, become y. A thread does eight columns.
+// The parts of a product, [splits, m, partial_stride] as gemm_tile.h leaves them, become y. A thread does eight columns, but
+// adds up two quads 32 apart, so that a warp reads 512 bytes without gaps; ELEMENT_THREADS is a multiple of 32.
 extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS, 6)
 gemm_reduce(void* y, const float* partials, const bf16* residual, const float* bias, const Product product, int splits,
             int partial_stride) {
-    const int groups = partial_stride / 8;
+    const int groups = partial_stride / 8, lane = threadIdx.x % WARP;
     const size_t group = size_t(blockIdx.x) * ELEMENT_THREADS + threadIdx.x;
-    if (group >= size_t(product.m) * groups) {
+    const size_t quads = size_t(product.m) * groups * 2, quad = (group - lane) * 2 + lane;
+    Vector<4> low = {}, high = {};
+    if (quad < quads) {
+        low = sum_of_parts(partials + quad * 4, splits, quads * 4);
+    }
+    if (quad + WARP < quads) {
+        high = sum_of_parts(partials + (quad + WARP) * 4, splits, quads * 4);
+    }
+    const Vector<8> sum = neighbouring(low, high);
+    if (group >= quads / 2) {
         return;
     }
     const int row = group / groups, column = group % groups * 8;
-    const Vector<8> sum = sum_of_parts<8>(partials, splits, product.m, partial_stride, row, column);
     finish({y, residual, bias}, product, sum, row, column);
 }
 
@@ -72,7 +91,7 @@ gemm_reduce_several(const __grid_constant__ SplitProducts several) {
         return;
     }
     const int row = group / groups, column = group % groups * 4;
-    const Vector<4> sum = sum_of_parts<4>(own.partials, own.splits, own.rows, own.stride, row, column);
+    const Vector<4> sum = sum_of_parts(own.partials + group * 4, own.splits, size_t(own.rows) * own.stride);
     float* y = own.y + size_t(row) * own.y_stride + column;
     if (own.vector && column + 4 <= own.columns) {
         Vector<4> total = load<4>(y);

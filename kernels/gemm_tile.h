@@ -233,10 +233,31 @@ __device__ __forceinline__ Vector<8> take_up(const float* sums, int row, int col
     return {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 }
 
+// The tile from shared memory to its place among partial sums, four columns at a time: neighbours write neighbouring
+// memory. Columns up to y_stride are there for gemm_reduce to read.
+template <typename S>
+__device__ __forceinline__ void write_part(const float* sums, float* y, const Product& product, int part,
+                                           int first_row, int first_column) {
+    constexpr int QUADS = S::TILE / 4;
+    const int in_row = threadIdx.x % QUADS * 4;
+    if (first_column + in_row >= product.y_stride) {
+        return;
+    }
+    y += (size_t(part) * product.m + first_row) * product.y_stride + first_column + in_row;
+    for (int row = threadIdx.x / QUADS; row < min(S::TILE, product.m - first_row); row += S::THREADS / QUADS) {
+        *reinterpret_cast<float4*>(y + size_t(row) * product.y_stride) =
+            *reinterpret_cast<const float4*>(sums + sum_offset<S>(row, in_row));
+    }
+}
+
 // The tile from shared memory to y, whole rows at a time.
 template <typename S>
 __device__ __forceinline__ void write_out(const float* sums, const Epilogue& to, const Product& product, int part,
                                           int first_row, int first_column) {
+    if (product.output == PARTIAL) {
+        write_part<S>(sums, static_cast<float*>(to.y), product, part, first_row, first_column);
+        return;
+    }
     constexpr int GROUPS = S::TILE / 8;
     const int group = threadIdx.x % GROUPS;
     const int column = first_column + group * 8;
@@ -244,13 +265,7 @@ __device__ __forceinline__ void write_out(const float* sums, const Epilogue& to,
         return;
     }
     for (int row = threadIdx.x / GROUPS; row < min(S::TILE, product.m - first_row); row += S::THREADS / GROUPS) {
-        const Vector<8> sum = take_up<S>(sums, row, group * 8);
-        if (product.output == PARTIAL) {
-            const size_t row_of_all = size_t(part) * product.m + first_row + row;
-            store(static_cast<float*>(to.y) + row_of_all * product.y_stride + column, sum);
-        } else {
-            finish(to, product, sum, first_row + row, column);
-        }
+        finish(to, product, take_up<S>(sums, row, group * 8), first_row + row, column);
     }
 }
 

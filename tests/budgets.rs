@@ -13,6 +13,7 @@ mod budgets {
     pub mod counting;
     pub mod decode;
     pub mod embedding;
+    pub mod gemm;
     pub mod gradient;
     pub mod lora;
     pub mod loss;

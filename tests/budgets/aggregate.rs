@@ -1,8 +1,9 @@
 //! The aggregator's passes over four taps, at the widths of Qwen2.5.
 
+use deepguard::cuda::tile::ROW_THREADS;
 use deepguard::ops::aggregate::{Aggregate, TapGradient, TapShape};
 
-use super::counting::{count, uncounted};
+use super::counting::{count, narrow, uncounted};
 use super::memory::{buffer, check, random};
 
 #[test]
@@ -41,6 +42,14 @@ fn taps() {
         // g, u and dmean are the same here, but read three times.
         check("tap_gradient", &gradient, 2 * n * (shape.taps + 3) + 8 * scores + 4 * shape.rows);
         check("scale_rows", &scale, 4 * n + 4 * shape.rows);
+        // Scores of a row, which each warp reads; a row's weight, which each thread does.
+        let threads = shape.rows * (hidden_size / 8).next_multiple_of(32).min(ROW_THREADS);
+        let scores_of_warps = threads / 32 * shape.taps;
+        narrow("tap_mean", &mean, 0);
+        narrow("aggregate", &forward, scores);
+        narrow("aggregate_backward", &backward, scores + scores_of_warps);
+        narrow("tap_gradient", &gradient, 2 * scores_of_warps + threads);
+        narrow("scale_rows", &scale, threads);
     }
 }
 
@@ -56,4 +65,5 @@ fn sums() {
         cuda.add(y.view_mut(), x.view());
     });
     check("add_rows", &add, 6 * n);
+    narrow("add_rows", &add, 0);
 }

@@ -8,7 +8,7 @@ use deepguard::cuda::tile::{
 use deepguard::ops::attention::{Attention, CachedKv, Heads, Segment};
 use deepguard::ops::{Arena, Buffer, Element};
 
-use super::counting::{count, global_bytes, uncounted, within};
+use super::counting::{count, global_bytes, narrow, uncounted, within};
 
 /// Lengths of secure functions, and of what of the vulnerable ones comes before the first difference and after it. Their
 /// means are those of SVEN in tokens of Qwen: 432, 226 and 196.
@@ -114,6 +114,7 @@ fn forward() {
         let once = 2 * n * (heads.qkv_width() + heads.q_width()) + 4 * n * heads.query;
         within("forward: global memory beside once", global_bytes(&counters), once, AGAIN);
         check(&format!("forward {heads:?}"), &counters, 2 * operations(&segments, heads), bytes);
+        narrow("forward: log-sum-exps", &counters, rows);
     }
 }
 
@@ -138,9 +139,11 @@ fn backward() {
         // Queries, do, o and dq; log-sum-exps and do · o; a key and a value for each block that sees it.
         let keys = keys_of_blocks(&segments, heads, ATTENTION_QUERY_ROWS);
         check(&format!("dq {heads:?}"), &counters[0], 3 * one, row * (4 * rows + 2 * keys) + 8 * rows);
+        narrow("dq: a log-sum-exp for four lanes, do · o", &counters[0], 5 * rows);
         // Keys, values and their gradients; a query, do and two numbers for each block that it sees.
         let seen = rows_of_blocks(&segments, heads);
         check(&format!("dk, dv {heads:?}"), &counters[1], 4 * one, row * (4 * n + 2 * seen) + 8 * seen);
+        narrow("dk, dv: two numbers of a query", &counters[1], 2 * seen);
     }
 }
 
@@ -179,6 +182,9 @@ fn decode() {
         within(&what, found, cached + (pieces + 1) * of_queries, DECODING);
         within(&format!("{what}, queries once"), found, cached + 2 * of_queries, DECODING_ONCE);
         let (taken, ideal) = (counters.shared_wavefronts, counters.shared_wavefronts_ideal);
+        // Of each piece: pairs of sums and a logarithm written, the latter read; rounded quads; counters set back.
+        let of_rows = pieces * (heads.dim / 2 + 2) + heads.dim / 4;
+        narrow(&what, &counters, samples * (heads.query * of_rows + heads.key_value));
         assert_eq!(taken, ideal, "wavefronts of shared memory");
     }
 }

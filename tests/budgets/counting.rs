@@ -24,13 +24,18 @@ pub fn alone() -> MutexGuard<'static, ()> {
 
 /// The counters of each of `kernels` while `work` runs, which nothing else does meanwhile.
 pub fn count<const N: usize>(kernels: [&str; N], work: impl FnOnce(&Cuda)) -> [Counters; N] {
+    count_all(&kernels, work).try_into().expect("as many counters as kernels")
+}
+
+/// The same for a list of them.
+pub fn count_all(kernels: &[&str], work: impl FnOnce(&Cuda)) -> Vec<Counters> {
     let _alone = alone();
     let cuda = cuda();
     let emulator = cuda_emulator::load().expect("the emulator");
     emulator.take_counters().expect("counters");
     work(cuda);
     checked(cuda.finish());
-    kernels.map(|name| emulator.kernel_counters(name).expect(name))
+    kernels.iter().map(|name| emulator.kernel_counters(name).expect(name)).collect()
 }
 
 /// Bytes of global memory in the sectors that were read and written.
@@ -46,4 +51,11 @@ pub fn within(what: &str, found: usize, needed: usize, limit: f64) {
         (1.0..=limit).contains(&ratio),
         "{what}: {found} ÷ {needed} = {ratio:.3}, expected at most {limit}"
     );
+}
+
+/// Accesses of global memory, of a lane each, that are narrower than 16 bytes: at most `allowed`; says how many there are.
+pub fn narrow(what: &str, counters: &Counters, allowed: usize) {
+    let found = counters.global_narrow_accesses as usize;
+    println!("{what}: {found} narrow accesses, {allowed} allowed");
+    assert!(found <= allowed, "{what}: {found} accesses of fewer than 16 bytes, expected at most {allowed}");
 }

@@ -1,8 +1,9 @@
 //! The losses of logits, with vocabularies that one block holds and that several share.
 
+use deepguard::cuda::tile::LOSS_THREADS;
 use deepguard::ops::loss::{HeadWeights, Loss};
 
-use super::counting::{count, uncounted};
+use super::counting::{count, narrow, uncounted};
 use super::memory::{buffer, check, holding, random};
 use crate::emulator::{again_on_an_a100, cuda};
 
@@ -15,6 +16,11 @@ fn kernel(logits: usize) -> &'static str {
         _ => (82_000, "cross_entropy_kl_group"),
     };
     if logits <= one_block { "cross_entropy_kl" } else { several }
+}
+
+/// Elements of a row that are in no whole vector of 16 bytes.
+fn elements_at_ends(start: usize, len: usize) -> usize {
+    start.next_multiple_of(8) - start + (start + len) % 8
 }
 
 #[test]
@@ -36,7 +42,15 @@ fn cross_entropy_kl() {
             });
             // z is read and written, y read; two losses, a target and a mask for each row.
             let passes = matrices + 1;
-            check(&format!("{kernel} {vocab}, {passes} passes"), &counters, ROWS * (passes * 2 * vocab + 16));
+            let what = format!("{kernel} {vocab}, {passes} passes");
+            check(&what, &counters, ROWS * (passes * 2 * vocab + 16));
+            // Each thread reads a row's target, and its mask with y; then there are two losses, the target's logit, and
+            // ends of rows. Blocks of a group wait for each other, nobody knows how long.
+            if kernel != "cross_entropy_kl_group" {
+                let of_threads = matrices * LOSS_THREADS * counters.blocks as usize;
+                let ends: usize = (0..ROWS).map(|row| elements_at_ends(row * vocab, vocab)).sum();
+                narrow(&what, &counters, of_threads + 3 * ROWS + passes * ends);
+            }
         }
     }
 }
@@ -62,4 +76,5 @@ fn rows_without_a_loss() {
         cuda.cross_entropy_kl(nll, kl, z, None, targets.view(), mask.view(), WEIGHTS);
     });
     check("rows without a loss", &counters, ROWS * (2 * vocab + 12));
+    narrow("rows without a loss", &counters, ROWS * (LOSS_THREADS + 2));
 }

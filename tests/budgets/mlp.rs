@@ -2,7 +2,7 @@
 
 use deepguard::ops::mlp::Mlp;
 
-use super::counting::{count, uncounted};
+use super::counting::{count, narrow, uncounted};
 use super::memory::{buffer, check, random};
 
 #[test]
@@ -19,4 +19,6 @@ fn swiglu_and_backward() {
     });
     check("swiglu", &forward, rows * 6 * width);
     check("swiglu_backward", &backward, rows * 10 * width);
+    narrow("swiglu", &forward, 0);
+    narrow("swiglu_backward", &backward, 0);
 }

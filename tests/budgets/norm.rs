@@ -2,7 +2,7 @@
 
 use deepguard::ops::norm::Norm;
 
-use super::counting::{count, uncounted};
+use super::counting::{count, narrow, uncounted};
 use super::memory::{buffer, check, random};
 
 #[test]
@@ -21,5 +21,8 @@ fn rms_norm_and_backward() {
         });
         check(&format!("rms_norm {width}"), &forward, rows * (4 * width + 4) + 4 * width);
         check(&format!("rms_norm_backward {width}"), &backward, rows * (8 * width + 4) + 4 * width);
+        // A row's rstd is one number, which a warp reads.
+        narrow("rms_norm", &forward, rows);
+        narrow("rms_norm_backward", &backward, 32 * rows);
     }
 }

@@ -1,8 +1,9 @@
 //! AdamW, the gradient norm and the rounding of parameters.
 
+use deepguard::cuda::tile::SUM_CHUNK;
 use deepguard::ops::optim::{AdamW, Optim};
 
-use super::counting::{count, uncounted};
+use super::counting::{count, narrow, uncounted};
 use super::memory::{buffer, check};
 
 #[test]
@@ -23,4 +24,8 @@ fn updates() {
     check("adamw", &adamw, n * 28);
     check("sum_of_squares", &squares, n * 4);
     check("refresh", &refresh, n * 6);
+    // What a quarter of n leaves; a sum of each block; roundings of four elements.
+    narrow("adamw", &adamw, n % 4 * 8);
+    narrow("sum_of_squares", &squares, n % 4 + n.div_ceil(SUM_CHUNK));
+    narrow("refresh", &refresh, n % 4 * 2 + n / 4);
 }

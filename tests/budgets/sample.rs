@@ -4,7 +4,7 @@ use deepguard::ops::Device;
 use deepguard::ops::sample::{Sample, Sampling};
 use half::bf16;
 
-use super::counting::{count, uncounted};
+use super::counting::{count, narrow, uncounted};
 use super::memory::{buffer, check, holding, random};
 
 #[test]
@@ -20,6 +20,8 @@ fn guide() {
             cuda.guide(logits.view_mut(), stats.view(), strength.view(), 0.5);
         });
         check(&format!("guide {vocab}"), &counters, rows * vocab * 4 + vocab * 4 + rows * 4);
+        // The strength of a row, with each vector of its logits.
+        narrow("guide", &counters, rows * vocab / 8);
     }
 }
 
@@ -51,6 +53,7 @@ fn sample() {
                 cuda.sample(tokens.view_mut(), logits.view(), sampling, 0);
             });
             check(&format!("sample {vocab}, {sampling:?}"), &counters, rows * (vocab * 2 + 4));
+            narrow("sample: tokens", &counters, rows);
         }
     }
 }

@@ -1,0 +1,347 @@
+//! Products at the shapes of layers of Qwen2.5-0.5B, the widest of them narrowed, with rows that no tile divides.
+//!
+//! What a product has to move: each tile reads the lines of both operands that it needs, and the result is written once,
+//! or read and written where it is added to. Parts of k are written and read again.
+
+use cuda_emulator::counters::Counters;
+use deepguard::cuda::Cuda;
+use deepguard::cuda::tile::{
+    GEMM_LARGE_TILE, GEMM_SM90_TILE_K, GEMM_SM90_TILE_M, GEMM_SM90_TILE_N, GEMM_SMALL_TILE, GEMM_TILE_K,
+    SKINNY_LINES,
+};
+use deepguard::ops::gemm::{Gemm, LoraBackward, LoraTerm, Matrix, MatrixMut, Transpose, Write};
+use deepguard::ops::mlp::Mlp;
+
+use super::counting::{count, count_all, global_bytes, narrow, uncounted, within};
+use super::memory::{buffer, random, weight};
+
+const RANK: usize = 16;
+const ROWS: usize = 500;
+const HIDDEN: usize = 896;
+const HALF: usize = HIDDEN / 2;
+const WIDE: usize = 4864;
+const QKV: usize = 1152;
+/// Columns of q, k and v.
+const Q: (usize, usize) = (0, 896);
+const V: (usize, usize) = (1024, 128);
+
+/// The tile of a block, along rows, columns and k.
+type Tile = [usize; 3];
+const LARGE: Tile = [GEMM_LARGE_TILE, GEMM_LARGE_TILE, GEMM_TILE_K];
+const SMALL: Tile = [GEMM_SMALL_TILE, GEMM_SMALL_TILE, GEMM_TILE_K];
+const SM90: Tile = [GEMM_SM90_TILE_M, GEMM_SM90_TILE_N, GEMM_SM90_TILE_K];
+
+/// What work needs, and what it issues if nothing but padding is in vain.
+#[derive(Clone, Copy, Default)]
+struct Need {
+    bytes: usize,
+    operations: usize,
+    padded: usize,
+}
+
+impl std::ops::Add for Need {
+    type Output = Need;
+    fn add(self, other: Need) -> Need {
+        Need {
+            bytes: self.bytes + other.bytes,
+            operations: self.operations + other.operations,
+            padded: self.padded + other.padded,
+        }
+    }
+}
+
+/// Bytes of global memory, bulk copies included.
+fn moved(counters: &Counters) -> usize {
+    global_bytes(counters) + (counters.bulk_load_bytes + counters.bulk_store_bytes) as usize
+}
+
+/// Bytes beside products.
+fn bytes(bytes: usize) -> Need {
+    Need { bytes, ..Need::default() }
+}
+
+/// The sums of a product: operands, and multiply-adds.
+fn sums([m, n, k]: [usize; 3], [tile_m, tile_n, tile_k]: Tile) -> Need {
+    let (tiles_m, tiles_n) = (m.div_ceil(tile_m), n.div_ceil(tile_n));
+    Need {
+        bytes: 2 * k * (tiles_n * m + tiles_m * n),
+        operations: 2 * m * n * k,
+        padded: 2 * tiles_m * tile_m * tiles_n * tile_n * k.next_multiple_of(tile_k),
+    }
+}
+
+/// The same of the LoRA of some columns.
+fn term(rows: usize, (column, columns): (usize, usize), tile: Tile) -> Need {
+    assert_eq!(column % tile[1], 0, "the first tile of an adapter");
+    sums([rows, columns, RANK], tile)
+}
+
+/// Most bytes, and most operations of tensor cores, as parts of what is needed.
+struct Limits {
+    global: f64,
+    operations: f64,
+}
+
+const fn limits(global: f64, operations: f64) -> Limits {
+    Limits { global, operations }
+}
+
+/// Holds kernels that compute something together to what it needs.
+fn check(what: &str, counters: &[Counters], need: Need, limits: Limits) {
+    let found = counters.iter().map(moved).sum();
+    within(&format!("{what}: global memory"), found, need.bytes, limits.global);
+    let operations = counters.iter().map(|counters| counters.tensor_flops as usize).sum::<usize>();
+    within(&format!("{what}: operations"), operations, need.operations, limits.operations);
+    assert_eq!(operations, need.padded, "{what}: operations of whole tiles");
+    for counters in counters {
+        let (taken, ideal) = (counters.shared_wavefronts, counters.shared_wavefronts_ideal);
+        assert_eq!(taken, ideal, "{what}: wavefronts of shared memory");
+        assert_eq!(counters.local_bytes, 0, "{what}: local memory");
+    }
+}
+
+/// Parts of k that blocks of a product have computed, and bytes for writing and reading them.
+fn parts(counters: &Counters, [m, n]: [usize; 2], tile: Tile) -> usize {
+    let tiles = m.div_ceil(tile[0]) * n.div_ceil(tile[1]);
+    assert_eq!(counters.blocks as usize % tiles, 0, "blocks of {tiles} tiles");
+    match counters.blocks as usize / tiles {
+        1 => 0,
+        parts => 2 * parts * m * n * 4,
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Layer {
+    rows: usize,
+    out: usize,
+    width: usize,
+    bias: bool,
+    residual: bool,
+    adapted: &'static [(usize, usize)],
+}
+
+/// Counters of a linear layer with adapters.
+fn linear<const N: usize>(kernels: [&str; N], layer: Layer) -> [Counters; N] {
+    let Layer { rows, out, width, .. } = layer;
+    count(kernels, |cuda: &Cuda| {
+        let (x, w, mut y) =
+            (random(cuda, rows * width, 1.0), weight(cuda, out, width), buffer(cuda, rows * out));
+        let (bias, residual) = (buffer(cuda, out), random(cuda, rows * out, 1.0));
+        let (xa, b) = (random(cuda, rows * RANK, 1.0), random(cuda, out * RANK, 1.0));
+        let terms: Vec<_> = layer
+            .adapted
+            .iter()
+            .map(|&(column, out_features)| LoraTerm {
+                xa: xa.view(),
+                b: b.slice(0..out_features * RANK),
+                column,
+                out_features,
+                rank: RANK,
+            })
+            .collect();
+        let write = if layer.residual { Write::Residual(residual.view()) } else { Write::Overwrite };
+        cuda.linear(y.view_mut(), x.view(), &w, layer.bias.then(|| bias.view()), &terms, write);
+    })
+}
+
+fn need_of(layer: Layer, tile: Tile) -> Need {
+    let Layer { rows, out, width, .. } = layer;
+    let product = sums([rows, out, width], tile);
+    let terms = layer.adapted.iter().map(|&columns| term(rows, columns, tile));
+    let results = 2 * rows * out * if layer.residual { 2 } else { 1 } + if layer.bias { 4 * out } else { 0 };
+    terms.fold(product + bytes(results), |sum, term| sum + term)
+}
+
+/// The layers whose k is in parts: with few tiles, there is no work for all multiprocessors otherwise.
+#[test]
+fn linear_layers_in_parts() {
+    if uncounted() {
+        return;
+    }
+    let plain = Layer { rows: ROWS, out: HIDDEN, width: HIDDEN, bias: false, residual: false, adapted: &[] };
+    let qkv = Layer { out: QKV, bias: true, adapted: &[Q, V], ..plain };
+    let o = Layer { residual: true, ..plain };
+    let down = Layer { width: WIDE / 2, ..o };
+    for (name, layer, kernel, tile, limits) in [
+        // Each row reads the bias, which the first-level cache holds.
+        ("qkv", qkv, "gemm_nt_small", SMALL, limits(1.115, 1.05)),
+        ("qkv without bias", Layer { bias: false, ..qkv }, "gemm_nt_small", SMALL, limits(1.01, 1.05)),
+        ("o", o, "gemm_nt_small", SMALL, limits(1.01, 1.03)),
+        ("o of 400 rows", Layer { rows: 400, ..o }, "gemm_nt_small", SMALL, limits(1.01, 1.13)),
+        ("down", down, "gemm_nt_large", LARGE, limits(1.01, 1.03)),
+    ] {
+        let counters = linear([kernel, "gemm_reduce"], layer);
+        let parts = parts(&counters[0], [layer.rows, layer.out], tile);
+        assert!(parts > 0, "{name}: parts of k");
+        check(&format!("{name}, {kernel}"), &counters, need_of(layer, tile) + bytes(parts), limits);
+        counters.iter().for_each(|counters| narrow(name, counters, 0));
+    }
+}
+
+#[test]
+fn linear_layers_on_hopper() {
+    if uncounted() {
+        return;
+    }
+    let wide = Layer { rows: ROWS, out: WIDE, width: HALF, bias: false, residual: false, adapted: &[] };
+    let all = Layer { bias: true, residual: true, adapted: &[(0, WIDE)], ..wide };
+    for (name, layer, limits) in [
+        ("up", wide, limits(1.001, 1.03)),
+        ("up of 400 rows", Layer { rows: 400, ..wide }, limits(1.001, 1.29)),
+        // A rank of 16 takes as much of k as 64, of which these layers have seven.
+        ("up with LoRA, bias, residual", all, limits(1.04, 1.15)),
+    ] {
+        let counters = linear(["gemm_nt_sm90"], layer);
+        check(&format!("{name}, gemm_nt_sm90"), &counters, need_of(layer, SM90), limits);
+        let bias = counters[0].blocks as usize * 2 * SM90[0] * SM90[1] / 4;
+        narrow(name, &counters[0], if layer.bias { bias } else { 0 });
+    }
+}
+
+/// Gradients through a layer.
+#[test]
+fn gradients_of_inputs() {
+    if uncounted() {
+        return;
+    }
+    for (name, out, width, kernels, tile, limits) in [
+        ("qkv", QKV, HIDDEN, &["gemm_nn_small", "gemm_reduce"][..], SMALL, limits(1.01, 1.03)),
+        ("down", HALF, WIDE, &["gemm_nn_large"], LARGE, limits(1.001, 1.03)),
+    ] {
+        let counters = count_all(kernels, |cuda: &Cuda| {
+            let dy = random(cuda, ROWS * out, 1.0);
+            let (w, mut dx) = (weight(cuda, out, width), buffer(cuda, ROWS * width));
+            cuda.linear_backward(dx.view_mut(), dy.view(), &w);
+        });
+        let parts = parts(&counters[0], [ROWS, width], tile);
+        let need = sums([ROWS, width, out], tile) + bytes(2 * ROWS * width + parts);
+        check(&format!("through {name}, {}", kernels[0]), &counters, need, limits);
+        counters.iter().for_each(|counters| narrow(name, counters, 0));
+    }
+}
+
+/// Gradients of a weight. Row weights are read four bytes at a time.
+#[test]
+fn gradients_of_weights() {
+    if uncounted() {
+        return;
+    }
+    for (out, kernels, tile, limits) in [
+        (HIDDEN, &["gemm_tn_small", "gemm_reduce"][..], SMALL, [1.01, 1.01]),
+        (WIDE / 2, &["gemm_tn_large"], LARGE, [1.001, 1.001]),
+    ] {
+        for (weighted, limit) in [(false, limits[0]), (true, limits[1])] {
+            let counters = count_all(kernels, |cuda: &Cuda| {
+                let (dy, x) = (random(cuda, ROWS * out, 1.0), random(cuda, ROWS * HIDDEN, 1.0));
+                let (weights, mut dw) = (buffer(cuda, ROWS), buffer(cuda, out * HIDDEN));
+                let (dw, dy) =
+                    (MatrixMut::new(dw.view_mut(), out, HIDDEN), Matrix::new(dy.view(), ROWS, out));
+                let x = Matrix::new(x.view(), ROWS, HIDDEN);
+                match weighted {
+                    true => cuda.weighted_product(dw, dy, x, weights.view()),
+                    false => cuda.matmul(dw, dy, x, Transpose::First, 1.0, 0.0),
+                }
+            });
+            let weights = if weighted { ROWS * out.div_ceil(tile[0]) * HIDDEN.div_ceil(tile[1]) } else { 0 };
+            let parts = parts(&counters[0], [out, HIDDEN], tile);
+            let need = sums([out, HIDDEN, ROWS], tile) + bytes(2 * out * HIDDEN + 4 * weights + parts);
+            let what = format!("of {out}, {}, weighted: {weighted}", kernels[0]);
+            check(&what, &counters, need, Limits { global: limit, operations: 1.03 });
+            narrow(&what, &counters[0], weights);
+        }
+    }
+}
+
+/// The backward of the adapters of q and v. Their ranks fill a quarter of a tile.
+#[test]
+fn factor_gradients() {
+    if uncounted() {
+        return;
+    }
+    let adapted = [Q, V];
+    let counters = count(["grouped_products", "lora_inputs", "gemm_reduce_several"], |cuda: &Cuda| {
+        let (dy, x) = (random(cuda, ROWS * QKV, 1.0), random(cuda, ROWS * HIDDEN, 1.0));
+        let (a, b) = (random(cuda, RANK * HIDDEN, 1.0), random(cuda, HIDDEN * RANK, 1.0));
+        let (xa, mut dx) = (random(cuda, ROWS * RANK, 1.0), random(cuda, ROWS * HIDDEN, 1.0));
+        let (mut da, mut db) = (buffer(cuda, 2 * RANK * HIDDEN), buffer(cuda, QKV * RANK));
+        let da = da.view_mut().ranges([0, 1].map(|i| i * RANK * HIDDEN..(i + 1) * RANK * HIDDEN).into_iter());
+        let of_columns = |(column, out): (usize, usize)| column * RANK..(column + out) * RANK;
+        let db = db.view_mut().ranges(adapted.map(of_columns).into_iter());
+        let dy = Matrix::new(dy.view(), ROWS, QKV);
+        let adapters = adapted.iter().zip(da.into_iter().zip(db));
+        let adapters = adapters.map(|(&(column, out), (da_acc, db_acc))| LoraBackward {
+            da_acc,
+            db_acc,
+            xa: xa.view(),
+            dy: dy.columns(column, out),
+            a: a.view(),
+            b: b.slice(0..out * RANK),
+            dropout: None,
+        });
+        cuda.lora_backward(Some(dx.view_mut()), adapters.collect(), x.view(), 2.0);
+    });
+    let [outputs, inputs, reduce] = counters;
+    let total =
+        |f: &dyn Fn(usize) -> Need| adapted.iter().fold(Need::default(), |sum, &(_, out)| sum + f(out));
+    let tiles = |n: usize| n.div_ceil(GEMM_SMALL_TILE);
+    // k is in as many parts in all dB, and in all dA.
+    let of_b: usize = adapted.iter().map(|&(_, out)| tiles(out)).sum();
+    let parts_b = (outputs.blocks as usize - 2 * tiles(ROWS)) / of_b;
+    let parts_a = (inputs.blocks as usize - tiles(ROWS) * tiles(HIDDEN)) / (2 * tiles(HIDDEN));
+    assert_eq!((parts_a, parts_b), (2, 2), "parts of k");
+
+    let need = total(&|out| {
+        let of_b = sums([out, RANK, ROWS], SMALL) + bytes(4 * parts_b * out * RANK);
+        of_b + sums([ROWS, RANK, out], SMALL) + bytes(2 * ROWS * RANK)
+    });
+    check("dB and t, grouped_products", &[outputs], need, limits(1.01, 4.1));
+    narrow("dB and t, grouped_products", &outputs, 0);
+    // dx is read and written once for all.
+    let need = total(&|_| {
+        let of_a = sums([RANK, HIDDEN, ROWS], SMALL) + bytes(4 * parts_a * RANK * HIDDEN);
+        of_a + sums([ROWS, HIDDEN, RANK], SMALL)
+    });
+    check("dA and dx, lora_inputs", &[inputs], need + bytes(4 * ROWS * HIDDEN), limits(1.01, 3.08));
+    narrow("dA and dx, lora_inputs", &inputs, 0);
+    let of_sums = |parts: usize, len: usize| (4 * parts + 8) * len;
+    let once = |&(_, out): &(usize, usize)| of_sums(parts_b, out * RANK) + of_sums(parts_a, RANK * HIDDEN);
+    let once = adapted.iter().map(once).sum();
+    within("sums of parts, gemm_reduce_several: global memory", moved(&reduce), once, 1.001);
+    narrow("sums of parts, gemm_reduce_several", &reduce, 0);
+}
+
+/// Products with few rows, as in decoding. Results, bias and residual are two or four bytes at a time.
+#[test]
+fn few_rows() {
+    if uncounted() {
+        return;
+    }
+    let limits_of = [
+        (1, 1, 1.02, 8.13),
+        (8, 1, 1.035, 1.02),
+        (12, 2, 1.04, 1.36),
+        (20, 4, 1.05, 1.63),
+        (32, 4, 1.06, 1.02),
+    ];
+    for (rows, n, global, operations) in limits_of {
+        let tile = [8 * n, SKINNY_LINES, 32];
+        let plain = Layer { rows, out: HIDDEN, width: HIDDEN, bias: false, residual: false, adapted: &[] };
+        let qkv = Layer { out: QKV, bias: true, adapted: &[Q, V], ..plain };
+        let down = Layer { width: WIDE, residual: true, ..plain };
+        for (name, layer) in [("qkv", qkv), ("down", down)] {
+            let what = format!("{name} of {rows} rows, linear_skinny_{n}");
+            let counters = linear([&format!("linear_skinny_{n}")], layer);
+            check(&what, &counters, need_of(layer, tile), Limits { global, operations });
+            narrow(&what, &counters[0], 2 * rows * layer.out);
+        }
+        let what = format!("gate and up of {rows} rows, gated_skinny_{n}");
+        let counters = count([&format!("gated_skinny_{n}")], |cuda: &Cuda| {
+            let (x, w) = (random(cuda, rows * HIDDEN, 1.0), weight(cuda, 2 * WIDE, HIDDEN));
+            let (mut h, mut between) = (buffer(cuda, rows * WIDE), buffer(cuda, 2 * rows * WIDE));
+            cuda.gated(h.view_mut(), between.view_mut(), x.view(), &w, &[], WIDE);
+        });
+        let need = sums([rows, 2 * WIDE, HIDDEN], tile) + bytes(2 * rows * WIDE);
+        check(&what, &counters, need, limits(1.02, operations));
+        narrow(&what, &counters[0], rows * WIDE);
+    }
+}
