@@ -6,6 +6,7 @@
 // and own keys are one list. Where there are several pieces, the last block to finish with a sample's heads puts their
 // results together, in the order of the pieces, whichever block that is.
 
+#include "arrival.h"
 #include "attention.h"
 
 namespace {
@@ -122,7 +123,7 @@ __device__ __forceinline__ void combine(bf16* o, float* logarithms, const Result
 // meets at most ROWS samples: thread i asks for the i-th.
 __device__ __forceinline__ void arrive(bf16* o, float* logarithms, const Results& results, const Work& work,
                                        const Pieces& pieces, const HeadShape& heads) {
-    __shared__ bool is_last[ROWS];
+    __shared__ bool ends[ROWS];
     const int tile_end = min(work.rows.first + ROWS, work.rows.end);
     const int first = work.rows.start + heads.query_of(work.rows.first);
     const int count = work.rows.start + heads.query_of(tile_end - 1) + 1 - first;
@@ -133,17 +134,11 @@ __device__ __forceinline__ void arrive(bf16* o, float* logarithms, const Results
         const int tiles = (sample * heads.group + heads.group - 1) / ROWS - sample * heads.group / ROWS + 1;
         const int expected = tiles * pieces.prompt_pieces + pieces.own_tiles * pieces.own_pieces;
         unsigned* arrived = results.arrived + sample * heads.key_value + work.rows.kv_head;
-        __threadfence();  // what the block has written is there before its arrival is
-        const bool last = atomicAdd(arrived, 1u) + 1 == expected;
-        __threadfence();  // and what others have written is seen after theirs
-        if (last) {
-            *arrived = 0;  // for the next launch; nobody else will come
-        }
-        is_last[threadIdx.x] = last;
+        ends[threadIdx.x] = is_last(arrived, expected);
     }
     __syncthreads();
     for (int i = 0; i < count; i++) {
-        if (is_last[i]) {
+        if (ends[i]) {
             combine(o, logarithms, results, first + i, work.rows.kv_head, pieces, heads);
         }
     }

@@ -13,10 +13,10 @@ struct Product {
     int output;
 };
 
-enum Output { OVERWRITE, ACCUMULATE, PARTIAL };
+enum Output { OVERWRITE, ACCUMULATE };
 
 struct Epilogue {
-    void* y;                  // f32 for ACCUMULATE and PARTIAL, else bf16
+    void* y;                  // f32 for ACCUMULATE, else bf16
     const bf16* residual;     // [m, n] or null; may be y
     const float* bias;        // [n] or null
 };
@@ -46,16 +46,6 @@ __device__ __forceinline__ Vector<8> load_some(const float* from, int valid, boo
     return to;
 }
 
-template <int N>
-__device__ __forceinline__ void store(float* to, const Vector<N>& from) {
-    static_assert(N % 4 == 0);
-#pragma unroll
-    for (int i = 0; i < N / 4; i++) {
-        const float* quad = from.v + 4 * i;
-        reinterpret_cast<float4*>(to)[i] = make_float4(quad[0], quad[1], quad[2], quad[3]);
-    }
-}
-
 __device__ __forceinline__ void store_some(bf16* to, const Vector<8>& from, int valid, bool vector) {
     if (vector && valid == 8) {
         store(to, from);
@@ -69,20 +59,7 @@ __device__ __forceinline__ void store_some(bf16* to, const Vector<8>& from, int 
     }
 }
 
-__device__ __forceinline__ void store_some(float* to, const Vector<8>& from, int valid, bool vector) {
-    if (vector && valid == 8) {
-        store(to, from);
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-        if (i < valid) {
-            to[i] = from.v[i];
-        }
-    }
-}
-
-// y[row, column …] from the sums: alpha · sum, plus bias and beta · residual; or added to f32.
+// OVERWRITE: eight columns of y from the sums, alpha · sum plus bias and beta · residual.
 __device__ __forceinline__ void finish(const Epilogue& to, const Product& product, Vector<8> sum, int row,
                                        int column) {
     const int valid = min(8, product.n - column);
@@ -91,16 +68,6 @@ __device__ __forceinline__ void finish(const Epilogue& to, const Product& produc
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         sum.v[i] *= product.alpha;
-    }
-    if (product.output == ACCUMULATE) {
-        float* y = static_cast<float*>(to.y) + at;
-        const Vector<8> before = load_some(y, valid, vector);
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            sum.v[i] += before.v[i];
-        }
-        store_some(y, sum, valid, vector);
-        return;
     }
     if (to.bias) {
         const bool bias_vector = reinterpret_cast<size_t>(to.bias) % 16 == 0;
@@ -119,4 +86,23 @@ __device__ __forceinline__ void finish(const Epilogue& to, const Product& produc
         }
     }
     store_some(static_cast<bf16*>(to.y) + at, sum, valid, vector);
+}
+
+// ACCUMULATE: alpha · sum is added to four columns of y.
+__device__ __forceinline__ void finish(const Epilogue& to, const Product& product, const Vector<4>& sum, int row,
+                                       int column) {
+    float* y = static_cast<float*>(to.y) + size_t(row) * product.y_stride + column;
+    if (product.y_vector && column + 4 <= product.n) {
+        const Vector<4> before = load<4>(y);
+        *reinterpret_cast<float4*>(y) =
+            make_float4(before.v[0] + product.alpha * sum.v[0], before.v[1] + product.alpha * sum.v[1],
+                        before.v[2] + product.alpha * sum.v[2], before.v[3] + product.alpha * sum.v[3]);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        if (column + i < product.n) {
+            y[i] += product.alpha * sum.v[i];
+        }
+    }
 }

@@ -2,14 +2,14 @@
 
 #include "gemm_tile.h"
 
-// blockIdx.x is a tile of y, blockIdx.z a part of k; STAGES · STAGE_BYTES of dynamic shared memory. bias, residual may
-// be null. `gemm_nt_any` does for operands that start anywhere.
+// blockIdx.x is a tile of y, blockIdx.z a part of k; STAGES · STAGE_BYTES of dynamic shared memory. bias, residual, and
+// parts where there is one, may be null. `gemm_nt_any` does for operands that start anywhere.
 #define GEMM_NT(NAME, SHAPE, BLOCKS, VECTOR)                                                                          \
     extern "C" __global__ void __launch_bounds__(SHAPE::THREADS, BLOCKS)                                              \
     NAME(void* y, const bf16* a, const bf16* b, const bf16* residual, const float* bias, const Product product,       \
-         const __grid_constant__ LoraTerms terms) {                                                                   \
+         const Parts parts, const __grid_constant__ LoraTerms terms) {                                                \
         product_of_block<SHAPE, Layout::NT, VECTOR>({a, b, nullptr, &terms, {}}, {y, residual, bias},                 \
-                                                    product, place_of_block());                                       \
+                                                    product, place_of_block(parts));                                  \
     }
 
 GEMM_NT(gemm_nt_large, Large, 2, true)

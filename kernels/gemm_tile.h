@@ -7,11 +7,12 @@
 // memory and not written, so that m, n and k may be anything. Operands whose rows do not start on multiples of 16 bytes
 // are copied element by element.
 //
-// Tiles along k can be shared out among several blocks: each writes its sums to a place of its own, and gemm_reduce adds
-// them up in a fixed order.
+// Tiles along k can be shared out among several blocks. Each writes its sums to a place of its own; the last to do so adds
+// them up, in the order of the parts, and writes the tile of y.
 #pragma once
 
 #include "ampere.h"
+#include "arrival.h"
 #include "gemm_epilogue.h"
 #include "lora_terms.h"
 #include "raster.h"
@@ -207,6 +208,12 @@ __device__ __forceinline__ int sum_offset(int row, int column) {
     return row * S::TILE + ((column / 4) ^ (row % 4 * 2)) * 4 + column % 4;
 }
 
+// The first column of the quad-th 4 sums of a row.
+template <typename S>
+__device__ __forceinline__ int sum_column(int row, int quad) {
+    return (quad ^ (row % 4 * 2)) * 4;
+}
+
 template <typename S>
 __device__ __forceinline__ void put_down(float* sums, const typename S::Accumulators& acc, int warp_m, int warp_n) {
     const int lane = threadIdx.x % WARP;
@@ -223,49 +230,45 @@ __device__ __forceinline__ void put_down(float* sums, const typename S::Accumula
     }
 }
 
-// Eight sums of a row. Every other four threads begin with the second half, again because of the banks.
+// Sums of a row, four or eight. Of eight, every other four threads begin with the second half, again because of the banks.
 template <typename S>
-__device__ __forceinline__ Vector<8> take_up(const float* sums, int row, int column) {
+__device__ __forceinline__ void take_up(Vector<4>& to, const float* sums, int row, int column) {
+    to = load<4>(sums + sum_offset<S>(row, column));
+}
+
+template <typename S>
+__device__ __forceinline__ void take_up(Vector<8>& to, const float* sums, int row, int column) {
     const bool second = threadIdx.x / 4 % 2;
     const float4 one = *reinterpret_cast<const float4*>(sums + sum_offset<S>(row, column + (second ? 4 : 0)));
     const float4 two = *reinterpret_cast<const float4*>(sums + sum_offset<S>(row, column + (second ? 0 : 4)));
     const float4 low = second ? two : one, high = second ? one : two;
-    return {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+    to = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 }
 
-// The tile from shared memory to its place among partial sums, four columns at a time: neighbours write neighbouring
-// memory. Columns up to y_stride are there for gemm_reduce to read.
-template <typename S>
-__device__ __forceinline__ void write_part(const float* sums, float* y, const Product& product, int part,
-                                           int first_row, int first_column) {
-    constexpr int QUADS = S::TILE / 4;
-    const int in_row = threadIdx.x % QUADS * 4;
-    if (first_column + in_row >= product.y_stride) {
-        return;
-    }
-    y += (size_t(part) * product.m + first_row) * product.y_stride + first_column + in_row;
-    for (int row = threadIdx.x / QUADS; row < min(S::TILE, product.m - first_row); row += S::THREADS / QUADS) {
-        *reinterpret_cast<float4*>(y + size_t(row) * product.y_stride) =
-            *reinterpret_cast<const float4*>(sums + sum_offset<S>(row, in_row));
-    }
-}
-
-// The tile from shared memory to y, whole rows at a time.
-template <typename S>
-__device__ __forceinline__ void write_out(const float* sums, const Epilogue& to, const Product& product, int part,
-                                          int first_row, int first_column) {
-    if (product.output == PARTIAL) {
-        write_part<S>(sums, static_cast<float*>(to.y), product, part, first_row, first_column);
-        return;
-    }
-    constexpr int GROUPS = S::TILE / 8;
-    const int group = threadIdx.x % GROUPS;
-    const int column = first_column + group * 8;
-    if (column >= product.n) {
+// The tile from shared memory to y, whole rows at a time, N columns by each thread.
+template <typename S, int N>
+__device__ __forceinline__ void write_rows(const float* sums, const Epilogue& to, const Product& product, int first_row,
+                                           int first_column) {
+    constexpr int GROUPS = S::TILE / N;
+    const int in_row = threadIdx.x % GROUPS * N;
+    if (first_column + in_row >= product.n) {
         return;
     }
     for (int row = threadIdx.x / GROUPS; row < min(S::TILE, product.m - first_row); row += S::THREADS / GROUPS) {
-        finish(to, product, take_up<S>(sums, row, group * 8), first_row + row, column);
+        Vector<N> sum;
+        take_up<S>(sum, sums, row, in_row);
+        finish(to, product, sum, first_row + row, first_column + in_row);
+    }
+}
+
+// Neighbouring threads write neighbouring 16 bytes, of bf16 or of f32.
+template <typename S>
+__device__ __forceinline__ void write_out(const float* sums, const Epilogue& to, const Product& product, int first_row,
+                                          int first_column) {
+    if (product.output == ACCUMULATE) {
+        write_rows<S, 4>(sums, to, product, first_row, first_column);
+    } else {
+        write_rows<S, 8>(sums, to, product, first_row, first_column);
     }
 }
 
@@ -277,16 +280,65 @@ __device__ __forceinline__ int tiles_of(const LoraTerm& term, int first_row, int
     return meets ? (term.rank + TILE_K - 1) / TILE_K : 0;
 }
 
+// Where the sums of a product whose k is in parts are put together.
+struct Parts {
+    float* sums;        // [tiles, parts, TILE, TILE], rows of a tile up to the last of y
+    unsigned* arrived;  // [tiles]: blocks that have left theirs; 0 before and after
+};
+
 // Which part of a product a block computes.
 struct Place {
     int tile;
     int part;   // of k
     int parts;
+    Parts memory;
 };
 
 // Of a kernel with one product.
-__device__ __forceinline__ Place place_of_block() {
-    return {int(blockIdx.x), int(blockIdx.z), int(gridDim.z)};
+__device__ __forceinline__ Place place_of_block(const Parts& memory) {
+    return {int(blockIdx.x), int(blockIdx.z), int(gridDim.z), memory};
+}
+
+// Leaves the sums of a block: `rows` rows of a tile and as many columns. In the last block of a tile, where the result is true,
+// `sums` become those of all parts. They lie in memory as in shared memory, so a thread adds to what it has put down. The parts
+// of a thread's sums are asked for at the same time, as nobody else hides the time that they take.
+template <typename S>
+__device__ __forceinline__ bool add_up_parts(float* sums, const Place& place, int rows, int columns) {
+    constexpr int OF_ROW = S::TILE / 4, OF_TILE = S::TILE * OF_ROW, OWN = OF_TILE / S::THREADS, STEP = S::THREADS / OF_ROW;
+    static_assert(STEP % 4 == 0, "sums of a thread are permuted alike");
+    const int row = threadIdx.x / OF_ROW;
+    const bool inside = sum_column<S>(row, threadIdx.x % OF_ROW) < columns;
+    const int end = inside ? rows : 0;
+    float4* own = reinterpret_cast<float4*>(sums) + threadIdx.x;
+    float4* parts = reinterpret_cast<float4*>(place.memory.sums) + size_t(place.tile) * place.parts * OF_TILE + threadIdx.x;
+#pragma unroll
+    for (int i = 0; i < OWN; i++) {
+        if (row + i * STEP < end) {
+            parts[place.part * OF_TILE + i * S::THREADS] = own[i * S::THREADS];
+        }
+    }
+    if (!is_last_block(place.memory.arrived + place.tile, place.parts)) {
+        return false;
+    }
+    float4 sum[OWN] = {};
+#pragma unroll 1
+    for (int part = 0; part < place.parts; part++) {
+#pragma unroll
+        for (int i = 0; i < OWN; i++) {
+            const float4 zero = {};
+            const float4 more = row + i * STEP < end ? __ldcg(parts + part * OF_TILE + i * S::THREADS) : zero;
+            sum[i].x += more.x;
+            sum[i].y += more.y;
+            sum[i].z += more.z;
+            sum[i].w += more.w;
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < OWN; i++) {
+        own[i * S::THREADS] = sum[i];
+    }
+    __syncthreads();
+    return true;
 }
 
 // Everything that a kernel reads.
@@ -370,5 +422,9 @@ __device__ __forceinline__ void product_of_block(const Operands& from, const Epi
     float* sums = reinterpret_cast<float*>(shared);
     put_down<S>(sums, acc, warp_m, warp_n);
     __syncthreads();
-    write_out<S>(sums, to, product, place.part, first_row, first_column);
+    const int rows = min(S::TILE, product.m - first_row), columns = product.n - first_column;
+    if (place.parts > 1 && !add_up_parts<S>(sums, place, rows, columns)) {
+        return;
+    }
+    write_out<S>(sums, to, product, first_row, first_column);
 }

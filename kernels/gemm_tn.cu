@@ -6,9 +6,9 @@
 #define GEMM_TN(NAME, SHAPE, BLOCKS, VECTOR)                                                                          \
     extern "C" __global__ void __launch_bounds__(SHAPE::THREADS, BLOCKS)                                              \
     NAME(void* y, const bf16* a, const bf16* b, const bf16* residual, const float* row_weight,                        \
-         const Product product) {                                                                                     \
+         const Product product, const Parts parts) {                                                                  \
         product_of_block<SHAPE, Layout::TN, VECTOR>({a, b, row_weight, nullptr, {}}, {y, residual, nullptr},          \
-                                                    product, place_of_block());                                       \
+                                                    product, place_of_block(parts));                                  \
     }
 
 GEMM_TN(gemm_tn_large, Large, 2, true)

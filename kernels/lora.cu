@@ -1,7 +1,7 @@
 // The backward of the adapters that read one input, in two launches. The first makes of the output's gradient the
 // gradient of each lora_B and t = scale · dy B; the second makes of t the gradient of each lora_A and of the input. All
-// adapters of a layer are in a table that is a parameter; a block finds its product there. Launched by src/cuda/lora.rs; gradients of the guard's weights are such a group too, which
-// src/cuda/gradient.rs launches.
+// adapters of a layer are in a table that is a parameter; a block finds its product there. Launched by src/cuda/lora.rs;
+// gradients of the guard's weights are such a group too, which src/cuda/gradient.rs launches.
 
 #include "gemm_tile.h"
 
@@ -11,9 +11,10 @@ namespace {
 struct GroupedProduct {
     const bf16* a;
     const bf16* b;
-    void* y;                  // for PARTIAL, where the first part goes
+    void* y;
     const float* row_weight;  // [k] or null, TN only
     Mask mask;                // of b, TN only
+    Parts memory;             // if k is in parts
     Product product;
     int first_block;
     int parts;                // of k
@@ -55,7 +56,7 @@ __device__ __forceinline__ void product_of_group(const ProductGroup& group, int 
     const GroupedProduct& own = group.of[i];
     const int tiles_m = (own.product.m + S::TILE - 1) / S::TILE, tiles_n = (own.product.n + S::TILE - 1) / S::TILE;
     const int tiles = tiles_m * tiles_n;
-    const Place place = {(block - own.first_block) % tiles, (block - own.first_block) / tiles, own.parts};
+    const Place place = {(block - own.first_block) % tiles, (block - own.first_block) / tiles, own.parts, own.memory};
     const Operands from = {own.a, own.b, own.row_weight, nullptr, own.mask};
     const Epilogue to = {own.y, nullptr, nullptr};
     if (ALL_TRANSPOSED || own.transposed) {
@@ -141,7 +142,8 @@ __device__ __forceinline__ void input_gradient(const InputTerms& terms, int bloc
         for (int i = 0; i < OWN; i++) {
             if (is_inside(i)) {
                 const int row = own_row + i * ROWS;
-                Vector<8> sum = take_up<S>(sums, row - first_row, group * 8);
+                Vector<8> sum;
+                take_up<S>(sum, sums, row - first_row, group * 8);
                 if (term.mask.row_keys) {
                     drop(term.mask.key, sum, term.mask.row_keys[row], column / 8);
                 }
@@ -162,9 +164,8 @@ __device__ __forceinline__ void input_gradient(const InputTerms& terms, int bloc
 
 }  // namespace
 
-// The products of a group, each [m, n] of bf16, f32 that is added to, or parts for gemm_reduce_several. A block for a
-// tile of 64 by 64 of a part of k; STAGES · STAGE_BYTES of dynamic shared memory. `grouped_products_any` does for operands
-// that start anywhere.
+// The products of a group, each [m, n] of bf16, or f32 that is added to. A block for a tile of 64 by 64 of a part of k;
+// STAGES · STAGE_BYTES of dynamic shared memory. `grouped_products_any` does for operands that start anywhere.
 #define GROUPED_PRODUCTS(NAME, VECTOR)                                                                                \
     extern "C" __global__ void __launch_bounds__(S::THREADS, 4) NAME(const __grid_constant__ ProductGroup group) {    \
         product_of_group<VECTOR, false>(group, blockIdx.x);                                                           \

@@ -12,7 +12,7 @@ use deepguard::cuda::images::{Code, IMAGES, Image, KERNELS};
 const REGISTER_FILE: usize = 65536;
 
 /// Threads of a block and blocks that have to fit on a multiprocessor, by kernel.
-const OCCUPANCY: [(&str, usize, usize); 68] = [
+const OCCUPANCY: [(&str, usize, usize); 66] = [
     ("rms_norm", 256, 2),
     ("rms_norm_backward", 256, 1),
     ("layer_norm_relu", 256, 1),
@@ -46,13 +46,11 @@ const OCCUPANCY: [(&str, usize, usize); 68] = [
     ("gemm_nn_any", 128, 4),
     ("gemm_tn_any", 128, 4),
     ("gemm_nt_sm90", 288, 1),
-    ("gemm_reduce", 256, 6),
-    ("gemm_reduce_several", 256, 6),
     ("grouped_products", 128, 4),
     ("grouped_products_any", 128, 4),
     ("lora_inputs", 128, 4),
     ("lora_inputs_any", 128, 4),
-    ("column_sums", 256, 6),
+    ("column_sums", 256, 5),
     ("linear_skinny_1", 256, 4),
     ("linear_skinny_2", 256, 4),
     ("linear_skinny_4", 256, 2),

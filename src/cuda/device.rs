@@ -106,6 +106,7 @@ impl Cuda {
             }),
         };
         cuda.scratch().reserve(&cuda)?;
+        cuda.counters().reserve(&cuda)?;
         Ok(cuda)
     }
 

@@ -63,7 +63,7 @@ impl TileProduct<'_> {
         cuda.info().capability == 90
             && self.layout == Layout::NT
             && self.alpha == 1.0
-            && self.plan(cuda).partials == 0
+            && self.plan(cuda).split.count == 1
             && y.stride == y.cols
             && y.data.address().is_multiple_of(VECTOR)
             && residual

@@ -1,5 +1,6 @@
 //! Frozen linear layers with LoRA.
 
+use bytemuck::Zeroable;
 use half::bf16;
 
 use super::Cuda;
@@ -192,14 +193,15 @@ impl Cuda {
         let kernel = for_rows(rows, ["gated_skinny_1", "gated_skinny_2", "gated_skinny_4"]);
         let product = KernelProduct {
             m: rows as i32,
+            n: out as i32,
             k: width as i32,
             a_stride: width as i32,
             b_stride: weight.stride() as i32,
             y_stride: (out / 2) as i32,
             a_vector: x.in_vectors().into(),
             b_vector: 1,
-            output: 0,
-            ..KernelProduct::one_row(out)
+            alpha: 1.0,
+            ..KernelProduct::zeroed()
         };
         let launch = self
             .launch(kernel)

@@ -5,8 +5,9 @@ use half::bf16;
 
 use super::Cuda;
 use super::dropout::KernelMask;
-use super::group::{self, Member, partials, pieces, splits, tiles};
+use super::group::{self, Member, splits};
 use super::launch::{Launch, Shape};
+use super::parts::Parts;
 use super::product::{Layout, Target, TileProduct, alignment};
 use super::tile::*;
 use crate::ops::gemm::{LoraBackward, LoraDown, Matrix, MatrixMut};
@@ -86,13 +87,6 @@ impl InputTerm<'_> {
     }
 }
 
-/// f32 of scratch memory for an adapter: t, parts of the gradients of lora_B and of lora_A.
-fn memory(adapter: &LoraBackward<'_, Cuda>, width: usize, [of_b, of_a]: [usize; 2]) -> [usize; 3] {
-    let (rows, out, rank) = (adapter.dy.rows, adapter.dy.cols, adapter.a.len() / width.max(1));
-    let t = (rows * rank * size_of::<bf16>()).div_ceil(size_of::<f32>());
-    [t, partials(out, rank, of_b), partials(rank, width, of_a)]
-}
-
 /// How many adapters share a block of `lora_down`, which then reads x once for them, where each would have `blocks` alone.
 /// Fewer blocks are longer ones: with few rows (a decoding step), or a few more than multiprocessors have blocks for, the
 /// time is that of the multiprocessor with the most work, and adapters are better apart.
@@ -150,7 +144,7 @@ impl Cuda {
     }
 
     /// `dB += dyᵀ xa`, `dA += tᵀ dropout(x)` of each adapter and `dx += Σ mask ∘ (t A)`, where `t = scale · dy B`: dB and
-    /// t in one launch, dA and dx in a second, and a third for what was computed in parts.
+    /// t in one launch, dA and dx in another.
     pub(super) fn factor_gradients(
         &self,
         dx_acc: Option<Mut<'_, Self, bf16>>,
@@ -165,47 +159,37 @@ impl Cuda {
         let width = x.len() / rows;
         let x = Matrix::new(x, rows, width);
         let rank = |adapter: &LoraBackward<'_, Self>| adapter.a.len() / width.max(1);
-        let blocks_of_b = adapters.iter().map(|adapter| tiles(adapter.dy.cols, rank(adapter))).sum();
-        let blocks_of_a = adapters.iter().map(|adapter| tiles(rank(adapter), width)).sum();
-        let (of_b, of_a) = (splits(self, blocks_of_b, rows), splits(self, blocks_of_a, rows));
-        let ranges = pieces(adapters.iter().flat_map(|adapter| memory(adapter, width, [of_b, of_a])));
-        let mut scratch = self.scratch();
-        let len = ranges.last().map_or(0, |last| last.end);
-        let Some(memory) = scratch.take::<f32>(self, len) else { return };
-        let mut memory = memory.ranges(ranges.into_iter()).into_iter();
+        let of_b = splits(self, adapters.iter().map(|adapter| [adapter.dy.cols, rank(adapter), rows]));
+        let of_a = splits(self, adapters.iter().map(|adapter| [rank(adapter), width, rows]));
+        let of_t: Vec<_> = adapters.iter().map(|adapter| (rows * rank(adapter)).div_ceil(2)).collect();
+        let (mut scratch, mut counters) = (self.scratch(), self.counters());
+        let memory = Parts::take(self, &[of_b, of_a].concat(), &of_t, &mut scratch, &mut counters);
+        let Some((mut of_b, ts)) = memory else { return };
+        let of_a = of_b.split_off(adapters.len());
+        let ts = ts.into_iter().zip(&adapters);
+        let mut ts: Vec<_> = ts.map(|(t, a)| t.cast::<bf16>().slice(0..rows * rank(a))).collect();
 
-        let (mut of_outputs, mut ts, mut inner) = (Vec::new(), Vec::new(), Vec::new());
-        for adapter in adapters {
-            let (rank, out) = (rank(&adapter), adapter.dy.cols);
-            let (Some(t), Some(b_parts), Some(a_parts)) = (memory.next(), memory.next(), memory.next())
-            else {
-                return;
-            };
+        let (mut of_outputs, mut of_ts, mut inner) = (Vec::new(), Vec::new(), Vec::new());
+        for (((adapter, t), of_b), of_a) in adapters.into_iter().zip(&mut ts).zip(of_b).zip(of_a) {
+            let (rank, out, dy) = (rank(&adapter), adapter.dy.cols, adapter.dy);
             let db = Target::Added(MatrixMut::new(adapter.db_acc, out, rank));
-            let xa = Matrix::new(adapter.xa, rows, rank);
-            of_outputs.push(Member::in_parts(
-                TileProduct::new(Layout::TN, adapter.dy, xa, db),
-                of_b,
-                b_parts,
-            ));
-            ts.push((t.cast::<bf16>().slice(0..rows * rank), adapter.dy, Matrix::new(adapter.b, out, rank)));
-            let da = MatrixMut::new(adapter.da_acc, rank, width);
-            inner.push((da, a_parts, Matrix::new(adapter.a, rank, width), adapter.dropout));
+            let product = TileProduct::new(Layout::TN, dy, Matrix::new(adapter.xa, rows, rank), db);
+            of_outputs.push(Member { product, dropout: None, parts: Some(of_b) });
+            let (b, t) = (Matrix::new(adapter.b, out, rank), MatrixMut::new(t.reborrow(), rows, rank));
+            let product = TileProduct::new(Layout::NN, dy, b, Target::Rounded(t));
+            let product = TileProduct { alpha: scale, ..product };
+            of_ts.push(Member { product, dropout: None, parts: None });
+            let (a, da) = (Matrix::new(adapter.a, rank, width), MatrixMut::new(adapter.da_acc, rank, width));
+            inner.push((a, da, adapter.dropout, of_a));
         }
-        {
-            let t = ts.iter_mut().map(|(t, dy, b)| {
-                let target = Target::Rounded(MatrixMut::new(t.reborrow(), rows, b.cols));
-                Member::whole(TileProduct { alpha: scale, ..TileProduct::new(Layout::NN, *dy, *b, target) })
-            });
-            let t: Vec<_> = t.collect();
-            self.products(&of_outputs.iter().chain(&t).collect::<Vec<_>>());
-        }
+        self.products(&of_outputs.iter().chain(&of_ts).collect::<Vec<_>>());
+
         let (mut of_inputs, mut terms) = (Vec::new(), Vec::new());
-        for ((da, parts, a, dropout), (t, ..)) in inner.into_iter().zip(&ts) {
+        for ((a, da, dropout, of_a), t) in inner.into_iter().zip(&ts) {
             let t = Matrix::new(t.view(), rows, a.rows);
             let alpha = dropout.map_or(1.0, |dropout| dropout.key.scale());
             let product = TileProduct { alpha, ..TileProduct::new(Layout::TN, t, x, Target::Added(da)) };
-            of_inputs.push(Member { dropout, ..Member::in_parts(product, of_a, parts) });
+            of_inputs.push(Member { product, dropout, parts: Some(of_a) });
             terms.push(InputTerm { t, a, dropout });
         }
         let members: Vec<_> = of_inputs.iter().collect();
@@ -213,7 +197,6 @@ impl Cuda {
             Some(dx) => self.input_gradient(MatrixMut::new(dx, rows, width), &members, &terms),
             None => self.products(&members),
         }
-        group::reduce(self, of_outputs.iter().chain(&of_inputs).filter_map(Member::parts));
     }
 
     /// `dx += Σ mask ∘ (t A)`, and in the same launch some products `aᵀ b`.

@@ -25,6 +25,8 @@ const MOST_INPUT_STAGE: usize = 512 << 20;
 /// Bytes of scratch memory from the start: more than the parts of any product take, which are two large tiles for each
 /// multiprocessor. Growing would make the first steps shorter graphs.
 pub(super) const SCRATCH: usize = 32 << 20;
+/// Counters from the start, for the same reason: a decoding step of 100 samples takes as many as it has key/value heads.
+const COUNTERS: usize = 1024;
 /// What helps where the device has no room for what it needs in any case.
 const OTHER_DEVICE: &str = "choose another device (--device cuda:N), or compute on the CPU (--device cpu)";
 /// Device memory that is left to the driver: for modules, graphs and the stacks of kernels.
@@ -122,6 +124,12 @@ pub(super) struct Counters {
 }
 
 impl Counters {
+    /// The usual number.
+    pub fn reserve(&mut self, cuda: &Cuda) -> Result<()> {
+        self.buffer = Some(own(cuda, "counters", COUNTERS)?);
+        Ok(())
+    }
+
     /// `len` numbers. `None`, with the failure kept, where there is no memory.
     pub fn take(&mut self, cuda: &Cuda, len: usize) -> Option<Mut<'_, Cuda, u32>> {
         reserve(&mut self.buffer, cuda, "counters", len)?;

@@ -28,6 +28,7 @@ mod memory;
 mod mlp;
 mod norm;
 mod optim;
+mod parts;
 mod product;
 mod rope;
 mod rows;

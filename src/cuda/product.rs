@@ -1,11 +1,11 @@
 //! The tiled product of `kernels/gemm_tile.h`: which kernel, how many blocks, and the launch.
 
-use bytemuck::Zeroable;
 use half::bf16;
 
 use super::Cuda;
 use super::launch::{Launch, Shape, VECTOR};
 use super::linear::Terms;
+use super::parts::{KernelParts, Parts, Split};
 use super::tile::*;
 use crate::error::Error;
 use crate::ops::gemm::{Matrix, MatrixMut};
@@ -77,29 +77,9 @@ pub(super) struct KernelProduct {
     pub output: i32,
 }
 
-impl KernelProduct {
-    /// A part of the sums, each of `n` columns, to scratch memory.
-    pub fn part(self, n: usize) -> Self {
-        KernelProduct { output: PARTIAL, y_stride: partial_stride(n) as i32, y_vector: 1, ..self }
-    }
-
-    /// For sums of `n` columns that are added to f32.
-    pub fn one_row(n: usize) -> Self {
-        KernelProduct {
-            m: 1,
-            n: n as i32,
-            y_stride: n as i32,
-            alpha: 1.0,
-            output: ACCUMULATE,
-            ..Zeroable::zeroed()
-        }
-    }
-}
-
 /// `Output` of `kernels/gemm_epilogue.h`.
 const OVERWRITE: i32 = 0;
 const ACCUMULATE: i32 = 1;
-const PARTIAL: i32 = 2;
 
 /// Tiles along k that are worth a block of their own.
 pub(super) const TILES_OF_SPLIT: usize = 8;
@@ -110,11 +90,8 @@ pub(super) const SMALL_BLOCKS: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     large: bool,
-    tiles: usize,
     /// Parts of k.
-    splits: usize,
-    /// f32 of scratch memory that the parts need.
-    pub partials: usize,
+    pub split: Split,
 }
 
 impl Plan {
@@ -128,17 +105,18 @@ impl Plan {
             true => (tiles(GEMM_LARGE_TILE), 2 * multiprocessors),
             false => (tiles(GEMM_SMALL_TILE), SMALL_BLOCKS * multiprocessors),
         };
-        let splits = (at_once / tiles.max(1)).clamp(1, parts);
-        let partials = if splits > 1 { splits * m * partial_stride(n) } else { 0 };
-        Plan { large, tiles, splits, partials }
+        let tile = if large { GEMM_LARGE_TILE } else { GEMM_SMALL_TILE };
+        let count = (at_once / tiles.max(1)).clamp(1, parts);
+        Plan { large, split: Split { tiles, count, len: tile * tile } }
     }
+}
 
-    fn shape(self) -> Shape {
-        let grid = (self.tiles, 1, self.splits);
-        match self.large {
-            true => Shape { grid, block: GEMM_LARGE_THREADS, shared: shared(GEMM_LARGE_TILE) },
-            false => Shape { grid, block: GEMM_SMALL_THREADS, shared: shared(GEMM_SMALL_TILE) },
-        }
+/// Blocks of a product of its own.
+fn shape(split: Split, large: bool) -> Shape {
+    let grid = (split.tiles, 1, split.count);
+    match large {
+        true => Shape { grid, block: GEMM_LARGE_THREADS, shared: shared(GEMM_LARGE_TILE) },
+        false => Shape { grid, block: GEMM_SMALL_THREADS, shared: shared(GEMM_SMALL_TILE) },
     }
 }
 
@@ -146,11 +124,6 @@ impl Plan {
 pub(super) const fn shared(tile: usize) -> usize {
     let stage = 2 * tile * GEMM_TILE_K * size_of::<bf16>() + GEMM_TILE_K * size_of::<f32>();
     GEMM_STAGES * stage
-}
-
-/// Elements from one row of partial sums to the next.
-pub(super) fn partial_stride(n: usize) -> usize {
-    n.next_multiple_of(8)
 }
 
 /// Whether rows start on multiples of 16 bytes.
@@ -244,30 +217,15 @@ impl<'a> TileProduct<'a> {
 
     /// Computes it.
     pub fn run(self, cuda: &Cuda) {
-        let plan = self.plan(cuda);
-        let mut scratch = cuda.scratch();
-        let Some(partials) = scratch.take::<f32>(cuda, plan.partials) else { return };
         let (m, n, _) = self.size();
         if m * n == 0 || !self.fits(cuda) {
             return;
         }
-        let product = self.kernel_product();
-        if plan.splits == 1 {
-            let launch = self.target(cuda.launch(self.kernel(plan)));
-            self.run_tiles(launch, plan, product);
-        } else {
-            let (stride, part) = (partial_stride(n), product.part(n));
-            let launch = cuda.launch(self.kernel(plan)).write("partials", &partials, plan.partials, VECTOR);
-            self.run_tiles(launch, plan, part);
-            let launch = self.target(cuda.launch("gemm_reduce"));
-            let launch = launch.read("partials", partials.view(), plan.partials, VECTOR);
-            self.residual(launch)
-                .read_optional("bias", self.bias, n, 4)
-                .value(product)
-                .value(plan.splits as i32)
-                .value(stride as i32)
-                .run(Shape::line((m * stride / 8).div_ceil(ELEMENT_THREADS), ELEMENT_THREADS));
-        }
+        let Plan { large, split } = self.plan(cuda);
+        let (mut scratch, mut counters) = (cuda.scratch(), cuda.counters());
+        let Some((parts, _)) = Parts::take(cuda, &[split], &[], &mut scratch, &mut counters) else { return };
+        let launch = self.target(cuda.launch(self.kernel(large)));
+        self.pass(launch, &parts[0]).run(shape(split, large));
     }
 
     /// Whether rows of both operands start on multiples of 16 bytes.
@@ -275,8 +233,8 @@ impl<'a> TileProduct<'a> {
         self.a.in_vectors() && self.b.in_vectors()
     }
 
-    fn kernel(&self, plan: Plan) -> &'static str {
-        match (self.layout, self.in_vectors(), plan.large) {
+    fn kernel(&self, large: bool) -> &'static str {
+        match (self.layout, self.in_vectors(), large) {
             (Layout::NT, true, true) => "gemm_nt_large",
             (Layout::NT, true, false) => "gemm_nt_small",
             (Layout::NT, false, _) => "gemm_nt_any",
@@ -358,29 +316,21 @@ impl<'a> TileProduct<'a> {
         }
     }
 
-    fn run_tiles(&self, launch: Launch<'_>, plan: Plan, product: KernelProduct) {
+    /// Everything that its kernel takes after the target.
+    fn pass<'l>(&self, launch: Launch<'l>, parts: &Parts<'_>) -> Launch<'l> {
         let (a, b) = (&self.a, &self.b);
         let (_, n, k) = self.size();
-        let launch = launch.read("a", a.data, a.extent(), alignment(a.in_vectors())).read(
-            "b",
-            b.data,
-            b.extent(),
-            alignment(b.in_vectors()),
-        );
-        let launch = match product.output {
-            PARTIAL => launch.value(0u64),
-            _ => self.residual(launch),
+        let launch = launch.read("a", a.data, a.extent(), alignment(a.in_vectors()));
+        let launch = launch.read("b", b.data, b.extent(), alignment(b.in_vectors()));
+        let launch = self.residual(launch);
+        let launch = match self.layout {
+            Layout::NT => launch.read_optional("bias", self.bias, n, 4),
+            Layout::NN => launch,
+            Layout::TN => launch.read_optional("row_weight", self.row_weight, k, 4),
         };
-        match self.layout {
-            Layout::NT => {
-                let bias = self.bias.filter(|_| product.output != PARTIAL);
-                let launch = launch.read_optional("bias", bias, n, 4).value(product);
-                Terms::pass(self.terms, launch)
-            }
-            Layout::NN => launch.value(product),
-            Layout::TN => launch.read_optional("row_weight", self.row_weight, k, 4).value(product),
-        }
-        .run(plan.shape());
+        let mut memory = KernelParts::default();
+        let launch = parts.pass(&mut memory, launch.value(self.kernel_product())).value(memory);
+        if self.layout == Layout::NT { Terms::pass(self.terms, launch) } else { launch }
     }
 }
 
@@ -393,65 +343,12 @@ mod tests {
         let plan = |m, n, k| Plan::new(m, n, k, 132, true);
         // A layer of a large batch: large tiles, k in one piece.
         assert!(plan(8192, 3584, 3584).large);
-        assert_eq!(plan(8192, 3584, 3584).splits, 1);
+        assert_eq!(plan(8192, 3584, 3584).split.count, 1);
         // A gradient of a small matrix over many rows: k in parts, memory for each.
-        let gradient = plan(16, 3584, 8192);
-        assert!(!gradient.large && gradient.splits > 1);
-        assert_eq!(gradient.partials, gradient.splits * 16 * 3584);
+        let Plan { large, split } = plan(16, 3584, 8192);
+        assert!(!large && split.count > 1 && split.blocks() <= 4 * 132);
+        assert_eq!((split.sums(), split.counters()), (split.count * 64 * 3584, 3584 / 64));
         // Nothing to share out.
-        assert_eq!(plan(64, 64, 32).partials, 0);
-    }
-
-    /// Launches of some products on an H100: those whose k is in parts have a second one.
-    fn launches(products: &[[usize; 3]]) -> usize {
-        let in_parts = |&&[m, n, k]: &&[usize; 3]| Plan::new(m, n, k, 132, true).splits > 1;
-        products.len() + products.iter().filter(in_parts).count()
-    }
-
-    /// What docs/kernels.md says of steps of real models: hidden width, stacked queries, keys and values, intermediate
-    /// width, vocabulary, and launches of a layer's products in decoding passes of more than 32 samples.
-    const MODELS: [(&str, [usize; 4], usize); 3] = [
-        ("Qwen2.5-Coder-0.5B", [896, 1152, 4864, 151_936], 8),
-        ("Qwen2.5-Coder-7B", [3584, 4608, 18_944, 152_064], 7),
-        ("DeepSeek-Coder-1.3B", [2048, 6144, 5504, 32_256], 8),
-    ];
-
-    /// Eight pairs of SVEN's mean lengths: rows, and those of the secure functions.
-    const ROWS: usize = 5024;
-    const SECURE: usize = 3456;
-
-    #[test]
-    fn launches_of_training() {
-        for (name, [h, qkv, wide, vocab], _) in MODELS {
-            let (n, s) = (ROWS, SECURE);
-            let forward = [[n, qkv, h], [n, h, h], [n, 2 * wide, h], [n, h, wide]];
-            let backward = [[s, wide, h], [s, h, 2 * wide], [s, h, h], [s, h, qkv]];
-            assert_eq!((launches(&forward), launches(&backward)), (4, 4), "{name}: a layer");
-
-            let folding = [[512, h, h], [512, h, h], [1, h, h], [1, 512, h], [512, h, h], [512, h, h]];
-            let queries = [[n, h, h], [n, h, h], [n, h, h], [n, h, h], [n, h, 512], [512, h, n]];
-            let analyzer = [[n, 512, 128], [n, 512, h], [n, 256, 512], [n, 128, 256]];
-            let analyzer_backward = [[n, 256, 128], [n, 512, 256], [n, 128, 512]];
-            let guard =
-                [launches(&folding), launches(&queries), launches(&analyzer), launches(&analyzer_backward)];
-            assert_eq!(guard, [12, 7, 5, 4], "{name}: the guard");
-
-            let chunk = ((96 << 20) / (2 * vocab)).min(1024);
-            for rows in [chunk, s % chunk] {
-                let head = (launches(&[[rows, vocab, h]]), launches(&[[rows, h, vocab]]));
-                assert_eq!(head, (1, 2), "{name}: head and its backward with {rows} rows");
-            }
-        }
-    }
-
-    #[test]
-    fn launches_of_decoding() {
-        for (name, [h, qkv, wide, vocab], of_layer) in MODELS {
-            for samples in [33, 40, 64, 65, 100] {
-                let layer = [[samples, qkv, h], [samples, h, h], [samples, 2 * wide, h], [samples, h, wide]];
-                assert_eq!(launches(&layer), of_layer, "{name}: a layer with {samples} samples");
-                assert_eq!(launches(&[[samples, vocab, h]]), 1, "{name}: the head with {samples} samples");
-            }
-        }
+        assert_eq!((plan(64, 64, 32).split.sums(), plan(64, 64, 32).split.counters()), (0, 0));
     }
 }

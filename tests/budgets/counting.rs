@@ -24,18 +24,13 @@ pub fn alone() -> MutexGuard<'static, ()> {
 
 /// The counters of each of `kernels` while `work` runs, which nothing else does meanwhile.
 pub fn count<const N: usize>(kernels: [&str; N], work: impl FnOnce(&Cuda)) -> [Counters; N] {
-    count_all(&kernels, work).try_into().expect("as many counters as kernels")
-}
-
-/// The same for a list of them.
-pub fn count_all(kernels: &[&str], work: impl FnOnce(&Cuda)) -> Vec<Counters> {
     let _alone = alone();
     let cuda = cuda();
     let emulator = cuda_emulator::load().expect("the emulator");
     emulator.take_counters().expect("counters");
     work(cuda);
     checked(cuda.finish());
-    kernels.iter().map(|name| emulator.kernel_counters(name).expect(name)).collect()
+    kernels.map(|name| emulator.kernel_counters(name).expect(name))
 }
 
 /// Bytes of global memory in the sectors that were read and written.

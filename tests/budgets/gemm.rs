@@ -12,7 +12,7 @@ use deepguard::cuda::tile::{
 use deepguard::ops::gemm::{Gemm, LoraBackward, LoraTerm, Matrix, MatrixMut, Transpose, Write};
 use deepguard::ops::mlp::Mlp;
 
-use super::counting::{count, count_all, global_bytes, narrow, uncounted, within};
+use super::counting::{count, global_bytes, narrow, uncounted, within};
 use super::memory::{buffer, random, weight};
 
 const RANK: usize = 16;
@@ -86,27 +86,24 @@ const fn limits(global: f64, operations: f64) -> Limits {
     Limits { global, operations }
 }
 
-/// Holds kernels that compute something together to what it needs.
-fn check(what: &str, counters: &[Counters], need: Need, limits: Limits) {
-    let found = counters.iter().map(moved).sum();
-    within(&format!("{what}: global memory"), found, need.bytes, limits.global);
-    let operations = counters.iter().map(|counters| counters.tensor_flops as usize).sum::<usize>();
+/// Holds a kernel to what its work needs.
+fn check(what: &str, counters: &Counters, need: Need, limits: Limits) {
+    within(&format!("{what}: global memory"), moved(counters), need.bytes, limits.global);
+    let operations = counters.tensor_flops as usize;
     within(&format!("{what}: operations"), operations, need.operations, limits.operations);
     assert_eq!(operations, need.padded, "{what}: operations of whole tiles");
-    for counters in counters {
-        let (taken, ideal) = (counters.shared_wavefronts, counters.shared_wavefronts_ideal);
-        assert_eq!(taken, ideal, "{what}: wavefronts of shared memory");
-        assert_eq!(counters.local_bytes, 0, "{what}: local memory");
-    }
+    let (taken, ideal) = (counters.shared_wavefronts, counters.shared_wavefronts_ideal);
+    assert_eq!(taken, ideal, "{what}: wavefronts of shared memory");
+    assert_eq!(counters.local_bytes, 0, "{what}: local memory");
 }
 
-/// Parts of k that blocks of a product have computed, and bytes for writing and reading them.
-fn parts(counters: &Counters, [m, n]: [usize; 2], tile: Tile) -> usize {
+/// Bytes for writing and reading what blocks of a product with a part of k each have left, and counters that were set back.
+fn parts(counters: &Counters, [m, n]: [usize; 2], tile: Tile) -> (usize, usize) {
     let tiles = m.div_ceil(tile[0]) * n.div_ceil(tile[1]);
     assert_eq!(counters.blocks as usize % tiles, 0, "blocks of {tiles} tiles");
     match counters.blocks as usize / tiles {
-        1 => 0,
-        parts => 2 * parts * m * n * 4,
+        1 => (0, 0),
+        parts => (2 * parts * m * n * 4, tiles),
     }
 }
 
@@ -121,9 +118,9 @@ struct Layer {
 }
 
 /// Counters of a linear layer with adapters.
-fn linear<const N: usize>(kernels: [&str; N], layer: Layer) -> [Counters; N] {
+fn linear(kernel: &str, layer: Layer) -> Counters {
     let Layer { rows, out, width, .. } = layer;
-    count(kernels, |cuda: &Cuda| {
+    let [counters] = count([kernel], |cuda: &Cuda| {
         let (x, w, mut y) =
             (random(cuda, rows * width, 1.0), weight(cuda, out, width), buffer(cuda, rows * out));
         let (bias, residual) = (buffer(cuda, out), random(cuda, rows * out, 1.0));
@@ -141,7 +138,8 @@ fn linear<const N: usize>(kernels: [&str; N], layer: Layer) -> [Counters; N] {
             .collect();
         let write = if layer.residual { Write::Residual(residual.view()) } else { Write::Overwrite };
         cuda.linear(y.view_mut(), x.view(), &w, layer.bias.then(|| bias.view()), &terms, write);
-    })
+    });
+    counters
 }
 
 fn need_of(layer: Layer, tile: Tile) -> Need {
@@ -170,11 +168,11 @@ fn linear_layers_in_parts() {
         ("o of 400 rows", Layer { rows: 400, ..o }, "gemm_nt_small", SMALL, limits(1.01, 1.13)),
         ("down", down, "gemm_nt_large", LARGE, limits(1.01, 1.03)),
     ] {
-        let counters = linear([kernel, "gemm_reduce"], layer);
-        let parts = parts(&counters[0], [layer.rows, layer.out], tile);
+        let counters = linear(kernel, layer);
+        let (parts, set_back) = parts(&counters, [layer.rows, layer.out], tile);
         assert!(parts > 0, "{name}: parts of k");
         check(&format!("{name}, {kernel}"), &counters, need_of(layer, tile) + bytes(parts), limits);
-        counters.iter().for_each(|counters| narrow(name, counters, 0));
+        narrow(name, &counters, set_back);
     }
 }
 
@@ -191,10 +189,10 @@ fn linear_layers_on_hopper() {
         // A rank of 16 takes as much of k as 64, of which these layers have seven.
         ("up with LoRA, bias, residual", all, limits(1.04, 1.15)),
     ] {
-        let counters = linear(["gemm_nt_sm90"], layer);
+        let counters = linear("gemm_nt_sm90", layer);
         check(&format!("{name}, gemm_nt_sm90"), &counters, need_of(layer, SM90), limits);
-        let bias = counters[0].blocks as usize * 2 * SM90[0] * SM90[1] / 4;
-        narrow(name, &counters[0], if layer.bias { bias } else { 0 });
+        let bias = counters.blocks as usize * 2 * SM90[0] * SM90[1] / 4;
+        narrow(name, &counters, if layer.bias { bias } else { 0 });
     }
 }
 
@@ -204,19 +202,19 @@ fn gradients_of_inputs() {
     if uncounted() {
         return;
     }
-    for (name, out, width, kernels, tile, limits) in [
-        ("qkv", QKV, HIDDEN, &["gemm_nn_small", "gemm_reduce"][..], SMALL, limits(1.01, 1.03)),
-        ("down", HALF, WIDE, &["gemm_nn_large"], LARGE, limits(1.001, 1.03)),
+    for (name, out, width, kernel, tile, limits) in [
+        ("qkv", QKV, HIDDEN, "gemm_nn_small", SMALL, limits(1.01, 1.03)),
+        ("down", HALF, WIDE, "gemm_nn_large", LARGE, limits(1.001, 1.03)),
     ] {
-        let counters = count_all(kernels, |cuda: &Cuda| {
+        let [counters] = count([kernel], |cuda: &Cuda| {
             let dy = random(cuda, ROWS * out, 1.0);
             let (w, mut dx) = (weight(cuda, out, width), buffer(cuda, ROWS * width));
             cuda.linear_backward(dx.view_mut(), dy.view(), &w);
         });
-        let parts = parts(&counters[0], [ROWS, width], tile);
+        let (parts, set_back) = parts(&counters, [ROWS, width], tile);
         let need = sums([ROWS, width, out], tile) + bytes(2 * ROWS * width + parts);
-        check(&format!("through {name}, {}", kernels[0]), &counters, need, limits);
-        counters.iter().for_each(|counters| narrow(name, counters, 0));
+        check(&format!("through {name}, {}", kernel), &counters, need, limits);
+        narrow(name, &counters, set_back);
     }
 }
 
@@ -226,12 +224,11 @@ fn gradients_of_weights() {
     if uncounted() {
         return;
     }
-    for (out, kernels, tile, limits) in [
-        (HIDDEN, &["gemm_tn_small", "gemm_reduce"][..], SMALL, [1.01, 1.01]),
-        (WIDE / 2, &["gemm_tn_large"], LARGE, [1.001, 1.001]),
-    ] {
+    for (out, kernel, tile, limits) in
+        [(HIDDEN, "gemm_tn_small", SMALL, [1.01, 1.01]), (WIDE / 2, "gemm_tn_large", LARGE, [1.001, 1.001])]
+    {
         for (weighted, limit) in [(false, limits[0]), (true, limits[1])] {
-            let counters = count_all(kernels, |cuda: &Cuda| {
+            let [counters] = count([kernel], |cuda: &Cuda| {
                 let (dy, x) = (random(cuda, ROWS * out, 1.0), random(cuda, ROWS * HIDDEN, 1.0));
                 let (weights, mut dw) = (buffer(cuda, ROWS), buffer(cuda, out * HIDDEN));
                 let (dw, dy) =
@@ -243,11 +240,11 @@ fn gradients_of_weights() {
                 }
             });
             let weights = if weighted { ROWS * out.div_ceil(tile[0]) * HIDDEN.div_ceil(tile[1]) } else { 0 };
-            let parts = parts(&counters[0], [out, HIDDEN], tile);
+            let (parts, set_back) = parts(&counters, [out, HIDDEN], tile);
             let need = sums([out, HIDDEN, ROWS], tile) + bytes(2 * out * HIDDEN + 4 * weights + parts);
-            let what = format!("of {out}, {}, weighted: {weighted}", kernels[0]);
+            let what = format!("of {out}, {}, weighted: {weighted}", kernel);
             check(&what, &counters, need, Limits { global: limit, operations: 1.03 });
-            narrow(&what, &counters[0], weights);
+            narrow(&what, &counters, weights + set_back);
         }
     }
 }
@@ -259,7 +256,7 @@ fn factor_gradients() {
         return;
     }
     let adapted = [Q, V];
-    let counters = count(["grouped_products", "lora_inputs", "gemm_reduce_several"], |cuda: &Cuda| {
+    let [outputs, inputs] = count(["grouped_products", "lora_inputs"], |cuda: &Cuda| {
         let (dy, x) = (random(cuda, ROWS * QKV, 1.0), random(cuda, ROWS * HIDDEN, 1.0));
         let (a, b) = (random(cuda, RANK * HIDDEN, 1.0), random(cuda, HIDDEN * RANK, 1.0));
         let (xa, mut dx) = (random(cuda, ROWS * RANK, 1.0), random(cuda, ROWS * HIDDEN, 1.0));
@@ -280,7 +277,6 @@ fn factor_gradients() {
         });
         cuda.lora_backward(Some(dx.view_mut()), adapters.collect(), x.view(), 2.0);
     });
-    let [outputs, inputs, reduce] = counters;
     let total =
         |f: &dyn Fn(usize) -> Need| adapted.iter().fold(Need::default(), |sum, &(_, out)| sum + f(out));
     let tiles = |n: usize| n.div_ceil(GEMM_SMALL_TILE);
@@ -291,23 +287,18 @@ fn factor_gradients() {
     assert_eq!((parts_a, parts_b), (2, 2), "parts of k");
 
     let need = total(&|out| {
-        let of_b = sums([out, RANK, ROWS], SMALL) + bytes(4 * parts_b * out * RANK);
+        let of_b = sums([out, RANK, ROWS], SMALL) + bytes(8 * (parts_b + 1) * out * RANK);
         of_b + sums([ROWS, RANK, out], SMALL) + bytes(2 * ROWS * RANK)
     });
-    check("dB and t, grouped_products", &[outputs], need, limits(1.01, 4.1));
-    narrow("dB and t, grouped_products", &outputs, 0);
+    check("dB and t, grouped_products", &outputs, need, limits(1.01, 4.1));
+    narrow("dB and t, grouped_products: counters set back", &outputs, of_b);
     // dx is read and written once for all.
     let need = total(&|_| {
-        let of_a = sums([RANK, HIDDEN, ROWS], SMALL) + bytes(4 * parts_a * RANK * HIDDEN);
+        let of_a = sums([RANK, HIDDEN, ROWS], SMALL) + bytes(8 * (parts_a + 1) * RANK * HIDDEN);
         of_a + sums([ROWS, HIDDEN, RANK], SMALL)
     });
-    check("dA and dx, lora_inputs", &[inputs], need + bytes(4 * ROWS * HIDDEN), limits(1.01, 3.08));
-    narrow("dA and dx, lora_inputs", &inputs, 0);
-    let of_sums = |parts: usize, len: usize| (4 * parts + 8) * len;
-    let once = |&(_, out): &(usize, usize)| of_sums(parts_b, out * RANK) + of_sums(parts_a, RANK * HIDDEN);
-    let once = adapted.iter().map(once).sum();
-    within("sums of parts, gemm_reduce_several: global memory", moved(&reduce), once, 1.001);
-    narrow("sums of parts, gemm_reduce_several", &reduce, 0);
+    check("dA and dx, lora_inputs", &inputs, need + bytes(4 * ROWS * HIDDEN), limits(1.01, 3.08));
+    narrow("dA and dx, lora_inputs: counters set back", &inputs, 2 * tiles(HIDDEN));
 }
 
 /// Products with few rows, as in decoding. Results, bias and residual are two or four bytes at a time.
@@ -330,18 +321,18 @@ fn few_rows() {
         let down = Layer { width: WIDE, residual: true, ..plain };
         for (name, layer) in [("qkv", qkv), ("down", down)] {
             let what = format!("{name} of {rows} rows, linear_skinny_{n}");
-            let counters = linear([&format!("linear_skinny_{n}")], layer);
+            let counters = linear(&format!("linear_skinny_{n}"), layer);
             check(&what, &counters, need_of(layer, tile), Limits { global, operations });
-            narrow(&what, &counters[0], 2 * rows * layer.out);
+            narrow(&what, &counters, 2 * rows * layer.out);
         }
         let what = format!("gate and up of {rows} rows, gated_skinny_{n}");
-        let counters = count([&format!("gated_skinny_{n}")], |cuda: &Cuda| {
+        let [counters] = count([&format!("gated_skinny_{n}")], |cuda: &Cuda| {
             let (x, w) = (random(cuda, rows * HIDDEN, 1.0), weight(cuda, 2 * WIDE, HIDDEN));
             let (mut h, mut between) = (buffer(cuda, rows * WIDE), buffer(cuda, 2 * rows * WIDE));
             cuda.gated(h.view_mut(), between.view_mut(), x.view(), &w, &[], WIDE);
         });
         let need = sums([rows, 2 * WIDE, HIDDEN], tile) + bytes(2 * rows * WIDE);
         check(&what, &counters, need, limits(1.02, operations));
-        narrow(&what, &counters[0], rows * WIDE);
+        narrow(&what, &counters, rows * WIDE);
     }
 }

@@ -102,6 +102,11 @@ fn attention_decode() -> Case {
             "Other warps may not have written what the last block combines.",
         ),
         mutant(
+            "fences removed",
+            [remove("membar.gl", &[])],
+            "An atomic alone does not order what was written before it.",
+        ),
+        mutant(
             "a block does not arrive",
             [swap("atom.global.add", &[0], ", 1;", ", 0;")],
             "Nobody combines.",

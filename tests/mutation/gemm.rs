@@ -63,14 +63,22 @@ fn start(m: usize, n: usize) -> Setup {
 
 /// `a bᵀ + bias`. More tiles along k than stages, a rest along m, n and k; `n` decides how y is written.
 fn nt(m: usize, n: usize, k: usize) -> Setup {
+    nt_in_parts(m, n, k, 1)
+}
+
+/// The same with k in parts.
+fn nt_in_parts(m: usize, n: usize, k: usize, parts: usize) -> Setup {
     let product = Product::new(m, n, k);
-    start(m, n)
+    let mut setup = start(m, n);
+    setup.grid[2] = parts as u32;
+    setup
         .output("y", Expected::Exactly(bytes(&bf16s(&product.y))))
         .input("a", &with_gaps(&product.x, k))
         .input("b", &with_gaps(&product.w, k))
         .value(0u64)
         .input("bias", &f32s(&product.bias))
         .arg(Arg::Value(sizes([m, n, k], [k, k])))
+        .parts(parts * GEMM_LARGE_TILE * GEMM_LARGE_TILE * 4)
         .arg(Arg::Value(vec![0; 40 * GEMM_TERMS + 8]))
 }
 
@@ -83,6 +91,7 @@ fn nn(m: usize, n: usize, k: usize) -> Setup {
         .input("b", &with_gaps(&transposed(&product.w, k), n))
         .value(0u64)
         .arg(Arg::Value(sizes([m, n, k], [k, n])))
+        .parts(0)
 }
 
 /// `aᵀ b`, with weights of the rows.
@@ -96,6 +105,7 @@ fn tn(m: usize, n: usize, k: usize) -> Setup {
         .value(0u64)
         .input("row_weight", &f32s(&weights))
         .arg(Arg::Value(sizes([m, n, k], [m, n])))
+        .parts(0)
 }
 
 pub fn cases() -> Vec<Case> {
@@ -107,14 +117,19 @@ pub fn cases() -> Vec<Case> {
         mutants,
     };
     vec![
-        case("gemm_nt_large", "gemm_nt", vec![nt(100, 72, 236), nt(40, 51, 40)], mutants()),
+        case(
+            "gemm_nt_large",
+            "gemm_nt",
+            vec![nt(100, 72, 236), nt(40, 51, 40), nt_in_parts(100, 72, 236, 3)],
+            mutants(),
+        ),
         case("gemm_nn_large", "gemm_nn", vec![nn(100, 72, 236), nn(140, 51, 40)], mutants_of_nn()),
         case("gemm_tn_large", "gemm_tn", vec![tn(100, 72, 236), tn(40, 151, 40)], mutants_of_tn()),
     ]
 }
 
 fn mutants() -> Vec<Mutant> {
-    [synchronisation(), masks(), indices()].into_iter().flatten().collect()
+    [synchronisation(), arrival(), masks(), indices()].into_iter().flatten().collect()
 }
 
 fn synchronisation() -> Vec<Mutant> {
@@ -160,6 +175,51 @@ fn synchronisation() -> Vec<Mutant> {
     ]
 }
 
+/// Of blocks with a part of k each: see `kernels/arrival.h`.
+fn arrival() -> Vec<Mutant> {
+    vec![
+        mutant(
+            "the arrival does not wait",
+            [remove("bar.sync", &[3])],
+            "Other warps may not have written what the last block adds up.",
+        ),
+        mutant(
+            "fences removed",
+            [remove("membar.gl", &[])],
+            "An atomic alone does not order what was written before it.",
+        ),
+        mutant(
+            "the arrival is no atomic",
+            [instead(
+                "atom.global.add",
+                &[0],
+                "ld.volatile.global.u32 $0, $1; add.u32 $0, $0, $2; st.volatile.global.u32 $1, $0;",
+            )],
+            "Two blocks may count from the same number.",
+        ),
+        mutant(
+            "a block does not arrive",
+            [swap("atom.global.add", &[0], ", 1;", ", 0;")],
+            "Nobody is the last.",
+        ),
+        mutant(
+            "the last block leaves the count as it is",
+            [remove("st.global.u32", &[0])],
+            "The next launch starts to count there.",
+        ),
+        mutant(
+            "barrier before the sums of all parts are taken up removed",
+            [remove("bar.sync", &[4])],
+            "Threads write out sums that others have added up.",
+        ),
+        mutant(
+            "a part too many is added",
+            [swap("setp.lt.s32", &[33], ".lt.", ".le.")],
+            "Behind the last part of the last tile is nothing.",
+        ),
+    ]
+}
+
 fn masks() -> Vec<Mutant> {
     vec![
         mutant("row m of a is read", [swap("setp.lt.s32", &[4, 5], ".lt.", ".le.")], "a has m rows."),
@@ -171,10 +231,10 @@ fn masks() -> Vec<Mutant> {
         ),
         mutant(
             "all columns beyond n are written",
-            [instead("min.s32", &[6], "mov.b32 $0, 8;")],
+            [instead("min.s32", &[7], "mov.b32 $0, 8;")],
             "The bias has n elements, and a row of y too.",
         ),
-        mutant("rows beyond m are written", [instead("min.s32", &[5], "mov.b32 $0, 128;")], "y has m rows."),
+        mutant("rows beyond m are written", [instead("min.s32", &[6], "mov.b32 $0, 128;")], "y has m rows."),
         mutant(
             "one tile too many",
             [swap("setp.lt.s32", &[30], ".lt.", ".le.")],
@@ -212,8 +272,13 @@ fn indices() -> Vec<Mutant> {
         ),
         mutant(
             "swizzle of the sums left out",
-            [instead("xor.b32", &[10, 11], "mov.b32 $0, $1;")],
+            [instead("xor.b32", &[11, 12], "mov.b32 $0, $2;")],
             "They were put down permuted.",
+        ),
+        mutant(
+            "swizzle of a part's columns left out",
+            [instead("xor.b32", &[9], "mov.b32 $0, $2;")],
+            "Sums of the last columns are not added up.",
         ),
     ]
 }

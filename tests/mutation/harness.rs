@@ -37,6 +37,8 @@ pub struct Buffer {
 pub enum Arg {
     /// The address of a buffer, by number.
     Buffer(usize),
+    /// A structure of the addresses of buffers, by number.
+    Buffers(Vec<usize>),
     /// A value.
     Value(Vec<u8>),
     /// A tensor map of a bf16 matrix with the 128-byte swizzle: buffer, rows and columns, rows and columns of the box.
@@ -113,6 +115,15 @@ impl Setup {
         self.buffer(name, initial, expected).arg(Arg::Buffer(number))
     }
 
+    /// A structure of pointers to memory for so many bytes, where anything may be left, and to a counter, which is 0 before and
+    /// after.
+    pub fn parts(self, len: usize) -> Self {
+        let number = self.buffers.len();
+        let setup = self.buffer("sums of parts", vec![0xFF; len], Expected::Anything);
+        let setup = setup.buffer("arrived", vec![0; 4], Expected::Unchanged);
+        setup.arg(Arg::Buffers(vec![number, number + 1]))
+    }
+
     /// A value.
     pub fn value<T: bytemuck::NoUninit>(self, value: T) -> Self {
         self.arg(Arg::Value(bytes(&[value])))
@@ -127,6 +138,7 @@ impl Setup {
     fn argument(&self, arg: &Arg, machine: &Machine, addresses: &[u64]) -> Vec<u8> {
         match arg {
             Arg::Buffer(n) => bytes(&[addresses[*n]]),
+            Arg::Buffers(numbers) => bytes(&numbers.iter().map(|&n| addresses[n]).collect::<Vec<_>>()),
             Arg::Value(bytes) => bytes.clone(),
             Arg::Map(n, [rows, columns], [box_rows, box_columns]) => {
                 assert!(

@@ -285,7 +285,7 @@ impl Machine {
         let id = self.launches.fetch_add(1, Ordering::Relaxed);
         let mut grid = Grid {
             workspace: 0,
-            exchange: launch.cooperative.then(Exchange::default),
+            exchange: (launch.cooperative || function.program.exchanges).then(Exchange::default),
             program: &function.program,
             memory: &self.memory,
             params: &launch.params,

@@ -64,7 +64,9 @@ impl Decoder<'_> {
     fn load(&mut self, i: &Instruction) -> Result<()> {
         let access = self.access(i, 0, 1)?;
         let class = class_of(access.address.space);
-        self.polls |= access.order.across && class == Class::Global;
+        let strong = access.order.across && class == Class::Global;
+        self.polls |= strong;
+        self.exchanges |= strong;
         self.push(i, class, Op::Load(Box::new(access)))
     }
 
@@ -196,7 +198,9 @@ impl Decoder<'_> {
         }
         self.has_fences |= ["acquire", "release", "acq_rel"].iter().any(|m| i.has(m));
         let may_poll = matches!(op, AtomicOp::Cas | AtomicOp::Or | AtomicOp::Exch);
-        self.polls |= has_result && may_poll && class_of(address.space) == Class::Global;
+        let asks = has_result && class_of(address.space) == Class::Global;
+        self.polls |= asks && may_poll;
+        self.exchanges |= asks;
         self.note_shared_width(address.space, atomic_bytes(ty));
         let atomic = Atomic { address, op, ty, dst, src, swap, order: order_of(i, true) };
         self.push(i, Class::Atomic, Op::Atomic(Box::new(atomic)))

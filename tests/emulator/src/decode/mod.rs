@@ -84,6 +84,7 @@ struct Decoder<'a> {
     local_end: u32,
     shared_granule: u32,
     has_fences: bool,
+    exchanges: bool,
     polls: bool,
     carry: u32,
     /// Functions whose bodies are being decoded, outermost first.
@@ -114,6 +115,7 @@ impl<'a> Decoder<'a> {
             local_end: 0,
             shared_granule: 2,
             has_fences: false,
+            exchanges: false,
             polls: false,
             carry: NONE,
             inlining: Vec::new(),
@@ -316,6 +318,7 @@ impl<'a> Decoder<'a> {
             dynamic_shared_at,
             shared_granule: self.shared_granule,
             has_fences: self.has_fences,
+            exchanges: self.exchanges,
             polls: self.polls,
         })
     }

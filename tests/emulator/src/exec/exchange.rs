@@ -1,4 +1,4 @@
-//! Order among blocks of a cooperative launch. See [`crate::memory::exchange`].
+//! Order among blocks. See [`crate::memory::exchange`].
 
 use crate::decode::program::{Access, Order};
 use crate::memory::clock::Clock;

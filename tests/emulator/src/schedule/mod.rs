@@ -154,7 +154,7 @@ impl<'a> Worker<'a> {
                 Progress::Waiting => {
                     self.idle += 1;
                     if self.is_hopeless() {
-                        return Err(deadlock(self.launch.grid, &cluster));
+                        return Err(deadlock(self.launch, &cluster));
                     }
                     self.resident.push_back(cluster);
                     waiting += 1;
@@ -213,7 +213,7 @@ impl<'a> Worker<'a> {
                     cluster.warps.iter_mut().flatten().for_each(|warp| warp.spun = false);
                     return Ok(Progress::Waiting);
                 }
-                return Err(deadlock(grid, cluster));
+                return Err(deadlock(self.launch, cluster));
             };
             let Some(mut warp) = cluster.warps[index].take() else { continue };
             let before = written(cluster);
@@ -288,8 +288,8 @@ fn give_up_one(cluster: &mut Cluster) -> bool {
     true
 }
 
-fn deadlock(grid: &Grid, cluster: &Cluster) -> Box<Fault> {
-    let program = grid.program;
+fn deadlock(launch: &Launch, cluster: &Cluster) -> Box<Fault> {
+    let program = launch.grid.program;
     let mut places: Vec<String> = Vec::new();
     let mut first = None;
     for warp in cluster.warps.iter().flatten().filter(|warp| warp.state != State::Done) {
@@ -312,7 +312,7 @@ fn deadlock(grid: &Grid, cluster: &Cluster) -> Box<Fault> {
         };
         places.push(format!("warp {} waits for {what} (PTX line {line})", warp.index));
     }
-    if grid.exchange.is_none() && spinning(cluster) {
+    if !launch.plan.cooperative && spinning(cluster) {
         places.push(
             "blocks with higher numbers need not run before it ends: only in a cooperative launch".to_owned(),
         );

@@ -36,7 +36,7 @@ pub struct Grid<'a> {
     pub id: u64,
     /// Address of what the blocks of a cooperative launch synchronise through; 0 without one.
     pub workspace: u64,
-    /// What the blocks of a cooperative launch know of each other.
+    /// What blocks know of each other, where they may hand values to each other.
     pub exchange: Option<Exchange>,
     /// Multiprocessors of the device.
     pub processors: u32,
