@@ -2,6 +2,7 @@
 #pragma once
 
 #include "philox.h"
+#include "swiglu.h"
 
 // Sizes and strides of a product, as src/cuda/gemm.rs passes them.
 struct Product {
@@ -16,9 +17,18 @@ struct Product {
 enum Output { OVERWRITE, ACCUMULATE };
 
 struct Epilogue {
+    static constexpr bool GATED = false;
     void* y;                  // f32 for ACCUMULATE, else bf16
     const bf16* residual;     // [m, n] or null; may be y
     const float* bias;        // [n] or null
+};
+
+// Where a feed-forward goes: h = silu(gate) · up for [gate | up] = y.
+struct Gated {
+    static constexpr bool GATED = true;
+    bf16* h;        // [m, n]
+    bf16* gate_up;  // [kept, 2n]
+    int kept;       // rows of y that the backward will need
 };
 
 // Up to eight elements of a row, of which `valid` are inside; the others are 0.
@@ -105,4 +115,23 @@ __device__ __forceinline__ void finish(const Epilogue& to, const Product& produc
             y[i] += product.alpha * sum.v[i];
         }
     }
+}
+
+// Eight columns of h, and of [gate | up].
+__device__ __forceinline__ void finish(const Gated& to, const Product& product, const Vector<8>& gate,
+                                       const Vector<8>& up, int row, int column) {
+    const int valid = min(8, product.n - column);
+    const bool vector = product.y_vector;
+    if (row < to.kept) {
+        bf16* kept = to.gate_up + size_t(row) * 2 * product.n + column;
+        store_some(kept, gate, valid, vector);
+        store_some(kept + product.n, up, valid, vector);
+    }
+    const Vector<8> g = unpacked(packed(gate)), u = unpacked(packed(up));
+    Vector<8> h;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        h.v[i] = swiglu(g.v[i], u.v[i]);
+    }
+    store_some(to.h + size_t(row) * product.y_stride + column, h, valid, vector);
 }

@@ -8,10 +8,23 @@
     extern "C" __global__ void __launch_bounds__(SHAPE::THREADS, BLOCKS)                                              \
     NAME(void* y, const bf16* a, const bf16* b, const bf16* residual, const float* bias, const Product product,       \
          const Parts parts, const __grid_constant__ LoraTerms terms) {                                                \
-        product_of_block<SHAPE, Layout::NT, VECTOR>({a, b, nullptr, &terms, {}}, {y, residual, bias},                 \
+        product_of_block<SHAPE, Layout::NT, VECTOR>({a, b, nullptr, &terms, {}}, Epilogue{y, residual, bias},         \
                                                     product, place_of_block(parts));                                  \
     }
 
 GEMM_NT(gemm_nt_large, Large, 2, true)
 GEMM_NT(gemm_nt_small, Small, 4, true)
 GEMM_NT(gemm_nt_any, Small, 4, false)
+
+// h[m, n] = silu(gate) · up for [gate | up] = a[m, k] · b[2n, k]ᵀ, of which the first `kept` rows go to gate_up[kept, 2n]. A
+// block computes TILE / 2 columns of h; otherwise as above.
+#define GEMM_NT_GATED(NAME, SHAPE, BLOCKS)                                                                            \
+    extern "C" __global__ void __launch_bounds__(SHAPE::THREADS, BLOCKS)                                              \
+    NAME(bf16* h, bf16* gate_up, int kept, const bf16* a, const bf16* b, const Product product, const Parts parts,    \
+         const __grid_constant__ LoraTerms terms) {                                                                   \
+        product_of_block<SHAPE, Layout::NT, true>({a, b, nullptr, &terms, {}}, Gated{h, gate_up, kept}, product,      \
+                                                  place_of_block(parts));                                             \
+    }
+
+GEMM_NT_GATED(gemm_nt_gated_large, Large, 2)
+GEMM_NT_GATED(gemm_nt_gated_small, Small, 4)

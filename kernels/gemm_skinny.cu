@@ -301,8 +301,7 @@ __device__ __forceinline__ void gated_of_block(bf16* h, const bf16* x, const bf1
     for_each_pair(acc[0], [&](float gate, float up, int line, int token) {
         const int column = first + line;
         if (column < width && token < product.m) {
-            const float out = gate / (1.0f + expf(-gate)) * up;
-            h[size_t(token) * product.y_stride + column] = __float2bfloat16_rn(out);
+            h[size_t(token) * product.y_stride + column] = __float2bfloat16_rn(swiglu(gate, up));
         }
     });
 }

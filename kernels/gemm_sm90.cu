@@ -1,5 +1,5 @@
-// y[m, n] = x[m, k] · w[n, k]ᵀ + bias[n] + residual[m, n] and LoRA, as gemm_nt.cu, with what sm_90a has for it. Launched
-// by src/cuda/gemm_sm90.rs.
+// y[m, n] = x[m, k] · w[n, k]ᵀ + bias[n] + residual[m, n] and LoRA, and the first half of a feed-forward, as gemm_nt.cu, with
+// what sm_90a has for it. Launched by src/cuda/gemm_sm90.rs.
 //
 // A producer warp lets the TMA fetch tiles of x and w into a ring of STAGES; two warpgroups multiply 64 rows of the
 // tile of y each, straight from shared memory. Two barriers a stage: `full` when its bytes have arrived, `empty` when
@@ -8,15 +8,16 @@
 
 #include "hopper.h"
 #include "raster.h"
+#include "swiglu.h"
 
 namespace {
 
 constexpr int TILE_M = GEMM_SM90_TILE_M, TILE_N = GEMM_SM90_TILE_N, TILE_K = GEMM_SM90_TILE_K;
 constexpr int STAGES = GEMM_SM90_STAGES, THREADS = GEMM_SM90_THREADS, CONSUMERS = GEMM_SM90_CONSUMERS;
 constexpr int STORE_M = GEMM_SM90_STORE_M, STORE_N = GEMM_SM90_STORE_N;
-constexpr int X_BYTES = TILE_M * TILE_K * 2, W_BYTES = TILE_N * TILE_K * 2;
+constexpr int HALF_N = TILE_N / 2, HALF_BYTES = HALF_N * TILE_K * 2;
+constexpr int X_BYTES = TILE_M * TILE_K * 2, W_BYTES = 2 * HALF_BYTES;
 constexpr int STAGE_BYTES = X_BYTES + W_BYTES;
-constexpr int OUTPUT_BYTES = TILE_M * TILE_N * 2;
 constexpr int STORE_BYTES = STORE_M * STORE_N * 2;
 constexpr int STORES = TILE_N / STORE_N;
 constexpr int K_OF_WGMMA = 16;
@@ -24,6 +25,7 @@ constexpr int K_OF_WGMMA = 16;
 static_assert(THREADS == CONSUMERS * WARPGROUP + WARP, "the last warp is the producer");
 static_assert(TILE_M == CONSUMERS * STORE_M && STORE_M == 64 && TILE_N == 128, "a wgmma is 64 by 128");
 static_assert(TILE_K * 2 == 128 && STORE_N * 2 == 128, "rows of the 128-byte swizzle");
+static_assert(HALF_N == STORE_N, "a half of a tile, which may lie apart from the other, goes to a box");
 
 // Where a term of LoRA is: y += xa[rows, rank] · b[columns, rank]ᵀ in some columns and the first rows.
 struct LoraRange {
@@ -41,70 +43,102 @@ struct LoraMaps {
     int padding[3];
 };
 
+// Where a feed-forward goes: h, and the rows of [gate | up] that are kept.
+struct GatedMaps {
+    CUtensorMap h;
+    CUtensorMap gate_up;
+};
+
+// Columns at which the halves of a tile start: neighbours, or of a gate and of what it gates.
+struct Halves {
+    int first;
+    int second;
+};
+
 // Tiles along k that a term adds to a tile of y.
-__device__ __forceinline__ int tiles_of(const LoraRange& term, int first_row, int first_column) {
-    const bool meets = first_row < term.rows && first_column < term.column + term.columns &&
-                       first_column + TILE_N > term.column;
-    return meets ? (term.rank + TILE_K - 1) / TILE_K : 0;
+__device__ __forceinline__ int tiles_of(const LoraRange& term, int first_row, const Halves& columns) {
+    const auto meets = [&](int column) { return column < term.column + term.columns && column + HALF_N > term.column; };
+    const bool any = first_row < term.rows && (meets(columns.first) || meets(columns.second));
+    return any ? (term.rank + TILE_K - 1) / TILE_K : 0;
 }
 
-// Shared memory: STAGES of x and w, the tile of y, the barriers.
+// Shared memory: STAGES of x and w, BOXES of y for each consumer, the barriers.
+template <int BOXES>
 struct Layout {
     unsigned base;
 
     __device__ unsigned x(int stage) const { return base + stage * STAGE_BYTES; }
     __device__ unsigned w(int stage) const { return x(stage) + X_BYTES; }
     __device__ unsigned output(int consumer) const {
-        return base + STAGES * STAGE_BYTES + consumer * STORES * STORE_BYTES;
+        return base + STAGES * STAGE_BYTES + consumer * BOXES * STORE_BYTES;
     }
-    __device__ unsigned full(int stage) const { return base + STAGES * STAGE_BYTES + OUTPUT_BYTES + stage * 8; }
+    __device__ unsigned full(int stage) const { return output(CONSUMERS) + stage * 8; }
     __device__ unsigned empty(int stage) const { return full(stage) + STAGES * 8; }
     __device__ unsigned residual() const { return full(2 * STAGES); }
 };
+using Linear = Layout<STORES>;
+using Gated = Layout<STORES + 1>;  // gate, up and h
+
+template <typename L>
+__device__ __forceinline__ void init_barriers(const L& shared) {
+    if (threadIdx.x == 0) {
+        for (int stage = 0; stage < STAGES; stage++) {
+            barrier_init(shared.full(stage), 1);
+            barrier_init(shared.empty(stage), CONSUMERS * WARPGROUP / WARP);
+        }
+        barrier_init(shared.residual(), 1);
+        barrier_init_fence();
+    }
+    __syncthreads();
+}
 
 // The producer's place in the ring.
+template <typename L>
 struct Ring {
-    const Layout& shared;
+    const L& shared;
     int tile;
 
     // The next tiles of both operands, as soon as there is room for them.
     __device__ __forceinline__ void fetch(const CUtensorMap& x_map, const CUtensorMap& w_map, int k, int x_row,
-                                          int w_row) {
+                                          const Halves& w_rows) {
         const int stage = tile % STAGES, round = tile / STAGES;
         if (round > 0) {
             barrier_wait(shared.empty(stage), (round - 1) % 2);
         }
         barrier_arrive_expect(shared.full(stage), STAGE_BYTES);
         tma_load(shared.x(stage), x_map, k, x_row, shared.full(stage));
-        tma_load(shared.w(stage), w_map, k, w_row, shared.full(stage));
+        tma_load(shared.w(stage), w_map, k, w_rows.first, shared.full(stage));
+        tma_load(shared.w(stage) + HALF_BYTES, w_map, k, w_rows.second, shared.full(stage));
         tile++;
     }
 };
 
 // The producer, one thread.
-__device__ __forceinline__ void produce(const Layout& shared, const CUtensorMap& x_map, const CUtensorMap& w_map,
-                                        const LoraMaps& lora, int first_row, int first_column, int k) {
+template <typename L>
+__device__ __forceinline__ void produce(const L& shared, const CUtensorMap& x_map, const CUtensorMap& w_map,
+                                        const LoraMaps& lora, int first_row, const Halves& columns, int k) {
     tma_prefetch(x_map);
     tma_prefetch(w_map);
-    Ring ring = {shared, 0};
+    Ring<L> ring = {shared, 0};
     for (int at = 0; at < k; at += TILE_K) {
-        ring.fetch(x_map, w_map, at, first_row, first_column);
+        ring.fetch(x_map, w_map, at, first_row, columns);
     }
 #pragma unroll 1
     for (int i = 0; i < lora.count; i++) {
-        const int tiles = tiles_of(lora.range[i], first_row, first_column);
+        const int tiles = tiles_of(lora.range[i], first_row, columns), before = lora.range[i].column;
 #pragma unroll 1
         for (int tile = 0; tile < tiles; tile++) {
             // A row of b before its first is outside, and so zero.
-            ring.fetch(lora.xa[i], lora.b[i], tile * TILE_K, first_row, first_column - lora.range[i].column);
+            ring.fetch(lora.xa[i], lora.b[i], tile * TILE_K, first_row,
+                       {columns.first - before, columns.second - before});
         }
     }
 }
 
 // The residual of the block's tile, to where y will be.
-__device__ __forceinline__ void fetch_residual(const Layout& shared, const CUtensorMap& map, int first_row,
+__device__ __forceinline__ void fetch_residual(const Linear& shared, const CUtensorMap& map, int first_row,
                                                int first_column) {
-    barrier_arrive_expect(shared.residual(), OUTPUT_BYTES);
+    barrier_arrive_expect(shared.residual(), CONSUMERS * STORES * STORE_BYTES);
     for (int consumer = 0; consumer < CONSUMERS; consumer++) {
         for (int i = 0; i < STORES; i++) {
             tma_load(shared.output(consumer) + i * STORE_BYTES, map, first_column + i * STORE_N,
@@ -115,7 +149,14 @@ __device__ __forceinline__ void fetch_residual(const Layout& shared, const CUten
 
 // All products of one warpgroup. A stage is given back when the products after it have been started, so that the
 // tensor cores always have work.
-__device__ __forceinline__ void consume(float (&acc)[64], const Layout& shared, int consumer, int tiles) {
+template <typename L>
+__device__ __forceinline__ void consume(float (&acc)[64], const L& shared, int consumer, const LoraMaps& lora,
+                                        int first_row, const Halves& columns, int k) {
+    int tiles = (k + TILE_K - 1) / TILE_K;
+#pragma unroll 1
+    for (int i = 0; i < lora.count; i++) {
+        tiles += tiles_of(lora.range[i], first_row, columns);
+    }
     const bool speaker = threadIdx.x % WARP == 0;
     for (int tile = 0; tile < tiles; tile++) {
         const int stage = tile % STAGES;
@@ -140,26 +181,48 @@ __device__ __forceinline__ int output_offset(int row, int chunk) {
     return row * 128 + (chunk ^ (row % 8)) * 16;
 }
 
+// Where two sums of this thread go: those of a chunk of a box and of half of the rows.
+__device__ __forceinline__ __nv_bfloat162* place_of_sums(unsigned char* box, int chunk, int half) {
+    const int thread = threadIdx.x % WARPGROUP, lane = thread % WARP;
+    const int row = thread / WARP * 16 + half * 8 + lane / 4;
+    return reinterpret_cast<__nv_bfloat162*>(box + output_offset(row, chunk) + lane % 4 * 4);
+}
+
 // acc + bias, and what lies there already where it is the residual, rounded, into the warpgroup's boxes in shared memory.
 __device__ __forceinline__ void put_down(unsigned char* boxes, const float (&acc)[64], const float* bias,
                                          int first_column, int n, bool residual) {
-    const int thread = threadIdx.x % WARPGROUP, lane = thread % WARP;
 #pragma unroll
     for (int j = 0; j < TILE_N / 8; j++) {
-        const int column = first_column + j * 8 + lane % 4 * 2;
+        const int column = first_column + j * 8 + threadIdx.x % 4 * 2;
         const float bias0 = bias && column < n ? bias[column] : 0.0f;
         const float bias1 = bias && column + 1 < n ? bias[column + 1] : 0.0f;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            const int row = thread / WARP * 16 + half * 8 + lane / 4;
-            auto* to = reinterpret_cast<__nv_bfloat162*>(boxes + j / 8 * STORE_BYTES + output_offset(row, j % 8) +
-                                                         lane % 4 * 4);
+            __nv_bfloat162* to = place_of_sums(boxes + j / 8 * STORE_BYTES, j % 8, half);
             float2 sum = {acc[j * 4 + half * 2] + bias0, acc[j * 4 + half * 2 + 1] + bias1};
             if (residual) {
                 const float2 before = __bfloat1622float2(*to);
                 sum = {sum.x + before.x, sum.y + before.y};
             }
             *to = __floats2bfloat162_rn(sum.x, sum.y);
+        }
+    }
+}
+
+// gate, up and h = silu(gate) · up, made of rounded numbers as `swiglu` does, into the warpgroup's boxes.
+__device__ __forceinline__ void put_down_gated(unsigned char* boxes, const float (&acc)[64]) {
+#pragma unroll
+    for (int j = 0; j < HALF_N / 8; j++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int of_gate = j * 4 + half * 2, of_up = of_gate + HALF_N / 2;
+            const __nv_bfloat162 gate = __floats2bfloat162_rn(acc[of_gate], acc[of_gate + 1]);
+            const __nv_bfloat162 up = __floats2bfloat162_rn(acc[of_up], acc[of_up + 1]);
+            const float2 g = __bfloat1622float2(gate), u = __bfloat1622float2(up);
+            *place_of_sums(boxes, j, half) = gate;
+            *place_of_sums(boxes + STORE_BYTES, j, half) = up;
+            *place_of_sums(boxes + 2 * STORE_BYTES, j, half) =
+                __floats2bfloat162_rn(swiglu(g.x, u.x), swiglu(g.y, u.y));
         }
     }
 }
@@ -182,7 +245,7 @@ __device__ __forceinline__ void write_out(bf16* y, const unsigned char* boxes, i
 }  // namespace
 
 // blockIdx.x is a tile of y, in the order of tile_of_block; dynamic shared memory as in Layout. Boxes of the maps: [TILE_M,
-// TILE_K] of x[m, k] and each xa, [TILE_N, TILE_K] of w[n, k] and each b, [STORE_M, STORE_N] of y[m, n] and residual, all
+// TILE_K] of x[m, k] and each xa, [HALF_N, TILE_K] of w[n, k] and each b, [STORE_M, STORE_N] of y[m, n] and residual, all
 // with the 128-byte swizzle. y_map is not looked at unless n is a multiple of 8; `with_residual` asks for that. bias may be
 // null.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
@@ -191,36 +254,23 @@ gemm_nt_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ 
              const __grid_constant__ CUtensorMap residual_map, int with_residual,
              const __grid_constant__ LoraMaps lora) {
     extern __shared__ __align__(GEMM_SM90_ALIGNMENT) unsigned char bytes[];
-    const Layout shared{shared_address(bytes)};
+    const Linear shared{shared_address(bytes)};
     const int2 place = tile_of_block(blockIdx.x, (m + TILE_M - 1) / TILE_M, (n + TILE_N - 1) / TILE_N);
     const int first_row = place.x * TILE_M, first_column = place.y * TILE_N;
-    if (threadIdx.x == 0) {
-        for (int stage = 0; stage < STAGES; stage++) {
-            barrier_init(shared.full(stage), 1);
-            barrier_init(shared.empty(stage), CONSUMERS * WARPGROUP / WARP);
-        }
-        barrier_init(shared.residual(), 1);
-        barrier_init_fence();
-    }
-    __syncthreads();
-
+    const Halves columns = {first_column, first_column + HALF_N};
+    init_barriers(shared);
     const int consumer = threadIdx.x / WARPGROUP;
     if (consumer == CONSUMERS) {
         if (threadIdx.x % WARP == 0) {
             if (with_residual) {
                 fetch_residual(shared, residual_map, first_row, first_column);
             }
-            produce(shared, x_map, w_map, lora, first_row, first_column, k);
+            produce(shared, x_map, w_map, lora, first_row, columns, k);
         }
         return;
     }
-    int tiles = (k + TILE_K - 1) / TILE_K;
-#pragma unroll 1
-    for (int i = 0; i < lora.count; i++) {
-        tiles += tiles_of(lora.range[i], first_row, first_column);
-    }
     float acc[64] = {};
-    consume(acc, shared, consumer, tiles);
+    consume(acc, shared, consumer, lora, first_row, columns, k);
 
     unsigned char* boxes = bytes + (shared.output(consumer) - shared.base);
     if (with_residual) {
@@ -239,6 +289,43 @@ gemm_nt_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ 
         for (int i = 0; i < STORES && first_column + i * STORE_N < n; i++) {
             tma_store(y_map, first_column + i * STORE_N, row, shared.output(consumer) + i * STORE_BYTES);
         }
+        tma_store_wait();
+    }
+}
+
+// h[m, n] = silu(gate) · up for [gate | up] = x[m, k] · w[2n, k]ᵀ, n a multiple of HALF_N. A block computes HALF_N columns of
+// h. Boxes as above, of h[m, n] and gate_up[kept, 2n] like y; the latter's map is not looked at if `kept` is 0.
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+gemm_nt_gated_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap w_map,
+                   const __grid_constant__ GatedMaps to, int kept, int m, int n, int k,
+                   const __grid_constant__ LoraMaps lora) {
+    extern __shared__ __align__(GEMM_SM90_ALIGNMENT) unsigned char bytes[];
+    const Gated shared{shared_address(bytes)};
+    const int2 place = tile_of_block(blockIdx.x, (m + TILE_M - 1) / TILE_M, n / HALF_N);
+    const int first_row = place.x * TILE_M;
+    const Halves columns = {place.y * HALF_N, n + place.y * HALF_N};
+    init_barriers(shared);
+    const int consumer = threadIdx.x / WARPGROUP;
+    if (consumer == CONSUMERS) {
+        if (threadIdx.x % WARP == 0) {
+            produce(shared, x_map, w_map, lora, first_row, columns, k);
+        }
+        return;
+    }
+    float acc[64] = {};
+    consume(acc, shared, consumer, lora, first_row, columns, k);
+
+    const unsigned output = shared.output(consumer);
+    put_down_gated(bytes + (output - shared.base), acc);
+    fence_for_tma();
+    named_barrier(1 + consumer, WARPGROUP);
+    const int row = first_row + consumer * STORE_M;
+    if (threadIdx.x % WARPGROUP == 0 && row < m) {
+        if (row < kept) {
+            tma_store(to.gate_up, columns.first, row, output);
+            tma_store(to.gate_up, columns.second, row, output + STORE_BYTES);
+        }
+        tma_store(to.h, columns.first, row, output + 2 * STORE_BYTES);
         tma_store_wait();
     }
 }

@@ -48,6 +48,7 @@ struct Lines {
     int count;   // lines of the matrix
     int k;
     bool vector;
+    int second;  // line at which the second half of the tile starts, if it is HALVES
 };
 
 // How an operand's tile lies in shared memory: rows of chunks, permuted such that the eight chunks that ldmatrix fetches
@@ -87,16 +88,17 @@ __device__ __forceinline__ void copy_chunk(unsigned to, const bf16* from, int va
                  : "memory");
 }
 
-// This thread's share in copying the tile of `from` that starts at `first_k`.
-template <typename S, bool ALONG_K, bool VECTOR>
+// This thread's share in copying the tile of `from` that starts at `first_k`. HALVES of the tile may lie apart.
+template <typename S, bool ALONG_K, bool VECTOR, bool HALVES = false>
 __device__ __forceinline__ void fetch(unsigned tile, const Lines& from, int first_k) {
     using P = Placement<S, ALONG_K>;
+    static_assert(!HALVES || (ALONG_K && S::COPIES == 2), "each copy of a thread is for one half");
     const int row = threadIdx.x / P::CHUNKS, chunk = threadIdx.x % P::CHUNKS;
     const unsigned to = tile + P::offset(row, chunk);
 #pragma unroll (VECTOR ? S::COPIES : 1)
     for (int i = 0; i < S::COPIES; i++) {
         const int here = row + i * P::ROWS_PER_COPY;
-        const int line = from.first + (ALONG_K ? here : chunk * CHUNK);
+        const int line = HALVES && i == 1 ? from.second + row : from.first + (ALONG_K ? here : chunk * CHUNK);
         const int at = first_k + (ALONG_K ? chunk * CHUNK : here);
         const bool inside = line >= 0 && line < from.count && at < from.k;
         const int valid = inside ? min(CHUNK, ALONG_K ? from.k - at : from.count - line) : 0;
@@ -272,12 +274,32 @@ __device__ __forceinline__ void write_out(const float* sums, const Epilogue& to,
     }
 }
 
-// Tiles along k that a term adds to a tile of y.
+// A tile of a feed-forward to h and, for rows up to `kept`, to [gate | up], eight columns of each by a thread. The first half
+// of the tile is of the gate, the second of the same columns of what it gates. h is made of rounded numbers, as `swiglu` does.
 template <typename S>
-__device__ __forceinline__ int tiles_of(const LoraTerm& term, int first_row, int first_column) {
-    const bool meets = first_row < term.rows && first_column < term.column + term.columns &&
-                       first_column + S::TILE > term.column;
-    return meets ? (term.rank + TILE_K - 1) / TILE_K : 0;
+__device__ __forceinline__ void write_gated(const float* sums, const Gated& to, const Product& product, int first_row,
+                                            int first_column) {
+    constexpr int HALF = S::TILE / 2, GROUPS = HALF / 8;
+    const int in_row = threadIdx.x % GROUPS * 8, column = first_column + in_row;
+    if (column >= product.n) {
+        return;
+    }
+    for (int row = threadIdx.x / GROUPS; row < min(S::TILE, product.m - first_row); row += S::THREADS / GROUPS) {
+        Vector<8> gate, up;
+        take_up<S>(gate, sums, row, in_row);
+        take_up<S>(up, sums, row, HALF + in_row);
+        finish(to, product, gate, up, first_row + row, column);
+    }
+}
+
+// Tiles along k that a term adds to a tile of y, which may be of halves apart.
+template <typename S>
+__device__ __forceinline__ int tiles_of(const LoraTerm& term, int first_row, int first_column, int second_column) {
+    const auto meets = [&](int column) {
+        return column < term.column + term.columns && column + S::TILE / 2 > term.column;
+    };
+    const bool any = first_row < term.rows && (meets(first_column) || meets(second_column));
+    return any ? (term.rank + TILE_K - 1) / TILE_K : 0;
 }
 
 // Where the sums of a product whose k is in parts are put together.
@@ -350,24 +372,29 @@ struct Operands {
     Mask mask;                 // of b, TN only
 };
 
-template <typename S, Layout LAYOUT, bool VECTOR>
-__device__ __forceinline__ void product_of_block(const Operands& from, const Epilogue& to, const Product& product,
+// To is an Epilogue, or a Gated: y then has half as many columns as there are lines of b, of which each tile takes two
+// groups, one from either half.
+template <typename S, Layout LAYOUT, bool VECTOR, typename To>
+__device__ __forceinline__ void product_of_block(const Operands& from, const To& to, const Product& product,
                                                  const Place& place) {
     extern __shared__ __align__(128) unsigned char shared[];
-    constexpr bool A_ALONG_K = LAYOUT != Layout::TN, B_ALONG_K = LAYOUT == Layout::NT;
+    constexpr bool A_ALONG_K = LAYOUT != Layout::TN, B_ALONG_K = LAYOUT == Layout::NT, GATED = To::GATED;
+    constexpr int COLUMNS = GATED ? S::TILE / 2 : S::TILE;
     const int2 tile_of_y =
-        tile_of_block(place.tile, (product.m + S::TILE - 1) / S::TILE, (product.n + S::TILE - 1) / S::TILE);
-    const int first_row = tile_of_y.x * S::TILE, first_column = tile_of_y.y * S::TILE;
+        tile_of_block(place.tile, (product.m + S::TILE - 1) / S::TILE, (product.n + COLUMNS - 1) / COLUMNS);
+    const int first_row = tile_of_y.x * S::TILE, first_column = tile_of_y.y * COLUMNS;
+    const int second_column = first_column + (GATED ? product.n : S::TILE / 2);
     const int warp = threadIdx.x / WARP;
     const int warp_m = warp / S::WARPS_N * S::WARP_M, warp_n = warp % S::WARPS_N * S::WARP_N;
     const Lines a = {from.a, product.a_stride, first_row, product.m, product.k, product.a_vector != 0};
-    const Lines b = {from.b, product.b_stride, first_column, product.n, product.k, product.b_vector != 0};
+    const Lines b = {from.b,    product.b_stride,      first_column, GATED ? 2 * product.n : product.n,
+                     product.k, product.b_vector != 0, second_column};
     const int own_tiles = (product.k + TILE_K - 1) / TILE_K;
     int tiles = own_tiles;
     if constexpr (LAYOUT == Layout::NT) {
 #pragma unroll 1
         for (int i = 0; i < from.terms->count; i++) {
-            tiles += tiles_of<S>(from.terms->term[i], first_row, first_column);
+            tiles += tiles_of<S>(from.terms->term[i], first_row, first_column, second_column);
         }
     }
     const int first = tiles * place.part / place.parts, end = tiles * (place.part + 1) / place.parts;
@@ -376,7 +403,7 @@ __device__ __forceinline__ void product_of_block(const Operands& from, const Epi
         const unsigned stage = shared_address(shared) + unsigned(tile) % STAGES * S::STAGE_BYTES;
         if (tile < min(end, own_tiles)) {
             fetch<S, A_ALONG_K, VECTOR>(stage, a, tile * TILE_K);
-            fetch<S, B_ALONG_K, VECTOR>(stage + S::OPERAND_BYTES, b, tile * TILE_K);
+            fetch<S, B_ALONG_K, VECTOR, GATED>(stage + S::OPERAND_BYTES, b, tile * TILE_K);
             if (LAYOUT == Layout::TN && from.row_weight && threadIdx.x < TILE_K) {
                 const int k = tile * TILE_K + threadIdx.x;
                 copy_async_word(stage + 2 * S::OPERAND_BYTES + threadIdx.x * 4, from.row_weight + min(k, product.k - 1),
@@ -387,13 +414,13 @@ __device__ __forceinline__ void product_of_block(const Operands& from, const Epi
 #pragma unroll 1
             for (int i = 0; i < from.terms->count; i++) {
                 const LoraTerm& term = from.terms->term[i];
-                const int its = tiles_of<S>(term, first_row, first_column);
+                const int its = tiles_of<S>(term, first_row, first_column, second_column);
                 if (left >= 0 && left < its) {
                     const Lines xa = {term.xa, term.rank, first_row, term.rows, term.rank, term.vector != 0};
-                    const Lines factor = {term.b,       term.rank, first_column - term.column,
-                                          term.columns, term.rank, term.vector != 0};
+                    const Lines factor = {term.b,    term.rank,        first_column - term.column, term.columns,
+                                          term.rank, term.vector != 0, second_column - term.column};
                     fetch<S, true, false>(stage, xa, left * TILE_K);
-                    fetch<S, true, false>(stage + S::OPERAND_BYTES, factor, left * TILE_K);
+                    fetch<S, true, false, GATED>(stage + S::OPERAND_BYTES, factor, left * TILE_K);
                 }
                 left -= its;
             }
@@ -422,9 +449,13 @@ __device__ __forceinline__ void product_of_block(const Operands& from, const Epi
     float* sums = reinterpret_cast<float*>(shared);
     put_down<S>(sums, acc, warp_m, warp_n);
     __syncthreads();
-    const int rows = min(S::TILE, product.m - first_row), columns = product.n - first_column;
+    const int rows = min(S::TILE, product.m - first_row), columns = GATED ? S::TILE : product.n - first_column;
     if (place.parts > 1 && !add_up_parts<S>(sums, place, rows, columns)) {
         return;
     }
-    write_out<S>(sums, to, product, first_row, first_column);
+    if constexpr (GATED) {
+        write_gated<S>(sums, to, product, first_row, first_column);
+    } else {
+        write_out<S>(sums, to, product, first_row, first_column);
+    }
 }

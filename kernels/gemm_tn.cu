@@ -7,7 +7,7 @@
     extern "C" __global__ void __launch_bounds__(SHAPE::THREADS, BLOCKS)                                              \
     NAME(void* y, const bf16* a, const bf16* b, const bf16* residual, const float* row_weight,                        \
          const Product product, const Parts parts) {                                                                  \
-        product_of_block<SHAPE, Layout::TN, VECTOR>({a, b, row_weight, nullptr, {}}, {y, residual, nullptr},          \
+        product_of_block<SHAPE, Layout::TN, VECTOR>({a, b, row_weight, nullptr, {}}, Epilogue{y, residual, nullptr},  \
                                                     product, place_of_block(parts));                                  \
     }
 

@@ -2,10 +2,7 @@
 // and the blocks along y share its columns.
 
 #include "common.h"
-
-__device__ __forceinline__ float sigmoid(float x) {
-    return 1.0f / (1.0f + expf(-x));
-}
+#include "swiglu.h"
 
 // f(at) for a thread's vector of N elements of a row.
 template <int N, typename F>
@@ -23,7 +20,7 @@ __device__ __forceinline__ void forward_row(bf16* h, const bf16* gate_up, int wi
         Vector<N> out;
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            out.v[i] = gate.v[i] * sigmoid(gate.v[i]) * up.v[i];
+            out.v[i] = swiglu(gate.v[i], up.v[i]);
         }
         store(h + at, out);
     });

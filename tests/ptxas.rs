@@ -12,7 +12,7 @@ use deepguard::cuda::images::{Code, IMAGES, Image, KERNELS};
 const REGISTER_FILE: usize = 65536;
 
 /// Threads of a block and blocks that have to fit on a multiprocessor, by kernel.
-const OCCUPANCY: [(&str, usize, usize); 66] = [
+const OCCUPANCY: [(&str, usize, usize); 69] = [
     ("rms_norm", 256, 2),
     ("rms_norm_backward", 256, 1),
     ("layer_norm_relu", 256, 1),
@@ -45,7 +45,10 @@ const OCCUPANCY: [(&str, usize, usize); 66] = [
     ("gemm_nt_any", 128, 4),
     ("gemm_nn_any", 128, 4),
     ("gemm_tn_any", 128, 4),
+    ("gemm_nt_gated_large", 256, 2),
+    ("gemm_nt_gated_small", 128, 4),
     ("gemm_nt_sm90", 288, 1),
+    ("gemm_nt_gated_sm90", 288, 1),
     ("grouped_products", 128, 4),
     ("grouped_products_any", 128, 4),
     ("lora_inputs", 128, 4),
@@ -163,11 +166,14 @@ fn count(counts: &BTreeMap<String, usize>, name: &str) -> usize {
 #[test]
 fn gemm_is_made_of_tensor_cores_and_asynchronous_copies() {
     // One turn of the loop, not unrolled: two steps along k, each of 4 by 4 products from 4 + 2 loads of matrices (half as
-    // many rows in the two kernels with small tiles), and four copies. Besides, NT copies LoRA in two of its kernels with
-    // two instructions and has only those in the third; TN copies weights; the third of the others has two loops of copies.
-    for (file, copies) in [("gemm_nt", 6 + 6 + 4), ("gemm_nn", 4 + 4 + 2), ("gemm_tn", 5 + 5 + 3)] {
+    // many rows in those with small tiles), and four copies. Besides, NT copies LoRA in all but one of its kernels with two
+    // instructions and has only those in that one; TN copies weights; the third of the others has two loops of copies.
+    for (file, large, small, copies) in
+        [("gemm_nt", 2, 3, 4 * 6 + 4), ("gemm_nn", 1, 2, 4 + 4 + 2), ("gemm_tn", 1, 2, 5 + 5 + 3)]
+    {
         for (arch, counts) in compiled(file) {
-            for (name, expected) in [("HMMA", 32 + 2 * 16), ("LDSM", 12 + 2 * 8), ("LDGSTS", copies)] {
+            let (products, loads) = (large * 32 + small * 16, large * 12 + small * 8);
+            for (name, expected) in [("HMMA", products), ("LDSM", loads), ("LDGSTS", copies)] {
                 assert_eq!(count(&counts, name), expected, "{name} of {file} for sm_{arch}: {counts:?}");
             }
         }

@@ -4,15 +4,19 @@ use half::bf16;
 
 use super::Cuda;
 use super::launch::{Launch, Shape, TensorMap, TiledMatrix, VECTOR};
-use super::product::{Layout, Residual, Target, TileProduct};
+use super::product::{Gated, Layout, Residual, Target, TileProduct};
 use super::tile::*;
-use crate::ops::gemm::Matrix;
+use crate::ops::gemm::{Matrix, MatrixMut};
 
-/// Dynamic shared memory: the stages, the tile of y, two barriers for each stage and one for the residual.
-const SHARED: usize =
-    GEMM_SM90_STAGES * (GEMM_SM90_TILE_M + GEMM_SM90_TILE_N) * GEMM_SM90_TILE_K * size_of::<bf16>()
-        + GEMM_SM90_TILE_M * GEMM_SM90_TILE_N * size_of::<bf16>()
-        + (2 * GEMM_SM90_STAGES + 1) * size_of::<u64>();
+/// Dynamic shared memory: the stages, some boxes of y for each consumer, two barriers for each stage and one for the residual.
+const fn shared(boxes: usize) -> usize {
+    let stage = (GEMM_SM90_TILE_M + GEMM_SM90_TILE_N) * GEMM_SM90_TILE_K * size_of::<bf16>();
+    let boxes = boxes * GEMM_SM90_TILE_M * GEMM_SM90_STORE_N * size_of::<bf16>();
+    GEMM_SM90_STAGES * stage + boxes + (2 * GEMM_SM90_STAGES + 1) * size_of::<u64>()
+}
+
+/// Boxes of y beside each other.
+const STORES: usize = GEMM_SM90_TILE_N / GEMM_SM90_STORE_N;
 
 /// `LoraRange` of `kernels/gemm_sm90.cu`.
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
@@ -35,9 +39,17 @@ struct LoraMaps {
     padding: [i32; 3],
 }
 
+/// `GatedMaps` of `kernels/gemm_sm90.cu`.
+#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct GatedMaps {
+    h: TensorMap,
+    gate_up: TensorMap,
+}
+
 /// Boxes that one copy moves.
 const X_BOX: (usize, usize) = (GEMM_SM90_TILE_M, GEMM_SM90_TILE_K);
-const W_BOX: (usize, usize) = (GEMM_SM90_TILE_N, GEMM_SM90_TILE_K);
+const W_BOX: (usize, usize) = (GEMM_SM90_TILE_N / 2, GEMM_SM90_TILE_K);
 const Y_BOX: (usize, usize) = (GEMM_SM90_STORE_M, GEMM_SM90_STORE_N);
 
 /// Whether the TMA can read a matrix: rows without gaps that start on multiples of 16 bytes.
@@ -50,10 +62,31 @@ fn tiled(matrix: &Matrix<'_, Cuda, bf16>, box_shape: (usize, usize)) -> TiledMat
     TiledMatrix { rows: matrix.rows, columns: matrix.cols, box_shape }
 }
 
+/// A block for each tile of `[m, n]`, with so many boxes of y.
+fn grid(m: usize, n: usize, boxes: usize) -> Shape {
+    let tiles = m.div_ceil(GEMM_SM90_TILE_M) * n.div_ceil(GEMM_SM90_TILE_N);
+    Shape { grid: (tiles, 1, 1), block: GEMM_SM90_THREADS, shared: shared(boxes) }
+}
+
 impl TileProduct<'_> {
+    /// Computes it with what the device has for it.
+    pub(super) fn run_best(self, cuda: &Cuda) {
+        match self.suits_sm90(cuda) {
+            true => self.run_sm90(cuda),
+            false => self.run(cuda),
+        }
+    }
+
     /// Whether [`run_sm90`](Self::run_sm90) can compute this: there, k is in one piece.
-    pub(super) fn suits_sm90(&self, cuda: &Cuda) -> bool {
-        let Target::Rounded(y) = &self.target else { return false };
+    fn suits_sm90(&self, cuda: &Cuda) -> bool {
+        let target = match &self.target {
+            Target::Rounded(y) => y.stride == y.cols && y.data.address().is_multiple_of(VECTOR),
+            Target::Gated(Gated { h, gate_up }) => {
+                h.cols.is_multiple_of(GEMM_SM90_TILE_N / 2)
+                    && [h, gate_up].iter().all(|y| y.stride == y.cols && y.in_vectors())
+            }
+            Target::Added(_) => false,
+        };
         let residual = match &self.residual {
             Residual::Nothing => true,
             Residual::Target(_) => false,
@@ -64,18 +97,24 @@ impl TileProduct<'_> {
             && self.layout == Layout::NT
             && self.alpha == 1.0
             && self.plan(cuda).split.count == 1
-            && y.stride == y.cols
-            && y.data.address().is_multiple_of(VECTOR)
+            && target
             && residual
             && suits(&self.a)
             && suits(&self.b)
             && terms.all(|(xa, b, _)| suits(&xa) && suits(&b))
     }
 
-    /// `y = a bᵀ + bias + Σ xa Bᵀ + residual` with the kernel `gemm_nt_sm90`.
-    pub(super) fn run_sm90(self, cuda: &Cuda) {
-        let (m, n, k) = (self.a.rows, self.b.rows, self.a.cols);
-        let Target::Rounded(y) = &self.target else { return };
+    /// `y = a bᵀ + bias + Σ xa Bᵀ + residual`, or the first half of a feed-forward, with the kernels of `gemm_sm90.cu`.
+    fn run_sm90(self, cuda: &Cuda) {
+        match &self.target {
+            Target::Rounded(y) => self.linear_sm90(cuda, y),
+            Target::Gated(to) => self.gated_sm90(cuda, to),
+            Target::Added(_) => {}
+        }
+    }
+
+    fn linear_sm90(&self, cuda: &Cuda, y: &MatrixMut<'_, Cuda, bf16>) {
+        let (m, n, k) = self.size();
         let launch = cuda
             .launch("gemm_nt_sm90")
             .read_tiled("x", self.a.data, &tiled(&self.a, X_BOX))
@@ -85,16 +124,35 @@ impl TileProduct<'_> {
             .value(m as i32)
             .value(n as i32)
             .value(k as i32);
-        let residual = match &self.residual {
-            Residual::Other(matrix) => Some(*matrix),
-            _ => None,
+        let launch = match &self.residual {
+            Residual::Other(matrix) => {
+                launch.read_tiled("residual", matrix.data, &tiled(matrix, Y_BOX)).value(1i32)
+            }
+            _ => launch.value([0u64; 16]).value(0i32),
         };
-        let launch = match residual {
-            Some(matrix) => launch.read_tiled("residual", matrix.data, &tiled(&matrix, Y_BOX)).value(1i32),
-            None => launch.value([0u64; 16]).value(0i32),
-        };
-        let tiles = m.div_ceil(GEMM_SM90_TILE_M) * n.div_ceil(GEMM_SM90_TILE_N);
-        self.lora_maps(launch).run(Shape { grid: (tiles, 1, 1), block: GEMM_SM90_THREADS, shared: SHARED });
+        self.lora_maps(launch).run(grid(m, n, STORES));
+    }
+
+    fn gated_sm90(&self, cuda: &Cuda, Gated { h, gate_up }: &Gated<'_>) {
+        let (m, n, k) = self.size();
+        let mut maps = GatedMaps::default();
+        let launch = cuda
+            .launch("gemm_nt_gated_sm90")
+            .read_tiled("x", self.a.data, &tiled(&self.a, X_BOX))
+            .read_tiled("w", self.b.data, &tiled(&self.b, W_BOX));
+        let map =
+            |y: &MatrixMut<'_, Cuda, bf16>| TiledMatrix { rows: y.rows, columns: y.cols, box_shape: Y_BOX };
+        let mut launch = launch.tensor_map(&mut maps.h, "h", h.data.view(), &map(h));
+        if gate_up.rows > 0 {
+            launch = launch.tensor_map(&mut maps.gate_up, "gate_up", gate_up.data.view(), &map(gate_up));
+        }
+        let launch = launch
+            .value(maps)
+            .value(gate_up.rows as i32)
+            .value(m as i32)
+            .value(h.cols as i32)
+            .value(k as i32);
+        self.lora_maps(launch).run(grid(m, n, STORES + 1));
     }
 
     fn lora_maps<'l>(&self, mut launch: Launch<'l>) -> Launch<'l> {

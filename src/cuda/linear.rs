@@ -5,7 +5,7 @@ use half::bf16;
 
 use super::Cuda;
 use super::launch::{Launch, Shape, VECTOR};
-use super::product::{KernelProduct, Layout, Residual, Target, TileProduct, alignment};
+use super::product::{Gated, KernelProduct, Layout, Residual, Target, TileProduct, alignment};
 use super::tile::{GEMM_TERMS, SKINNY_LINES, SKINNY_THREADS};
 use super::weights::Weight;
 use crate::error::Error;
@@ -132,11 +132,7 @@ impl Cuda {
         }
         let product = TileProduct::new(Layout::NT, x, weight.matrix(), Target::Rounded(y));
         let residual = residual.map_or(Residual::Nothing, Residual::Other);
-        let product = TileProduct { bias, terms: Some(&terms), residual, ..product };
-        match product.suits_sm90(self) {
-            true => product.run_sm90(self),
-            false => product.run(self),
-        }
+        TileProduct { bias, terms: Some(&terms), residual, ..product }.run_best(self);
     }
 
     /// The same for up to [`FEW_ROWS`] rows.
@@ -178,8 +174,22 @@ impl Cuda {
         Terms::pass(Some(terms), launch).run(Shape::line(blocks, SKINNY_THREADS));
     }
 
-    /// `h = silu(gate) · up` for `[gate | up] = x Wᵀ + Σ xa Bᵀ`, for up to [`FEW_ROWS`] rows.
+    /// `h = silu(gate) · up` for `[gate | up] = x Wᵀ + Σ xa Bᵀ`, of which some rows are kept. `x` has rows that start on
+    /// multiples of 16 bytes, and more than [`FEW_ROWS`] of them.
     pub(super) fn gated_layer(
+        &self,
+        to: Gated<'_>,
+        x: Matrix<'_, Self, bf16>,
+        weight: &Weight,
+        lora: &[LoraTerm<'_, Self>],
+    ) {
+        let Some(terms) = Terms::new(self, lora) else { return };
+        let product = TileProduct::new(Layout::NT, x, weight.matrix(), Target::Gated(to));
+        TileProduct { terms: Some(&terms), ..product }.run_best(self);
+    }
+
+    /// The same for up to [`FEW_ROWS`] rows, none of which is kept.
+    pub(super) fn gated_few_rows(
         &self,
         h: Mut<'_, Self, bf16>,
         x: Ref<'_, Self, bf16>,

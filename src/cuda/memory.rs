@@ -24,9 +24,11 @@ const INPUT_STAGE: usize = 4 << 20;
 const MOST_INPUT_STAGE: usize = 512 << 20;
 /// Bytes of scratch memory from the start: more than the parts of any product take, which are two large tiles for each
 /// multiprocessor. Growing would make the first steps shorter graphs.
-pub(super) const SCRATCH: usize = 32 << 20;
+const SCRATCH: usize = 32 << 20;
 /// Counters from the start, for the same reason: a decoding step of 100 samples takes as many as it has key/value heads.
 const COUNTERS: usize = 1024;
+/// Bytes of both.
+pub(super) const OWN: usize = SCRATCH + COUNTERS * size_of::<u32>();
 /// What helps where the device has no room for what it needs in any case.
 const OTHER_DEVICE: &str = "choose another device (--device cuda:N), or compute on the CPU (--device cpu)";
 /// Device memory that is left to the driver: for modules, graphs and the stacks of kernels.

@@ -5,9 +5,10 @@ use half::bf16;
 use super::Cuda;
 use super::launch::Shape;
 use super::linear::FEW_ROWS;
+use super::product::Gated;
 use super::rows::{alignment, reads, threads};
 use super::weights::Weight;
-use crate::ops::gemm::{Gemm, LoraTerm, Write};
+use crate::ops::gemm::{Gemm, LoraTerm, Matrix, MatrixMut, Write};
 use crate::ops::mlp::Mlp;
 use crate::ops::{Mut, Ref};
 
@@ -28,21 +29,29 @@ impl Mlp for Cuda {
             .run(shape(rows, width));
     }
 
-    /// Up to `FEW_ROWS` rows take one launch, and `gate_up` is left alone.
+    /// One launch, unless rows start anywhere or a few rows are kept. What is not kept is not written.
     fn gated(
         &self,
         h: Mut<'_, Self, bf16>,
         mut gate_up: Mut<'_, Self, bf16>,
+        kept: usize,
         x: Ref<'_, Self, bf16>,
         weight: &Weight,
         lora: &[LoraTerm<'_, Self>],
         intermediate_size: usize,
     ) {
-        if h.len() / intermediate_size.max(1) <= FEW_ROWS {
-            return self.gated_layer(h, x, weight, lora);
+        let wide = intermediate_size;
+        let rows = h.len() / wide.max(1);
+        let matrix = Matrix::new(x, rows, weight.columns());
+        if rows <= FEW_ROWS && kept == 0 {
+            self.gated_few_rows(h, x, weight, lora);
+        } else if rows > FEW_ROWS && matrix.in_vectors() {
+            let gate_up = MatrixMut::new(gate_up.slice(0..kept * 2 * wide), kept, 2 * wide);
+            self.gated_layer(Gated { h: MatrixMut::new(h, rows, wide), gate_up }, matrix, weight, lora);
+        } else {
+            self.linear(gate_up.reborrow(), x, weight, None, lora, Write::Overwrite);
+            self.swiglu(h, gate_up.view(), wide);
         }
-        self.linear(gate_up.reborrow(), x, weight, None, lora, Write::Overwrite);
-        self.swiglu(h, gate_up.view(), intermediate_size);
     }
 
     fn swiglu_backward(

@@ -55,6 +55,9 @@ fn end(places: &[Range<usize>]) -> usize {
     places.last().map_or(0, |last| last.end)
 }
 
+/// Scratch memory for other things.
+type Pieces<'a> = Vec<Mut<'a, Cuda, f32>>;
+
 /// A split with the memory that it needs.
 pub(super) struct Parts<'a> {
     pub split: Split,
@@ -71,7 +74,7 @@ impl<'a> Parts<'a> {
         beside: &[usize],
         scratch: &'a mut Scratch,
         counters: &'a mut Counters,
-    ) -> Option<(Vec<Self>, Vec<Mut<'a, Cuda, f32>>)> {
+    ) -> Option<(Vec<Self>, Pieces<'a>)> {
         let sums = places(splits.iter().map(|split| split.sums()).chain(beside.iter().copied()));
         let arrived = places(splits.iter().map(|split| split.counters()));
         let mut sums = scratch.take::<f32>(cuda, end(&sums))?.ranges(sums.into_iter());

@@ -28,6 +28,16 @@ pub(super) enum Target<'a> {
     Rounded(MatrixMut<'a, Cuda, bf16>),
     /// Added to f32.
     Added(MatrixMut<'a, Cuda, f32>),
+    /// The first half of a feed-forward, with the weights of `[gate | up]`; `NT` only.
+    Gated(Gated<'a>),
+}
+
+/// What becomes of `[gate | up]`.
+pub(super) struct Gated<'a> {
+    /// `silu(gate) · up`.
+    pub h: MatrixMut<'a, Cuda, bf16>,
+    /// The first rows as they are: those that a backward needs.
+    pub gate_up: MatrixMut<'a, Cuda, bf16>,
 }
 
 /// What is added to a rounded target.
@@ -95,9 +105,10 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Large tiles where there is work for all multiprocessors; k in parts where there are few tiles.
-    fn new(m: usize, n: usize, k: usize, multiprocessors: usize, vector: bool) -> Self {
-        let tiles = |tile| m.div_ceil(tile) * n.div_ceil(tile);
+    /// Large tiles where there is work for all multiprocessors; k in parts where there are few tiles. A tile is of `pieces`
+    /// of n.
+    fn new([m, n, k]: [usize; 3], pieces: usize, multiprocessors: usize, vector: bool) -> Self {
+        let tiles = |tile: usize| m.div_ceil(tile) * (n / pieces).div_ceil(tile / pieces);
         let parts = (k.div_ceil(GEMM_TILE_K) / TILES_OF_SPLIT).max(1);
         let fills = tiles(GEMM_LARGE_TILE) * parts >= multiprocessors;
         let large = vector && fills && m > GEMM_SMALL_TILE && n > GEMM_SMALL_TILE;
@@ -194,6 +205,7 @@ impl<'a> TileProduct<'a> {
         let (rows, cols) = match &self.target {
             Target::Rounded(y) => (y.rows, y.cols),
             Target::Added(y) => (y.rows, y.cols),
+            Target::Gated(to) => (to.h.rows, 2 * to.h.cols),
         };
         assert_eq!((rows, cols), (m, n), "product with a sum of {k} terms: target");
         (m, n, k)
@@ -202,7 +214,8 @@ impl<'a> TileProduct<'a> {
     /// Which blocks compute it.
     pub fn plan(&self, cuda: &Cuda) -> Plan {
         let (m, n, k) = self.size();
-        Plan::new(m, n, k, cuda.info().multiprocessors as usize, self.in_vectors())
+        let pieces = if matches!(self.target, Target::Gated(_)) { 2 } else { 1 };
+        Plan::new([m, n, k], pieces, cuda.info().multiprocessors as usize, self.in_vectors())
     }
 
     /// Whether sizes fit a kernel's integers; the failure is kept where they do not.
@@ -224,7 +237,7 @@ impl<'a> TileProduct<'a> {
         let Plan { large, split } = self.plan(cuda);
         let (mut scratch, mut counters) = (cuda.scratch(), cuda.counters());
         let Some((parts, _)) = Parts::take(cuda, &[split], &[], &mut scratch, &mut counters) else { return };
-        let launch = self.target(cuda.launch(self.kernel(large)));
+        let launch = cuda.launch(self.kernel(large));
         self.pass(launch, &parts[0]).run(shape(split, large));
     }
 
@@ -235,6 +248,8 @@ impl<'a> TileProduct<'a> {
 
     fn kernel(&self, large: bool) -> &'static str {
         match (self.layout, self.in_vectors(), large) {
+            (Layout::NT, _, true) if matches!(self.target, Target::Gated(_)) => "gemm_nt_gated_large",
+            (Layout::NT, _, false) if matches!(self.target, Target::Gated(_)) => "gemm_nt_gated_small",
             (Layout::NT, true, true) => "gemm_nt_large",
             (Layout::NT, true, false) => "gemm_nt_small",
             (Layout::NT, false, _) => "gemm_nt_any",
@@ -251,6 +266,7 @@ impl<'a> TileProduct<'a> {
         match &self.target {
             Target::Rounded(y) => y.stride,
             Target::Added(y) => y.stride,
+            Target::Gated(to) => to.h.stride,
         }
     }
 
@@ -263,12 +279,16 @@ impl<'a> TileProduct<'a> {
             && match &self.target {
                 Target::Rounded(y) => y.in_vectors(),
                 Target::Added(y) => y.in_vectors(),
+                Target::Gated(to) => to.h.in_vectors() && to.gate_up.in_vectors(),
             }
     }
 
     /// Its sizes as a kernel takes them.
     pub fn kernel_product(&self) -> KernelProduct {
-        let (m, n, k) = self.size();
+        let (m, mut n, k) = self.size();
+        if let Target::Gated(to) = &self.target {
+            n = to.h.cols;
+        }
         let (beta, residual_stride) = match self.residual {
             Residual::Nothing => (0.0, 0),
             Residual::Target(factor) => (factor, self.y_stride()),
@@ -291,18 +311,22 @@ impl<'a> TileProduct<'a> {
         }
     }
 
-    /// Its target, for a structure passed by value.
+    /// Where its sums go, for a structure passed by value.
     pub fn target_to<'l>(&self, to: &mut u64, launch: Launch<'l>) -> Launch<'l> {
         let alignment = alignment(self.y_in_vectors());
         match &self.target {
             Target::Rounded(y) => launch.writes(to, "y", &y.data, y.extent(), alignment),
             Target::Added(y) => launch.writes(to, "y", &y.data, y.extent(), alignment),
+            Target::Gated(Gated { h, .. }) => launch.writes(to, "h", &h.data, h.extent(), alignment),
         }
     }
 
     fn target<'l>(&self, launch: Launch<'l>) -> Launch<'l> {
         let mut address = 0;
-        self.target_to(&mut address, launch).value(address)
+        let launch = self.target_to(&mut address, launch).value(address);
+        let Target::Gated(Gated { gate_up, .. }) = &self.target else { return launch };
+        let alignment = alignment(self.y_in_vectors());
+        launch.write("gate_up", &gate_up.data, gate_up.extent(), alignment).value(gate_up.rows as i32)
     }
 
     fn residual<'l>(&self, launch: Launch<'l>) -> Launch<'l> {
@@ -316,17 +340,18 @@ impl<'a> TileProduct<'a> {
         }
     }
 
-    /// Everything that its kernel takes after the target.
+    /// Everything that its kernel takes.
     fn pass<'l>(&self, launch: Launch<'l>, parts: &Parts<'_>) -> Launch<'l> {
         let (a, b) = (&self.a, &self.b);
         let (_, n, k) = self.size();
+        let launch = self.target(launch);
         let launch = launch.read("a", a.data, a.extent(), alignment(a.in_vectors()));
         let launch = launch.read("b", b.data, b.extent(), alignment(b.in_vectors()));
-        let launch = self.residual(launch);
-        let launch = match self.layout {
-            Layout::NT => launch.read_optional("bias", self.bias, n, 4),
-            Layout::NN => launch,
-            Layout::TN => launch.read_optional("row_weight", self.row_weight, k, 4),
+        let launch = match (&self.target, self.layout) {
+            (Target::Gated(_), _) => launch,
+            (_, Layout::NT) => self.residual(launch).read_optional("bias", self.bias, n, 4),
+            (_, Layout::NN) => self.residual(launch),
+            (_, Layout::TN) => self.residual(launch).read_optional("row_weight", self.row_weight, k, 4),
         };
         let mut memory = KernelParts::default();
         let launch = parts.pass(&mut memory, launch.value(self.kernel_product())).value(memory);
@@ -340,7 +365,7 @@ mod tests {
 
     #[test]
     fn plans_fill_the_device() {
-        let plan = |m, n, k| Plan::new(m, n, k, 132, true);
+        let plan = |m, n, k| Plan::new([m, n, k], 1, 132, true);
         // A layer of a large batch: large tiles, k in one piece.
         assert!(plan(8192, 3584, 3584).large);
         assert_eq!(plan(8192, 3584, 3584).split.count, 1);
@@ -348,6 +373,11 @@ mod tests {
         let Plan { large, split } = plan(16, 3584, 8192);
         assert!(!large && split.count > 1 && split.blocks() <= 4 * 132);
         assert_eq!((split.sums(), split.counters()), (split.count * 64 * 3584, 3584 / 64));
+        // As many tiles as a product has whose columns lie together, where nothing is left over.
+        let gated = |m, n, k| Plan::new([m, n, k], 2, 132, true);
+        assert_eq!(gated(8192, 2 * 18944, 3584), plan(8192, 2 * 18944, 3584));
+        assert_eq!(gated(40, 2 * 4864, 896), plan(40, 2 * 4864, 896));
+        assert_eq!((gated(40, 2 * 40, 64).split.tiles, plan(40, 2 * 40, 64).split.tiles), (2, 2));
         // Nothing to share out.
         assert_eq!((plan(64, 64, 32).split.sums(), plan(64, 64, 32).split.counters()), (0, 0));
     }

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::Cuda;
 use super::driver::complaint;
 use super::launch::VECTOR;
-use super::memory::{Pinned, SCRATCH};
+use super::memory::{OWN, Pinned};
 use crate::error::{Error, Result};
 use crate::model::config::Dtype;
 use crate::model::weights::{TensorSpec, TensorView};
@@ -69,7 +69,7 @@ impl Cuda {
         let bytes = tensors.iter().map(frozen_bytes).fold(0, usize::saturating_add);
         let free = self.driver_free()?;
         if bytes <= free {
-            return Ok(bytes + SCRATCH);
+            return Ok(bytes + OWN);
         }
         Err(Error::memory(format!(
             "{}: the model's weights need {} MiB of device memory, {} MiB are free",

@@ -126,13 +126,8 @@ impl<'a, B: Backend> BlockPass<'a, B> {
         self.project_qkv(acts);
         self.attend(acts, keys);
         self.attention_residual(acts);
-        match self.pass.rows.saved {
-            0 => self.gated(acts),
-            _ => {
-                self.project_gate_up(acts);
-                self.swiglu(acts);
-            }
-        }
+        let kept = if acts.recompute == Recompute::Nothing { self.pass.rows.saved } else { 0 };
+        self.gated(acts, kept);
         self.mlp_residual(acts);
     }
 
@@ -143,8 +138,7 @@ impl<'a, B: Backend> BlockPass<'a, B> {
                 self.project_qkv(acts);
                 self.attend(acts, &mut Keys::Packed(segments));
                 self.attention_residual(acts);
-                self.project_gate_up(acts);
-                self.swiglu(acts);
+                self.gated(acts, self.pass.rows.saved);
                 self.project_down_a(acts);
             }
             Recompute::GateUp => self.project_gate_up(acts),
@@ -221,15 +215,15 @@ impl<'a, B: Backend> BlockPass<'a, B> {
         self.backend.linear(gate_up, normed, &self.block.gate_up, None, &lora, Write::Overwrite);
     }
 
-    /// [`Self::project_gate_up`] and [`Self::swiglu`] where nothing of it is needed later.
-    fn gated(&self, acts: &mut Activations<B>) {
+    /// [`Self::project_gate_up`] and [`Self::swiglu`]; the backward finds gate and up of the first `kept` rows.
+    fn gated(&self, acts: &mut Activations<B>, kept: usize) {
         let (rows, l, wide) = (self.pass.rows, self.layer, self.config.intermediate_size);
         self.norm(&mut acts.normed, &mut acts.rstd_mlp, &acts.x_mid, &self.block.post_attention_layernorm);
         let normed = acts.normed.first(rows.total * self.config.hidden_size);
         self.lora_down(&mut acts.xa, normed, &[Gate, Up]);
         let lora = self.lora_terms(&acts.xa, &[Gate, Up]);
-        let (h, between) = (acts.mlp.first_mut(rows.total * wide), acts.gate_up.get_mut(l, rows));
-        self.backend.gated(h, between, normed, &self.block.gate_up, &lora, wide);
+        let (h, gate_up) = (acts.mlp.first_mut(rows.total * wide), acts.gate_up.get_mut(l, rows));
+        self.backend.gated(h, gate_up, kept, normed, &self.block.gate_up, &lora, wide);
     }
 
     /// `x[layer + 1] = x_mid + swiglu Wᵀ`.

@@ -13,13 +13,15 @@ pub trait Mlp: Device + Gemm {
         intermediate_size: usize,
     );
 
-    /// [`Gemm::linear`] without a bias, then [`Mlp::swiglu`], for passes without a backward: h `[rows,
-    /// intermediate_size]`, x `[rows, in]`, W `[2 · intermediate_size, in]`. `gate_up` `[rows, 2 · intermediate_size]`
-    /// is memory for what lies between, which may hold anything afterwards.
+    /// [`Gemm::linear`] without a bias, then [`Mlp::swiglu`]: h `[rows, intermediate_size]`, x `[rows, in]`, W `[2 ·
+    /// intermediate_size, in]`. gate_up `[rows, 2 · intermediate_size]` is what lies between; its first `kept` rows are for
+    /// the backward, the others may hold anything afterwards.
+    #[allow(clippy::too_many_arguments)]
     fn gated(
         &self,
         h: Mut<'_, Self, Self::Act>,
         mut gate_up: Mut<'_, Self, Self::Act>,
+        _kept: usize,
         x: Ref<'_, Self, Self::Act>,
         weight: &Self::Weight,
         lora: &[LoraTerm<'_, Self>],

@@ -196,6 +196,32 @@ fn linear_layers_on_hopper() {
     }
 }
 
+/// The first half of a feed-forward, which leaves gate and up of some rows for a backward.
+#[test]
+fn feed_forward() {
+    if uncounted() {
+        return;
+    }
+    let wide = WIDE / 2;
+    for (rows, width, kept, kernel, tile, limits) in [
+        (40, HIDDEN, 0, "gemm_nt_gated_small", SMALL, limits(1.001, 1.61)),
+        (ROWS, HIDDEN + 4, 0, "gemm_nt_gated_large", LARGE, limits(1.001, 1.06)),
+        (ROWS, HIDDEN, 0, "gemm_nt_gated_sm90", SM90, limits(1.001, 1.03)),
+        (ROWS, HIDDEN, 400, "gemm_nt_gated_sm90", SM90, limits(1.001, 1.03)),
+    ] {
+        let [counters] = count([kernel], |cuda: &Cuda| {
+            let (x, w) = (random(cuda, rows * width, 1.0), weight(cuda, 2 * wide, width));
+            let (mut h, mut gate_up) = (buffer(cuda, rows * wide), buffer(cuda, 2 * rows * wide));
+            cuda.gated(h.view_mut(), gate_up.view_mut(), kept, x.view(), &w, &[], wide);
+        });
+        let what = format!("gate and up of {rows} rows, {kept} kept, {kernel}");
+        let (parts, set_back) = parts(&counters, [rows, 2 * wide], tile);
+        let need = sums([rows, 2 * wide, width], tile) + bytes(2 * (rows + 2 * kept) * wide + parts);
+        check(&what, &counters, need, limits);
+        narrow(&what, &counters, set_back);
+    }
+}
+
 /// Gradients through a layer.
 #[test]
 fn gradients_of_inputs() {
@@ -329,7 +355,7 @@ fn few_rows() {
         let [counters] = count([&format!("gated_skinny_{n}")], |cuda: &Cuda| {
             let (x, w) = (random(cuda, rows * HIDDEN, 1.0), weight(cuda, 2 * WIDE, HIDDEN));
             let (mut h, mut between) = (buffer(cuda, rows * WIDE), buffer(cuda, 2 * rows * WIDE));
-            cuda.gated(h.view_mut(), between.view_mut(), x.view(), &w, &[], WIDE);
+            cuda.gated(h.view_mut(), between.view_mut(), 0, x.view(), &w, &[], WIDE);
         });
         let need = sums([rows, 2 * WIDE, HIDDEN], tile) + bytes(2 * rows * WIDE);
         check(&what, &counters, need, limits(1.02, operations));

@@ -127,7 +127,8 @@ fn cuda_memory_that_is_not_there_is_refused() {
 /// The driver hands out 256 bytes at a time, so the last byte of this device cannot be had, though it is free.
 #[test]
 fn cuda_memory_that_is_free_and_refused_is_told_with_numbers() {
-    const SCRATCH: usize = 32 << 20;
+    // Scratch memory and counters, from the start.
+    const OWN: usize = (32 << 20) + 4096;
     const FREE: usize = (6 << 20) + 1;
     if is_child() {
         let cuda = own_cuda();
@@ -141,7 +142,7 @@ fn cuda_memory_that_is_free_and_refused_is_told_with_numbers() {
     if emulator::on_a_gpu() {
         return emulator::skipped("it has more memory");
     }
-    let memory = (SCRATCH + FREE).to_string();
+    let memory = (OWN + FREE).to_string();
     let name = "cuda_memory_that_is_free_and_refused_is_told_with_numbers";
     again(name, &[("DG_EMULATOR_MEMORY", &memory)]);
 }

@@ -231,10 +231,10 @@ fn masks() -> Vec<Mutant> {
         ),
         mutant(
             "all columns beyond n are written",
-            [instead("min.s32", &[7], "mov.b32 $0, 8;")],
+            [instead("min.s32", &[8], "mov.b32 $0, 8;")],
             "The bias has n elements, and a row of y too.",
         ),
-        mutant("rows beyond m are written", [instead("min.s32", &[6], "mov.b32 $0, 128;")], "y has m rows."),
+        mutant("rows beyond m are written", [instead("min.s32", &[7], "mov.b32 $0, 128;")], "y has m rows."),
         mutant(
             "one tile too many",
             [swap("setp.lt.s32", &[30], ".lt.", ".le.")],
@@ -272,7 +272,7 @@ fn indices() -> Vec<Mutant> {
         ),
         mutant(
             "swizzle of the sums left out",
-            [instead("xor.b32", &[11, 12], "mov.b32 $0, $2;")],
+            [instead("xor.b32", &[12, 13], "mov.b32 $0, $2;")],
             "They were put down permuted.",
         ),
         mutant(

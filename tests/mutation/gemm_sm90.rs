@@ -55,7 +55,7 @@ fn setup(m: usize, n: usize, k: usize) -> Setup {
         false => Arg::Value(vec![0; 128]),
     };
     setup.args[0] = map(0, m, k, GEMM_SM90_TILE_M, GEMM_SM90_TILE_K);
-    setup.args[1] = map(1, n, k, GEMM_SM90_TILE_N, GEMM_SM90_TILE_K);
+    setup.args[1] = map(1, n, k, GEMM_SM90_TILE_N / 2, GEMM_SM90_TILE_K);
     setup.args.insert(2, y_map);
     setup
 }

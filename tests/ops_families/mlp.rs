@@ -2,7 +2,7 @@ use deepguard::ops::Backend;
 use deepguard::ops::gemm::{LoraTerm, Write};
 use safetensors::Dtype;
 
-use super::bench::{Bench, dot, gradient, product};
+use super::bench::{Act, Bench, dot, gradient, product};
 
 fn reference(gate_up: &[f64], width: usize) -> Vec<f64> {
     let silu = |g: f64| g / (1.0 + (-g).exp());
@@ -30,56 +30,90 @@ pub fn gated<B: Backend>(backend: &B) {
     }
 }
 
-/// Many rows, for which a backend may round what lies between: in every bit what the two operations make.
+/// Many rows: in every bit what the two operations make, and gate and up of the rows that are kept.
 pub fn gated_many_rows<B: Backend>(backend: &B) {
-    let (rows, width, input) = (40, 24, 72);
+    // Columns that are no multiple of a tile's; k in parts; many tiles, of which large ones are made; columns and k that suit
+    // the tensor memory accelerator, and rows that no tile divides.
+    for (rows, width, input, kept) in
+        [(40, 24, 72, 0), (40, 24, 600, 33), (700, 1608, 40, 650), (300, 192, 136, 130), (130, 64, 72, 0)]
+    {
+        for (adapters, adapted) in [(0, rows), (2, rows), (3, rows / 2)] {
+            gated_exactly(backend, (rows, width, input), kept, adapters, adapted);
+        }
+    }
+}
+
+fn gated_exactly<B: Backend>(
+    backend: &B,
+    (rows, width, input): (usize, usize, usize),
+    kept: usize,
+    adapters: usize,
+    adapted: usize,
+) {
     let mut bench = Bench::new(backend);
     let (weight, _) = bench.weight(&[width, width], input, Dtype::BF16);
     let x = bench.act(rows * input, 0.2);
-    let mut gate_up = bench.act_out(rows * 2 * width);
-    let (mut h, mut expected) = (bench.act_out(rows * width), bench.act_out(rows * width));
-    backend.gated(h.view_mut(), gate_up.view_mut(), x.view(), &weight, &[], width);
-    backend.linear(gate_up.view_mut(), x.view(), &weight, None, &[], Write::Overwrite);
-    backend.swiglu(expected.view_mut(), gate_up.view(), width);
+    let adapters = Adapters::new(&mut bench, adapters, adapted, width);
+    let [mut gate_up, mut expected_gate_up] = [(); 2].map(|()| bench.act_out(rows * 2 * width));
+    let [mut h, mut expected] = [(); 2].map(|()| bench.act_out(rows * width));
+    let lora = adapters.terms();
+    backend.gated(h.view_mut(), gate_up.view_mut(), kept, x.view(), &weight, &lora, width);
+    backend.linear(expected_gate_up.view_mut(), x.view(), &weight, None, &lora, Write::Overwrite);
+    backend.swiglu(expected.view_mut(), expected_gate_up.view(), width);
     bench.finish();
     let [h, expected] = [h, expected].map(|buffer| backend.download_act(buffer.view()));
-    assert_eq!(h, expected);
+    assert_eq!(h, expected, "h of {rows} rows");
     assert!(h.iter().any(|&x| x != 0.0));
+    let kept = [gate_up, expected_gate_up].map(|buffer| backend.download_act(buffer.first(kept * 2 * width)));
+    assert_eq!(kept[0], kept[1], "gate and up of {rows} rows");
 }
 
-/// Bit 0 of `adapters` stands for the gate, bit 1 for what it gates; the first `adapted` rows have them.
+/// Adapters of gate and up: lora_B, what lora_A makes of the input, and their columns.
+struct Adapters<B: Backend> {
+    parts: Vec<(usize, Act<B>, Act<B>)>,
+    width: usize,
+}
+
+/// Of the adapters.
+const RANK: usize = 11;
+
+impl<B: Backend> Adapters<B> {
+    /// Bit 0 of `adapters` stands for the gate, bit 1 for what it gates; the first `adapted` rows have them.
+    fn new(bench: &mut Bench<'_, B>, adapters: usize, adapted: usize, width: usize) -> Self {
+        let part = |part| (part * width, bench.act(adapted * RANK, 0.5), bench.act(width * RANK, 0.5));
+        Adapters { parts: (0..2).filter(|part| adapters >> part & 1 == 1).map(part).collect(), width }
+    }
+
+    fn terms(&self) -> Vec<LoraTerm<'_, B>> {
+        let terms = self.parts.iter().map(|(column, xa, b)| LoraTerm {
+            xa: xa.view(),
+            b: b.view(),
+            column: *column,
+            out_features: self.width,
+            rank: RANK,
+        });
+        terms.collect()
+    }
+}
+
 fn gated_case<B: Backend>(
     backend: &B,
     (rows, width, input): (usize, usize, usize),
     adapters: usize,
     adapted: usize,
 ) {
-    let rank = 11;
     let mut bench = Bench::new(backend);
     let (weight, values) = bench.weight(&[width, width], input, Dtype::BF16);
     let x = bench.act(rows * input, 2.0 / (input as f64).sqrt());
-    let parts: Vec<_> = (0..2)
-        .filter(|part| adapters >> part & 1 == 1)
-        .map(|part| (part * width, bench.act(adapted * rank, 0.5), bench.act(width * rank, 0.5)))
-        .collect();
+    let adapters = Adapters::new(&mut bench, adapters, adapted, width);
     let mut between = product(&x.host, &values, input);
-    for (column, xa, b) in &parts {
-        for (i, sum) in product(&xa.host, &b.host, rank).iter().enumerate() {
+    for (column, xa, b) in &adapters.parts {
+        for (i, sum) in product(&xa.host, &b.host, RANK).iter().enumerate() {
             between[i / width * 2 * width + column + i % width] += sum;
         }
     }
-    let lora: Vec<LoraTerm<'_, B>> = parts
-        .iter()
-        .map(|(column, xa, b)| LoraTerm {
-            xa: xa.view(),
-            b: b.view(),
-            column: *column,
-            out_features: width,
-            rank,
-        })
-        .collect();
     let (mut h, mut gate_up) = (bench.act_out(rows * width), bench.act_out(rows * 2 * width));
-    backend.gated(h.view_mut(), gate_up.view_mut(), x.view(), &weight, &lora, width);
+    backend.gated(h.view_mut(), gate_up.view_mut(), 0, x.view(), &weight, &adapters.terms(), width);
     bench.check("h", &h, &reference(&between, width));
 }
 
