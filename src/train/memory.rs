@@ -14,8 +14,12 @@ use crate::train::results::Results;
 pub(super) const ADVICE: &str = "lower --batch-size (and raise --gradient-accumulation-steps by as much: the result is the \
                                  same) or --max-seq-len, or choose another --device";
 
-/// Bytes of one chunk of logits.
-const LOGITS_BYTES: usize = 96 << 20;
+/// Most bytes of one chunk of logits, and most rows. Every chunk reads the head's weights three times, so that few rows take
+/// longer than their products; there is room for as many with a vocabulary of 152,000.
+const LOGITS_BYTES: usize = 300 << 20;
+const LOGITS_ROWS: usize = 1024;
+/// Rows of a tile of a product: other numbers of rows would be multiplied in vain.
+const TILE_ROWS: usize = 128;
 
 /// Device copies of a plan.
 pub(super) struct PlanBuffers<B: Backend> {
@@ -109,7 +113,9 @@ impl Sizes {
             rank: attached.lora.config.rank,
             recompute,
         };
-        Sizes { shape, chunk: (LOGITS_BYTES / row_bytes).clamp(16, 1024).min(adapter_rows.max(1)) }
+        let most = (LOGITS_BYTES / row_bytes).clamp(16, LOGITS_ROWS);
+        let chunk = if most > TILE_ROWS { most - most % TILE_ROWS } else { most };
+        Sizes { shape, chunk: chunk.min(adapter_rows.max(1)) }
     }
 
     pub(super) fn allocate<B: Backend>(
