@@ -1,5 +1,6 @@
-// y[m, n] = x[m, k] · w[n, k]ᵀ + bias[n] + residual[m, n] and LoRA, and the first half of a feed-forward, as gemm_nt.cu, with
-// what sm_90a has for it. Launched by src/cuda/gemm_sm90.rs.
+// y[m, n] = x[m, k] · w[n, k]ᵀ + bias[n] + residual[m, n] and LoRA, and the first half of a feed-forward, as gemm_nt.cu, and
+// gradients y = x[m, k] · w[k, n] through such layers, as gemm_nn.cu, with what sm_90a has for it. Launched by
+// src/cuda/gemm_sm90.rs.
 //
 // A producer warp lets the TMA fetch tiles of x and w into a ring of STAGES; two warpgroups multiply 64 rows of the
 // tile of y each, straight from shared memory. Two barriers a stage: `full` when its bytes have arrived, `empty` when
@@ -98,41 +99,62 @@ struct Ring {
     const L& shared;
     int tile;
 
-    // The next tiles of both operands, as soon as there is room for them.
+    // The next tiles of both operands, as soon as there is room for them: x from row and k, w from the halves' lines and k,
+    // where W_ALONG_K says whether a row of w is a line or a k.
+    template <bool W_ALONG_K>
     __device__ __forceinline__ void fetch(const CUtensorMap& x_map, const CUtensorMap& w_map, int k, int x_row,
-                                          const Halves& w_rows) {
+                                          const Halves& lines) {
         const int stage = tile % STAGES, round = tile / STAGES;
         if (round > 0) {
             barrier_wait(shared.empty(stage), (round - 1) % 2);
         }
-        barrier_arrive_expect(shared.full(stage), STAGE_BYTES);
-        tma_load(shared.x(stage), x_map, k, x_row, shared.full(stage));
-        tma_load(shared.w(stage), w_map, k, w_rows.first, shared.full(stage));
-        tma_load(shared.w(stage) + HALF_BYTES, w_map, k, w_rows.second, shared.full(stage));
+        const unsigned full = shared.full(stage), w = shared.w(stage);
+        barrier_arrive_expect(full, STAGE_BYTES);
+        tma_load(shared.x(stage), x_map, k, x_row, full);
+        tma_load(w, w_map, W_ALONG_K ? k : lines.first, W_ALONG_K ? lines.first : k, full);
+        tma_load(w + HALF_BYTES, w_map, W_ALONG_K ? k : lines.second, W_ALONG_K ? lines.second : k, full);
         tile++;
     }
 };
 
-// The producer, one thread.
-template <typename L>
-__device__ __forceinline__ void produce(const L& shared, const CUtensorMap& x_map, const CUtensorMap& w_map,
-                                        const LoraMaps& lora, int first_row, const Halves& columns, int k) {
+// The producer, one thread: all tiles along k, and those of LoRA.
+template <bool W_ALONG_K, typename L>
+__device__ __forceinline__ void produce(Ring<L>& ring, const CUtensorMap& x_map, const CUtensorMap& w_map,
+                                        int first_row, const Halves& columns, int k) {
     tma_prefetch(x_map);
     tma_prefetch(w_map);
-    Ring<L> ring = {shared, 0};
     for (int at = 0; at < k; at += TILE_K) {
-        ring.fetch(x_map, w_map, at, first_row, columns);
+        ring.template fetch<W_ALONG_K>(x_map, w_map, at, first_row, columns);
     }
+}
+
+template <typename L>
+__device__ __forceinline__ void produce_lora(Ring<L>& ring, const LoraMaps& lora, int first_row,
+                                             const Halves& columns) {
 #pragma unroll 1
     for (int i = 0; i < lora.count; i++) {
         const int tiles = tiles_of(lora.range[i], first_row, columns), before = lora.range[i].column;
 #pragma unroll 1
         for (int tile = 0; tile < tiles; tile++) {
             // A row of b before its first is outside, and so zero.
-            ring.fetch(lora.xa[i], lora.b[i], tile * TILE_K, first_row,
-                       {columns.first - before, columns.second - before});
+            ring.template fetch<true>(lora.xa[i], lora.b[i], tile * TILE_K, first_row,
+                                      {columns.first - before, columns.second - before});
         }
     }
+}
+
+// Tiles along k of a tile of y.
+__device__ __forceinline__ int tiles_along_k(int k) {
+    return (k + TILE_K - 1) / TILE_K;
+}
+
+__device__ __forceinline__ int tiles_along_k(int k, const LoraMaps& lora, int first_row, const Halves& columns) {
+    int tiles = tiles_along_k(k);
+#pragma unroll 1
+    for (int i = 0; i < lora.count; i++) {
+        tiles += tiles_of(lora.range[i], first_row, columns);
+    }
+    return tiles;
 }
 
 // The residual of the block's tile, to where y will be.
@@ -149,15 +171,10 @@ __device__ __forceinline__ void fetch_residual(const Linear& shared, const CUten
 
 // All products of one warpgroup. A stage is given back when the products after it have been started, so that the
 // tensor cores always have work.
-template <typename L>
-__device__ __forceinline__ void consume(float (&acc)[64], const L& shared, int consumer, const LoraMaps& lora,
-                                        int first_row, const Halves& columns, int k) {
-    int tiles = (k + TILE_K - 1) / TILE_K;
-#pragma unroll 1
-    for (int i = 0; i < lora.count; i++) {
-        tiles += tiles_of(lora.range[i], first_row, columns);
-    }
+template <bool W_ALONG_K, typename L>
+__device__ __forceinline__ void consume(float (&acc)[64], const L& shared, int consumer, int tiles) {
     const bool speaker = threadIdx.x % WARP == 0;
+#pragma unroll 1
     for (int tile = 0; tile < tiles; tile++) {
         const int stage = tile % STAGES;
         barrier_wait(shared.full(stage), tile / STAGES % 2);
@@ -165,7 +182,9 @@ __device__ __forceinline__ void consume(float (&acc)[64], const L& shared, int c
         wgmma_fence();
 #pragma unroll
         for (int k = 0; k < TILE_K; k += K_OF_WGMMA) {
-            wgmma(acc, operand_descriptor(x_tile + k * 2), operand_descriptor(w_tile + k * 2));
+            const auto w = W_ALONG_K ? operand_descriptor(w_tile + k * 2)
+                                     : operand_descriptor(w_tile + k * HALF_N * 2, HALF_BYTES);
+            wgmma<!W_ALONG_K>(acc, operand_descriptor(x_tile + k * 2), w);
         }
         wgmma_commit();
         wgmma_wait<1>();
@@ -173,7 +192,7 @@ __device__ __forceinline__ void consume(float (&acc)[64], const L& shared, int c
             barrier_arrive(shared.empty((tile - 1) % STAGES));
         }
     }
-    wgmma_wait<0>();
+    wgmma_wait_for(acc);
 }
 
 // Where a chunk of 16 bytes lies in a store box: the swizzle that the TMA undoes.
@@ -242,6 +261,31 @@ __device__ __forceinline__ void write_out(bf16* y, const unsigned char* boxes, i
     }
 }
 
+// A warpgroup's tile of y, of which there may be a bias and a residual, from its sums to memory.
+__device__ __forceinline__ void finish(unsigned char* bytes, const Linear& shared, const CUtensorMap& y_map, bf16* y,
+                                       const float (&acc)[64], const float* bias, bool residual, int first_row,
+                                       int first_column, int m, int n) {
+    const unsigned output = shared.output(threadIdx.x / WARPGROUP);
+    unsigned char* boxes = bytes + (output - shared.base);
+    if (residual) {
+        barrier_wait(shared.residual(), 0);
+    }
+    put_down(boxes, acc, bias, first_column, n, residual);
+    const bool by_tma = n % 8 == 0;
+    if (by_tma) {
+        fence_for_tma();
+    }
+    named_barrier(1 + threadIdx.x / WARPGROUP, WARPGROUP);
+    if (!by_tma) {
+        write_out(y, boxes, first_row, first_column, m, n);
+    } else if (threadIdx.x % WARPGROUP == 0 && first_row < m) {
+        for (int i = 0; i < STORES && first_column + i * STORE_N < n; i++) {
+            tma_store(y_map, first_column + i * STORE_N, first_row, output + i * STORE_BYTES);
+        }
+        tma_store_wait();
+    }
+}
+
 }  // namespace
 
 // blockIdx.x is a tile of y, in the order of tile_of_block; dynamic shared memory as in Layout. Boxes of the maps: [TILE_M,
@@ -265,32 +309,37 @@ gemm_nt_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ 
             if (with_residual) {
                 fetch_residual(shared, residual_map, first_row, first_column);
             }
-            produce(shared, x_map, w_map, lora, first_row, columns, k);
+            Ring<Linear> ring = {shared, 0};
+            produce<true>(ring, x_map, w_map, first_row, columns, k);
+            produce_lora(ring, lora, first_row, columns);
         }
         return;
     }
     float acc[64] = {};
-    consume(acc, shared, consumer, lora, first_row, columns, k);
+    consume<true>(acc, shared, consumer, tiles_along_k(k, lora, first_row, columns));
+    finish(bytes, shared, y_map, y, acc, bias, with_residual, first_row + consumer * STORE_M, first_column, m, n);
+}
 
-    unsigned char* boxes = bytes + (shared.output(consumer) - shared.base);
-    if (with_residual) {
-        barrier_wait(shared.residual(), 0);
-    }
-    put_down(boxes, acc, bias, first_column, n, with_residual);
-    const bool by_tma = n % 8 == 0;
-    if (by_tma) {
-        fence_for_tma();
-    }
-    named_barrier(1 + consumer, WARPGROUP);
-    const int row = first_row + consumer * STORE_M;
-    if (!by_tma) {
-        write_out(y, boxes, row, first_column, m, n);
-    } else if (threadIdx.x % WARPGROUP == 0 && row < m) {
-        for (int i = 0; i < STORES && first_column + i * STORE_N < n; i++) {
-            tma_store(y_map, first_column + i * STORE_N, row, shared.output(consumer) + i * STORE_BYTES);
+// y[m, n] = x[m, k] · w[k, n]. As above, but boxes of w are [TILE_K, HALF_N].
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+gemm_nn_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap w_map,
+             const __grid_constant__ CUtensorMap y_map, bf16* y, int m, int n, int k) {
+    extern __shared__ __align__(GEMM_SM90_ALIGNMENT) unsigned char bytes[];
+    const Linear shared{shared_address(bytes)};
+    const int2 place = tile_of_block(blockIdx.x, (m + TILE_M - 1) / TILE_M, (n + TILE_N - 1) / TILE_N);
+    const int first_row = place.x * TILE_M, first_column = place.y * TILE_N;
+    init_barriers(shared);
+    const int consumer = threadIdx.x / WARPGROUP;
+    if (consumer == CONSUMERS) {
+        if (threadIdx.x % WARP == 0) {
+            Ring<Linear> ring = {shared, 0};
+            produce<false>(ring, x_map, w_map, first_row, {first_column, first_column + HALF_N}, k);
         }
-        tma_store_wait();
+        return;
     }
+    float acc[64] = {};
+    consume<false>(acc, shared, consumer, tiles_along_k(k));
+    finish(bytes, shared, y_map, y, acc, nullptr, false, first_row + consumer * STORE_M, first_column, m, n);
 }
 
 // h[m, n] = silu(gate) · up for [gate | up] = x[m, k] · w[2n, k]ᵀ, n a multiple of HALF_N. A block computes HALF_N columns of
@@ -308,12 +357,14 @@ gemm_nt_gated_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_const
     const int consumer = threadIdx.x / WARPGROUP;
     if (consumer == CONSUMERS) {
         if (threadIdx.x % WARP == 0) {
-            produce(shared, x_map, w_map, lora, first_row, columns, k);
+            Ring<Gated> ring = {shared, 0};
+            produce<true>(ring, x_map, w_map, first_row, columns, k);
+            produce_lora(ring, lora, first_row, columns);
         }
         return;
     }
     float acc[64] = {};
-    consume(acc, shared, consumer, lora, first_row, columns, k);
+    consume<true>(acc, shared, consumer, tiles_along_k(k, lora, first_row, columns));
 
     const unsigned output = shared.output(consumer);
     put_down_gated(bytes + (output - shared.base), acc);

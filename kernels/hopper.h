@@ -80,11 +80,12 @@ __device__ __forceinline__ void tma_prefetch(const CUtensorMap& map) {
 }
 
 // What wgmma knows of an operand in shared memory: rows of 128 bytes, swizzled as the TMA does, groups of eight rows
-// 1024 bytes apart. The address may point into the first row, at multiples of 32 bytes.
-__device__ __forceinline__ unsigned long long operand_descriptor(unsigned address) {
+// 1024 bytes apart. Rows lie along k, and the address may point into the first row, at multiples of 32 bytes; or each row is
+// a k, has 64 lines of the operand, and the next 64 are `next` bytes further.
+__device__ __forceinline__ unsigned long long operand_descriptor(unsigned address, unsigned next = 16) {
     constexpr unsigned long long SWIZZLE_128B = 1ull << 62;
     constexpr unsigned long long GROUP_STRIDE = 1024ull >> 4 << 32;
-    return SWIZZLE_128B | GROUP_STRIDE | 1ull << 16 | (address & 0x3ffff) >> 4;
+    return SWIZZLE_128B | GROUP_STRIDE | (unsigned long long)(next >> 4) << 16 | (address & 0x3ffff) >> 4;
 }
 
 // Orders earlier uses of the accumulators before the products that follow.
@@ -103,7 +104,17 @@ __device__ __forceinline__ void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
 }
 
-// acc[64, 128] += a[64, 16] · b[128, 16]ᵀ, by four warps.
+// Waits until all products are there. What reads accumulators stays behind: it depends on what is said here to change them.
+__device__ __forceinline__ void wgmma_wait_for(float (&acc)[64]) {
+    wgmma_wait<0>();
+#pragma unroll
+    for (int i = 0; i < 64; i++) {
+        asm volatile("" : "+f"(acc[i])::"memory");
+    }
+}
+
+// acc[64, 128] += a[64, 16] · b[128, 16]ᵀ, by four warps; or b[16, 128].
+template <bool TRANSPOSE_B>
 __device__ __forceinline__ void wgmma(float (&acc)[64], unsigned long long a, unsigned long long b) {
     asm volatile(
         "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
@@ -115,7 +126,7 @@ __device__ __forceinline__ void wgmma(float (&acc)[64], unsigned long long a, un
         "%40, %41, %42, %43, %44, %45, %46, %47, "
         "%48, %49, %50, %51, %52, %53, %54, %55, "
         "%56, %57, %58, %59, %60, %61, %62, %63}, "
-        "%64, %65, 1, 1, 1, 0, 0;"
+        "%64, %65, 1, 1, 1, 0, %66;"
         : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3]),
           "+f"(acc[4]), "+f"(acc[5]), "+f"(acc[6]), "+f"(acc[7]),
           "+f"(acc[8]), "+f"(acc[9]), "+f"(acc[10]), "+f"(acc[11]),
@@ -132,6 +143,6 @@ __device__ __forceinline__ void wgmma(float (&acc)[64], unsigned long long a, un
           "+f"(acc[52]), "+f"(acc[53]), "+f"(acc[54]), "+f"(acc[55]),
           "+f"(acc[56]), "+f"(acc[57]), "+f"(acc[58]), "+f"(acc[59]),
           "+f"(acc[60]), "+f"(acc[61]), "+f"(acc[62]), "+f"(acc[63])
-        : "l"(a), "l"(b)
+        : "l"(a), "l"(b), "n"(TRANSPOSE_B)
         : "memory");
 }

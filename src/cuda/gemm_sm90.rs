@@ -1,4 +1,4 @@
-//! Linear layers with the tensor memory accelerator and the warpgroup products of sm_90a.
+//! Linear layers, and gradients through them, with the tensor memory accelerator and the warpgroup products of sm_90a.
 
 use half::bf16;
 
@@ -50,6 +50,7 @@ struct GatedMaps {
 /// Boxes that one copy moves.
 const X_BOX: (usize, usize) = (GEMM_SM90_TILE_M, GEMM_SM90_TILE_K);
 const W_BOX: (usize, usize) = (GEMM_SM90_TILE_N / 2, GEMM_SM90_TILE_K);
+const TRANSPOSED_W_BOX: (usize, usize) = (GEMM_SM90_TILE_K, GEMM_SM90_TILE_N / 2);
 const Y_BOX: (usize, usize) = (GEMM_SM90_STORE_M, GEMM_SM90_STORE_N);
 
 /// Whether the TMA can read a matrix: rows without gaps that start on multiples of 16 bytes.
@@ -69,16 +70,8 @@ fn grid(m: usize, n: usize, boxes: usize) -> Shape {
 }
 
 impl TileProduct<'_> {
-    /// Computes it with what the device has for it.
-    pub(super) fn run_best(self, cuda: &Cuda) {
-        match self.suits_sm90(cuda) {
-            true => self.run_sm90(cuda),
-            false => self.run(cuda),
-        }
-    }
-
     /// Whether [`run_sm90`](Self::run_sm90) can compute this: there, k is in one piece.
-    fn suits_sm90(&self, cuda: &Cuda) -> bool {
+    pub(super) fn suits_sm90(&self, cuda: &Cuda) -> bool {
         let target = match &self.target {
             Target::Rounded(y) => y.stride == y.cols && y.data.address().is_multiple_of(VECTOR),
             Target::Gated(Gated { h, gate_up }) => {
@@ -93,8 +86,13 @@ impl TileProduct<'_> {
             Residual::Other(matrix) => suits(matrix),
         };
         let mut terms = self.terms.iter().flat_map(|terms| terms.each());
+        let layout = match self.layout {
+            Layout::NT => true,
+            Layout::NN => self.bias.is_none() && matches!(self.residual, Residual::Nothing),
+            Layout::TN => false,
+        };
         cuda.info().capability == 90
-            && self.layout == Layout::NT
+            && layout
             && self.alpha == 1.0
             && self.plan(cuda).split.count == 1
             && target
@@ -104,12 +102,14 @@ impl TileProduct<'_> {
             && terms.all(|(xa, b, _)| suits(&xa) && suits(&b))
     }
 
-    /// `y = a bᵀ + bias + Σ xa Bᵀ + residual`, or the first half of a feed-forward, with the kernels of `gemm_sm90.cu`.
-    fn run_sm90(self, cuda: &Cuda) {
-        match &self.target {
-            Target::Rounded(y) => self.linear_sm90(cuda, y),
-            Target::Gated(to) => self.gated_sm90(cuda, to),
-            Target::Added(_) => {}
+    /// `y = a bᵀ + bias + Σ xa Bᵀ + residual`, `y = a b`, or the first half of a feed-forward, with the kernels of
+    /// `gemm_sm90.cu`.
+    pub(super) fn run_sm90(self, cuda: &Cuda) {
+        match (&self.target, self.layout) {
+            (Target::Rounded(y), Layout::NT) => self.linear_sm90(cuda, y),
+            (Target::Rounded(y), _) => self.backward_sm90(cuda, y),
+            (Target::Gated(to), _) => self.gated_sm90(cuda, to),
+            (Target::Added(_), _) => {}
         }
     }
 
@@ -131,6 +131,18 @@ impl TileProduct<'_> {
             _ => launch.value([0u64; 16]).value(0i32),
         };
         self.lora_maps(launch).run(grid(m, n, STORES));
+    }
+
+    fn backward_sm90(&self, cuda: &Cuda, y: &MatrixMut<'_, Cuda, bf16>) {
+        let (m, n, k) = self.size();
+        cuda.launch("gemm_nn_sm90")
+            .read_tiled("x", self.a.data, &tiled(&self.a, X_BOX))
+            .read_tiled("w", self.b.data, &tiled(&self.b, TRANSPOSED_W_BOX))
+            .write_tiled("y", &y.data, &TiledMatrix { rows: m, columns: n, box_shape: Y_BOX })
+            .value(m as i32)
+            .value(n as i32)
+            .value(k as i32)
+            .run(grid(m, n, STORES));
     }
 
     fn gated_sm90(&self, cuda: &Cuda, Gated { h, gate_up }: &Gated<'_>) {

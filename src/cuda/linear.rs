@@ -132,7 +132,7 @@ impl Cuda {
         }
         let product = TileProduct::new(Layout::NT, x, weight.matrix(), Target::Rounded(y));
         let residual = residual.map_or(Residual::Nothing, Residual::Other);
-        TileProduct { bias, terms: Some(&terms), residual, ..product }.run_best(self);
+        TileProduct { bias, terms: Some(&terms), residual, ..product }.run(self);
     }
 
     /// The same for up to [`FEW_ROWS`] rows.
@@ -185,7 +185,7 @@ impl Cuda {
     ) {
         let Some(terms) = Terms::new(self, lora) else { return };
         let product = TileProduct::new(Layout::NT, x, weight.matrix(), Target::Gated(to));
-        TileProduct { terms: Some(&terms), ..product }.run_best(self);
+        TileProduct { terms: Some(&terms), ..product }.run(self);
     }
 
     /// The same for up to [`FEW_ROWS`] rows, none of which is kept.

@@ -228,8 +228,15 @@ impl<'a> TileProduct<'a> {
         false
     }
 
-    /// Computes it.
+    /// Computes it with what the device has for it.
     pub fn run(self, cuda: &Cuda) {
+        match self.suits_sm90(cuda) {
+            true => self.run_sm90(cuda),
+            false => self.run_tiles(cuda),
+        }
+    }
+
+    fn run_tiles(self, cuda: &Cuda) {
         let (m, n, _) = self.size();
         if m * n == 0 || !self.fits(cuda) {
             return;
