@@ -29,7 +29,7 @@ impl Product {
     }
 
     /// Without a bias, each column of x times a weight.
-    fn weighted(m: usize, n: usize, k: usize, weights: &[i32]) -> Self {
+    pub fn weighted(m: usize, n: usize, k: usize, weights: &[i32]) -> Self {
         let (x, w, bias) = (integers(m * k, 1, 1), integers(n * k, 2, 1), vec![0; n]);
         let dot = |x: &[i32], w: &[i32]| (0..k).map(|i| x[i] * weights[i] * w[i]).sum::<i32>();
         let y = x.chunks(k).flat_map(|x| w.chunks(k).map(move |w| dot(x, w))).collect();
@@ -44,7 +44,7 @@ fn with_gaps(values: &[i32], columns: usize) -> Vec<bf16> {
     values.chunks(columns).flat_map(row).collect()
 }
 
-fn transposed(values: &[i32], columns: usize) -> Vec<i32> {
+pub fn transposed(values: &[i32], columns: usize) -> Vec<i32> {
     (0..columns).flat_map(|j| values.iter().skip(j).step_by(columns).copied()).collect()
 }
 

@@ -4,7 +4,7 @@ use cuda_emulator::machine::Profile;
 use deepguard::cuda::tile::*;
 
 use super::edit::{instead, move_behind, operand, remove, swap};
-use super::gemm::Product;
+use super::gemm::{Product, transposed};
 use super::harness::{Arg, Case, Expected, Mutant, Setup, bytes, mutant};
 use super::inputs::{bf16s, f32s, ptx};
 
@@ -30,15 +30,35 @@ const BIAS: [usize; 32] = {
 /// Maps and ranges of LoRA, and their number: none.
 const LORA_MAPS: usize = GEMM_TERMS * (2 * 128 + 16) + 16;
 
+fn map(buffer: usize, rows: usize, columns: usize, box_rows: usize, box_columns: usize) -> Arg {
+    Arg::Map(buffer, [rows as u64, columns as u64], [box_rows as u32, box_columns as u32])
+}
+
+fn start(m: usize, n: usize) -> Setup {
+    let tiles = m.div_ceil(GEMM_SM90_TILE_M) * n.div_ceil(GEMM_SM90_TILE_N);
+    Setup::new([tiles as u32, 1], GEMM_SM90_THREADS).shared(SHARED)
+}
+
+/// `gemm_nn_sm90`, n a multiple of 8.
+fn setup_nn(m: usize, n: usize, k: usize) -> Setup {
+    let product = Product::weighted(m, n, k, &vec![1; k]);
+    let mut setup = start(m, n)
+        .input("x", &bf16s(&product.x))
+        .input("w", &bf16s(&transposed(&product.w, k)))
+        .output("y", Expected::Exactly(bytes(&bf16s(&product.y))))
+        .value(m as i32)
+        .value(n as i32)
+        .value(k as i32);
+    setup.args[0] = map(0, m, k, GEMM_SM90_TILE_M, GEMM_SM90_TILE_K);
+    setup.args[1] = map(1, k, n, GEMM_SM90_TILE_K, GEMM_SM90_TILE_N / 2);
+    setup.args.insert(2, map(2, m, n, GEMM_SM90_STORE_M, GEMM_SM90_STORE_N));
+    setup
+}
+
 /// More tiles along k than stages, a rest along m, n and k; `n` decides how y is written.
 fn setup(m: usize, n: usize, k: usize) -> Setup {
     let product = Product::new(m, n, k);
-    let grid = [(m.div_ceil(GEMM_SM90_TILE_M) * n.div_ceil(GEMM_SM90_TILE_N)) as u32, 1];
-    let map = |buffer, rows: usize, columns: usize, box_rows: usize, box_columns: usize| {
-        Arg::Map(buffer, [rows as u64, columns as u64], [box_rows as u32, box_columns as u32])
-    };
-    let mut setup = Setup::new(grid, GEMM_SM90_THREADS)
-        .shared(SHARED)
+    let mut setup = start(m, n)
         .input("x", &bf16s(&product.x))
         .input("w", &bf16s(&product.w))
         .output("y", Expected::Exactly(bytes(&bf16s(&product.y))))
@@ -61,13 +81,44 @@ fn setup(m: usize, n: usize, k: usize) -> Setup {
 }
 
 pub fn cases() -> Vec<Case> {
-    vec![Case {
-        kernel: "gemm_nt_sm90",
+    let case = |kernel, setups, mutants| Case {
+        kernel,
         ptx: ptx("gemm_sm90", "90a"),
         profile: Profile::H100,
-        setups: vec![setup(100, 72, 584), setup(70, 51, 72)],
-        mutants: [ring(), products(), output()].into_iter().flatten().collect(),
-    }]
+        setups,
+        mutants,
+    };
+    let mutants = [ring(), products(), output()].into_iter().flatten().collect();
+    vec![
+        case("gemm_nt_sm90", vec![setup(100, 72, 584), setup(70, 51, 72)], mutants),
+        case("gemm_nn_sm90", vec![setup_nn(100, 104, 584)], transposition()),
+    ]
+}
+
+/// w that lies along n.
+fn transposition() -> Vec<Mutant> {
+    vec![
+        mutant(
+            "wgmma does not transpose w",
+            [swap("wgmma.mma_async", &[1], ", 1, 1, 1, 0, 1;", ", 1, 1, 1, 0, 0;")],
+            "A row of w is a k.",
+        ),
+        mutant(
+            "the halves of w lie beside each other",
+            [operand("or.b64", &[2], 2, "4611686293305360384")],
+            "Each is a box of its own, 8192 bytes.",
+        ),
+        mutant(
+            "the second half of w is not fetched",
+            [remove("cp.async.bulk.tensor.2d.shared", &[2])],
+            "The phase cannot end without its bytes.",
+        ),
+        mutant(
+            "k goes on within a row",
+            [swap("add.s32", &[34], "18432", "16416")],
+            "16 of k are 16 rows of 128 bytes.",
+        ),
+    ]
 }
 
 /// The ring of stages between the TMA and the products.

@@ -25,12 +25,20 @@ pub fn linear<B: Backend>(backend: &B) {
 }
 
 pub fn linear_backward<B: Backend>(backend: &B) {
-    for rows in [1, 5, 67] {
+    // Rows that start anywhere; then at multiples of 16 bytes, with tiles that are not full along any dimension.
+    for (rows, parts, width) in [
+        (1, [19, 3, 11], 37),
+        (5, [19, 3, 11], 37),
+        (67, [19, 3, 11], 37),
+        (150, [40, 24, 72], 200),
+        (300, [8, 40, 24], 136),
+    ] {
         let mut bench = Bench::new(backend);
-        let (weight, values) = bench.weight(&[19, 3, 11], 37, Dtype::F32);
-        let (dy, mut dx) = (bench.act(rows * 33, 1.0), bench.act_out(rows * 37));
+        let out = parts.iter().sum::<usize>();
+        let (weight, values) = bench.weight(&parts, width, Dtype::F32);
+        let (dy, mut dx) = (bench.act(rows * out, 1.0), bench.act_out(rows * width));
         backend.linear_backward(dx.view_mut(), dy.view(), &weight);
-        bench.check("dx", &dx, &product(&dy.host, &transposed(&values, 37), 33));
+        bench.check("dx", &dx, &product(&dy.host, &transposed(&values, width), out));
     }
 }
 
