@@ -285,7 +285,7 @@ impl Machine {
         let id = self.launches.fetch_add(1, Ordering::Relaxed);
         let mut grid = Grid {
             workspace: 0,
-            exchange: (launch.cooperative || function.program.exchanges).then(Exchange::default),
+            exchange: exchanges(function, launch).then(Exchange::default),
             program: &function.program,
             memory: &self.memory,
             params: &launch.params,
@@ -327,6 +327,11 @@ impl Machine {
         self.memory.fill(address, &[0], WORKSPACE)?;
         Ok(address)
     }
+}
+
+/// Whether blocks may hand values to each other.
+fn exchanges(function: &Function, launch: &Launch) -> bool {
+    launch.cooperative || function.program.exchanges && launch.grid != launch.cluster
 }
 
 /// What the driver checks too, so that launches without it cannot go wrong.

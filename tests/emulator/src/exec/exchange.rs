@@ -1,5 +1,7 @@
 //! Order among blocks. See [`crate::memory::exchange`].
 
+use smallvec::SmallVec;
+
 use crate::decode::program::{Access, Order};
 use crate::memory::clock::Clock;
 use crate::memory::exchange::{Actor, Exchange, Knowledge, Lesson};
@@ -102,14 +104,14 @@ impl<'a> Exec<'a> {
         addresses: &[u64; LANES],
         active: u32,
     ) -> Result<()> {
+        if access.order.across {
+            lanes(active).for_each(|lane| self.acquire_blocks(exchange, access.order, addresses[lane]));
+            return Ok(());
+        }
+        let (mut accessed, bytes) = (exchange.accessed(), u64::from(access.bytes()));
         for lane in lanes(active) {
-            if access.order.across {
-                self.acquire_blocks(exchange, access.order, addresses[lane]);
-                continue;
-            }
             let knows = |actor| self.knows(actor);
-            let bytes = u64::from(access.bytes());
-            if let Some(writer) = exchange.read(self.actor(), addresses[lane], bytes, knows) {
+            if let Some(writer) = accessed.read(self.actor(), addresses[lane], bytes, knows) {
                 return Err(self.race(writer, addresses[lane], lane));
             }
         }
@@ -125,26 +127,37 @@ impl<'a> Exec<'a> {
         addresses: &[u64; LANES],
         active: u32,
     ) -> Result<()> {
+        if access.order.across {
+            lanes(active).for_each(|lane| self.release_blocks(exchange, access.order, addresses[lane]));
+            return Ok(());
+        }
+        let mut accessed = exchange.accessed();
         for lane in lanes(active) {
-            if access.order.across {
-                self.release_blocks(exchange, access.order, addresses[lane]);
-                continue;
-            }
-            for (n, slot) in access.slots.iter().enumerate() {
-                let width = access.width.bytes();
-                let address = addresses[lane] + (n * width) as u64;
-                let mut old = [0; 16];
-                let found = self.grid.memory.read(address, &mut old[..width]);
-                found.map_err(|fault| self.blame(fault, lane))?;
-                let changes = self.value(*slot, lane).to_le_bytes()[..width] != old[..width];
+            for (address, bytes, changes) in self.changes(access, addresses[lane], lane)? {
                 let knows = |actor| self.knows(actor);
-                let other = exchange.write(self.actor(), address, width as u64, changes, knows);
-                if let Some(other) = other {
+                if let Some(other) = accessed.write(self.actor(), address, bytes, changes, knows) {
                     return Err(self.race(other, address, lane));
                 }
             }
         }
         Ok(())
+    }
+
+    /// What a lane is about to store, in pieces that change something and pieces that do not: address, bytes, and which it
+    /// is.
+    fn changes(&self, access: &Access, address: u64, lane: usize) -> Result<SmallVec<[(u64, u64, bool); 4]>> {
+        let (width, mut old) = (access.width.bytes(), [0; 64]);
+        let old = &mut old[..access.slots.len() * width];
+        self.grid.memory.read(address, old).map_err(|fault| self.blame(fault, lane))?;
+        let mut pieces: SmallVec<[(u64, u64, bool); 4]> = SmallVec::new();
+        for (n, (slot, old)) in access.slots.iter().zip(old.chunks(width)).enumerate() {
+            let changes = self.value(*slot, lane).to_le_bytes()[..width] != *old;
+            match pieces.last_mut() {
+                Some((_, bytes, same)) if *same == changes => *bytes += width as u64,
+                _ => pieces.push((address + (n * width) as u64, width as u64, changes)),
+            }
+        }
+        Ok(pieces)
     }
 
     fn race(&self, other: Actor, address: u64, lane: usize) -> Box<crate::report::Fault> {

@@ -6,7 +6,10 @@
 //! least one of them a write, need such an order, in whatever order they have run here. Blocks of a cluster count as one.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use smallvec::SmallVec;
 
 /// Bytes that share a record.
 const CHUNK: u64 = 16;
@@ -63,20 +66,46 @@ pub struct Lesson {
     pub knowledge: Knowledge,
 }
 
-/// Weak accesses to a chunk, with a bit for each byte.
+/// Accesses to some bytes of a chunk, with a bit for each.
+type Accesses = SmallVec<[(Actor, u16); 1]>;
+
+/// Weak accesses to a chunk.
 #[derive(Default)]
 struct Chunk {
-    writes: Vec<(Actor, u16)>,
-    reads: Vec<(Actor, u16)>,
+    writes: Accesses,
+    reads: Accesses,
 }
+
+/// Of numbers of chunks, which lie together.
+#[derive(Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(self.0 ^ u64::from(byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type Chunks = HashMap<u64, Chunk, BuildHasherDefault<NumberHasher>>;
 
 /// What all blocks of a launch share.
 #[derive(Default)]
 pub struct Exchange {
     /// What was released at each address.
     locations: Mutex<HashMap<u64, Knowledge>>,
-    chunks: Mutex<HashMap<u64, Chunk>>,
+    chunks: Mutex<Chunks>,
 }
+
+/// The weak accesses so far, for those of one instruction to join.
+pub struct Accessed<'a>(MutexGuard<'a, Chunks>);
 
 /// A panic elsewhere leaves the tables usable.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -96,11 +125,23 @@ impl Exchange {
         }
     }
 
+    /// The weak accesses so far; nobody else records any meanwhile.
+    pub fn accessed(&self) -> Accessed<'_> {
+        Accessed(lock(&self.chunks))
+    }
+}
+
+impl Accessed<'_> {
     /// Records a read. The write of another cluster that `knows` does not have behind it, if there is one.
-    pub fn read(&self, by: Actor, address: u64, bytes: u64, knows: impl Fn(Actor) -> bool) -> Option<Actor> {
-        let mut chunks = lock(&self.chunks);
+    pub fn read(
+        &mut self,
+        by: Actor,
+        address: u64,
+        bytes: u64,
+        knows: impl Fn(Actor) -> bool,
+    ) -> Option<Actor> {
         for (number, mask) in parts(address, bytes) {
-            let chunk = chunks.entry(number).or_default();
+            let chunk = self.0.entry(number).or_default();
             if let Some(writer) = stranger(&chunk.writes, by, mask, &knows) {
                 return Some(writer);
             }
@@ -116,16 +157,15 @@ impl Exchange {
 
     /// The same for a write. One that `changes` nothing is in nobody's way.
     pub fn write(
-        &self,
+        &mut self,
         by: Actor,
         address: u64,
         bytes: u64,
         changes: bool,
         knows: impl Fn(Actor) -> bool,
     ) -> Option<Actor> {
-        let mut chunks = lock(&self.chunks);
         for (number, mask) in parts(address, bytes) {
-            let chunk = chunks.entry(number).or_default();
+            let chunk = self.0.entry(number).or_default();
             if !changes && chunk.writes.iter().any(|(_, bytes)| bytes & mask == mask) {
                 continue;
             }
@@ -176,19 +216,19 @@ mod tests {
     fn accesses_of_others_need_an_order() {
         let exchange = Exchange::default();
         let nothing = |_| false;
-        assert_eq!(exchange.write(actor(0, 1), 64, 16, true, nothing), None);
-        assert_eq!(exchange.read(actor(0, 2), 64, 4, nothing), None);
-        assert_eq!(exchange.read(actor(1, 1), 68, 4, nothing), Some(actor(0, 1)));
+        assert_eq!(exchange.accessed().write(actor(0, 1), 64, 16, true, nothing), None);
+        assert_eq!(exchange.accessed().read(actor(0, 2), 64, 4, nothing), None);
+        assert_eq!(exchange.accessed().read(actor(1, 1), 68, 4, nothing), Some(actor(0, 1)));
 
         let mut knowledge = Knowledge::default();
         exchange.release(8, &Knowledge::of(0, &[1]));
         exchange.acquire(8, &mut knowledge);
         assert!(!knowledge.join(&Knowledge::of(0, &[1])) && knowledge.join(&Knowledge::of(1, &[1])));
         let knows = |actor| knowledge.covers(actor);
-        assert_eq!(exchange.read(actor(1, 1), 68, 4, knows), None);
+        assert_eq!(exchange.accessed().read(actor(1, 1), 68, 4, knows), None);
         // The read of epoch 2 is not covered.
-        assert_eq!(exchange.write(actor(1, 1), 64, 4, true, knows), Some(actor(0, 2)));
-        assert_eq!(exchange.write(actor(1, 1), 64, 4, false, knows), None);
-        assert_eq!(exchange.write(actor(1, 1), 80, 4, true, nothing), None);
+        assert_eq!(exchange.accessed().write(actor(1, 1), 64, 4, true, knows), Some(actor(0, 2)));
+        assert_eq!(exchange.accessed().write(actor(1, 1), 64, 4, false, knows), None);
+        assert_eq!(exchange.accessed().write(actor(1, 1), 80, 4, true, nothing), None);
     }
 }
