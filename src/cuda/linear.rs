@@ -183,6 +183,7 @@ impl Cuda {
         weight: &Weight,
         lora: &[LoraTerm<'_, Self>],
     ) {
+        assert!(x.in_vectors(), "gated_layer: rows of x");
         let Some(terms) = Terms::new(self, lora) else { return };
         let product = TileProduct::new(Layout::NT, x, weight.matrix(), Target::Gated(to));
         TileProduct { terms: Some(&terms), ..product }.run(self);

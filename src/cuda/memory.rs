@@ -25,8 +25,8 @@ const MOST_INPUT_STAGE: usize = 512 << 20;
 /// Bytes of scratch memory from the start: more than the parts of any product take, which are two large tiles for each
 /// multiprocessor. Growing would make the first steps shorter graphs.
 const SCRATCH: usize = 32 << 20;
-/// Counters from the start, for the same reason: a decoding step of 100 samples takes as many as it has key/value heads.
-const COUNTERS: usize = 1024;
+/// Counters from the start, for the same reason: a decoding step takes one for each sample and key/value head, products fewer.
+const COUNTERS: usize = 4096;
 /// Bytes of both.
 pub(super) const OWN: usize = SCRATCH + COUNTERS * size_of::<u32>();
 /// What helps where the device has no room for what it needs in any case.

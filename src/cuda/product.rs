@@ -105,10 +105,10 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Large tiles where there is work for all multiprocessors; k in parts where there are few tiles. A tile is of `pieces`
-    /// of n.
-    fn new([m, n, k]: [usize; 3], pieces: usize, multiprocessors: usize, vector: bool) -> Self {
-        let tiles = |tile: usize| m.div_ceil(tile) * (n / pieces).div_ceil(tile / pieces);
+    /// Large tiles where there is work for all multiprocessors; k in parts where there are few tiles. They are as many where
+    /// each has two halves of n that lie apart.
+    fn new([m, n, k]: [usize; 3], multiprocessors: usize, vector: bool) -> Self {
+        let tiles = |tile: usize| m.div_ceil(tile) * n.div_ceil(tile);
         let parts = (k.div_ceil(GEMM_TILE_K) / TILES_OF_SPLIT).max(1);
         let fills = tiles(GEMM_LARGE_TILE) * parts >= multiprocessors;
         let large = vector && fills && m > GEMM_SMALL_TILE && n > GEMM_SMALL_TILE;
@@ -214,8 +214,7 @@ impl<'a> TileProduct<'a> {
     /// Which blocks compute it.
     pub fn plan(&self, cuda: &Cuda) -> Plan {
         let (m, n, k) = self.size();
-        let pieces = if matches!(self.target, Target::Gated(_)) { 2 } else { 1 };
-        Plan::new([m, n, k], pieces, cuda.info().multiprocessors as usize, self.in_vectors())
+        Plan::new([m, n, k], cuda.info().multiprocessors as usize, self.in_vectors())
     }
 
     /// Whether sizes fit a kernel's integers; the failure is kept where they do not.
@@ -230,6 +229,9 @@ impl<'a> TileProduct<'a> {
 
     /// Computes it with what the device has for it.
     pub fn run(self, cuda: &Cuda) {
+        if !self.fits(cuda) {
+            return;
+        }
         match self.suits_sm90(cuda) {
             true => self.run_sm90(cuda),
             false => self.run_tiles(cuda),
@@ -238,7 +240,7 @@ impl<'a> TileProduct<'a> {
 
     fn run_tiles(self, cuda: &Cuda) {
         let (m, n, _) = self.size();
-        if m * n == 0 || !self.fits(cuda) {
+        if m * n == 0 {
             return;
         }
         let Plan { large, split } = self.plan(cuda);
@@ -372,7 +374,7 @@ mod tests {
 
     #[test]
     fn plans_fill_the_device() {
-        let plan = |m, n, k| Plan::new([m, n, k], 1, 132, true);
+        let plan = |m, n, k| Plan::new([m, n, k], 132, true);
         // A layer of a large batch: large tiles, k in one piece.
         assert!(plan(8192, 3584, 3584).large);
         assert_eq!(plan(8192, 3584, 3584).split.count, 1);
@@ -380,11 +382,6 @@ mod tests {
         let Plan { large, split } = plan(16, 3584, 8192);
         assert!(!large && split.count > 1 && split.blocks() <= 4 * 132);
         assert_eq!((split.sums(), split.counters()), (split.count * 64 * 3584, 3584 / 64));
-        // As many tiles as a product has whose columns lie together, where nothing is left over.
-        let gated = |m, n, k| Plan::new([m, n, k], 2, 132, true);
-        assert_eq!(gated(8192, 2 * 18944, 3584), plan(8192, 2 * 18944, 3584));
-        assert_eq!(gated(40, 2 * 4864, 896), plan(40, 2 * 4864, 896));
-        assert_eq!((gated(40, 2 * 40, 64).split.tiles, plan(40, 2 * 40, 64).split.tiles), (2, 2));
         // Nothing to share out.
         assert_eq!((plan(64, 64, 32).split.sums(), plan(64, 64, 32).split.counters()), (0, 0));
     }

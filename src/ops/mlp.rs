@@ -21,12 +21,13 @@ pub trait Mlp: Device + Gemm {
         &self,
         h: Mut<'_, Self, Self::Act>,
         mut gate_up: Mut<'_, Self, Self::Act>,
-        _kept: usize,
+        kept: usize,
         x: Ref<'_, Self, Self::Act>,
         weight: &Self::Weight,
         lora: &[LoraTerm<'_, Self>],
         intermediate_size: usize,
     ) {
+        let _ = kept; // all of it is
         self.linear(gate_up.reborrow(), x, weight, None, lora, Write::Overwrite);
         self.swiglu(h, gate_up.view(), intermediate_size);
     }

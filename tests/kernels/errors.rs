@@ -128,7 +128,7 @@ fn cuda_memory_that_is_not_there_is_refused() {
 #[test]
 fn cuda_memory_that_is_free_and_refused_is_told_with_numbers() {
     // Scratch memory and counters, from the start.
-    const OWN: usize = (32 << 20) + 4096;
+    const OWN: usize = (32 << 20) + 4 * 4096;
     const FREE: usize = (6 << 20) + 1;
     if is_child() {
         let cuda = own_cuda();

@@ -30,30 +30,36 @@ pub fn gated<B: Backend>(backend: &B) {
     }
 }
 
-/// Many rows: in every bit what the two operations make, and gate and up of the rows that are kept.
+/// Many rows: in every bit what the two operations make, which choose their kernels alike for these sizes, and gate and up of
+/// the rows that are kept.
 pub fn gated_many_rows<B: Backend>(backend: &B) {
-    // Columns that are no multiple of a tile's; k in parts; many tiles, of which large ones are made; columns and k that suit
-    // the tensor memory accelerator, and rows that no tile divides.
-    for (rows, width, input, kept) in
-        [(40, 24, 72, 0), (40, 24, 600, 33), (700, 1608, 40, 650), (300, 192, 136, 130), (130, 64, 72, 0)]
-    {
+    // k in parts, with columns that are no multiple of a tile's; columns, ranks and k that suit the tensor memory accelerator,
+    // and k longer than its ring; rows that no tile divides.
+    for (rows, width, input, kept, rank) in [
+        (40, 24, 600, 33, 11),
+        (130, 64, 72, 0, 16),
+        (300, 192, 136, 130, 11),
+        (300, 192, 456, 130, 16),
+        (300, 128, 136, 300, 72),
+    ] {
         for (adapters, adapted) in [(0, rows), (2, rows), (3, rows / 2)] {
-            gated_exactly(backend, (rows, width, input), kept, adapters, adapted);
+            gated_exactly(backend, (rows, width, input), kept, (adapters, adapted, rank));
         }
     }
+    // Large tiles, k in parts. With adapters of both halves, a tile would cut k elsewhere than the linear layer does.
+    gated_exactly(backend, (300, 1608, 520), 250, (0, 300, 8));
 }
 
 fn gated_exactly<B: Backend>(
     backend: &B,
     (rows, width, input): (usize, usize, usize),
     kept: usize,
-    adapters: usize,
-    adapted: usize,
+    (adapters, adapted, rank): (usize, usize, usize),
 ) {
     let mut bench = Bench::new(backend);
     let (weight, _) = bench.weight(&[width, width], input, Dtype::BF16);
     let x = bench.act(rows * input, 0.2);
-    let adapters = Adapters::new(&mut bench, adapters, adapted, width);
+    let adapters = Adapters::new(&mut bench, (adapters, adapted, rank), width);
     let [mut gate_up, mut expected_gate_up] = [(); 2].map(|()| bench.act_out(rows * 2 * width));
     let [mut h, mut expected] = [(); 2].map(|()| bench.act_out(rows * width));
     let lora = adapters.terms();
@@ -72,16 +78,14 @@ fn gated_exactly<B: Backend>(
 struct Adapters<B: Backend> {
     parts: Vec<(usize, Act<B>, Act<B>)>,
     width: usize,
+    rank: usize,
 }
-
-/// Of the adapters.
-const RANK: usize = 11;
 
 impl<B: Backend> Adapters<B> {
     /// Bit 0 of `adapters` stands for the gate, bit 1 for what it gates; the first `adapted` rows have them.
-    fn new(bench: &mut Bench<'_, B>, adapters: usize, adapted: usize, width: usize) -> Self {
-        let part = |part| (part * width, bench.act(adapted * RANK, 0.5), bench.act(width * RANK, 0.5));
-        Adapters { parts: (0..2).filter(|part| adapters >> part & 1 == 1).map(part).collect(), width }
+    fn new(bench: &mut Bench<'_, B>, (adapters, adapted, rank): (usize, usize, usize), width: usize) -> Self {
+        let part = |part| (part * width, bench.act(adapted * rank, 0.5), bench.act(width * rank, 0.5));
+        Adapters { parts: (0..2).filter(|part| adapters >> part & 1 == 1).map(part).collect(), width, rank }
     }
 
     fn terms(&self) -> Vec<LoraTerm<'_, B>> {
@@ -90,7 +94,7 @@ impl<B: Backend> Adapters<B> {
             b: b.view(),
             column: *column,
             out_features: self.width,
-            rank: RANK,
+            rank: self.rank,
         });
         terms.collect()
     }
@@ -105,10 +109,10 @@ fn gated_case<B: Backend>(
     let mut bench = Bench::new(backend);
     let (weight, values) = bench.weight(&[width, width], input, Dtype::BF16);
     let x = bench.act(rows * input, 2.0 / (input as f64).sqrt());
-    let adapters = Adapters::new(&mut bench, adapters, adapted, width);
+    let adapters = Adapters::new(&mut bench, (adapters, adapted, 11), width);
     let mut between = product(&x.host, &values, input);
     for (column, xa, b) in &adapters.parts {
-        for (i, sum) in product(&xa.host, &b.host, RANK).iter().enumerate() {
+        for (i, sum) in product(&xa.host, &b.host, adapters.rank).iter().enumerate() {
             between[i / width * 2 * width + column + i % width] += sum;
         }
     }
