@@ -4,7 +4,8 @@
 #include "philox.h"
 #include "swiglu.h"
 
-// Sizes and strides of a product, as src/cuda/gemm.rs passes them.
+// Sizes and strides of a product, as src/cuda/product.rs passes them. Where y is gated, n is the columns of h; in gated_skinny_*,
+// those of [gate | up].
 struct Product {
     int m, n, k;
     int a_stride, b_stride;      // elements from one row of an operand to the next

@@ -86,7 +86,7 @@
 #define COLUMN_SUM_THREADS 256
 #define COLUMN_SUMS 8
 
-// gemm_nt_sm90: the same; TILE_K elements are one 128-byte row of the hardware's swizzle. The store box is what one
+// Products of gemm_sm90.cu: the same; TILE_K elements are one 128-byte row of the hardware's swizzle. The store box is what one
 // warpgroup writes with one instruction.
 #define GEMM_SM90_TILE_M 128
 #define GEMM_SM90_TILE_N 128
