@@ -46,8 +46,8 @@ fmt: ## format the code
 
 lint: ## check format, lints and documentation
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	cargo clippy --release --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --locked
 
 clean: ## remove what was built, not models and runs
 	cargo clean
