@@ -28,6 +28,26 @@ struct ColumnSums {
     int padding;
 };
 
+// The sum of a column, of a part of the rows: adds it to y, in the last block of several with those of all parts.
+__device__ __forceinline__ void finish(const ColumnSum& own, float sum, int part, int block, int column,
+                                       bool has_column) {
+    if (own.parts > 1) {
+        if (has_column) {
+            own.partials[size_t(part) * own.n + column] = sum;
+        }
+        if (!is_last_block(own.arrived + block, own.parts)) {
+            return;
+        }
+        sum = 0.0f;
+        for (int i = 0; has_column && i < own.parts; i++) {
+            sum += __ldcg(own.partials + size_t(i) * own.n + column);
+        }
+    }
+    if (has_column) {
+        own.y[column] += sum;
+    }
+}
+
 }  // namespace
 
 // Sums over rows, each with its weight, of some matrices. A block adds up COLUMN_SUM_WIDTH columns of every parts-th group
@@ -76,19 +96,5 @@ column_sums(const __grid_constant__ ColumnSums several) {
     for (int i = 0; has_column && i < LANES; i++) {
         total += sums[threadIdx.x % 8][i * GROUPS + threadIdx.x / 8];
     }
-    if (own.parts > 1) {
-        if (has_column) {
-            own.partials[size_t(part) * own.n + at] = total;
-        }
-        if (!is_last_block(own.arrived + block, own.parts)) {
-            return;
-        }
-        total = 0.0f;
-        for (int i = 0; has_column && i < own.parts; i++) {
-            total += __ldcg(own.partials + size_t(i) * own.n + at);
-        }
-    }
-    if (has_column) {
-        own.y[at] += total;
-    }
+    finish(own, total, part, block, at, has_column);
 }

@@ -204,16 +204,16 @@ __device__ __forceinline__ void multiply(typename S::Accumulators& acc, const un
     }
 }
 
-// Where 4 sums lie in shared memory: what a half of a warp puts down at a time, pairs of four rows, is on different banks.
-template <typename S>
-__device__ __forceinline__ int sum_offset(int row, int column) {
-    return row * S::TILE + ((column / 4) ^ (row % 4 * 2)) * 4 + column % 4;
+// The columns of a row's sums in shared memory, from quad to quad: permuted, so that what a half of a warp puts down at a time,
+// pairs of four rows, is on different banks. Done twice, it is undone.
+__device__ __forceinline__ int permuted(int row, int quad) {
+    return quad ^ (row % 4 * 2);
 }
 
-// The first column of the quad-th 4 sums of a row.
+// Where a sum lies in shared memory.
 template <typename S>
-__device__ __forceinline__ int sum_column(int row, int quad) {
-    return (quad ^ (row % 4 * 2)) * 4;
+__device__ __forceinline__ int sum_offset(int row, int column) {
+    return row * S::TILE + permuted(row, column / 4) * 4 + column % 4;
 }
 
 template <typename S>
@@ -329,7 +329,7 @@ __device__ __forceinline__ bool add_up_parts(float* sums, const Place& place, in
     constexpr int OF_ROW = S::TILE / 4, OF_TILE = S::TILE * OF_ROW, OWN = OF_TILE / S::THREADS, STEP = S::THREADS / OF_ROW;
     static_assert(STEP % 4 == 0, "sums of a thread are permuted alike");
     const int row = threadIdx.x / OF_ROW;
-    const bool inside = sum_column<S>(row, threadIdx.x % OF_ROW) < columns;
+    const bool inside = permuted(row, threadIdx.x % OF_ROW) * 4 < columns;
     const int end = inside ? rows : 0;
     float4* own = reinterpret_cast<float4*>(sums) + threadIdx.x;
     float4* parts = reinterpret_cast<float4*>(place.memory.sums) + size_t(place.tile) * place.parts * OF_TILE + threadIdx.x;
@@ -372,6 +372,25 @@ struct Operands {
     Mask mask;                 // of b, TN only
 };
 
+// This thread's share in copying the tile-th of the tiles along k that LoRA adds to a tile of y: of xa and of lora_B.
+template <typename S, bool HALVES>
+__device__ __forceinline__ void fetch_lora(unsigned stage, const LoraTerms& terms, int tile, int first_row,
+                                           int first_column, int second_column) {
+#pragma unroll 1
+    for (int i = 0; i < terms.count; i++) {
+        const LoraTerm& term = terms.term[i];
+        const int its = tiles_of<S>(term, first_row, first_column, second_column);
+        if (tile >= 0 && tile < its) {
+            const Lines xa = {term.xa, term.rank, first_row, term.rows, term.rank, term.vector != 0};
+            const Lines factor = {term.b,    term.rank,        first_column - term.column, term.columns,
+                                  term.rank, term.vector != 0, second_column - term.column};
+            fetch<S, true, false>(stage, xa, tile * TILE_K);
+            fetch<S, true, false, HALVES>(stage + S::OPERAND_BYTES, factor, tile * TILE_K);
+        }
+        tile -= its;
+    }
+}
+
 // To is an Epilogue, or a Gated: y then has half as many columns as there are lines of b, of which each tile takes two
 // groups, one from either half.
 template <typename S, Layout LAYOUT, bool VECTOR, typename To>
@@ -410,20 +429,7 @@ __device__ __forceinline__ void product_of_block(const Operands& from, const To&
                                 k < product.k);
             }
         } else if (LAYOUT == Layout::NT && tile < end) {
-            int left = tile - own_tiles;
-#pragma unroll 1
-            for (int i = 0; i < from.terms->count; i++) {
-                const LoraTerm& term = from.terms->term[i];
-                const int its = tiles_of<S>(term, first_row, first_column, second_column);
-                if (left >= 0 && left < its) {
-                    const Lines xa = {term.xa, term.rank, first_row, term.rows, term.rank, term.vector != 0};
-                    const Lines factor = {term.b,    term.rank,        first_column - term.column, term.columns,
-                                          term.rank, term.vector != 0, second_column - term.column};
-                    fetch<S, true, false>(stage, xa, left * TILE_K);
-                    fetch<S, true, false, GATED>(stage + S::OPERAND_BYTES, factor, left * TILE_K);
-                }
-                left -= its;
-            }
+            fetch_lora<S, GATED>(stage, *from.terms, tile - own_tiles, first_row, first_column, second_column);
         }
         copy_commit();  // an empty group at the end keeps the count below right
     };
