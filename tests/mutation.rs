@@ -3,6 +3,8 @@
 //!
 //! A mutant that lives is a hole in the checks. Each says why it is wrong, so that a dead one is no false alarm.
 
+#[path = "mutation/arrival.rs"]
+mod arrival;
 #[path = "mutation/blocks.rs"]
 mod blocks;
 #[path = "mutation/clusters.rs"]

@@ -2,6 +2,7 @@
 
 use cuda_emulator::machine::Profile;
 
+use super::arrival::LOAD_ADD_STORE;
 use super::compile;
 use super::edit::{instead, move_behind, operand, remove, swap};
 use super::harness::{Case, Expected, Mutant, Setup, bytes, mutant};
@@ -215,11 +216,7 @@ fn grid_exchange() -> Case {
         ),
         mutant(
             "the arrival is no atomic",
-            [instead(
-                "atom.global.add",
-                &[0],
-                "ld.volatile.global.u32 $0, $1; add.u32 $0, $0, $2; st.volatile.global.u32 $1, $0;",
-            )],
+            [instead("atom.global.add", &[0], LOAD_ADD_STORE)],
             "Two blocks may count from the same number.",
         ),
         mutant(

@@ -3,7 +3,8 @@
 use cuda_emulator::machine::Profile;
 use deepguard::cuda::tile::*;
 
-use super::edit::{instead, remove, swap};
+use super::arrival;
+use super::edit::{instead, remove};
 use super::harness::{Case, Expected, Setup, bytes, mutant};
 use super::inputs::{bf16s, integers, ptx};
 
@@ -90,26 +91,11 @@ fn setup(kv_heads: usize) -> Setup {
 }
 
 fn attention_decode() -> Case {
-    let mutants = vec![
+    let own = vec![
         mutant(
             "only a warp waits before the arrival",
             [instead("bar.sync", &[4], "bar.warp.sync -1;")],
             "Other warps may not have written what the last block combines.",
-        ),
-        mutant(
-            "the arrival does not wait",
-            [remove("bar.sync", &[4])],
-            "Other warps may not have written what the last block combines.",
-        ),
-        mutant(
-            "fences removed",
-            [remove("membar.gl", &[])],
-            "An atomic alone does not order what was written before it.",
-        ),
-        mutant(
-            "a block does not arrive",
-            [swap("atom.global.add", &[0], ", 1;", ", 0;")],
-            "Nobody combines.",
         ),
         mutant(
             "nobody waits for who is last",
@@ -122,6 +108,6 @@ fn attention_decode() -> Case {
         ptx: ptx("attention_decode", "80"),
         profile: Profile::A100,
         setups: vec![setup(1), setup(24)],
-        mutants,
+        mutants: [own, arrival::mutants(&[4])].into_iter().flatten().collect(),
     }
 }

@@ -4,6 +4,7 @@ use cuda_emulator::machine::Profile;
 use deepguard::cuda::tile::*;
 use half::bf16;
 
+use super::arrival;
 use super::edit::{instead, operand, remove, swap};
 use super::harness::{Arg, Case, Expected, Mutant, Setup, bytes, mutant};
 use super::inputs::{bf16s, f32s, integers, ptx};
@@ -129,7 +130,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn mutants() -> Vec<Mutant> {
-    [synchronisation(), arrival(), masks(), indices()].into_iter().flatten().collect()
+    [synchronisation(), arrival::mutants(&[3]), parts(), masks(), indices()].into_iter().flatten().collect()
 }
 
 fn synchronisation() -> Vec<Mutant> {
@@ -175,38 +176,9 @@ fn synchronisation() -> Vec<Mutant> {
     ]
 }
 
-/// Of blocks with a part of k each: see `kernels/arrival.h`.
-fn arrival() -> Vec<Mutant> {
+/// Of blocks with a part of k each, beside those of their arrival.
+fn parts() -> Vec<Mutant> {
     vec![
-        mutant(
-            "the arrival does not wait",
-            [remove("bar.sync", &[3])],
-            "Other warps may not have written what the last block adds up.",
-        ),
-        mutant(
-            "fences removed",
-            [remove("membar.gl", &[])],
-            "An atomic alone does not order what was written before it.",
-        ),
-        mutant(
-            "the arrival is no atomic",
-            [instead(
-                "atom.global.add",
-                &[0],
-                "ld.volatile.global.u32 $0, $1; add.u32 $0, $0, $2; st.volatile.global.u32 $1, $0;",
-            )],
-            "Two blocks may count from the same number.",
-        ),
-        mutant(
-            "a block does not arrive",
-            [swap("atom.global.add", &[0], ", 1;", ", 0;")],
-            "Nobody is the last.",
-        ),
-        mutant(
-            "the last block leaves the count as it is",
-            [remove("st.global.u32", &[0])],
-            "The next launch starts to count there.",
-        ),
         mutant(
             "barrier before the sums of all parts are taken up removed",
             [remove("bar.sync", &[4])],
