@@ -5,6 +5,7 @@ use deepguard::cuda::{Cuda, Weight};
 use deepguard::model::Weights;
 use deepguard::ops::Device as _;
 use deepguard::ops::gemm::{Gemm, Write};
+use deepguard::ops::mlp::Mlp;
 use half::bf16;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 
@@ -45,6 +46,15 @@ pub fn run(c: &mut Criterion, device: &Device) {
         device.measure(c, &format!("linear_backward {name}"), flops, || {
             device.cuda.linear_backward(dx.view_mut(), y.view(), &weight);
         });
+        if name == "gate_up" {
+            let (mut h, mut gate_up) = (device.zeros(&[rows, out / 2]), y.view_mut());
+            for kept in [0, rows] {
+                device.measure(c, &format!("gated, {kept} rows kept"), flops, || {
+                    let (h, gate_up) = (h.view_mut(), gate_up.reborrow());
+                    device.cuda.gated(h, gate_up, kept, x.view(), &weight, &[], out / 2);
+                });
+            }
+        }
         for samples in [1, 16, 100] {
             let bytes = Work::Bytes((2 * out * input) as f64);
             let (x, y) = (x.first(samples.min(rows) * input), y.first_mut(samples.min(rows) * out));

@@ -256,9 +256,10 @@ impl<'a> TileProduct<'a> {
     }
 
     fn kernel(&self, large: bool) -> &'static str {
+        if let Target::Gated(_) = self.target {
+            return if large { "gemm_nt_gated_large" } else { "gemm_nt_gated_small" };
+        }
         match (self.layout, self.in_vectors(), large) {
-            (Layout::NT, _, true) if matches!(self.target, Target::Gated(_)) => "gemm_nt_gated_large",
-            (Layout::NT, _, false) if matches!(self.target, Target::Gated(_)) => "gemm_nt_gated_small",
             (Layout::NT, true, true) => "gemm_nt_large",
             (Layout::NT, true, false) => "gemm_nt_small",
             (Layout::NT, false, _) => "gemm_nt_any",
