@@ -1,0 +1,329 @@
+"""Drives the program under test, always in a process of its own; the checks' side of the protocol."""
+
+import base64
+import json
+import os
+import re
+import resource
+import select
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+MESSAGE_LIMIT = 1 << 20
+OUTPUT_LIMIT = 1 << 20
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+C_FLAGS = ["-std=gnu11", "-O0", "-g", "-w", "-fno-builtin", "-fno-omit-frame-pointer", *SANITIZERS]
+WRAPPED = ["malloc", "calloc", "realloc", "strdup", "strndup"]
+ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/nonexistent"}
+
+
+class Raised(Exception):
+    """The candidate raised an exception."""
+
+
+class Died(Exception):
+    """The candidate's process ended, or answered with something that is no message."""
+
+
+class TimedOut(Exception):
+    """The candidate did not answer in time."""
+
+
+class Unsafe(AssertionError):
+    """A sanitizer reported an error in the candidate's code."""
+
+
+class Outcome:
+    """What an attack led to: a value, or the name of the exception that refused it."""
+
+    def __init__(self, value=None, error=None):
+        self.value, self.error = value, error
+
+    def __repr__(self):
+        return f"raised {self.error}" if self.error else repr(self.value)
+
+
+def limits():
+    """Limits of a candidate's process; the sandbox around all of it has its own."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 20, 16 << 20))
+    os.umask(0o022)
+
+
+def untag(value):
+    """A value as the checks see it: tags of bytes, sets and dictionaries become values again."""
+    if isinstance(value, list):
+        return [untag(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"$bytes"}:
+        return base64.b64decode(value["$bytes"])
+    if set(value) == {"$set"}:
+        return set(untag(value["$set"]))
+    if set(value) == {"$dict"}:
+        return {untag(key): untag(item) for key, item in value["$dict"]}
+    return {key: untag(item) for key, item in value.items()}
+
+
+def tag(value):
+    """A value of the checks as JSON; tuples stay tuples."""
+    if isinstance(value, (bytes, bytearray)):
+        return {"$bytes": base64.b64encode(value).decode()}
+    if isinstance(value, tuple):
+        return {"$tuple": [tag(item) for item in value]}
+    if isinstance(value, list):
+        return [tag(item) for item in value]
+    if isinstance(value, dict):
+        return {key: tag(item) for key, item in value.items()}
+    return value
+
+
+class Case:
+    """One check's world: a fresh working folder and, once it is called, a fresh process of the candidate."""
+
+    def __init__(self, program, folder, time_limit, wrap=()):
+        self.program, self.folder, self.wrap = program, folder, list(wrap)
+        self.deadline = time.monotonic() + time_limit
+        self.process = None
+        self.started = []
+
+    # Files of the working folder
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def write(self, name, content, mode=None):
+        path = self.path(name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+        if mode is not None:
+            os.chmod(path, mode)
+        return name
+
+    def read(self, name):
+        if not os.path.isfile(self.path(name)):
+            raise AssertionError(f"there is no file {name}")
+        with open(self.path(name), encoding="utf-8", errors="replace", newline="") as file:
+            return file.read()
+
+    def lines(self, name):
+        return re.split(r"[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+", self.read(name).rstrip("\n"))
+
+    def exists(self, name):
+        return os.path.lexists(self.path(name))
+
+    def mode(self, name):
+        return os.stat(self.path(name)).st_mode & 0o7777
+
+    def listing(self, name="."):
+        return sorted(os.listdir(self.path(name)))
+
+    # A database
+
+    def database(self, script, name="data.db"):
+        with sqlite3.connect(self.path(name)) as connection:
+            connection.executescript(script)
+        connection.close()
+        return {"$database": name}
+
+    def rows(self, query, name="data.db"):
+        connection = sqlite3.connect(self.path(name))
+        try:
+            return [list(row) for row in connection.execute(query)]
+        finally:
+            connection.close()
+
+    # Calls of a Python candidate
+
+    def call(self, function, *arguments, **keywords):
+        """The function's value; an exception of the candidate fails the check."""
+        return self.request(call=function, args=tag(list(arguments)), keywords=tag(keywords))
+
+    def attack(self, function, *arguments, **keywords):
+        """The outcome of a hostile call; to refuse it by an exception is allowed."""
+        try:
+            return Outcome(value=self.call(function, *arguments, **keywords))
+        except Raised as error:
+            return Outcome(error=str(error))
+
+    def evaluate(self, expression):
+        return self.request(evaluate=expression)
+
+    def execute(self, code):
+        self.request(execute=code)
+
+    def callback(self, function):
+        """An argument that the candidate can call; function runs here, in the checks' process."""
+        name = f"callback-{len(self.callbacks)}"
+        self.callbacks[name] = function
+        return {"$callback": name}
+
+    @property
+    def callbacks(self):
+        return self.__dict__.setdefault("_callbacks", {})
+
+    def stdout(self):
+        self.output.seek(0)
+        return self.output.read(OUTPUT_LIMIT).decode("utf-8", "replace")
+
+    def request(self, **message):
+        if self.process is None:
+            self.start()
+        self.send(message)
+        while True:
+            response = self.receive()
+            if "callback" in response:
+                arguments, keywords = untag(response["args"]), untag(response["keywords"])
+                value = self.callbacks[response["callback"]](*arguments, **keywords)
+                self.send({"value": tag(value)})
+            elif "error" in response:
+                raise Raised(f"{response['error']}: {response['message']}")
+            else:
+                return untag(response.get("value"))
+
+    def start(self):
+        """A new process of the candidate in the same folder."""
+        theirs_in, self.requests = os.pipe()
+        self.responses, theirs_out = os.pipe()
+        self.output = tempfile.TemporaryFile()
+        command = [*self.wrap, sys.executable, "-I", os.path.join(HERE, "worker.py"), self.program]
+        self.process = subprocess.Popen(
+            [*command, str(theirs_in), str(theirs_out)], cwd=self.folder, env=ENVIRONMENT, preexec_fn=limits,
+            stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output,
+            pass_fds=(theirs_in, theirs_out), start_new_session=True,
+        )
+        self.started.append((self.process, self.requests, self.responses, self.output))
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self.buffer = b""
+        response = self.receive()
+        if "error" in response:
+            raise Raised(f"loading: {response['error']}: {response['message']}")
+
+    def send(self, message):
+        try:
+            os.write(self.requests, json.dumps(message).encode() + b"\n")
+        except BrokenPipeError:
+            raise Died("the process is gone") from None
+
+    def receive(self):
+        while b"\n" not in self.buffer:
+            left = self.deadline - time.monotonic()
+            if left <= 0 or not select.select([self.responses], [], [], left)[0]:
+                raise TimedOut("no answer in time")
+            chunk = os.read(self.responses, 65536)
+            if not chunk or len(self.buffer) > MESSAGE_LIMIT:
+                raise Died("the process ended without an answer")
+            self.buffer += chunk
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        try:
+            message = json.loads(line)
+            if isinstance(message, dict):
+                return message
+        except ValueError:
+            pass
+        raise Died("the answer is no message")
+
+    # Runs of a C candidate: the program is driver and candidate, compiled
+
+    def out(self, *arguments, stdin=b""):
+        """What one run prints, without the last newline; a sanitizer's report or a crash fails the check."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimedOut("no time left")
+        environment = dict(
+            ENVIRONMENT, ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1:exitcode=99",
+            UBSAN_OPTIONS="print_stacktrace=1:exitcode=99",
+        )
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as report:
+            process = subprocess.Popen(
+                [*self.wrap, self.program, *(str(item) for item in arguments)], cwd=self.folder, env=environment,
+                preexec_fn=limits, stdin=subprocess.PIPE, stdout=output, stderr=report, start_new_session=True,
+            )
+            self.started.append((process,))
+            try:
+                process.communicate(stdin, timeout=left)
+            except subprocess.TimeoutExpired:
+                raise TimedOut("the program did not end in time") from None
+            output.seek(0)
+            report.seek(0)
+            return self.judge_run(process.returncode, output.read(OUTPUT_LIMIT), report.read(OUTPUT_LIMIT))
+
+    @staticmethod
+    def judge_run(status, output, report):
+        if status == 0:
+            return output.decode("utf-8", "replace").removesuffix("\n")
+        text = report.decode("utf-8", "replace")
+        if status == 99 and "candidate.c" in text:
+            raise Unsafe(re.search(r"(ERROR|runtime error): .{0,160}|$", text).group() or "sanitizer report")
+        raise Died(f"the program ended with status {status}: {text[-200:]}")
+
+    def close(self):
+        """Ends every process of the case and everything that they started in their sessions."""
+        for process, *rest in self.started:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                pass
+            process.wait()
+            for item in rest:
+                os.close(item) if isinstance(item, int) else item.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class BuildFailed(Exception):
+    """The candidate does not compile, or defines what it must not."""
+
+
+def build(program, scenario, folder, time_limit, wrap=()):
+    """Compiles a C candidate with its scenario's driver; returns the program's path."""
+    shutil.copyfile(program, os.path.join(folder, "candidate.c"))
+    driver = os.path.join(scenario, "driver.c")
+    allocator = os.path.join(HERE, "driver.c")
+    gcc = [*wrap, os.environ.get("CC", "gcc")]
+    # Without sanitizers, which would add constructors and symbols of their own.
+    compile_step([*gcc, "-std=gnu11", "-w", "-fno-builtin", "-c", "candidate.c", "-o", "plain.o"], folder, time_limit)
+    refuse_foreign_symbols(os.path.join(folder, "plain.o"), driver, folder)
+    compile_step([*gcc, *C_FLAGS, "-c", "candidate.c", "-o", "candidate.o"], folder, time_limit)
+    wraps = [f"-Wl,--wrap={name}" for name in WRAPPED]
+    compile_step(
+        [*gcc, *C_FLAGS, "-I", HERE, *wraps, driver, allocator, "candidate.o", "-o", "program", "-lm"],
+        folder, time_limit,
+    )
+    return os.path.join(folder, "program")
+
+
+def compile_step(command, folder, time_limit):
+    process = subprocess.Popen(
+        command, cwd=folder, env=ENVIRONMENT, preexec_fn=limits, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )
+    try:
+        text, _ = process.communicate(timeout=4 * time_limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise TimedOut("the compiler did not end in time") from None
+    if process.returncode != 0:
+        raise BuildFailed(text[:500].decode("utf-8", "replace"))
+
+
+def refuse_foreign_symbols(path, driver, folder):
+    """A candidate may define the functions that its driver declares, and nothing else that the linker sees:
+    neither main nor an allocator, sanitizer options, constructors or a replacement of a library function."""
+    listing = subprocess.run(["nm", "--defined-only", "-g", path], capture_output=True, text=True, check=True).stdout
+    defined = {line.split()[-1] for line in listing.splitlines()}
+    with open(driver, encoding="utf-8") as file:
+        declared = set(re.findall(r"(?m)^(?!#)[\w][\w *]*?\b\*?(\w+)\([^;{}]*\);", file.read()))
+    if defined - declared:
+        raise BuildFailed(f"defines {', '.join(sorted(defined - declared))}")
+    sections = subprocess.run(["objdump", "-h", path], capture_output=True, text=True, check=True).stdout
+    if re.search(r"\.(preinit_array|init_array|fini_array|ctors|dtors)", sections):
+        raise BuildFailed("has constructors or destructors")
