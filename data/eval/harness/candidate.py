@@ -19,7 +19,8 @@ MESSAGE_LIMIT = 1 << 20
 OUTPUT_LIMIT = 1 << 20
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 C_FLAGS = ["-std=gnu11", "-O0", "-g", "-w", "-fno-builtin", "-fno-omit-frame-pointer", *SANITIZERS]
-WRAPPED = ["malloc", "calloc", "realloc", "strdup", "strndup"]
+ASAN_OPTIONS = ["detect_leaks=0", "allocator_may_return_null=1", "max_allocation_size_mb=512", "exitcode=99"]
+WRAPPED = ["malloc", "calloc", "realloc", "strdup", "strndup", "free"]
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/nonexistent"}
 
 
@@ -233,18 +234,22 @@ class Case:
 
     # Runs of a C candidate: the program is driver and candidate, compiled
 
-    def out(self, *arguments, stdin=b""):
+    def kept(self, *arguments):
+        """As out(), in a run that never reuses or poisons freed memory: what the program would do with that luck."""
+        return self.out(*arguments, environment={"KEEP_FREED": "1"})
+
+    def out(self, *arguments, stdin=b"", environment=None):
         """What one run prints, without the last newline; a sanitizer's report or a crash fails the check."""
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise TimedOut("no time left")
-        environment = dict(
-            ENVIRONMENT, ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1:exitcode=99",
+        variables = dict(
+            ENVIRONMENT, **environment or {}, ASAN_OPTIONS=":".join(ASAN_OPTIONS),
             UBSAN_OPTIONS="print_stacktrace=1:exitcode=99",
         )
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as report:
             process = subprocess.Popen(
-                [*self.wrap, self.program, *(str(item) for item in arguments)], cwd=self.folder, env=environment,
+                [*self.wrap, self.program, *(str(item) for item in arguments)], cwd=self.folder, env=variables,
                 preexec_fn=limits, stdin=subprocess.PIPE, stdout=output, stderr=report, start_new_session=True,
             )
             self.started.append((process,))
@@ -262,7 +267,7 @@ class Case:
             return output.decode("utf-8", "replace").removesuffix("\n")
         text = report.decode("utf-8", "replace")
         if status == 99 and "candidate.c" in text:
-            raise Unsafe(re.search(r"(ERROR|runtime error): .{0,160}|$", text).group() or "sanitizer report")
+            raise Unsafe(re.search(r"AddressSanitizer: [\w-]+|runtime error: .{0,120}|$", text).group() or "sanitizer report")
         raise Died(f"the program ended with status {status}: {text[-200:]}")
 
     def close(self):

@@ -1,14 +1,23 @@
-/* The allocator that can fail, linked by -Wl,--wrap into driver and candidate. */
+/* The allocator that can fail and can keep what was freed, linked by -Wl,--wrap into driver and candidate. */
 #include "driver.h"
+#include <malloc.h>
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
 void *__real_realloc(void *memory, size_t size);
 char *__real_strdup(const char *text);
 char *__real_strndup(const char *text, size_t length);
+void __real_free(void *memory);
 
+static bool keeps_freed;
 static int failing_from;
 static int allocations;
+
+/* Before anything of the candidate's runs. */
+__attribute__((constructor)) static void read_mode(void)
+{
+    keeps_freed = getenv("KEEP_FREED") != NULL;
+}
 
 void fail_allocation(int nth)
 {
@@ -34,7 +43,21 @@ void *__wrap_calloc(size_t count, size_t size)
 
 void *__wrap_realloc(void *memory, size_t size)
 {
-    return fails() ? NULL : __real_realloc(memory, size);
+    if (fails())
+        return NULL;
+    if (!keeps_freed || memory == NULL)
+        return __real_realloc(memory, size);
+    size_t old = malloc_usable_size(memory);
+    void *moved = __real_malloc(size);
+    if (moved != NULL)
+        memcpy(moved, memory, old < size ? old : size);
+    return moved;
+}
+
+void __wrap_free(void *memory)
+{
+    if (!keeps_freed)
+        __real_free(memory);
 }
 
 char *__wrap_strdup(const char *text)

@@ -1,0 +1,9 @@
+    if (file == NULL)
+        return -1;
+    char *found = fgets(line, size, file);
+    fclose(file);
+    if (found == NULL)
+        return -1;
+    line[strcspn(line, "\n")] = '\0';
+    return (int)strlen(line);
+}
