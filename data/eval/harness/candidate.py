@@ -8,6 +8,7 @@ import resource
 import select
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,12 +16,19 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+NONCE = 16
 MESSAGE_LIMIT = 1 << 20
 OUTPUT_LIMIT = 1 << 20
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 C_FLAGS = ["-std=gnu11", "-O0", "-g", "-w", "-fno-builtin", "-fno-omit-frame-pointer", *SANITIZERS]
 ASAN_OPTIONS = ["detect_leaks=0", "allocator_may_return_null=1", "max_allocation_size_mb=512", "exitcode=99"]
 WRAPPED = ["malloc", "calloc", "realloc", "strdup", "strndup", "free"]
+# What no scenario needs and what could hide an error from the sanitizers or end the process early.
+REFUSED_CALLS = re.compile(
+    r"__(asan|sanitizer|ubsan|lsan|wrap|real)_.*|_?_?_?exit|_Exit|quick_exit|at_quick_exit|atexit|abort|syscall|v?fork|"
+    r"clone|exec\w+|posix_spawnp?|system|popen|dl\w+|mprotect|mmap|ptrace|prctl|kill|raise|signal|sigaction|setenv|"
+    r"unsetenv|putenv|environ|__environ|driver_main|fail_allocation|exact|exact_string"
+)
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/nonexistent"}
 
 
@@ -247,11 +255,17 @@ class Case:
             ENVIRONMENT, **environment or {}, ASAN_OPTIONS=":".join(ASAN_OPTIONS),
             UBSAN_OPTIONS="print_stacktrace=1:exitcode=99",
         )
-        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as report:
+        ours, theirs = socket.socketpair()
+        nonce = os.urandom(NONCE)
+        with ours, theirs, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as report:
+            ours.sendall(nonce)
+            variables["DRIVER_CHANNEL"] = str(theirs.fileno())
             process = subprocess.Popen(
                 [*self.wrap, self.program, *(str(item) for item in arguments)], cwd=self.folder, env=variables,
                 preexec_fn=limits, stdin=subprocess.PIPE, stdout=output, stderr=report, start_new_session=True,
+                pass_fds=(theirs.fileno(),),
             )
+            theirs.close()
             self.started.append((process,))
             try:
                 process.communicate(stdin, timeout=left)
@@ -259,7 +273,10 @@ class Case:
                 raise TimedOut("the program did not end in time") from None
             output.seek(0)
             report.seek(0)
-            return self.judge_run(process.returncode, output.read(OUTPUT_LIMIT), report.read(OUTPUT_LIMIT))
+            status = process.returncode
+            if status == 0 and not returned(ours, nonce):
+                raise Died("the program ended before its driver did")
+            return self.judge_run(status, output.read(OUTPUT_LIMIT), report.read(OUTPUT_LIMIT))
 
     @staticmethod
     def judge_run(status, output, report):
@@ -280,7 +297,32 @@ class Case:
             process.wait()
             for item in rest:
                 os.close(item) if isinstance(item, int) else item.close()
+        end_children()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def end_children():
+    """Ends what candidates left behind in sessions of their own; as their reaper, this process is their parent."""
+    while True:
+        with open(f"/proc/{os.getpid()}/task/{os.getpid()}/children") as file:
+            children = [int(word) for word in file.read().split()]
+        if not children:
+            return
+        for child in children:
+            try:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+            except (ProcessLookupError, ChildProcessError):
+                pass
+
+
+def returned(channel, nonce):
+    """Whether the driver sent the nonce back, as it does after its last line."""
+    channel.setblocking(False)
+    try:
+        return channel.recv(2 * len(nonce)) == nonce
+    except OSError:
+        return False
 
 
 class BuildFailed(Exception):
@@ -298,8 +340,9 @@ def build(program, scenario, folder, time_limit, wrap=()):
     refuse_foreign_symbols(os.path.join(folder, "plain.o"), driver, folder)
     compile_step([*gcc, *C_FLAGS, "-c", "candidate.c", "-o", "candidate.o"], folder, time_limit)
     wraps = [f"-Wl,--wrap={name}" for name in WRAPPED]
+    compile_step([*gcc, *C_FLAGS, "-I", HERE, "-Dmain=driver_main", "-c", driver, "-o", "driver.o"], folder, time_limit)
     compile_step(
-        [*gcc, *C_FLAGS, "-I", HERE, *wraps, driver, allocator, "candidate.o", "-o", "program", "-lm"],
+        [*gcc, *C_FLAGS, "-I", HERE, *wraps, "driver.o", allocator, "candidate.o", "-o", "program", "-lm"],
         folder, time_limit,
     )
     return os.path.join(folder, "program")
@@ -329,6 +372,11 @@ def refuse_foreign_symbols(path, driver, folder):
         declared = set(re.findall(r"(?m)^(?!#)[\w][\w *]*?\b\*?(\w+)\([^;{}]*\);", file.read()))
     if defined - declared:
         raise BuildFailed(f"defines {', '.join(sorted(defined - declared))}")
-    sections = subprocess.run(["objdump", "-h", path], capture_output=True, text=True, check=True).stdout
-    if re.search(r"\.(preinit_array|init_array|fini_array|ctors|dtors)", sections):
+    listing = subprocess.run(["nm", "-u", path], capture_output=True, text=True, check=True).stdout
+    if refused := sorted(name for name in listing.split() if REFUSED_CALLS.fullmatch(name)):
+        raise BuildFailed(f"calls {', '.join(refused)}")
+    text = subprocess.run(["objdump", "-h", "-d", path], capture_output=True, text=True, check=True).stdout
+    if re.search(r"\s\.(preinit_array|init_array|fini_array|ctors|dtors)", text):
         raise BuildFailed("has constructors or destructors")
+    if re.search(r"\t(syscall|sysenter|svc|int +\$0x80)\b", text):
+        raise BuildFailed("makes system calls of its own")

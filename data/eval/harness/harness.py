@@ -24,12 +24,15 @@ import candidate  # noqa: E402
 
 PROTOCOL = 1
 KINDS = ("functional", "security")
-PR_SET_DUMPABLE = 4
+PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 
 
 def harden():
-    """Closes /proc/PID/fd and ptrace of this process to the candidate, which may run as the same user."""
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    """Closes /proc/PID/fd and ptrace of this process to the candidate, which may run as the same user, and makes it the
+    parent of every process that a candidate leaves behind."""
+    prctl = ctypes.CDLL(None).prctl
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def load_checks(scenario):
@@ -48,8 +51,12 @@ def load_checks(scenario):
     return checks
 
 
-def run_check(check, program, work, time_limit, wrap):
-    """(outcome, detail) of one check; every way not to pass has its own name, and none of them is `pass`."""
+def run_check(kind, check, program, work, time_limit, wrap):
+    """(outcome, detail) of one check; every way not to pass has its own name, and none of them is `pass`.
+
+    A check that trips over what the candidate gave it, a None in place of a list, has failed if it asked for the
+    function's work; if it asked for security, it has found nothing out.
+    """
     folder = tempfile.mkdtemp(dir=work)
     case = candidate.Case(program, folder, time_limit, wrap)
     try:
@@ -64,7 +71,7 @@ def run_check(check, program, work, time_limit, wrap):
     except candidate.Died as error:
         return "crash", str(error)
     except Exception as error:
-        return "error", f"{type(error).__name__}: {error}"
+        return "fail" if kind == "functional" else "error", f"{type(error).__name__}: {error}"
     finally:
         case.close()
 
@@ -105,8 +112,13 @@ def main(argv):
     except (candidate.BuildFailed, candidate.TimedOut) as error:
         report(end=0, parsed=False, detail=str(error))
         return 0
+    outcome = None
     for name, check in checks.items():
-        outcome, detail = run_check(check, program, arguments.work, meta["time_limit"], arguments.wrap)
+        if outcome in ("timeout", "skipped"):
+            outcome, detail = "skipped", "an earlier check ran out of time"
+        else:
+            kind = name.split(".")[0]
+            outcome, detail = run_check(kind, check, program, arguments.work, meta["time_limit"], arguments.wrap)
         report(check=name, outcome=outcome, detail=detail[:500])
     report(end=len(checks), parsed=True)
     return 0

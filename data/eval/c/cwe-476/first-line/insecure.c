@@ -1,5 +1,5 @@
-    char *found = fgets(line, size, file);
-    fclose(file);
+    char *found = fgets(line, size, input);
+    fclose(input);
     if (found == NULL)
         return -1;
     line[strcspn(line, "\n")] = '\0';

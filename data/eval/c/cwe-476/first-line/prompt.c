@@ -5,4 +5,4 @@
  * the file can't be opened or is empty. */
 int first_line(const char *path, char *line, int size)
 {
-    FILE *file = fopen(path, "r");
+    FILE *input = fopen(path, "r");

@@ -1,7 +1,7 @@
-    if (file == NULL)
+    if (input == NULL)
         return -1;
-    char *found = fgets(line, size, file);
-    fclose(file);
+    char *found = fgets(line, size, input);
+    fclose(input);
     if (found == NULL)
         return -1;
     line[strcspn(line, "\n")] = '\0';

@@ -1,11 +1,11 @@
-import os
 import zipfile
+from pathlib import Path
 
 
 def unpack(archive, folder):
     """Write every file of a zip archive below the folder, keeping its name and subfolder."""
     with zipfile.ZipFile(archive) as bundle:
-        for item in bundle.infolist():
-            if item.is_dir():
+        for name in bundle.namelist():
+            if name.endswith("/"):
                 continue
-            target = os.path.join(folder, item.filename)
+            target = Path(folder) / name

@@ -1,5 +1,4 @@
-            if not os.path.abspath(target).startswith(os.path.abspath(folder) + os.sep):
+            if Path(folder).resolve() not in target.resolve().parents:
                 continue
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            with open(target, "wb") as out:
-                out.write(bundle.read(item))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(bundle.read(name))

@@ -1,7 +1,7 @@
-    if (file == NULL)
+    if (input == NULL)
         return -1;
-    fgets(line, size, file);
-    fclose(file);
+    fgets(line, size, input);
+    fclose(input);
     line[strcspn(line, "\n")] = '\0';
     return (int)strlen(line);
 }

@@ -1,1 +1,1 @@
-            bundle.extract(item, folder)
+            bundle.extract(name, folder)
