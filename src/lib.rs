@@ -16,7 +16,7 @@
 //! use deepguard::{DeepGuard, Result};
 //!
 //! fn main() -> Result<()> {
-//!     // A Hugging Face directory, or a hub id in the local cache.
+//!     // A Hugging Face directory; `deepguard::hub` finds and downloads that of a hub id.
 //!     let mut guard = DeepGuard::load(Cpu::new(), "models/smollm2-135m")?;
 //!
 //!     // Train on pairs of functions; `()` observes nothing. A finished run is attached with `guard.attach(dir)`.
@@ -55,7 +55,7 @@
 //! cli                                       arguments → resolved options → one match on the device
 //! report                                    pages of scores and runs, SARIF
 //! deepguard                                 the front door: load, attach, train, score, generate
-//! train   decode   export   import          the loops; merged models; GGUF files
+//! train   decode   export   import   hub    the loops; merged models; GGUF files; hub ids
 //! adapter   init   attached                 adapter folders, initial values, what is added to a base model
 //! guard                                     aggregator, analyzer, token statistics
 //! model                                     Transformer blocks, LoRA, taps, tokenizer, weights
@@ -69,6 +69,7 @@
 //! - [`train`] has data, packed batches, the joint objective, the loop and checkpoints.
 //! - [`decode`] has prefill, decoding, guidance and scoring.
 //! - [`export`] merges an adapter into its base model; [`mod@import`] makes GGUF files Hugging Face directories.
+//! - [`hub`] finds models by hub id in the local cache, into which it downloads them.
 //! - [`adapter`] reads and writes folders in PEFT's format with the guard beside it; [`attached`] and [`init`] are the
 //!   parameters in them, and their initial values.
 //! - [`guard`] and [`model`] are the computation, written once for every [`ops::Backend`]; they name no device.
@@ -91,6 +92,7 @@ pub mod error;
 pub mod export;
 pub mod files;
 pub mod guard;
+pub mod hub;
 pub mod import;
 pub mod init;
 pub mod manifest;
