@@ -16,7 +16,7 @@ use crate::hub::commit_of;
 use crate::ops::Backend;
 use crate::train::checkpoint;
 use crate::train::data::OnBadRecord;
-use crate::train::trainer::FINAL_ADAPTER;
+use crate::train::run_folder::FINAL_ADAPTER;
 use crate::train::{RunFolder, RunSummary, TrainConfig};
 
 /// Options of `dg-run train`. Every one may also stand in the TOML file, with underscores for hyphens.
