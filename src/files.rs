@@ -12,7 +12,7 @@ use safetensors::tensor::{Dtype, View};
 use serde::Serialize;
 
 use crate::error::{Context, Error, ErrorKind, Result};
-pub(crate) use unfinished::abandon;
+pub use unfinished::abandon;
 use unfinished::{TEMPORARY, UnfinishedDir, ordinary};
 
 /// Beginning of the name of a folder that is being replaced; its own name follows.

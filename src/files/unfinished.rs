@@ -68,7 +68,7 @@ impl Drop for Known {
 
 /// Removes all that are there, as far as that is possible, before a process ends. From then on none can be made, nor moved to
 /// its place.
-pub(crate) fn abandon() {
+pub fn abandon() {
     let there = unfinished();
     // A file that is made meanwhile is in the way of the first try.
     for path in there.iter() {
