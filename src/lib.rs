@@ -16,7 +16,7 @@
 //! use deepguard::{DeepGuard, Result};
 //!
 //! fn main() -> Result<()> {
-//!     // A Hugging Face directory, or a hub id in the local cache.
+//!     // A Hugging Face directory; `deepguard::hub` finds and downloads that of a hub id.
 //!     let mut guard = DeepGuard::load(Cpu::new(), "models/smollm2-135m")?;
 //!
 //!     // Train on pairs of functions; `()` observes nothing. A finished run is attached with `guard.attach(dir)`.
@@ -91,6 +91,7 @@ pub mod error;
 pub mod export;
 pub mod files;
 pub mod guard;
+pub mod hub;
 #[cfg(feature = "import")]
 pub mod import;
 pub mod init;

@@ -87,6 +87,11 @@ impl Weights {
         Ok(Weights { dir: path.to_owned(), tensors: shard::open_file(path)? })
     }
 
+    /// The directory, or the single file, that they are in.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The names of all tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
