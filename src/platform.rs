@@ -36,11 +36,12 @@ pub(crate) fn exchange(a: &Path, b: &Path) -> io::Result<bool> {
     }
 }
 
-/// Flushes the names in a folder to the disk, where a folder can be opened for that.
-pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
-    match cfg!(unix) {
-        true => File::open(dir)?.sync_all(),
-        false => Ok(()),
+/// Flushes a file, or the names in a folder, to the disk. Windows has no such thing for folders.
+pub(crate) fn sync(path: &Path) -> io::Result<()> {
+    match cfg!(windows) {
+        true if path.is_dir() => Ok(()),
+        // Windows flushes for those alone who may write.
+        windows => File::options().read(true).write(windows).open(path)?.sync_all(),
     }
 }
 
@@ -69,6 +70,7 @@ pub(crate) fn is_name_of(path: &Path, file: &File) -> io::Result<bool> {
 }
 
 /// Makes `link` a symbolic link to the file `target`. Kind `Unsupported` where the user may not.
+#[cfg(feature = "hub")]
 pub(crate) fn link_file(target: &Path, link: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {

@@ -7,6 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 
+use crate::platform::permit;
+
 /// Beginning of the names of folders and files that are being written.
 pub(super) const TEMPORARY: &str = ".deepguard-tmp-";
 
@@ -56,7 +58,7 @@ impl UnfinishedDir {
 pub(super) fn ordinary(mode: u32) -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(TEMPORARY);
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    permit(&mut builder, mode);
     builder
 }
 

@@ -121,7 +121,6 @@ impl<'a, D: Device, T: Element> Ref<'a, D, T> {
     ///
     /// # Safety
     /// They are there, are initialised, and nothing writes them during `'a`.
-    #[cfg(feature = "cuda")]
     pub(crate) unsafe fn from_raw(address: usize, len: usize) -> Self {
         Ref { address, len, _borrow: PhantomData }
     }
@@ -171,7 +170,6 @@ impl<'a, D: Device, T: Element> Mut<'a, D, T> {
     ///
     /// # Safety
     /// They are there, are initialised, and nothing else uses them during `'a`.
-    #[cfg(feature = "cuda")]
     pub(crate) unsafe fn from_raw(address: usize, len: usize) -> Self {
         Mut { address, len, _borrow: PhantomData }
     }
