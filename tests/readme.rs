@@ -79,6 +79,7 @@ fn commands_and_flags_exist() {
     for file in [
         "README.md",
         "CHANGELOG.md",
+        "docs/architecture.md",
         "docs/decisions.md",
         "docs/kernels.md",
         "scripts/demo.sh",
@@ -121,8 +122,8 @@ fn the_example_configuration_is_accepted() {
 
 #[test]
 fn paths_of_the_tree_exist() {
-    let readme = read("README.md");
-    let (_, rest) = readme.split_once("## Repository").expect("the section");
+    let page = read("docs/architecture.md");
+    let (_, rest) = page.split_once("## Files").expect("the section");
     let (_, rest) = rest.split_once("```text\n").expect("the tree");
     let (tree, _) = rest.split_once("```").expect("its end");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -138,7 +139,7 @@ fn paths_of_the_tree_exist() {
         folders.push(name);
         listed.push(path);
     }
-    for folder in ["src", "tests", "benches", "examples"] {
+    for folder in ["src", "tests", "benches", "examples", "scripts"] {
         for entry in fs::read_dir(root.join(folder)).unwrap() {
             let path = Path::new(folder).join(entry.unwrap().file_name());
             assert!(listed.contains(&path), "{} is missing in the tree", path.display());

@@ -29,8 +29,7 @@ use std::sync::Arc;
 use memmap2::{Advice, MmapMut};
 
 use crate::error::{Error, Result};
-use crate::model::weights::TensorView;
-use crate::ops::{Backend, Device, Element, Mut, Ref};
+use crate::ops::{Backend, Device, Element, Mut, Ref, TensorView};
 use scratch::Scratch;
 pub use weight::Weight;
 

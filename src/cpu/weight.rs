@@ -2,8 +2,7 @@
 
 use super::blas::{Elems, MatRef};
 use crate::error::{Error, Result};
-use crate::model::config::Dtype;
-use crate::model::weights::TensorView;
+use crate::ops::{Dtype, TensorView};
 
 /// Frozen matrices with the same number of columns, read in place from the mapped file.
 pub struct Weight {

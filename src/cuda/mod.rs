@@ -26,6 +26,7 @@ mod memory;
 mod mlp;
 mod norm;
 mod optim;
+mod pinned;
 mod rope;
 mod rows;
 mod sample;

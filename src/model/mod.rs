@@ -3,7 +3,6 @@
 pub mod activations;
 pub mod block;
 pub mod config;
-pub mod hub;
 pub mod kv_cache;
 pub mod lora;
 pub mod params;
@@ -14,10 +13,9 @@ pub mod weights;
 mod json;
 mod rope;
 
-pub use config::{Architecture, Config, Dtype};
-pub use hub::resolve_model;
+pub use config::{Architecture, Config};
 pub use lora::{Lora, LoraConfig, Projection};
 pub use rope::RopeScaling;
 pub use tokenizer::{StreamDecoder, Tokenizer};
 pub use transformer::Transformer;
-pub use weights::{TensorSpec, TensorView, Weights, expected_tensors};
+pub use weights::{Weights, expected_tensors};
