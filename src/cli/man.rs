@@ -1,9 +1,10 @@
 //! `dg-run man`.
 
-use clap::{Args, CommandFactory};
+use anyhow::Result;
+use clap::Args;
 
-use super::{Cli, print};
-use crate::error::{Context, Error, ErrorKind, Result};
+use super::{command_line, print};
+use crate::error::{Context, Error, ErrorKind};
 
 /// Options of `dg-run man`.
 #[derive(Args)]
@@ -14,7 +15,7 @@ pub(super) struct ManArgs {
 
 /// Prints a page in roff.
 pub(super) fn run(args: &ManArgs) -> Result<()> {
-    let mut program = Cli::command();
+    let mut program = command_line()?;
     program.build();
     let page = match &args.command {
         None => program,
