@@ -20,7 +20,7 @@ pub(super) fn run(args: &CompletionsArgs) -> Result<()> {
     clap_complete::generate(args.shell, &mut command_line()?, "dg-run", &mut script);
     let script = String::from_utf8(script);
     let script = script.map_err(|e| Error::internal("completions that are not UTF-8").with_source(e))?;
-    print(&if args.shell == Shell::Bash { with_one_name(&script) } else { script })
+    Ok(print(&if args.shell == Shell::Bash { with_one_name(&script) } else { script })?)
 }
 
 /// clap_complete 4.6 looks for options of a command under another name than it keeps them under, where the program's

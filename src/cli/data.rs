@@ -64,7 +64,7 @@ pub fn run(args: &DataArgs) -> Result<()> {
         data: &args.data,
         val_data: args.val_data.as_deref(),
         tokenizer: model.as_ref().map(|model| &model.tokenizer),
-        max_seq_len: max_seq_len(args.max_seq_len, model.and_then(|model| model.context))?,
+        max_seq_len: max_seq_len(args.max_seq_len, model.as_ref().and_then(|model| model.context))?,
     })?;
     if args.json {
         let json = serde_json::to_string_pretty(&report);

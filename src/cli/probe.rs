@@ -11,9 +11,10 @@ use super::keys::named;
 use super::output::write_file;
 use super::say::{note, shows_bars};
 use super::{ModelArgs, print};
+use crate::cpu::Cpu;
 use crate::deepguard::DeepGuard;
 use crate::error::Error;
-use crate::ops::Backend;
+use crate::ops::{Backend, Device};
 use crate::probe::{ProbeOptions, ProbeReport, Progress, Signal, probe};
 use crate::report;
 use crate::train::config::default_max_seq_len;
@@ -52,7 +53,7 @@ pub struct ProbeArgs {
 
 impl ProbeArgs {
     fn options(&self) -> ProbeOptions {
-        ProbeOptions { folds: self.folds, seed: self.seed }
+        ProbeOptions { folds: self.folds, seed: self.seed, free_memory: Cpu::new().free_memory() }
     }
 }
 

@@ -68,7 +68,6 @@ pub(super) fn stage_text(stage: Stage) -> String {
         Stage::Fingerprint => "reading the base model's weights for their hash".into(),
         Stage::Validating { pairs } => format!("validating on {pairs} pairs"),
         Stage::BaseStates => "computing hidden states of the base model".into(),
-        _ => "working".into(),
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use crate::adapter;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{commit_dir, require_space, write_json};
+use crate::files::{require_space, write_json};
+use crate::manifest::commit_dir;
 use crate::model::tokenizer::Tokenizer;
 use crate::model::transformer::Transformer;
 use crate::ops::Backend;
