@@ -218,3 +218,201 @@ fn place(origin: &Origin) -> String {
         Origin::Flag | Origin::Default => String::new(),
     }
 }
+
+/// The options of a file alone, and what is wrong with it.
+#[cfg(test)]
+pub(super) fn of_file(path: &Path) -> Result<(TrainOptions, Vec<String>)> {
+    let mut resolver = Resolver::new()?;
+    resolver.take_file(path)?;
+    let options = options_of(&resolver.defaults, &resolver.values)?;
+    Ok((options, resolver.mistakes.into_iter().map(|mistake| mistake.text).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches;
+
+    use super::*;
+    use crate::cli::{Cli, Command, command_line, kind, with_hyphens};
+    use crate::guard::Aggregation;
+    use crate::model::lora::{Projection, TargetModules};
+    use crate::train::config::RecomputePolicy;
+
+    /// A folder with a file of pairs and a configuration.
+    fn folder(name: &str, text: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("pairs.jsonl"), "").unwrap();
+        std::fs::write(dir.path().join(name), text).unwrap();
+        dir
+    }
+
+    /// What `dg-run train --config name …` resolves to, with a model and pairs.
+    fn resolved(name: &str, text: &str, flags: &[&str]) -> Result<TrainOptions> {
+        let dir = folder(name, text);
+        let [file, pairs] = [name, "pairs.jsonl"].map(|name| dir.path().join(name).display().to_string());
+        let run = dir.path().join("run").display().to_string();
+        let words = ["dg-run", "train", "--config", &file, "-m", "model", "-d", &pairs, "-o", &run];
+        let words = words.iter().chain(flags).map(std::ffi::OsString::from);
+        let matches = command_line()?.try_get_matches_from(with_hyphens(words))?;
+        let Command::Train(args) = Cli::from_arg_matches(&matches)?.command else { unreachable!() };
+        resolve(&args, matches.subcommand_matches("train").unwrap())
+    }
+
+    fn mistakes(name: &str, text: &str, flags: &[&str]) -> String {
+        let error = resolved(name, text, flags).unwrap_err();
+        assert_eq!(kind(&error), ErrorKind::Usage, "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn flags_beat_the_file_which_beats_the_defaults() {
+        let file = "seed = 7\nlora-r = 4\nmargin = 0.3\ndevice = \"cpu\"\nthreads = 3\noffline = true";
+        let TrainOptions { config, place } = resolved("a.toml", file, &["--seed", "9"]).unwrap();
+        assert_eq!((config.seed, config.lora_r, config.margin, config.num_epochs), (9, 4, 0.3, 5));
+        assert_eq!(place.threads, Some(3));
+        let place = serde_json::to_value(place).unwrap();
+        assert_eq!((&place["device"], &place["offline"]), (&"cpu".into(), &true.into()));
+        // Also where the flag says what is the default anyway.
+        let flags = ["--device", "auto", "--threads", "2", "--margin", "0.5"];
+        let TrainOptions { config, place } = resolved("a.toml", file, &flags).unwrap();
+        assert_eq!((config.margin, place.threads), (0.5, Some(2)));
+        assert_eq!(serde_json::to_value(place).unwrap()["device"], "auto");
+    }
+
+    #[test]
+    fn every_spelling_of_a_flag_is_one_of_a_key_and_the_other_way_round() {
+        let keys = Keys::new().unwrap();
+        for key in keys.iter() {
+            for spelling in key.spellings() {
+                for name in [spelling.clone(), spelling.replace('_', "-")] {
+                    assert_eq!(keys.find(&name).unwrap().name, key.name, "{name}");
+                }
+            }
+        }
+        for name in ["lr", "max-length", "per_device_train_batch_size", "num-hidden-layers-to-use", "epochs"]
+        {
+            assert!(keys.find(name).is_some(), "{name}");
+        }
+        for flag in ["--lora_r", "--lora-r", "--lora_rank", "--lora-rank"] {
+            assert_eq!(resolved("a.toml", "", &[flag, "5"]).unwrap().config.lora_r, 5, "{flag}");
+            let joined = format!("{flag}=6");
+            assert_eq!(resolved("a.toml", "", &[&joined]).unwrap().config.lora_r, 6, "{flag}");
+        }
+    }
+
+    #[test]
+    fn values_with_names_are_types() {
+        let types = |name: &str, file: &str, flags: &[&str]| {
+            let config = resolved(name, file, flags).unwrap().config;
+            (config.aggregation, config.recompute, config.target_modules)
+        };
+        let expected = (Aggregation::LastLayer, RecomputePolicy::GateUp, TargetModules::AllLinear);
+        for [aggregation, recompute, all] in
+            [["last_layer", "gate-up", "all-linear"], ["last-layer", "gate_up", "all-linear"]]
+        {
+            let flags = ["--aggregation", aggregation, "--recompute", recompute, "--target-modules", all];
+            assert_eq!(types("a.toml", "", &flags), expected);
+            let file = format!(
+                "aggregation = \"{aggregation}\"\nrecompute = \"{recompute}\"\ntarget_modules = \"{all}\""
+            );
+            assert_eq!(types("a.toml", &file, &[]), expected);
+        }
+        let named = TargetModules::Named([Projection::Q, Projection::V].into());
+        for file in ["[\"v_proj\", \"q_proj\"]", "\"q_proj,v_proj\""] {
+            assert_eq!(types("a.toml", &format!("target_modules = {file}"), &[]).2, named);
+        }
+        assert_eq!(types("a.toml", "", &["--target-modules", "q_proj,v_proj"]).2, named);
+    }
+
+    #[test]
+    fn all_mistakes_of_a_file_are_told_with_their_lines() {
+        let toml = "learning_rate = \"1e-4\"\nseeed = 1\n\nbatch-size = 2\nbatch_size = 3\nmicro_batch_size = 4\n\
+                    aggregation = \"median\"\nmax_steps = -1\nlora_r = 0\ntarget_modules = [\"q_prj\"]\n\
+                    warmup_ratio = nan\ndevice = \"gpu\"\noffline = 1\nmodel = 3\nnum_epochs = 1.5\nzzzzzzzzzzzzz = 1";
+        let text = mistakes("run.toml", toml, &["--margin", "2"]);
+        for expected in [
+            "16 mistakes",
+            "run.toml:1: learning_rate: expected a number, found \"1e-4\"",
+            "run.toml:2: unknown key `seeed`; did you mean `seed`?",
+            "run.toml:5: batch_size: given in line 4 already, as batch_size",
+            "run.toml:6: micro_batch_size: given in line 4 already, as batch_size",
+            "run.toml:7: aggregation: expected one of attention, average, last_layer, found \"median\"",
+            "run.toml:8: max_steps: expected a whole number of at least 0, found -1",
+            "run.toml:9: lora_r: expected 1 to 65536, found 0",
+            "run.toml:10: target_modules: expected a list of some of all-linear, q_proj",
+            "run.toml:11: warmup_ratio: expected a number, found nan",
+            "run.toml:12: device: expected auto, cpu, cuda or cuda:N, found \"gpu\"",
+            "run.toml:13: offline: expected true or false, found 1",
+            "run.toml:14: model: expected a text, found 3",
+            "run.toml:15: num_epochs: expected a whole number of at least 0, found 1.5",
+            "run.toml:16: unknown key `zzzzzzzzzzzzz`; known keys: ",
+            "--margin: expected a number from 0 to 1, found 2",
+        ] {
+            assert!(text.contains(expected), "{expected:?} not in: {text}");
+        }
+        let one = mistakes("run.toml", "seed = \"x\"", &[]);
+        assert!(
+            one.ends_with("run.toml:1: seed: expected a whole number of at least 0, found \"x\""),
+            "{one}"
+        );
+        let syntax = mistakes("run.toml", "seed = 1\nlora_r = = 1", &[]);
+        assert!(syntax.contains("run.toml:2: expected TOML: "), "{syntax}");
+    }
+
+    #[test]
+    fn json_is_read_with_its_lines_and_without_its_nulls() {
+        let json =
+            "{\n  \"seed\": 7,\n  \"max_steps\": null,\n  \"lora-rank\": 4,\n  \"nonsense\": null\n}\n";
+        let config = resolved("a.json", json, &[]).unwrap().config;
+        assert_eq!((config.seed, config.max_steps, config.lora_r), (7, None, 4));
+        let json = "{\n  \"seed\": 7, \"lora_r\": \"4\",\n  \"target_modules\": [\n  \"up\"\n  ],\n  \"seed\": 8,\n\"x\": 1 }";
+        let text = mistakes("a.json", json, &[]);
+        for expected in [
+            "a.json:2: lora_r: expected a whole number of at least 0, found \"4\"",
+            "a.json:3: target_modules: expected a list of some of",
+            "a.json:6: seed: given in line 2 already",
+            "a.json:7: unknown key `x`",
+        ] {
+            assert!(text.contains(expected), "{expected:?} not in: {text}");
+        }
+        for (json, place) in
+            [("{\n\"seed\": }", "a.json:2: "), ("{} {}", "a.json:1: "), ("{\"a\": 1", "a.json:1: ")]
+        {
+            let text = mistakes("a.json", json, &[]);
+            assert!(text.contains(place) && text.contains("expected a JSON object"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_that_was_written_is_read_again() {
+        let mut config = TrainConfig { max_seq_len: Some(77), save_steps: Some(3), ..TrainConfig::default() };
+        for target_modules in [
+            TargetModules::ByArchitecture,
+            TargetModules::AllLinear,
+            TargetModules::Named([Projection::Up].into()),
+        ] {
+            config = TrainConfig { target_modules, lora_dropout: 0.3, ..config };
+            let dir = folder("train_config.json", &serde_json::to_string_pretty(&config).unwrap());
+            let (options, mistakes) = of_file(&dir.path().join("train_config.json")).unwrap();
+            assert_eq!((options.config, mistakes), (config.clone(), vec![]));
+        }
+    }
+
+    #[test]
+    fn contradictions_are_told() {
+        let text = mistakes(
+            "a.toml",
+            "device = \"cpu\"\ndtype = \"bf16\"",
+            &["--val-fraction", "0.5", "--val-data", "nowhere"],
+        );
+        for expected in [
+            "a.toml:2: dtype: the processor computes in f32 only",
+            "--val-fraction: expected 0",
+            "--val-data",
+            "nowhere",
+        ] {
+            assert!(text.contains(expected), "{expected:?} not in: {text}");
+        }
+        assert!(!text.contains("--data:"), "{text}");
+    }
+}

@@ -90,6 +90,12 @@ impl Key {
         expected.to_owned()
     }
 
+    /// All names by which it goes.
+    #[cfg(test)]
+    pub(super) fn spellings(&self) -> &[String] {
+        &self.spellings
+    }
+
     /// The flag of the command line.
     pub(super) fn flag(&self) -> String {
         format!("--{}", self.name.replace('_', "-"))

@@ -92,7 +92,10 @@ fn wrapped(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::{Place, of_file};
+    use super::super::keys::defaults;
     use super::*;
+    use crate::train::TrainConfig;
 
     /// The keys, those commented out included, and their values.
     fn keys(template: &str) -> toml::Table {
@@ -107,8 +110,7 @@ mod tests {
     #[test]
     fn every_key_is_there() {
         let template = template().unwrap();
-        let defaults = serde_json::to_value(TrainConfig::default()).unwrap();
-        let known: Vec<&String> = defaults.as_object().unwrap().keys().collect();
+        let known: Vec<String> = defaults().unwrap().keys().cloned().collect();
         let table = keys(&template);
         let found: Vec<&String> = table.keys().collect();
         let missing: Vec<_> = known.iter().filter(|key| !found.contains(key)).collect();
@@ -121,18 +123,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("run.toml");
         std::fs::write(&file, &template).unwrap();
-        let resolved: TrainConfig =
-            super::super::config::resolve(&TrainConfig::default(), Some(&file), &serde_json::json!({}))
-                .unwrap();
-        assert_eq!(resolved, TrainConfig::default());
+        let (options, mistakes) = of_file(&file).unwrap();
+        assert_eq!((options.config, mistakes), (TrainConfig::default(), vec![]));
+        assert_eq!(options.place, Place::default());
         // Uncommented, every key has a value of its type.
         std::fs::write(&file, toml::to_string(&keys(&template)).unwrap()).unwrap();
-        super::super::config::resolve::<TrainConfig>(
-            &TrainConfig::default(),
-            Some(&file),
-            &serde_json::json!({}),
-        )
-        .unwrap();
+        assert_eq!(of_file(&file).unwrap().1, Vec::<String>::new());
     }
 
     #[test]
