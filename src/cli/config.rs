@@ -10,10 +10,11 @@ use clap::parser::ValueSource;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::check_threads;
 use super::config_file::{self, Entry};
 use super::device::DeviceArgs;
 use super::keys::{Key, Keys, defaults, object};
-use super::{check_threads, train::TrainArgs};
+use super::train_args::TrainArgs;
 use crate::error::{Error, ErrorKind, list};
 use crate::train::TrainConfig;
 use crate::train::checkpoint;

@@ -11,9 +11,8 @@ use super::print;
 use super::progress::limit_warning;
 use super::say::warn;
 use crate::error::Error;
+use crate::hub::download::Need;
 use crate::model::config::Config;
-use crate::model::hub::download::Need;
-use crate::model::hub::resolve_model;
 use crate::model::tokenizer::Tokenizer;
 use crate::train::check::{CheckOptions, DataReport, Findings, SplitReport, TokenReport, check};
 use crate::train::config::default_max_seq_len;
@@ -43,6 +42,9 @@ struct CheckArgs {
     /// Model whose tokenizer counts tokens: a Hugging Face directory, or a hub id, downloaded if it is not in the local cache.
     #[arg(long, short, alias = "model-name-or-path")]
     model: Option<String>,
+    /// Branch, tag or commit of a hub id; main if not given.
+    #[arg(long, requires = "model")]
+    revision: Option<String>,
     /// Longest function in tokens. If not given, 1024, or the model's context if that is shorter.
     #[arg(long, alias = "max-length", alias = "max-seq-length")]
     max_seq_len: Option<usize>,
@@ -59,7 +61,7 @@ struct CheckArgs {
 /// Does it.
 pub fn run(args: &DataArgs) -> Result<()> {
     let DataCommand::Check(args) = &args.command;
-    let model = args.model.as_deref().map(|model| CheckModel::load(model, &args.hub)).transpose()?;
+    let model = args.model.as_deref().map(|model| CheckModel::load(model, args)).transpose()?;
     let report = check(&CheckOptions {
         data: &args.data,
         val_data: args.val_data.as_deref(),
@@ -99,9 +101,8 @@ struct CheckModel {
 }
 
 impl CheckModel {
-    fn load(model: &str, hub: &HubArgs) -> Result<Self> {
-        hub.obtain(model, Need::Tokenizer)?;
-        let dir = resolve_model(model, None)?;
+    fn load(model: &str, args: &CheckArgs) -> Result<Self> {
+        let dir = args.hub.obtain(model, args.revision.as_deref(), Need::Tokenizer)?;
         let tokenizer =
             Tokenizer::from_dir(&dir).with_context(|| format!("cannot load the tokenizer of {model}"))?;
         let context = Config::from_dir(&dir).ok().map(|config| config.max_position_embeddings);

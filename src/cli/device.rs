@@ -12,9 +12,8 @@ use crate::cpu::Cpu;
 use crate::cuda::{Cuda, has_driver};
 use crate::deepguard::DeepGuard;
 use crate::error::Error;
+use crate::hub::download::Need;
 use crate::model::config::Config;
-use crate::model::hub::download::Need;
-use crate::model::hub::resolve_model;
 use crate::ops::Backend;
 
 /// Where to compute.
@@ -118,8 +117,8 @@ impl DeviceArgs {
         Err(format!("{reason}; leave it out, or choose another --device"))
     }
 
-    /// Loads `model` on the chosen device and does `task` with it.
-    pub(super) fn run(&self, model: &str, task: impl Task) -> Result<()> {
+    /// Loads `model` on the chosen device and does `task` with it. `revision` is that of a hub id.
+    pub(super) fn run(&self, model: &str, revision: Option<&str>, task: impl Task) -> Result<()> {
         let cuda = match self.device {
             DeviceChoice::Cpu => None,
             DeviceChoice::Cuda(ordinal) => Some(Cuda::new(ordinal)?),
@@ -129,15 +128,15 @@ impl DeviceArgs {
         let found = if cuda.is_some() { DeviceChoice::Cuda(0) } else { DeviceChoice::Cpu };
         let found = DeviceArgs { device: found, ..self.clone() };
         found.check().map_err(|message| Error::usage(format!("--dtype: {message}")))?;
-        self.hub.obtain(model, Need::Model)?;
-        task.check(&Config::from_dir(&resolve_model(model, None)?)?)?;
+        let dir = self.hub.obtain(model, revision, Need::Model)?;
+        task.check(&Config::from_dir(&dir)?)?;
         let loading = || format!("cannot load the base model {model}");
         match cuda {
             Some(cuda) => {
                 note(&format!("device: {}", cuda.info().name));
-                task.run(DeepGuard::load(cuda, model).with_context(loading)?)
+                task.run(DeepGuard::load(cuda, &dir).with_context(loading)?)
             }
-            None => task.run(DeepGuard::load(Cpu::new(), model).with_context(loading)?),
+            None => task.run(DeepGuard::load(Cpu::new(), &dir).with_context(loading)?),
         }
     }
 }

@@ -143,7 +143,8 @@ impl Key {
     fn new(arg: &Arg, defaults: &Map<String, Value>) -> Self {
         let name = arg.get_id().as_str().to_owned();
         let aliases = arg.get_all_aliases().unwrap_or_default();
-        let spellings = aliases.into_iter().map(|alias| alias.replace('-', "_")).chain([name.clone()]);
+        let flags = aliases.into_iter().chain(arg.get_long());
+        let spellings = flags.map(|flag| flag.replace('-', "_")).chain([name.clone()]);
         let names = arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
         let kind = Kind::of(arg);
         Key {

@@ -22,6 +22,7 @@ mod score;
 mod signals;
 mod summary;
 mod train;
+mod train_args;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -57,7 +58,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Train adapter and guard on pairs of vulnerable and secure functions.
-    Train(Box<train::TrainArgs>),
+    Train(Box<train_args::TrainArgs>),
     /// Score source files token by token.
     Score(score::ScoreArgs),
     /// Make a page of a training run: curves, token statistics, configuration.
@@ -88,6 +89,9 @@ struct ModelArgs {
     /// Base model: a Hugging Face directory, or a hub id, downloaded if it is not in the local cache.
     #[arg(long, short, alias = "model-name-or-path")]
     model: String,
+    /// Branch, tag or commit of a hub id; main if not given.
+    #[arg(long)]
+    revision: Option<String>,
     /// Adapter folder, or a finished run folder.
     #[arg(long, short, alias = "lora")]
     adapter: Option<PathBuf>,
@@ -98,7 +102,8 @@ struct ModelArgs {
 impl ModelArgs {
     /// Loads model and adapter on the chosen device and does `task` with them.
     fn run(&self, task: impl Task) -> Result<()> {
-        self.device.run(&self.model, WithAdapter { adapter: self.adapter.as_deref(), task })
+        let task = WithAdapter { adapter: self.adapter.as_deref(), task };
+        self.device.run(&self.model, self.revision.as_deref(), task)
     }
 }
 

@@ -15,8 +15,9 @@ use crate::train::config::TrainConfig;
 
 /// Where a run reads from and writes to, how often it saves and what it recomputes does not change its course. Records
 /// that are left out are not among the pairs, which count by themselves.
-const NEUTRAL: [&str; 10] = [
+const NEUTRAL: [&str; 11] = [
     "model",
+    "model_revision",
     "data",
     "val_data",
     "on_bad_record",
