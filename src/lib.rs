@@ -86,6 +86,7 @@ pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod decode;
+#[cfg(feature = "text")]
 pub mod deepguard;
 pub mod error;
 pub mod export;
@@ -104,6 +105,7 @@ pub mod probe;
 pub mod report;
 pub mod train;
 
+#[cfg(feature = "text")]
 pub use deepguard::DeepGuard;
 pub use error::{Error, ErrorKind, Result};
 
