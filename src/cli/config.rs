@@ -332,7 +332,7 @@ mod tests {
                     warmup_ratio = nan\ndevice = \"gpu\"\noffline = 1\nmodel = 3\nnum_epochs = 1.5\nzzzzzzzzzzzzz = 1";
         let text = mistakes("run.toml", toml, &["--margin", "2"]);
         for expected in [
-            "16 mistakes",
+            "15 mistakes",
             "run.toml:1: learning_rate: expected a number, found \"1e-4\"",
             "run.toml:2: unknown key `seeed`; did you mean `seed`?",
             "run.toml:5: batch_size: given in line 4 already, as batch_size",

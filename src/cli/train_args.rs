@@ -140,6 +140,7 @@ pub struct TrainArgs {
     #[arg(long, short, alias = "output", help_heading = OUTPUT)]
     output_dir: Option<PathBuf>,
     #[command(flatten)]
+    #[serde(flatten)]
     device: DeviceArgs,
 }
 
