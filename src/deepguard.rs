@@ -1,5 +1,7 @@
 //! The library's front door: a model with its tokenizer and, after training, its adapter and guard.
 
+mod any;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +15,8 @@ use crate::ops::Backend;
 use crate::train::records::CodePair;
 use crate::train::run_folder::FINAL_ADAPTER;
 use crate::train::{Observer, RunData, RunFolder, RunSummary, TrainConfig, train_in, train_on};
+
+pub use any::{AnyDevice, AnyGuard, DeviceChoice, Visitor};
 
 /// A base model, its tokenizer and, if attached, adapter and guard.
 pub struct DeepGuard<B: Backend> {

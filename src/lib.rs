@@ -106,7 +106,7 @@ pub mod report;
 pub mod train;
 
 #[cfg(feature = "text")]
-pub use deepguard::DeepGuard;
+pub use deepguard::{AnyGuard, DeepGuard};
 pub use error::{Error, ErrorKind, Result};
 
 /// The snippets of the README, compiled as documentation tests.
