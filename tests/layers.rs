@@ -1,4 +1,5 @@
-//! The picture of the modules in `src/lib.rs` against the imports: they point downward, and there are no circles.
+//! The picture of the modules in `src/lib.rs` against the imports: they point downward, and there are no
+//! circles.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -142,8 +143,8 @@ fn siblings(
     folders
 }
 
-/// The circles, if there are any: what is left when modules are taken away that import none of the others, or that none
-/// of the others imports.
+/// The circles, if there are any: what is left when modules are taken away that import none of the others, or
+/// that none of the others imports.
 fn circle(edges: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
     let mut left = edges.clone();
     loop {

@@ -190,20 +190,28 @@ fn paths_of_the_tree_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders: Vec<&str> = Vec::new();
     let mut listed: Vec<PathBuf> = Vec::new();
+    let mut wrong: Vec<String> = Vec::new();
     for line in tree.lines() {
         let name = line.split_whitespace().next().expect("a name");
         folders.truncate((line.len() - line.trim_start().len()) / 2);
         let path: PathBuf = folders.iter().chain([&name]).collect();
         let found = root.join(&path);
-        assert!(if name.ends_with('/') { found.is_dir() } else { found.is_file() }, "{}", path.display());
-        assert!(!listed.contains(&path), "{} is there twice", path.display());
+        if !(if name.ends_with('/') { found.is_dir() } else { found.is_file() }) {
+            wrong.push(format!("{} does not exist", path.display()));
+        }
+        if listed.contains(&path) {
+            wrong.push(format!("{} is there twice", path.display()));
+        }
         folders.push(name);
         listed.push(path);
     }
     for folder in ["src", "tests", "benches", "benchmarks", "examples", "scripts"] {
         for entry in fs::read_dir(root.join(folder)).unwrap() {
             let path = Path::new(folder).join(entry.unwrap().file_name());
-            assert!(listed.contains(&path), "{} is missing in the tree", path.display());
+            if !listed.contains(&path) {
+                wrong.push(format!("{} is missing", path.display()));
+            }
         }
     }
+    assert!(wrong.is_empty(), "the tree of docs/architecture.md: {}", wrong.join("; "));
 }
