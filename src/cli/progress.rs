@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::say::{detail, is_verbose, note, shows_bars, warn};
 use super::signals::Signals;
+use crate::model::activations::Recompute;
 use crate::ops::PlanRow;
 use crate::train::data::{LimitReport, TokenizedPairs};
 use crate::train::evaluation::Evaluation;
@@ -77,12 +78,12 @@ pub(super) fn outlook(start: &RunStart<'_>) -> String {
         start.device_bytes.map(|bytes| format!("; {} MiB on the device", bytes.div_ceil(1 << 20)));
     let mut text = pairs_text("training", start.train) + &pairs_text("validation", start.validation);
     text += &format!(
-        "{} trainable values; {} MiB of working memory planned in {} tensors{}; recomputed: {:?}; {} steps{}\n",
+        "{} trainable values; {} MiB of working memory planned in {} tensors{}{}; {} steps{}\n",
         start.parameters,
         PlanRow::total(start.plan) >> 20,
         start.plan.len(),
         on_device.unwrap_or_default(),
-        start.recompute,
+        recompute_text(start.recompute),
         start.total_steps,
         start.resumed_at.map_or(String::new(), |step| format!(", continuing after step {step}"))
     );
@@ -92,6 +93,14 @@ pub(super) fn outlook(start: &RunStart<'_>) -> String {
             &format!("a step took {seconds:.2} s so far: {:.0} s for {left} more\n", seconds * left as f64);
     }
     text
+}
+
+fn recompute_text(recompute: Recompute) -> &'static str {
+    match recompute {
+        Recompute::Nothing => "",
+        Recompute::GateUp => "; gate and up projections are recomputed",
+        Recompute::Block | Recompute::Forward => "; blocks are recomputed",
+    }
 }
 
 fn pairs_text(name: &str, pairs: &TokenizedPairs) -> String {
