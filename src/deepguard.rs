@@ -1,5 +1,7 @@
 //! The library's front door: a model with its tokenizer and, after training, its adapter and guard.
 
+mod any;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -7,12 +9,14 @@ use crate::adapter;
 use crate::attached::Attached;
 use crate::decode::{self, GenerateOptions, Generated, GuardScores};
 use crate::error::{Error, Result};
-use crate::model::hub::resolve_model;
 use crate::model::tokenizer::Tokenizer;
 use crate::model::transformer::Transformer;
 use crate::ops::Backend;
-use crate::train::trainer::FINAL_ADAPTER;
-use crate::train::{Observer, RunFolder, RunSummary, TrainConfig, train_in};
+use crate::train::records::CodePair;
+use crate::train::run_folder::FINAL_ADAPTER;
+use crate::train::{Observer, RunData, RunFolder, RunSummary, TrainConfig, train_in, train_on};
+
+pub use any::{AnyDevice, AnyGuard, DeviceChoice, Visitor};
 
 /// A base model, its tokenizer and, if attached, adapter and guard.
 pub struct DeepGuard<B: Backend> {
@@ -49,15 +53,15 @@ pub struct TextScores {
 }
 
 impl<B: Backend> DeepGuard<B> {
-    /// Loads a base model: a Hugging Face directory, or a hub id in the local cache, into which
-    /// [`obtain`](crate::model::hub::download::obtain) downloads.
+    /// Loads a base model from a Hugging Face directory. That of a hub id in the local cache is found by
+    /// [`resolve_model`](crate::hub::resolve_model); [`obtain`](crate::hub::download::obtain) downloads it.
     ///
     /// # Errors
     /// Kind `Model` for everything that cannot be used about it.
-    pub fn load(backend: B, model: &str) -> Result<Self> {
-        let dir = resolve_model(model, None)?;
-        let model = Transformer::load(backend, &dir)?;
-        let tokenizer = Tokenizer::from_dir(&dir)?.for_model(&model.config)?;
+    pub fn load(backend: B, dir: impl AsRef<Path>) -> Result<Self> {
+        let dir = dir.as_ref();
+        let model = Transformer::load(backend, dir)?;
+        let tokenizer = Tokenizer::from_dir(dir)?.for_model(&model.config)?;
         Ok(DeepGuard { model, tokenizer, attached: None })
     }
 
@@ -93,6 +97,30 @@ impl<B: Backend> DeepGuard<B> {
         observer: &mut dyn Observer,
     ) -> Result<RunSummary> {
         let summary = train_in(folder, &self.model, &self.tokenizer, config, observer)?;
+        self.attach_result(folder, summary)
+    }
+
+    /// [`Self::train`] on pairs in memory instead of those that `config` names. Without `validation` pairs,
+    /// `config.val_fraction` of the pairs are set aside.
+    ///
+    /// # Errors
+    /// Of all kinds; see [`crate::error::ErrorKind`].
+    pub fn train_on(
+        &mut self,
+        pairs: Vec<CodePair>,
+        validation: Option<Vec<CodePair>>,
+        config: &TrainConfig,
+        observer: &mut dyn Observer,
+    ) -> Result<RunSummary> {
+        config.validate()?;
+        let folder = &RunFolder::open(&config.output_dir)?;
+        let for_model = config.for_model(&self.model.config)?;
+        let data = RunData::from_pairs(pairs, validation, &for_model, &self.tokenizer, observer)?;
+        let summary = train_on(folder, &self.model, data, config, observer)?;
+        self.attach_result(folder, summary)
+    }
+
+    fn attach_result(&mut self, folder: &RunFolder, summary: RunSummary) -> Result<RunSummary> {
         if !summary.interrupted {
             self.attach(folder.path())?;
         }

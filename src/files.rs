@@ -1,5 +1,7 @@
 //! Files that are written whole or not at all.
 
+mod unfinished;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,11 +12,10 @@ use safetensors::tensor::{Dtype, View};
 use serde::Serialize;
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::manifest;
-use crate::unfinished::UnfinishedDir;
+use crate::platform::{exchange, free_bytes, sync};
+pub use unfinished::abandon;
+use unfinished::{TEMPORARY, UnfinishedDir, ordinary};
 
-/// Beginning of the names of folders and files that are being written.
-const TEMPORARY: &str = ".deepguard-tmp-";
 /// Beginning of the name of a folder that is being replaced; its own name follows.
 const REPLACED: &str = ".deepguard-old-";
 
@@ -32,15 +33,7 @@ pub fn write_dir(dir: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<
         Err(_) => std::fs::rename(new, dir),
     });
     // What is left under the temporary name, if anything, is what was replaced: it goes when `temporary` does.
-    renamed.and_then(|()| File::open(parent)?.sync_all()).kind(ErrorKind::Device, complain)
-}
-
-/// [`write_dir`] with a [`manifest`].
-pub fn commit_dir(dir: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    write_dir(dir, |dir| {
-        write(dir)?;
-        manifest::write(dir)
-    })
+    renamed.and_then(|()| sync(parent)).kind(ErrorKind::Device, complain)
 }
 
 /// Makes a folder, and those above it, which are then there after a power failure as well.
@@ -54,7 +47,7 @@ pub fn create_dirs(dir: &Path) -> std::io::Result<()> {
         Err(_) if dir.is_dir() => {} // somebody else has made it
         created => created?,
     }
-    File::open(parent)?.sync_all()
+    sync(parent)
 }
 
 /// Removes a folder, which is there with all that is in it or not at all.
@@ -115,12 +108,6 @@ fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// Bytes that may still be written to the file system of `dir`; `None` where it does not say.
-fn free_bytes(dir: &Path) -> Option<u64> {
-    let found = rustix::fs::statvfs(dir).ok()?;
-    Some(found.f_bavail.saturating_mul(found.f_frsize))
-}
-
 /// The folder that a path is in.
 pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -128,12 +115,7 @@ pub(crate) fn parent(path: &Path) -> &Path {
 
 /// Puts the folder `new` in the place of `dir`. Both are beside each other.
 fn replace(new: &Path, dir: &Path) -> std::io::Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    use rustix::io::Errno;
-    match renameat_with(CWD, new, CWD, dir, RenameFlags::EXCHANGE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => replace_in_two(new, dir),
-        exchanged => Ok(exchanged?),
-    }
+    if exchange(new, dir)? { Ok(()) } else { replace_in_two(new, dir) }
 }
 
 /// [`replace`] for file systems that cannot exchange names, such as NFS: between the two renames there is no `dir`, which
@@ -146,24 +128,16 @@ fn replace_in_two(new: &Path, dir: &Path) -> std::io::Result<()> {
     }
     std::fs::rename(dir, &old)?;
     std::fs::rename(new, dir)?;
-    File::open(parent(dir))?.sync_all()?;
+    sync(parent(dir))?;
     std::fs::remove_dir_all(old)
-}
-
-/// Temporary files and folders are private by default; what is kept gets the permissions that the user's umask gives.
-pub(crate) fn ordinary(mode: u32) -> tempfile::Builder<'static, 'static> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(TEMPORARY);
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
-    builder
 }
 
 /// Flushes the files of a flat folder, and the folder, to the disk.
 fn sync_files(dir: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
-        File::open(entry?.path())?.sync_all()?;
+        sync(&entry?.path())?;
     }
-    File::open(dir)?.sync_all()
+    sync(dir)
 }
 
 /// Writes a value as indented JSON.
@@ -249,7 +223,7 @@ mod tests {
     }
 
     fn write(dir: &Path, content: &str) -> Result<()> {
-        commit_dir(dir, |dir| write_file(&dir.join("file"), content.as_bytes()))
+        crate::manifest::commit_dir(dir, |dir| write_file(&dir.join("file"), content.as_bytes()))
     }
 
     #[test]

@@ -5,12 +5,15 @@
 mod aggregate;
 mod analyzer;
 mod attention;
+pub mod blas;
 mod dropout;
+mod elementwise;
 mod embedding;
-pub mod gemm;
 mod linear;
 mod loss;
 mod math;
+mod matmul;
+mod matrix;
 mod mlp;
 mod norm;
 mod optim;
@@ -19,16 +22,16 @@ mod rope;
 mod sample;
 mod scratch;
 mod team;
+mod weight;
 
 use std::sync::Arc;
 
-use memmap2::{Advice, MmapMut};
+use memmap2::MmapMut;
 
 use crate::error::{Error, Result};
-use crate::model::weights::TensorView;
-use crate::ops::{Backend, Device, Element, Mut, Ref};
-pub use linear::Weight;
+use crate::ops::{Backend, Device, Element, Mut, Ref, TensorView};
 use scratch::Scratch;
+pub use weight::Weight;
 
 /// Instruction sets that this backend has code for, and the processor has.
 pub fn features() -> Vec<&'static str> {
@@ -103,7 +106,8 @@ impl Device for Cpu {
         let map = MmapMut::map_anon(bytes.max(1))
             .map_err(|e| Error::memory(format!("cannot reserve {bytes} bytes of memory")).with_source(e))?;
         // Large pages spare the TLB; where the system has none, small ones do.
-        let _ = map.advise(Advice::HugePage);
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
         Ok(map)
     }
 

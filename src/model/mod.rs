@@ -3,10 +3,10 @@
 pub mod activations;
 pub mod block;
 pub mod config;
-pub mod hub;
 pub mod kv_cache;
 pub mod lora;
 pub mod params;
+#[cfg(feature = "text")]
 pub mod tokenizer;
 pub mod transformer;
 pub mod weights;
@@ -14,10 +14,10 @@ pub mod weights;
 mod json;
 mod rope;
 
-pub use config::{Architecture, Config, Dtype};
-pub use hub::resolve_model;
+pub use config::{Architecture, Config};
 pub use lora::{Lora, LoraConfig, Projection};
 pub use rope::RopeScaling;
+#[cfg(feature = "text")]
 pub use tokenizer::{StreamDecoder, Tokenizer};
 pub use transformer::Transformer;
-pub use weights::{TensorSpec, TensorView, Weights, expected_tensors};
+pub use weights::{Weights, expected_tensors};

@@ -5,12 +5,12 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::model::activations::{ActivationGrads, Activations, Rows};
 use crate::model::block::{Block, BlockPass, Keys, Pass};
-use crate::model::config::{Config, Dtype};
+use crate::model::config::Config;
 use crate::model::params::Grads;
 use crate::model::weights::{Weights, expected_tensors};
 use crate::ops::attention::Segment;
-use crate::ops::gemm::Write;
-use crate::ops::{Arena, Backend, Buffer, Mut, Ref};
+use crate::ops::linear::Write;
+use crate::ops::{Arena, Backend, Buffer, Dtype, Mut, Ref};
 
 /// What helps where the device has no room for a model.
 const ADVICE: &str =
@@ -92,6 +92,11 @@ impl<B: Backend> Transformer<B> {
     /// Bytes of the device's memory that it takes, with what the device needs for itself; 0 in the system's memory.
     pub fn device_bytes(&self) -> usize {
         self.device_bytes
+    }
+
+    /// The directory that its weights are mapped from.
+    pub fn dir(&self) -> &Path {
+        self.weights.dir()
     }
 
     /// A hash of all weights, which are read for it.

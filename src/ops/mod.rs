@@ -11,21 +11,25 @@ pub mod aggregate;
 pub mod analyzer;
 pub mod attention;
 pub mod buffer;
+pub mod elementwise;
 pub mod embedding;
-pub mod gemm;
+pub mod linear;
 pub mod loss;
+pub mod matmul;
+pub mod matrix;
 pub mod mlp;
 pub mod norm;
 pub mod optim;
 pub mod philox;
 pub mod rope;
 pub mod sample;
+pub mod tensor;
 
 pub use buffer::{Arena, Buffer, Element, Mut, PlanRow, Ref};
 pub use philox::DropoutKey;
+pub use tensor::{Dtype, TensorSpec, TensorView};
 
 use crate::error::Result;
-use crate::model::weights::{TensorSpec, TensorView};
 
 /// Memory of a device, and the types a backend computes with.
 pub trait Device: Clone + Send + Sync + 'static {
@@ -111,9 +115,11 @@ pub trait Backend:
     + aggregate::Aggregate
     + analyzer::Analyzer
     + attention::Attention
+    + elementwise::Elementwise
     + embedding::Embedding
-    + gemm::Gemm
+    + linear::Linear
     + loss::Loss
+    + matmul::Matmul
     + mlp::Mlp
     + norm::Norm
     + optim::Optim
