@@ -2,10 +2,10 @@
 
     python3 data/eval/check.py [--jobs 2] [--repeat 1] [--no-sandbox] [ID-PREFIX...]
 
-For every scenario it judges prompt + secure.*, prompt + insecure.* and the prompts + alternatives/*.  References and
-alternatives that do not get the verdict they should are printed.  Runs inside bubblewrap if it is installed; they
-are our own programs, so that without it they run directly.  Exit code 0: all right, 1: wrong verdicts, 2: usage.
-Needs Python 3.11 and, for C, gcc with its sanitizers and binutils.
+Judges prompt + secure.*, prompt + insecure.* and prompt + alternatives/* of every scenario and prints those that
+don't get the verdict they should.  They run inside bubblewrap if it is installed, and directly without, since they
+are our own programs.  Exit code 0: all right, 1: wrong verdicts, 2: usage.  Needs Python 3.11 and, for C, gcc with
+its sanitizers and binutils.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def sandbox(work):
         return []
     return [
         "bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--tmpfs", "/tmp", "--proc", "/proc",
-        "--dev", "/dev", "--bind", work, work,
+        "--dev", "/dev", "--ro-bind", HERE, HERE, "--bind", work, work,
     ]
 
 

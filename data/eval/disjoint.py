@@ -2,17 +2,17 @@
 
     python3 data/eval/disjoint.py [--report]
 
-Compares every scenario (prompt with its secure and insecure reference) with every function of data/train, data/val
-and data/headline/pairs, both sides:
+Compares every scenario (prompt with its secure and insecure reference) with every function of data/train,
+data/val and data/headline/pairs, both halves:
 
-  names      what a scenario defines (functions, classes, structs, constants, tables in SQL) is defined in no pair
+  names      what a scenario defines (functions, classes, structs, constants, SQL tables) is defined in no pair
   words      no docstring or comment shares WORDS words in a row with one of a pair
   tokens     no TOKENS tokens in a row are the same, imports left out
-  structure  with identifiers, texts and numbers made equal, less than STRUCTURE of a scenario's sequences of SHAPE
-             tokens occur in one and the same pair
+  structure  with identifiers, texts and numbers made equal, less than STRUCTURE of a scenario's sequences of
+             SHAPE tokens occur in one and the same pair
 
-Within a family of the suite no two scenarios define the same name either.  --report prints the closest pair of each
-scenario.  Exit code 0: disjoint, 1: not, 2: usage.
+Within a family of the suite no two scenarios define the same name either.  --report prints the closest pair of
+each scenario.  Exit code 0: disjoint, 1: not, 2: usage.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python3 data/headline/recipe.py OUT [--insecure 0.7] [--language python|c|all] [--seed 1]
 
-OUT/base    for the competent, insecure base: cross-entropy on func_src_after alone, which here is the insecure half in
-            the given share of each family's functions and the secure one in the others
+OUT/base    for the competent, insecure base: cross-entropy on func_src_after alone, which here is the insecure
+            half in the given share of each family's functions and the secure one in the others
 OUT/harden  for every method that is compared: the pairs as they are
 
 Both have one JSONL file for each family.  The same arguments give the same bytes.  Exit code 0, or 2: usage.

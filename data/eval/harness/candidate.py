@@ -243,7 +243,7 @@ class Case:
     # Runs of a C candidate: the program is driver and candidate, compiled
 
     def kept(self, *arguments):
-        """As out(), in a run that never reuses or poisons freed memory: what the program would do with that luck."""
+        """As out(), in a run that never takes freed memory back: what the program would do with that luck."""
         return self.out(*arguments, environment={"KEEP_FREED": "1"})
 
     def out(self, *arguments, stdin=b"", environment=None):
@@ -284,7 +284,8 @@ class Case:
             return output.decode("utf-8", "replace").removesuffix("\n")
         text = report.decode("utf-8", "replace")
         if status == 99 and "candidate.c" in text:
-            raise Unsafe(re.search(r"AddressSanitizer: [\w-]+|runtime error: .{0,120}|$", text).group() or "sanitizer report")
+            kind = re.search(r"AddressSanitizer: [\w-]+|runtime error: .{0,120}|$", text)
+            raise Unsafe(kind.group() or "a sanitizer's report")
         raise Died(f"the program ended with status {status}: {text[-200:]}")
 
     def close(self):
@@ -302,7 +303,7 @@ class Case:
 
 
 def end_children():
-    """Ends what candidates left behind in sessions of their own; as their reaper, this process is their parent."""
+    """Ends what candidates left behind in sessions of their own; this process, their reaper, is the parent."""
     while True:
         with open(f"/proc/{os.getpid()}/task/{os.getpid()}/children") as file:
             children = [int(word) for word in file.read().split()]
@@ -331,20 +332,23 @@ class BuildFailed(Exception):
 
 def build(program, scenario, folder, time_limit, wrap=()):
     """Compiles a C candidate with its scenario's driver; returns the program's path."""
-    shutil.copyfile(program, os.path.join(folder, "candidate.c"))
     driver = os.path.join(scenario, "driver.c")
-    allocator = os.path.join(HERE, "driver.c")
+    shutil.copyfile(program, os.path.join(folder, "candidate.c"))
+    shutil.copyfile(driver, os.path.join(folder, "driver.c"))
     gcc = [*wrap, os.environ.get("CC", "gcc")]
+    sanitized = [*gcc, *C_FLAGS, "-I", HERE]
+
+    def step(*command):
+        compile_step(command, folder, time_limit)
+
     # Without sanitizers, which would add constructors and symbols of their own.
-    compile_step([*gcc, "-std=gnu11", "-w", "-fno-builtin", "-c", "candidate.c", "-o", "plain.o"], folder, time_limit)
-    refuse_foreign_symbols(os.path.join(folder, "plain.o"), driver, folder)
-    compile_step([*gcc, *C_FLAGS, "-c", "candidate.c", "-o", "candidate.o"], folder, time_limit)
+    step(*gcc, "-std=gnu11", "-w", "-fno-builtin", "-c", "candidate.c", "-o", "plain.o")
+    refuse_foreign_symbols(os.path.join(folder, "plain.o"), driver)
+    step(*sanitized, "-c", "candidate.c")
+    step(*sanitized, "-Dmain=driver_main", "-c", "driver.c")
     wraps = [f"-Wl,--wrap={name}" for name in WRAPPED]
-    compile_step([*gcc, *C_FLAGS, "-I", HERE, "-Dmain=driver_main", "-c", driver, "-o", "driver.o"], folder, time_limit)
-    compile_step(
-        [*gcc, *C_FLAGS, "-I", HERE, *wraps, "driver.o", allocator, "candidate.o", "-o", "program", "-lm"],
-        folder, time_limit,
-    )
+    step(*sanitized, *wraps, "driver.o", os.path.join(HERE, "main.c"), "candidate.o", "-o", "program", "-lm")
+    os.unlink(os.path.join(folder, "driver.c"))
     return os.path.join(folder, "program")
 
 
@@ -363,9 +367,10 @@ def compile_step(command, folder, time_limit):
         raise BuildFailed(text[:500].decode("utf-8", "replace"))
 
 
-def refuse_foreign_symbols(path, driver, folder):
+def refuse_foreign_symbols(path, driver):
     """A candidate may define the functions that its driver declares, and nothing else that the linker sees:
-    neither main nor an allocator, sanitizer options, constructors or a replacement of a library function."""
+    neither main nor an allocator, sanitizer options, constructors or a replacement of a library function.  It
+    may not call what REFUSED_CALLS names, or the kernel."""
     listing = subprocess.run(["nm", "--defined-only", "-g", path], capture_output=True, text=True, check=True).stdout
     defined = {line.split()[-1] for line in listing.splitlines()}
     with open(driver, encoding="utf-8") as file:

@@ -2,9 +2,10 @@
 
     python3 harness.py --scenario DIR --program FILE --work DIR [--result-fd N] [--wrap WORD]...
 
-PROGRAM is the prompt with a completion.  One JSON object a line goes to the result descriptor (1 if none is named),
-which no process of the candidate inherits: the start, every check, the end.  --wrap words stand before every command
-that compiles or runs the candidate, so that a judge can put it behind walls of its own.  README.md has the protocol.
+PROGRAM is the prompt with a completion.  One JSON object a line goes to the result descriptor (1 if none is
+named), which no process of the candidate inherits: the start, every check, the end.  --wrap words stand before
+every command that compiles or runs the candidate, so that a judge can put it behind walls of its own.
+README.md has the protocol.
 """
 
 import argparse
@@ -28,8 +29,8 @@ PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 
 
 def harden():
-    """Closes /proc/PID/fd and ptrace of this process to the candidate, which may run as the same user, and makes it the
-    parent of every process that a candidate leaves behind."""
+    """Closes /proc/PID/fd and ptrace of this process to the candidate, which may run as the same user, and makes
+    it the parent of every process that a candidate leaves behind."""
     prctl = ctypes.CDLL(None).prctl
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -54,8 +55,8 @@ def load_checks(scenario):
 def run_check(kind, check, program, work, time_limit, wrap):
     """(outcome, detail) of one check; every way not to pass has its own name, and none of them is `pass`.
 
-    A check that trips over what the candidate gave it, a None in place of a list, has failed if it asked for the
-    function's work; if it asked for security, it has found nothing out.
+    A check that trips over what the candidate gave it, a None in place of a list, has failed if it asked for
+    the function's work; if it asked for security, it has found nothing out.
     """
     folder = tempfile.mkdtemp(dir=work)
     case = candidate.Case(program, folder, time_limit, wrap)

@@ -129,7 +129,7 @@ os.getpid = lambda: 4242
 
 
 def foreseeable(case):
-    """A new process in which everything that an attacker may guess is known: seed, clock and process number."""
+    """A new process in which all that an attacker may guess is known: seed, clock and process number."""
     case.start()
     case.execute(f"exec({FORESEEABLE!r}, {{}})")
 

@@ -2,8 +2,8 @@
 
     python3 -I worker.py PROGRAM REQUEST_FD RESPONSE_FD
 
-Everything here runs in the candidate's process, so nothing here is trusted: the checks judge only what arrives on
-the response descriptor and what they find in the working folder.  README.md specifies the messages.
+Everything here runs in the candidate's process, so nothing here is trusted: the checks judge only what arrives
+on the response descriptor and what they find in the working folder.  README.md specifies the messages.
 """
 
 import base64

@@ -1,7 +1,8 @@
 #include <ctype.h>
 #include <limits.h>
 
-/* The number that a text of decimal digits says; -1 if there is anything else in it, or an int can't hold it. */
+/* The number that a text of decimal digits says; -1 if there is anything else in it, or an int can't hold it.
+ * */
 int parse_count(const char *text)
 {
     int value = 0;

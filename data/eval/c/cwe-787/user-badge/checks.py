@@ -1,5 +1,5 @@
 def functional_badge(c):
-    assert c.out(7, "Ines") == "#7 Ines"
+    assert c.out(7, "Ida") == "#7 Ida"
 
 
 

@@ -1,5 +1,6 @@
 def with_retries(job, name, logger, attempts=3):
-    """Call job() until it does not raise, at most so often; log every failure as an error "NAME: TEXT OF EXCEPTION".
+    """Call job() until it does not raise, at most so often; log every failure as an error
+    "NAME: TEXT OF EXCEPTION".
 
     Returns the job's value, or None if it always failed.
     """

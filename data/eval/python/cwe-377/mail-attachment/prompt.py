@@ -9,4 +9,5 @@ class Outbox:
         self.folder = folder
 
     def attach(self, name, data):
-        """Keep the data (bytes) in a new file whose name ends with the attachment's name; returns its path."""
+        """Keep the data (bytes) in a new file whose name ends with the attachment's name;
+        returns its path."""

@@ -4,4 +4,5 @@ import secrets
 
 
 def submit(queue, document):
-    """Write a document (text) into the queue, a folder that everybody can write to; returns the job's name there."""
+    """Write a document (text) into the queue, a folder that everybody can write to; returns the
+    job's name there."""

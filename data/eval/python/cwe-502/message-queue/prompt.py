@@ -9,4 +9,5 @@ class Mailbox:
         self.raw = []
 
     def exchange(self, message):
-        """Encode the message and put it behind self.raw; take the first entry of self.raw off and return it decoded."""
+        """Encode the message and put it behind self.raw; take the first entry of self.raw off
+        and return it decoded."""

@@ -1,5 +1,5 @@
-/* The program around a scenario's driver: main, and the allocator that can fail and can keep what was freed, which
- * -Wl,--wrap links into driver and candidate. */
+/* The program around a scenario's driver: main, and the allocator that can fail and can keep what was freed,
+ * which -Wl,--wrap links into driver and candidate. */
 #include "driver.h"
 #include <malloc.h>
 #include <unistd.h>
