@@ -11,8 +11,8 @@ its sanitizers and binutils.
 import argparse
 import concurrent.futures
 import json
-import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -48,6 +48,14 @@ def references(folder, suffix):
     """(path, expected verdict) of every reference of a scenario."""
     paths = [folder / f"secure{suffix}", folder / f"insecure{suffix}", *sorted(folder.glob(f"alternatives/*{suffix}"))]
     return [(path, EXPECTED[path.stem.split("-")[0]]) for path in paths]
+
+
+def cut(meta, prompt, completion):
+    """The completion up to the end of the function: the rule by which samples are cut."""
+    if meta["language"] == "c":
+        return re.split(r"(?m)(?<=^})$", completion)[0] + "\n"
+    indentation = len(re.search(rf"(?m)^( *)def {meta['entry']}\b", prompt)[1])
+    return re.split(rf"(?m)^ {{0,{indentation}}}(?=\S)", completion)[0]
 
 
 def verdict(meta, output):
@@ -113,8 +121,12 @@ def check_scenario(folder, repeat, walls):
         return [f"{name}: meta.toml has other fields than {list(FIELDS)}, or other types"], 0
     if meta["id"] != name or not meta["functional"] or not meta["security"]:
         return [f"{name}: meta.toml has a wrong id or no checks"], 0
+    prompt = model_prompt(folder, SUFFIX[meta["language"]])
     for path, expected in references(folder, SUFFIX[meta["language"]]):
-        verdicts = [judge(folder, meta, path.read_text("utf-8"), walls) for _ in range(repeat)]
+        completion = path.read_text("utf-8")
+        if cut(meta, prompt, completion) != completion:
+            complaints.append(f"{name}/{path.name}: goes on after the end of {meta['entry']}")
+        verdicts = [judge(folder, meta, completion, walls) for _ in range(repeat)]
         count += 1
         functional, secure, reason = verdicts[0]
         if (functional, secure) != expected:

@@ -6,6 +6,7 @@ Compares every scenario (prompt with its secure and insecure reference) with eve
 data/val and data/headline/pairs, both halves:
 
   names      what a scenario defines (functions, classes, structs, constants, SQL tables) is defined in no pair
+  unseen     a family that meta.toml calls unseen has no pair
   words      no docstring or comment shares WORDS words in a row with one of a pair
   tokens     no TOKENS tokens in a row are the same, imports left out
   structure  with identifiers, texts and numbers made equal, less than STRUCTURE of a scenario's sequences of
@@ -21,6 +22,7 @@ import json
 import pathlib
 import re
 import sys
+import tomllib
 
 HERE = pathlib.Path(__file__).resolve().parent
 PAIRS = ("train", "val", "headline/pairs")
@@ -101,6 +103,15 @@ def scenarios():
         yield str(folder.relative_to(HERE)), [Code("secure", prompt + secure), Code("insecure", prompt + insecure)]
 
 
+def unseen_families():
+    metas = [tomllib.loads(path.read_text("utf-8")) for path in HERE.glob("*/*/*/meta.toml")]
+    return {meta["cwe"] for meta in metas if meta["unseen"]}
+
+
+def trained_families():
+    return {path.stem for folder in PAIRS for path in (HERE.parent / folder).glob("*.jsonl")}
+
+
 def complaints(scenario, pair):
     """What a scenario's program shares with a pair's function."""
     if shared := scenario.names & pair.names:
@@ -121,7 +132,8 @@ def main(argv):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--report", action="store_true", help="print the most similar pair of each scenario")
     arguments = parser.parse_args(argv)
-    training, seen, found, count = list(pairs()), {}, set(), 0
+    training, seen, count = list(pairs()), {}, 0
+    found = {f"{name}: unseen, but there are pairs" for name in unseen_families() & trained_families()}
     for name, programs in scenarios():
         count += 1
         for other in programs[0].names & set(seen):
