@@ -280,7 +280,7 @@ fn ten_steps_without_finite_gradients_end_the_run() {
         save_steps: Some(2),
         ..config(&tiny, "run")
     };
-    refused(&run, ErrorKind::Data, &["step 10", "not finite", "--learning-rate"]);
+    refused(&run, ErrorKind::Data, &["step 10", "not finite", "`learning_rate`"]);
     assert_eq!(metrics(&run.output_dir).len(), 10);
     assert!(!run.output_dir.join("adapter").exists());
     assert_finite(&run.output_dir.join("checkpoint-8"));

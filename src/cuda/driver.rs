@@ -50,7 +50,7 @@ pub(super) fn start() -> Result<()> {
     result::init().map_err(|e| match e.0 {
         sys::CUresult::CUDA_ERROR_NO_DEVICE => Error::device(
             "no CUDA device: there is a driver, but it finds no GPU; see what nvidia-smi and CUDA_VISIBLE_DEVICES say, \
-             or compute on the CPU (--device cpu)",
+             or compute on the CPU (`device` cpu)",
         ),
         _ => complaint("the CUDA driver does not start", e),
     })?;
@@ -71,7 +71,7 @@ fn check_version() -> Result<()> {
     let text = |version: i32| format!("{}.{}", version / 1000, version % 1000 / 10);
     Err(Error::device(format!(
         "the CUDA driver is too old: expected one for CUDA {} or later, found one for CUDA {}; update the NVIDIA driver, \
-         or compute on the CPU (--device cpu)",
+         or compute on the CPU (`device` cpu)",
         text(needed),
         text(found)
     )))

@@ -47,7 +47,7 @@ impl GenerateOptions {
         }
         if self.rescore_every > 0 && !self.guided {
             return Err(Error::usage(
-                "--rescore-every adjusts the guidance, but this generation is not guided",
+                "`rescore_every` adjusts the guidance, but this generation is not guided",
             ));
         }
         if s.temperature == 0.0 && self.num_samples > 1 {
@@ -77,13 +77,15 @@ pub fn generate<B: Backend>(
     if prompt.len().saturating_add(options.max_new_tokens) > limit {
         return Err(Error::data(format!(
             "the prompt's {} tokens and {} new ones exceed the model's context of {limit}; shorten the prompt or lower \
-             --max-new-tokens",
+             `max_new_tokens`",
             prompt.len(),
             options.max_new_tokens
         )));
     }
     if options.guided && attached.is_none() {
-        return Err(Error::usage("guidance needs an adapter with a guard: give --adapter, or --no-guard"));
+        return Err(Error::usage(
+            "guidance needs an adapter with a guard: attach one, or generate without guidance",
+        ));
     }
     Session::new(model, attached, prompt.len(), options)?.run(prompt, on_token)
 }

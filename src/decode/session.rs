@@ -45,7 +45,7 @@ pub struct Generated {
 
 /// What helps where a generation does not fit.
 const ADVICE: &str =
-    "lower --num-samples or --max-new-tokens, shorten the prompt, or choose another --device";
+    "lower `num_samples` or `max_new_tokens`, shorten the prompt, or choose another `device`";
 
 /// A generation in progress.
 pub(super) struct Session<'a, B: Backend> {

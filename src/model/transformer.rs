@@ -14,7 +14,7 @@ use crate::ops::{Arena, Backend, Buffer, Dtype, Mut, Ref};
 
 /// What helps where the device has no room for a model.
 const ADVICE: &str =
-    "choose a smaller model, another device (--device cuda:N), or compute on the CPU (--device cpu)";
+    "choose a smaller model, another device (`device` cuda:N), or compute on the CPU (`device` cpu)";
 
 /// A frozen base model on a device.
 pub struct Transformer<B: Backend> {

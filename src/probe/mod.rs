@@ -62,7 +62,7 @@ impl ProbeOptions {
             return Ok(());
         }
         Err(Error::usage(format!(
-            "--folds: expected at least {FEWEST_FOLDS} (one is held out, one chooses the penalty, the others are \
+            "folds: expected at least {FEWEST_FOLDS} (one is held out, one chooses the penalty, the others are \
              learnt from), found {}",
             self.folds
         )))
@@ -296,7 +296,7 @@ fn signal(layers: &[LayerProbe], flips: &SignFlips<'_>) -> Option<Signal> {
 /// Refuses what cannot be dealt.
 fn too_few(groups: usize, folds: usize) -> Error {
     Error::data(format!(
-        "expected at least {folds} groups of pairs that share no function, one for each of --folds, found {groups}; \
+        "expected at least {folds} groups of pairs that share no function, one for each of `folds`, found {groups}; \
          give more pairs, or fewer folds"
     ))
 }

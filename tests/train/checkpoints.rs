@@ -205,7 +205,7 @@ fn a_finished_adapter_is_not_overwritten() {
     std::fs::remove_dir_all(run.output_dir.join("checkpoint-2")).unwrap();
     let before = folder(&run.output_dir.join("adapter"));
     let other = TrainConfig { seed: 7, ..run };
-    refused(&other, ErrorKind::Usage, &["adapter of an earlier run", "--output-dir"]);
+    refused(&other, ErrorKind::Usage, &["adapter of an earlier run", "`output_dir`"]);
     assert!(folder(&other.output_dir.join("adapter")) == before);
     // A run that may begin anew, because it was killed before its first checkpoint.
     let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..other };
@@ -333,7 +333,7 @@ fn a_new_run_does_not_mix_with_an_earlier_one() {
     train(&run).unwrap();
     let before = metrics(&run.output_dir);
     let other = TrainConfig { seed: 7, ..run };
-    refused(&other, ErrorKind::Usage, &["checkpoint", "--resume-from-checkpoint", "--output-dir"]);
+    refused(&other, ErrorKind::Usage, &["checkpoint", "`resume_from_checkpoint`", "`output_dir`"]);
     assert_eq!(metrics(&other.output_dir), before);
 }
 
@@ -358,7 +358,7 @@ fn a_folder_that_is_held_is_refused() {
     let tiny = Tiny::new("qwen2");
     let run = TrainConfig { max_steps: Some(1), ..config(&tiny, "run") };
     let held = RunFolder::open(&run.output_dir).unwrap();
-    refused(&run, ErrorKind::Usage, &["process", "--output-dir"]);
+    refused(&run, ErrorKind::Usage, &["process", "`output_dir`"]);
     drop(held);
     train(&run).unwrap();
     assert!(!run.output_dir.join("run.lock").exists());
