@@ -1,11 +1,13 @@
 //! Reaching the CUDA driver: whether there is one, or the emulator in its place, and which devices it has.
 
+#[cfg(unix)]
 use std::ffi::c_void;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 use cudarc::driver::{DriverError, result};
+#[cfg(unix)]
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
 use super::images::NVCC_VERSION;
@@ -89,7 +91,14 @@ pub fn emulator() -> Option<PathBuf> {
     std::env::var_os(EMULATOR_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
+/// The emulator is a stand-in for a shared object.
+#[cfg(not(unix))]
+fn load_emulator(path: PathBuf) -> Result<()> {
+    Err(Error::device(format!("{EMULATOR_VARIABLE}={}: expected Linux", path.display())))
+}
+
 /// Opens the emulator such that cudarc, which asks for `libcuda.so`, gets it, and says so.
+#[cfg(unix)]
 fn load_emulator(path: PathBuf) -> Result<()> {
     // SAFETY: whoever sets the variable vouches for the library, as with any program that is started.
     let emulator = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) };
