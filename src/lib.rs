@@ -45,6 +45,20 @@
 //! }
 //! ```
 //!
+//! # Features
+//!
+//! `cargo install` builds all of `dg-run`. A program that depends on the library takes `default-features = false` and
+//! what it wants of these, which `scripts/check-features.sh` checks one by one:
+//!
+//! | feature | what it adds | crates in all |
+//! |---|---|---|
+//! | none | [`ops`], [`cpu`], [`model`], [`guard`], [`adapter`], [`probe`]; [`train`] and [`decode`] on token ids | 45 |
+//! | `text` | tokenizers: [`DeepGuard`], training on files of code | 94 |
+//! | `cuda` | [`cuda`], whose kernels nvcc compiles if the build finds one | 54 |
+//! | `hub` | downloads from the Hugging Face hub | 73 |
+//! | `import` | GGUF files; implies `text` | 100 |
+//! | `cli` (default) | `dg-run` and the pages that it writes; implies all others | 162 |
+//!
 //! `examples/score.rs` and `examples/train.rs` are complete programs.
 //!
 //! # Modules
@@ -78,6 +92,18 @@
 //!   every other machine and the oracle of both.
 //! - [`ops`] says for every operation what is written, added to and kept.
 
+/// `with` of options, which other crates cannot write as a struct expression.
+macro_rules! with_changes {
+    ($($options:ty),+) => { $(impl $options {
+        /// These options with changes: `options.with(|o| o.field = value)`.
+        #[must_use]
+        pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+            change(&mut self);
+            self
+        }
+    })+ };
+}
+
 pub mod adapter;
 pub mod attached;
 #[cfg(feature = "cli")]
@@ -107,6 +133,16 @@ pub mod train;
 
 #[cfg(feature = "text")]
 pub use deepguard::{AnyGuard, DeepGuard};
+with_changes!(
+    decode::GenerateOptions,
+    guard::GuardConfig,
+    model::LoraConfig,
+    ops::sample::Sampling,
+    probe::ProbeOptions,
+    train::TrainConfig,
+    train::step::Objective
+);
+
 pub use error::{Error, ErrorKind, Result};
 
 /// The snippets of the README, compiled as documentation tests.
