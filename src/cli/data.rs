@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::hub::HubArgs;
-use super::print;
+use super::{note, print};
 use crate::error::{Error, Result};
 use crate::hub::download::Need;
 use crate::model::tokenizer::Tokenizer;
@@ -56,7 +56,10 @@ struct CheckArgs {
 pub fn run(args: &DataArgs) -> Result<()> {
     let DataCommand::Check(args) = &args.command;
     let tokenizer = args.model.as_deref().map(|model| {
-        Tokenizer::from_dir(&args.hub.obtain(model, args.revision.as_deref(), Need::Tokenizer)?)
+        let dir = args.hub.obtain(model, args.revision.as_deref(), Need::Tokenizer)?;
+        let tokenizer = Tokenizer::from_dir(&dir)?;
+        tokenizer.notes().iter().for_each(|line| note(line));
+        Ok::<_, Error>(tokenizer)
     });
     let tokenizer = tokenizer.transpose()?;
     let report = check(&CheckOptions {

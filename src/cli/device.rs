@@ -83,11 +83,11 @@ impl DeviceArgs {
             Some(cuda) => {
                 self.check_dtype(DtypeChoice::Bf16, "CUDA computes in bf16 only")?;
                 note(&format!("device: {}", cuda.info().name));
-                task.run(DeepGuard::load(cuda, &dir)?)
+                task.run(noted(DeepGuard::load(cuda, &dir)?))
             }
             None => {
                 self.check_dtype(DtypeChoice::F32, "the processor computes in f32 only")?;
-                task.run(DeepGuard::load(Cpu::new(), &dir)?)
+                task.run(noted(DeepGuard::load(Cpu::new(), &dir)?))
             }
         }
     }
@@ -98,6 +98,12 @@ impl DeviceArgs {
         }
         Err(Error::usage(format!("--dtype: {reason}; leave it out, or choose another --device")))
     }
+}
+
+/// Says what of the model's files is not used.
+fn noted<B: Backend>(guard: DeepGuard<B>) -> DeepGuard<B> {
+    guard.notes().for_each(note);
+    guard
 }
 
 /// The first CUDA device; `None` where there is no driver, or, after a word about it, no device that can be used.

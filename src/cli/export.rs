@@ -42,6 +42,7 @@ const CHECK_TEXT: &str = "import sqlite3\n\ndef find_user(connection, name):\n  
 pub fn run(args: &ExportArgs) -> Result<()> {
     let base = args.hub.obtain(&args.model, args.revision.as_deref(), Need::Model)?;
     let mut guard = DeepGuard::load(Cpu::new(), &base)?;
+    guard.notes().for_each(note);
     guard.attach(&args.adapter)?;
     let attached = guard.attached.as_ref();
     let attached = attached.ok_or_else(|| Error::internal("the adapter is not attached"))?;

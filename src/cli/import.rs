@@ -37,6 +37,7 @@ pub fn run(args: &ImportArgs) -> Result<()> {
         DtypeChoice::F32 => ImportDtype::F32,
     };
     let report = import_gguf(&args.file, &args.out, dtype)?;
+    report.notes.iter().for_each(|line| note(line));
     note(&format!(
         "{}: {} model, {} tensors with {:.1} M values as {}, {} tokens ({})",
         args.out.display(),
