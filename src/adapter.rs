@@ -15,7 +15,7 @@ use crate::files::{OwnedTensor, finite_tensor, write_json, write_safetensors};
 use crate::guard::{Aggregation, EMBEDDING_WIDTH, GuardConfig, HIDDEN_WIDTHS, TokenSecurityStats};
 use crate::manifest::{self, MANIFEST, Others};
 use crate::model::config::Config;
-use crate::model::fields::ADAPTER_CONFIG;
+use crate::model::fields;
 use crate::model::lora::{LoraConfig, MAX_RANK, Projection};
 use crate::model::params::Param;
 use crate::model::weights::Weights;
@@ -298,7 +298,7 @@ fn refuse_unsupported(map: &Map<String, Value>) -> Result<()> {
         Value::Object(fields) => fields.is_empty(),
         _ => false,
     };
-    let refused = |name: &str, value: &Value| match ADAPTER_CONFIG.handling(name) {
+    let refused = |name: &str, value: &Value| match fields::ADAPTER_CONFIG.handling(name) {
         Some(handling) => handling.refusal(value).is_some(),
         None => !off(value),
     };

@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
 use super::device::Task;
+use super::say::warn;
 use super::{ModelArgs, note, print, read_text};
 use crate::decode::{GenerateOptions, Generated};
 use crate::deepguard::DeepGuard;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::ops::Backend;
 use crate::ops::sample::Sampling;
 
@@ -66,7 +68,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         (Some(file), _) => read_text(file)?,
         (None, Some("-")) => read_text("-".as_ref())?,
         (None, Some(text)) => text.to_owned(),
-        (None, None) => return Err(Error::usage("a prompt is required")),
+        (None, None) => return Err(Error::usage("a prompt is required").into()),
     };
     args.model.run(Generation { args, prompt: &prompt })
 }
@@ -88,7 +90,7 @@ fn generate<B: Backend>(args: &GenerateArgs, mut guard: DeepGuard<B>, prompt: &s
     }
     let suggestion = guard.generation.suggestion.as_ref();
     let suggested = suggestion.and_then(|s| s.beside(args.temperature, args.top_p, args.top_k));
-    guard.generation.notes.iter().chain(&suggested).for_each(|line| note(line));
+    guard.generation.notes.iter().chain(&suggested).for_each(|line| warn(line));
     let options = GenerateOptions {
         max_new_tokens: args.max_new_tokens,
         num_samples: args.num_samples,
@@ -130,7 +132,7 @@ fn stream<B: Backend>(guard: &DeepGuard<B>, prompt: &str, options: &GenerateOpti
         shown.map_err(|e| failure = Some(e)).is_ok()
     })?;
     if let Some(error) = failure {
-        return Err(error);
+        return Err(error.into());
     }
     print(&format!("{}\n", decoder.finish()?))?;
     report(&generated);

@@ -8,6 +8,7 @@ pub mod generation;
 pub mod kv_cache;
 pub mod lora;
 pub mod params;
+#[cfg(feature = "text")]
 pub mod tokenizer;
 pub mod transformer;
 pub mod weights;
@@ -18,6 +19,7 @@ mod rope;
 pub use config::{Architecture, Config};
 pub use lora::{Lora, LoraConfig, Projection};
 pub use rope::RopeScaling;
+#[cfg(feature = "text")]
 pub use tokenizer::{StreamDecoder, Tokenizer};
 pub use transformer::Transformer;
 pub use weights::{Weights, expected_tensors};
