@@ -75,6 +75,9 @@ fn options(samples: usize, max_new_tokens: usize) -> GenerateOptions {
         guided: false,
         rescore_every: 0,
         stop_tokens: Vec::new(),
+        repetition_penalty: None,
+        suppress_tokens: Vec::new(),
+        begin_suppress_tokens: Vec::new(),
     }
 }
 

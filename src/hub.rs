@@ -45,7 +45,11 @@ fn resolve(spec: &str, revision: Option<&str>, cache: Option<&Path>) -> Result<P
         };
     }
     if path.exists() {
-        return Err(Error::model(format!("{spec} is a file: give the model directory that contains it")));
+        let advice = match path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
+            true => "make a model directory of it with `dg-run import`",
+            false => "give the model directory that contains it",
+        };
+        return Err(Error::model(format!("{spec} is a file: {advice}")));
     }
     if !is_hub_id(spec) {
         return Err(not_found(

@@ -38,6 +38,9 @@
 //!         guided: true,
 //!         rescore_every: 0,
 //!         stop_tokens: Vec::new(),
+//!         repetition_penalty: None,
+//!         suppress_tokens: Vec::new(),
+//!         begin_suppress_tokens: Vec::new(),
 //!     };
 //!     let generated = guard.generate("def find_user(connection, name):\n", &options, &mut |_, _| true)?;
 //!     println!("{}", guard.tokenizer.decode(&generated.samples[0])?);

@@ -29,6 +29,9 @@ fn options() -> GenerateOptions {
         guided: false,
         rescore_every: 0,
         stop_tokens: Vec::new(),
+        repetition_penalty: None,
+        suppress_tokens: Vec::new(),
+        begin_suppress_tokens: Vec::new(),
     }
 }
 
@@ -63,6 +66,7 @@ impl Setup {
         let text = [&PROMPT[..], new].concat();
         let all = final_logits(&self.model, self.attached.as_ref(), &text).unwrap();
         let mut last = all[all.len() - self.model.config.vocab_size..].to_vec();
+        adjust(&mut last, &text, new.is_empty(), options);
         if options.guided {
             // The strength is that of the last multiple of `rescore_every`.
             let known = new.len() - new.len().checked_rem(options.rescore_every).unwrap_or(new.len());
@@ -88,6 +92,22 @@ impl Setup {
                     "sample {row}, position {position}"
                 );
             }
+        }
+    }
+}
+
+/// Repetition penalty and suppression as `transformers` defines them, on the logits of the model itself.
+fn adjust(logits: &mut [f32], text: &[u32], first: bool, options: &GenerateOptions) {
+    let penalty = options.repetition_penalty.unwrap_or(1.0);
+    let suppressed = |token: u32| {
+        options.suppress_tokens.contains(&token) || (first && options.begin_suppress_tokens.contains(&token))
+    };
+    for (token, logit) in (0..).zip(logits) {
+        if text.contains(&token) {
+            *logit = if *logit < 0.0 { *logit * penalty } else { *logit / penalty };
+        }
+        if suppressed(token) {
+            *logit = f32::NEG_INFINITY;
         }
     }
 }
@@ -145,6 +165,37 @@ fn guidance_adds_the_statistics_over_the_score() {
         assert!((generated.prompt_score.unwrap() - setup.sigma(&PROMPT)).abs() < 1e-5);
         assert_eq!(generated.prompt_scores.len(), PROMPT.len());
         assert_ne!(generated.samples, setup.generate(&options()).samples, "guidance changes something");
+    }
+}
+
+#[test]
+fn penalty_and_suppression_come_before_guidance_and_sampling() {
+    let sampling = Sampling { temperature: 0.8, top_p: 0.95, top_k: 50, seed: 4 };
+    for (architecture, guided, num_samples, sampling) in
+        [("llama", false, 1, GREEDY), ("qwen2", true, 1, GREEDY), ("llama", true, 4, sampling)]
+    {
+        let setup = Setup::new(architecture, true);
+        let plain = GenerateOptions { guided, num_samples, sampling, ..options() };
+        let free = setup.generate(&plain);
+        let penalised = GenerateOptions { repetition_penalty: Some(1.7), ..plain.clone() };
+        let generated = setup.generate(&penalised);
+        setup.check(&generated, &penalised);
+        assert_ne!(generated.samples, free.samples, "the penalty changes something");
+        let one = GenerateOptions { repetition_penalty: Some(1.0), ..plain.clone() };
+        assert_eq!(setup.generate(&one).samples, free.samples);
+        let suppressing = GenerateOptions {
+            suppress_tokens: vec![free.samples[0][3], 100_000],
+            begin_suppress_tokens: free.samples.iter().map(|sample| sample[0]).collect(),
+            ..plain
+        };
+        let generated = setup.generate(&suppressing);
+        setup.check(&generated, &suppressing);
+        assert!(generated.samples.iter().all(|sample| !sample.contains(&free.samples[0][3])));
+    }
+    let setup = Setup::new("llama", false);
+    for penalty in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        let wrong = GenerateOptions { repetition_penalty: Some(penalty), ..options() };
+        assert_eq!(setup.refusal(&PROMPT, &wrong).kind(), ErrorKind::Usage, "{penalty}");
     }
 }
 
@@ -225,7 +276,7 @@ fn the_model_s_end_of_text_token_ends_a_generation() {
     let mut guard = DeepGuard::load(Cpu::new(), tiny.model().to_str().unwrap()).unwrap();
     let go_on = |_: usize, _: u32| true;
     let free = guard.generate("def f(x):", &options(), &mut { go_on }).unwrap();
-    guard.model.config.eos_token_ids = vec![free.samples[0][4]];
+    guard.generation.eos_token_ids = vec![free.samples[0][4]];
     let stopped = guard.generate("def f(x):", &options(), &mut { go_on }).unwrap();
     assert!(stopped.samples[0].len() <= 4);
     assert_eq!(stopped.finish_reasons, [FinishReason::Stop]);

@@ -80,6 +80,9 @@ fn decoding(c: &mut Criterion, device: &Device, model: &Transformer<Cuda>, sampl
         guided: false,
         rescore_every: 0,
         stop_tokens: Vec::new(),
+        repetition_penalty: None,
+        suppress_tokens: Vec::new(),
+        begin_suppress_tokens: Vec::new(),
     };
     let name = format!("decoding pass, {named} sequences, 0.5B");
     device.measure_steps(c, &name, (samples as f64, "tokens"), || {

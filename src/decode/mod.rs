@@ -8,6 +8,7 @@ pub use stage::{GuardScores, final_logits, score, score_with_attention};
 
 use crate::attached::Attached;
 use crate::error::{Error, Result};
+use crate::model::generation::PENALTY_RANGE;
 use crate::model::transformer::Transformer;
 use crate::ops::Backend;
 use crate::ops::sample::Sampling;
@@ -28,9 +29,23 @@ pub struct GenerateOptions {
     pub rescore_every: usize,
     /// Tokens that end a sample.
     pub stop_tokens: Vec<u32>,
+    /// Divides the positive and multiplies the negative logits of tokens that are in the prompt or the sample; 1 leaves
+    /// them. `None` is the model's own in [`DeepGuard::generate`](crate::DeepGuard::generate), and 1 in [`generate`].
+    pub repetition_penalty: Option<f32>,
+    /// Tokens that are never generated; ids beyond the vocabulary are no tokens.
+    pub suppress_tokens: Vec<u32>,
+    /// Tokens that are not generated first.
+    pub begin_suppress_tokens: Vec<u32>,
 }
 
 impl GenerateOptions {
+    /// Whether the logits of single tokens are changed.
+    fn adjusts(&self) -> bool {
+        self.repetition_penalty.is_some_and(|penalty| penalty != 1.0)
+            || !self.suppress_tokens.is_empty()
+            || !self.begin_suppress_tokens.is_empty()
+    }
+
     fn validate(&self) -> Result<()> {
         let s = &self.sampling;
         if self.max_new_tokens == 0 || self.num_samples == 0 {
@@ -43,6 +58,12 @@ impl GenerateOptions {
             return Err(Error::usage(format!(
                 "top-p: expected more than 0 and at most 1, found {}",
                 s.top_p
+            )));
+        }
+        if let Some(penalty) = self.repetition_penalty.filter(|p| !PENALTY_RANGE.contains(&f64::from(*p))) {
+            let (low, high) = PENALTY_RANGE.into_inner();
+            return Err(Error::usage(format!(
+                "repetition penalty: expected {low} to {high}, found {penalty}"
             )));
         }
         if self.rescore_every > 0 && !self.guided {

@@ -51,6 +51,9 @@ fn steps(
         guided,
         rescore_every: 0,
         stop_tokens: Vec::new(),
+        repetition_penalty: None,
+        suppress_tokens: Vec::new(),
+        begin_suppress_tokens: Vec::new(),
     };
     let mut seen = Vec::new();
     let generated = generate(model, Some(attached), &[5, 77, 201, 3, 150], &options, &mut |sample, _| {

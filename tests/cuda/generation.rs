@@ -58,6 +58,9 @@ fn guided_generation_on_cuda_is_that_of_the_cpu() {
                 guided,
                 rescore_every: if guided { 4 } else { 0 },
                 stop_tokens: Vec::new(),
+                repetition_penalty: None,
+                suppress_tokens: Vec::new(),
+                begin_suppress_tokens: Vec::new(),
             };
             let found = run(&on_cuda, &options);
             let tokens = &found.samples[0];
@@ -94,6 +97,9 @@ fn samples_on_cuda_depend_on_the_seed_alone() {
             guided: true,
             rescore_every: 0,
             stop_tokens: Vec::new(),
+            repetition_penalty: None,
+            suppress_tokens: Vec::new(),
+            begin_suppress_tokens: Vec::new(),
         };
         run(&model, &options).samples
     };
