@@ -33,6 +33,7 @@ pub struct DeepGuard<B: Backend> {
 
 /// The score of one token.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct TokenScore {
     /// Token id.
     pub token: u32,
@@ -46,6 +47,7 @@ pub struct TokenScore {
 
 /// The scores of a text.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct TextScores {
     /// One entry per token.
     pub tokens: Vec<TokenScore>,

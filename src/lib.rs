@@ -11,7 +11,6 @@
 //! ```no_run
 //! use deepguard::cpu::Cpu;
 //! use deepguard::decode::GenerateOptions;
-//! use deepguard::ops::sample::Sampling;
 //! use deepguard::train::TrainConfig;
 //! use deepguard::{DeepGuard, Result};
 //!
@@ -20,28 +19,20 @@
 //!     let mut guard = DeepGuard::load(Cpu::new(), "models/smollm2-135m")?;
 //!
 //!     // Train on pairs of functions; `()` observes nothing. A finished run is attached with `guard.attach(dir)`.
-//!     let config = TrainConfig {
-//!         model: "models/smollm2-135m".into(),
-//!         data: "data".into(),
-//!         output_dir: "runs/first".into(),
-//!         ..TrainConfig::default()
-//!     };
+//!     let config = TrainConfig::default().with(|c| {
+//!         c.model = "models/smollm2-135m".into();
+//!         c.data = "data".into();
+//!         c.output_dir = "runs/first".into();
+//!     });
 //!     guard.train(&config, &mut ())?;
 //!
 //!     let scores = guard.score("query = \"SELECT * FROM users WHERE name = '\" + name + \"'\"\n")?;
 //!     println!("mean score {:.4}", scores.mean);
 //!
-//!     let options = GenerateOptions {
-//!         max_new_tokens: 64,
-//!         num_samples: 1,
-//!         sampling: Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, seed: 42 },
-//!         guided: true,
-//!         rescore_every: 0,
-//!         stop_tokens: Vec::new(),
-//!         repetition_penalty: None,
-//!         suppress_tokens: Vec::new(),
-//!         begin_suppress_tokens: Vec::new(),
-//!     };
+//!     let options = GenerateOptions::default().with(|o| {
+//!         o.max_new_tokens = 64;
+//!         o.guided = true;
+//!     });
 //!     let generated = guard.generate("def find_user(connection, name):\n", &options, &mut |_, _| true)?;
 //!     println!("{}", guard.tokenizer.decode(&generated.samples[0])?);
 //!     Ok(())

@@ -47,17 +47,11 @@ fn load(tiny: &Tiny) -> DeepGuard<Cpu> {
 }
 
 fn greedy() -> GenerateOptions {
-    GenerateOptions {
-        max_new_tokens: 12,
-        num_samples: 1,
-        sampling: Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, seed: 0 },
-        guided: false,
-        rescore_every: 0,
-        stop_tokens: Vec::new(),
-        repetition_penalty: None,
-        suppress_tokens: Vec::new(),
-        begin_suppress_tokens: Vec::new(),
-    }
+    GenerateOptions::default().with(|o| {
+        o.max_new_tokens = 12;
+        o.num_samples = 1;
+        o.sampling = Sampling::new(0.0, 1.0, 0, 0);
+    })
 }
 
 /// The tokens that a model continues `TEXT` with.
@@ -147,14 +141,11 @@ fn generation_config_decides_what_is_generated() {
     let tiny = Tiny::new("qwen2");
     let free = continued(&load(&tiny));
     for (config, options) in [
-        (json!({"repetition_penalty": 1.6}), GenerateOptions { repetition_penalty: Some(1.6), ..greedy() }),
-        (
-            json!({"suppress_tokens": [free[2]]}),
-            GenerateOptions { suppress_tokens: vec![free[2]], ..greedy() },
-        ),
+        (json!({"repetition_penalty": 1.6}), greedy().with(|o| o.repetition_penalty = Some(1.6))),
+        (json!({"suppress_tokens": [free[2]]}), greedy().with(|o| o.suppress_tokens = vec![free[2]])),
         (
             json!({"begin_suppress_tokens": [free[0]]}),
-            GenerateOptions { begin_suppress_tokens: vec![free[0]], ..greedy() },
+            greedy().with(|o| o.begin_suppress_tokens = vec![free[0]]),
         ),
     ] {
         let expected = load(&tiny).generate(TEXT, &options, &mut |_, _| true).unwrap().samples;

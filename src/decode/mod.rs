@@ -16,6 +16,7 @@ use session::Session;
 
 /// What to generate.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct GenerateOptions {
     /// Most new tokens per sample.
     pub max_new_tokens: usize,
@@ -36,6 +37,23 @@ pub struct GenerateOptions {
     pub suppress_tokens: Vec<u32>,
     /// Tokens that are not generated first.
     pub begin_suppress_tokens: Vec<u32>,
+}
+
+impl Default for GenerateOptions {
+    /// One sample of up to 300 new tokens, without guidance.
+    fn default() -> Self {
+        GenerateOptions {
+            max_new_tokens: 300,
+            num_samples: 1,
+            sampling: Sampling::default(),
+            guided: false,
+            rescore_every: 0,
+            stop_tokens: Vec::new(),
+            repetition_penalty: None,
+            suppress_tokens: Vec::new(),
+            begin_suppress_tokens: Vec::new(),
+        }
+    }
 }
 
 impl GenerateOptions {

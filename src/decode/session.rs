@@ -29,6 +29,7 @@ pub enum FinishReason {
 
 /// All samples of a prompt.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Generated {
     /// New tokens of every sample, without the stop token.
     pub samples: Vec<Vec<u32>>,

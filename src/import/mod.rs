@@ -60,6 +60,7 @@ impl ImportDtype {
 
 /// What [`import_gguf`] wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ImportReport {
     /// `llama` or `qwen2`.
     pub architecture: String,

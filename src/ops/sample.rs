@@ -7,6 +7,7 @@ pub(crate) const SAMPLING_SITE: u32 = u32::MAX - 3;
 
 /// How the next token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Sampling {
     /// Divides the logits; 0 chooses the largest one.
     pub temperature: f32,
@@ -16,6 +17,20 @@ pub struct Sampling {
     pub top_k: usize,
     /// Seed of the random numbers.
     pub seed: u64,
+}
+
+impl Sampling {
+    /// All of it.
+    pub const fn new(temperature: f32, top_p: f32, top_k: usize, seed: u64) -> Self {
+        Sampling { temperature, top_p, top_k, seed }
+    }
+}
+
+impl Default for Sampling {
+    /// Always the likeliest token; where a temperature is set, of the 50 likeliest up to a probability of 0.95.
+    fn default() -> Self {
+        Sampling::new(0.0, 0.95, 50, 42)
+    }
 }
 
 /// Bits of a token's mark in a sample, for [`Sample::adjust`].

@@ -34,6 +34,7 @@ const MAX_SKIPPED_IN_A_ROW: usize = 10;
 
 /// How a run ended.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RunSummary {
     /// Where it stands.
     pub state: TrainerState,

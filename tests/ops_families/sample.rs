@@ -66,7 +66,7 @@ pub fn greedy<B: Backend>(backend: &B) {
     let logits = bench.act_of(&[1.0, 3.0, 3.0, -4.0, 0.0, f64::NAN, 9.0, 1.0, -1.0, -2.0, -3.0, -4.0]);
     let mut tokens = bench.integers(&[7u32; 3]);
     for (temperature, top_k) in [(0.0, 0), (0.8, 1)] {
-        let sampling = Sampling { temperature, top_p: 1.0, top_k, seed: 1 };
+        let sampling = Sampling::new(temperature, 1.0, top_k, 1);
         backend.sample(tokens.view_mut(), logits.view(), sampling, 5);
         assert_eq!(backend.to_host(tokens.view()), [1, u32::MAX, 0]);
     }
@@ -79,7 +79,7 @@ pub fn draws<B: Backend>(backend: &B) {
     let logits = bench.act_of(&row.repeat(200));
     let draw = |seed: u64, position: u32| {
         let mut tokens = bench.integers(&[0u32; 200]);
-        let sampling = Sampling { temperature: 1.0, top_p: 0.95, top_k: 50, seed };
+        let sampling = Sampling::new(1.0, 0.95, 50, seed);
         backend.sample(tokens.view_mut(), logits.view(), sampling, position);
         backend.to_host(tokens.view())
     };
@@ -156,7 +156,7 @@ pub fn draws_of_a_sort<B: Backend>(backend: &B) {
         let logits = bench.act_of(&values);
         let mut tokens = bench.integers(&vec![0u32; rows]);
         for (position, (temperature, top_p, top_k)) in SAMPLINGS.into_iter().enumerate() {
-            let sampling = Sampling { temperature, top_p, top_k, seed: 11 };
+            let sampling = Sampling::new(temperature, top_p, top_k, 11);
             backend.sample(tokens.view_mut(), logits.view(), sampling, position as u32);
             bench.finish();
             for (i, found) in backend.to_host(tokens.view()).into_iter().enumerate() {
