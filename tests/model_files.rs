@@ -59,15 +59,21 @@ fn continued(guard: &DeepGuard<Cpu>) -> Vec<u32> {
     guard.generate(TEXT, &greedy(), &mut |_, _| true).unwrap().samples.remove(0)
 }
 
+/// The id that the tokenizer gives `<|endoftext|>`.
+fn end_of_text(tiny: &Tiny) -> u32 {
+    load(tiny).tokenizer.token_id("<|endoftext|>").unwrap()
+}
+
 /// A model whose tokenizer starts every text with `<|endoftext|>`: by its template, and by a switch beside it.
 fn with_start_token(by_template: bool) -> Tiny {
     let tiny = Tiny::new("llama");
+    let start = end_of_text(&tiny);
     if by_template {
         tiny::edit_json(&tiny.model().join("tokenizer.json"), |tokenizer| {
             tokenizer["post_processor"] = json!({"type": "TemplateProcessing",
                 "single": [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
                 "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-                "special_tokens": {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [EOS], "tokens": ["<|endoftext|>"]}}});
+                "special_tokens": {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [start], "tokens": ["<|endoftext|>"]}}});
         });
     } else {
         let config = json!({"tokenizer_class": "LlamaTokenizerFast", "add_bos_token": true, "bos_token": "<|endoftext|>"});
@@ -81,6 +87,7 @@ fn with_start_token(by_template: bool) -> Tiny {
 fn a_text_has_one_encoding() {
     for by_template in [true, false] {
         let tiny = with_start_token(by_template);
+        let start_id = end_of_text(&tiny);
         ok(&tiny, "train --model model --data data --output-dir run --max-steps 1 --lora-r 2 --device cpu");
         std::fs::write(tiny.path("x.py"), TEXT).unwrap();
         let (scored, _) = ok(&tiny, "score --model model --adapter run --json --device cpu x.py");
@@ -93,7 +100,7 @@ fn a_text_has_one_encoding() {
         let (score, prompt) = (of(&scored["mean_score"]), of(&generated["prompt_score"]));
         assert!((score - prompt).abs() < 1e-6, "{score} against {prompt}");
         let start = &scored["tokens"][0];
-        assert_eq!((&start["id"], &start["start"], &start["end"]), (&json!(EOS), &json!(0), &json!(0)));
+        assert_eq!((&start["id"], &start["start"], &start["end"]), (&json!(start_id), &json!(0), &json!(0)));
         // Training and the check of its data read the start token too, once a function.
         let tokenizer = load(&tiny).tokenizer;
         let pairs = std::fs::read_to_string(tiny.path("data/train/pairs.jsonl")).unwrap();
@@ -103,7 +110,7 @@ fn a_text_has_one_encoding() {
                 let pair: Value = serde_json::from_str(line).unwrap();
                 let tokens = |side: &str| tokenizer.encode(pair[side].as_str().unwrap()).unwrap();
                 let both = [tokens("func_src_before"), tokens("func_src_after")];
-                assert!(both.iter().all(|tokens| tokens[0] == EOS && !tokens[1..].contains(&EOS)));
+                assert!(both.iter().all(|tokens| tokens[0] == start_id && !tokens[1..].contains(&start_id)));
                 both.concat().len()
             })
             .sum();
@@ -118,12 +125,13 @@ fn a_text_has_one_encoding() {
 fn generated_special_tokens_are_printed() {
     let tiny = Tiny::new("llama");
     // Nothing is left to be generated but `<|endoftext|>`.
-    let others: Vec<u32> = (0..512).filter(|&id| id != EOS).collect();
-    write(&tiny, "generation_config.json", &json!({"suppress_tokens": others}));
+    let end = end_of_text(&tiny);
+    let others: Vec<u32> = (0..512).filter(|&id| id != end).collect();
+    write(&tiny, "generation_config.json", &json!({"suppress_tokens": others, "eos_token_id": end}));
     let generate = "generate --model model --max-new-tokens 2 --device cpu --ignore-eos y";
     let (json, _) = ok(&tiny, &format!("{generate} --json"));
     let json: Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((&json["tokens"], &json["text"]), (&json!([EOS, EOS]), &json!("<|endoftext|><|endoftext|>")));
+    assert_eq!((&json["tokens"], &json["text"]), (&json!([end, end]), &json!("<|endoftext|><|endoftext|>")));
     assert_eq!(ok(&tiny, generate).0, "<|endoftext|><|endoftext|>\n");
     let (stopped, _) = ok(&tiny, &generate.replace(" --ignore-eos", ""));
     assert_eq!(stopped, "\n", "a stop token is no text");
