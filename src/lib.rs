@@ -74,8 +74,8 @@
 //! - [`guard`] and [`model`] are the computation, written once for every [`ops::Backend`]; they name no device.
 //! - [`ops`] has a trait per family of operations, which says what is written, added to and kept; [`cpu`] is the backend.
 //! - [`cuda`] has the kernels for NVIDIA GPUs, on their way to becoming one.
-//! - [`mod@error`], [`files`] and [`manifest`] serve all: errors with exit codes, files that are written whole or not at
-//!   all, and folders in which every changed bit is noticed.
+//! - [`mod@error`], [`files`], [`manifest`] and [`system`] serve all: errors with exit codes, files that are written whole
+//!   or not at all, folders in which every changed bit is noticed, and the memory that the process may have.
 //!
 //! `cpu` is below `ops` in that nothing above names it but the top and [`export`], which merges on the CPU. What points
 //! upward is one type: [`model::weights::TensorView`], a tensor in a mapped file, which backends load weights from.
@@ -98,6 +98,7 @@ pub mod model;
 pub mod ops;
 pub mod probe;
 pub mod report;
+pub mod system;
 pub mod train;
 mod unfinished;
 

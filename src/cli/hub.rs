@@ -1,11 +1,9 @@
 //! Models from the hub, with their progress on standard error: a bar on a terminal, lines elsewhere.
 
-use std::io::IsTerminal;
-
 use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
-use super::note;
+use super::terminal::{bar, note};
 use crate::error::Result;
 use crate::model::hub::Settings;
 use crate::model::hub::download::{Event, Need, Progress, obtain};
@@ -78,8 +76,8 @@ impl Downloads {
             bar.finish_and_clear();
         }
         note(&line);
-        if std::io::stderr().is_terminal() {
-            let bar = ProgressBar::new(progress.size);
+        if let Some(bar) = bar() {
+            bar.set_length(progress.size);
             let style =
                 ProgressStyle::with_template("{bar:24} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}");
             if let Ok(style) = style {

@@ -18,14 +18,16 @@ mod schema;
 mod score;
 mod signals;
 mod summary;
+mod terminal;
 mod train;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use device::{DeviceArgs, Task};
 use signals::{Signal, Signals};
+use terminal::{ReaderGone, note, print};
 
 use crate::deepguard::DeepGuard;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -125,6 +127,7 @@ pub fn run() -> u8 {
     };
     match execute(cli, &signals) {
         Ok(()) => 0,
+        Err(error) if ReaderGone::is_cause_of(&error) => 0,
         Err(error) => {
             let code = complain(&error);
             let signal = signals.received().filter(|_| error.kind() == ErrorKind::Interrupted);
@@ -161,27 +164,6 @@ fn execute(cli: Cli, signals: &Signals) -> Result<()> {
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     })
-}
-
-/// Writes data to standard output; a reader that has gone away is no error.
-fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::device("cannot write to standard output").with_source(e))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Writes a line for people to standard error.
-fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
-
-/// Whether standard output shows colours.
-fn colours() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
 /// Reads a text file, or standard input for `-`.

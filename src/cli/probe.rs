@@ -1,14 +1,14 @@
 //! `dg-run probe`.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::device::Task;
+use super::ModelArgs;
 use super::output::write_file;
-use super::{ModelArgs, note, print};
+use super::terminal::{bar, note, print};
 use crate::deepguard::DeepGuard;
 use crate::error::{Error, Result};
 use crate::ops::Backend;
@@ -118,7 +118,7 @@ struct Shown {
 
 impl Shown {
     fn new() -> Self {
-        Shown { bar: std::io::stderr().is_terminal().then(ProgressBar::no_length) }
+        Shown { bar: bar() }
     }
 
     fn update(&self, progress: Progress) {

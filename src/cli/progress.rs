@@ -1,13 +1,12 @@
 //! Progress of a training run on standard error: a bar on a terminal, lines elsewhere.
 
-use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::note;
 use super::signals::Signals;
+use super::terminal::{bar, note};
 use crate::train::evaluation::Evaluation;
 use crate::train::trainer::{Observer, RunStart, StepLog};
 
@@ -22,8 +21,7 @@ pub struct Progress<'a> {
 impl<'a> Progress<'a> {
     /// Decides by what standard error is. The run stops on a signal.
     pub fn new(signals: &'a Signals) -> Self {
-        let bar = std::io::stderr().is_terminal().then(ProgressBar::no_length);
-        Progress { bar, signals, stopping: false }
+        Progress { bar: bar(), signals, stopping: false }
     }
 
     /// Removes the bar.

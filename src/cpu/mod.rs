@@ -27,6 +27,7 @@ use memmap2::{Advice, MmapMut};
 use crate::error::{Error, Result};
 use crate::model::weights::TensorView;
 use crate::ops::{Backend, Device, Element, Mut, Ref};
+use crate::system::available_memory;
 pub use linear::Weight;
 use scratch::Scratch;
 
@@ -107,12 +108,9 @@ impl Device for Cpu {
         Ok(map)
     }
 
-    /// What the system calls available; everything where it does not say.
+    /// What this process may have of the system's memory, under all limits.
     fn free_memory(&self) -> usize {
-        let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-        let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<usize>().ok());
-        kib.map_or(usize::MAX, |kib| kib * 1024)
+        available_memory()
     }
 
     fn address(memory: &MmapMut) -> usize {

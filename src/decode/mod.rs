@@ -82,8 +82,9 @@ pub fn generate<B: Backend>(
             options.max_new_tokens
         )));
     }
-    if options.guided && attached.is_none() {
-        return Err(Error::usage("guidance needs an adapter with a guard: give --adapter, or --no-guard"));
+    if options.guided {
+        let attached = attached.ok_or_else(|| Error::usage("guidance needs an adapter with a guard"))?;
+        attached.require_guard().map_err(|e| e.context("guidance needs a guard"))?;
     }
     Session::new(model, attached, prompt.len(), options)?.run(prompt, on_token)
 }

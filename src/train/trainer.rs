@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::adapter;
+use crate::adapter::{self, FINAL_ADAPTER};
 use crate::attached::Attached;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{commit_dir, require_space, write_json};
@@ -32,9 +32,6 @@ use crate::train::tensorboard::EventFile;
 
 /// Non-finite gradients in a row after which training stops.
 const MAX_SKIPPED_IN_A_ROW: usize = 10;
-
-/// The finished adapter inside a run folder.
-pub const FINAL_ADAPTER: &str = "adapter";
 
 /// What a step looked like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -190,7 +187,7 @@ pub fn train_in<B: Backend>(
     });
     let metrics = MetricsFile::open(folder.path(), &state)?;
     let events = EventFile::create(folder.path(), state.global_step)?;
-    let layers = stepper.attached.guard.tapped_layers(model.config.num_hidden_layers).collect();
+    let layers = stepper.attached.tapped_layers(model.config.num_hidden_layers);
     Environment::new(&model.backend, state.global_step, schedule.total_steps, layers)
         .append(folder.path())?;
     write_json(&folder.path().join("train_config.json"), config)?;
