@@ -12,10 +12,10 @@ use crate::cpu::gemm::{MatMut, MatRef, gemm};
 use crate::decode::final_logits;
 use crate::error::{Error, Result};
 use crate::files::{copy_file, require_space, require_vacant, write_tensors, write_vacant_dir};
-use crate::model::config::Dtype;
 use crate::model::lora::{LoraPair, Projection};
 use crate::model::transformer::Transformer;
-use crate::model::weights::{TensorView, Weights};
+use crate::model::weights::Weights;
+use crate::ops::{Dtype, TensorView};
 
 /// Without it, a folder is no model.
 const CONFIG: &str = "config.json";

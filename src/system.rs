@@ -97,7 +97,7 @@ fn control_groups(root: &Path) -> Vec<Limit> {
     let limits = |version| {
         let group = version_group(&groups, version)?;
         let mount = mounts.lines().find_map(|line| Mount::parse(line, version))?;
-        Some(mount.levels(group).filter_map(move |dir| version.limit(root, &dir)))
+        Some(mount.levels(group).into_iter().filter_map(move |dir| version.limit(root, &dir)))
     };
     [Version::V1, Version::V2].into_iter().filter_map(limits).flatten().collect()
 }
@@ -147,10 +147,9 @@ impl<'a> Mount<'a> {
 
     /// The folders of `group` and of the groups above that are seen here. A group outside of what is mounted, as in
     /// some containers, is taken for its root.
-    fn levels(&self, group: &Path) -> impl Iterator<Item = PathBuf> {
+    fn levels(&self, group: &Path) -> Vec<PathBuf> {
         let below = group.strip_prefix(self.root).unwrap_or(Path::new(""));
-        let levels: Vec<PathBuf> = below.ancestors().map(|level| self.point.join(level)).collect();
-        levels.into_iter()
+        below.ancestors().map(|level| self.point.join(level)).collect()
     }
 }
 
@@ -192,7 +191,10 @@ mod tests {
         fn new(cgroup: &str, mountinfo: &str) -> Self {
             let machine = Machine(tempfile::tempdir().unwrap());
             machine
-                .file("proc/meminfo", &format!("MemTotal: {} kB\nMemAvailable: {} kB\n", 8000 << 10, 6000 << 10))
+                .file(
+                    "proc/meminfo",
+                    &format!("MemTotal: {} kB\nMemAvailable: {} kB\n", 8000 << 10, 6000 << 10),
+                )
                 .file("proc/self/cgroup", cgroup)
                 .file("proc/self/mountinfo", mountinfo);
             machine

@@ -39,7 +39,8 @@ impl AdapterFolder {
     /// Kind `Model`: a file is missing.
     pub fn at(dir: &Path) -> Result<Self> {
         let has = |name: &str| dir.join(name).is_file();
-        let missing = |name: &str, why: &str| Err(Error::model(format!("{}: {why}", dir.join(name).display())));
+        let missing =
+            |name: &str, why: &str| Err(Error::model(format!("{}: {why}", dir.join(name).display())));
         if !has(ADAPTER_CONFIG) {
             return missing(ADAPTER_CONFIG, "expected PEFT's configuration, found no such file");
         }
@@ -83,10 +84,7 @@ impl AdapterFolder {
         if self.has_guard {
             return Ok(());
         }
-        Err(Error::usage(format!(
-            "{}: {NO_GUARD}, in {GUARD_CONFIG} and {GUARD_MODEL}",
-            self.path.display()
-        )))
+        Err(Error::usage(format!("{}: {NO_GUARD}, in {GUARD_CONFIG} and {GUARD_MODEL}", self.path.display())))
     }
 }
 
@@ -95,7 +93,9 @@ fn not_found(path: &Path) -> Error {
     let place = path.display();
     if !path.is_dir() {
         let found = if path.exists() { "another file" } else { "nothing of this name" };
-        return Error::model(format!("{place}: expected the folder of an adapter or of a finished run, found {found}"));
+        return Error::model(format!(
+            "{place}: expected the folder of an adapter or of a finished run, found {found}"
+        ));
     }
     let inside = adapters_in(path);
     let hint = match inside.as_slice() {

@@ -29,6 +29,7 @@ use device::{DeviceArgs, Task};
 use signals::{Signal, Signals};
 use terminal::{ReaderGone, note, print};
 
+use crate::adapter::AdapterFolder;
 use crate::deepguard::DeepGuard;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::tokenizer::silence_caught_panics;
@@ -89,23 +90,44 @@ struct ModelArgs {
     device: DeviceArgs,
 }
 
+/// Whether a command needs the guard of an adapter.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Guard {
+    Needed,
+    /// A plain PEFT adapter will do.
+    Unused,
+}
+
 impl ModelArgs {
-    /// Loads model and adapter on the chosen device and does `task` with them.
-    fn run(&self, task: impl Task) -> Result<()> {
-        self.device.run(&self.model, WithAdapter { adapter: self.adapter.as_deref(), task })
+    /// Loads model and adapter on the chosen device and does `task` with them. The adapter is looked for first: a model
+    /// may be large.
+    fn run(&self, guard: Guard, task: impl Task) -> Result<()> {
+        let adapter = self.adapter(guard)?;
+        self.device.run(&self.model, WithAdapter { adapter, task })
+    }
+
+    /// The adapter, if one is given.
+    fn adapter(&self, guard: Guard) -> Result<Option<AdapterFolder>> {
+        let folder = self.adapter.as_deref().map(AdapterFolder::find).transpose()?;
+        if let Some(folder) = folder.as_ref().filter(|_| guard == Guard::Needed) {
+            folder.require_guard().map_err(|e| {
+                e.advice("give the folder of a training run; `generate` without guidance takes --no-guard")
+            })?;
+        }
+        Ok(folder)
     }
 }
 
 /// A task for a model with its adapter attached.
-struct WithAdapter<'a, T> {
-    adapter: Option<&'a Path>,
+struct WithAdapter<T> {
+    adapter: Option<AdapterFolder>,
     task: T,
 }
 
-impl<T: Task> Task for WithAdapter<'_, T> {
+impl<T: Task> Task for WithAdapter<T> {
     fn run<B: Backend>(self, mut guard: DeepGuard<B>) -> Result<()> {
         if let Some(adapter) = self.adapter {
-            guard.attach(adapter)?;
+            guard.attach(adapter.path())?;
         }
         self.task.run(guard)
     }
@@ -166,9 +188,14 @@ fn execute(cli: Cli, signals: &Signals) -> Result<()> {
     })
 }
 
-/// Reads a text file, or standard input for `-`.
+/// Reads a text file, or standard input for `-`. Errors do not name it.
 fn read_text(path: &Path) -> Result<String> {
-    let complain = || format!("cannot read {}", path.display());
+    let complain = || "cannot be read".to_owned();
+    if path.is_dir() {
+        return Err(Error::data(
+            "expected a file, found a folder; give its files, for instance those that `git ls-files` or `find` list",
+        ));
+    }
     let bytes = if path == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes)
@@ -179,6 +206,6 @@ fn read_text(path: &Path) -> Result<String> {
     };
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
-        Error::data(format!("{}: expected UTF-8 text, found another byte at offset {at}", path.display()))
+        Error::data(format!("expected UTF-8 text, found another byte at offset {at}"))
     })
 }

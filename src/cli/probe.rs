@@ -6,12 +6,13 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::device::Task;
-use super::ModelArgs;
 use super::output::write_file;
 use super::terminal::{bar, note, print};
+use super::{Guard, ModelArgs};
+use crate::cpu::Cpu;
 use crate::deepguard::DeepGuard;
 use crate::error::{Error, Result};
-use crate::ops::Backend;
+use crate::ops::{Backend, Device};
 use crate::probe::{ProbeOptions, ProbeReport, Progress, Signal, probe};
 use crate::report;
 use crate::train::data::{OnBadRecord, TokenizedPairs, read_pairs, tokenize};
@@ -49,7 +50,7 @@ pub struct ProbeArgs {
 
 impl ProbeArgs {
     fn options(&self) -> ProbeOptions {
-        ProbeOptions { folds: self.folds, seed: self.seed }
+        ProbeOptions { folds: self.folds, seed: self.seed, free_memory: Cpu::new().free_memory() }
     }
 }
 
@@ -59,7 +60,7 @@ pub fn run(args: &ProbeArgs) -> Result<()> {
     if args.max_seq_len == 0 {
         return Err(Error::usage("--max-seq-len: expected at least 1, found 0"));
     }
-    args.model.run(Probing { args })
+    args.model.run(Guard::Unused, Probing { args })
 }
 
 struct Probing<'a> {

@@ -10,12 +10,12 @@ use super::progress::Progress;
 use super::signals::{Signal, Signals};
 use super::summary::before_and_after;
 use super::{config, note};
+use crate::adapter::FINAL_ADAPTER;
 use crate::deepguard::DeepGuard;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::Backend;
 use crate::train::checkpoint;
 use crate::train::data::OnBadRecord;
-use crate::adapter::FINAL_ADAPTER;
 use crate::train::{RunFolder, RunSummary, TrainConfig};
 
 /// Options of `dg-run train`. Every one may also stand in the TOML file, with underscores for hyphens.

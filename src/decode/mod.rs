@@ -2,6 +2,7 @@
 
 mod session;
 mod stage;
+pub mod windows;
 
 pub use session::{FinishReason, Generated};
 pub use stage::{GuardScores, final_logits, score, score_with_attention};

@@ -124,11 +124,15 @@ pub fn score<B: Backend>(model: &Transformer<B>, attached: &Attached<B>, tokens:
 }
 
 /// As [`score`], with where the guard looked.
+///
+/// # Errors
+/// Kind `Usage` without a guard; kind `Device` where the text does not fit the memory.
 pub fn score_with_attention<B: Backend>(
     model: &Transformer<B>,
     attached: &Attached<B>,
     tokens: &[u32],
 ) -> Result<GuardScores> {
+    attached.require_guard()?;
     let mut stage = read(model, Some(attached), tokens)?;
     stage.prepare(model, attached);
     let scores = stage.score(model, attached);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::adapter::FINAL_ADAPTER;
 use crate::error::{Error, Result};
 use crate::model::config::Config;
 use crate::model::tokenizer::Tokenizer;
@@ -12,7 +13,6 @@ use crate::train::checkpoint;
 use crate::train::config::TrainConfig;
 use crate::train::data::{TokenizedPairs, read_pairs, tokenize};
 use crate::train::schedule::{LinearSchedule, epoch_order};
-use crate::adapter::FINAL_ADAPTER;
 
 /// Training beyond the positions a model was made for would spoil it, quietly.
 pub(super) fn check_context(config: &TrainConfig, model: &Config) -> Result<()> {
