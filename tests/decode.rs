@@ -66,7 +66,7 @@ impl Setup {
             // The strength is that of the last multiple of `rescore_every`.
             let known = new.len() - new.len().checked_rem(options.rescore_every).unwrap_or(new.len());
             let sigma = self.sigma(&text[..PROMPT.len() + known]);
-            let values = self.attached.as_ref().unwrap().stats.values();
+            let values = self.attached.as_ref().unwrap().stats.as_ref().unwrap().values();
             let largest = values.iter().fold(0.0f64, |m, &v| m.max(f64::from(v).abs()));
             for (logit, value) in last.iter_mut().zip(values) {
                 let normalized = f64::from(value) / (largest + 1e-8);
