@@ -45,8 +45,8 @@ pub struct TokenScore {
 pub struct TextScores {
     /// One entry per token.
     pub tokens: Vec<TokenScore>,
-    /// Their mean; `None` for a text without tokens.
-    pub mean: Option<f64>,
+    /// Their mean; NaN for a text without tokens.
+    pub mean: f64,
     /// The layers of the model that the guard looks at, counted from 1.
     pub layers: Vec<usize>,
 }
@@ -54,9 +54,9 @@ pub struct TextScores {
 impl TextScores {
     /// The mean and the number of tokens, for people.
     pub fn summary(&self) -> String {
-        match self.mean {
-            Some(mean) => format!("mean score {mean:.4} over {} tokens", self.tokens.len()),
-            None => "nothing to score".to_owned(),
+        match self.tokens.len() {
+            0 => "nothing to score".to_owned(),
+            n => format!("mean score {:.4} over {n} tokens", self.mean),
         }
     }
 }
@@ -126,7 +126,7 @@ impl<B: Backend> DeepGuard<B> {
         let layers = attached.tapped_layers(self.model.config.num_hidden_layers);
         let encoded = self.encode_source(text)?;
         if encoded.is_empty() {
-            return Ok(TextScores { tokens: Vec::new(), mean: None, layers });
+            return Ok(TextScores { tokens: Vec::new(), mean: f64::NAN, layers });
         }
         let ids: Vec<u32> = encoded.iter().map(|(id, _)| *id).collect();
         let prefix = encoded.iter().take_while(|(_, range)| range.is_empty()).count();
@@ -139,7 +139,7 @@ impl<B: Backend> DeepGuard<B> {
             TokenScore { token, range, score, attention }
         };
         let tokens = encoded.into_iter().zip(scores).map(token).collect();
-        Ok(TextScores { tokens, mean: Some(mean), layers })
+        Ok(TextScores { tokens, mean, layers })
     }
 
     /// Tokens and their bytes in `text`, without its byte order mark; none of a text in which there is nothing else.

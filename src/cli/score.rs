@@ -259,7 +259,7 @@ mod tests {
         let token = |start, end, score| TokenScore { token: 1, range: start..end, score, attention: vec![] };
         TextScores {
             tokens: vec![token(0, 2, 0.2), token(2, 5, 0.8), token(5, 7, 0.6)],
-            mean: Some(0.5),
+            mean: 0.5,
             layers: vec![4],
         }
     }

@@ -113,7 +113,7 @@ mod tests {
     fn scores(tokens: &[(usize, usize, f32)]) -> TextScores {
         let token =
             |&(start, end, score)| TokenScore { token: 1, range: start..end, score, attention: vec![] };
-        TextScores { tokens: tokens.iter().map(token).collect(), mean: Some(0.5), layers: vec![1] }
+        TextScores { tokens: tokens.iter().map(token).collect(), mean: 0.5, layers: vec![1] }
     }
 
     fn piece(range: Range<usize>, tokens: Option<Range<usize>>, ends_line: bool) -> Piece {

@@ -205,7 +205,7 @@ mod tests {
             TokenScore { token: 1, range, score, attention: vec![] }
         };
         let tokens = text.split_inclusive('\n').zip(scores).map(token).collect();
-        let scores = TextScores { tokens, mean: Some(0.5), layers: vec![1] };
+        let scores = TextScores { tokens, mean: 0.5, layers: vec![1] };
         sarif(&[ScoredText { name: Path::new(name), text, scores: &scores }], &[], 0.5)
     }
 
@@ -302,7 +302,7 @@ mod tests {
     fn a_file_given_twice_is_there_once() {
         let scores = TextScores {
             tokens: vec![TokenScore { token: 1, range: 0..1, score: 0.1, attention: vec![] }],
-            mean: Some(0.1),
+            mean: 0.1,
             layers: vec![1],
         };
         let texts = ["a.py", "./a.py", "b.py"].map(|name| ScoredText {
