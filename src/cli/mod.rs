@@ -83,6 +83,9 @@ struct ModelArgs {
     /// Base model: a Hugging Face directory, or a hub id, downloaded if it is not in the local cache.
     #[arg(long, short, alias = "model-name-or-path")]
     model: String,
+    /// Branch, tag or commit of a hub id [default: main].
+    #[arg(long)]
+    revision: Option<String>,
     /// Adapter folder, or a finished run folder.
     #[arg(long, short, alias = "lora")]
     adapter: Option<PathBuf>,
@@ -103,7 +106,7 @@ impl ModelArgs {
     /// may be large.
     fn run(&self, guard: Guard, task: impl Task) -> Result<()> {
         let adapter = self.adapter(guard)?;
-        self.device.run(&self.model, WithAdapter { adapter, task })
+        self.device.run(&self.model, self.revision.as_deref(), WithAdapter { adapter, task })
     }
 
     /// The adapter, if one is given.

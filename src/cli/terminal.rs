@@ -8,6 +8,7 @@ use anstream::{AutoStream, ColorChoice};
 use indicatif::ProgressBar;
 
 use crate::error::{Error, Result};
+pub(super) use crate::platform::has_reader;
 
 /// Whether standard output shows colours.
 pub(super) fn colours() -> bool {
@@ -70,23 +71,6 @@ pub(super) fn print(text: &str) -> Result<()> {
 /// [`ReaderGone`].
 pub(super) fn require_reader() -> Result<()> {
     if has_reader() { Ok(()) } else { Err(ReaderGone.into()) }
-}
-
-/// Whether somebody may still read standard output: a pipe without a reader is in error.
-#[cfg(unix)]
-pub(super) fn has_reader() -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let stdout = std::io::stdout();
-    let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut polled, Some(&at_once)).is_err()
-        || !polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
-}
-
-/// Whether somebody may still read standard output: known when something is written.
-#[cfg(not(unix))]
-pub(super) fn has_reader() -> bool {
-    true
 }
 
 /// Writes a line for people to standard error.
