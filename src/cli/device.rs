@@ -75,8 +75,7 @@ impl DeviceArgs {
         let cuda = match self.device {
             DeviceChoice::Cpu => None,
             DeviceChoice::Cuda(ordinal) => Some(Cuda::new(ordinal)?),
-            DeviceChoice::Auto if self.dtype == DtypeChoice::F32 => None,
-            DeviceChoice::Auto => first_cuda(),
+            DeviceChoice::Auto => self.first_cuda(),
         };
         let dir = self.hub.obtain(model, revision, Need::Model)?;
         match cuda {
@@ -92,18 +91,22 @@ impl DeviceArgs {
         }
     }
 
+    /// The first CUDA device, or, after a word about why not, `None`.
+    fn first_cuda(&self) -> Option<Cuda> {
+        let opened = match self.dtype {
+            DtypeChoice::F32 => Err("--dtype f32 is for the processor".to_owned()),
+            _ if !has_driver() => Err("there is no NVIDIA driver".to_owned()),
+            _ => Cuda::new(0).map_err(|error| error.to_string()),
+        };
+        opened.map_err(|reason| note(&format!("device: CPU, as {reason}"))).ok()
+    }
+
     fn check_dtype(&self, there: DtypeChoice, reason: &str) -> Result<()> {
         if self.dtype == DtypeChoice::Auto || self.dtype == there {
             return Ok(());
         }
         Err(Error::usage(format!("--dtype: {reason}; leave it out, or choose another --device")))
     }
-}
-
-/// The first CUDA device; `None` where there is no driver, or, after a word about it, no device that can be used.
-fn first_cuda() -> Option<Cuda> {
-    let opened = has_driver().then(|| Cuda::new(0))?;
-    opened.map_err(|error| note(&format!("computing on the processor: {error}"))).ok()
 }
 
 #[cfg(test)]

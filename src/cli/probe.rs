@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::device::Task;
 use super::output::write_file;
-use super::terminal::{bar, note, print};
+use super::terminal::{bar, has_reader, note, print, require_reader};
 use super::{Guard, ModelArgs};
 use crate::cpu::Cpu;
 use crate::deepguard::DeepGuard;
@@ -83,9 +83,13 @@ impl Task for Probing<'_> {
         let shown = Shown::new();
         let report =
             probe(&guard.model, guard.attached.as_ref(), &pairs.pairs, &args.options(), &|progress| {
-                shown.update(progress)
+                shown.update(progress);
+                args.html.is_some() || has_reader()
             });
         shown.finish();
+        if args.html.is_none() {
+            require_reader()?;
+        }
         let report = report?;
         if args.json {
             let json = serde_json::to_string_pretty(&report);
