@@ -1,4 +1,4 @@
-//! Matrix products of the CPU backend beside the crates `gemm` and `matrixmultiply`.
+//! GEMM of the CPU backend (`cpu::blas`) beside the crates `gemm` and `matrixmultiply`.
 //!
 //! `cargo bench --bench gemm`; throughput is in FLOP (two per multiply-add), for `stream` in bytes of weight
 //! read. The crates know f32 only: for a bf16 weight, `gemm` is given blocks of it widened to f32. Set
@@ -7,7 +7,7 @@
 use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
 };
-use deepguard::cpu::gemm::{MatMut, MatRef, gemm};
+use deepguard::cpu::blas::{MatMut, MatRef, gemm};
 use half::bf16;
 use rayon::prelude::*;
 use std::time::Duration;

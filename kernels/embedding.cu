@@ -2,14 +2,6 @@
 
 #include "common.h"
 
-// f(at) for a thread's vectors of N elements of a row.
-template <int N, typename F>
-__device__ __forceinline__ void for_each_vector(int width, F f) {
-    for (int at = threadIdx.x * N; at < width; at += blockDim.x * N) {
-        f(at);
-    }
-}
-
 // out[rows, width] = table[ids[row], width], whose rows lie `stride` elements apart. One block per row. With width a
 // multiple of 8, out starts on a multiple of 16 bytes; a row of the table always does.
 extern "C" __global__ void __launch_bounds__(ROW_THREADS)

@@ -8,7 +8,7 @@ use safetensors::tensor::{Dtype as FileDtype, View};
 
 use crate::attached::Attached;
 use crate::cpu::Cpu;
-use crate::cpu::gemm::{MatMut, MatRef, gemm};
+use crate::cpu::blas::{MatMut, MatRef, gemm};
 use crate::decode::final_logits;
 use crate::error::{Error, Result};
 use crate::files::{copy_file, require_space, require_vacant, write_tensors, write_vacant_dir};

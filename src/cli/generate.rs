@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
 use super::device::Task;
-use super::terminal::{has_reader, note, print, require_reader};
+use super::say::note;
+use super::terminal::{has_reader, print, require_reader};
 use super::{Guard, ModelArgs, read_text};
 use crate::decode::{GenerateOptions, Generated};
 use crate::deepguard::DeepGuard;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::ops::Backend;
 use crate::ops::sample::Sampling;
 
@@ -63,7 +65,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         (Some(file), _) => read_text(file).map_err(|e| e.context(file.display()))?,
         (None, Some("-")) => read_text("-".as_ref()).map_err(|e| e.context("standard input"))?,
         (None, Some(text)) => text.to_owned(),
-        (None, None) => return Err(Error::usage("a prompt is required")),
+        (None, None) => return Err(Error::usage("a prompt is required").into()),
     };
     let guard = if args.no_guard { Guard::Unused } else { Guard::Needed };
     args.model.run(guard, Generation { args, prompt: &prompt })
@@ -123,7 +125,7 @@ fn stream<B: Backend>(guard: &DeepGuard<B>, prompt: &str, options: &GenerateOpti
         shown.map_err(|e| failure = Some(e)).is_ok()
     })?;
     if let Some(error) = failure {
-        return Err(error);
+        return Err(error.into());
     }
     print(&format!("{}\n", decoder.finish()?))?;
     report(&generated);

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::device::Task;
 use super::output::write_file;
-use super::terminal::{ReaderGone, colours, note, print, require_reader};
+use super::say::note;
+use super::terminal::{ReaderGone, colours, print, require_reader};
 use super::{Guard, ModelArgs, read_text};
 use crate::deepguard::{DeepGuard, TextScores};
 use crate::error::{Error, Result};
@@ -39,17 +40,19 @@ pub struct ScoreArgs {
 }
 
 /// Scores every file.
-pub fn run(args: &ScoreArgs) -> Result<()> {
+pub fn run(args: &ScoreArgs) -> anyhow::Result<()> {
     if args.model.adapter.is_none() {
-        return Err(Error::usage("scoring needs a guard: give the folder of a training run with --adapter"));
+        return Err(
+            Error::usage("scoring needs a guard: give the folder of a training run with --adapter").into()
+        );
     }
     if !(0.0..=1.0).contains(&args.threshold) {
-        return Err(Error::usage(format!("--threshold: expected 0 to 1, found {}", args.threshold)));
+        return Err(Error::usage(format!("--threshold: expected 0 to 1, found {}", args.threshold)).into());
     }
     let sources: Vec<Source> = args.files.iter().map(|file| Source::read(file)).collect();
     if sources.iter().all(|source| source.text.is_err()) {
         args.model.adapter(Guard::Needed)?;
-        return Scoring { sources, args }.score(|_| Err(Error::internal("no text was read")));
+        return Ok(Scoring { sources, args }.score(|_| Err(Error::internal("no text was read")))?);
     }
     args.model.run(Guard::Needed, Scoring { sources, args })
 }
@@ -73,8 +76,8 @@ struct Scoring<'a> {
 }
 
 impl Task for Scoring<'_> {
-    fn run<B: Backend>(self, guard: DeepGuard<B>) -> Result<()> {
-        self.score(|text| guard.score(text))
+    fn run<B: Backend>(self, guard: DeepGuard<B>) -> anyhow::Result<()> {
+        Ok(self.score(|text| guard.score(text))?)
     }
 }
 

@@ -15,10 +15,9 @@ pub(super) fn colours() -> bool {
     has_style(&std::io::stdout())
 }
 
-/// A bar on standard error, where it is a terminal that can show one; elsewhere, lines tell of the progress.
-pub(super) fn bar() -> Option<ProgressBar> {
-    let bar = ProgressBar::no_length();
-    (has_style(&std::io::stderr()) && !bar.is_hidden()).then_some(bar)
+/// Whether standard error shows bars; elsewhere, lines tell of the progress.
+pub(super) fn shows_bars() -> bool {
+    has_style(&std::io::stderr()) && !ProgressBar::no_length().is_hidden()
 }
 
 /// The rule of clap's help: a terminal, unless TERM is `dumb` or unset or NO_COLOR is set and not empty. CLICOLOR and
@@ -41,8 +40,8 @@ impl std::error::Error for ReaderGone {}
 
 impl ReaderGone {
     /// Whether `error` is this end.
-    pub(super) fn is_cause_of(error: &Error) -> bool {
-        std::error::Error::source(error).is_some_and(|source| source.is::<ReaderGone>())
+    pub(super) fn is_cause_of(error: &(dyn std::error::Error + 'static)) -> bool {
+        std::iter::successors(Some(error), |error| error.source()).any(|cause| cause.is::<ReaderGone>())
     }
 }
 
@@ -71,9 +70,4 @@ pub(super) fn print(text: &str) -> Result<()> {
 /// [`ReaderGone`].
 pub(super) fn require_reader() -> Result<()> {
     if has_reader() { Ok(()) } else { Err(ReaderGone.into()) }
-}
-
-/// Writes a line for people to standard error.
-pub(super) fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
 }

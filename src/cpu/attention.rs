@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::gemm::{MatMut, MatRef, gemm_serial};
+use super::blas::{MatMut, MatRef, gemm_serial};
 use super::parallel::SharedRows;
 use super::{Cpu, math, team};
 use crate::ops::attention::{Attention, CachedKv, Heads, Segment};

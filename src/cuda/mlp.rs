@@ -3,12 +3,12 @@
 use half::bf16;
 
 use super::Cuda;
+use super::gemm::{Gated, Gemm, Layout, SKINNY_ROWS, Target, Terms};
 use super::launch::Shape;
-use super::linear::FEW_ROWS;
-use super::product::Gated;
 use super::rows::{alignment, reads, threads};
 use super::weights::Weight;
-use crate::ops::gemm::{Gemm, LoraTerm, Matrix, MatrixMut, Write};
+use crate::ops::linear::{Linear, LoraTerm, Write};
+use crate::ops::matrix::{Matrix, MatrixMut};
 use crate::ops::mlp::Mlp;
 use crate::ops::{Mut, Ref};
 
@@ -29,7 +29,7 @@ impl Mlp for Cuda {
             .run(shape(rows, width));
     }
 
-    /// One launch, unless rows start anywhere or a few rows are kept. What is not kept is not written.
+    /// One launch, unless rows start anywhere or a few rows are kept. Rows of gate_up that are not kept are not written.
     fn gated(
         &self,
         h: Mut<'_, Self, bf16>,
@@ -43,11 +43,14 @@ impl Mlp for Cuda {
         let wide = intermediate_size;
         let rows = h.len() / wide.max(1);
         let matrix = Matrix::new(x, rows, weight.columns());
-        if rows <= FEW_ROWS && kept == 0 {
-            self.gated_few_rows(h, x, weight, lora);
-        } else if rows > FEW_ROWS && matrix.in_vectors() {
+        if rows <= SKINNY_ROWS && kept == 0 {
+            self.skinny_gated(h, x, weight, lora);
+        } else if rows > SKINNY_ROWS && matrix.in_vectors() {
             let gate_up = MatrixMut::new(gate_up.slice(0..kept * 2 * wide), kept, 2 * wide);
-            self.gated_layer(Gated { h: MatrixMut::new(h, rows, wide), gate_up }, matrix, weight, lora);
+            let Some(terms) = Terms::new(self, lora) else { return };
+            let target = Target::Gated(Gated { h: MatrixMut::new(h, rows, wide), gate_up });
+            let gemm = Gemm::new(Layout::NT, matrix, weight.matrix(), target);
+            Gemm { terms: Some(&terms), ..gemm }.run(self);
         } else {
             self.linear(gate_up.reborrow(), x, weight, None, lora, Write::Overwrite);
             self.swiglu(h, gate_up.view(), wide);

@@ -1,10 +1,10 @@
 //! The gated feed-forward of a block.
 
-use super::gemm::{Gemm, LoraTerm, Write};
+use super::linear::{Linear, LoraTerm, Write};
 use super::{Device, Mut, Ref};
 
 /// SwiGLU, `h = silu(gate) · up`, on the stacked output `[gate | up]` of the fused projection.
-pub trait Mlp: Device + Gemm {
+pub trait Mlp: Device + Linear {
     /// h `[rows, intermediate_size]`, gate_up `[rows, 2 · intermediate_size]`.
     fn swiglu(
         &self,
@@ -13,7 +13,7 @@ pub trait Mlp: Device + Gemm {
         intermediate_size: usize,
     );
 
-    /// [`Gemm::linear`] without a bias, then [`Mlp::swiglu`]: h `[rows, intermediate_size]`, x `[rows, in]`, W `[2 ·
+    /// [`Linear::linear`] without a bias, then [`Mlp::swiglu`]: h `[rows, intermediate_size]`, x `[rows, in]`, W `[2 ·
     /// intermediate_size, in]`. gate_up `[rows, 2 · intermediate_size]` is what lies between; its first `kept` rows are for
     /// the backward, the others may hold anything afterwards.
     #[allow(clippy::too_many_arguments)]

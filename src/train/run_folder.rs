@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+pub use crate::adapter::FINAL_ADAPTER;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::{files, platform};
 
