@@ -8,10 +8,10 @@ struct LoraTerm {
     const bf16* xa;  // [rows, rank]
     const bf16* b;   // [columns, rank]
     int rows;
-    int column;      // the first
+    int column;  // the first
     int columns;
     int rank;
-    int vector;      // whether rows of both start on multiples of 16 bytes
+    int vector;  // whether rows of both start on multiples of 16 bytes
     int padding;
 };
 
