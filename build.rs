@@ -1,5 +1,5 @@
 //! Compiles `kernels/*.cu` and puts the results into the crate: machine code and PTX, a table of what each kernel
-//! uses, and the constants of `kernels/tile.h`. Without nvcc the tables are empty and the crate computes on the CPU.
+//! uses, the constants of `kernels/tile.h`, and the structs that kernels take by value. Without nvcc the tables are empty and the crate computes on the CPU.
 //!
 //! Environment: `NVCC`, `CUDA_HOME` (where nvcc is; `NVCC=` with nothing leaves the kernels out), `DG_CUDA_ARCHS`
 //! (architectures to make machine code for, default `80,90a`), and nvcc's own `NVCC_*_FLAGS` and `NVCC_CCBIN`.
@@ -10,6 +10,8 @@ mod compile;
 mod emit;
 #[path = "build/nvcc.rs"]
 mod nvcc;
+#[path = "build/params.rs"]
+mod params;
 #[path = "build/ptxas.rs"]
 mod ptxas;
 
@@ -31,7 +33,9 @@ fn main() {
     println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed=kernels");
     let sources = sources(&root.join("kernels"));
-    emit::tile_constants(&root.join("kernels/tile.h"), &out.join("tile.rs"));
+    let constants = emit::tile_constants(&root.join("kernels/tile.h"));
+    emit::tile(&constants, &out.join("tile.rs"));
+    emit::params(&sources, &constants, &out.join("params.rs"));
 
     let nvcc = nvcc::find(&out);
     if let Some(path) = nvcc.as_ref().and_then(|nvcc| nvcc.path.to_str()) {
