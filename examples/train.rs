@@ -1,5 +1,5 @@
-//! Trains for at most a given number of minutes, with an observer that prints each step and ends the run in time.
-//! The checkpoint it leaves is where the next call goes on.
+//! Trains for at most a given number of minutes, with an observer that prints each step and ends the run in
+//! time. The checkpoint it leaves is where the next call goes on.
 //!
 //! ```sh
 //! cargo run --release --example train -- models/smollm2-135m data runs/timed 2

@@ -1,9 +1,15 @@
 //! Finds the model directory that a user means: a path, or a hub id in the local Hugging Face cache, into which
 //! [`download`] brings what is missing.
 
+#[cfg(feature = "hub")]
 mod client;
+#[cfg(feature = "hub")]
 pub mod download;
+#[cfg(feature = "hub")]
 mod file;
+#[cfg(feature = "hub")]
+mod progress;
+#[cfg(feature = "hub")]
 mod retry;
 mod settings;
 

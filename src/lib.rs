@@ -66,7 +66,7 @@
 //! ops                            every operation's contract; tensors, buffers, arenas
 //! manifest                       folders in which every changed bit is noticed
 //! files                          files that are written whole or not at all
-//! error                          one error type, whose kind fixes the exit code
+//! error  platform                one error type, whose kind fixes the exit code; where operating systems differ
 //! ```
 //!
 //! `tests/layers.rs` holds this picture against the imports. What is computed is written once for every
@@ -80,8 +80,10 @@
 
 pub mod adapter;
 pub mod attached;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod cpu;
+#[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod decode;
 pub mod deepguard;
@@ -90,12 +92,15 @@ pub mod export;
 pub mod files;
 pub mod guard;
 pub mod hub;
+#[cfg(feature = "import")]
 pub mod import;
 pub mod init;
 pub mod manifest;
 pub mod model;
 pub mod ops;
+mod platform;
 pub mod probe;
+#[cfg(feature = "cli")]
 pub mod report;
 pub mod train;
 

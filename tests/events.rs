@@ -13,7 +13,7 @@ use deepguard::train::{Observer, StepLog, TrainConfig};
 use serde_json::Value;
 use tiny::Tiny;
 
-/// What an event says.
+/// A decoded event.
 #[derive(Debug, Default, PartialEq)]
 struct Event {
     wall_time: f64,

@@ -1,4 +1,4 @@
-//! README and scripts against the program: every command and flag they name exists, and so does every path.
+//! Documents and scripts against the program: every command, flag, path and link they name exists.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -79,7 +79,11 @@ fn commands_and_flags_exist() {
     for file in [
         "README.md",
         "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "benchmarks/2026-11-24-avx512.md",
+        "benchmarks/2026-11-25-robustness.md",
         "docs/architecture.md",
+        "docs/guide.md",
         "docs/decisions.md",
         "docs/kernels.md",
         "scripts/demo.sh",
@@ -109,8 +113,8 @@ fn commands_and_flags_exist() {
 
 #[test]
 fn the_example_configuration_is_accepted() {
-    let readme = read("README.md");
-    let (_, rest) = readme.split_once("```toml\n").expect("a TOML block");
+    let guide = read("docs/guide.md");
+    let (_, rest) = guide.split_once("```toml\n").expect("a TOML block");
     let (toml, _) = rest.split_once("```").expect("its end");
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("run.toml");
@@ -118,6 +122,63 @@ fn the_example_configuration_is_accepted() {
     // Everything is right but the model: 4, where a configuration error would be 2.
     let output = dg_run(&["train", "--config", file.to_str().unwrap(), "--model", "there/is/none"]);
     assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Markdown files that people read, from the root of the repository.
+const DOCUMENTS: [&str; 14] = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "benchmarks/README.md",
+    "benchmarks/2026-11-24-avx2.md",
+    "benchmarks/2026-11-24-avx512.md",
+    "benchmarks/2026-11-25-robustness.md",
+    "docs/architecture.md",
+    "docs/decisions.md",
+    "docs/glossary.md",
+    "docs/guide.md",
+    "docs/kernels.md",
+    "docs/method.md",
+];
+
+/// The anchor that forges make of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut checked = 0;
+    for file in DOCUMENTS {
+        let text = read(file);
+        for rest in text.split("](").skip(1) {
+            let target = rest.split(')').next().expect("a part");
+            if target.starts_with("https://") {
+                continue;
+            }
+            let (path, wanted) = target.split_once('#').unwrap_or((target, ""));
+            let found = if path.is_empty() { root.join(file) } else { root.join(file).with_file_name(path) };
+            assert!(found.exists(), "{file}: nothing at {target}");
+            if !wanted.is_empty() {
+                let page = fs::read_to_string(&found).unwrap();
+                let mut headings = page.lines().filter_map(|line| line.strip_prefix('#'));
+                let known = headings.any(|heading| anchor(heading.trim_start_matches('#')) == wanted);
+                assert!(known, "{file}: no heading for {target}");
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 40, "only {checked} links found");
+}
+
+/// A page that is to be read in one go: the rest is in the guide.
+#[test]
+fn the_front_page_is_short() {
+    assert!(read("README.md").len() <= 14 << 10);
+    assert!(read("docs/glossary.md").lines().count() <= 40);
 }
 
 #[test]
@@ -129,20 +190,28 @@ fn paths_of_the_tree_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders: Vec<&str> = Vec::new();
     let mut listed: Vec<PathBuf> = Vec::new();
+    let mut wrong: Vec<String> = Vec::new();
     for line in tree.lines() {
         let name = line.split_whitespace().next().expect("a name");
         folders.truncate((line.len() - line.trim_start().len()) / 2);
         let path: PathBuf = folders.iter().chain([&name]).collect();
         let found = root.join(&path);
-        assert!(if name.ends_with('/') { found.is_dir() } else { found.is_file() }, "{}", path.display());
-        assert!(!listed.contains(&path), "{} is there twice", path.display());
+        if !(if name.ends_with('/') { found.is_dir() } else { found.is_file() }) {
+            wrong.push(format!("{} does not exist", path.display()));
+        }
+        if listed.contains(&path) {
+            wrong.push(format!("{} is there twice", path.display()));
+        }
         folders.push(name);
         listed.push(path);
     }
-    for folder in ["src", "tests", "benches", "examples", "scripts"] {
+    for folder in ["src", "tests", "benches", "benchmarks", "examples", "scripts"] {
         for entry in fs::read_dir(root.join(folder)).unwrap() {
             let path = Path::new(folder).join(entry.unwrap().file_name());
-            assert!(listed.contains(&path), "{} is missing in the tree", path.display());
+            if !listed.contains(&path) {
+                wrong.push(format!("{} is missing", path.display()));
+            }
         }
     }
+    assert!(wrong.is_empty(), "the tree of docs/architecture.md: {}", wrong.join("; "));
 }

@@ -1,4 +1,5 @@
-//! Training runs of a few steps on tiny models: what they learn, leave on the disk, and do when things go wrong.
+//! Training runs of a few steps on tiny models: what they learn, leave on the disk, and do when things go
+//! wrong.
 
 #[path = "common/tiny.rs"]
 mod tiny;

@@ -13,8 +13,8 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Timeout};
 
 use super::Settings;
-use super::download::{Event, Progress};
 use super::file::RemoteFile;
+use super::progress::{Event, Progress};
 use super::retry::{Failure, persist};
 use crate::error::{Error, Result};
 

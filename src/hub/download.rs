@@ -4,14 +4,15 @@
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::client::{Client, Listing};
 use super::file::RemoteFile;
+pub use super::progress::{Event, Progress};
 use super::{DEFAULT_REVISION, Settings, is_commit_hash, is_hub_id, repo_dir, repo_name, resolve};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::files::{parent, require_space, write_file};
 use crate::model::weights::shard_names;
+use crate::platform::link_file;
 
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -24,33 +25,6 @@ pub enum Need {
     Tokenizer,
     /// Weights as well.
     Model,
-}
-
-/// How far the download of a file is.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress<'a> {
-    /// Its name.
-    pub file: &'a str,
-    /// Bytes that have come, those of earlier tries included.
-    pub received: u64,
-    /// Bytes in all.
-    pub size: u64,
-}
-
-/// What happens in a download.
-#[derive(Clone, Copy, Debug)]
-pub enum Event<'a> {
-    /// Bytes have come.
-    Received(Progress<'a>),
-    /// The next try has to wait.
-    Waiting {
-        /// What was the matter with the last one.
-        problem: &'a str,
-        /// How long.
-        wait: Duration,
-    },
-    /// Another process downloads a file of this name, and is waited for.
-    Locked(&'a str),
 }
 
 /// The directory of the model `spec`, as [`resolve_model`](super::resolve_model) finds it, after what is needed of a hub
@@ -296,7 +270,7 @@ impl Download<'_> {
 fn put(blob: &Path, place: &Path) -> io::Result<()> {
     use io::ErrorKind::{AlreadyExists, PermissionDenied, Unsupported};
     let target = Path::new("../../blobs").join(blob.file_name().unwrap_or_default());
-    let link = || std::os::unix::fs::symlink(&target, place);
+    let link = || link_file(&target, place);
     let linked = match link() {
         Err(e) if e.kind() == AlreadyExists => {
             if place.canonicalize().ok() == blob.canonicalize().ok() {

@@ -14,7 +14,7 @@ use crate::ops::{Dtype, TensorSpec, TensorView};
 
 mod shard;
 
-pub(crate) use shard::shard_names;
+pub use shard::shard_names;
 
 #[cfg(target_endian = "big")]
 compile_error!(

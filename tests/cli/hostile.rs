@@ -217,7 +217,7 @@ fn model_configurations() {
         ("model_type", json!("gpt2")),
     ];
     for (name, value) in cases {
-        // What fits no tensor is named by the tensor.
+        // A shape that fits no tensor is reported with the tensor's name.
         let named = if name == "num_hidden_layers" { "" } else { name };
         let named = if name == "model_type" { "architectures" } else { named };
         model_refused(|tiny| tiny.edit_config(|config| config[name] = value.clone()), &["dg-run: ", named]);

@@ -55,7 +55,8 @@ impl Observer for StopAtQuestion {
     }
 }
 
-/// Stops a run at each of its questions, goes on, and compares. The base model's states are in memory and on disk in turn.
+/// Stops a run at each of its questions, goes on, and compares. The base model's states are in memory and on
+/// disk in turn.
 fn stopped_anywhere_equals_uninterrupted(tiny: &Tiny, of: impl Fn(&str) -> TrainConfig) {
     let whole = of("whole");
     let mut never = StopAtQuestion::new(usize::MAX);
