@@ -120,7 +120,11 @@ impl Mirrors<'_> {
                 None => writeln!(rust, "    pub {name}: {element},").unwrap(),
             }
         }
-        rust += "}\n\n";
+        write!(
+            rust,
+            "}}\n\nimpl Default for {name} {{\n    fn default() -> Self {{\n        bytemuck::Zeroable::zeroed()\n    }}\n}}\n\n"
+        )
+        .unwrap();
         Ok(rust)
     }
 

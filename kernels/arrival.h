@@ -5,7 +5,7 @@
 #include "common.h"
 
 // Memory of a split reduction, as src/cuda/split.rs passes it.
-struct SplitWorkspace {
+struct KERNEL_PARAMETER SplitWorkspace {
     float* partials;     // [tiles, splits, …]
     unsigned* arrivals;  // [tiles]: arrival counters; 0 before and after a launch
 };

@@ -27,7 +27,7 @@ template <int D>
 constexpr int VISITED = D <= ATTENTION_NARROW ? ATTENTION_LONG : ATTENTION_SHORT;
 
 // Head counts and widths, as the launch passes them.
-struct HeadShape {
+struct KERNEL_PARAMETER HeadShape {
     int query;
     int key_value;
     int dim;
@@ -46,7 +46,7 @@ struct HeadShape {
 };
 
 // A sequence of a packed (varlen) batch, and its first block.
-struct Sequence {
+struct KERNEL_PARAMETER Sequence {
     int start;
     int len;
     int prefix_start;
@@ -55,7 +55,7 @@ struct Sequence {
 };
 
 // The sequences of a launch.
-struct Sequences {
+struct KERNEL_PARAMETER Sequences {
     int count;
     Sequence of[ATTENTION_SEQUENCES];
 

@@ -14,7 +14,7 @@ namespace {
 constexpr int ROWS = ATTENTION_DECODE_ROWS, KEYS = ATTENTION_LONG;
 
 // Splits of the cache, as src/cuda/attention.rs passes them.
-struct KvSplits {
+struct KERNEL_PARAMETER KvSplits {
     int samples;
     int prompt_len;
     int filled;

@@ -7,6 +7,9 @@
 
 using bf16 = __nv_bfloat16;
 
+// Marks a struct that kernels take by value. The build script generates its Rust mirror (build/params.rs).
+#define KERNEL_PARAMETER
+
 constexpr int WARP = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;
 

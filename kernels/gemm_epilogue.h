@@ -6,7 +6,7 @@
 
 // Sizes and strides of a product, as src/cuda/gemm/ passes them. With a SwiGLU epilogue n counts the columns
 // of h, in gated_skinny_* those of [gate | up].
-struct GemmParams {
+struct KERNEL_PARAMETER GemmParams {
     int m, n, k;
     int a_stride, b_stride;  // elements from one row of an operand to the next
     int y_stride, residual_stride;

@@ -5,7 +5,7 @@
 #include "gemm_tile.h"
 
 // A product of a group.
-struct GroupedGemm {
+struct KERNEL_PARAMETER GroupedGemm {
     const bf16* a;
     const bf16* b;
     void* y;
@@ -19,7 +19,7 @@ struct GroupedGemm {
 };
 
 // The table of a launch.
-struct GemmGroup {
+struct KERNEL_PARAMETER GemmGroup {
     GroupedGemm of[GROUPED_GEMMS];
     int count;
     int blocks;

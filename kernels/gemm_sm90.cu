@@ -30,7 +30,7 @@ static_assert(TILE_K * 2 == 128 && STORE_N * 2 == 128, "rows of the 128-byte swi
 static_assert(HALF_N == STORE_N, "each half of a tile, which may lie apart from the other, is one store box");
 
 // Extent of a LoRA term: in some columns and the first rows, y += xa[rows, rank] · b[columns, rank]ᵀ.
-struct LoraRange {
+struct KERNEL_PARAMETER LoraRange {
     int rows;
     int column;  // the first
     int columns;
@@ -38,7 +38,7 @@ struct LoraRange {
 };
 
 // The LoRA terms of a launch.
-struct LoraMaps {
+struct KERNEL_PARAMETER LoraMaps {
     CUtensorMap xa[GEMM_LORA_TERMS];
     CUtensorMap b[GEMM_LORA_TERMS];
     LoraRange range[GEMM_LORA_TERMS];
@@ -47,7 +47,7 @@ struct LoraMaps {
 };
 
 // Outputs of the SwiGLU epilogue: h, and the rows of [gate | up] that are kept.
-struct GatedMaps {
+struct KERNEL_PARAMETER GatedMaps {
     CUtensorMap h;
     CUtensorMap gate_up;
 };

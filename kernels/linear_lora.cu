@@ -6,19 +6,19 @@
 namespace {
 
 // One of the adapters that read x, as src/cuda/linear/lora.rs passes it.
-struct LoraDown {
+struct KERNEL_PARAMETER LoraDown {
     bf16* xa;       // [rows, rank]
     const bf16* a;  // [rank, width]
     Mask mask;      // dropout of x
 };
 
-struct LoraDowns {
+struct KERNEL_PARAMETER LoraDowns {
     LoraDown of[GEMM_LORA_TERMS];
     int count;
     int adapters_per_block;  // the last block may have fewer
 };
 
-struct LoraDownShape {
+struct KERNEL_PARAMETER LoraDownShape {
     int rows;
     int width;
     int rank;

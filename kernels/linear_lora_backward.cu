@@ -9,7 +9,7 @@ namespace {
 
 // The term of an adapter in the gradient of the input: factor · mask ∘ (t A), the factor being that of the
 // dropout.
-struct LoraInputTerm {
+struct KERNEL_PARAMETER LoraInputTerm {
     const bf16* t;  // [rows, rank]
     const bf16* a;  // [rank, width]
     Mask mask;
@@ -17,7 +17,7 @@ struct LoraInputTerm {
     int vector;  // whether rows of both start on multiples of 16 bytes
 };
 
-struct LoraInputTerms {
+struct KERNEL_PARAMETER LoraInputTerms {
     LoraInputTerm term[GEMM_LORA_TERMS];
     bf16* dx;  // [rows, width]
     int count;

@@ -4,7 +4,7 @@
 #include "common.h"
 
 // LoRA of some columns and the first rows of y: there, y += xa · bᵀ.
-struct LoraTerm {
+struct KERNEL_PARAMETER LoraTerm {
     const bf16* xa;  // [rows, rank]
     const bf16* b;   // [columns, rank]
     int rows;
@@ -15,7 +15,7 @@ struct LoraTerm {
     int padding;
 };
 
-struct LoraTerms {
+struct KERNEL_PARAMETER LoraTerms {
     LoraTerm term[GEMM_LORA_TERMS];
     int count;
     int padding;

@@ -6,7 +6,7 @@
 namespace {
 
 // A matrix whose columns are summed, as src/cuda/matmul.rs passes it.
-struct ColumnSum {
+struct KERNEL_PARAMETER ColumnSum {
     float* y;                  // [n], accumulated
     SplitWorkspace workspace;  // partials are [splits, n], arrivals [column_blocks]
     const bf16* x;             // [rows, n]
@@ -21,7 +21,7 @@ struct ColumnSum {
     int padding;
 };
 
-struct ColumnSums {
+struct KERNEL_PARAMETER ColumnSums {
     ColumnSum of[COLUMN_SUMS];
     int count;
     int padding;

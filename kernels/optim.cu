@@ -3,7 +3,7 @@
 #include "common.h"
 
 // The constants of one update, derived in f64 by src/cuda/optim.rs.
-struct AdamWConstants {
+struct KERNEL_PARAMETER AdamWConstants {
     float keep;             // 1 − lr·wd
     float step;             // lr / (1 − β1ᵗ)
     float root_correction;  // 1 / √(1 − β2ᵗ)

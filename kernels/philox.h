@@ -25,7 +25,7 @@ __device__ __forceinline__ float unit(unsigned word) {
 }
 
 // A dropout, as the launching code passes it (src/cuda/dropout.rs).
-struct DropoutKey {
+struct KERNEL_PARAMETER DropoutKey {
     unsigned long long seed;
     unsigned step;
     unsigned site;
@@ -34,7 +34,7 @@ struct DropoutKey {
 };
 
 // A dropout of a matrix.
-struct Mask {
+struct KERNEL_PARAMETER Mask {
     DropoutKey key;
     const unsigned* row_keys;  // a key for each row, or null: nothing is dropped
 };

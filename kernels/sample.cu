@@ -18,7 +18,7 @@ constexpr unsigned NO_TOKEN = 0xffffffffu;
 constexpr unsigned NEGATIVE_INFINITY = 0xff80, NOTHING = 0xffff;  // bits of bf16; the key of the latter is 0
 
 // How a row is sampled, as src/cuda/sample.rs passes it.
-struct SampleArguments {
+struct KERNEL_PARAMETER SampleArguments {
     unsigned long long seed;
     unsigned position;
     unsigned site;

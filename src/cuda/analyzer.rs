@@ -3,8 +3,8 @@
 use half::bf16;
 
 use super::Cuda;
-use super::dropout::KernelDropout;
 use super::launch::{Shape, VECTOR};
+use super::params::DropoutKey;
 use super::rows::alignment;
 use super::tile::{
     ANALYZER_BACKWARD_ROWS, ANALYZER_BACKWARD_THREADS, ANALYZER_ROWS, ANALYZER_SUMS, ANALYZER_THREADS,
@@ -83,7 +83,7 @@ impl Analyzer for Cuda {
             .read("gamma", gamma, width, alignment)
             .read("beta", beta, width, alignment)
             .read_optional("row_keys", dropout.map(|d| d.row_keys), rows, 4)
-            .value(KernelDropout::new(dropout.map(|d| d.key)))
+            .value(DropoutKey::new(dropout.map(|d| d.key)))
             .value(rows as i32)
             .value(width as i32)
             .run(shape);
@@ -108,7 +108,7 @@ impl Analyzer for Cuda {
             .read("beta", args.beta, width, alignment)
             .read("row_weight", args.row_weight, rows, 4)
             .read_optional("row_keys", args.dropout.map(|d| d.row_keys), rows, 4)
-            .value(KernelDropout::new(args.dropout.map(|d| d.key)))
+            .value(DropoutKey::new(args.dropout.map(|d| d.key)))
             .value(rows as i32)
             .value(width as i32)
             .run(shape);

@@ -26,6 +26,7 @@ mod memory;
 mod mlp;
 mod norm;
 mod optim;
+mod params;
 mod pinned;
 mod rope;
 mod rows;

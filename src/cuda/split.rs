@@ -3,18 +3,10 @@
 
 use std::ops::Range;
 
-use super::Cuda;
 use super::launch::{Launch, VECTOR};
 use super::memory::{Counters, Scratch};
+use super::{Cuda, params};
 use crate::ops::Mut;
-
-/// `SplitWorkspace` of `kernels/arrival.h`.
-#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-pub(super) struct KernelWorkspace {
-    partials: u64,
-    arrivals: u64,
-}
 
 /// How a result is computed: tiles of `len` numbers each, the reduction of each tile split among `count` blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +78,7 @@ impl<'a> SplitWorkspace<'a> {
     }
 
     /// Addresses for a structure passed by value; null where nothing is split.
-    pub fn pass<'l>(&self, to: &mut KernelWorkspace, launch: Launch<'l>) -> Launch<'l> {
+    pub fn pass<'l>(&self, to: &mut params::SplitWorkspace, launch: Launch<'l>) -> Launch<'l> {
         if self.split.count == 1 {
             return launch;
         }

@@ -4,7 +4,8 @@ use half::bf16;
 
 use super::{Gated, Gemm, Layout, Residual, Target};
 use crate::cuda::Cuda;
-use crate::cuda::launch::{Launch, Shape, TensorMap, TiledMatrix, VECTOR};
+use crate::cuda::launch::{Launch, Shape, TiledMatrix, VECTOR};
+use crate::cuda::params::{GatedMaps, LoraMaps, LoraRange};
 use crate::cuda::tile::*;
 use crate::ops::matrix::{Matrix, MatrixMut};
 
@@ -17,35 +18,6 @@ const fn shared(boxes: usize) -> usize {
 
 /// Boxes of y beside each other.
 const STORES: usize = GEMM_SM90_TILE_N / GEMM_SM90_STORE_N;
-
-/// `LoraRange` of `kernels/gemm_sm90.cu`.
-#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct LoraRange {
-    rows: i32,
-    column: i32,
-    columns: i32,
-    rank: i32,
-}
-
-/// `LoraMaps` of `kernels/gemm_sm90.cu`.
-#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct LoraMaps {
-    xa: [TensorMap; GEMM_LORA_TERMS],
-    b: [TensorMap; GEMM_LORA_TERMS],
-    range: [LoraRange; GEMM_LORA_TERMS],
-    count: i32,
-    padding: [i32; 3],
-}
-
-/// `GatedMaps` of `kernels/gemm_sm90.cu`.
-#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct GatedMaps {
-    h: TensorMap,
-    gate_up: TensorMap,
-}
 
 /// Boxes that one copy moves.
 const X_BOX: (usize, usize) = (GEMM_SM90_TILE_M, GEMM_SM90_TILE_K);

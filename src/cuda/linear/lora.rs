@@ -1,69 +1,16 @@
 //! LoRA beside its linear layer: the down projection, and the backward. Adapters that read the same input share launches.
 
-use bytemuck::Zeroable;
 use half::bf16;
 
-use crate::cuda::Cuda;
-use crate::cuda::dropout::KernelMask;
 use crate::cuda::gemm::grouped::{self, GroupedGemm, splits};
 use crate::cuda::gemm::{Gemm, Layout, Target, alignment};
 use crate::cuda::launch::{Launch, Shape};
 use crate::cuda::split::SplitWorkspace;
 use crate::cuda::tile::*;
+use crate::cuda::{Cuda, params};
 use crate::ops::linear::{LoraBackward, LoraDown};
 use crate::ops::matrix::{Matrix, MatrixMut};
 use crate::ops::{Dropout, Mut, Ref};
-
-/// `LoraDown` of `kernels/linear_lora.cu`.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct KernelDown {
-    xa: u64,
-    a: u64,
-    mask: KernelMask,
-}
-
-/// `LoraDowns` of `kernels/linear_lora.cu`.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct KernelDowns {
-    of: [KernelDown; GEMM_LORA_TERMS],
-    count: i32,
-    adapters_per_block: i32,
-}
-
-/// `LoraDownShape` of `kernels/linear_lora.cu`.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct KernelDownShape {
-    rows: i32,
-    width: i32,
-    rank: i32,
-    vector: i32,
-}
-
-/// `LoraInputTerm` of `kernels/linear_lora_backward.cu`.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct KernelInputTerm {
-    t: u64,
-    a: u64,
-    mask: KernelMask,
-    rank: i32,
-    vector: i32,
-}
-
-/// `LoraInputTerms` of `kernels/linear_lora_backward.cu`.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct KernelInputTerms {
-    term: [KernelInputTerm; GEMM_LORA_TERMS],
-    dx: u64,
-    count: i32,
-    rows: i32,
-    width: i32,
-    vector: i32,
-}
 
 /// The term of an adapter in the gradient of the input: `factor · mask ∘ (t A)`.
 struct InputTerm<'a> {
@@ -79,7 +26,7 @@ impl InputTerm<'_> {
         self.t.in_vectors() && self.a.in_vectors()
     }
 
-    fn pass<'l>(&self, to: &mut KernelInputTerm, launch: Launch<'l>) -> Launch<'l> {
+    fn pass<'l>(&self, to: &mut params::LoraInputTerm, launch: Launch<'l>) -> Launch<'l> {
         let alignment = alignment(self.in_vectors());
         (to.rank, to.vector) = (self.a.rows as i32, self.in_vectors().into());
         let launch = launch.reads(&mut to.t, "t", self.t.data, self.t.extent(), alignment);
@@ -131,7 +78,7 @@ impl Cuda {
         let adapters_per_block =
             adapters_per_block(adapters.len(), most, rows_of_blocks * pieces, multiprocessors, drops);
         let mut launch = self.launch(kernel).read("x", x.data, rows * width, alignment(vector));
-        let mut by_value = KernelDowns {
+        let mut by_value = params::LoraDowns {
             count: adapters.len() as i32,
             adapters_per_block: adapters_per_block as i32,
             ..Zeroable::zeroed()
@@ -141,7 +88,7 @@ impl Cuda {
             launch = launch.reads(&mut to.a, "lora_A", adapter.a, rank * width, alignment(vector));
             launch = to.mask.pass(adapter.dropout, rows, launch);
         }
-        let shape = KernelDownShape {
+        let shape = params::LoraDownShape {
             rows: rows as i32,
             width: width as i32,
             rank: rank as i32,
@@ -224,7 +171,7 @@ impl Cuda {
         let vector = grouped::in_vectors(members) && terms.iter().all(InputTerm::in_vectors);
         let kernel = if vector { "lora_inputs" } else { "lora_inputs_any" };
         let (blocks, mut launch) = grouped::pass(members, self.launch(kernel));
-        let mut by_value = KernelInputTerms::zeroed();
+        let mut by_value = params::LoraInputTerms::default();
         for (to, term) in by_value.term.iter_mut().zip(terms) {
             launch = term.pass(to, launch);
         }
