@@ -1,5 +1,6 @@
 //! Compiles `kernels/*.cu` and puts the results into the crate: machine code and PTX, a table of what each kernel
-//! uses, the constants of `kernels/tile.h`, and the structs that kernels take by value. Without nvcc the tables are empty and the crate computes on the CPU.
+//! uses, the constants of `kernels/tile.h`, and the structs that kernels take by value. Without nvcc the
+//! tables are empty and the crate computes on the CPU.
 //!
 //! Without the feature `cuda` there is nothing to do, and nvcc is not looked for.
 //!

@@ -31,10 +31,7 @@ struct Layout {
 
 /// Rust code of all marked structs of `sources`, names and texts of files; `constants` are those of `tile.h`. An error
 /// names the struct and the field that cannot be mirrored, and says why.
-pub fn generate(
-    sources: &[(String, String)],
-    constants: &HashMap<String, usize>,
-) -> Result<String, String> {
+pub fn generate(sources: &[(String, String)], constants: &HashMap<String, usize>) -> Result<String, String> {
     let mut structs = Vec::new();
     for (file, text) in sources {
         for (at, _) in text.match_indices(MARK) {
@@ -46,7 +43,8 @@ pub fn generate(
     let mut rust = String::new();
     for found in &structs {
         let text = mirrors.rust(found);
-        rust += &text.map_err(|problem| format!("kernels/{}: struct {}: {problem}", found.file, found.name))?;
+        rust +=
+            &text.map_err(|problem| format!("kernels/{}: struct {}: {problem}", found.file, found.name))?;
     }
     Ok(rust)
 }
@@ -84,7 +82,8 @@ fn declared(statement: &str) -> Result<Vec<Field>, String> {
     let problem = || format!("`{}`: expected a type and names", statement.trim());
     let text = statement.replace('*', " * ");
     let mut words: Vec<&str> = text.split_whitespace().filter(|&word| word != "const").collect();
-    let first_name = words.iter().position(|word| word.ends_with(',')).unwrap_or(words.len().saturating_sub(1));
+    let first_name =
+        words.iter().position(|word| word.ends_with(',')).unwrap_or(words.len().saturating_sub(1));
     let names = words.split_off(first_name).join(" ");
     let c_type = if words.contains(&"*") { "*".to_owned() } else { words.join(" ") };
     if c_type.is_empty() || names.contains('*') {
@@ -161,7 +160,9 @@ impl Mirrors<'_> {
     fn length(&self, field: &Field) -> Result<usize, String> {
         let Some(length) = &field.length else { return Ok(1) };
         let number = length.parse().ok().or_else(|| self.constants.get(length).copied());
-        number.ok_or_else(|| format!("{}: expected a length that is a number or of tile.h, found {length}", field.name))
+        number.ok_or_else(|| {
+            format!("{}: expected a length that is a number or of tile.h, found {length}", field.name)
+        })
     }
 }
 

@@ -81,7 +81,7 @@ impl Cuda {
         let mut by_value = params::LoraDowns {
             count: adapters.len() as i32,
             adapters_per_block: adapters_per_block as i32,
-            ..Zeroable::zeroed()
+            ..Default::default()
         };
         for (to, adapter) in by_value.of.iter_mut().zip(&adapters) {
             launch = launch.writes(&mut to.xa, "xa", &adapter.xa, rows * rank, 1);
