@@ -9,7 +9,7 @@ use crate::ops::attention::{Attention, CachedKv, Heads, Segment};
 use crate::ops::{Mut, Ref};
 
 /// Rows per tile, the queries of all heads that read the same keys: the scores of a 1024-token sequence then stay in the
-/// second-level cache.
+/// L2 cache.
 const TILE_ROWS: usize = 112;
 /// Queries per task of the backward: the heads of the longest sequence alone would not keep all threads busy.
 const PART: usize = 256;
@@ -109,7 +109,7 @@ impl Tile {
         }
     }
 
-    /// Reverses [`Self::gather`].
+    /// The inverse of [`Self::gather`].
     ///
     /// # Safety
     /// No other task may use this part of `to`.
@@ -323,8 +323,8 @@ impl Decoding<'_> {
         MatRef::strided(&rows[from..], n, self.heads.dim, width)
     }
 
-    /// The new queries that read one key/value head, of some samples: `out` `[samples · group, dim]`. All of them meet
-    /// the prompt's keys and values together.
+    /// The new queries that read one key/value head, of some samples: `out` `[samples · group, dim]`. One product
+    /// with the prompt's keys, and one with its values, serves all of them.
     fn attend(&self, out: &mut [f32], scores: &mut [f32], samples: Range<usize>, kv_head: usize) {
         let (group, dim, prompt) = (self.heads.group(), self.heads.dim, self.prompt_len());
         let (rows, keys) = (samples.len() * group, prompt + self.filled);
@@ -376,7 +376,7 @@ impl Attention for Cpu {
             (0..heads.key_value).flat_map(move |head| tiles(segment, head, all.clone(), heads))
         };
         let mut all: Vec<Tile> = segments.iter().flat_map(all_heads).collect();
-        // The longest first, so that no thread is left with a long one at the end.
+        // Longest first, for balance at the end.
         all.sort_by_key(|tile| std::cmp::Reverse(tile.count * tile.keys()));
         team::run(all.len(), |i| forward_tile(self, &o, &lse, qkv.as_slice(), all[i]));
     }

@@ -2,7 +2,7 @@
 //!
 //! Operands keep the element type they are stored in (f32, bf16, f16) and are widened to f32 on their way
 //! into registers or packed panels; a whole weight is never copied. Two algorithms, chosen by shape alone:
-//! `blocked` packs panels for a register-tiled micro-kernel, `skinny` streams a weight once for a few rows.
+//! `blocked` packs panels for a register-tiled micro-kernel, `skinny`, a batched GEMV, streams a weight once for a few rows.
 //!
 //! The bits of the result depend on shapes, operands and instruction set, never on the number of threads:
 //! threads divide rows and columns of C, and every element adds its products in one fixed order.

@@ -25,7 +25,7 @@ fn forward(rows: usize, each: usize, width: usize, vectors: usize) -> Shape {
 }
 
 /// Blocks that take `ANALYZER_BACKWARD_ROWS` rows each, with `vectors` vectors in shared memory and as many for each
-/// warp. There are fewer warps where these would take too much.
+/// warp, of which there are fewer where the vectors are long.
 fn backward(rows: usize, width: usize, vectors: usize) -> Shape {
     let warps = (ANALYZER_SUMS / (vectors * vector(width))).clamp(1, ANALYZER_BACKWARD_THREADS / 32);
     let line = Shape::line(rows.div_ceil(ANALYZER_BACKWARD_ROWS), 32 * warps);
@@ -33,9 +33,9 @@ fn backward(rows: usize, width: usize, vectors: usize) -> Shape {
 }
 
 impl Cuda {
-    /// Whether a block can have that much shared memory.
+    /// Whether a block can have the shape's shared memory; the failure is kept where it cannot.
     fn holds(&self, width: usize, shape: Shape) -> bool {
-        // The rest is for arrays of a fixed size.
+        // 1 KiB is left for static shared memory.
         let fits = shape.shared + 1024 <= self.info().shared_memory;
         if !fits {
             self.fail(Error::usage(format!("{width} columns of the analyzer are too many for CUDA")));

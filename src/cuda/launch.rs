@@ -1,9 +1,9 @@
 //! Launching kernels. Nothing else here starts code on the device.
 //!
 //! Rust cannot see into a kernel, so a launch is safe as far as three things agree: the number and sizes of the
-//! parameters, which are compared with those that the compiler reports; the elements behind every pointer, of which
-//! [`Launch::read`] and [`Launch::write`] are told how many the kernel touches; and the meaning of both, for which
-//! kernel and wrapper have to be read side by side.
+//! parameters, which are compared with those that the compiler reports (structs are generated from the kernels' own
+//! declarations); the elements behind every pointer, of which [`Launch::read`] and [`Launch::write`] are told how many the
+//! kernel accesses; and the meaning of both, for which kernel and wrapper have to be read side by side.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::images::{Code, Image, KernelInfo};
 use crate::error::{Error, Result};
 use crate::ops::{Element, Mut, Ref};
 
-/// Alignment that kernels with 16-byte accesses ask for.
+/// Alignment that kernels with 16-byte accesses require.
 pub(super) const VECTOR: usize = 16;
 
 /// A compiled file on a device.
@@ -59,7 +59,7 @@ pub(super) struct Kernel {
     function: CudaFunction,
 }
 
-/// How many threads run, and what they share.
+/// Grid, block and dynamic shared memory of a launch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     /// Blocks along x, y and z.
@@ -76,15 +76,14 @@ impl Shape {
         Shape { grid: (blocks, 1, 1), block, shared: 0 }
     }
 
-    /// Whether nothing would run.
+    /// Whether the grid has no blocks.
     fn is_empty(self) -> bool {
         let (x, y, z) = self.grid;
         x * y * z == 0
     }
 }
 
-/// A launch being put together: parameters in the kernel's order, then [`run`](Self::run). The first thing that is
-/// wrong with it is what `run` reports.
+/// A builder of a launch: parameters in the kernel's order, then [`run`](Self::run), which reports the first problem found.
 #[must_use]
 pub(super) struct Launch<'a> {
     cuda: &'a Cuda,
@@ -103,7 +102,7 @@ pub(super) struct Launch<'a> {
 struct Block([u8; 16]);
 
 impl Cuda {
-    /// Starts to put together a launch of a kernel.
+    /// Starts to build a launch of a kernel.
     pub(super) fn launch(&self, name: &'static str) -> Launch<'_> {
         let (bytes, parameters) = (Vec::new(), Vec::new());
         Launch { cuda: self, name, bytes, parameters, cooperative: false, problem: None }
@@ -122,7 +121,7 @@ impl Launch<'_> {
         self.pointer(name, (buffer.address(), buffer.len()), len, alignment)
     }
 
-    /// The same for a buffer that the kernel reads.
+    /// A buffer, at a multiple of `alignment` bytes, of which the kernel reads up to `len` elements.
     pub fn read<T: Element>(
         self,
         name: &str,
@@ -133,7 +132,7 @@ impl Launch<'_> {
         self.pointer(name, (buffer.address(), buffer.len()), len, alignment)
     }
 
-    /// The same for a buffer that need not be there; the kernel gets a null pointer.
+    /// A buffer that the kernel reads, or a null pointer.
     pub fn read_optional<T: Element>(
         self,
         name: &str,
@@ -160,7 +159,7 @@ impl Launch<'_> {
         self.check(name, (buffer.address(), buffer.len()), len, alignment)
     }
 
-    /// The same for a buffer that it writes.
+    /// A buffer that the kernel writes, whose address goes into a structure that is passed by value.
     pub fn writes<T: Element>(
         self,
         to: &mut u64,
@@ -249,8 +248,8 @@ impl Launch<'_> {
         self
     }
 
-    /// All blocks are there at the same time, so that they may wait for each other. A grid that the device cannot hold
-    /// is an error.
+    /// Makes the launch a cooperative one: all blocks are resident at the same time, so that they may wait for each other. A
+    /// grid that the device cannot hold is an error.
     pub fn cooperative(mut self) -> Self {
         self.cooperative = true;
         self

@@ -15,7 +15,7 @@ pub struct TapShape {
     pub hidden_size: usize,
 }
 
-/// What the gradient to the taps is made of; all `[rows, hidden_size]` or `[rows, N]`.
+/// Inputs of the gradient of the taps; all `[rows, hidden_size]` or `[rows, N]`.
 pub struct TapGradient<'a, D: Device> {
     /// Weight of each tap; `a_l`.
     pub weights: Ref<'a, D, f32>,

@@ -5,7 +5,7 @@ use super::{Device, Dropout, Mut, Ref};
 /// LayerNorm's epsilon in the analyzer.
 pub const LAYER_NORM_EPS: f32 = 1e-5;
 
-/// What the backward of [`Analyzer::layer_norm_relu`] needs.
+/// Arguments of [`Analyzer::layer_norm_relu_backward`].
 pub struct LayerNormBackward<'a, D: Device> {
     /// `[rows, width]`.
     pub dz: Mut<'a, D, D::Act>,

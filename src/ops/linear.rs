@@ -3,7 +3,7 @@
 use super::matrix::Matrix;
 use super::{Device, Dropout, Mut, Ref};
 
-/// What a linear layer writes.
+/// Epilogue of a linear layer.
 pub enum Write<'a, D: Device> {
     /// `y = …`
     Overwrite,
@@ -35,7 +35,7 @@ pub struct LoraDown<'a, D: Device> {
     pub dropout: Option<Dropout<'a, D>>,
 }
 
-/// The same in the backward pass; shapes as in [`LoraTerm`].
+/// One of the adapters of a linear layer in the backward pass; shapes as in [`LoraTerm`].
 pub struct LoraBackward<'a, D: Device> {
     /// `[rank, in_features]`.
     pub da_acc: Mut<'a, D, f32>,
@@ -53,7 +53,7 @@ pub struct LoraBackward<'a, D: Device> {
     pub dropout: Option<Dropout<'a, D>>,
 }
 
-/// Frozen linear layers, and what is trained beside them.
+/// Frozen linear layers, and the LoRA adapters that are trained beside them.
 pub trait Linear: Device {
     /// `y = x Wᵀ + bias + Σ xa Bᵀ (+ r)` (METHOD §2; LoRA as an extension of K). y `[rows, out]`, x `[rows, in]`,
     /// W `[out, in]`, bias `[out]`.
@@ -85,7 +85,7 @@ pub trait Linear: Device {
     );
 
     /// `dB += dyᵀ xa` and `dA += scale · (dy B)ᵀ dropout(x)` of each adapter; `dx += Σ scale · mask ∘ (dy B) A` over all
-    /// of them, unless `None`: nothing below is trained. dx and x `[rows, in]`.
+    /// of them, unless `None`, where nothing below is trained. dx and x `[rows, in]`.
     fn lora_backward(
         &self,
         dx_acc: Option<Mut<'_, Self, Self::Act>>,

@@ -2,7 +2,7 @@
 
 use super::{Device, Mut, Ref};
 
-/// What one row of logits contributes to the loss.
+/// Weights of the losses of a row of logits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HeadWeights {
     /// Factor of the cross-entropy of every row that has a target: 1 / number of targets.

@@ -14,7 +14,7 @@ pub enum Transpose {
     First,
 }
 
-/// What the gradient of a trainable weight is made from.
+/// Arguments of the gradient of a trainable weight.
 pub struct WeightGradient<'a, D: Device> {
     /// `[out, in]`.
     pub dw_acc: MatrixMut<'a, D, f32>,
@@ -26,7 +26,7 @@ pub struct WeightGradient<'a, D: Device> {
     pub row_weight: Option<Ref<'a, D, f32>>,
 }
 
-/// What the gradient of a trainable bias is made from.
+/// Arguments of the gradient of a trainable bias.
 pub struct BiasGradient<'a, D: Device> {
     /// `[out]`.
     pub db_acc: Mut<'a, D, f32>,

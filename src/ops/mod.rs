@@ -43,7 +43,7 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// Whether its memory is that of the system.
     const IN_SYSTEM_MEMORY: bool;
 
-    /// What the device is, for people.
+    /// Name of the device, for people.
     fn description(&self) -> String;
     /// A zeroed allocation of `bytes`, aligned to [`buffer::ALIGNMENT`]. Fails with a device error: [`Error::memory`] if
     /// there is not that much.
@@ -54,7 +54,7 @@ pub trait Device: Clone + Send + Sync + 'static {
     fn free_memory(&self) -> usize;
     /// Where an allocation starts.
     fn address(memory: &Self::Memory) -> usize;
-    /// Says that the next uploads up to a wait are of at most `bytes` in all, each rounded up to [`buffer::ALIGNMENT`],
+    /// Announces that the next uploads up to a wait are of at most `bytes` in all, each rounded up to [`buffer::ALIGNMENT`],
     /// so that none of them has to wait.
     fn reserve_inputs(&self, _bytes: usize) {}
     /// Copies host elements to the device; the lengths must be equal.
@@ -77,8 +77,8 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// Writes host f32 as activations.
     fn upload_act(&self, to: Mut<'_, Self, Self::Act>, from: &[f32]);
 
-    /// Does `work`, whose operations a device may start as one rather than one after the other. Work of the same
-    /// `name` is expected to be much the same each time.
+    /// Does `work`, whose operations a device may launch as one graph. Work of the same `name` is expected to consist of
+    /// the same operations each time.
     fn graph<T>(&self, _name: &'static str, work: impl FnOnce() -> T) -> T {
         work()
     }
@@ -132,7 +132,7 @@ pub trait Backend:
 pub struct Dropout<'a, D: Device> {
     /// Seed, step, site and rate.
     pub key: DropoutKey,
-    /// `[rows]` what each row is, so that its mask does not depend on its place in the batch.
+    /// `[rows]` keys of the rows, so that a mask does not depend on the row's place in the batch.
     pub row_keys: Ref<'a, D, u32>,
 }
 

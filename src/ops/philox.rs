@@ -30,7 +30,7 @@ pub const DROPOUT_GROUP: usize = 8;
 
 /// A dropout mask: element (row, column) is kept with probability `1 − threshold / 65536`.
 ///
-/// The counter is (row key, column / 8, site, step), so a mask depends on what a row is, not on where a batch puts it.
+/// The counter is (row key, column / 8, site, step), so a mask depends on the row's key, not on the row's place in a batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DropoutKey {
     /// The run's seed.
@@ -39,7 +39,7 @@ pub struct DropoutKey {
     pub step: u32,
     /// Which dropout of the network.
     pub site: u32,
-    /// Drop when 16 random bits are below this.
+    /// An element is dropped where its 16 random bits are below this.
     pub threshold: u32,
 }
 
@@ -50,7 +50,7 @@ impl DropoutKey {
         (threshold > 0).then_some(DropoutKey { seed, step, site, threshold })
     }
 
-    /// What kept elements are multiplied with: 1 / P(kept).
+    /// Factor of kept elements: 1 / P(kept).
     pub fn scale(self) -> f32 {
         65536.0 / (65536 - self.threshold) as f32
     }

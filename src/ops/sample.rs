@@ -2,7 +2,7 @@
 
 use super::{Device, Mut, Ref};
 
-/// Marks the Philox counters of sampling: (row, position, site, 0), of which the first word decides.
+/// Site of sampling's Philox counters: (row, position, site, 0), of which the first word is used.
 pub(crate) const SAMPLING_SITE: u32 = u32::MAX - 3;
 
 /// How the next token is chosen.

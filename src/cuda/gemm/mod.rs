@@ -1,4 +1,4 @@
-//! The GEMM engine: products of bf16 matrices with sums in f32, which linear layers, `matmul` and gradients are made of.
+//! The GEMM engine: products of bf16 matrices with sums in f32, on which linear layers, `matmul` and gradients are built.
 //!
 //! [`Gemm`] describes one product and its epilogue; [`Gemm::run`] picks the kernel: tiles of `kernels/gemm_tile.h`, or on
 //! sm_90 those of `kernels/gemm_sm90.cu`. [`grouped`] computes several products in one launch, [`skinny`] those of few rows.
@@ -53,12 +53,12 @@ pub(super) struct Gated<'a> {
     pub gate_up: MatrixMut<'a, Cuda, bf16>,
 }
 
-/// What is added to a rounded target.
+/// Addend of a rounded target.
 #[derive(Clone, Copy)]
 pub(super) enum Residual<'a> {
     /// Nothing: the target is not read.
     Nothing,
-    /// What the target holds, times a factor.
+    /// The target's old values, times a factor.
     Target(f32),
     /// Another matrix.
     Other(Matrix<'a, Cuda, bf16>),

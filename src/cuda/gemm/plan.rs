@@ -15,7 +15,7 @@ pub(super) const SMALL_OCCUPANCY: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     pub large: bool,
-    /// SplitWorkspace of k.
+    /// Split-K.
     pub split: Split,
 }
 

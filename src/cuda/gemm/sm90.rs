@@ -1,4 +1,4 @@
-//! Linear layers, and gradients through them, with the tensor memory accelerator and the warpgroup products of sm_90a.
+//! Warp-specialised GEMM with TMA and wgmma (sm_90a): linear layers, gradients through them, SwiGLU.
 
 use half::bf16;
 
@@ -9,17 +9,17 @@ use crate::cuda::params::{GatedMaps, LoraMaps, LoraRange};
 use crate::cuda::tile::*;
 use crate::ops::matrix::{Matrix, MatrixMut};
 
-/// Dynamic shared memory: the stages, some boxes of y for each consumer, two barriers for each stage and one for the residual.
+/// Dynamic shared memory: the stages, some boxes of y for each consumer, two mbarriers for each stage and one for the residual.
 const fn shared(boxes: usize) -> usize {
     let stage = (GEMM_SM90_TILE_M + GEMM_SM90_TILE_N) * GEMM_SM90_TILE_K * size_of::<bf16>();
     let boxes = boxes * GEMM_SM90_TILE_M * GEMM_SM90_STORE_N * size_of::<bf16>();
     GEMM_SM90_STAGES * stage + boxes + (2 * GEMM_SM90_STAGES + 1) * size_of::<u64>()
 }
 
-/// Boxes of y beside each other.
+/// Store boxes of a tile of y along n.
 const STORES: usize = GEMM_SM90_TILE_N / GEMM_SM90_STORE_N;
 
-/// Boxes that one copy moves.
+/// Boxes of the TMA's tensor maps.
 const X_BOX: (usize, usize) = (GEMM_SM90_TILE_M, GEMM_SM90_TILE_K);
 const W_BOX: (usize, usize) = (GEMM_SM90_TILE_N / 2, GEMM_SM90_TILE_K);
 const TRANSPOSED_W_BOX: (usize, usize) = (GEMM_SM90_TILE_K, GEMM_SM90_TILE_N / 2);
@@ -42,7 +42,7 @@ fn grid(m: usize, n: usize, boxes: usize) -> Shape {
 }
 
 impl Gemm<'_> {
-    /// Whether [`run_sm90`](Self::run_sm90) can compute this: there, k is in one piece.
+    /// Whether [`run_sm90`](Self::run_sm90) can compute the product; its kernels have no split-K.
     pub(super) fn suits_sm90(&self, cuda: &Cuda) -> bool {
         let target = match &self.target {
             Target::Rounded(y) => y.stride == y.cols && y.data.address().is_multiple_of(VECTOR),

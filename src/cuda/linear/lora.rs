@@ -45,7 +45,7 @@ fn adapters_per_block(
     multiprocessors: usize,
     drops: bool,
 ) -> usize {
-    // In times of reading 16 lines, about: x has two of them, lora_A one, and the mask of x costs as much as x.
+    // Cost of a block, in loads of 16 lines: two for x, one for each lora_A, and a mask of x costs as much as x.
     let of_block = |count| 2 + count * if drops { 3 } else { 1 };
     let longest =
         |count: usize| (adapters.div_ceil(count) * blocks).div_ceil(multiprocessors) * of_block(count);

@@ -24,7 +24,7 @@ pub(in crate::cpu::blas) struct MicroTile {
 pub(super) unsafe fn micro_tile<S: Simd, const MR: usize, const REGISTERS: usize>(tile: &MicroTile) {
     let nr = REGISTERS * S::LANES;
     let full = tile.rows == MR && tile.cols == nr;
-    // SAFETY: the caller's promises cover every access; an incomplete tile goes through `spill`.
+    // SAFETY: the caller's promises cover every access; an incomplete tile goes through `store_part`.
     unsafe {
         if full {
             for i in 0..MR {
