@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         data: data.into(),
         output_dir: run.into(),
         batch_size: 4,
-        max_seq_len: 512,
+        max_seq_len: Some(512),
         resume_from_checkpoint: Some("auto".to_owned()),
         ..TrainConfig::default()
     };

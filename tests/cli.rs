@@ -10,6 +10,8 @@ mod data;
 mod hostile;
 #[path = "cli/info.rs"]
 mod info;
+#[path = "cli/options.rs"]
+mod options;
 #[path = "cli/paths.rs"]
 mod paths;
 #[path = "cli/probe.rs"]
@@ -210,7 +212,7 @@ fn import_turns_gguf_into_a_model_that_runs() {
 fn help_names_every_option() {
     let tiny = Tiny::new("llama");
     let model = ["--model", "--adapter", "--device", "--dtype", "--threads"];
-    let train = "--config --device --dtype --model --data --val-data --on-bad-record --val-fraction --output-dir --num-epochs --max-steps \
+    let train = "--config --dry-run --quiet --verbose --device --dtype --model --data --val-data --on-bad-record --val-fraction --output-dir --num-epochs --max-steps \
                  --batch-size --gradient-accumulation-steps --learning-rate --warmup-ratio --weight-decay \
                  --max-grad-norm --max-seq-len --seed --lora-r --lora-alpha --lora-dropout --target-modules \
                  --aggregation --guard-layers --guard-dropout --margin --security-weight --kl-weight \
