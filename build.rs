@@ -1,11 +1,12 @@
-//! Compiles `kernels/*.cu` and puts the results into the crate: machine code and PTX, a table of what each kernel
-//! uses, the constants of `kernels/tile.h`, and the structs that kernels take by value. Without nvcc the
-//! tables are empty and the crate computes on the CPU.
+//! Compiles `kernels/*.cu` and puts the results into the crate: machine code and PTX, a table of what each
+//! kernel uses, the constants of `kernels/tile.h`, and the structs that kernels take by value. Without nvcc
+//! the tables are empty and the crate computes on the CPU.
 //!
 //! Without the feature `cuda` there is nothing to do, and nvcc is not looked for.
 //!
-//! Environment: `NVCC`, `CUDA_HOME` (where nvcc is; `NVCC=` with nothing leaves the kernels out), `DG_CUDA_ARCHS`
-//! (architectures to make machine code for, default `80,90a`), and nvcc's own `NVCC_*_FLAGS` and `NVCC_CCBIN`.
+//! Environment: `NVCC`, `CUDA_HOME` (where nvcc is; `NVCC=` with nothing leaves the kernels out),
+//! `DG_CUDA_ARCHS` (architectures to make machine code for, default `80,90a`), and nvcc's own `NVCC_*_FLAGS`
+//! and `NVCC_CCBIN`.
 
 #[path = "build/compile.rs"]
 mod compile;
@@ -26,7 +27,8 @@ use nvcc::Nvcc;
 /// What a kernel is compiled with besides the architecture.
 const FLAGS: [&str; 2] = ["-std=c++17", "-lineinfo"];
 
-/// Architectures of which the PTX is kept: what a GPU without machine code here compiles from, and what the tests run.
+/// Architectures of which the PTX is kept: what a GPU without machine code here compiles from, and what the
+/// tests run.
 const PTX_ARCHS: [&str; 2] = ["80", "90a"];
 
 fn main() {

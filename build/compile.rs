@@ -135,7 +135,8 @@ fn compile(nvcc: &Nvcc, root: &Path, stem: &Path, file: &str, arch: &str) -> Str
     let virtual_arch = format!("-arch=compute_{arch}");
     let mut log = run(nvcc, root, &["-ptx".as_ref(), virtual_arch.as_ref()], &source, &ptx);
     let text = fs::read_to_string(&ptx).unwrap_or_else(|e| panic!("{}: {e}", ptx.display()));
-    // Line information names files; where this repository lies on the machine that builds is nobody's concern.
+    // Line information names files; where this repository lies on the machine that builds is nobody's
+    // concern.
     let text = text.replace(&format!("\"{}/", root.display()), "\"");
     fs::write(&ptx, text).unwrap_or_else(|e| panic!("{}: {e}", ptx.display()));
     let real_arch = format!("-arch=sm_{arch}");

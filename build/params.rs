@@ -1,5 +1,5 @@
-//! Rust mirrors of the structs that kernels take by value, generated from their C++ declarations: names, order and types
-//! of fields cannot drift apart.
+//! Rust mirrors of the structs that kernels take by value, generated from their C++ declarations: names,
+//! order and types of fields cannot drift apart.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -29,8 +29,8 @@ struct Layout {
     alignment: usize,
 }
 
-/// Rust code of all marked structs of `sources`, names and texts of files; `constants` are those of `tile.h`. An error
-/// names the struct and the field that cannot be mirrored, and says why.
+/// Rust code of all marked structs of `sources`, names and texts of files; `constants` are those of `tile.h`.
+/// An error names the struct and the field that cannot be mirrored, and says why.
 pub fn generate(sources: &[(String, String)], constants: &HashMap<String, usize>) -> Result<String, String> {
     let mut structs = Vec::new();
     for (file, text) in sources {
@@ -127,7 +127,8 @@ impl Mirrors<'_> {
         Ok(rust)
     }
 
-    /// Size and alignment by C's rules. Padding has to be a field, as the host's bytes of it would be undefined.
+    /// Size and alignment by C's rules. Padding has to be a field, as the host's bytes of it would be
+    /// undefined.
     fn layout(&self, found: &Struct) -> Result<Layout, String> {
         let mut whole = Layout { size: 0, alignment: 1 };
         for field in &found.fields {

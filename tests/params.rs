@@ -1,4 +1,5 @@
-//! The mirrors of the structs that kernels take by value: whatever changes in a C++ declaration changes in Rust.
+//! The mirrors of the structs that kernels take by value: whatever changes in a C++ declaration changes in
+//! Rust.
 
 #[path = "../build/params.rs"]
 mod params;

@@ -111,7 +111,8 @@ impl Device {
         Duration::from_secs_f32(start.elapsed_ms(&end).expect("two events that are over") / 1e3)
     }
 
-    /// Time of `run`, which ends with a wait, by the host's clock; prints how many of `items` that is a second.
+    /// Time of `run`, which ends with a wait, by the host's clock; prints how many of `items` that is a
+    /// second.
     pub fn measure_steps(
         &self,
         criterion: &mut Criterion,

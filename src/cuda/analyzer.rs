@@ -24,8 +24,8 @@ fn forward(rows: usize, each: usize, width: usize, vectors: usize) -> Shape {
     Shape { shared: vectors * vector(width), ..line }
 }
 
-/// Blocks that take `ANALYZER_BACKWARD_ROWS` rows each, with `vectors` vectors in shared memory and as many for each
-/// warp, of which there are fewer where the vectors are long.
+/// Blocks that take `ANALYZER_BACKWARD_ROWS` rows each, with `vectors` vectors in shared memory and as many
+/// for each warp, of which there are fewer where the vectors are long.
 fn backward(rows: usize, width: usize, vectors: usize) -> Shape {
     let warps = (ANALYZER_SUMS / (vectors * vector(width))).clamp(1, ANALYZER_BACKWARD_THREADS / 32);
     let line = Shape::line(rows.div_ceil(ANALYZER_BACKWARD_ROWS), 32 * warps);

@@ -1,8 +1,8 @@
-//! Attention, as written in `ops/attention.rs`: bf16 in tensor cores, softmax and sums in f32, results rounded once.
-//! Weights and their gradients are rounded to bf16 for the products.
+//! Attention, as written in `ops/attention.rs`: bf16 in tensor cores, softmax and sums in f32, results
+//! rounded once. Weights and their gradients are rounded to bf16 for the products.
 //!
-//! Refused are heads whose dimension is no multiple of 8 or above 128. Kernels exist for some dimensions; others take the
-//! next larger one, the rest of which is zero.
+//! Refused are heads whose dimension is no multiple of 8 or above 128. Kernels exist for some dimensions;
+//! others take the next larger one, the rest of which is zero.
 
 use half::bf16;
 
@@ -21,8 +21,9 @@ use crate::ops::{Mut, Ref};
 const BYTES: usize = size_of::<bf16>();
 /// Tiles of keys or values in shared memory: stages of the pipeline.
 const RING: usize = 3;
-/// Blocks that split-KV decoding aims at. Each has two tiles in flight, 32 KiB with heads of 128: all blocks together have as
-/// many bytes in flight as an H100's memory delivers within its latency. More splits mean more partial results.
+/// Blocks that split-KV decoding aims at. Each has two tiles in flight, 32 KiB with heads of 128: all blocks
+/// together have as many bytes in flight as an H100's memory delivers within its latency. More splits mean
+/// more partial results.
 const DECODE_BLOCKS: usize = 64;
 /// The most tiles of 64 keys of a split.
 const MOST_KEY_TILES: usize = 64;

@@ -1,9 +1,9 @@
 //! Work launched as one CUDA graph: the device need not wait for the host between kernels.
 //!
-//! While work is captured, its operations go into a graph rather than to the device. An operation that cannot be captured, as
-//! it has to wait for the device or to allocate, ends the capture: the graph so far is launched, and later operations go to
-//! the device directly. So a graph is never wrong, only shorter than possible, as that of a first step is, during which
-//! memory is still allocated.
+//! While work is captured, its operations go into a graph rather than to the device. An operation that cannot
+//! be captured, as it has to wait for the device or to allocate, ends the capture: the graph so far is
+//! launched, and later operations go to the device directly. So a graph is never wrong, only shorter than
+//! possible, as that of a first step is, during which memory is still allocated.
 
 use std::collections::HashMap;
 
@@ -38,7 +38,8 @@ unsafe impl Send for Executable {}
 
 impl Drop for Executable {
     fn drop(&mut self) {
-        // SAFETY: made by `cuGraphInstantiateWithFlags`, destroyed once; the driver waits for a run that is going on.
+        // SAFETY: made by `cuGraphInstantiateWithFlags`, destroyed once; the driver waits for a run that is
+        // going on.
         let _ = unsafe { sys::cuGraphExecDestroy(self.0) };
     }
 }
@@ -75,7 +76,8 @@ impl Cuda {
         Ok(())
     }
 
-    /// Starts what was recorded, if anything is being recorded. Under a name, the graph is kept for the next time.
+    /// Starts what was recorded, if anything is being recorded. Under a name, the graph is kept for the next
+    /// time.
     pub(super) fn end_recording(&self, name: Option<&'static str>) -> Result<()> {
         let what = |e| self.graph_complaint("starting a graph", e);
         let mut graphs = self.graphs();

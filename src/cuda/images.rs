@@ -1,4 +1,5 @@
-//! Results of the build script: machine code and PTX of `kernels/` by architecture, and the resources of each kernel.
+//! Results of the build script: machine code and PTX of `kernels/` by architecture, and the resources of each
+//! kernel.
 
 /// A compiled kernel file.
 #[derive(Debug)]
@@ -64,8 +65,8 @@ pub fn architectures(images: &[Image]) -> Vec<&'static str> {
     archs
 }
 
-/// The image of `file` for a device of this compute capability (90 for 9.0): machine code for exactly it, else the PTX
-/// of the newest architecture that is not newer. `ptx_only` leaves out machine code.
+/// The image of `file` for a device of this compute capability (90 for 9.0): machine code for exactly it,
+/// else the PTX of the newest architecture that is not newer. `ptx_only` leaves out machine code.
 pub fn choose(
     images: &'static [Image],
     file: &str,

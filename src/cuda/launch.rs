@@ -1,9 +1,10 @@
 //! Launching kernels. Nothing else here starts code on the device.
 //!
-//! Rust cannot see into a kernel, so a launch is safe as far as three things agree: the number and sizes of the
-//! parameters, which are compared with those that the compiler reports (structs are generated from the kernels' own
-//! declarations); the elements behind every pointer, of which [`Launch::read`] and [`Launch::write`] are told how many the
-//! kernel accesses; and the meaning of both, for which kernel and wrapper have to be read side by side.
+//! Rust cannot see into a kernel, so a launch is safe as far as three things agree: the number and sizes of
+//! the parameters, which are compared with those that the compiler reports (structs are generated from the
+//! kernels' own declarations); the elements behind every pointer, of which [`Launch::read`] and
+//! [`Launch::write`] are told how many the kernel accesses; and the meaning of both, for which kernel and
+//! wrapper have to be read side by side.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -40,8 +41,8 @@ impl Module {
         Ok(Module { module })
     }
 
-    /// A kernel of the file, which may use up to `shared` bytes of shared memory: more than 48 KiB have to be asked
-    /// for beforehand.
+    /// A kernel of the file, which may use up to `shared` bytes of shared memory: more than 48 KiB have to be
+    /// asked for beforehand.
     pub fn kernel(&self, info: &'static KernelInfo, shared: usize) -> Result<Kernel> {
         let what = || format!("kernel {}", info.name);
         let function = self.module.load_function(info.name).map_err(|e| complaint(what(), e))?;
@@ -83,7 +84,8 @@ impl Shape {
     }
 }
 
-/// A builder of a launch: parameters in the kernel's order, then [`run`](Self::run), which reports the first problem found.
+/// A builder of a launch: parameters in the kernel's order, then [`run`](Self::run), which reports the first
+/// problem found.
 #[must_use]
 pub(super) struct Launch<'a> {
     cuda: &'a Cuda,
@@ -197,8 +199,8 @@ impl Launch<'_> {
         }
     }
 
-    /// Two parameters for a matrix that the kernel writes: its tensor map, which is empty if the number of columns is
-    /// no multiple of 8, as such rows cannot be described; and its address.
+    /// Two parameters for a matrix that the kernel writes: its tensor map, which is empty if the number of
+    /// columns is no multiple of 8, as such rows cannot be described; and its address.
     pub fn write_tiled(self, name: &str, buffer: &Mut<'_, Cuda, bf16>, matrix: &TiledMatrix) -> Self {
         let address = buffer.address();
         let checked = self.check(name, (address, buffer.len()), matrix.rows * matrix.columns, VECTOR);
@@ -248,8 +250,8 @@ impl Launch<'_> {
         self
     }
 
-    /// Makes the launch a cooperative one: all blocks are resident at the same time, so that they may wait for each other. A
-    /// grid that the device cannot hold is an error.
+    /// Makes the launch a cooperative one: all blocks are resident at the same time, so that they may wait
+    /// for each other. A grid that the device cannot hold is an error.
     pub fn cooperative(mut self) -> Self {
         self.cooperative = true;
         self
@@ -291,10 +293,10 @@ impl Launch<'_> {
         let mut pointers: Vec<*mut c_void> = self.parameters.iter().map(pointer).collect();
         cuda.stream().context().bind_to_thread().map_err(|e| complaint(what(), e))?;
         let (function, stream) = (kernel.function.cu_function(), cuda.stream().cu_stream());
-        // SAFETY: the function's module is kept alive by the kernel. Parameters are as many and as large as the
-        // compiler says, and are copied before the call returns. Buffers are pieces of an allocation that is only
-        // freed after a wait for the stream (`Memory`), as long as the wrapper says that the kernel needs, and those
-        // that it writes are borrowed exclusively.
+        // SAFETY: the function's module is kept alive by the kernel. Parameters are as many and as large as
+        // the compiler says, and are copied before the call returns. Buffers are pieces of an allocation that
+        // is only freed after a wait for the stream (`Memory`), as long as the wrapper says that the kernel
+        // needs, and those that it writes are borrowed exclusively.
         let launched = unsafe {
             match self.cooperative {
                 true => {

@@ -1,4 +1,5 @@
-//! Cross-entropy and KL with their gradient, as written in `ops/loss.rs`. Computed in f32, rounded once. y stays as it is.
+//! Cross-entropy and KL with their gradient, as written in `ops/loss.rs`. Computed in f32, rounded once. y
+//! stays as it is.
 
 use half::bf16;
 
@@ -31,8 +32,8 @@ struct Plan {
 }
 
 impl Plan {
-    /// One block for rows that fit its shared memory, for longer ones as many as it takes, of which the device holds at most
-    /// `most`. Vectors that do not fit even those are read again.
+    /// One block for rows that fit its shared memory, for longer ones as many as it takes, of which the
+    /// device holds at most `most`. Vectors that do not fit even those are read again.
     fn new(vocab_size: usize, matrices: usize, shared_memory: usize, clusters: bool, most: usize) -> Self {
         let room = (shared_memory - SUMS) / (matrices * VECTOR);
         // A row may begin and end within a vector.

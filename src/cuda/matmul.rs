@@ -1,5 +1,5 @@
-//! Products of activations and gradients of trainable weights, as written in `ops/matmul.rs`: bf16 factors, sums in f32,
-//! results rounded once.
+//! Products of activations and gradients of trainable weights, as written in `ops/matmul.rs`: bf16 factors,
+//! sums in f32, results rounded once.
 
 use half::bf16;
 

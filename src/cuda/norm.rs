@@ -9,8 +9,8 @@ use super::tile::ROW_THREADS;
 use crate::ops::norm::Norm;
 use crate::ops::{Mut, Ref};
 
-/// Fewest rows of a block, where there are enough for all multiprocessors: copying the weight to shared memory is then a small
-/// part of its traffic.
+/// Fewest rows of a block, where there are enough for all multiprocessors: copying the weight to shared
+/// memory is then a small part of its traffic.
 const ROWS_OF_BLOCK: usize = 24;
 
 impl Cuda {

@@ -1,5 +1,5 @@
-//! Structs that kernels take by value: the build script generates them from those that are marked `KERNEL_PARAMETER` in
-//! `kernels/`.
+//! Structs that kernels take by value: the build script generates them from those that are marked
+//! `KERNEL_PARAMETER` in `kernels/`.
 
 use super::launch::TensorMap;
 use super::tile::*;

@@ -1,4 +1,5 @@
-//! How kernels walk rows of bf16: in 16-byte vectors where the width is a multiple of 8, else element by element.
+//! How kernels walk rows of bf16: in 16-byte vectors where the width is a multiple of 8, else element by
+//! element.
 
 use half::bf16;
 

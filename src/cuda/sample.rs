@@ -42,7 +42,8 @@ impl Sample for Cuda {
     ) {
         let rows = tokens.len();
         let width = logits.len() / rows.max(1);
-        // A row may begin and end within a vector. Vectors that fit neither registers nor shared memory are read again.
+        // A row may begin and end within a vector. Vectors that fit neither registers nor shared memory are
+        // read again.
         let vectors = width.div_ceil(VECTOR / size_of::<bf16>()) + 1;
         let room = (self.info().shared_memory - CANDIDATES) / VECTOR;
         let kept = room.min(vectors.saturating_sub(SAMPLE_VECTORS * SAMPLE_THREADS));

@@ -1,5 +1,6 @@
-//! Split reductions (split-K and its like): several blocks write partial results of one tile to scratch memory, and the
-//! one that arrives last, by an arrival counter, reduces them in a fixed order (`kernels/arrival.h`).
+//! Split reductions (split-K and its like): several blocks write partial results of one tile to scratch
+//! memory, and the one that arrives last, by an arrival counter, reduces them in a fixed order
+//! (`kernels/arrival.h`).
 
 use std::ops::Range;
 
@@ -8,7 +9,8 @@ use super::memory::{Counters, Scratch};
 use super::{Cuda, params};
 use crate::ops::Mut;
 
-/// How a result is computed: tiles of `len` numbers each, the reduction of each tile split among `count` blocks.
+/// How a result is computed: tiles of `len` numbers each, the reduction of each tile split among `count`
+/// blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Split {
     pub tiles: usize,
@@ -58,8 +60,8 @@ pub(super) struct SplitWorkspace<'a> {
 }
 
 impl<'a> SplitWorkspace<'a> {
-    /// Workspaces of several results, and as many f32 of scratch memory as `beside` says for other things. `None`, with
-    /// the failure kept, where there is no such memory.
+    /// Workspaces of several results, and as many f32 of scratch memory as `beside` says for other things.
+    /// `None`, with the failure kept, where there is no such memory.
     pub fn take(
         cuda: &Cuda,
         splits: &[Split],

@@ -60,8 +60,8 @@ pub trait Analyzer: Device {
         b: Ref<'_, Self, f32>,
     );
 
-    /// Backward of [`Analyzer::bias_relu`] and [`Analyzer::score`] with upstream 1 for every score: `dz = σ' w where h > 0,
-    /// else 0`, `dw_acc += Σ w_θ σ' h`, `db_acc += Σ w_θ σ'`, `σ' = s (1 − s)`.
+    /// Backward of [`Analyzer::bias_relu`] and [`Analyzer::score`] with upstream 1 for every score: `dz = σ'
+    /// w where h > 0, else 0`, `dw_acc += Σ w_θ σ' h`, `db_acc += Σ w_θ σ'`, `σ' = s (1 − s)`.
     #[allow(clippy::too_many_arguments)]
     fn score_backward(
         &self,

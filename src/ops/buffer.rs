@@ -1,7 +1,7 @@
 //! Device memory: owned buffers carved from an arena, and borrowed views of them.
 //!
-//! A [`Buffer`] owns a disjoint piece of one allocation; [`Ref`] and [`Mut`] borrow (parts of) it under Rust's usual
-//! rules. All three are an address and a length: only a backend can look behind them.
+//! A [`Buffer`] owns a disjoint piece of one allocation; [`Ref`] and [`Mut`] borrow (parts of) it under
+//! Rust's usual rules. All three are an address and a length: only a backend can look behind them.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -21,7 +21,8 @@ macro_rules! element {
 }
 element!(f32 => "f32", half::bf16 => "bf16", f64 => "f64", u32 => "u32", i32 => "i32");
 
-/// Every buffer starts on a multiple of this many bytes, which suits any vector load and a GPU's memory sectors.
+/// Every buffer starts on a multiple of this many bytes, which suits any vector load and a GPU's memory
+/// sectors.
 pub const ALIGNMENT: usize = 256;
 
 /// An owned piece of device memory holding `len` elements, zero at the start.
@@ -250,8 +251,8 @@ pub struct Arena<D: Device> {
 }
 
 impl<D: Device> Arena<D> {
-    /// Runs `layout` twice: once to plan (its buffers must not be touched), once on a single zeroed allocation of
-    /// exactly the planned size. Returns what `layout` built and the plan.
+    /// Runs `layout` twice: once to plan (its buffers must not be touched), once on a single zeroed
+    /// allocation of exactly the planned size. Returns what `layout` built and the plan.
     pub fn build<S>(device: &D, layout: impl Fn(&mut Arena<D>) -> Result<S>) -> Result<(S, Vec<PlanRow>)> {
         let mut arena = Arena::allocate(device, PlanRow::total(&Self::plan(&layout)?))?;
         let built = layout(&mut arena)?;

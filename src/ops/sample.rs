@@ -20,8 +20,8 @@ pub struct Sampling {
 
 /// Guidance and sampling.
 pub trait Sample: Device {
-    /// `logits[i] += stats · strength[i] + boost · max(stats, 0)` (METHOD §8); logits `[samples, vocab_size]`,
-    /// stats `[vocab_size]` normalised, strength `[samples]` (1/σ).
+    /// `logits[i] += stats · strength[i] + boost · max(stats, 0)` (METHOD §8); logits `[samples,
+    /// vocab_size]`, stats `[vocab_size]` normalised, strength `[samples]` (1/σ).
     fn guide(
         &self,
         logits: Mut<'_, Self, Self::Act>,
@@ -30,9 +30,9 @@ pub trait Sample: Device {
         boost: f32,
     );
 
-    /// Chooses one token per row: temperature, then top-k, then top-p, then a draw with the Philox number of (seed,
-    /// row, position). tokens `[samples]`, logits `[samples, vocab_size]`. A row that holds a NaN gives
-    /// [`u32::MAX`].
+    /// Chooses one token per row: temperature, then top-k, then top-p, then a draw with the Philox number of
+    /// (seed, row, position). tokens `[samples]`, logits `[samples, vocab_size]`. A row that holds a NaN
+    /// gives [`u32::MAX`].
     fn sample(
         &self,
         tokens: Mut<'_, Self, u32>,

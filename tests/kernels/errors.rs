@@ -124,7 +124,8 @@ fn cuda_memory_that_is_not_there_is_refused() {
     assert_eq!(advised, format!("{text}; buy more"));
 }
 
-/// The driver hands out 256 bytes at a time, so the last byte of this device cannot be had, though it is free.
+/// The driver hands out 256 bytes at a time, so the last byte of this device cannot be had, though it is
+/// free.
 #[test]
 fn cuda_memory_that_is_free_and_refused_is_told_with_numbers() {
     // Scratch memory and counters, from the start.

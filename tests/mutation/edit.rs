@@ -1,5 +1,5 @@
-//! Precise edits of PTX: a change of the n-th line that contains a text. An edit that finds nothing is an error, so that
-//! a mutant cannot silently become the original when the compiler changes.
+//! Precise edits of PTX: a change of the n-th line that contains a text. An edit that finds nothing is an
+//! error, so that a mutant cannot silently become the original when the compiler changes.
 
 /// One change of the text of a kernel.
 #[derive(Clone, Debug)]
@@ -11,7 +11,8 @@ pub struct Edit {
     change: Change,
 }
 
-/// What happens to a line. `$0`, `$1`, … stand for its operands, `&0`, `&1`, … for addresses without their brackets.
+/// What happens to a line. `$0`, `$1`, … stand for its operands, `&0`, `&1`, … for addresses without their
+/// brackets.
 #[derive(Clone, Debug)]
 enum Change {
     Remove,

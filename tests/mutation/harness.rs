@@ -41,7 +41,8 @@ pub enum Arg {
     Buffers(Vec<usize>),
     /// A value.
     Value(Vec<u8>),
-    /// A tensor map of a bf16 matrix with the 128-byte swizzle: buffer, rows and columns, rows and columns of the box.
+    /// A tensor map of a bf16 matrix with the 128-byte swizzle: buffer, rows and columns, rows and columns of
+    /// the box.
     Map(usize, [u64; 2], [u32; 2]),
 }
 
@@ -115,11 +116,11 @@ impl Setup {
         self.buffer(name, initial, expected).arg(Arg::Buffer(number))
     }
 
-    /// A structure of pointers to memory for so many bytes, where anything may be left, and to a counter, which is 0 before and
-    /// after.
-    pub fn parts(self, len: usize) -> Self {
+    /// A structure of pointers to memory for so many bytes, where anything may be left, and to a counter,
+    /// which is 0 before and after.
+    pub fn split_workspace(self, len: usize) -> Self {
         let number = self.buffers.len();
-        let setup = self.buffer("sums of parts", vec![0xFF; len], Expected::Anything);
+        let setup = self.buffer("partials", vec![0xFF; len], Expected::Anything);
         let setup = setup.buffer("arrived", vec![0; 4], Expected::Unchanged);
         setup.arg(Arg::Buffers(vec![number, number + 1]))
     }

@@ -1,5 +1,5 @@
-//! Skinny GEMM (batched GEMV): products of a few rows with a weight whose rows run along the summed dimension, in
-//! decoding and on the narrow side of LoRA.
+//! Skinny GEMM (batched GEMV): products of a few rows with a weight whose rows run along the summed
+//! dimension, in decoding and on the narrow side of LoRA.
 //!
 //! The weight is read once, in storage order, straight into registers; the few rows stay in cache. Each
 //! element of the result is a dot product of as many partial sums as a register has lanes, so its bits do not

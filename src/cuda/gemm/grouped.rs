@@ -1,5 +1,5 @@
-//! Grouped GEMM: several products in one launch. Those of LoRA's backward and the gradients of the guard's weights are too
-//! small to fill a device one by one.
+//! Grouped GEMM: several products in one launch. Those of LoRA's backward and the gradients of the guard's
+//! weights are too small to fill a device one by one.
 
 use super::plan::{SMALL_OCCUPANCY, TILES_PER_SPLIT, shared};
 use super::{Gemm, Layout, alignment};
@@ -18,7 +18,8 @@ pub(in crate::cuda) struct GroupedGemm<'a> {
     pub workspace: Option<SplitWorkspace<'a>>,
 }
 
-/// Split-K of products `aᵀ b` of sizes `[m, n, k]` that share a launch: as many splits as give all multiprocessors work.
+/// Split-K of products `aᵀ b` of sizes `[m, n, k]` that share a launch: as many splits as give all
+/// multiprocessors work.
 pub(in crate::cuda) fn splits(cuda: &Cuda, sizes: impl Iterator<Item = [usize; 3]> + Clone) -> Vec<Split> {
     let at_once = SMALL_OCCUPANCY * cuda.info().multiprocessors as usize;
     let tiles_of_launch: usize = sizes.clone().map(|[m, n, _]| tiles(m, n)).sum();

@@ -1,7 +1,9 @@
-//! The GEMM engine: products of bf16 matrices with sums in f32, on which linear layers, `matmul` and gradients are built.
+//! The GEMM engine: products of bf16 matrices with sums in f32, on which linear layers, `matmul` and
+//! gradients are built.
 //!
-//! [`Gemm`] describes one product and its epilogue; [`Gemm::run`] picks the kernel: tiles of `kernels/gemm_tile.h`, or on
-//! sm_90 those of `kernels/gemm_sm90.cu`. [`grouped`] computes several products in one launch, [`skinny`] those of few rows.
+//! [`Gemm`] describes one product and its epilogue; [`Gemm::run`] picks the kernel: tiles of
+//! `kernels/gemm_tile.h`, or on sm_90 those of `kernels/gemm_sm90.cu`. [`grouped`] computes several products
+//! in one launch, [`skinny`] those of few rows.
 
 pub(super) mod grouped;
 mod lora_terms;

@@ -65,7 +65,8 @@ impl Cuda {
         Terms::pass(Some(terms), launch).run(Shape::line(blocks, SKINNY_THREADS));
     }
 
-    /// `h = silu(gate) · up` for `[gate | up] = x Wᵀ + Σ xa Bᵀ` and up to [`SKINNY_ROWS`] rows, none of which is kept.
+    /// `h = silu(gate) · up` for `[gate | up] = x Wᵀ + Σ xa Bᵀ` and up to [`SKINNY_ROWS`] rows, none of which
+    /// is kept.
     pub(in crate::cuda) fn skinny_gated(
         &self,
         h: Mut<'_, Self, bf16>,

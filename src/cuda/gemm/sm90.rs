@@ -9,7 +9,8 @@ use crate::cuda::params::{GatedMaps, LoraMaps, LoraRange};
 use crate::cuda::tile::*;
 use crate::ops::matrix::{Matrix, MatrixMut};
 
-/// Dynamic shared memory: the stages, some boxes of y for each consumer, two mbarriers for each stage and one for the residual.
+/// Dynamic shared memory: the stages, some boxes of y for each consumer, two mbarriers for each stage and one
+/// for the residual.
 const fn shared(boxes: usize) -> usize {
     let stage = (GEMM_SM90_TILE_M + GEMM_SM90_TILE_N) * GEMM_SM90_TILE_K * size_of::<bf16>();
     let boxes = boxes * GEMM_SM90_TILE_M * GEMM_SM90_STORE_N * size_of::<bf16>();
@@ -74,8 +75,8 @@ impl Gemm<'_> {
             && terms.all(|(xa, b, _)| suits(&xa) && suits(&b))
     }
 
-    /// `y = a bᵀ + bias + Σ xa Bᵀ + residual`, `y = a b`, or the first half of a feed-forward, with the kernels of
-    /// `gemm_sm90.cu`.
+    /// `y = a bᵀ + bias + Σ xa Bᵀ + residual`, `y = a b`, or the first half of a feed-forward, with the
+    /// kernels of `gemm_sm90.cu`.
     pub(super) fn run_sm90(self, cuda: &Cuda) {
         match (&self.target, self.layout) {
             (Target::Rounded(y), Layout::NT) => self.linear_sm90(cuda, y),

@@ -1,4 +1,5 @@
-//! LoRA beside its linear layer: the down projection, and the backward. Adapters that read the same input share launches.
+//! LoRA beside its linear layer: the down projection, and the backward. Adapters that read the same input
+//! share launches.
 
 use half::bf16;
 
@@ -35,9 +36,9 @@ impl InputTerm<'_> {
     }
 }
 
-/// How many adapters share a block of `lora_down`, which then reads x once for them, where each would have `blocks` alone.
-/// Fewer blocks are longer ones: with few rows (a decoding step), or with a last wave that is mostly empty, the time is that
-/// of the multiprocessor with the most work, and adapters are better apart.
+/// How many adapters share a block of `lora_down`, which then reads x once for them, where each would have
+/// `blocks` alone. Fewer blocks are longer ones: with few rows (a decoding step), or with a last wave that is
+/// mostly empty, the time is that of the multiprocessor with the most work, and adapters are better apart.
 fn adapters_per_block(
     adapters: usize,
     most: usize,
@@ -45,7 +46,8 @@ fn adapters_per_block(
     multiprocessors: usize,
     drops: bool,
 ) -> usize {
-    // Cost of a block, in loads of 16 lines: two for x, one for each lora_A, and a mask of x costs as much as x.
+    // Cost of a block, in loads of 16 lines: two for x, one for each lora_A, and a mask of x costs as much as
+    // x.
     let of_block = |count| 2 + count * if drops { 3 } else { 1 };
     let longest =
         |count: usize| (adapters.div_ceil(count) * blocks).div_ceil(multiprocessors) * of_block(count);
@@ -101,8 +103,8 @@ impl Cuda {
         });
     }
 
-    /// `dB += dyᵀ xa`, `dA += tᵀ dropout(x)` of each adapter and `dx += Σ mask ∘ (t A)`, where `t = scale · dy B`: dB and
-    /// t in one launch, dA and dx in another.
+    /// `dB += dyᵀ xa`, `dA += tᵀ dropout(x)` of each adapter and `dx += Σ mask ∘ (t A)`, where `t = scale ·
+    /// dy B`: dB and t in one launch, dA and dx in another.
     pub(super) fn lora_gradients(
         &self,
         dx_acc: Option<Mut<'_, Self, bf16>>,

@@ -18,8 +18,8 @@ pub(in crate::cpu::blas) struct MicroTile {
 /// `MR × (REGISTERS · LANES)` sums in registers.
 ///
 /// # Safety
-/// `S` is available; the panels hold `depth` columns of `MR` and `NR` elements; `rows × cols` elements of C at `c` are
-/// the caller's to write.
+/// `S` is available; the panels hold `depth` columns of `MR` and `NR` elements; `rows × cols` elements of C
+/// at `c` are the caller's to write.
 #[inline(always)]
 pub(super) unsafe fn micro_tile<S: Simd, const MR: usize, const REGISTERS: usize>(tile: &MicroTile) {
     let nr = REGISTERS * S::LANES;
