@@ -24,7 +24,7 @@ use std::{env, fs};
 
 use nvcc::Nvcc;
 
-/// What a kernel is compiled with besides the architecture.
+/// Options of the compiler besides the architecture.
 const FLAGS: [&str; 2] = ["-std=c++17", "-lineinfo"];
 
 /// Architectures of which the PTX is kept: what a GPU without machine code here compiles from, and what the

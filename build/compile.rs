@@ -21,7 +21,7 @@ pub struct Built {
     pub arch: String,
     pub ptx: PathBuf,
     pub cubin: PathBuf,
-    /// What the compiler said.
+    /// Output of the compiler.
     pub log: String,
     /// Whether machine code was asked for.
     pub wanted: bool,
@@ -102,7 +102,7 @@ fn forget_others(cache: &Path, key: u64) {
     let key = format!(".{key:016x}.");
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
         if !entry.file_name().to_string_lossy().contains(&key) {
-            // What cannot be removed is merely in the way.
+            // A file that cannot be removed only takes space.
             let _ = fs::remove_file(entry.path());
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-/// What marks a struct in `kernels/`.
+/// The mark of a parameter struct in `kernels/`.
 const MARK: &str = "struct KERNEL_PARAMETER ";
 
 /// A marked struct.

@@ -1,4 +1,4 @@
-//! What the compiler made of the kernels: registers, spills, and the instructions that they are written for.
+//! Results of ptxas: registers, spills, occupancy, and the instructions that kernels are written for.
 //!
 //! Kernels run as PTX in the tests, which says nothing about this; machine code is what a GPU runs.
 
@@ -184,7 +184,7 @@ fn gemm_is_made_of_tensor_cores_and_asynchronous_copies() {
 }
 
 #[test]
-fn products_with_few_rows_use_tensor_cores() {
+fn skinny_gemm_uses_tensor_cores() {
     for (arch, counts) in compiled("linear").into_iter().chain(compiled("linear_lora")) {
         assert!(count(&counts, "HMMA") > 0, "no tensor cores for sm_{arch}: {counts:?}");
     }

@@ -191,7 +191,7 @@ fn forward_tile(cpu: &Cpu, o: &SharedRows<'_>, lse: &SharedRows<'_>, qkv: &[f32]
     unsafe { tile.scatter(o, &out) };
 }
 
-/// What the backward of one tile reads.
+/// Inputs of the backward of one tile.
 struct Saved<'a> {
     qkv: &'a [f32],
     o: &'a [f32],
@@ -301,7 +301,7 @@ fn sum_parts(dqkv: &SharedRows<'_>, partial: &[f32], parts: &[BackwardPart], hea
     }
 }
 
-/// What decoding attention reads.
+/// Inputs of decoding.
 struct Decoding<'a> {
     qkv: &'a [f32],
     /// Keys and values `[prompt, kv_width]` that all samples share.

@@ -1,7 +1,8 @@
 //! The CPU backend: f32 activations, weights read in place as they are stored, deterministic for any thread
 //! count.
 //!
-//! It is both what a machine without a GPU runs and the oracle that every other backend is tested against.
+//! This backend is both what a machine without a GPU runs and the oracle that every other backend is tested
+//! against.
 
 mod aggregate;
 mod analyzer;

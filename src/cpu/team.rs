@@ -56,7 +56,7 @@ struct Team {
     job: UnsafeCell<Option<Job>>,
     /// Helpers invited that have not left.
     present: AtomicUsize,
-    /// What a helper's task panicked with.
+    /// Payload of a panic in a helper's task.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 

@@ -111,7 +111,7 @@ impl Cuda {
         Ok(cuda)
     }
 
-    /// What the driver says of the device.
+    /// The driver's description of the device.
     pub fn info(&self) -> &DeviceInfo {
         &self.shared.info
     }
@@ -217,7 +217,7 @@ fn last_first(launched: &[&'static str]) -> Vec<&'static str> {
     names
 }
 
-/// What may have failed, from the kernels started since the last wait.
+/// The kernels that may have failed, of those started since the last wait.
 fn suspects(launched: &[&'static str]) -> String {
     match last_first(launched).as_slice() {
         [] => "CUDA failed, and no kernel was running".into(),

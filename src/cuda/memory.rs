@@ -29,7 +29,7 @@ const SCRATCH: usize = 32 << 20;
 const COUNTERS: usize = 4096;
 /// Bytes of both.
 const OWN: usize = SCRATCH + COUNTERS * size_of::<u32>();
-/// What helps where the device has no room for what it needs in any case.
+/// Advice where the device has no room for its own needs.
 const OTHER_DEVICE: &str = "choose another device (--device cuda:N), or compute on the CPU (--device cpu)";
 /// Device memory that is left to the driver: for modules, graphs and the stacks of kernels.
 const RESERVE: usize = 256 << 20;
@@ -50,7 +50,7 @@ impl Drop for Memory {
     }
 }
 
-/// Where host data waits for the device.
+/// Host memory that data waits in for the device.
 #[derive(Default)]
 pub(super) struct Staging {
     inputs: Option<Pinned>,

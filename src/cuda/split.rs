@@ -35,7 +35,7 @@ impl Split {
     }
 }
 
-/// Where pieces of memory of these lengths lie, each at a multiple of 256 bytes.
+/// Ranges of memory of these lengths, each at a multiple of 256 bytes.
 fn places(lens: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
     let place = |end: &mut usize, len| {
         let start = end.next_multiple_of(64);

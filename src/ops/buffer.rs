@@ -121,7 +121,7 @@ impl<'a, D: Device, T: Element> Ref<'a, D, T> {
     /// Borrows `len` elements at `address`.
     ///
     /// # Safety
-    /// They are there, are initialised, and nothing writes them during `'a`.
+    /// The elements exist, are initialised, and nothing writes them during `'a`.
     pub(crate) unsafe fn from_raw(address: usize, len: usize) -> Self {
         Ref { address, len, _borrow: PhantomData }
     }
@@ -170,7 +170,7 @@ impl<'a, D: Device, T: Element> Mut<'a, D, T> {
     /// Borrows `len` elements at `address`.
     ///
     /// # Safety
-    /// They are there, are initialised, and nothing else uses them during `'a`.
+    /// The elements exist, are initialised, and nothing else uses them during `'a`.
     pub(crate) unsafe fn from_raw(address: usize, len: usize) -> Self {
         Mut { address, len, _borrow: PhantomData }
     }
@@ -224,7 +224,7 @@ fn element_address<T>(address: usize, len: usize, range: &Range<usize>) -> usize
 /// One line of a memory plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlanRow {
-    /// What the tensor is.
+    /// Name of the tensor.
     pub name: String,
     /// Its shape, row-major.
     pub shape: Vec<usize>,
@@ -259,7 +259,7 @@ impl<D: Device> Arena<D> {
         Ok((built, arena.rows))
     }
 
-    /// What `layout` asks for.
+    /// Bytes that `layout` asks for.
     pub fn plan<S>(layout: impl Fn(&mut Arena<D>) -> Result<S>) -> Result<Vec<PlanRow>> {
         let mut planning =
             Arena { memory: None, base: ALIGNMENT, used: 0, capacity: usize::MAX, rows: Vec::new() };

@@ -54,7 +54,7 @@ pub trait Device: Clone + Send + Sync + 'static {
     fn allocate(&self, bytes: usize) -> Result<Self::Memory>;
     /// Bytes that can still be allocated.
     fn free_memory(&self) -> usize;
-    /// Where an allocation starts.
+    /// Start address of an allocation.
     fn address(memory: &Self::Memory) -> usize;
     /// Announces that the next uploads up to a wait are of at most `bytes` in all, each rounded up to
     /// [`buffer::ALIGNMENT`], so that none of them has to wait.

@@ -16,7 +16,7 @@ pub fn uncounted() -> bool {
     on_a_gpu()
 }
 
-/// What is counted is counted for the whole process: one test at a time.
+/// Counters belong to the whole process: one test at a time.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)

@@ -38,7 +38,7 @@ fn calls(names: &[&str]) -> u64 {
     names.iter().map(|name| emulator.calls(name).expect("a count")).sum()
 }
 
-/// What each step after the first few asks for: work, waits, starts, and what is needless.
+/// Driver calls of each step after the first few: work, waits, launches, and needless ones.
 fn steps(
     model: &Transformer<Cuda>,
     attached: &Attached<Cuda>,

@@ -1,7 +1,7 @@
 //! Products at the shapes of layers of Qwen2.5-0.5B, the widest of them narrowed, with rows that no tile
 //! divides.
 //!
-//! What a product has to move: each tile reads the lines of both operands that it needs, and the result is
+//! Traffic and work of products: each tile reads the lines of both operands that it needs, and the result is
 //! written once, or read and written where it is added to. Parts of k are written and read again.
 
 use cuda_emulator::counters::Counters;
@@ -34,7 +34,7 @@ const LARGE: Tile = [GEMM_LARGE_TILE, GEMM_LARGE_TILE, GEMM_TILE_K];
 const SMALL: Tile = [GEMM_SMALL_TILE, GEMM_SMALL_TILE, GEMM_TILE_K];
 const SM90: Tile = [GEMM_SM90_TILE_M, GEMM_SM90_TILE_N, GEMM_SM90_TILE_K];
 
-/// What work needs, and what it issues if nothing but padding is in vain.
+/// Bytes and operations that work needs, and operations issued if nothing but padding is wasted.
 #[derive(Clone, Copy, Default)]
 struct Need {
     bytes: usize,
@@ -164,7 +164,7 @@ fn linear_layers_with_split_k() {
     let o = Layer { residual: true, ..plain };
     let down = Layer { width: WIDE / 2, ..o };
     for (name, layer, kernel, tile, limits) in [
-        // Each row reads the bias, which the first-level cache holds.
+        // Each row reads the bias, which the L1 cache holds.
         ("qkv", qkv, "gemm_nt_small", SMALL, limits(1.03, 1.05)),
         ("qkv without bias", Layer { bias: false, ..qkv }, "gemm_nt_small", SMALL, limits(1.01, 1.05)),
         ("o", o, "gemm_nt_small", SMALL, limits(1.01, 1.03)),

@@ -1,4 +1,4 @@
-//! What adapters do alone.
+//! LoRA beside its linear layer.
 
 use deepguard::cuda::Cuda;
 use deepguard::cuda::tile::SKINNY_DOWN_LINES;
@@ -15,7 +15,7 @@ const GLOBAL: f64 = 1.25;
 /// all adapters; of few, which are too few blocks otherwise, once for each. `once` bounds what is moved as
 /// parts of everything once.
 #[test]
-fn first_factors() {
+fn lora_down() {
     if uncounted() {
         return;
     }

@@ -1,4 +1,4 @@
-//! What a training step asks of the driver: kernels and copies, waits, memory.
+//! Driver calls of a training step: kernels and copies, waits, memory.
 
 use deepguard::model::{LoraConfig, Transformer};
 use deepguard::ops::Device;

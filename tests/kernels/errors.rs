@@ -106,7 +106,7 @@ fn fault() {
     let error = cuda.finish().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Device);
     assert!(error.to_string().starts_with("kernel gather failed"), "{error}");
-    // It stays: the program has to end, and says why.
+    // The error stays: the program has to end, and says why.
     cuda.zero(out.view_mut());
     assert_eq!(cuda.finish().unwrap_err().kind(), ErrorKind::Device);
 }

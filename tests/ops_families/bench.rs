@@ -246,7 +246,7 @@ impl<B: Backend> TestDropout<B> {
         Dropout { key: self.key, row_keys: self.buffer.view() }
     }
 
-    /// What every element of `[rows, width]` is multiplied with.
+    /// Factor of every element of `[rows, width]`.
     pub fn factors(&self, width: usize) -> Vec<f64> {
         let scale = f64::from(self.key.scale());
         let factor = |key: u32, column: usize| {
