@@ -57,6 +57,7 @@ lint: ## check format, lints, spelling, licences of dependencies and documentati
 	"$$(scripts/get-lint-tools.sh)/clang-format" --dry-run --Werror kernels/*.cu kernels/*.h
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets --locked -- -D warnings
+	scripts/check-features.sh
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --locked
 
 clean: ## remove what was built, not models and runs

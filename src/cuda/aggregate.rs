@@ -28,7 +28,7 @@ impl Cuda {
         let fits = shape.taps <= AGGREGATE_TAPS;
         if !fits {
             self.fail(Error::usage(format!(
-                "the guard reads {} layers; on CUDA it can read at most {AGGREGATE_TAPS}: lower guard_layers, or train on \
+                "the guard reads {} layers; on CUDA it can read at most {AGGREGATE_TAPS}: train with fewer `guard_layers`, or on \
                  the CPU",
                 shape.taps
             )));
