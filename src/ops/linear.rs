@@ -35,7 +35,7 @@ pub struct LoraDown<'a, D: Device> {
     pub dropout: Option<Dropout<'a, D>>,
 }
 
-/// The same in the backward pass; shapes as in [`LoraTerm`].
+/// An adapter in the backward pass; shapes as in [`LoraTerm`].
 pub struct LoraBackward<'a, D: Device> {
     /// `[rank, in_features]`.
     pub da_acc: Mut<'a, D, f32>,
@@ -49,7 +49,7 @@ pub struct LoraBackward<'a, D: Device> {
     pub a: Ref<'a, D, D::Act>,
     /// `[out_features, rank]` lora_B.
     pub b: Ref<'a, D, D::Act>,
-    /// The same mask as in the forward.
+    /// Dropout with the mask of the forward pass.
     pub dropout: Option<Dropout<'a, D>>,
 }
 

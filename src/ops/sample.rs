@@ -20,7 +20,7 @@ pub struct Sampling {
 }
 
 impl Sampling {
-    /// All of it.
+    /// Every option given.
     pub const fn new(temperature: f32, top_p: f32, top_k: usize, seed: u64) -> Self {
         Sampling { temperature, top_p, top_k, seed }
     }
@@ -35,11 +35,11 @@ impl Default for Sampling {
 
 /// Bits of a token's mark in a sample, for [`Sample::adjust`].
 pub mod mark {
-    /// It is in the prompt or the sample.
+    /// The token is in the prompt or the sample.
     pub const SEEN: u8 = 1;
-    /// It is never chosen.
+    /// The token is never chosen.
     pub const SUPPRESSED: u8 = 2;
-    /// It is not chosen first.
+    /// The token is not chosen first.
     pub const SUPPRESSED_FIRST: u8 = 4;
 }
 
