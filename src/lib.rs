@@ -86,6 +86,7 @@ pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod decode;
+#[cfg(feature = "text")]
 pub mod deepguard;
 pub mod error;
 pub mod export;
@@ -104,7 +105,8 @@ pub mod probe;
 pub mod report;
 pub mod train;
 
-pub use deepguard::DeepGuard;
+#[cfg(feature = "text")]
+pub use deepguard::{AnyGuard, DeepGuard};
 pub use error::{Error, ErrorKind, Result};
 
 /// The snippets of the README, compiled as documentation tests.

@@ -14,6 +14,7 @@ use std::path::Path;
 
 use deepguard::cpu::Cpu;
 use deepguard::model::config::Config;
+use deepguard::train::data::{OnBadRecord, read_pairs};
 use deepguard::train::observer::RunStart;
 use deepguard::train::{Observer, RunSummary, StepLog, TrainConfig};
 use deepguard::{DeepGuard, ErrorKind, Result};
@@ -107,6 +108,27 @@ fn assert_finite(dir: &Path) {
             assert!(values.iter().all(|v| v.is_finite()), "{name}: {tensor}");
         }
     }
+}
+
+#[test]
+fn pairs_in_memory_train_as_those_of_files() {
+    let tiny = Tiny::new("llama");
+    let files = config(&tiny, "files");
+    train(&files).unwrap();
+    let read = |split| read_pairs(&tiny.path("data"), split, OnBadRecord::Error).unwrap().0;
+    let mut memory = config(&tiny, "memory");
+    memory.data = tiny.path("nowhere");
+    let mut guard = DeepGuard::load(Cpu::new(), &memory.model).unwrap();
+    guard.train_on(read("train"), Some(read("val")), &memory, &mut ()).unwrap();
+    assert!(guard.attached.is_some());
+    assert_eq!(metrics(&memory.output_dir), metrics(&files.output_dir));
+    assert_eq!(folder(&memory.output_dir.join("adapter")), folder(&files.output_dir.join("adapter")));
+    // Without validation pairs, some of those given are set aside.
+    memory.output_dir = tiny.path("set-aside");
+    (memory.val_fraction, memory.max_steps) = (0.25, Some(1));
+    guard.train_on(read("train"), None, &memory, &mut ()).unwrap();
+    let pairs = losses(&memory.output_dir, "validation", "pairs");
+    assert_eq!(pairs, [2.0, 2.0]);
 }
 
 #[test]

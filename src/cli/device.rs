@@ -1,6 +1,4 @@
-//! Which device a command runs on, and the one match on it.
-
-use std::str::FromStr;
+//! Which device a command runs on.
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -8,60 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::hub::HubArgs;
 use super::say::note;
-use crate::cpu::Cpu;
-use crate::cuda::{Cuda, has_driver};
-use crate::deepguard::DeepGuard;
+use crate::deepguard::{AnyDevice, AnyGuard, DeepGuard, DeviceChoice, Visitor};
 use crate::error::Error;
 use crate::hub::download::Need;
 use crate::model::config::Config;
 use crate::ops::Backend;
-
-/// Where to compute.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-enum DeviceChoice {
-    /// The first CUDA device, or the processor where there is none.
-    #[default]
-    Auto,
-    /// The processor.
-    Cpu,
-    /// The CUDA device of this number.
-    Cuda(usize),
-}
-
-impl FromStr for DeviceChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let number = |text: &str| text.parse().ok().map(DeviceChoice::Cuda);
-        let choice = match text.split_once(':') {
-            None if text == "auto" => Some(DeviceChoice::Auto),
-            None if text == "cpu" => Some(DeviceChoice::Cpu),
-            None if text == "cuda" => Some(DeviceChoice::Cuda(0)),
-            Some(("cuda", ordinal)) => number(ordinal),
-            _ => None,
-        };
-        choice.ok_or_else(|| "expected auto, cpu, cuda or cuda:N".into())
-    }
-}
-
-impl TryFrom<String> for DeviceChoice {
-    type Error = String;
-
-    fn try_from(text: String) -> std::result::Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<DeviceChoice> for String {
-    fn from(choice: DeviceChoice) -> Self {
-        match choice {
-            DeviceChoice::Auto => "auto".into(),
-            DeviceChoice::Cpu => "cpu".into(),
-            DeviceChoice::Cuda(ordinal) => format!("cuda:{ordinal}"),
-        }
-    }
-}
 
 /// What activations and frozen weights are computed in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -119,55 +68,45 @@ impl DeviceArgs {
 
     /// Loads `model` on the chosen device and does `task` with it. `revision` is that of a hub id.
     pub(super) fn run(&self, model: &str, revision: Option<&str>, task: impl Task) -> Result<()> {
-        let cuda = match self.device {
-            DeviceChoice::Cpu => None,
-            DeviceChoice::Cuda(ordinal) => Some(Cuda::new(ordinal)?),
-            DeviceChoice::Auto if self.dtype == DtypeChoice::F32 => None,
-            DeviceChoice::Auto => first_cuda(),
+        let device = self.open()?;
+        let found = match device {
+            AnyDevice::Cpu(_) => DeviceChoice::Cpu,
+            AnyDevice::Cuda(_) => DeviceChoice::Cuda(0),
         };
-        let found = if cuda.is_some() { DeviceChoice::Cuda(0) } else { DeviceChoice::Cpu };
         let found = DeviceArgs { device: found, ..self.clone() };
         found.check().map_err(|message| Error::usage(format!("--dtype: {message}")))?;
         let dir = self.hub.obtain(model, revision, Need::Model)?;
         task.check(&Config::from_dir(&dir)?)?;
-        let loading = || format!("cannot load the base model {model}");
-        match cuda {
-            Some(cuda) => {
-                note(&format!("device: {}", cuda.info().name));
-                task.run(DeepGuard::load(cuda, &dir).with_context(loading)?)
-            }
-            None => task.run(DeepGuard::load(Cpu::new(), &dir).with_context(loading)?),
+        if let AnyDevice::Cuda(cuda) = &device {
+            note(&format!("device: {}", cuda.info().name));
         }
+        let guard = AnyGuard::load(device, &dir);
+        guard.with_context(|| format!("cannot load the base model {model}"))?.visit(OnDevice(task))
+    }
+
+    /// The chosen device; for `auto`, after a word about why it is the processor, where it is.
+    fn open(&self) -> Result<AnyDevice> {
+        if self.device != DeviceChoice::Auto {
+            return Ok(AnyDevice::open(self.device)?);
+        }
+        if self.dtype == DtypeChoice::F32 {
+            return Ok(AnyDevice::open(DeviceChoice::Cpu)?);
+        }
+        let (device, reason) = AnyDevice::auto();
+        if let Some(reason) = reason {
+            note(&format!("device: the processor, as {reason}"));
+        }
+        Ok(device)
     }
 }
 
-/// The first CUDA device; `None`, after a word about it, where there is no driver or no device that can be used.
-fn first_cuda() -> Option<Cuda> {
-    if !has_driver() {
-        note("device: the processor, as there is no CUDA driver");
-        return None;
-    }
-    Cuda::new(0).map_err(|error| note(&format!("device: the processor, as {error}"))).ok()
-}
+/// A task, handed to a model on whichever device.
+struct OnDevice<T>(T);
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl<T: Task> Visitor for OnDevice<T> {
+    type Output = Result<()>;
 
-    #[test]
-    fn devices_by_name() {
-        let by_name = |text: &str| serde_json::from_value::<DeviceChoice>(text.into());
-        for (text, choice) in [
-            ("auto", DeviceChoice::Auto),
-            ("cpu", DeviceChoice::Cpu),
-            ("cuda", DeviceChoice::Cuda(0)),
-            ("cuda:3", DeviceChoice::Cuda(3)),
-        ] {
-            assert_eq!(text.parse(), Ok(choice));
-            assert_eq!(by_name(&String::from(choice)).unwrap(), choice);
-        }
-        for text in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0"] {
-            assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
-        }
+    fn visit<B: Backend>(self, guard: DeepGuard<B>) -> Result<()> {
+        self.0.run(guard)
     }
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+#[cfg(feature = "text")]
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+#[cfg(feature = "text")]
 use crate::model::tokenizer::Tokenizer;
 use crate::train::batch::TokenPair;
 use crate::train::records::{CodePair, for_each_record, pair_files};
@@ -25,6 +27,32 @@ pub struct TokenizedPairs {
     pub bad_records: usize,
 }
 
+impl TokenizedPairs {
+    /// Pairs of tokens, cut to `max_seq_len` each, without those from which nothing can be learnt. Each gets its place
+    /// among `pairs` as its number.
+    pub fn new(pairs: Vec<TokenPair>, max_seq_len: usize) -> Self {
+        let numbered = pairs.into_iter().enumerate().map(|(id, pair)| TokenPair { id, ..pair });
+        Self::collect(numbered.map(|pair| (Verdict::of_tokens(&pair, max_seq_len), pair)), max_seq_len)
+    }
+
+    fn collect(judged: impl Iterator<Item = (Verdict, TokenPair)>, max_seq_len: usize) -> Self {
+        let mut out = TokenizedPairs { limit: LimitReport::new(max_seq_len), ..TokenizedPairs::default() };
+        for (verdict, mut tokens) in judged {
+            out.limit.add(&tokens, verdict);
+            match verdict {
+                Verdict::Identical => out.identical += 1,
+                Verdict::Lost => {}
+                Verdict::Whole | Verdict::Cut => {
+                    tokens.secure.truncate(max_seq_len);
+                    tokens.vulnerable.truncate(max_seq_len);
+                    out.pairs.push(tokens);
+                }
+            }
+        }
+        out
+    }
+}
+
 /// What becomes of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -41,9 +69,14 @@ pub enum Verdict {
 impl Verdict {
     /// Decides, for training as for everything that speaks of it. `tokens` are those of the whole pair.
     pub fn of(pair: &CodePair, tokens: &TokenPair, max_seq_len: usize) -> Self {
+        if pair.is_identical() { Verdict::Identical } else { Verdict::of_tokens(tokens, max_seq_len) }
+    }
+
+    /// Decides about a pair whose texts are not known.
+    pub fn of_tokens(tokens: &TokenPair, max_seq_len: usize) -> Self {
         let (secure, vulnerable) = (&tokens.secure, &tokens.vulnerable);
         let within = |tokens: &[u32]| tokens.len().min(max_seq_len);
-        if pair.is_identical() || secure == vulnerable || secure.is_empty() || vulnerable.is_empty() {
+        if secure == vulnerable || secure.is_empty() || vulnerable.is_empty() {
             Verdict::Identical
         } else if secure[..within(secure)] == vulnerable[..within(vulnerable)] {
             Verdict::Lost
@@ -148,27 +181,17 @@ pub fn read_pairs(path: &Path, split: &str, on_bad: OnBadRecord) -> Result<(Vec<
 }
 
 /// Tokenises pairs, cut to `max_seq_len` tokens each, without those from which nothing can be learnt.
+#[cfg(feature = "text")]
 pub fn tokenize(pairs: &[CodePair], tokenizer: &Tokenizer, max_seq_len: usize) -> Result<TokenizedPairs> {
     let tokens: Vec<TokenPair> =
         pairs.par_iter().enumerate().map(|(id, pair)| encode(id, pair, tokenizer)).collect::<Result<_>>()?;
-    let mut out = TokenizedPairs { limit: LimitReport::new(max_seq_len), ..TokenizedPairs::default() };
-    for (pair, mut tokens) in pairs.iter().zip(tokens) {
-        let verdict = Verdict::of(pair, &tokens, max_seq_len);
-        out.limit.add(&tokens, verdict);
-        match verdict {
-            Verdict::Identical => out.identical += 1,
-            Verdict::Lost => {}
-            Verdict::Whole | Verdict::Cut => {
-                tokens.secure.truncate(max_seq_len);
-                tokens.vulnerable.truncate(max_seq_len);
-                out.pairs.push(tokens);
-            }
-        }
-    }
-    Ok(out)
+    let judged =
+        pairs.iter().zip(tokens).map(|(pair, tokens)| (Verdict::of(pair, &tokens, max_seq_len), tokens));
+    Ok(TokenizedPairs::collect(judged, max_seq_len))
 }
 
 /// The tokens of a whole pair.
+#[cfg(feature = "text")]
 pub(super) fn encode(id: usize, pair: &CodePair, tokenizer: &Tokenizer) -> Result<TokenPair> {
     let (secure, vulnerable) = (tokenizer.encode(&pair.secure)?, tokenizer.encode(&pair.vulnerable)?);
     Ok(TokenPair { id, secure, vulnerable })

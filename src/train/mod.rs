@@ -2,6 +2,7 @@
 
 pub mod base_cache;
 pub mod batch;
+#[cfg(feature = "text")]
 pub mod check;
 pub mod checkpoint;
 pub mod config;
@@ -15,6 +16,7 @@ mod objective;
 pub mod observer;
 pub mod records;
 mod results;
+pub mod run_data;
 pub mod run_folder;
 pub mod schedule;
 mod setup;
@@ -24,5 +26,8 @@ pub mod trainer;
 
 pub use config::TrainConfig;
 pub use observer::{Observer, StepLog};
+pub use run_data::RunData;
 pub use run_folder::RunFolder;
-pub use trainer::{RunSummary, dry_run, train, train_in};
+pub use trainer::{RunSummary, train_on};
+#[cfg(feature = "text")]
+pub use trainer::{dry_run, train, train_in};

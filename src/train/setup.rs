@@ -3,18 +3,18 @@
 use std::path::Path;
 
 use crate::attached::Attached;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::init::initialize;
 use crate::model::activations::Rows;
-use crate::model::tokenizer::Tokenizer;
 use crate::model::transformer::Transformer;
 use crate::ops::Backend;
 use crate::train::batch::{BatchPlan, TokenPair};
 use crate::train::checkpoint::{self, TrainerState};
 use crate::train::config::TrainConfig;
 use crate::train::course::Course;
-use crate::train::data::{TokenizedPairs, read_pairs, tokenize};
+use crate::train::data::TokenizedPairs;
 use crate::train::observer::{Observer, Stage};
+use crate::train::run_data::RunData;
 use crate::train::schedule::{LinearSchedule, epoch_order};
 
 /// A run before its first step, and before anything is written.
@@ -31,16 +31,16 @@ pub(super) struct Setup<B: Backend> {
 }
 
 impl<B: Backend> Setup<B> {
-    /// Reads pairs and, where the run goes on from one, the state of a checkpoint. `config` is
+    /// Reads, where the run goes on from one, the state of a checkpoint. `config` is
     /// [for the model](TrainConfig::for_model).
     pub(super) fn new(
         model: &Transformer<B>,
-        tokenizer: &Tokenizer,
+        data: RunData,
         config: &TrainConfig,
         resume: Option<&Path>,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
-        let (train, validation) = load_data(config, tokenizer, observer)?;
+        let RunData { train, validation } = data;
         let mut attached =
             Attached::new(&model.backend, &model.config, config.lora(&model.config), config.guard())?;
         initialize(&mut attached, config.seed);
@@ -53,55 +53,6 @@ impl<B: Backend> Setup<B> {
         };
         let schedule = schedule(config, train.pairs.len());
         Ok(Setup { train, validation, attached, capacity, schedule, state })
-    }
-}
-
-/// Training and validation pairs.
-fn load_data(
-    config: &TrainConfig,
-    tokenizer: &Tokenizer,
-    observer: &mut dyn Observer,
-) -> Result<(TokenizedPairs, TokenizedPairs)> {
-    observer.on_stage(Stage::Reading);
-    let read = |path: &Path, split| read_pairs(path, split, config.on_bad_record);
-    let (mut train, bad_train) = read(&config.data, "train")?;
-    let inner = config.data.join("val");
-    let (validation, bad_validation) = match &config.val_data {
-        Some(path) => read(path, "val")?,
-        None if inner.is_dir() => read(&inner, "val")?,
-        None => {
-            let order = epoch_order(train.len(), config.seed, usize::MAX);
-            let held_out = (train.len() as f64 * config.val_fraction).round() as usize;
-            let held_out = held_out.min(train.len() - 1);
-            let validation = order[..held_out].iter().map(|&i| train[i].clone()).collect();
-            train = order[held_out..].iter().map(|&i| train[i].clone()).collect();
-            (validation, 0)
-        }
-    };
-    let max_seq_len = config.objective().max_seq_len;
-    observer.on_stage(Stage::Tokenizing { pairs: train.len() + validation.len() });
-    let mut train = tokenize(&train, tokenizer, max_seq_len)?;
-    let mut validation = tokenize(&validation, tokenizer, max_seq_len)?;
-    (train.bad_records, validation.bad_records) = (bad_train, bad_validation);
-    if train.pairs.is_empty() {
-        return Err(none_left(config, &train));
-    }
-    // The base cache knows pairs by their number: validation pairs follow the training pairs.
-    let first = train.pairs.iter().map(|p| p.id + 1).max().unwrap_or(0);
-    validation.pairs.iter_mut().for_each(|pair| pair.id += first);
-    Ok((train, validation))
-}
-
-/// A data set of which nothing can be learnt.
-fn none_left(config: &TrainConfig, train: &TokenizedPairs) -> Error {
-    let (data, identical, limit) = (config.data.display(), train.identical, &train.limit);
-    let error = Error::data(format!(
-        "{data}: no pair is left: the halves of {identical} are identical, and those of {} are within {} tokens",
-        limit.lost, limit.max_seq_len
-    ));
-    match limit.lost {
-        0 => error,
-        _ => error.advice(format!("raise --max-seq-len to {}", limit.keeps_99_percent())),
     }
 }
 

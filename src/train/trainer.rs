@@ -8,6 +8,7 @@ use crate::adapter;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{require_space, write_json};
 use crate::manifest::commit_dir;
+#[cfg(feature = "text")]
 use crate::model::tokenizer::Tokenizer;
 use crate::model::transformer::Transformer;
 use crate::ops::Backend;
@@ -17,9 +18,11 @@ use crate::train::checkpoint::{self, TrainerState, is_inside};
 use crate::train::config::TrainConfig;
 use crate::train::environment::Environment;
 use crate::train::evaluation::evaluate;
+#[cfg(feature = "text")]
 use crate::train::memory::{device_bytes, fitting_sizes};
 use crate::train::metrics::{self, MetricsFile};
 use crate::train::observer::{Observer, RunStart, Stage, StepLog};
+use crate::train::run_data::RunData;
 use crate::train::run_folder::{FINAL_ADAPTER, RunFolder};
 use crate::train::schedule::{LinearSchedule, epoch_order};
 use crate::train::setup::{Setup, base_rows};
@@ -59,6 +62,7 @@ struct Run<'a, 'm, B: Backend> {
 }
 
 /// Trains an adapter and a guard for `model` as `config` says, into `config.output_dir`.
+#[cfg(feature = "text")]
 pub fn train<B: Backend>(
     model: &Transformer<B>,
     tokenizer: &Tokenizer,
@@ -70,6 +74,7 @@ pub fn train<B: Backend>(
 }
 
 /// [`train`] into a folder that is held already; `config.output_dir` is not looked at.
+#[cfg(feature = "text")]
 pub fn train_in<B: Backend>(
     folder: &RunFolder,
     model: &Transformer<B>,
@@ -77,10 +82,36 @@ pub fn train_in<B: Backend>(
     config: &TrainConfig,
     observer: &mut dyn Observer,
 ) -> Result<RunSummary> {
+    train_with(folder, model, config, observer, |config, observer| RunData::read(config, tokenizer, observer))
+}
+
+/// Trains on pairs in memory: neither `config.data` nor `config.val_data` is looked at, nor is `config.output_dir`.
+///
+/// # Errors
+/// Of all kinds; see [`ErrorKind`].
+pub fn train_on<B: Backend>(
+    folder: &RunFolder,
+    model: &Transformer<B>,
+    data: RunData,
+    config: &TrainConfig,
+    observer: &mut dyn Observer,
+) -> Result<RunSummary> {
+    train_with(folder, model, config, observer, |_, _| Ok(data))
+}
+
+/// Trains on what `data` gets for the configuration of the model.
+fn train_with<B: Backend>(
+    folder: &RunFolder,
+    model: &Transformer<B>,
+    config: &TrainConfig,
+    observer: &mut dyn Observer,
+    data: impl FnOnce(&TrainConfig, &mut dyn Observer) -> Result<RunData>,
+) -> Result<RunSummary> {
     config.validate()?;
     let config = &config.for_model(&model.config)?;
     let resume = checkpoint::resume_point(folder.path(), config.resume_from_checkpoint.as_deref())?;
-    let setup = Setup::new(model, tokenizer, config, resume.as_deref(), observer)?;
+    let data = data(config, observer)?;
+    let setup = Setup::new(model, data, config, resume.as_deref(), observer)?;
     let Setup { train, validation, attached, capacity, schedule, state } = setup;
     let cache = BaseCache::new(config.base_cache_mib.saturating_mul(1 << 20));
     if config.kl_weight > 0.0 {
@@ -119,6 +150,7 @@ pub fn train_in<B: Backend>(
 ///
 /// # Errors
 /// Those that [`train`] ends with before its first step, but for a folder or a disk that cannot be written to.
+#[cfg(feature = "text")]
 pub fn dry_run<B: Backend>(
     model: &Transformer<B>,
     tokenizer: &Tokenizer,
@@ -128,7 +160,8 @@ pub fn dry_run<B: Backend>(
     config.validate()?;
     let config = &config.for_model(&model.config)?;
     let resume = checkpoint::resume_point(&config.output_dir, config.resume_from_checkpoint.as_deref())?;
-    let setup = Setup::new(model, tokenizer, config, resume.as_deref(), observer)?;
+    let data = RunData::read(config, tokenizer, observer)?;
+    let setup = Setup::new(model, data, config, resume.as_deref(), observer)?;
     let policies = config.recompute.candidates();
     let (sizes, plan) = fitting_sizes(model, &setup.attached, setup.capacity, policies)?;
     observer.on_start(&RunStart {
