@@ -3,7 +3,7 @@
 MODEL := models/smollm2-135m
 ARCHS := 80,86,89,90a,100,120
 
-.PHONY: help build toolkit browser archs dist model demo test fuzz bench gpu-build gpu-check fmt lint clean
+.PHONY: help build toolkit browser archs dist model demo test test-long fuzz bench gpu-build gpu-check fmt lint clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -32,6 +32,10 @@ demo: model ## train, score and generate with it: some four minutes
 test: toolkit model ## run all tests, examples and documentation included
 	cargo test --release --workspace --locked
 
+test-long: test ## those, a thousand kills of runs and an hour of fuzzing for each parser: most of a day
+	DG_KILLS=1000 cargo test --release --locked --test runs killed
+	scripts/fuzz.sh 3600
+
 fuzz: ## fuzz every parser for FUZZ_SECONDS each, 60 if not set
 	scripts/fuzz.sh $(or $(FUZZ_SECONDS),60)
 
@@ -51,6 +55,7 @@ lint: ## check format, lints, spelling, licences of dependencies and documentati
 	PATH="$$(scripts/get-lint-tools.sh):$$PATH" && typos && cargo deny --locked check licenses bans sources
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets --locked -- -D warnings
+	scripts/check-features.sh
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --locked
 
 clean: ## remove what was built, not models and runs

@@ -28,8 +28,8 @@ impl Cuda {
         let fits = shape.taps <= AGGREGATE_TAPS;
         if !fits {
             self.fail(Error::usage(format!(
-                "the guard looks at {} layers; on CUDA it can at most {AGGREGATE_TAPS}: lower --layers, or train with \
-                 --device cpu",
+                "the guard looks at {} layers; on CUDA it can at most {AGGREGATE_TAPS}: train with fewer `guard_layers`, or on \
+                 the CPU",
                 shape.taps
             )));
         }
