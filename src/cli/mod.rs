@@ -163,8 +163,11 @@ fn run_command(cli: Cli, matches: &ArgMatches) -> u8 {
 /// The command line, with the defaults of `train` in its help.
 fn command_line() -> Result<clap::Command> {
     let defaults = keys::defaults()?;
-    let with_defaults = |train: clap::Command| train.mut_args(|arg| keys::with_default(arg, &defaults));
-    Ok(Cli::command().mut_subcommand("train", with_defaults))
+    let with_defaults = |command: clap::Command| match command.get_name() {
+        "train" => command.mut_args(|arg| keys::with_default(arg, &defaults)),
+        _ => command,
+    };
+    Ok(Cli::command().mut_subcommands(with_defaults))
 }
 
 /// Underscores in the names of flags are as good as hyphens.
