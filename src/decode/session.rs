@@ -120,7 +120,7 @@ impl<'a, B: Backend> Session<'a, B> {
         let mut out = Generated {
             samples: vec![Vec::new(); samples],
             finish_reasons: vec![FinishReason::Length; samples],
-            prompt_score: self.attached.map(|_| self.score_sums[0] / prompt.len() as f64),
+            prompt_score: self.guarded().map(|_| self.score_sums[0] / prompt.len() as f64),
             prompt_scores,
             prefill_seconds: 0.0,
             decode_seconds: 0.0,
@@ -162,13 +162,20 @@ impl<'a, B: Backend> Session<'a, B> {
             let to = others.reborrow().slice((sample - 1) * vocab_size..sample * vocab_size);
             backend.copy(to, first.view());
         }
-        let Some(attached) = self.attached else { return Vec::new() };
+        let Some(attached) = self.guarded() else { return Vec::new() };
         self.prefill.prepare(model, attached);
         self.decode.prepare(model, attached);
         let scores = self.prefill.score(model, attached);
         self.score_sums.fill(scores.iter().map(|&s| f64::from(s)).sum());
-        backend.upload(self.stats.view_mut(), &attached.stats.normalized());
+        if let Some(stats) = &attached.stats {
+            backend.upload(self.stats.view_mut(), &stats.normalized());
+        }
         scores
+    }
+
+    /// What is attached, if a guard is part of it.
+    fn guarded(&self) -> Option<&'a Attached<B>> {
+        self.attached.filter(|attached| attached.guard.is_some())
     }
 
     /// Marks the tokens of the prompt and those to be suppressed. Nothing has been chosen yet.

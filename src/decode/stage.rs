@@ -29,14 +29,15 @@ impl<B: Backend> Stage<B> {
         let shape = ActivationShape {
             rows: Rows::forward_only(rows),
             adapter_rows: rows,
-            taps: attached.map_or(0, |a| a.guard.taps),
+            taps: attached.map_or(0, Attached::taps),
             adapters: attached.map_or(0, |a| a.lora.per_layer()),
             rank: attached.map_or(0, |a| a.lora.config.rank),
             recompute: Recompute::Forward,
         };
+        let guard = attached.and_then(|a| a.guard.as_ref());
         Ok(Stage {
             acts: Activations::new(arena, &model.config, shape)?,
-            guard: attached.map(|a| GuardActivations::new(arena, &a.guard, rows, false)).transpose()?,
+            guard: guard.map(|guard| GuardActivations::new(arena, guard, rows, false)).transpose()?,
             ids: arena.buffer("ids", &[rows])?,
             positions: arena.buffer("positions", &[rows])?,
         })
@@ -53,7 +54,7 @@ impl<B: Backend> Stage<B> {
         let n = self.ids.len();
         let adapter = attached.map(|a| Adapter { lora: &a.lora, params: &a.params, rows: n, dropout: None });
         let pass = Pass { rows: Rows::forward_only(n), positions: self.positions.view(), adapter };
-        let taps = attached.filter(|_| tapped).map_or(0, |a| a.guard.taps);
+        let taps = attached.filter(|_| tapped).map_or(0, Attached::taps);
         model.forward(&mut self.acts, self.ids.view(), pass, keys, taps, n);
     }
 
@@ -68,24 +69,24 @@ impl<B: Backend> Stage<B> {
 
     /// Scores of the rows of the last pass, which must have been tapped.
     pub(super) fn score(&mut self, model: &Transformer<B>, attached: &Attached<B>) -> Vec<f32> {
-        let Some(guard) = &mut self.guard else { return Vec::new() };
+        let (Some(guard), Some(acts)) = (&attached.guard, &mut self.guard) else { return Vec::new() };
         let rows = self.ids.len();
         let pass = GuardPass {
             backend: &model.backend,
             params: &attached.params,
-            taps: self.acts.taps.first(attached.guard.taps * rows * model.config.hidden_size),
+            taps: self.acts.taps.first(guard.taps * rows * guard.hidden_size()),
             ids: self.ids.view(),
             rows,
             dropout: None,
         };
-        attached.guard.forward(&pass, guard);
-        model.backend.to_host(guard.scores.first(rows))
+        guard.forward(&pass, acts);
+        model.backend.to_host(acts.scores.first(rows))
     }
 
     /// Makes the guard ready for [`Stage::score`].
     pub(super) fn prepare(&mut self, model: &Transformer<B>, attached: &Attached<B>) {
-        if let Some(guard) = &mut self.guard {
-            attached.guard.prepare(&model.backend, &attached.params, guard);
+        if let (Some(guard), Some(acts)) = (&attached.guard, &mut self.guard) {
+            guard.prepare(&model.backend, &attached.params, acts);
         }
     }
 }
@@ -123,11 +124,15 @@ pub fn score<B: Backend>(model: &Transformer<B>, attached: &Attached<B>, tokens:
 }
 
 /// As [`score`], with where the guard looked.
+///
+/// # Errors
+/// Kind `Usage` without a guard; kind `Device` where the text does not fit the memory.
 pub fn score_with_attention<B: Backend>(
     model: &Transformer<B>,
     attached: &Attached<B>,
     tokens: &[u32],
 ) -> Result<GuardScores> {
+    attached.require_guard()?;
     let mut stage = read(model, Some(attached), tokens)?;
     stage.prepare(model, attached);
     let scores = stage.score(model, attached);
