@@ -26,7 +26,7 @@ pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
 pub struct DeepGuard<B: Backend> {
     /// The frozen base model.
     pub model: Transformer<B>,
-    /// Its tokenizer.
+    /// The model's tokenizer.
     pub tokenizer: Tokenizer,
     /// What its files say about generating.
     pub generation: GenerationConfig,
@@ -52,9 +52,9 @@ pub struct TokenScore {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TextScores {
-    /// One entry per token.
+    /// Scores of the tokens in their order.
     pub tokens: Vec<TokenScore>,
-    /// Their mean; NaN for a text without tokens.
+    /// Mean of the tokens' scores; NaN for a text without tokens.
     pub mean: f64,
     /// The layers of the model that the guard looks at, counted from 1.
     pub layers: Vec<usize>,
@@ -104,7 +104,7 @@ impl<B: Backend> DeepGuard<B> {
     /// the result.
     ///
     /// # Errors
-    /// Of all kinds; see [`crate::error::ErrorKind`].
+    /// Errors of all kinds; see [`crate::error::ErrorKind`].
     pub fn train(&mut self, config: &TrainConfig, observer: &mut dyn Observer) -> Result<RunSummary> {
         config.validate()?;
         self.train_in(&RunFolder::open(&config.output_dir)?, config, observer)
@@ -114,7 +114,7 @@ impl<B: Backend> DeepGuard<B> {
     /// `config.output_dir` is not looked at.
     ///
     /// # Errors
-    /// Of all kinds; see [`crate::error::ErrorKind`].
+    /// Errors of all kinds; see [`crate::error::ErrorKind`].
     pub fn train_in(
         &mut self,
         folder: &RunFolder,
@@ -129,7 +129,7 @@ impl<B: Backend> DeepGuard<B> {
     /// `config.val_fraction` of the pairs are set aside.
     ///
     /// # Errors
-    /// Of all kinds; see [`crate::error::ErrorKind`].
+    /// Errors of all kinds; see [`crate::error::ErrorKind`].
     pub fn train_on(
         &mut self,
         pairs: Vec<CodePair>,

@@ -210,11 +210,11 @@ pub fn json_text(value: &impl Serialize) -> Result<String> {
 
 /// A tensor to be written.
 pub struct OwnedTensor {
-    /// Its element type.
+    /// Element type of the tensor.
     pub dtype: Dtype,
-    /// Its shape.
+    /// Shape of the tensor.
     pub shape: Vec<usize>,
-    /// Its elements, little-endian.
+    /// Elements of the tensor, little-endian.
     pub bytes: Vec<u8>,
 }
 

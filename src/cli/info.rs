@@ -1,12 +1,12 @@
 //! `dg-run info`: what this program was built with, and what it finds on this machine.
 
+use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 
 use super::print;
 use crate::cuda::images::{IMAGES, Image, KERNELS, KernelInfo, NVCC_VERSION, architectures};
 use crate::cuda::{DeviceInfo, EMULATOR_VARIABLE, devices, emulator};
-use crate::error::{Error, Result};
 use crate::hub::Settings;
 use crate::system::Memory;
 
@@ -69,10 +69,10 @@ struct ImageInfo {
 pub(super) fn run(args: &InfoArgs) -> Result<()> {
     let info = Info::new();
     if !args.json {
-        return print(&info.to_text());
+        return Ok(print(&info.to_text())?);
     }
     let json = serde_json::to_string_pretty(&info);
-    print(&(json.map_err(|e| Error::internal("info as JSON").with_source(e))? + "\n"))
+    Ok(print(&(json.context("info as JSON")? + "\n"))?)
 }
 
 impl Info {

@@ -186,8 +186,11 @@ fn run_command(cli: Cli, matches: &ArgMatches) -> u8 {
 /// The command line, with the defaults of `train` in its help.
 fn command_line() -> Result<clap::Command> {
     let defaults = keys::defaults()?;
-    let with_defaults = |train: clap::Command| train.mut_args(|arg| keys::with_default(arg, &defaults));
-    Ok(Cli::command().mut_subcommand("train", with_defaults))
+    let with_defaults = |command: clap::Command| match command.get_name() {
+        "train" => command.mut_args(|arg| keys::with_default(arg, &defaults)),
+        _ => command,
+    };
+    Ok(Cli::command().mut_subcommands(with_defaults))
 }
 
 /// Underscores in the names of flags are as good as hyphens.
@@ -224,6 +227,9 @@ fn complain(error: &anyhow::Error) -> u8 {
     kind(error).exit_code()
 }
 
+/// What stands before names of fields and keys of files.
+const OF_FILES: [&str; 3] = ["field ", "key ", "mean "];
+
 /// The library calls an option by the name of its field, between backticks; here it is a flag.
 fn with_flags(text: &str) -> String {
     let program = Cli::command();
@@ -235,8 +241,8 @@ fn with_flags(text: &str) -> String {
     while let Some(name) = parts.next() {
         let Some(behind) = parts.next() else { return shown + "`" + name };
         let flag = name.replace('_', "-");
-        // Parsers speak of fields of files.
-        let is_option = flags.contains(flag.as_str()) && !shown.ends_with("field ");
+        let of_file = OF_FILES.iter().any(|before| shown.ends_with(before));
+        let is_option = flags.contains(flag.as_str()) && !of_file;
         shown += &if is_option { format!("--{flag}") } else { format!("`{name}`") };
         shown += behind;
     }
@@ -322,6 +328,7 @@ mod tests {
             ("lower `max_seq_len`, or", "lower --max-seq-len, or"),
             ("`output_dir`: `x y` and `device` cpu", "--output-dir: `x y` and --device cpu"),
             ("missing field `model` in it", "missing field `model` in it"),
+            ("key `x`; did you mean `seed`?", "key `x`; did you mean `seed`?"),
             ("`q_proj` and `seed", "`q_proj` and `seed"),
             ("nothing", "nothing"),
         ] {

@@ -164,7 +164,7 @@ fn restart(bar: &ProgressBar, of: usize, what: &str) {
 fn to_text(report: &ProbeReport) -> String {
     let mut text = format!(
         "{} pairs in {} groups, {} folds; intervals of {:.0} %; chance is {}\n\n\
-         layer  functions told rightly   secure above vulnerable       p\n",
+         layer  classified correctly     secure above vulnerable       p\n",
         report.pairs,
         report.groups,
         report.folds,

@@ -19,9 +19,9 @@ const BOOSTED: std::ops::RangeInclusive<usize> = 1..=2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// It produced a stop token.
+    /// The sample produced a stop token.
     Stop,
-    /// It reached the limit of new tokens.
+    /// The sample reached the limit of new tokens.
     Length,
     /// The caller ended the generation.
     Cancelled,
@@ -55,7 +55,7 @@ pub(super) struct Session<'a, B: Backend> {
     attached: Option<&'a Attached<B>>,
     options: &'a GenerateOptions,
     prefill: Stage<B>,
-    /// Its ids are the chosen tokens: the next step reads them where they were drawn.
+    /// The stage's ids are the chosen tokens: the next step reads them where they were drawn.
     decode: Stage<B>,
     cache: KvCache<B>,
     /// `[samples, vocab_size]`.

@@ -72,7 +72,7 @@ pub struct ImportReport {
     pub tensors: usize,
     /// Values in all tensors together.
     pub parameters: u64,
-    /// Their type.
+    /// Element type of the written weights.
     pub dtype: ImportDtype,
     /// What was found in the file and not read; one sentence each.
     pub notes: Vec<String>,

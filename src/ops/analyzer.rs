@@ -25,7 +25,7 @@ pub struct LayerNormBackward<'a, D: Device> {
     pub beta: Ref<'a, D, f32>,
     /// `[rows]` weight of each row in the parameter gradients, `w_θ`.
     pub row_weight: Ref<'a, D, f32>,
-    /// The same mask as in the forward.
+    /// Dropout with the mask of the forward pass.
     pub dropout: Option<Dropout<'a, D>>,
 }
 

@@ -126,7 +126,7 @@ impl<'a, D: Device, T: Element> Ref<'a, D, T> {
         Ref { address, len, _borrow: PhantomData }
     }
 
-    /// The same memory as another element type, if that is the same type after all.
+    /// The memory as another element type, if both types are the same after all.
     ///
     /// Lets backends whose activations are `f32` read the `f32` master weights in place.
     pub fn same_type<U: Element>(self) -> Option<Ref<'a, D, U>> {
@@ -175,7 +175,7 @@ impl<'a, D: Device, T: Element> Mut<'a, D, T> {
         Mut { address, len, _borrow: PhantomData }
     }
 
-    /// The same bytes as elements of another type, as many as fit; the start must suit it.
+    /// The bytes as elements of another type, as many as fit; the start must suit it.
     pub(crate) fn cast<U: Element>(self) -> Mut<'a, D, U> {
         assert!(self.address.is_multiple_of(align_of::<U>()), "a cast to {} of unaligned memory", U::NAME);
         let len = self.len * size_of::<T>() / size_of::<U>();
@@ -226,11 +226,11 @@ fn element_address<T>(address: usize, len: usize, range: &Range<usize>) -> usize
 pub struct PlanRow {
     /// Name of the tensor.
     pub name: String,
-    /// Its shape, row-major.
+    /// The tensor's shape, row-major.
     pub shape: Vec<usize>,
-    /// Its element type.
+    /// The tensor's element type.
     pub dtype: &'static str,
-    /// Its size in bytes, padded to [`ALIGNMENT`].
+    /// The tensor's size in bytes, padded to [`ALIGNMENT`].
     pub bytes: usize,
 }
 

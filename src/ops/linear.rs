@@ -51,7 +51,7 @@ pub struct LoraBackward<'a, D: Device> {
     pub a: Ref<'a, D, D::Act>,
     /// `[out_features, rank]` lora_B.
     pub b: Ref<'a, D, D::Act>,
-    /// The same mask as in the forward.
+    /// Dropout with the mask of the forward pass.
     pub dropout: Option<Dropout<'a, D>>,
 }
 

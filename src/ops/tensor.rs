@@ -100,7 +100,7 @@ impl TensorView {
         Ok(TensorView { name: name.to_owned(), dtype, shape: shape.to_vec(), storage, range })
     }
 
-    /// Its name, by which errors call it.
+    /// The tensor's name, by which errors call it.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -110,7 +110,7 @@ impl TensorView {
         self.dtype
     }
 
-    /// Its shape; matrices are `[out, in]`.
+    /// The tensor's shape; matrices are `[out, in]`.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
@@ -125,12 +125,12 @@ impl TensorView {
         self.range.is_empty()
     }
 
-    /// Its elements as they lie in memory, little-endian.
+    /// The tensor's elements as they lie in memory, little-endian.
     pub fn bytes(&self) -> &[u8] {
         &self.storage.bytes()[self.range.clone()]
     }
 
-    /// Its elements, if they are of type F32.
+    /// The tensor's elements, if they are of type F32.
     ///
     /// # Errors
     /// Kind `Internal` for another type: ask [`TensorView::dtype`] first.
@@ -138,7 +138,7 @@ impl TensorView {
         self.as_slice(Dtype::F32)
     }
 
-    /// Its elements, if they are of type BF16.
+    /// The tensor's elements, if they are of type BF16.
     ///
     /// # Errors
     /// As [`TensorView::as_f32`].
@@ -146,7 +146,7 @@ impl TensorView {
         self.as_slice(Dtype::Bf16)
     }
 
-    /// Its elements, if they are of type F16.
+    /// The tensor's elements, if they are of type F16.
     ///
     /// # Errors
     /// As [`TensorView::as_f32`].

@@ -29,7 +29,7 @@ pub use statistics::Share;
 /// Weights of the penalty among which the training pairs choose.
 const PENALTIES: [f64; 5] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2];
 
-/// One fold is held out, one chooses the penalty, and one is learnt from.
+/// Fewest folds: one is held out, one chooses the penalty, and one is learnt from.
 pub const FEWEST_FOLDS: usize = 3;
 
 /// What a share of right answers is without any knowledge: each pair has one function of either kind.
@@ -41,7 +41,7 @@ pub const CHANCE: f64 = 0.5;
 pub struct ProbeOptions {
     /// Parts of the pairs, each of which is held out once; at least [`FEWEST_FOLDS`].
     pub folds: usize,
-    /// Of the order in which pairs are dealt, and of the ways that a test draws.
+    /// Seed of the order in which pairs are dealt, and of the ways that a test draws.
     pub seed: u64,
     /// Bytes of the system's memory that may be taken for the states of all pairs.
     pub free_memory: usize,
@@ -76,11 +76,11 @@ impl ProbeOptions {
 pub struct LayerProbe {
     /// The layer, from 1; what is probed of the last one is behind the final norm, as the guard sees it.
     pub layer: usize,
-    /// Share of functions that are told rightly.
+    /// Share of functions that are classified correctly.
     pub accuracy: Share,
     /// Share of pairs whose secure function looks more secure; half for one that ties.
     pub pair_accuracy: Share,
-    /// How likely any layer would order as many pairs rightly if none knew anything.
+    /// How likely any layer would order as many pairs correctly if none knew anything.
     pub p_value: f64,
 }
 
@@ -94,7 +94,7 @@ pub struct ProbeReport {
     pub groups: usize,
     /// Parts that were held out in turn.
     pub folds: usize,
-    /// Of the deal and of what tests draw.
+    /// Seed of the deal and of what tests draw.
     pub seed: u64,
     /// What a share is without knowledge.
     pub chance: f64,
@@ -230,7 +230,7 @@ struct Answer {
 }
 
 impl Answer {
-    /// The share of its two functions that are told rightly.
+    /// The share of the pair's two functions that are classified correctly.
     fn right(&self) -> f64 {
         0.5 * f64::from(u8::from(self.secure > 0.0) + u8::from(self.vulnerable < 0.0))
     }

@@ -19,7 +19,7 @@ pub struct PairStates {
 }
 
 impl PairStates {
-    /// Of states that are already there: `[layers][pairs, 2, width]`.
+    /// States that are already there: `[layers][pairs, 2, width]`.
     pub fn new(values: Vec<Vec<f32>>, width: usize) -> Self {
         PairStates { values, width }
     }

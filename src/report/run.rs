@@ -26,7 +26,7 @@ pub struct Run {
     pub environments: Vec<Environment>,
     /// Lines of `metrics.jsonl` about steps.
     pub steps: Vec<Value>,
-    /// Those about validations.
+    /// Records about validations.
     pub validations: Vec<Value>,
     /// `trainer_state.json` of the newest checkpoint.
     pub state: Option<Value>,
@@ -56,11 +56,11 @@ pub struct Extremes {
 /// A token and its statistic.
 #[derive(Debug, PartialEq)]
 pub struct TokenStat {
-    /// Its id.
+    /// The token's id.
     pub id: u32,
-    /// Its statistic in [−1, 1].
+    /// The token's statistic in [−1, 1].
     pub value: f32,
-    /// Its text, as far as known.
+    /// The token's text, as far as known.
     pub text: Option<String>,
 }
 
@@ -141,7 +141,7 @@ fn read_lines(path: &Path, problems: &mut Vec<String>) -> Vec<Value> {
     values
 }
 
-/// From the kept adapter, else from the newest checkpoint.
+/// Token statistics from the kept adapter, else from the newest checkpoint.
 fn extremes(
     run: &Path,
     newest: Option<PathBuf>,

@@ -128,7 +128,7 @@ fn region(number: usize, source: &str) -> Value {
     })
 }
 
-/// The same wherever the line stands: its text, and which of the lines with this text it is.
+/// A fingerprint that is the same wherever the line stands: its text, and which of the lines with this text it is.
 fn fingerprint(source: &str, nth: usize) -> String {
     let hash = blake3::hash(source.trim().as_bytes()).to_hex();
     format!("{}:{nth}", &hash[..16])

@@ -19,7 +19,7 @@ pub struct ScoredText<'a> {
     pub name: &'a Path,
     /// The text.
     pub text: &'a str,
-    /// Its scores.
+    /// The text's scores.
     pub scores: &'a TextScores,
 }
 
@@ -68,7 +68,7 @@ impl Heat {
         if low <= high { Heat { low, high } } else { Heat { low: 0.0, high: 1.0 } }
     }
 
-    /// From `h0`, low, to `h10`, high. Where all scores are the same, they are neither.
+    /// CSS class from `h0`, low, to `h10`, high. Where all scores are the same, they are neither.
     fn class(self, score: f32) -> String {
         let width = self.high - self.low;
         let share = if width > 0.0 { (score - self.low) / width } else { 0.5 };

@@ -42,7 +42,7 @@ pub struct RunSummary {
     pub state: TrainerState,
     /// Whether an observer ended it.
     pub interrupted: bool,
-    /// Its newest checkpoint; `None` if no step was done.
+    /// The run's newest checkpoint; `None` if no step was done.
     pub checkpoint: Option<PathBuf>,
     /// The step of the adapter that was kept.
     pub adapter_step: usize,
@@ -91,7 +91,7 @@ pub fn train_in<B: Backend>(
 /// Trains on pairs in memory: neither `config.data` nor `config.val_data` is looked at, nor is `config.output_dir`.
 ///
 /// # Errors
-/// Of all kinds; see [`ErrorKind`].
+/// Errors of all kinds; see [`ErrorKind`].
 pub fn train_on<B: Backend>(
     folder: &RunFolder,
     model: &Transformer<B>,
@@ -153,7 +153,7 @@ fn train_with<B: Backend>(
 /// written, and no working memory is taken.
 ///
 /// # Errors
-/// Those that [`train`] ends with before its first step, but for a folder or a disk that cannot be written to.
+/// The errors that [`train`] ends with before its first step, but for a folder or a disk that cannot be written to.
 #[cfg(feature = "text")]
 pub fn dry_run<B: Backend>(
     model: &Transformer<B>,

@@ -265,7 +265,10 @@ fn model_weights() {
         (json!([1]), [huge - 3, huge], 4),
         (json!([0, huge]), [0, 0], 0),
     ] {
-        model_refused(|tiny| write_weights(&file(tiny), &tensor(shape, offsets), data), &["dg-run: model"]);
+        model_refused(
+            |tiny| write_weights(&file(tiny), &tensor(shape, offsets), data),
+            &["dg-run: cannot load the base model model: model"],
+        );
     }
     model_refused(|tiny| std::fs::remove_file(file(tiny)).unwrap(), &["model.safetensors.index.json"]);
 }
