@@ -74,7 +74,8 @@
 //! ops                            every operation's contract; tensors, buffers, arenas
 //! manifest                       folders in which every changed bit is noticed
 //! files                          files that are written whole or not at all
-//! error  platform                one error type, whose kind fixes the exit code; where operating systems differ
+//! error  platform  system        one error type, whose kind fixes the exit code; where operating systems differ; the
+//!                                memory that the process may have
 //! ```
 //!
 //! `tests/layers.rs` holds this picture against the imports. What is computed is written once for every
@@ -123,6 +124,7 @@ mod platform;
 pub mod probe;
 #[cfg(feature = "cli")]
 pub mod report;
+pub mod system;
 pub mod train;
 
 #[cfg(feature = "text")]

@@ -30,6 +30,7 @@ use memmap2::MmapMut;
 
 use crate::error::{Error, Result};
 use crate::ops::{Backend, Device, Element, Mut, Ref, TensorView};
+use crate::system::available_memory;
 use scratch::Scratch;
 pub use weight::Weight;
 
@@ -108,12 +109,9 @@ impl Device for Cpu {
         Ok(map)
     }
 
-    /// What the system calls available; everything where it does not say.
+    /// What this process may have of the system's memory, under all limits.
     fn free_memory(&self) -> usize {
-        let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-        let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<usize>().ok());
-        kib.map_or(usize::MAX, |kib| kib * 1024)
+        available_memory()
     }
 
     fn address(memory: &MmapMut) -> usize {

@@ -135,23 +135,24 @@ pub enum Progress {
     Fitted(usize, usize),
 }
 
-/// Probes every layer of `model`, with an adapter if one is given.
+/// Probes every layer of `model`, with an adapter if one is given. `watch` gets the progress and ends the probe by
+/// returning `false`.
 ///
 /// # Errors
 /// Kind `Usage`: fewer than [`FEWEST_FOLDS`]. Kind `Data`: fewer groups of pairs than folds. Kind `Device`: the states
-/// do not fit the free memory. Kind `Model`: a state is not finite.
+/// do not fit the free memory. Kind `Model`: a state is not finite. Kind `Interrupted`: `watch` has ended it.
 pub fn probe<B: Backend>(
     model: &Transformer<B>,
     attached: Option<&Attached<B>>,
     pairs: &[TokenPair],
     options: &ProbeOptions,
-    watch: &(dyn Fn(Progress) + Sync),
+    watch: &Watch<'_>,
 ) -> Result<ProbeReport> {
     let deal = folds(pairs, options)?;
     let of = pairs.len();
-    let mut read = |read| watch(Progress::Read(read, of));
+    let mut read = |read| tell(watch, Progress::Read(read, of));
     let states = PairStates::read(model, attached, pairs, options.free_memory, &mut read)?;
-    Ok(evaluate(&states, &deal, options, watch))
+    evaluate(&states, &deal, options, watch)
 }
 
 /// Which fold and which group each pair is in, and how many groups there are.
@@ -165,23 +166,31 @@ fn evaluate(
     states: &PairStates,
     deal: &Deal,
     options: &ProbeOptions,
-    watch: &(dyn Fn(Progress) + Sync),
-) -> ProbeReport {
+    watch: &Watch<'_>,
+) -> Result<ProbeReport> {
     let (folds, fits) = (options.folds, states.layers() * options.folds);
-    watch(Progress::Fitted(0, fits));
+    tell(watch, Progress::Fitted(0, fits))?;
     let done = AtomicUsize::new(0);
     let fit = |number: usize| {
         let answers = held_out(states, number / folds, deal, number % folds, folds);
-        watch(Progress::Fitted(done.fetch_add(1, Ordering::Relaxed) + 1, fits));
-        answers
+        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+        tell(watch, Progress::Fitted(done, fits)).map(|()| answers)
     };
-    let by_fold: Vec<Vec<(usize, Answer)>> = (0..fits).into_par_iter().map(fit).collect();
+    let by_fold: Vec<Vec<(usize, Answer)>> = (0..fits).into_par_iter().map(fit).collect::<Result<_>>()?;
     let of_layer = |folds: &[Vec<(usize, Answer)>]| {
         let mut answers = vec![Answer { secure: 0.0, vulnerable: 0.0 }; deal.fold_of.len()];
         folds.iter().flatten().for_each(|&(pair, answer)| answers[pair] = answer);
         answers
     };
-    report(&by_fold.chunks(folds).map(of_layer).collect::<Vec<_>>(), deal, options)
+    Ok(report(&by_fold.chunks(folds).map(of_layer).collect::<Vec<_>>(), deal, options))
+}
+
+/// Who gets the progress of a probe and says whether to go on.
+type Watch<'a> = dyn Fn(Progress) -> bool + Sync + 'a;
+
+/// Tells the progress; an error of kind `Interrupted` where it is not to go on.
+fn tell(watch: &Watch<'_>, progress: Progress) -> Result<()> {
+    if watch(progress) { Ok(()) } else { Err(Error::interrupted()) }
 }
 
 fn report(answers: &[Vec<Answer>], deal: &Deal, options: &ProbeOptions) -> ProbeReport {

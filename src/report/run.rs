@@ -5,14 +5,13 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
-use crate::adapter;
+use crate::adapter::{self, FINAL_ADAPTER};
 use crate::error::{Error, Result};
 use crate::guard::TokenSecurityStats;
 use crate::hub::resolve_model;
 use crate::model::tokenizer::Tokenizer;
 use crate::train::checkpoint;
 use crate::train::environment::{ENVIRONMENT, Environment};
-use crate::train::run_folder::FINAL_ADAPTER;
 
 /// Tokens shown at either end of the statistics.
 const EXTREMES: usize = 20;

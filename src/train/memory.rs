@@ -119,7 +119,7 @@ impl Sizes {
         let shape = ActivationShape {
             rows,
             adapter_rows,
-            taps: attached.guard.taps,
+            taps: attached.taps(),
             adapters: attached.lora.per_layer(),
             rank: attached.lora.config.rank,
             recompute,
@@ -141,7 +141,7 @@ impl Sizes {
             plan: PlanBuffers::new(arena, rows, adapter_rows)?,
             acts: Activations::new(arena, config, shape)?,
             grads: ActivationGrads::new(arena, config, rows.saved, shape.taps)?,
-            guard: GuardActivations::new(arena, &attached.guard, adapter_rows, true)?,
+            guard: GuardActivations::new(arena, attached.require_guard()?, adapter_rows, true)?,
             dparams: Grads::new(arena, layout)?,
             results: Results::new(arena, adapter_rows)?,
             base_hidden: arena.buffer("base hidden", &[rows.saved, config.hidden_size])?,

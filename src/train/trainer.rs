@@ -136,7 +136,7 @@ fn train_with<B: Backend>(
     });
     let metrics = MetricsFile::open(folder.path(), &state)?;
     let events = EventFile::create(folder.path(), state.global_step)?;
-    let layers = stepper.attached.guard.tapped_layers(model.config.num_hidden_layers).collect();
+    let layers = stepper.attached.tapped_layers(model.config.num_hidden_layers);
     Environment::new(&model.backend, state.global_step, schedule.total_steps, layers)
         .append(folder.path())?;
     write_json(&folder.path().join("train_config.json"), config)?;
