@@ -410,7 +410,7 @@ fn without_a_guard_nothing_is_scored_or_guided() {
     let generated = setup.generate(&options());
     assert!(generated.prompt_score.is_none() && generated.prompt_scores.is_empty());
     setup.check(&generated, &options());
-    let guided = setup.refusal(&PROMPT, &GenerateOptions { guided: true, ..options() });
+    let guided = setup.refusal(&PROMPT, &options().with(|o| o.guided = true));
     let scored = score(&setup.model, setup.attached.as_ref().unwrap(), &PROMPT).unwrap_err();
     for error in [guided, scored] {
         assert_eq!(error.kind(), ErrorKind::Usage);
