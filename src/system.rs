@@ -149,7 +149,8 @@ impl<'a> Mount<'a> {
     /// some containers, is taken for its root.
     fn levels(&self, group: &Path) -> Vec<PathBuf> {
         let below = group.strip_prefix(self.root).unwrap_or(Path::new(""));
-        below.ancestors().map(|level| self.point.join(level)).collect()
+        // Without the slash that the root's empty path would leave at the end.
+        below.ancestors().map(|level| self.point.join(level).components().collect()).collect()
     }
 }
 

@@ -34,6 +34,9 @@ use crate::system::available_memory;
 use scratch::Scratch;
 pub use weight::Weight;
 
+/// Bytes for what is not planned: scratch vectors, stacks, what is read and written.
+const RESERVE: usize = 64 << 20;
+
 /// Instruction sets that this backend has code for, and the processor has.
 pub fn features() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
@@ -109,9 +112,9 @@ impl Device for Cpu {
         Ok(map)
     }
 
-    /// What this process may have of the system's memory, under all limits.
+    /// What this process may have of the system's memory, under all limits, less a reserve.
     fn free_memory(&self) -> usize {
-        available_memory()
+        available_memory().saturating_sub(RESERVE)
     }
 
     fn address(memory: &MmapMut) -> usize {

@@ -154,6 +154,12 @@ impl Sizes {
     }
 }
 
+/// Bytes of the system's memory for what a checkpoint is written from: copies of both moments.
+fn saved_copies<B: Backend>(attached: &Attached<B>) -> usize {
+    let values = attached.params.layout().parameter_count();
+    if B::IN_SYSTEM_MEMORY { 2 * values * size_of::<f32>() } else { 0 }
+}
+
 /// The sizes of the first policy whose plan fits, and that plan.
 pub(super) fn fitting_sizes<B: Backend>(
     model: &Transformer<B>,
@@ -166,7 +172,7 @@ pub(super) fn fitting_sizes<B: Backend>(
     for &recompute in policies {
         let sizes = Sizes::new(model, attached, capacity, recompute);
         let plan = Arena::<B>::plan(|arena| sizes.allocate(arena, model, attached))?;
-        needed = PlanRow::total(&plan);
+        needed = PlanRow::total(&plan) + saved_copies(attached);
         if needed <= free {
             return Ok((sizes, plan));
         }

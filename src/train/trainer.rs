@@ -11,7 +11,8 @@ use crate::manifest::commit_dir;
 #[cfg(feature = "text")]
 use crate::model::tokenizer::Tokenizer;
 use crate::model::transformer::Transformer;
-use crate::ops::Backend;
+use crate::ops::{Backend, PlanRow};
+use crate::system::available_memory;
 use crate::train::base_cache::BaseCache;
 use crate::train::batch::TokenPair;
 use crate::train::checkpoint::{self, TrainerState, is_inside};
@@ -19,7 +20,8 @@ use crate::train::config::TrainConfig;
 use crate::train::environment::Environment;
 use crate::train::evaluation::evaluate;
 #[cfg(feature = "text")]
-use crate::train::memory::{device_bytes, fitting_sizes};
+use crate::train::memory::device_bytes;
+use crate::train::memory::fitting_sizes;
 use crate::train::metrics::{self, MetricsFile};
 use crate::train::observer::{Observer, RunStart, Stage, StepLog};
 use crate::train::run_data::RunData;
@@ -114,11 +116,12 @@ fn train_with<B: Backend>(
     let data = data(config, observer)?;
     let setup = Setup::new(model, data, config, resume.as_deref(), observer)?;
     let Setup { train, validation, attached, capacity, schedule, state } = setup;
-    let cache = BaseCache::new(config.base_cache_mib.saturating_mul(1 << 20));
+    let policies = config.recompute.candidates();
+    let (_, plan) = fitting_sizes(model, &attached, capacity, policies)?;
+    let cache = BaseCache::new(cache_budget::<B>(config, &plan));
     if config.kl_weight > 0.0 {
         cache.require_space(base_rows(config, &train, &validation) * model.config.hidden_size)?;
     }
-    let policies = config.recompute.candidates();
     let mut stepper = Stepper::new(model, attached, config.objective(), Some(cache), capacity, policies)?;
     if let Some(dir) = &resume {
         checkpoint::restore(dir, &mut stepper, &state)?;
@@ -182,6 +185,12 @@ pub fn dry_run<B: Backend>(
 /// Seconds of a step of the run that a checkpoint belongs to.
 fn seconds_per_step(checkpoint: Option<&Path>) -> Option<f64> {
     metrics::seconds_per_step(checkpoint?.parent()?)
+}
+
+/// Bytes of memory for the base model's states: what the configuration gives them, as far as the plan leaves it.
+fn cache_budget<B: Backend>(config: &TrainConfig, plan: &[PlanRow]) -> usize {
+    let planned = if B::IN_SYSTEM_MEMORY { PlanRow::total(plan) } else { 0 };
+    config.base_cache_mib.saturating_mul(1 << 20).min(available_memory().saturating_sub(planned))
 }
 
 /// Has the base model's states of a micro-batch in the cache.
