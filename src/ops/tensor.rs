@@ -77,7 +77,8 @@ impl TensorView {
         Ok(TensorView { name: name.to_owned(), dtype, shape: shape.to_vec(), storage, range: 0..bytes.len() })
     }
 
-    /// The tensor at the bytes `range` of a mapped file, in place; a copy if they are not aligned for `dtype`.
+    /// The tensor at the bytes `range` of a mapped file, in place; a copy if they are not aligned for
+    /// `dtype`.
     ///
     /// # Errors
     /// Kind `Usage`: as [`TensorView::from_bytes`], or a range beyond the end of the file.

@@ -8,7 +8,8 @@ use crate::distance;
 use crate::emulator::{checked, own_cuda};
 use crate::support::{Setting, attached, model_on, pairs};
 
-/// Each of some ten roundings to 8 bits on the way through 5 layers adds an error of about 1/600; they are independent.
+/// Each of some ten roundings to 8 bits on the way through 5 layers adds an error of about 1/600; they are
+/// independent.
 const ROUNDING: f64 = 0.02;
 
 #[test]
