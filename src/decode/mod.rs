@@ -123,7 +123,9 @@ pub fn generate<B: Backend>(
         )));
     }
     if options.guided {
-        let attached = attached.ok_or_else(|| Error::usage("guidance needs an adapter with a guard"))?;
+        let attached = attached.ok_or_else(|| {
+            Error::usage("guidance needs an adapter with a guard: attach one, or generate without guidance")
+        })?;
         attached.require_guard().map_err(|e| e.context("guidance needs a guard"))?;
     }
     Session::new(model, attached, prompt.len(), options)?.run(prompt, on_token)

@@ -173,6 +173,11 @@ impl<'a, B: Backend> Session<'a, B> {
         scores
     }
 
+    /// What is attached, if a guard is part of it.
+    fn guarded(&self) -> Option<&'a Attached<B>> {
+        self.attached.filter(|attached| attached.guard.is_some())
+    }
+
     /// Marks the tokens of the prompt and those to be suppressed. Nothing has been chosen yet.
     fn mark_tokens(&mut self, prompt: &[u32]) {
         let Some(marks) = &mut self.marks else { return };
@@ -190,11 +195,6 @@ impl<'a, B: Backend> Session<'a, B> {
         let backend = &self.model.backend;
         backend.upload(marks.view_mut(), &row.repeat(samples));
         backend.upload(self.decode.ids.view_mut(), &vec![u32::MAX; samples]);
-    }
-
-    /// What is attached, if a guard is part of it.
-    fn guarded(&self) -> Option<&'a Attached<B>> {
-        self.attached.filter(|attached| attached.guard.is_some())
     }
 
     /// Chooses the token at generated position `position` of every sample.
