@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::adapter::{self, AdapterFolder};
 use crate::attached::Attached;
-use crate::decode::windows::score_in_windows;
+use crate::decode::windows::score_batch;
 use crate::decode::{self, GenerateOptions, Generated, GuardScores};
 use crate::error::{Error, Result};
 use crate::model::generation::GenerationConfig;
@@ -66,6 +66,34 @@ impl TextScores {
         match self.tokens.len() {
             0 => "nothing to score".to_owned(),
             n => format!("mean score {:.4} over {n} tokens", self.mean),
+        }
+    }
+}
+
+/// Tokens with the bytes of the text that they stand for.
+type Encoded = Vec<(u32, Range<usize>)>;
+
+/// The tokens, and how many of them mark the beginning of the text.
+fn ids(encoded: &Encoded) -> (Vec<u32>, usize) {
+    let prefix = encoded.iter().take_while(|(_, range)| range.is_empty()).count();
+    (encoded.iter().map(|(id, _)| *id).collect(), prefix)
+}
+
+impl TextScores {
+    fn new(encoded: Encoded, found: GuardScores, layers: &[usize]) -> Self {
+        let GuardScores { scores, attention } = found;
+        // Not a number where there is no token.
+        let mean = scores.iter().map(|&s| f64::from(s)).sum::<f64>() / scores.len() as f64;
+        // A guard that does not attend has nothing to chunk.
+        let mut attention = attention.chunks(layers.len().max(1)).map(<[f32]>::to_vec);
+        let token = |((token, range), score)| {
+            let attention = attention.next().unwrap_or_default();
+            TokenScore { token, range, score, attention }
+        };
+        TextScores {
+            tokens: encoded.into_iter().zip(scores).map(token).collect(),
+            mean,
+            layers: layers.to_vec(),
         }
     }
 }
@@ -158,27 +186,31 @@ impl<B: Backend> DeepGuard<B> {
     /// # Errors
     /// Kind `Usage` without a guard; kind `Device` for a text that does not fit the memory.
     pub fn score(&self, text: &str) -> Result<TextScores> {
+        let scores = self.score_batch(&[text])?.pop();
+        scores.ok_or_else(|| Error::internal("no scores of a text"))
+    }
+
+    /// Scores several texts, in their order. Those that are no longer than the model's context together are read in one
+    /// pass, which takes less time than [one after the other](Self::score); the last digits of scores may differ.
+    ///
+    /// # Errors
+    /// As [`DeepGuard::score`].
+    pub fn score_batch<T: AsRef<str>>(&self, texts: &[T]) -> Result<Vec<TextScores>> {
         let attached = self.attached.as_ref();
         let attached =
             attached.ok_or_else(|| Error::usage("scoring needs a guard: attach an adapter first"))?;
         attached.require_guard().map_err(|e| e.context("scoring needs a guard"))?;
         let layers = attached.tapped_layers(self.model.config.num_hidden_layers);
-        let encoded = self.encode_source(text)?;
-        if encoded.is_empty() {
-            return Ok(TextScores { tokens: Vec::new(), mean: f64::NAN, layers });
-        }
-        let ids: Vec<u32> = encoded.iter().map(|(id, _)| *id).collect();
-        let prefix = encoded.iter().take_while(|(_, range)| range.is_empty()).count();
-        let GuardScores { scores, attention } = score_in_windows(&self.model, attached, &ids, prefix)?;
-        let mean = scores.iter().map(|&s| f64::from(s)).sum::<f64>() / scores.len() as f64;
-        // A guard that does not attend has nothing to chunk.
-        let mut attention = attention.chunks(layers.len()).map(<[f32]>::to_vec);
-        let token = |((token, range), score)| {
-            let attention = attention.next().unwrap_or_default();
-            TokenScore { token, range, score, attention }
+        let encoded: Vec<Encoded> =
+            texts.iter().map(|text| self.encode_source(text.as_ref())).collect::<Result<_>>()?;
+        let ids: Vec<(Vec<u32>, usize)> = encoded.iter().filter(|text| !text.is_empty()).map(ids).collect();
+        let read: Vec<(&[u32], usize)> = ids.iter().map(|(ids, prefix)| (ids.as_slice(), *prefix)).collect();
+        let mut found = score_batch(&self.model, attached, &read)?.into_iter();
+        let scores = |encoded: Encoded| {
+            let scores = if encoded.is_empty() { None } else { found.next() };
+            TextScores::new(encoded, scores.unwrap_or_default(), &layers)
         };
-        let tokens = encoded.into_iter().zip(scores).map(token).collect();
-        Ok(TextScores { tokens, mean, layers })
+        Ok(encoded.into_iter().map(scores).collect())
     }
 
     /// Tokens and their bytes in `text`, without its byte order mark; none of a text in which there is nothing else.

@@ -74,8 +74,7 @@
 //! ops                            every operation's contract; tensors, buffers, arenas
 //! manifest                       folders in which every changed bit is noticed
 //! files                          files that are written whole or not at all
-//! error  platform  system        one error type, whose kind fixes the exit code; where operating systems differ; the
-//!                                memory that the process may have
+//! error  platform  system        errors with exit codes; where operating systems differ; memory of the process
 //! ```
 //!
 //! `tests/layers.rs` holds this picture against the imports. What is computed is written once for every

@@ -122,6 +122,19 @@ fn pairs_in_memory_train_as_those_of_files() {
     assert!(guard.attached.is_some());
     assert_eq!(metrics(&memory.output_dir), metrics(&files.output_dir));
     assert_eq!(folder(&memory.output_dir.join("adapter")), folder(&files.output_dir.join("adapter")));
+    // Texts that share a pass are scored as on their own.
+    let long = "x = 1\n".repeat(900);
+    let texts = ["def f(x):\n    return x\n", "", "import os\n", &long, "a"];
+    let batch = guard.score_batch(&texts).unwrap();
+    assert_eq!(batch.len(), texts.len());
+    for (text, together) in texts.iter().zip(&batch) {
+        let alone = guard.score(text).unwrap();
+        assert_eq!(alone.tokens.len(), together.tokens.len());
+        for (a, b) in alone.tokens.iter().zip(&together.tokens) {
+            assert_eq!((a.token, &a.range, a.attention.len()), (b.token, &b.range, b.attention.len()));
+            assert!((a.score - b.score).abs() < 1e-5, "{text:?}: {} alone, {} together", a.score, b.score);
+        }
+    }
     // Without validation pairs, some of those given are set aside.
     memory.output_dir = tiny.path("set-aside");
     (memory.val_fraction, memory.max_steps) = (0.25, Some(1));

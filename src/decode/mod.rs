@@ -5,7 +5,7 @@ mod stage;
 pub mod windows;
 
 pub use session::{FinishReason, Generated};
-pub use stage::{GuardScores, final_logits, score, score_with_attention};
+pub use stage::{GuardScores, final_logits, score, score_packed, score_with_attention};
 
 use crate::attached::Attached;
 use crate::error::{Error, Result};

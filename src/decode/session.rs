@@ -149,7 +149,7 @@ impl<'a, B: Backend> Session<'a, B> {
     /// Prefill: fills the cache, scores the prompt and leaves the logits of the first new token for every sample.
     fn read_prompt(&mut self, prompt: &[u32]) -> Vec<f32> {
         let (model, backend, n) = (self.model, &self.model.backend, prompt.len());
-        let segments = self.prefill.place(backend, prompt);
+        let segments = self.prefill.place(backend, &[prompt]);
         let mut keys = Keys::Prompt(&segments, &mut self.cache);
         self.prefill.run(model, self.attached, &mut keys, true);
         backend.upload(self.decode.positions.view_mut(), &vec![n as u32; self.options.num_samples]);

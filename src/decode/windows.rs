@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::attached::Attached;
-use crate::decode::stage::{GuardScores, score_with_attention};
+use crate::decode::stage::{GuardScores, score_packed, score_with_attention};
 use crate::error::Result;
 use crate::model::transformer::Transformer;
 use crate::ops::Backend;
@@ -55,6 +55,35 @@ pub fn score_in_windows<B: Backend>(
         let taps = found.attention.len() / read.len().max(1);
         all.scores.extend(&found.scores[context..]);
         all.attention.extend(&found.attention[context * taps..]);
+    }
+    Ok(all)
+}
+
+/// As [`score_in_windows`], of several texts with their prefixes, none of which is empty: consecutive ones that are no
+/// longer than the model's context together are read in one pass.
+///
+/// # Errors
+/// Those of [`score_with_attention`].
+pub fn score_batch<B: Backend>(
+    model: &Transformer<B>,
+    attached: &Attached<B>,
+    texts: &[(&[u32], usize)],
+) -> Result<Vec<GuardScores>> {
+    let (mut all, mut rest) = (Vec::with_capacity(texts.len()), texts);
+    while !rest.is_empty() {
+        let mut rows = 0;
+        let fits = |(tokens, _): &&(&[u32], usize)| {
+            rows += tokens.len();
+            rows <= model.config.max_position_embeddings
+        };
+        let (pass, behind) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+        rest = behind;
+        if let [(tokens, prefix)] = pass {
+            all.push(score_in_windows(model, attached, tokens, *prefix)?);
+        } else {
+            let tokens: Vec<&[u32]> = pass.iter().map(|(tokens, _)| *tokens).collect();
+            all.extend(score_packed(model, attached, &tokens)?);
+        }
     }
     Ok(all)
 }
