@@ -50,9 +50,11 @@ gpu-check: ## run tests and benches of CUDA on this machine's GPU, and write doc
 
 fmt: ## format the code
 	cargo fmt --all
+	"$$(scripts/get-lint-tools.sh)/clang-format" -i kernels/*.cu kernels/*.h
 
 lint: ## check format, lints, spelling, licences of dependencies and documentation
 	PATH="$$(scripts/get-lint-tools.sh):$$PATH" && typos && cargo deny --locked check licenses bans sources
+	"$$(scripts/get-lint-tools.sh)/clang-format" --dry-run --Werror kernels/*.cu kernels/*.h
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets --locked -- -D warnings
 	scripts/check-features.sh

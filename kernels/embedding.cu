@@ -2,10 +2,10 @@
 
 #include "common.h"
 
-// out[rows, width] = table[ids[row], width], whose rows lie `stride` elements apart. One block per row. With width a
-// multiple of 8, out starts on a multiple of 16 bytes; a row of the table always does.
+// out[rows, width] = table[ids[row], width], whose rows lie `stride` elements apart. One block per row. With
+// width a multiple of 8, out starts on a multiple of 16 bytes; a row of the table always does.
 extern "C" __global__ void __launch_bounds__(ROW_THREADS)
-embed(bf16* out, const bf16* table, const unsigned* ids, int width, int stride) {
+    embed(bf16* out, const bf16* table, const unsigned* ids, int width, int stride) {
     bf16* to = out + size_t(blockIdx.x) * width;
     const bf16* from = table + size_t(ids[blockIdx.x]) * stride;
     if (width % 8 == 0) {
@@ -17,9 +17,9 @@ embed(bf16* out, const bf16* table, const unsigned* ids, int width, int stride) 
     }
 }
 
-// The same from a table[·, width] of f32, rounded.
+// out[rows, width] = table[ids[row], width], rounded, from a table of f32.
 extern "C" __global__ void __launch_bounds__(ROW_THREADS)
-gather(bf16* out, const float* table, const unsigned* ids, int width) {
+    gather(bf16* out, const float* table, const unsigned* ids, int width) {
     bf16* to = out + size_t(blockIdx.x) * width;
     const float* from = table + size_t(ids[blockIdx.x]) * width;
     if (width % 8 == 0) {
@@ -32,16 +32,16 @@ gather(bf16* out, const float* table, const unsigned* ids, int width) {
     }
 }
 
-// The rows sorted by id, those of one id in their order: order[rows] are their numbers, sorted_ids and sorted_weights [rows]
-// what ids and row_weight have of them. A row goes after all with a smaller id and after earlier ones with the same. Any
-// grid of ELEMENT_THREADS threads.
+// Stable sort of the rows by id: order[rows] are row indices, sorted_ids and sorted_weights [rows] the ids
+// and row_weights in that order. A row's rank is the number of rows with a smaller id, or with the same id
+// and an earlier place. Any grid of ELEMENT_THREADS threads.
 extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
-sort_rows(unsigned* order, unsigned* sorted_ids, float* sorted_weights, const unsigned* ids, const float* row_weight,
-          int rows) {
+    sort_rows(unsigned* order, unsigned* sorted_ids, float* sorted_weights, const unsigned* ids,
+              const float* row_weight, int rows) {
     __shared__ unsigned tile[ELEMENT_THREADS];
     const int row = blockIdx.x * ELEMENT_THREADS + threadIdx.x;
     const unsigned id = row < rows ? ids[row] : 0;
-    int place = 0;
+    int rank = 0;
     for (int first = 0; first < rows; first += ELEMENT_THREADS) {
         const int count = min(ELEMENT_THREADS, rows - first);
         if (threadIdx.x < count) {
@@ -49,14 +49,14 @@ sort_rows(unsigned* order, unsigned* sorted_ids, float* sorted_weights, const un
         }
         __syncthreads();
         for (int i = 0; i < count; i++) {
-            place += tile[i] < id || (tile[i] == id && first + i < row);
+            rank += tile[i] < id || (tile[i] == id && first + i < row);
         }
         __syncthreads();
     }
     if (row < rows) {
-        order[place] = row;
-        sorted_ids[place] = id;
-        sorted_weights[place] = row_weight[row];
+        order[rank] = row;
+        sorted_ids[rank] = id;
+        sorted_weights[rank] = row_weight[row];
     }
 }
 
@@ -82,10 +82,11 @@ __device__ __forceinline__ Vector<N> gradient(const bf16* from) {
     return to;
 }
 
-// What a warp does for SCATTER_ROWS places: for each place that is the first of its id, all rows of that id, also those
-// that lie in later groups of as many places. A lane holds what there is one number of in a row.
+// A warp's work on SCATTER_ROWS sorted rows: for each that is the first of its id, it sums all rows of that
+// id, also those in later groups. Lanes hold the ids, indices and weights of a group, one row each.
 template <int N>
-__device__ __forceinline__ void scatter_group(float* dtable, const bf16* dout, const SortedRows& rows, int width) {
+__device__ __forceinline__ void scatter_group(float* dtable, const bf16* dout, const SortedRows& rows,
+                                              int width) {
     const int lane = threadIdx.x % WARP;
     const int begin = (blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP) * SCATTER_ROWS;
     if (begin >= rows.count) {
@@ -152,12 +153,12 @@ __device__ __forceinline__ void scatter_group(float* dtable, const bf16* dout, c
     }
 }
 
-// dtable[id, width] += Σ weight · dout[row, width] over the rows of one id, in their order; order, ids and weights are those
-// of sort_rows. SCATTER_ROWS places for each warp. With width a multiple of 4, dtable and dout start on multiples of 16
-// bytes.
+// dtable[id, width] += Σ weight · dout[row, width] over the rows of one id, in their order; order, ids and
+// weights are those of sort_rows. SCATTER_ROWS sorted rows for each warp. With width a multiple of 4, dtable
+// and dout start on multiples of 16 bytes.
 extern "C" __global__ void __launch_bounds__(SCATTER_THREADS)
-scatter_add(float* dtable, const bf16* dout, const unsigned* order, const unsigned* ids, const float* weights, int rows,
-            int width) {
+    scatter_add(float* dtable, const bf16* dout, const unsigned* order, const unsigned* ids,
+                const float* weights, int rows, int width) {
     const SortedRows sorted = {order, ids, weights, rows};
     if (width % 4 == 0) {
         scatter_group<4>(dtable, dout, sorted, width);

@@ -1,7 +1,8 @@
-//! Every operation against a plain f64 reference, on odd shapes, with outputs that hold NaN before; every backward
-//! against central differences of that reference.
+//! Every operation against a plain f64 reference, on odd shapes, with outputs that hold NaN before; every
+//! backward against central differences of that reference.
 //!
-//! The bodies run on any backend: another one is another line at the end of this file. CUDA runs on the emulator.
+//! The bodies run on any backend: another one is another line at the end of this file. CUDA runs on the
+//! emulator.
 
 #[path = "common/emulator.rs"]
 mod emulator;

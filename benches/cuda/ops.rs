@@ -15,7 +15,7 @@ use super::device::{Device, Work};
 
 const BF16: usize = 2;
 const ROWS: usize = 8192;
-/// Of Qwen2.5-Coder-7B.
+/// Sizes of Qwen2.5-Coder-7B.
 const HIDDEN: usize = 3584;
 const INTERMEDIATE: usize = 18944;
 const VOCAB: usize = 152_064;

@@ -1,4 +1,5 @@
-//! Attention, as written in `ops/attention.rs`: tiles of queries against all the keys they see, as matrix products.
+//! Attention, as written in `ops/attention.rs`: tiles of queries against all the keys they see, as matrix
+//! products.
 
 use std::ops::Range;
 
@@ -8,8 +9,8 @@ use super::{Cpu, math, team};
 use crate::ops::attention::{Attention, CachedKv, Heads, Segment};
 use crate::ops::{Mut, Ref};
 
-/// Rows per tile, the queries of all heads that read the same keys: the scores of a 1024-token sequence then stay in the
-/// second-level cache.
+/// Rows per tile, the queries of all heads that read the same keys: the scores of a 1024-token sequence then
+/// stay in the L2 cache.
 const TILE_ROWS: usize = 112;
 /// Queries per task of the backward: the heads of the longest sequence alone would not keep all threads busy.
 const PART: usize = 256;
@@ -52,8 +53,8 @@ fn head_rows(qkv: &[f32], heads: Heads, part: Part, head: usize, row: usize, n: 
     MatRef::strided(&qkv[from..], n, heads.dim, width)
 }
 
-/// Queries `first .. first + count` of a segment, those of all heads that read one key/value head. Row `r` of their
-/// matrices is query `r / group`, head `r % group`.
+/// Queries `first .. first + count` of a segment, those of all heads that read one key/value head. Row `r` of
+/// their matrices is query `r / group`, head `r % group`.
 #[derive(Clone, Copy)]
 struct Tile {
     segment: Segment,
@@ -109,7 +110,7 @@ impl Tile {
         }
     }
 
-    /// Reverses [`Self::gather`].
+    /// The inverse of [`Self::gather`].
     ///
     /// # Safety
     /// No other task may use this part of `to`.
@@ -190,7 +191,7 @@ fn forward_tile(cpu: &Cpu, o: &SharedRows<'_>, lse: &SharedRows<'_>, qkv: &[f32]
     unsafe { tile.scatter(o, &out) };
 }
 
-/// What the backward of one tile reads.
+/// Inputs of the backward of one tile.
 struct Saved<'a> {
     qkv: &'a [f32],
     o: &'a [f32],
@@ -242,7 +243,8 @@ fn backward_tile(
     unsafe { tile.scatter(dqkv, &q) };
 }
 
-/// Some queries of a segment in the backward of one key/value head, and where their part of its gradient lies.
+/// Some queries of a segment in the backward of one key/value head, and where their part of its gradient
+/// lies.
 struct BackwardPart {
     segment: Segment,
     kv_head: usize,
@@ -299,7 +301,7 @@ fn sum_parts(dqkv: &SharedRows<'_>, partial: &[f32], parts: &[BackwardPart], hea
     }
 }
 
-/// What decoding attention reads.
+/// Inputs of decoding.
 struct Decoding<'a> {
     qkv: &'a [f32],
     /// Keys and values `[prompt, kv_width]` that all samples share.
@@ -323,8 +325,8 @@ impl Decoding<'_> {
         MatRef::strided(&rows[from..], n, self.heads.dim, width)
     }
 
-    /// The new queries that read one key/value head, of some samples: `out` `[samples · group, dim]`. All of them meet
-    /// the prompt's keys and values together.
+    /// The new queries that read one key/value head, of some samples: `out` `[samples · group, dim]`. One
+    /// product with the prompt's keys, and one with its values, serves all of them.
     fn attend(&self, out: &mut [f32], scores: &mut [f32], samples: Range<usize>, kv_head: usize) {
         let (group, dim, prompt) = (self.heads.group(), self.heads.dim, self.prompt_len());
         let (rows, keys) = (samples.len() * group, prompt + self.filled);
@@ -376,7 +378,7 @@ impl Attention for Cpu {
             (0..heads.key_value).flat_map(move |head| tiles(segment, head, all.clone(), heads))
         };
         let mut all: Vec<Tile> = segments.iter().flat_map(all_heads).collect();
-        // The longest first, so that no thread is left with a long one at the end.
+        // Longest first, for balance at the end.
         all.sort_by_key(|tile| std::cmp::Reverse(tile.count * tile.keys()));
         team::run(all.len(), |i| forward_tile(self, &o, &lse, qkv.as_slice(), all[i]));
     }

@@ -1,5 +1,5 @@
-//! Products of activations and gradients of trainable weights, as written in `ops/matmul.rs`, on the products of
-//! [`super::blas`].
+//! Products of activations and gradients of trainable weights, as written in `ops/matmul.rs`, on the products
+//! of [`super::blas`].
 
 use super::blas::{MatRef, gemm};
 use super::matrix::{operand, target};

@@ -58,8 +58,8 @@ struct Shared<'a, T> {
     _borrow: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: the pointer stands for an exclusive borrow, whose elements may be sent to other threads; `range` makes its
-// caller promise disjointness.
+// SAFETY: the pointer stands for an exclusive borrow, whose elements may be sent to other threads; `range`
+// makes its caller promise disjointness.
 unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
 impl<'a, T> Shared<'a, T> {
@@ -74,7 +74,8 @@ impl<'a, T> Shared<'a, T> {
     #[allow(clippy::mut_from_ref)]
     unsafe fn range(&self, at: usize, n: usize) -> &mut [T] {
         assert!(at <= self.len && n <= self.len - at);
-        // SAFETY: in bounds by the assertion, borrowed exclusively for 'a by `new`, disjoint by the caller's promise.
+        // SAFETY: in bounds by the assertion, borrowed exclusively for 'a by `new`, disjoint by the caller's
+        // promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), n) }
     }
 }

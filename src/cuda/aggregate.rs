@@ -14,7 +14,7 @@ use crate::ops::{Mut, Ref};
 const SUMS: usize = AGGREGATE_TAPS * 32 * size_of::<f32>();
 
 impl Cuda {
-    /// Shape of a pass that needs the taps twice, and whether a row of them fits shared memory.
+    /// Launch shape of a pass that reads the taps twice, and whether a row of taps fits shared memory.
     fn pass(&self, shape: TapShape) -> (Shape, i32) {
         let bytes = shape.taps * shape.hidden_size * size_of::<bf16>();
         let fits = bytes + SUMS <= self.info().shared_memory;
@@ -23,12 +23,12 @@ impl Cuda {
         (Shape { shared, ..line }, i32::from(fits))
     }
 
-    /// Whether the kernels have room for so many taps.
+    /// Whether the kernels support so many taps; the failure is kept where they do not.
     fn takes(&self, shape: TapShape) -> bool {
         let fits = shape.taps <= AGGREGATE_TAPS;
         if !fits {
             self.fail(Error::usage(format!(
-                "the guard looks at {} layers; on CUDA it can at most {AGGREGATE_TAPS}: train with fewer `guard_layers`, or on \
+                "the guard reads {} layers; on CUDA it can read at most {AGGREGATE_TAPS}: train with fewer `guard_layers`, or on \
                  the CPU",
                 shape.taps
             )));

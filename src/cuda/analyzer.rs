@@ -3,8 +3,8 @@
 use half::bf16;
 
 use super::Cuda;
-use super::dropout::KernelDropout;
 use super::launch::{Shape, VECTOR};
+use super::params::DropoutKey;
 use super::rows::alignment;
 use super::tile::{
     ANALYZER_BACKWARD_ROWS, ANALYZER_BACKWARD_THREADS, ANALYZER_ROWS, ANALYZER_SUMS, ANALYZER_THREADS,
@@ -24,8 +24,8 @@ fn forward(rows: usize, each: usize, width: usize, vectors: usize) -> Shape {
     Shape { shared: vectors * vector(width), ..line }
 }
 
-/// Blocks that take `ANALYZER_BACKWARD_ROWS` rows each, with `vectors` vectors in shared memory and as many for each
-/// warp. There are fewer warps where these would take too much.
+/// Blocks that take `ANALYZER_BACKWARD_ROWS` rows each, with `vectors` vectors in shared memory and as many
+/// for each warp, of which there are fewer where the vectors are long.
 fn backward(rows: usize, width: usize, vectors: usize) -> Shape {
     let warps = (ANALYZER_SUMS / (vectors * vector(width))).clamp(1, ANALYZER_BACKWARD_THREADS / 32);
     let line = Shape::line(rows.div_ceil(ANALYZER_BACKWARD_ROWS), 32 * warps);
@@ -33,9 +33,9 @@ fn backward(rows: usize, width: usize, vectors: usize) -> Shape {
 }
 
 impl Cuda {
-    /// Whether a block can have that much shared memory.
+    /// Whether a block can have the shape's shared memory; the failure is kept where it cannot.
     fn holds(&self, width: usize, shape: Shape) -> bool {
-        // The rest is for arrays of a fixed size.
+        // 1 KiB is left for static shared memory.
         let fits = shape.shared + 1024 <= self.info().shared_memory;
         if !fits {
             self.fail(Error::usage(format!("{width} columns of the analyzer are too many for CUDA")));
@@ -83,7 +83,7 @@ impl Analyzer for Cuda {
             .read("gamma", gamma, width, alignment)
             .read("beta", beta, width, alignment)
             .read_optional("row_keys", dropout.map(|d| d.row_keys), rows, 4)
-            .value(KernelDropout::new(dropout.map(|d| d.key)))
+            .value(DropoutKey::new(dropout.map(|d| d.key)))
             .value(rows as i32)
             .value(width as i32)
             .run(shape);
@@ -108,7 +108,7 @@ impl Analyzer for Cuda {
             .read("beta", args.beta, width, alignment)
             .read("row_weight", args.row_weight, rows, 4)
             .read_optional("row_keys", args.dropout.map(|d| d.row_keys), rows, 4)
-            .value(KernelDropout::new(args.dropout.map(|d| d.key)))
+            .value(DropoutKey::new(args.dropout.map(|d| d.key)))
             .value(rows as i32)
             .value(width as i32)
             .run(shape);

@@ -13,10 +13,11 @@ use super::launch::{Kernel, Module};
 use super::memory::{Counters, Scratch, Staging};
 use crate::error::{Error, Result};
 
-/// A CUDA device: its context, a stream that all work goes to in order, and the kernels loaded for it. Clones share it.
+/// A CUDA device: its context, a stream that all work goes to in order, and the kernels loaded for it. Clones
+/// share it.
 ///
-/// The operations are those of [`crate::ops`]; they return before the device is done. What goes wrong with one is kept,
-/// nothing is started after it, and [`finish`](crate::ops::Device::finish) reports it.
+/// The operations are those of [`crate::ops`]; they return before the device is done. What goes wrong with
+/// one is kept, nothing is started after it, and [`finish`](crate::ops::Device::finish) reports it.
 #[derive(Clone)]
 pub struct Cuda {
     shared: Arc<Shared>,
@@ -44,8 +45,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Cuda {
-    /// Opens a device with the code that suits it best: machine code for exactly its architecture, else PTX, which the
-    /// driver compiles. Under `DG_EMULATOR`, PTX.
+    /// Opens a device with the code that suits it best: machine code for exactly its architecture, else PTX,
+    /// which the driver compiles. Under `DG_EMULATOR`, PTX.
     ///
     /// Device errors: no driver, no such device, or no kernels that run on it.
     pub fn new(ordinal: usize) -> Result<Self> {
@@ -110,7 +111,7 @@ impl Cuda {
         Ok(cuda)
     }
 
-    /// What the driver says of the device.
+    /// The driver's description of the device.
     pub fn info(&self) -> &DeviceInfo {
         &self.shared.info
     }
@@ -216,7 +217,7 @@ fn last_first(launched: &[&'static str]) -> Vec<&'static str> {
     names
 }
 
-/// What may have failed, from the kernels started since the last wait.
+/// The kernels that may have failed, of those started since the last wait.
 fn suspects(launched: &[&'static str]) -> String {
     match last_first(launched).as_slice() {
         [] => "CUDA failed, and no kernel was running".into(),

@@ -13,7 +13,8 @@ use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use super::images::NVCC_VERSION;
 use crate::error::{Error, Result};
 
-/// For developers of kernels: path of a library to use in place of the driver, such as the emulator of the tests.
+/// For developers of kernels: path of a library to use in place of the driver, such as the emulator of the
+/// tests.
 pub const EMULATOR_VARIABLE: &str = "DG_EMULATOR";
 
 /// A device that the driver knows.
@@ -59,8 +60,8 @@ pub(super) fn start() -> Result<()> {
     check_version()
 }
 
-/// Refuses drivers older than the CUDA that the kernels are compiled with, as they know neither its machine code nor its
-/// PTX.
+/// Refuses drivers older than the CUDA that the kernels are compiled with, as they know neither its machine
+/// code nor its PTX.
 fn check_version() -> Result<()> {
     let mut found = 0;
     // SAFETY: the pointer is valid; the driver has been started.

@@ -12,12 +12,13 @@ use crate::ops::{Mut, Ref};
 /// Elements of one row of [`Elementwise::add`], which has no rows of its own.
 const ADD_WIDTH: usize = ROW_THREADS * 8 * 4;
 
-/// Blocks for each multiprocessor in kernels that go over everything with a fixed grid: enough to keep it busy.
+/// Blocks for each multiprocessor in kernels that go over everything with a fixed grid: enough to keep it
+/// busy.
 const BLOCKS_PER_MULTIPROCESSOR: usize = 8;
 
 impl Cuda {
-    /// Blocks of a kernel that goes over `n` elements, each thread taking `each` at a time: no more than keep all
-    /// multiprocessors busy.
+    /// Blocks of a kernel that goes over `n` elements, each thread taking `each` at a time: no more than keep
+    /// all multiprocessors busy.
     pub(super) fn element_blocks(&self, n: usize, each: usize) -> usize {
         let busy = self.info().multiprocessors as usize * BLOCKS_PER_MULTIPROCESSOR;
         n.div_ceil(each * ELEMENT_THREADS).min(busy)

@@ -1,4 +1,5 @@
-//! Frozen linear layers with LoRA, as written in `ops/linear.rs`: bf16 factors, sums in f32, results rounded once.
+//! Frozen linear layers with LoRA, as written in `ops/linear.rs`: bf16 factors, sums in f32, results rounded
+//! once.
 
 mod lora;
 

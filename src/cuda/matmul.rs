@@ -1,14 +1,14 @@
-//! Products of activations and gradients of trainable weights, as written in `ops/matmul.rs`: bf16 factors, sums in f32,
-//! results rounded once.
+//! Products of activations and gradients of trainable weights, as written in `ops/matmul.rs`: bf16 factors,
+//! sums in f32, results rounded once.
 
-use bytemuck::Zeroable;
 use half::bf16;
 
 use super::Cuda;
 use super::gemm::grouped::{GroupedGemm, splits};
 use super::gemm::{Gemm, Layout, Residual, Target, Terms, alignment};
 use super::launch::Shape;
-use super::split::{KernelWorkspace, Split, SplitWorkspace};
+use super::params::{ColumnSum, ColumnSums};
+use super::split::{Split, SplitWorkspace};
 use super::tile::*;
 use crate::ops::Ref;
 use crate::ops::linear::LoraTerm;
@@ -17,33 +17,6 @@ use crate::ops::matrix::{Matrix, MatrixMut};
 
 /// Rows that are worth a split of their own.
 const ROWS_PER_SPLIT: usize = 512;
-
-/// `ColumnSum` of `kernels/matmul.cu`.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct KernelColumnSum {
-    y: u64,
-    workspace: KernelWorkspace,
-    x: u64,
-    row_weight: u64,
-    rows: i32,
-    n: i32,
-    x_stride: i32,
-    vector: i32,
-    splits: i32,
-    column_blocks: i32,
-    first_block: i32,
-    padding: i32,
-}
-
-/// `ColumnSums` of `kernels/matmul.cu`.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct KernelColumnSums {
-    of: [KernelColumnSum; COLUMN_SUMS],
-    count: i32,
-    padding: i32,
-}
 
 /// `f` of up to `most` at a time.
 fn in_groups<T>(mut all: Vec<T>, most: usize, f: impl Fn(Vec<T>)) {
@@ -164,7 +137,7 @@ impl Cuda {
         let workspaces = SplitWorkspace::take(self, &splits, &[], &mut scratch, &mut counters);
         let Some((workspaces, _)) = workspaces else { return };
 
-        let (mut several, mut blocks) = (KernelColumnSums::zeroed(), 0);
+        let (mut several, mut blocks) = (ColumnSums::default(), 0);
         let mut launch = self.launch("column_sums");
         for ((to, gradient), workspace) in several.of.iter_mut().zip(&gradients).zip(&workspaces) {
             let (n, rows, dy) = (gradient.db_acc.len(), gradient.row_weight.len(), gradient.dy);
@@ -172,7 +145,7 @@ impl Cuda {
             launch = launch.writes(&mut to.y, "db", &gradient.db_acc, n, 4);
             launch = launch.reads(&mut to.x, "dy", dy.data, dy.extent(), alignment(dy.in_vectors()));
             launch = launch.reads(&mut to.row_weight, "row_weight", gradient.row_weight, rows, 4);
-            *to = KernelColumnSum {
+            *to = ColumnSum {
                 rows: rows as i32,
                 n: n as i32,
                 x_stride: dy.stride as i32,

@@ -29,7 +29,8 @@ impl Mlp for Cuda {
             .run(shape(rows, width));
     }
 
-    /// One launch, unless rows start anywhere or a few rows are kept. Rows of gate_up that are not kept are not written.
+    /// One launch, unless rows start anywhere or a few rows are kept. Rows of gate_up that are not kept are
+    /// not written.
     fn gated(
         &self,
         h: Mut<'_, Self, bf16>,

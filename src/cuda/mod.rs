@@ -1,11 +1,11 @@
 //! CUDA: the kernels of `kernels/`, and functions that launch them.
 //!
 //! [`Cuda::new`] opens a device, and [`Cuda::on_stream`] one on a stream of the program's own. It is a
-//! [`Backend`](crate::ops::Backend) with bf16 activations. `docs/kernels.md` tells how kernels are built, run without a GPU,
-//! and tested.
+//! [`Backend`](crate::ops::Backend) with bf16 activations. `docs/kernels.md` tells how kernels are built, run
+//! without a GPU, and tested.
 //!
-//! `unsafe` is where the driver is called: `driver.rs` reaches it, `launch.rs` starts kernels, `memory.rs` allocates and copies,
-//! `weights.rs` loads, `graph.rs` records.
+//! `unsafe` is where the driver is called: `driver.rs` reaches it, `launch.rs` starts kernels, `memory.rs`
+//! allocates and copies, `weights.rs` loads, `graph.rs` records.
 
 mod aggregate;
 mod analyzer;
@@ -26,6 +26,7 @@ mod memory;
 mod mlp;
 mod norm;
 mod optim;
+mod params;
 mod pinned;
 mod rope;
 mod rows;

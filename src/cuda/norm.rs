@@ -9,12 +9,12 @@ use super::tile::ROW_THREADS;
 use crate::ops::norm::Norm;
 use crate::ops::{Mut, Ref};
 
-/// Rows that a block has at least, where there are enough for all multiprocessors, so that the weight it copies is little
-/// beside them.
+/// Fewest rows of a block, where there are enough for all multiprocessors: copying the weight to shared
+/// memory is then a small part of its traffic.
 const ROWS_OF_BLOCK: usize = 24;
 
 impl Cuda {
-    /// Few rows are spread over all multiprocessors; of many, each block takes as many as it can.
+    /// Few rows are spread over all multiprocessors; many rows are taken by persistent blocks.
     fn norm_shape(&self, rows: usize, width: usize) -> Shape {
         let multiprocessors = self.info().multiprocessors as usize;
         let warps = rows.div_ceil(multiprocessors).clamp(1, ROW_THREADS / 32);

@@ -130,7 +130,7 @@ impl Loader {
         Ok(Loader { stream, stages, copied: [None, None], next: 0 })
     }
 
-    /// What the device is doing, such as zeroing the weight's memory, comes before the copies.
+    /// Orders earlier work of the device, such as zeroing the weight's memory, before the copies.
     fn begin(&self, cuda: &Cuda) -> Result<()> {
         self.stream.join(cuda.stream()).map_err(loading)
     }

@@ -30,7 +30,7 @@ pub struct Block<B: Backend> {
 pub struct Adapter<'a, B: Backend> {
     /// Where their parameters lie.
     pub lora: &'a Lora,
-    /// Their values.
+    /// Values of the adapters' parameters.
     pub params: &'a Params<B>,
     /// The first rows of the batch, those with adapters.
     pub rows: usize,
@@ -113,7 +113,7 @@ pub struct BlockPass<'a, B: Backend> {
     pub config: &'a Config,
     /// The block's weights.
     pub block: &'a Block<B>,
-    /// Its index.
+    /// The block's index.
     pub layer: usize,
     /// RoPE's frequencies `[head_dim / 2]`.
     pub inv_freq: Ref<'a, B, f32>,

@@ -81,8 +81,8 @@ pub trait Attention: Device {
         heads: Heads,
     );
 
-    /// dqkv `[rows, qkv_width]` from do `[rows, q_width]` and what the forward saved. The segments must have no
-    /// prefix: gradients never flow through a shared one (METHOD §6).
+    /// dqkv `[rows, qkv_width]` from do `[rows, q_width]` and what the forward saved. The segments must have
+    /// no prefix: gradients never flow through a shared one (METHOD §6).
     #[allow(clippy::too_many_arguments)]
     fn attention_backward(
         &self,
@@ -95,8 +95,8 @@ pub trait Attention: Device {
         heads: Heads,
     );
 
-    /// One new token per sample against the cache: o `[samples, q_width]`, qkv `[samples, qkv_width]` after RoPE (only
-    /// q is read: the new k and v are already in the cache).
+    /// One new token per sample against the cache: o `[samples, q_width]`, qkv `[samples, qkv_width]` after
+    /// RoPE (only q is read: the new k and v are already in the cache).
     fn attention_decode(
         &self,
         o: Mut<'_, Self, Self::Act>,

@@ -3,7 +3,7 @@
 use super::matrix::Matrix;
 use super::{Device, Dropout, Mut, Ref};
 
-/// What a linear layer writes.
+/// Epilogue of a linear layer.
 pub enum Write<'a, D: Device> {
     /// `y = …`
     Overwrite,
@@ -13,7 +13,8 @@ pub enum Write<'a, D: Device> {
 
 /// The LoRA of one projection inside a (possibly stacked) linear layer.
 pub struct LoraTerm<'a, D: Device> {
-    /// `[adapter_rows, rank]`, `s · dropout(x) Aᵀ` from [`Linear::lora_down`]. Rows after these have no adapter.
+    /// `[adapter_rows, rank]`, `s · dropout(x) Aᵀ` from [`Linear::lora_down`]. Rows after these have no
+    /// adapter.
     pub xa: Ref<'a, D, D::Act>,
     /// `[out_features, rank]` lora_B.
     pub b: Ref<'a, D, D::Act>,
@@ -25,7 +26,8 @@ pub struct LoraTerm<'a, D: Device> {
     pub rank: usize,
 }
 
-/// One of the adapters of a (possibly stacked) linear layer, all of which read the layer's input, in the forward pass.
+/// One of the adapters of a (possibly stacked) linear layer, all of which read the layer's input, in the
+/// forward pass.
 pub struct LoraDown<'a, D: Device> {
     /// `[rows, rank]`, written.
     pub xa: Mut<'a, D, D::Act>,
@@ -35,7 +37,7 @@ pub struct LoraDown<'a, D: Device> {
     pub dropout: Option<Dropout<'a, D>>,
 }
 
-/// The same in the backward pass; shapes as in [`LoraTerm`].
+/// One of the adapters of a linear layer in the backward pass; shapes as in [`LoraTerm`].
 pub struct LoraBackward<'a, D: Device> {
     /// `[rank, in_features]`.
     pub da_acc: Mut<'a, D, f32>,
@@ -49,14 +51,14 @@ pub struct LoraBackward<'a, D: Device> {
     pub a: Ref<'a, D, D::Act>,
     /// `[out_features, rank]` lora_B.
     pub b: Ref<'a, D, D::Act>,
-    /// The same mask as in the forward.
+    /// Dropout with the mask of the forward pass.
     pub dropout: Option<Dropout<'a, D>>,
 }
 
-/// Frozen linear layers, and what is trained beside them.
+/// Frozen linear layers, and the LoRA adapters that are trained beside them.
 pub trait Linear: Device {
-    /// `y = x Wᵀ + bias + Σ xa Bᵀ (+ r)` (METHOD §2; LoRA as an extension of K). y `[rows, out]`, x `[rows, in]`,
-    /// W `[out, in]`, bias `[out]`.
+    /// `y = x Wᵀ + bias + Σ xa Bᵀ (+ r)` (METHOD §2; LoRA as an extension of K). y `[rows, out]`, x `[rows,
+    /// in]`, W `[out, in]`, bias `[out]`.
     fn linear(
         &self,
         y: Mut<'_, Self, Self::Act>,
@@ -84,8 +86,8 @@ pub trait Linear: Device {
         scale: f32,
     );
 
-    /// `dB += dyᵀ xa` and `dA += scale · (dy B)ᵀ dropout(x)` of each adapter; `dx += Σ scale · mask ∘ (dy B) A` over all
-    /// of them, unless `None`: nothing below is trained. dx and x `[rows, in]`.
+    /// `dB += dyᵀ xa` and `dA += scale · (dy B)ᵀ dropout(x)` of each adapter; `dx += Σ scale · mask ∘ (dy B)
+    /// A` over all of them, unless `None`, where nothing below is trained. dx and x `[rows, in]`.
     fn lora_backward(
         &self,
         dx_acc: Option<Mut<'_, Self, Self::Act>>,

@@ -2,7 +2,7 @@
 
 use super::{Device, Mut, Ref};
 
-/// What one row of logits contributes to the loss.
+/// Weights of the losses of a row of logits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HeadWeights {
     /// Factor of the cross-entropy of every row that has a target: 1 / number of targets.
@@ -16,8 +16,9 @@ pub trait Loss: Device {
     /// `nll = lse_z − z[target]`, `kl = Σ p_y (y − z) − (lse_y − lse_z)`, and z becomes
     /// `dz = (w_ce + w_kl) softmax(z) − w_ce onehot − w_kl softmax(y)`, each term only where the row has it.
     ///
-    /// nll, kl `[rows]` (0 where the row has no such term); z `[rows, vocab_size]` logits with adapters; y the same
-    /// without, overwritten too, `None` when no KL is wanted; targets `[rows]`, −1 for none; kl_mask `[rows]`, 0 or 1.
+    /// nll, kl `[rows]` (0 where the row has no such term); z `[rows, vocab_size]` logits with adapters; y
+    /// the same without, overwritten too, `None` when no KL is wanted; targets `[rows]`, −1 for none; kl_mask
+    /// `[rows]`, 0 or 1.
     #[allow(clippy::too_many_arguments)]
     fn cross_entropy_kl(
         &self,

@@ -14,7 +14,7 @@ pub enum Transpose {
     First,
 }
 
-/// What the gradient of a trainable weight is made from.
+/// Arguments of the gradient of a trainable weight.
 pub struct WeightGradient<'a, D: Device> {
     /// `[out, in]`.
     pub dw_acc: MatrixMut<'a, D, f32>,
@@ -26,7 +26,7 @@ pub struct WeightGradient<'a, D: Device> {
     pub row_weight: Option<Ref<'a, D, f32>>,
 }
 
-/// What the gradient of a trainable bias is made from.
+/// Arguments of the gradient of a trainable bias.
 pub struct BiasGradient<'a, D: Device> {
     /// `[out]`.
     pub db_acc: Mut<'a, D, f32>,
@@ -49,8 +49,8 @@ pub trait Matmul: Device {
         beta: f32,
     );
 
-    /// `c = a bᵀ + bias + x yᵀ`, the last where `outer` has x `[rows]` and y `[cols]`. c `[rows, cols]`, a `[rows, k]`,
-    /// b `[cols, k]`, bias `[cols]`.
+    /// `c = a bᵀ + bias + x yᵀ`, the last where `outer` has x `[rows]` and y `[cols]`. c `[rows, cols]`, a
+    /// `[rows, k]`, b `[cols, k]`, bias `[cols]`.
     fn affine(
         &self,
         c: MatrixMut<'_, Self, Self::Act>,
@@ -69,7 +69,8 @@ pub trait Matmul: Device {
         row_weight: Ref<'_, Self, f32>,
     );
 
-    /// `dw_acc += Σ_i row_weight[i] · dy[i] ⊗ x[i]` of each: gradients of trainable weights, none of which overlap.
+    /// `dw_acc += Σ_i row_weight[i] · dy[i] ⊗ x[i]` of each: gradients of trainable weights, none of which
+    /// overlap.
     fn weight_gradients(&self, gradients: Vec<WeightGradient<'_, Self>>);
 
     /// `db_acc += Σ_i row_weight[i] · dy[i]` of each.

@@ -13,9 +13,9 @@ pub trait Mlp: Device + Linear {
         intermediate_size: usize,
     );
 
-    /// [`Linear::linear`] without a bias, then [`Mlp::swiglu`]: h `[rows, intermediate_size]`, x `[rows, in]`, W `[2 ·
-    /// intermediate_size, in]`. gate_up `[rows, 2 · intermediate_size]` is what lies between; its first `kept` rows are for
-    /// the backward, the others may hold anything afterwards.
+    /// [`Linear::linear`] without a bias, then [`Mlp::swiglu`]: h `[rows, intermediate_size]`, x `[rows,
+    /// in]`, W `[2 · intermediate_size, in]`. gate_up `[rows, 2 · intermediate_size]` is the intermediate
+    /// result; its first `kept` rows are saved for the backward, the others may hold anything afterwards.
     #[allow(clippy::too_many_arguments)]
     fn gated(
         &self,
@@ -27,7 +27,7 @@ pub trait Mlp: Device + Linear {
         lora: &[LoraTerm<'_, Self>],
         intermediate_size: usize,
     ) {
-        let _ = kept; // all of it is
+        let _ = kept; // all rows are kept
         self.linear(gate_up.reborrow(), x, weight, None, lora, Write::Overwrite);
         self.swiglu(h, gate_up.view(), intermediate_size);
     }

@@ -17,8 +17,9 @@ pub struct CacheRows<'a, D: Device> {
 
 /// Rotation of the query and key parts of packed `[q | k | v]` rows; the value part is left alone.
 pub trait Rope: Device {
-    /// Rotates in place: `(a, b) → (a·cos − b·sin, b·cos + a·sin)` for the halves a, b of every query and key head.
-    /// qkv `[rows, heads.qkv_width()]`, positions `[rows]`, inv_freq `[head_dim / 2]` radians per position.
+    /// Rotates in place: `(a, b) → (a·cos − b·sin, b·cos + a·sin)` for the halves a, b of every query and key
+    /// head. qkv `[rows, heads.qkv_width()]`, positions `[rows]`, inv_freq `[head_dim / 2]` radians per
+    /// position.
     fn rope(
         &self,
         qkv: Mut<'_, Self, Self::Act>,
@@ -27,9 +28,9 @@ pub trait Rope: Device {
         heads: Heads,
     );
 
-    /// As [`Rope::rope`], and fills a cache: the keys, rotated, and the values of row `i` also become row
-    /// `i · to.step + to.first` there. A row of the cache stands one position after the one before it, so row `i` is
-    /// rotated for position `positions[i] + to.first`: decoding need not write new positions.
+    /// As [`Rope::rope`], and fills a cache: the keys, rotated, and the values of row `i` also become row `i
+    /// · to.step + to.first` there. A row of the cache stands one position after the one before it, so row
+    /// `i` is rotated for position `positions[i] + to.first`: decoding need not write new positions.
     fn rope_into_cache(
         &self,
         qkv: Mut<'_, Self, Self::Act>,

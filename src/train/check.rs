@@ -62,7 +62,7 @@ impl SplitReport {
 pub struct TokenReport {
     /// The limit that a function is cut to.
     pub max_seq_len: usize,
-    /// All tokens of both halves.
+    /// Tokens of both halves together.
     pub total: usize,
     /// Tokens of the longest function.
     pub longest: usize,
@@ -105,7 +105,7 @@ pub struct CheckOptions<'a> {
     pub data: &'a Path,
     /// Validation pairs; if not given, the subfolder `val` of `data`.
     pub val_data: Option<&'a Path>,
-    /// For lengths in tokens.
+    /// What lengths in tokens are counted with.
     pub tokenizer: Option<&'a Tokenizer>,
     /// The limit that a function is cut to.
     pub max_seq_len: usize,

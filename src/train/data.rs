@@ -57,13 +57,13 @@ impl TokenizedPairs {
 /// What becomes of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is trained on.
+    /// The pair is trained on.
     Whole,
-    /// It is trained on, with at least one half cut to the length limit.
+    /// The pair is trained on, with at least one half cut to the length limit.
     Cut,
-    /// It is left out, because its halves are the same up to the length limit.
+    /// The pair is left out, because its halves are the same up to the length limit.
     Lost,
-    /// It is left out, because nothing can be learnt from it at any length.
+    /// The pair is left out, because nothing can be learnt from it at any length.
     Identical,
 }
 
@@ -141,10 +141,10 @@ impl LimitReport {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnBadRecord {
-    /// It is an error.
+    /// The record is an error.
     #[default]
     Error,
-    /// It is left out, and counted.
+    /// The record is left out, and counted.
     Skip,
 }
 

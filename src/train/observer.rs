@@ -16,7 +16,7 @@ use crate::train::evaluation::Evaluation;
 pub struct StepLog {
     /// Optimiser steps done, this one included.
     pub step: usize,
-    /// All steps of the run.
+    /// Steps of the whole run.
     pub total_steps: usize,
     /// Passes over the training pairs.
     pub epoch: f64,
@@ -69,21 +69,21 @@ pub trait Observer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stage {
-    /// It reads pairs.
+    /// The run reads pairs.
     Reading,
-    /// It tokenises so many pairs.
+    /// The run tokenises so many pairs.
     Tokenizing {
         /// Pairs of both splits.
         pairs: usize,
     },
-    /// It reads the base model's weights for their hash.
+    /// The run reads the base model's weights for their hash.
     Fingerprint,
-    /// It evaluates so many validation pairs.
+    /// The run evaluates so many validation pairs.
     Validating {
         /// Validation pairs.
         pairs: usize,
     },
-    /// It computes hidden states of the base model that it had before it was resumed.
+    /// The run computes hidden states of the base model that it had before it was resumed.
     BaseStates,
 }
 
@@ -99,13 +99,13 @@ pub struct RunStart<'a> {
     pub validation: &'a TokenizedPairs,
     /// The memory plan.
     pub plan: &'a [PlanRow],
-    /// All bytes of a device's own memory that the run takes ([`Stepper::device_bytes`](crate::train::step::Stepper::device_bytes)).
+    /// Bytes of a device's own memory that the run takes ([`Stepper::device_bytes`](crate::train::step::Stepper::device_bytes)).
     pub device_bytes: Option<usize>,
     /// What the backward pass recomputes.
     pub recompute: Recompute,
     /// Trainable values.
     pub parameters: usize,
-    /// All steps of the run.
+    /// Steps of the whole run.
     pub total_steps: usize,
     /// Step from which the run continues.
     pub resumed_at: Option<usize>,

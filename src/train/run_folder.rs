@@ -4,11 +4,9 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+pub use crate::adapter::FINAL_ADAPTER;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::{files, platform};
-
-/// The finished adapter inside a run folder.
-pub const FINAL_ADAPTER: &str = "adapter";
 
 const LOCK: &str = "run.lock";
 

@@ -1,4 +1,5 @@
-//! Decoding's blocks decide among themselves who combines their results: whoever does, the result is the same.
+//! Decoding's blocks decide among themselves who combines their results: whoever does, the result is the
+//! same.
 
 use deepguard::cuda::Cuda;
 use deepguard::ops::attention::{Attention, CachedKv, Heads};

@@ -106,7 +106,7 @@ fn fault() {
     let error = cuda.finish().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Device);
     assert!(error.to_string().starts_with("kernel gather failed"), "{error}");
-    // It stays: the program has to end, and says why.
+    // The error stays: the program has to end, and says why.
     cuda.zero(out.view_mut());
     assert_eq!(cuda.finish().unwrap_err().kind(), ErrorKind::Device);
 }
@@ -124,7 +124,8 @@ fn cuda_memory_that_is_not_there_is_refused() {
     assert_eq!(advised, format!("{text}; buy more"));
 }
 
-/// The driver hands out 256 bytes at a time, so the last byte of this device cannot be had, though it is free.
+/// The driver hands out 256 bytes at a time, so the last byte of this device cannot be had, though it is
+/// free.
 #[test]
 fn cuda_memory_that_is_free_and_refused_is_told_with_numbers() {
     // Scratch memory and counters, from the start.

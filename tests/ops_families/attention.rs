@@ -87,8 +87,8 @@ pub fn many_sequences<B: Backend>(backend: &B) {
     backward_case(backend, &segments, heads);
 }
 
-/// Gradients of `dout · o` by the formulas: with p the softmax, dv = pᵀ do; ds = p ∘ (do vᵀ − do · o); dq = ds k / √d;
-/// dk = dsᵀ q / √d.
+/// Gradients of `dout · o` by the formulas: with p the softmax, dv = pᵀ do; ds = p ∘ (do vᵀ − do · o); dq =
+/// ds k / √d; dk = dsᵀ q / √d.
 fn slopes(qkv: &[f64], dout: &[f64], segments: &[Segment], heads: Heads) -> Vec<f64> {
     let (wide, dim, scale) = (heads.qkv_width(), heads.dim, 1.0 / (heads.dim as f64).sqrt());
     let mut d = vec![0.0; qkv.len()];
