@@ -15,7 +15,7 @@ impl Embedding for Cuda {
         let (rows, width) = (ids.len(), table.columns());
         self.launch("embed")
             .write("out", &out, rows * width, alignment(width))
-            .read("table", table.data(), table.rows() * table.stride(), VECTOR)
+            .read("table", table.matrix().data, table.matrix().extent(), VECTOR)
             .read("ids", ids, rows, 4)
             .value(width as i32)
             .value(table.stride() as i32)

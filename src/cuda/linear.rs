@@ -92,13 +92,6 @@ impl<'a> Terms<'a> {
     }
 }
 
-impl Weight {
-    /// The weight as an operand.
-    pub(super) fn matrix(&self) -> Matrix<'_, Cuda, bf16> {
-        Matrix { data: self.data(), rows: self.rows(), cols: self.columns(), stride: self.stride() }
-    }
-}
-
 impl Cuda {
     /// Whether kernels take so many adapters of a layer; the failure is kept where they do not.
     pub(super) fn takes_adapters(&self, count: usize) -> bool {
@@ -152,7 +145,7 @@ impl Cuda {
             .launch(kernel)
             .write("y", &y.data, m * n, 1)
             .read("x", x.data, m * k, alignment(vector))
-            .read("weight", weight.data(), weight.matrix().extent(), VECTOR);
+            .read("weight", weight.matrix().data, weight.matrix().extent(), VECTOR);
         let launch = launch.read_optional("residual", residual.map(|matrix| matrix.data), m * n, 1);
         let product = KernelProduct {
             m: m as i32,
@@ -218,7 +211,7 @@ impl Cuda {
             .launch(kernel)
             .write("h", &h, rows * out / 2, 1)
             .read("x", x.data, rows * width, alignment(x.in_vectors()))
-            .read("weight", weight.data(), weight.matrix().extent(), VECTOR)
+            .read("weight", weight.matrix().data, weight.matrix().extent(), VECTOR)
             .value(product);
         let blocks = if rows == 0 { 0 } else { (out / 2).div_ceil(SKINNY_LINES / 2) };
         Terms::pass(Some(&terms), launch).run(Shape::line(blocks, SKINNY_THREADS));

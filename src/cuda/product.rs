@@ -166,7 +166,7 @@ impl<D: crate::ops::Device, T: Element> MatrixMut<'_, D, T> {
     }
 }
 
-fn extent(rows: usize, cols: usize, stride: usize) -> usize {
+pub(super) fn extent(rows: usize, cols: usize, stride: usize) -> usize {
     if rows * cols == 0 { 0 } else { (rows - 1) * stride + cols }
 }
 

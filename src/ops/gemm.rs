@@ -28,12 +28,38 @@ impl<'a, D: Device, T: super::Element> Matrix<'a, D, T> {
         Matrix { data, rows, cols, stride: cols }
     }
 
+    /// A matrix whose rows start `stride` elements apart.
+    ///
+    /// # Panics
+    /// If rows overlap, or `data` is too short.
+    pub fn strided(data: Ref<'a, D, T>, rows: usize, cols: usize, stride: usize) -> Self {
+        let matrix = Matrix { data, rows, cols, stride };
+        if let Err(problem) = matrix.check("a matrix") {
+            panic!("{problem}");
+        }
+        matrix
+    }
+
+    /// Whether its elements are inside of `data`, and rows do not overlap; what is wrong if not.
+    pub(crate) fn check(&self, what: &str) -> Result<(), String> {
+        check_extent(what, self.data.len(), [self.rows, self.cols, self.stride])
+    }
+
     /// Columns `from .. from + cols`.
     pub fn columns(self, from: usize, cols: usize) -> Self {
         assert!(from + cols <= self.cols, "columns {from}..{} of {}", from + cols, self.cols);
         let data = self.data.slice(from.min(self.data.len())..self.data.len());
         Matrix { data, rows: self.rows, cols, stride: self.stride }
     }
+}
+
+/// Whether `[rows, cols]` with a stride lies in `len` elements and rows do not overlap; what is wrong if not.
+fn check_extent(what: &str, len: usize, [rows, cols, stride]: [usize; 3]) -> Result<(), String> {
+    let end = rows.checked_sub(1).map_or(Some(0), |last| last.checked_mul(stride)?.checked_add(cols));
+    if cols == 0 || end.is_some_and(|end| end <= len) && (rows <= 1 || stride >= cols) {
+        return Ok(());
+    }
+    Err(format!("{what} of {rows} × {cols} with a stride of {stride} does not lie in {len} elements, row after row"))
 }
 
 /// A row-major matrix in device memory, written.
@@ -53,6 +79,11 @@ impl<'a, D: Device, T: super::Element> MatrixMut<'a, D, T> {
     pub fn new(data: Mut<'a, D, T>, rows: usize, cols: usize) -> Self {
         assert_eq!(data.len(), rows * cols, "matrix of {rows} × {cols}");
         MatrixMut { data, rows, cols, stride: cols }
+    }
+
+    /// Whether its elements are inside of `data`, and rows do not overlap; what is wrong if not.
+    pub(crate) fn check(&self, what: &str) -> Result<(), String> {
+        check_extent(what, self.data.len(), [self.rows, self.cols, self.stride])
     }
 
     /// Columns `from .. from + cols`.
