@@ -38,4 +38,4 @@ cp "$wanted" "$scratch/cuda-toolkit.txt"
 chmod 755 "$scratch"
 rm -rf "$dest"
 mv "$scratch" "$dest"
-touch "$root/build/main.rs" # or cargo would not look for nvcc again
+touch "$root/build.rs" # or cargo would not look for nvcc again

@@ -11,7 +11,7 @@ use crate::model::hub::resolve_model;
 use crate::model::tokenizer::Tokenizer;
 use crate::model::transformer::Transformer;
 use crate::ops::Backend;
-use crate::train::trainer::FINAL_ADAPTER;
+use crate::train::run_folder::FINAL_ADAPTER;
 use crate::train::{Observer, RunFolder, RunSummary, TrainConfig, train_in};
 
 /// A base model, its tokenizer and, if attached, adapter and guard.

@@ -13,10 +13,10 @@ use crate::cpu::gemm::{MatMut, MatRef, gemm};
 use crate::decode::final_logits;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::files::{require_space, write_dir};
-use crate::model::config::Dtype;
 use crate::model::lora::{LoraPair, Projection};
 use crate::model::transformer::Transformer;
-use crate::model::weights::{TensorView, Weights};
+use crate::model::weights::Weights;
+use crate::ops::{Dtype, TensorView};
 
 /// Files of a model directory that are copied as they are.
 const COPIED: &[&str] = &[

@@ -1,5 +1,7 @@
 //! Files that are written whole or not at all.
 
+mod unfinished;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,11 +12,9 @@ use safetensors::tensor::{Dtype, View};
 use serde::Serialize;
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::manifest;
-use crate::unfinished::UnfinishedDir;
+pub(crate) use unfinished::abandon;
+use unfinished::{TEMPORARY, UnfinishedDir, ordinary};
 
-/// Beginning of the names of folders and files that are being written.
-const TEMPORARY: &str = ".deepguard-tmp-";
 /// Beginning of the name of a folder that is being replaced; its own name follows.
 const REPLACED: &str = ".deepguard-old-";
 
@@ -33,14 +33,6 @@ pub fn write_dir(dir: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<
     });
     // What is left under the temporary name, if anything, is what was replaced: it goes when `temporary` does.
     renamed.and_then(|()| File::open(parent)?.sync_all()).kind(ErrorKind::Device, complain)
-}
-
-/// [`write_dir`] with a [`manifest`].
-pub fn commit_dir(dir: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    write_dir(dir, |dir| {
-        write(dir)?;
-        manifest::write(dir)
-    })
 }
 
 /// Makes a folder, and those above it, which are then there after a power failure as well.
@@ -150,14 +142,6 @@ fn replace_in_two(new: &Path, dir: &Path) -> std::io::Result<()> {
     std::fs::remove_dir_all(old)
 }
 
-/// Temporary files and folders are private by default; what is kept gets the permissions that the user's umask gives.
-pub(crate) fn ordinary(mode: u32) -> tempfile::Builder<'static, 'static> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(TEMPORARY);
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
-    builder
-}
-
 /// Flushes the files of a flat folder, and the folder, to the disk.
 fn sync_files(dir: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
@@ -249,7 +233,7 @@ mod tests {
     }
 
     fn write(dir: &Path, content: &str) -> Result<()> {
-        commit_dir(dir, |dir| write_file(&dir.join("file"), content.as_bytes()))
+        crate::manifest::commit_dir(dir, |dir| write_file(&dir.join("file"), content.as_bytes()))
     }
 
     #[test]

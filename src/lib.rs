@@ -49,36 +49,34 @@
 //!
 //! # Modules
 //!
-//! Imports point downward:
+//! Imports point downward, and there are no circles between the modules of a line or of a folder:
 //!
 //! ```text
-//! cli                                       arguments → resolved options → one match on the device
-//! report                                    pages of scores and runs, SARIF
-//! deepguard                                 the front door: load, attach, train, score, generate
-//! train   decode   export   import          the loops; merged models; GGUF files
-//! adapter   init   attached                 adapter folders, initial values, what is added to a base model
-//! guard                                     aggregator, analyzer, token statistics
-//! model                                     Transformer blocks, LoRA, taps, tokenizer, weights
-//! ops                                       every operation's contract, device memory
-//! cpu   cuda                                the contracts fulfilled
+//! cli                            arguments → typed options → one match on the device
+//! report                         pages of scores, probes and runs; SARIF
+//! deepguard  export              the front door: load, attach, train, score, generate; merged models
+//! probe                          what each layer of a model knows about security
+//! train  decode                  the loops: batches, objective, checkpoints; prefill, steps, guidance
+//! init                           initial values of what is trained
+//! adapter  import  hub           folders in PEFT's format; GGUF files; models of the hub and its cache
+//! attached                       what is added to a base model: LoRA, guard, token statistics
+//! guard                          aggregator, analyzer, token statistics
+//! model                          Transformer blocks, LoRA, taps, tokenizer, weights
+//! cpu  cuda                      the contracts fulfilled
+//! ops                            every operation's contract; tensors, buffers, arenas
+//! manifest                       folders in which every changed bit is noticed
+//! files                          files that are written whole or not at all
+//! error                          one error type, whose kind fixes the exit code
 //! ```
 //!
-//! - [`cli`] is `dg-run`.
-//! - [`mod@deepguard`] has [`DeepGuard`], a model with its tokenizer and its guard.
-//! - [`report`] makes pages of scores and of runs, and SARIF.
-//! - [`train`] has data, packed batches, the joint objective, the loop and checkpoints.
-//! - [`decode`] has prefill, decoding, guidance and scoring.
-//! - [`export`] merges an adapter into its base model; [`mod@import`] makes GGUF files Hugging Face directories.
-//! - [`adapter`] reads and writes folders in PEFT's format with the guard beside it; [`attached`] and [`init`] are the
-//!   parameters in them, and their initial values.
-//! - [`guard`] and [`model`] are the computation, written once for every [`ops::Backend`]; they name no device.
-//! - [`ops`] has a trait per family of operations, which says what is written, added to and kept; [`cpu`] is the backend.
-//! - [`cuda`] has the kernels for NVIDIA GPUs, on their way to becoming one.
-//! - [`mod@error`], [`files`] and [`manifest`] serve all: errors with exit codes, files that are written whole or not at
-//!   all, and folders in which every changed bit is noticed.
+//! `tests/layers.rs` holds this picture against the imports. What is computed is written once for every
+//! [`ops::Backend`]: [`model`], [`guard`], [`attached`], [`adapter`], [`train`], [`decode`] and [`probe`] name no
+//! device. Only [`cli`], [`mod@deepguard`] and [`export`], which merges on the CPU, do.
 //!
-//! `cpu` is below `ops` in that nothing above names it but the top and [`export`], which merges on the CPU. What points
-//! upward is one type: [`model::weights::TensorView`], a tensor in a mapped file, which backends load weights from.
+//! - [`mod@deepguard`] has [`DeepGuard`], a model with its tokenizer and its guard.
+//! - [`cuda`] is the backend for NVIDIA GPUs, whose kernels are compiled by the build script; [`cpu`] is the backend of
+//!   every other machine and the oracle of both.
+//! - [`ops`] says for every operation what is written, added to and kept.
 
 pub mod adapter;
 pub mod attached;
@@ -99,7 +97,6 @@ pub mod ops;
 pub mod probe;
 pub mod report;
 pub mod train;
-mod unfinished;
 
 pub use deepguard::DeepGuard;
 pub use error::{Error, ErrorKind, Result};

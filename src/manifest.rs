@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::files::{json_text, write_json};
+use crate::files::{json_text, write_dir, write_json};
 
 /// The manifest's name in the folder that it describes.
 pub const MANIFEST: &str = "manifest.json";
@@ -43,6 +43,14 @@ pub enum Others {
     Refused,
     /// Anything, such as the model card of a published adapter: it is not read.
     Ignored,
+}
+
+/// [`write_dir`] of a folder with a manifest.
+pub fn commit_dir(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    write_dir(dir, |dir| {
+        fill(dir)?;
+        write(dir)
+    })
 }
 
 /// Writes the manifest of a flat folder.

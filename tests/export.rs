@@ -10,9 +10,9 @@ use deepguard::cpu::Cpu;
 use deepguard::decode::final_logits;
 use deepguard::export::merge;
 use deepguard::files::{OwnedTensor, write_safetensors};
-use deepguard::model::config::Dtype;
 use deepguard::model::tokenizer::Tokenizer;
 use deepguard::model::transformer::Transformer;
+use deepguard::ops::Dtype;
 use half::bf16;
 use tiny::{Tiny, folder, read_tensors};
 

@@ -9,9 +9,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::device::Task;
 use super::output::write_file;
 use super::{ModelArgs, note, print};
+use crate::cpu::Cpu;
 use crate::deepguard::DeepGuard;
 use crate::error::{Error, Result};
-use crate::ops::Backend;
+use crate::ops::{Backend, Device};
 use crate::probe::{ProbeOptions, ProbeReport, Progress, Signal, probe};
 use crate::report;
 use crate::train::data::{OnBadRecord, TokenizedPairs, read_pairs, tokenize};
@@ -49,7 +50,7 @@ pub struct ProbeArgs {
 
 impl ProbeArgs {
     fn options(&self) -> ProbeOptions {
-        ProbeOptions { folds: self.folds, seed: self.seed }
+        ProbeOptions { folds: self.folds, seed: self.seed, free_memory: Cpu::new().free_memory() }
     }
 }
 

@@ -9,7 +9,7 @@ use signal_hook::iterator;
 use signal_hook::{flag, low_level};
 
 use crate::error::{Context, ErrorKind, Result};
-use crate::unfinished;
+use crate::files;
 
 /// What the next signal does.
 #[repr(u8)]
@@ -87,7 +87,7 @@ impl State {
             leave();
         }
         let clean_up = move || {
-            unfinished::abandon();
+            files::abandon();
             leave();
         };
         if std::thread::Builder::new().spawn(clean_up).is_err() {

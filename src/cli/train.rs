@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ops::Backend;
 use crate::train::checkpoint;
 use crate::train::data::OnBadRecord;
-use crate::train::trainer::FINAL_ADAPTER;
+use crate::train::run_folder::FINAL_ADAPTER;
 use crate::train::{RunFolder, RunSummary, TrainConfig};
 
 /// Options of `dg-run train`. Every one may also stand in the TOML file, with underscores for hyphens.

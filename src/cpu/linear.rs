@@ -4,12 +4,10 @@ use super::dropout::dropout_row;
 use super::gemm::{Elems, MatMut, MatRef, gemm};
 use super::{Cpu, math, parallel};
 use crate::error::{Error, Result};
-use crate::model::config::Dtype;
-use crate::model::weights::TensorView;
 use crate::ops::gemm::{
     BiasGradient, Gemm, LoraBackward, LoraDown, LoraTerm, Matrix, MatrixMut, Transpose, WeightGradient, Write,
 };
-use crate::ops::{Dropout, Mut, Ref};
+use crate::ops::{Dropout, Dtype, Mut, Ref, TensorView};
 
 /// Frozen matrices with the same number of columns, read in place from the mapped file.
 pub struct Weight {

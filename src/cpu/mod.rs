@@ -25,8 +25,7 @@ use std::sync::Arc;
 use memmap2::{Advice, MmapMut};
 
 use crate::error::{Error, Result};
-use crate::model::weights::TensorView;
-use crate::ops::{Backend, Device, Element, Mut, Ref};
+use crate::ops::{Backend, Device, Element, Mut, Ref, TensorView};
 pub use linear::Weight;
 use scratch::Scratch;
 

@@ -1,6 +1,5 @@
 //! Memory of the device, and copies to and from it.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use cudarc::driver::sys::CUresult;
@@ -11,10 +10,10 @@ use half::slice::HalfFloatSliceExt;
 use super::Cuda;
 use super::driver::complaint;
 use super::launch::VECTOR;
+use super::pinned::Pinned;
 use super::weights::{Loader, Weight};
 use crate::error::{Error, Result};
-use crate::model::weights::{TensorSpec, TensorView};
-use crate::ops::{Arena, Buffer, Device, Element, Mut, Ref};
+use crate::ops::{Arena, Buffer, Device, Element, Mut, Ref, TensorSpec, TensorView};
 
 /// Bytes of the page-locked memory through which inputs go, where nothing else is reserved. Those of 16 pairs take some
 /// 200 KiB, without states of the base model.
@@ -28,7 +27,7 @@ const SCRATCH: usize = 32 << 20;
 /// Counters from the start, for the same reason: a decoding step takes one for each sample and key/value head, products fewer.
 const COUNTERS: usize = 4096;
 /// Bytes of both.
-pub(super) const OWN: usize = SCRATCH + COUNTERS * size_of::<u32>();
+const OWN: usize = SCRATCH + COUNTERS * size_of::<u32>();
 /// What helps where the device has no room for what it needs in any case.
 const OTHER_DEVICE: &str = "choose another device (--device cuda:N), or compute on the CPU (--device cpu)";
 /// Device memory that is left to the driver: for modules, graphs and the stacks of kernels.
@@ -50,38 +49,6 @@ impl Drop for Memory {
     }
 }
 
-/// Page-locked host memory, which the device reads while the program goes on.
-pub(super) struct Pinned {
-    start: *mut u8,
-    len: usize,
-}
-
-// SAFETY: plain memory, owned by this value.
-unsafe impl Send for Pinned {}
-
-impl Pinned {
-    pub fn new(len: usize) -> Result<Self> {
-        // SAFETY: a context is current, as the caller has just used its stream.
-        let start = unsafe { result::malloc_host(len, 0) };
-        let start = start.map_err(|e| complaint(format!("{len} bytes of page-locked memory"), e))?;
-        Ok(Pinned { start: start.cast(), len })
-    }
-
-    pub fn slice<T: Element>(&mut self, range: Range<usize>) -> &mut [T] {
-        assert!(range.end <= self.len && range.start.is_multiple_of(VECTOR));
-        // SAFETY: inside the allocation, aligned, and any bytes are a `T`, which is plain data.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) };
-        bytemuck::cast_slice_mut(bytes)
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        // SAFETY: allocated by `malloc_host`, freed once; whoever copies out of it waits before dropping it.
-        let _ = unsafe { result::free_host(self.start.cast()) };
-    }
-}
-
 /// Where host data waits for the device.
 #[derive(Default)]
 pub(super) struct Staging {
@@ -94,7 +61,7 @@ pub(super) struct Staging {
 
 impl Staging {
     fn len(&self) -> usize {
-        self.inputs.as_ref().map_or(0, |inputs| inputs.len)
+        self.inputs.as_ref().map_or(0, Pinned::len)
     }
 }
 
@@ -342,7 +309,7 @@ impl Device for Cuda {
     }
 
     fn room_for(&self, tensors: &[TensorSpec]) -> Result<usize> {
-        self.room_for_weights(tensors)
+        Ok(self.room_for_weights(tensors)? + OWN)
     }
 
     fn load_weight(&self, parts: &[TensorView]) -> Result<Weight> {

@@ -29,6 +29,7 @@ mod mlp;
 mod norm;
 mod optim;
 mod parts;
+mod pinned;
 mod product;
 mod rope;
 mod rows;

@@ -10,14 +10,12 @@ use rayon::prelude::*;
 use super::Cuda;
 use super::driver::complaint;
 use super::launch::VECTOR;
-use super::memory::{OWN, Pinned};
+use super::pinned::Pinned;
 use super::product::extent;
 use crate::error::{Error, Result};
-use crate::model::config::Dtype;
-use crate::model::weights::{TensorSpec, TensorView};
 use crate::ops::buffer::ALIGNMENT;
 use crate::ops::gemm::Matrix;
-use crate::ops::{Arena, Buffer, Mut, Ref};
+use crate::ops::{Arena, Buffer, Dtype, Mut, Ref, TensorSpec, TensorView};
 
 /// Bytes of each of the two page-locked buffers through which weights are loaded.
 const STAGE: usize = 32 << 20;
@@ -80,12 +78,12 @@ fn stride(columns: usize) -> usize {
 }
 
 impl Cuda {
-    /// See [`Device::room_for`](crate::ops::Device::room_for).
+    /// Bytes that frozen tensors take; a device error if they do not fit.
     pub(super) fn room_for_weights(&self, tensors: &[TensorSpec]) -> Result<usize> {
         let bytes = tensors.iter().map(frozen_bytes).fold(0, usize::saturating_add);
         let free = self.driver_free()?;
         if bytes <= free {
-            return Ok(bytes + OWN);
+            return Ok(bytes);
         }
         Err(Error::memory(format!(
             "{}: the model's weights need {} MiB of device memory, {} MiB are free",

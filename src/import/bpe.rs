@@ -3,7 +3,7 @@
 //! GGUF stores only the name of the rules that split text before merging. The rules below are those of the model's
 //! own `tokenizer.json`, which llama.cpp reproduces.
 
-use super::tokenizer::Pipeline;
+use super::pipeline::Pipeline;
 use super::vocabulary::Vocabulary;
 use crate::error::{Error, Result};
 use serde_json::{Value, json};

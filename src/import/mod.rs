@@ -16,6 +16,7 @@ mod dequant;
 mod gguf;
 mod k_quants;
 mod metadata;
+mod pipeline;
 mod reader;
 mod source;
 mod spm;

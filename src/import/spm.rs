@@ -4,7 +4,7 @@
 //! order. Where a union can be made from two different pairs, both are listed, the pair of older pieces first, as
 //! Hugging Face's converter does.
 
-use super::tokenizer::Pipeline;
+use super::pipeline::Pipeline;
 use super::vocabulary::{TokenKind, Vocabulary};
 use crate::error::{Error, Result};
 use serde_json::{Value, json};

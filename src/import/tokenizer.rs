@@ -17,17 +17,6 @@ pub(super) struct TokenizerFiles {
     pub(super) generation_config: Value,
 }
 
-/// The parts of `tokenizer.json` that differ between kinds of tokenizers.
-pub(super) struct Pipeline {
-    pub(super) kind: String,
-    pub(super) normalizer: Value,
-    pub(super) pre_tokenizer: Value,
-    pub(super) decoder: Value,
-    pub(super) model: Value,
-    /// Whether the start token is prepended where the file does not say.
-    pub(super) add_bos: bool,
-}
-
 impl TokenizerFiles {
     /// Builds all files and loads `tokenizer.json` once, so that what is written is known to work.
     ///

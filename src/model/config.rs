@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::json::Fields;
 use super::rope::{self, RopeScaling};
 use crate::error::Result;
+use crate::ops::Dtype;
 
 // Sanity limits. Each is several times the largest published dense model (hidden 16,384; intermediate 53,248; 126
 // layers; 128 heads; vocabulary 262,144; context 10 M), so that none is in anybody's way, and small enough that the
@@ -42,27 +43,6 @@ impl Architecture {
         match self {
             Architecture::Llama => "llama",
             Architecture::Qwen2 => "qwen2",
-        }
-    }
-}
-
-/// The storage types of weights that can be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dtype {
-    /// IEEE single precision.
-    F32,
-    /// Brain float: the upper half of an `F32`.
-    Bf16,
-    /// IEEE half precision.
-    F16,
-}
-
-impl Dtype {
-    /// Bytes per element.
-    pub fn size(self) -> usize {
-        match self {
-            Dtype::F32 => 4,
-            Dtype::Bf16 | Dtype::F16 => 2,
         }
     }
 }

@@ -14,10 +14,10 @@ pub mod weights;
 mod json;
 mod rope;
 
-pub use config::{Architecture, Config, Dtype};
+pub use config::{Architecture, Config};
 pub use hub::resolve_model;
 pub use lora::{Lora, LoraConfig, Projection};
 pub use rope::RopeScaling;
 pub use tokenizer::{StreamDecoder, Tokenizer};
 pub use transformer::Transformer;
-pub use weights::{TensorSpec, TensorView, Weights, expected_tensors};
+pub use weights::{Weights, expected_tensors};

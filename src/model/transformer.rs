@@ -5,12 +5,12 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::model::activations::{ActivationGrads, Activations, Rows};
 use crate::model::block::{Block, BlockPass, Keys, Pass};
-use crate::model::config::{Config, Dtype};
+use crate::model::config::Config;
 use crate::model::params::Grads;
 use crate::model::weights::{Weights, expected_tensors};
 use crate::ops::attention::Segment;
 use crate::ops::gemm::Write;
-use crate::ops::{Arena, Backend, Buffer, Mut, Ref};
+use crate::ops::{Arena, Backend, Buffer, Dtype, Mut, Ref};
 
 /// What helps where the device has no room for a model.
 const ADVICE: &str =

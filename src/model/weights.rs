@@ -10,12 +10,11 @@ use safetensors::tensor::TensorInfo;
 
 use super::config::Config;
 use crate::error::{Error, Result};
+use crate::ops::{Dtype, TensorSpec, TensorView};
 
 mod shard;
-mod view;
 
 pub(crate) use shard::shard_names;
-pub use view::TensorView;
 
 #[cfg(target_endian = "big")]
 compile_error!(
@@ -41,13 +40,23 @@ struct Entry {
     info: TensorInfo,
 }
 
-/// One tensor that a model of a given configuration consists of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TensorSpec {
-    /// Name in Hugging Face's layout, such as `model.layers.0.self_attn.q_proj.weight`.
-    pub name: String,
-    /// Row-major shape; matrices are `[out, in]`.
-    pub shape: Vec<usize>,
+impl Entry {
+    /// The tensor in place.
+    fn view(&self, name: &str) -> Result<TensorView> {
+        let (start, end) = self.info.data_offsets;
+        let range = self.data_start + start..self.data_start + end;
+        TensorView::mapped(name, dtype(name, self.info.dtype)?, &self.info.shape, &self.map, range)
+    }
+}
+
+/// The element type, if it is one that can be computed with.
+fn dtype(name: &str, found: safetensors::Dtype) -> Result<Dtype> {
+    match found {
+        safetensors::Dtype::F32 => Ok(Dtype::F32),
+        safetensors::Dtype::BF16 => Ok(Dtype::Bf16),
+        safetensors::Dtype::F16 => Ok(Dtype::F16),
+        _ => Err(Error::model(format!("{name}: expected one of the types F32, BF16, F16, found {found:?}"))),
+    }
 }
 
 impl Weights {
@@ -106,7 +115,7 @@ impl Weights {
     /// Kind `Model`: no such tensor, or of a type other than F32, BF16 and F16.
     pub fn tensor(&self, name: &str) -> Result<TensorView> {
         match self.tensors.get(name) {
-            Some(entry) => TensorView::new(name, entry).map_err(|e| e.context(self.dir.display())),
+            Some(entry) => entry.view(name).map_err(|e| e.context(self.dir.display())),
             None => Err(Error::model(format!("{}: there is no tensor {name}", self.dir.display()))),
         }
     }
@@ -166,7 +175,7 @@ impl Weights {
     fn unsupported(&self, expected: &[TensorSpec]) -> Option<String> {
         let complaints = expected.iter().filter_map(|spec| {
             let entry = self.tensors.get(&spec.name)?;
-            view::dtype(&spec.name, entry.info.dtype).err().map(|e| e.to_string())
+            dtype(&spec.name, entry.info.dtype).err().map(|e| e.to_string())
         });
         shard::list(complaints)
     }

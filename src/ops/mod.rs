@@ -20,12 +20,13 @@ pub mod optim;
 pub mod philox;
 pub mod rope;
 pub mod sample;
+pub mod tensor;
 
 pub use buffer::{Arena, Buffer, Element, Mut, PlanRow, Ref};
 pub use philox::DropoutKey;
+pub use tensor::{Dtype, TensorSpec, TensorView};
 
 use crate::error::Result;
-use crate::model::weights::{TensorSpec, TensorView};
 
 /// Memory of a device, and the types a backend computes with.
 pub trait Device: Clone + Send + Sync + 'static {

@@ -64,12 +64,13 @@ mod tests {
             [pair(0, 1, 2), pair(1, 3, 4), pair(2, 5, 1), pair(3, 6, 7), pair(4, 7, 5), pair(5, 8, 9)];
         assert_eq!(groups(&pairs), [vec![0, 2, 3, 4], vec![1], vec![5]]);
         for seed in 0..8 {
-            let deal = folds(&pairs, &ProbeOptions { folds: 3, seed }).unwrap();
+            let deal = folds(&pairs, &ProbeOptions { folds: 3, seed, ..ProbeOptions::default() }).unwrap();
             assert_eq!(deal.groups, 3);
             assert!([2, 3, 4].iter().all(|&p| deal.fold_of[p] == deal.fold_of[0]), "{:?}", deal.fold_of);
             assert_ne!(deal.fold_of[1], deal.fold_of[5]);
         }
-        let error = folds(&pairs, &ProbeOptions { folds: 4, seed: 0 }).err().unwrap();
+        let error =
+            folds(&pairs, &ProbeOptions { folds: 4, seed: 0, ..ProbeOptions::default() }).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Data);
         assert!(error.to_string().contains("found 3"), "{error}");
     }
@@ -77,7 +78,9 @@ mod tests {
     #[test]
     fn folds_are_of_one_size_and_depend_on_the_seed() {
         let pairs: Vec<_> = (0..23).map(|i| pair(i, 2 * i as u32, 2 * i as u32 + 1)).collect();
-        let deal = |seed| folds(&pairs, &ProbeOptions { folds: 5, seed }).unwrap().fold_of;
+        let deal = |seed| {
+            folds(&pairs, &ProbeOptions { folds: 5, seed, ..ProbeOptions::default() }).unwrap().fold_of
+        };
         for fold in 0..5 {
             let size = deal(1).iter().filter(|&&f| f == fold).count();
             assert!((4..=5).contains(&size), "{size}");

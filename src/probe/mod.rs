@@ -42,6 +42,14 @@ pub struct ProbeOptions {
     pub folds: usize,
     /// Of the order in which pairs are dealt, and of the ways that a test draws.
     pub seed: u64,
+    /// Bytes of the system's memory that may be taken for the states of all pairs.
+    pub free_memory: usize,
+}
+
+impl Default for ProbeOptions {
+    fn default() -> Self {
+        ProbeOptions { folds: 5, seed: 42, free_memory: usize::MAX }
+    }
 }
 
 impl ProbeOptions {
@@ -138,7 +146,8 @@ pub fn probe<B: Backend>(
 ) -> Result<ProbeReport> {
     let deal = folds(pairs, options)?;
     let of = pairs.len();
-    let states = PairStates::read(model, attached, pairs, &mut |read| watch(Progress::Read(read, of)))?;
+    let mut read = |read| watch(Progress::Read(read, of));
+    let states = PairStates::read(model, attached, pairs, options.free_memory, &mut read)?;
     Ok(evaluate(&states, &deal, options, watch))
 }
 

@@ -1,14 +1,13 @@
 //! Mean states of functions, layer by layer.
 
 use crate::attached::Attached;
-use crate::cpu::Cpu;
 use crate::error::{Error, Result};
 use crate::model::activations::{ActivationShape, Activations, Recompute, Rows};
 use crate::model::block::{Adapter, Keys, Pass};
 use crate::model::config::Config;
 use crate::model::transformer::Transformer;
 use crate::ops::gemm::{BiasGradient, Matrix};
-use crate::ops::{Arena, Backend, Buffer, Device};
+use crate::ops::{Arena, Backend, Buffer};
 use crate::train::batch::{BatchPlan, PlanOptions, TokenPair};
 
 /// The mean over its tokens of every layer's states of every function.
@@ -25,21 +24,11 @@ impl PairStates {
     }
 
     /// Reads each of `pairs` in one pass, in which the second function goes on from what both have in common. `watch`
-    /// gets the number of pairs read.
+    /// gets the number of pairs read; `free` are the bytes of the system's memory that the states may take.
     ///
     /// # Errors
     /// Kind `Device`: the states do not fit the free memory. Kind `Model`: a state is not finite.
     pub fn read<B: Backend>(
-        model: &Transformer<B>,
-        attached: Option<&Attached<B>>,
-        pairs: &[TokenPair],
-        watch: &mut dyn FnMut(usize),
-    ) -> Result<Self> {
-        Self::read_within(model, attached, pairs, Cpu::new().free_memory(), watch)
-    }
-
-    /// `free`: bytes of the system's memory.
-    fn read_within<B: Backend>(
         model: &Transformer<B>,
         attached: Option<&Attached<B>>,
         pairs: &[TokenPair],
@@ -240,6 +229,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::cpu::Cpu;
     use crate::error::ErrorKind;
 
     #[test]
@@ -251,7 +241,7 @@ mod tests {
         let of_pair = model.config.num_hidden_layers * 2 * model.config.hidden_size * 4;
         let read = |free: usize| {
             let mut seen = 0;
-            let read = PairStates::read_within(&model, None, &pairs, free, &mut |pairs| seen = pairs);
+            let read = PairStates::read(&model, None, &pairs, free, &mut |pairs| seen = pairs);
             (read.map(|states| states.layers()), seen)
         };
         let (states, seen) = read(working + 3 * of_pair);

@@ -33,7 +33,7 @@ fn token_pairs(count: usize) -> Vec<TokenPair> {
 }
 
 fn probed(states: &PairStates, pairs: &[TokenPair], seed: u64) -> ProbeReport {
-    let options = ProbeOptions { folds: 5, seed };
+    let options = ProbeOptions { folds: 5, seed, ..ProbeOptions::default() };
     evaluate(states, &folds(pairs, &options).unwrap(), &options, &|_| {})
 }
 
@@ -96,7 +96,7 @@ fn knowing_a_pair_is_of_no_use() {
         assert!((mean - CHANCE).abs() < 0.15, "seed {seed}: {mean}");
         honest += usize::from(report.signal.is_some());
         // The same answers, taken for those of independent pairs.
-        let options = ProbeOptions { folds: 5, seed };
+        let options = ProbeOptions { folds: 5, seed, ..ProbeOptions::default() };
         let deal = folds(&pairs, &options).unwrap();
         let alone = Deal { group_of: (0..pairs.len()).collect(), groups: pairs.len(), ..deal };
         by_pairs += usize::from(evaluate(&states, &alone, &options, &|_| {}).signal.is_some());
@@ -106,7 +106,12 @@ fn knowing_a_pair_is_of_no_use() {
     let (states, pairs) = copied(groups, copies, 1, 3);
     let fold_of = (0..pairs.len()).map(|pair| pair % copies).collect();
     let careless = Deal { fold_of, group_of: (0..pairs.len()).collect(), groups: pairs.len() };
-    let fooled = evaluate(&states, &careless, &ProbeOptions { folds: copies, seed: 42 }, &|_| {});
+    let fooled = evaluate(
+        &states,
+        &careless,
+        &ProbeOptions { folds: copies, seed: 42, ..ProbeOptions::default() },
+        &|_| {},
+    );
     assert!(fooled.layers[0].accuracy.low > 0.7 && fooled.signal.is_some(), "{fooled:?}");
 }
 
@@ -144,7 +149,8 @@ fn constant_features_do_no_harm() {
 
 #[test]
 fn too_few_pairs_are_refused() {
-    let error = folds(&token_pairs(4), &ProbeOptions { folds: 5, seed: 0 }).err().unwrap();
+    let error =
+        folds(&token_pairs(4), &ProbeOptions { folds: 5, seed: 0, ..ProbeOptions::default() }).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Data);
     assert!(error.to_string().contains("at least 5") && error.to_string().contains("found 4"), "{error}");
 }
@@ -152,17 +158,19 @@ fn too_few_pairs_are_refused() {
 /// With two folds, the one that is learnt from would choose the penalty as well, and always the smallest.
 #[test]
 fn two_folds_are_refused() {
-    let error = folds(&token_pairs(9), &ProbeOptions { folds: 2, seed: 0 }).err().unwrap();
+    let error =
+        folds(&token_pairs(9), &ProbeOptions { folds: 2, seed: 0, ..ProbeOptions::default() }).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Usage);
     assert!(error.to_string().contains("at least 3") && error.to_string().contains("found 2"), "{error}");
-    assert!(folds(&token_pairs(9), &ProbeOptions { folds: 3, seed: 0 }).is_ok());
+    assert!(folds(&token_pairs(9), &ProbeOptions { folds: 3, seed: 0, ..ProbeOptions::default() }).is_ok());
 }
 
 #[test]
 fn every_fit_is_told() {
     use std::sync::Mutex;
 
-    let (told, options) = (Mutex::new(Vec::new()), ProbeOptions { folds: 4, seed: 0 });
+    let (told, options) =
+        (Mutex::new(Vec::new()), ProbeOptions { folds: 4, seed: 0, ..ProbeOptions::default() });
     let deal = folds(&token_pairs(12), &options).unwrap();
     evaluate(&states(12, 3, &[], 1), &deal, &options, &|progress| told.lock().unwrap().push(progress));
     let mut told = told.into_inner().unwrap();
@@ -201,7 +209,7 @@ fn states_are_the_means_of_what_the_model_computes() {
             pair(function(40, 7), late),
             pair(function(30, 5), function(21, 5)),
         ];
-        let states = PairStates::read(&model, None, &pairs, &mut |_| {}).unwrap();
+        let states = PairStates::read(&model, None, &pairs, usize::MAX, &mut |_| {}).unwrap();
         assert_eq!((states.layers(), states.width()), (layers, width));
         for (number, pair) in pairs.iter().enumerate() {
             for (tokens, state) in

@@ -12,7 +12,7 @@ use crate::model::hub::resolve_model;
 use crate::model::tokenizer::Tokenizer;
 use crate::train::checkpoint;
 use crate::train::environment::{ENVIRONMENT, Environment};
-use crate::train::trainer::FINAL_ADAPTER;
+use crate::train::run_folder::FINAL_ADAPTER;
 
 /// Tokens shown at either end of the statistics.
 const EXTREMES: usize = 20;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::files::{commit_dir, finite_tensor, remove_dir, require_space, write_json, write_safetensors};
+use crate::files::{finite_tensor, remove_dir, require_space, write_json, write_safetensors};
 use crate::manifest::{self, Others};
 use crate::model::weights::Weights;
 use crate::ops::Backend;
@@ -60,7 +60,7 @@ pub fn save<B: Backend>(
 ) -> Result<PathBuf> {
     let dir = path(run, state.global_step);
     require_space(&dir, written_bytes(stepper)).map_err(|e| e.advice(make_room(run)))?;
-    commit_dir(&dir, |dir| {
+    manifest::commit_dir(&dir, |dir| {
         adapter::save(dir, &stepper.attached, &stepper.model().config, base_model)?;
         let Moments { m, v, .. } = &stepper.moments;
         let backend = &stepper.model().backend;

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::files;
 
+/// The finished adapter inside a run folder.
+pub const FINAL_ADAPTER: &str = "adapter";
+
 const LOCK: &str = "run.lock";
 
 /// A run folder that this process holds until the value is dropped. The operating system lets go of it when the process ends,

@@ -11,8 +11,8 @@ use crate::train::batch::TokenPair;
 use crate::train::checkpoint;
 use crate::train::config::TrainConfig;
 use crate::train::data::{TokenizedPairs, read_pairs, tokenize};
+use crate::train::run_folder::FINAL_ADAPTER;
 use crate::train::schedule::{LinearSchedule, epoch_order};
-use crate::train::trainer::FINAL_ADAPTER;
 
 /// Training beyond the positions a model was made for would spoil it, quietly.
 pub(super) fn check_context(config: &TrainConfig, model: &Config) -> Result<()> {

@@ -9,8 +9,9 @@ use serde::Serialize;
 use crate::adapter;
 use crate::attached::Attached;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{commit_dir, require_space, write_json};
+use crate::files::{require_space, write_json};
 use crate::init::initialize;
+use crate::manifest::commit_dir;
 use crate::model::tokenizer::Tokenizer;
 use crate::model::transformer::Transformer;
 use crate::ops::{Backend, PlanRow};
@@ -22,7 +23,7 @@ use crate::train::data::TokenizedPairs;
 use crate::train::environment::Environment;
 use crate::train::evaluation::{Evaluation, evaluate};
 use crate::train::metrics::MetricsFile;
-use crate::train::run_folder::RunFolder;
+use crate::train::run_folder::{FINAL_ADAPTER, RunFolder};
 use crate::train::schedule::{LinearSchedule, epoch_order};
 use crate::train::setup::{
     base_rows, check_context, fingerprint, is_inside, load_data, refuse_other_run, schedule,
@@ -32,9 +33,6 @@ use crate::train::tensorboard::EventFile;
 
 /// Non-finite gradients in a row after which training stops.
 const MAX_SKIPPED_IN_A_ROW: usize = 10;
-
-/// The finished adapter inside a run folder.
-pub const FINAL_ADAPTER: &str = "adapter";
 
 /// What a step looked like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]

@@ -50,9 +50,9 @@ fn cuda_states_of_a_probe_are_those_of_the_cpu() {
         let (cpu_guard, cuda_guard) =
             (attached(&on_cpu, Setting::default()), attached(&on_cuda, Setting::default()));
         let pairs = pairs();
-        let expected = PairStates::read(&on_cpu, Some(&cpu_guard), &pairs, &mut |_| {}).unwrap();
-        let found = checked(PairStates::read(&on_cuda, Some(&cuda_guard), &pairs, &mut |_| {}));
-        let base = PairStates::read(&on_cpu, None, &pairs, &mut |_| {}).unwrap();
+        let expected = PairStates::read(&on_cpu, Some(&cpu_guard), &pairs, usize::MAX, &mut |_| {}).unwrap();
+        let found = checked(PairStates::read(&on_cuda, Some(&cuda_guard), &pairs, usize::MAX, &mut |_| {}));
+        let base = PairStates::read(&on_cpu, None, &pairs, usize::MAX, &mut |_| {}).unwrap();
         for (layer, pair) in (0..expected.layers()).flat_map(|l| (0..pairs.len()).map(move |p| (l, p))) {
             let of = |states: &PairStates| states.pair(layer, pair).concat();
             let off = distance(&of(&found), &of(&expected));

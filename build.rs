@@ -4,9 +4,13 @@
 //! Environment: `NVCC`, `CUDA_HOME` (where nvcc is; `NVCC=` with nothing leaves the kernels out), `DG_CUDA_ARCHS`
 //! (architectures to make machine code for, default `80,90a`), and nvcc's own `NVCC_*_FLAGS` and `NVCC_CCBIN`.
 
+#[path = "build/compile.rs"]
 mod compile;
+#[path = "build/emit.rs"]
 mod emit;
+#[path = "build/nvcc.rs"]
 mod nvcc;
+#[path = "build/ptxas.rs"]
 mod ptxas;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +27,7 @@ const PTX_ARCHS: [&str; 2] = ["80", "90a"];
 fn main() {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed=kernels");
     let sources = sources(&root.join("kernels"));

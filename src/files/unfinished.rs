@@ -7,7 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 
-use crate::files;
+/// Beginning of the names of folders and files that are being written.
+pub(super) const TEMPORARY: &str = ".deepguard-tmp-";
 
 /// Tries to remove a folder.
 const TRIES: usize = 5;
@@ -20,7 +21,7 @@ fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
 }
 
 /// A temporary folder.
-pub(crate) struct UnfinishedDir {
+pub(super) struct UnfinishedDir {
     dir: TempDir,
     // Dropped after the folder, in the order of the fields: it is known until it has gone.
     _known: Known,
@@ -33,7 +34,7 @@ impl UnfinishedDir {
     /// Makes one in `parent`, with the permissions that the user's umask gives.
     pub fn create_in(parent: &Path) -> io::Result<Self> {
         let mut there = unfinished();
-        let dir = files::ordinary(0o777).tempdir_in(parent)?;
+        let dir = ordinary(0o777).tempdir_in(parent)?;
         there.push(dir.path().to_owned());
         Ok(UnfinishedDir { _known: Known(dir.path().to_owned()), dir })
     }
@@ -49,6 +50,14 @@ impl UnfinishedDir {
         let _held = unfinished();
         rename(self.path())
     }
+}
+
+/// Temporary files and folders are private by default; what is kept gets the permissions that the user's umask gives.
+pub(super) fn ordinary(mode: u32) -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY);
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    builder
 }
 
 impl Drop for Known {
