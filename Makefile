@@ -3,7 +3,7 @@
 MODEL := models/smollm2-135m
 ARCHS := 80,86,89,90a,100,120
 
-.PHONY: help build toolkit browser archs model demo test fuzz bench gpu-build gpu-check fmt lint clean
+.PHONY: help build toolkit browser archs model demo test candle fuzz bench gpu-build gpu-check fmt lint clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -28,6 +28,9 @@ demo: model ## train, score and generate with it: some four minutes
 
 test: toolkit model ## run all tests, examples and documentation included
 	cargo test --release --workspace --locked
+
+candle: toolkit ## build beside candle, and run our kernels on its tensors
+	cd tests/candle && cargo test --release --locked
 
 fuzz: ## fuzz every parser for FUZZ_SECONDS each, 60 if not set
 	scripts/fuzz.sh $(or $(FUZZ_SECONDS),60)

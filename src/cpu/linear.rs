@@ -36,7 +36,7 @@ impl Weight {
         self.in_features
     }
 
-    fn out_features(&self) -> usize {
+    pub(super) fn out_features(&self) -> usize {
         self.parts.iter().map(|p| p.shape()[0]).sum()
     }
 

@@ -8,6 +8,7 @@ use super::rows::{alignment, threads};
 use super::tile::{AGGREGATE_TAPS, ROW_THREADS};
 use crate::error::Error;
 use crate::ops::aggregate::{Aggregate, TapGradient, TapShape};
+use crate::ops::contract::expect_len;
 use crate::ops::{Mut, Ref};
 
 /// Static shared memory of the kernels, for sums over a block.
@@ -26,31 +27,30 @@ impl Cuda {
         (Shape { shared, ..line }, i32::from(fits))
     }
 
-    /// Whether the kernels have room for so many taps.
-    fn takes(&self, shape: TapShape) -> bool {
-        let fits = shape.taps <= AGGREGATE_TAPS;
-        if !fits {
-            self.fail(Error::usage(format!(
-                "the guard looks at {} layers; on CUDA it can at most {AGGREGATE_TAPS}: lower --layers, or train with \
-                 --device cpu",
+    /// Whether the kernels take such taps; the failure is kept where they do not.
+    fn takes(&self, op: &str, shape: TapShape) -> bool {
+        let room = || match shape.taps <= AGGREGATE_TAPS {
+            true => Ok(()),
+            false => Err(Error::usage(format!(
+                "the guard looks at {} layers; on CUDA it can at most {AGGREGATE_TAPS}: look at fewer, or compute on the CPU",
                 shape.taps
-            )));
-        }
-        fits
+            ))),
+        };
+        self.keep(shape.check(op).and_then(|()| room())).is_some()
     }
 }
 
 impl Aggregate for Cuda {
     fn tap_mean(&self, mean: Mut<'_, Self, bf16>, taps: Ref<'_, Self, bf16>, shape: TapShape) {
-        let (width, n) = (shape.hidden_size, shape.rows * shape.hidden_size);
-        if !self.takes(shape) {
+        if !self.takes("tap_mean", shape) {
             return;
         }
+        let (width, n) = (shape.hidden_size, shape.rows * shape.hidden_size);
         self.launch("tap_mean")
             .write("mean", &mean, n, alignment(width))
             .read("taps", taps, shape.taps * n, alignment(width))
-            .value(shape.taps as i32)
-            .value(width as i32)
+            .int("taps", shape.taps)
+            .int("width", width)
             .run(Shape::line(shape.rows, threads(width)));
     }
 
@@ -62,18 +62,18 @@ impl Aggregate for Cuda {
         u: Ref<'_, Self, bf16>,
         shape: TapShape,
     ) {
-        let (width, n) = (shape.hidden_size, shape.rows * shape.hidden_size);
-        if !self.takes(shape) {
+        if !self.takes("aggregate", shape) {
             return;
         }
+        let (width, n) = (shape.hidden_size, shape.rows * shape.hidden_size);
         let (pass, keep) = self.pass(shape);
         self.launch("aggregate")
             .write("context", &context, n, alignment(width))
             .write("weights", &weights, shape.rows * shape.taps, 4)
             .read("taps", taps, shape.taps * n, alignment(width))
             .read("u", u, n, alignment(width))
-            .value(shape.taps as i32)
-            .value(width as i32)
+            .int("taps", shape.taps)
+            .int("width", width)
             .value(keep)
             .run(pass);
     }
@@ -87,6 +87,9 @@ impl Aggregate for Cuda {
         weights: Ref<'_, Self, f32>,
         shape: TapShape,
     ) {
+        if !self.takes("aggregate_backward", shape) {
+            return;
+        }
         let (width, n) = (shape.hidden_size, shape.rows * shape.hidden_size);
         let (pass, keep) = self.pass(shape);
         self.launch("aggregate_backward")
@@ -95,8 +98,8 @@ impl Aggregate for Cuda {
             .read("dcontext", dcontext, n, alignment(width))
             .read("taps", taps, shape.taps * n, alignment(width))
             .read("weights", weights, shape.rows * shape.taps, 4)
-            .value(shape.taps as i32)
-            .value(width as i32)
+            .int("taps", shape.taps)
+            .int("width", width)
             .value(keep)
             .run(pass);
     }
@@ -108,6 +111,9 @@ impl Aggregate for Cuda {
         args: TapGradient<'_, Self>,
         shape: TapShape,
     ) {
+        if !self.takes("tap_gradient", TapShape { rows: dtap_rows, ..shape }) {
+            return;
+        }
         let (width, n) = (shape.hidden_size, dtap_rows * shape.hidden_size);
         self.launch("tap_gradient")
             .write("dtaps", &dtaps, shape.taps * n, alignment(width))
@@ -117,8 +123,8 @@ impl Aggregate for Cuda {
             .read("weights", args.weights, dtap_rows * shape.taps, 4)
             .read("dscores", args.dscores, dtap_rows * shape.taps, 4)
             .read("row_weight", args.row_weight, dtap_rows, 4)
-            .value(shape.taps as i32)
-            .value(width as i32)
+            .int("taps", shape.taps)
+            .int("width", width)
             .run(Shape::line(dtap_rows, threads(width)));
     }
 
@@ -136,12 +142,15 @@ impl Aggregate for Cuda {
             .read("x", x, rows * width, alignment(width))
             .read("row_weight", row_weight, rows, 4)
             .value(scale)
-            .value(width as i32)
+            .int("width", width)
             .run(Shape::line(rows, threads(width)));
     }
 
     fn add(&self, y_acc: Mut<'_, Self, bf16>, x: Ref<'_, Self, bf16>) {
         let n = x.len();
+        if self.keep(expect_len("add", "y", y_acc.len(), n)).is_none() {
+            return;
+        }
         let (wide, rest) = y_acc.split_at(n / ADD_WIDTH * ADD_WIDTH);
         let start = wide.len();
         for (y, x, width) in [(wide, x.slice(0..start), ADD_WIDTH), (rest, x.slice(start..n), n - start)] {
@@ -149,7 +158,7 @@ impl Aggregate for Cuda {
             self.launch("add_rows")
                 .write("y", &y, x.len(), alignment(width))
                 .read("x", x, x.len(), alignment(width))
-                .value(width as i32)
+                .int("width", width)
                 .run(Shape::line(rows, threads(width)));
         }
     }

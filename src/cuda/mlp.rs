@@ -25,7 +25,7 @@ impl Mlp for Cuda {
         self.launch("swiglu")
             .write("h", &h, rows * width, alignment)
             .read("gate_up", gate_up, 2 * rows * width, alignment)
-            .value(width as i32)
+            .int("width", width)
             .run(shape(rows, width));
     }
 
@@ -67,7 +67,7 @@ impl Mlp for Cuda {
             .write("dgate_up", &dgate_up, 2 * rows * width, alignment)
             .read("dh", dh, rows * width, alignment)
             .read("gate_up", gate_up, 2 * rows * width, alignment)
-            .value(width as i32)
+            .int("width", width)
             .run(shape(rows, width));
     }
 }

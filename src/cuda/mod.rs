@@ -31,6 +31,7 @@ mod optim;
 mod parts;
 mod pinned;
 mod product;
+mod refusal;
 mod rope;
 mod rows;
 mod sample;

@@ -6,7 +6,7 @@ use super::Cuda;
 use super::launch::{Shape, VECTOR};
 use super::rows::{alignment, reads};
 use super::tile::{GUIDE_ROWS, GUIDE_THREADS, SAMPLE_CANDIDATES, SAMPLE_THREADS, SAMPLE_VECTORS};
-use crate::ops::sample::{SAMPLING_SITE, Sample, Sampling};
+use crate::ops::sample::{SAMPLING_SITE, Sample, Sampling, check};
 use crate::ops::{Mut, Ref};
 
 /// Shared memory for candidates and for sums.
@@ -40,8 +40,8 @@ impl Sample for Cuda {
             .read("stats", stats, width, alignment(width))
             .read("strength", strength, rows, 4)
             .value(boost)
-            .value(rows as i32)
-            .value(width as i32)
+            .int("rows", rows)
+            .int("width", width)
             .run(Shape { grid: (columns, rows.div_ceil(GUIDE_ROWS), 1), block: GUIDE_THREADS, shared: 0 });
     }
 
@@ -53,6 +53,9 @@ impl Sample for Cuda {
         position: u32,
     ) {
         let rows = tokens.len();
+        if self.keep(check("sample", rows, logits.len())).is_none() {
+            return;
+        }
         let width = logits.len() / rows.max(1);
         // A row may begin and end within a vector. What neither registers nor shared memory hold is read again.
         let vectors = width.div_ceil(VECTOR / size_of::<bf16>()) + 1;
@@ -71,7 +74,7 @@ impl Sample for Cuda {
             .write("tokens", &tokens, rows, 4)
             .read("logits", logits, rows * width, VECTOR)
             .value(arguments)
-            .value(width as i32)
+            .int("width", width)
             .run(Shape { shared: kept * VECTOR, ..Shape::line(rows, SAMPLE_THREADS) });
     }
 }

@@ -1,5 +1,6 @@
 //! Matrix products: frozen linear layers with their LoRA, and the small trainable ones of the guard.
 
+use super::contract::refused;
 use super::{Device, Dropout, Mut, Ref};
 
 /// A row-major matrix in device memory, read.
@@ -45,6 +46,11 @@ impl<'a, D: Device, T: super::Element> Matrix<'a, D, T> {
         check_extent(what, self.data.len(), [self.rows, self.cols, self.stride])
     }
 
+    /// Refuses a matrix of other than `cols` columns, of fewer than `rows` rows, or that leaves its memory.
+    pub(crate) fn expect(&self, op: &str, name: &str, rows: usize, cols: usize) -> crate::error::Result<()> {
+        expect_matrix(op, self.check(name), name, [self.rows, self.cols], [rows, cols])
+    }
+
     /// Columns `from .. from + cols`.
     pub fn columns(self, from: usize, cols: usize) -> Self {
         assert!(from + cols <= self.cols, "columns {from}..{} of {}", from + cols, self.cols);
@@ -59,7 +65,24 @@ fn check_extent(what: &str, len: usize, [rows, cols, stride]: [usize; 3]) -> Res
     if cols == 0 || end.is_some_and(|end| end <= len) && (rows <= 1 || stride >= cols) {
         return Ok(());
     }
-    Err(format!("{what} of {rows} × {cols} with a stride of {stride} does not lie in {len} elements, row after row"))
+    Err(format!(
+        "{what} of {rows} × {cols} with a stride of {stride} does not lie in {len} elements, row after row"
+    ))
+}
+
+fn expect_matrix(
+    op: &str,
+    check: Result<(), String>,
+    name: &str,
+    found: [usize; 2],
+    expected: [usize; 2],
+) -> crate::error::Result<()> {
+    check.map_err(|problem| refused(op, problem))?;
+    if found[0] >= expected[0] && found[1] == expected[1] {
+        return Ok(());
+    }
+    let [[rows, cols], [expected_rows, expected_cols]] = [found, expected];
+    Err(refused(op, format!("{name}: expected {expected_rows} × {expected_cols}, found {rows} × {cols}")))
 }
 
 /// A row-major matrix in device memory, written.
@@ -84,6 +107,11 @@ impl<'a, D: Device, T: super::Element> MatrixMut<'a, D, T> {
     /// Whether its elements are inside of `data`, and rows do not overlap; what is wrong if not.
     pub(crate) fn check(&self, what: &str) -> Result<(), String> {
         check_extent(what, self.data.len(), [self.rows, self.cols, self.stride])
+    }
+
+    /// Refuses a matrix of other than `cols` columns, of fewer than `rows` rows, or that leaves its memory.
+    pub(crate) fn expect(&self, op: &str, name: &str, rows: usize, cols: usize) -> crate::error::Result<()> {
+        expect_matrix(op, self.check(name), name, [self.rows, self.cols], [rows, cols])
     }
 
     /// Columns `from .. from + cols`.

@@ -11,6 +11,7 @@ pub mod aggregate;
 pub mod analyzer;
 pub mod attention;
 pub mod buffer;
+pub(crate) mod contract;
 pub mod embedding;
 pub mod gemm;
 pub mod loss;

@@ -1,6 +1,8 @@
 //! Choosing the next token from logits.
 
+use super::contract::refused;
 use super::{Device, Mut, Ref};
+use crate::error::Result;
 
 /// Marks the Philox counters of sampling: (row, position, site, 0), of which the first word decides.
 pub(crate) const SAMPLING_SITE: u32 = u32::MAX - 3;
@@ -16,6 +18,16 @@ pub struct Sampling {
     pub top_k: usize,
     /// Seed of the random numbers.
     pub seed: u64,
+}
+
+/// Refuses logits that are not `rows` rows of one width.
+pub(crate) fn check(op: &str, rows: usize, logits: usize) -> Result<()> {
+    match rows == 0 || logits > 0 && logits.is_multiple_of(rows) {
+        true => Ok(()),
+        false => {
+            Err(refused(op, format!("logits: expected {rows} rows of one width, found {logits} elements")))
+        }
+    }
 }
 
 /// Guidance and sampling.

@@ -4,6 +4,7 @@ pub mod aggregate;
 pub mod analyzer;
 pub mod attention;
 pub mod bench;
+pub mod contracts;
 pub mod embedding;
 pub mod gemm;
 pub mod lora;
