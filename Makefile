@@ -3,7 +3,7 @@
 MODEL := models/smollm2-135m
 ARCHS := 80,86,89,90a,100,120
 
-.PHONY: help build toolkit browser archs model demo test candle fuzz bench gpu-build gpu-check fmt lint clean
+.PHONY: help build toolkit browser archs dist model demo test candle fuzz bench gpu-build gpu-check fmt lint clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -19,6 +19,9 @@ browser: ## get a headless Chromium, with which the tests look at pages
 
 archs: toolkit ## build with machine code for all GPU architectures of note
 	DG_CUDA_ARCHS=$(ARCHS) cargo build --release --locked
+
+dist: archs ## pack that build into an archive that runs with nothing but a driver
+	scripts/dist.sh
 
 model: build ## get SmolLM2-135M, the small model of demo and tests
 	scripts/get-smollm2.sh $(MODEL)
@@ -47,7 +50,8 @@ gpu-check: ## run tests and benches of CUDA on this machine's GPU, and write doc
 fmt: ## format the code
 	cargo fmt --all
 
-lint: ## check format, lints and documentation
+lint: ## check format, lints, spelling, licences of dependencies and documentation
+	PATH="$$(scripts/get-lint-tools.sh):$$PATH" && typos && cargo deny --locked check licenses bans sources
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --locked

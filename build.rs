@@ -1,6 +1,8 @@
 //! Compiles `kernels/*.cu` and puts the results into the crate: machine code and PTX, a table of what each kernel
 //! uses, and the constants of `kernels/tile.h`. Without nvcc the tables are empty and the crate computes on the CPU.
 //!
+//! Without the feature `cuda` there is nothing to do, and nvcc is not looked for.
+//!
 //! Environment: `NVCC`, `CUDA_HOME` (where nvcc is; `NVCC=` with nothing leaves the kernels out), `DG_CUDA_ARCHS`
 //! (architectures to make machine code for, default `80,90a`), and nvcc's own `NVCC_*_FLAGS` and `NVCC_CCBIN`.
 
@@ -25,10 +27,13 @@ const FLAGS: [&str; 2] = ["-std=c++17", "-lineinfo"];
 const PTX_ARCHS: [&str; 2] = ["80", "90a"];
 
 fn main() {
-    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
+    if env::var_os("CARGO_FEATURE_CUDA").is_none() {
+        return;
+    }
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     println!("cargo::rerun-if-changed=kernels");
     let sources = sources(&root.join("kernels"));
     emit::tile_constants(&root.join("kernels/tile.h"), &out.join("tile.rs"));

@@ -7,7 +7,6 @@ use crate::adapter;
 use crate::attached::Attached;
 use crate::decode::{self, GenerateOptions, Generated, GuardScores};
 use crate::error::{Error, Result};
-use crate::model::hub::resolve_model;
 use crate::model::tokenizer::Tokenizer;
 use crate::model::transformer::Transformer;
 use crate::ops::Backend;
@@ -49,15 +48,15 @@ pub struct TextScores {
 }
 
 impl<B: Backend> DeepGuard<B> {
-    /// Loads a base model: a Hugging Face directory, or a hub id in the local cache, into which
-    /// [`obtain`](crate::model::hub::download::obtain) downloads.
+    /// Loads a base model from a Hugging Face directory. That of a hub id in the local cache is found by
+    /// [`resolve_model`](crate::hub::resolve_model); [`obtain`](crate::hub::download::obtain) downloads it.
     ///
     /// # Errors
     /// Kind `Model` for everything that cannot be used about it.
-    pub fn load(backend: B, model: &str) -> Result<Self> {
-        let dir = resolve_model(model, None)?;
-        let model = Transformer::load(backend, &dir)?;
-        let tokenizer = Tokenizer::from_dir(&dir)?.for_model(&model.config)?;
+    pub fn load(backend: B, dir: impl AsRef<Path>) -> Result<Self> {
+        let dir = dir.as_ref();
+        let model = Transformer::load(backend, dir)?;
+        let tokenizer = Tokenizer::from_dir(dir)?.for_model(&model.config)?;
         Ok(DeepGuard { model, tokenizer, attached: None })
     }
 

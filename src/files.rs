@@ -12,7 +12,8 @@ use safetensors::tensor::{Dtype, View};
 use serde::Serialize;
 
 use crate::error::{Context, Error, ErrorKind, Result};
-pub(crate) use unfinished::abandon;
+use crate::platform::{exchange, free_bytes, sync};
+pub use unfinished::abandon;
 use unfinished::{TEMPORARY, UnfinishedDir, ordinary};
 
 /// Beginning of the name of a folder that is being replaced; its own name follows.
@@ -32,7 +33,7 @@ pub fn write_dir(dir: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<
         Err(_) => std::fs::rename(new, dir),
     });
     // What is left under the temporary name, if anything, is what was replaced: it goes when `temporary` does.
-    renamed.and_then(|()| File::open(parent)?.sync_all()).kind(ErrorKind::Device, complain)
+    renamed.and_then(|()| sync(parent)).kind(ErrorKind::Device, complain)
 }
 
 /// Makes a folder, and those above it, which are then there after a power failure as well.
@@ -46,7 +47,7 @@ pub fn create_dirs(dir: &Path) -> std::io::Result<()> {
         Err(_) if dir.is_dir() => {} // somebody else has made it
         created => created?,
     }
-    File::open(parent)?.sync_all()
+    sync(parent)
 }
 
 /// Removes a folder, which is there with all that is in it or not at all.
@@ -107,12 +108,6 @@ fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// Bytes that may still be written to the file system of `dir`; `None` where it does not say.
-fn free_bytes(dir: &Path) -> Option<u64> {
-    let found = rustix::fs::statvfs(dir).ok()?;
-    Some(found.f_bavail.saturating_mul(found.f_frsize))
-}
-
 /// The folder that a path is in.
 pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -120,12 +115,7 @@ pub(crate) fn parent(path: &Path) -> &Path {
 
 /// Puts the folder `new` in the place of `dir`. Both are beside each other.
 fn replace(new: &Path, dir: &Path) -> std::io::Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    use rustix::io::Errno;
-    match renameat_with(CWD, new, CWD, dir, RenameFlags::EXCHANGE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => replace_in_two(new, dir),
-        exchanged => Ok(exchanged?),
-    }
+    if exchange(new, dir)? { Ok(()) } else { replace_in_two(new, dir) }
 }
 
 /// [`replace`] for file systems that cannot exchange names, such as NFS: between the two renames there is no `dir`, which
@@ -138,16 +128,16 @@ fn replace_in_two(new: &Path, dir: &Path) -> std::io::Result<()> {
     }
     std::fs::rename(dir, &old)?;
     std::fs::rename(new, dir)?;
-    File::open(parent(dir))?.sync_all()?;
+    sync(parent(dir))?;
     std::fs::remove_dir_all(old)
 }
 
 /// Flushes the files of a flat folder, and the folder, to the disk.
 fn sync_files(dir: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
-        File::open(entry?.path())?.sync_all()?;
+        sync(&entry?.path())?;
     }
-    File::open(dir)?.sync_all()
+    sync(dir)
 }
 
 /// Writes a value as indented JSON.

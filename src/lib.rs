@@ -16,7 +16,7 @@
 //! use deepguard::{DeepGuard, Result};
 //!
 //! fn main() -> Result<()> {
-//!     // A Hugging Face directory, or a hub id in the local cache.
+//!     // A Hugging Face directory; `deepguard::hub` finds and downloads that of a hub id.
 //!     let mut guard = DeepGuard::load(Cpu::new(), "models/smollm2-135m")?;
 //!
 //!     // Train on pairs of functions; `()` observes nothing. A finished run is attached with `guard.attach(dir)`.
@@ -66,7 +66,7 @@
 //! ops                            every operation's contract; tensors, buffers, arenas
 //! manifest                       folders in which every changed bit is noticed
 //! files                          files that are written whole or not at all
-//! error                          one error type, whose kind fixes the exit code
+//! error  platform                one error type, whose kind fixes the exit code; where operating systems differ
 //! ```
 //!
 //! `tests/layers.rs` holds this picture against the imports. What is computed is written once for every
@@ -80,8 +80,10 @@
 
 pub mod adapter;
 pub mod attached;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod cpu;
+#[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod decode;
 pub mod deepguard;
@@ -89,12 +91,16 @@ pub mod error;
 pub mod export;
 pub mod files;
 pub mod guard;
+pub mod hub;
+#[cfg(feature = "import")]
 pub mod import;
 pub mod init;
 pub mod manifest;
 pub mod model;
 pub mod ops;
+mod platform;
 pub mod probe;
+#[cfg(feature = "cli")]
 pub mod report;
 pub mod train;
 

@@ -172,6 +172,41 @@ fn a_model_is_downloaded_once() {
 }
 
 #[test]
+fn a_revision_is_downloaded_once_and_found_again() {
+    for revision in ["v1.0", "refs/pr/1", COMMIT] {
+        let hub = Hub::new();
+        let generate = |more: &str| hub.command(&format!("{} --revision {revision}{more}", generating(ID)));
+        ok(generate(""));
+        assert!(hub.cached(WEIGHTS).exists());
+        let reference = std::fs::read_to_string(hub.repo().join("refs").join(revision)).ok();
+        assert_eq!(reference.as_deref(), Some(COMMIT).filter(|_| revision != COMMIT), "{revision}");
+        let asked = hub.server.requests("").len();
+        ok(generate(""));
+        ok(generate(" --offline"));
+        ok(hub.command(&format!("data check data --model {ID} --revision {revision}")));
+        assert_eq!(hub.server.requests("").len(), asked, "the second time nothing is asked for");
+        // No branch `main` is known, so the message has to say what is.
+        fails(hub.command(&format!("{} --offline", generating(ID))), &["refs/main", "--revision", COMMIT]);
+    }
+    let hub = Hub::new();
+    fails(hub.command(&format!("{} --revision v9", generating(ID))), &["v9", "404"]);
+    let output = hub.command(&format!("{} --revision ../x", generating(ID))).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let listings: Vec<_> = hub.server.requests("").into_iter().map(|request| request.path).collect();
+    assert_eq!(listings, [format!("/api/models/{ID}/revision/v9?blobs=true")]);
+}
+
+#[test]
+fn a_run_names_the_commit_it_used() {
+    let hub = Hub::new();
+    let train = "train --data data --output-dir run --max-steps 1 --lora-r 2 --device cpu";
+    ok(hub.command(&format!("{train} --model {ID} --revision v1.0")));
+    let config = std::fs::read_to_string(hub.tiny.path("run/train_config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!((&config["model"], &config["model_revision"]), (&json!(ID), &json!(COMMIT)));
+}
+
+#[test]
 fn info_tells_of_hub_and_cache_but_no_token() {
     let hub = Hub::new();
     ok(hub.generate());

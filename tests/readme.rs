@@ -1,4 +1,4 @@
-//! README and scripts against the program: every command and flag they name exists, and so does every path.
+//! Documents and scripts against the program: every command, flag, path and link they name exists.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -79,6 +79,11 @@ fn commands_and_flags_exist() {
     for file in [
         "README.md",
         "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "benchmarks/2026-11-24-avx512.md",
+        "benchmarks/2026-11-25-robustness.md",
+        "docs/architecture.md",
+        "docs/guide.md",
         "docs/decisions.md",
         "docs/kernels.md",
         "scripts/demo.sh",
@@ -108,8 +113,8 @@ fn commands_and_flags_exist() {
 
 #[test]
 fn the_example_configuration_is_accepted() {
-    let readme = read("README.md");
-    let (_, rest) = readme.split_once("```toml\n").expect("a TOML block");
+    let guide = read("docs/guide.md");
+    let (_, rest) = guide.split_once("```toml\n").expect("a TOML block");
     let (toml, _) = rest.split_once("```").expect("its end");
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("run.toml");
@@ -119,10 +124,67 @@ fn the_example_configuration_is_accepted() {
     assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Markdown files that people read, from the root of the repository.
+const DOCUMENTS: [&str; 14] = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "benchmarks/README.md",
+    "benchmarks/2026-11-24-avx2.md",
+    "benchmarks/2026-11-24-avx512.md",
+    "benchmarks/2026-11-25-robustness.md",
+    "docs/architecture.md",
+    "docs/decisions.md",
+    "docs/glossary.md",
+    "docs/guide.md",
+    "docs/kernels.md",
+    "docs/method.md",
+];
+
+/// The anchor that forges make of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut checked = 0;
+    for file in DOCUMENTS {
+        let text = read(file);
+        for rest in text.split("](").skip(1) {
+            let target = rest.split(')').next().expect("a part");
+            if target.starts_with("https://") {
+                continue;
+            }
+            let (path, wanted) = target.split_once('#').unwrap_or((target, ""));
+            let found = if path.is_empty() { root.join(file) } else { root.join(file).with_file_name(path) };
+            assert!(found.exists(), "{file}: nothing at {target}");
+            if !wanted.is_empty() {
+                let page = fs::read_to_string(&found).unwrap();
+                let mut headings = page.lines().filter_map(|line| line.strip_prefix('#'));
+                let known = headings.any(|heading| anchor(heading.trim_start_matches('#')) == wanted);
+                assert!(known, "{file}: no heading for {target}");
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 40, "only {checked} links found");
+}
+
+/// A page that is to be read in one go: the rest is in the guide.
+#[test]
+fn the_front_page_is_short() {
+    assert!(read("README.md").len() <= 14 << 10);
+    assert!(read("docs/glossary.md").lines().count() <= 40);
+}
+
 #[test]
 fn paths_of_the_tree_exist() {
-    let readme = read("README.md");
-    let (_, rest) = readme.split_once("## Repository").expect("the section");
+    let page = read("docs/architecture.md");
+    let (_, rest) = page.split_once("## Files").expect("the section");
     let (_, rest) = rest.split_once("```text\n").expect("the tree");
     let (tree, _) = rest.split_once("```").expect("its end");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -138,7 +200,7 @@ fn paths_of_the_tree_exist() {
         folders.push(name);
         listed.push(path);
     }
-    for folder in ["src", "tests", "benches", "examples"] {
+    for folder in ["src", "tests", "benches", "benchmarks", "examples", "scripts"] {
         for entry in fs::read_dir(root.join(folder)).unwrap() {
             let path = Path::new(folder).join(entry.unwrap().file_name());
             assert!(listed.contains(&path), "{} is missing in the tree", path.display());

@@ -7,8 +7,7 @@ use clap::{Args, Subcommand};
 use super::hub::HubArgs;
 use super::print;
 use crate::error::{Error, Result};
-use crate::model::hub::download::Need;
-use crate::model::hub::resolve_model;
+use crate::hub::download::Need;
 use crate::model::tokenizer::Tokenizer;
 use crate::train::check::{CheckOptions, DataReport, Findings, SplitReport, TokenReport, check};
 use crate::train::data::OnBadRecord;
@@ -37,6 +36,9 @@ struct CheckArgs {
     /// Model whose tokenizer counts tokens: a Hugging Face directory, or a hub id, downloaded if it is not in the local cache.
     #[arg(long, short, alias = "model-name-or-path")]
     model: Option<String>,
+    /// Branch, tag or commit of a hub id [default: main].
+    #[arg(long, requires = "model")]
+    revision: Option<String>,
     /// Longest function in tokens.
     #[arg(long, default_value_t = 1024, alias = "max-length", alias = "max-seq-length")]
     max_seq_len: usize,
@@ -54,8 +56,7 @@ struct CheckArgs {
 pub fn run(args: &DataArgs) -> Result<()> {
     let DataCommand::Check(args) = &args.command;
     let tokenizer = args.model.as_deref().map(|model| {
-        args.hub.obtain(model, Need::Tokenizer)?;
-        Tokenizer::from_dir(&resolve_model(model, None)?)
+        Tokenizer::from_dir(&args.hub.obtain(model, args.revision.as_deref(), Need::Tokenizer)?)
     });
     let tokenizer = tokenizer.transpose()?;
     let report = check(&CheckOptions {

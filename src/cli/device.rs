@@ -10,7 +10,7 @@ use crate::cpu::Cpu;
 use crate::cuda::{Cuda, has_driver};
 use crate::deepguard::DeepGuard;
 use crate::error::{Error, Result};
-use crate::model::hub::download::Need;
+use crate::hub::download::Need;
 use crate::ops::Backend;
 
 /// Where to compute.
@@ -70,24 +70,24 @@ pub(super) trait Task {
 }
 
 impl DeviceArgs {
-    /// Loads `model` on the chosen device and does `task` with it.
-    pub(super) fn run(&self, model: &str, task: impl Task) -> Result<()> {
+    /// Loads `model` on the chosen device and does `task` with it. `revision` is that of a hub id.
+    pub(super) fn run(&self, model: &str, revision: Option<&str>, task: impl Task) -> Result<()> {
         let cuda = match self.device {
             DeviceChoice::Cpu => None,
             DeviceChoice::Cuda(ordinal) => Some(Cuda::new(ordinal)?),
             DeviceChoice::Auto if self.dtype == DtypeChoice::F32 => None,
             DeviceChoice::Auto => first_cuda(),
         };
-        self.hub.obtain(model, Need::Model)?;
+        let dir = self.hub.obtain(model, revision, Need::Model)?;
         match cuda {
             Some(cuda) => {
                 self.check_dtype(DtypeChoice::Bf16, "CUDA computes in bf16 only")?;
                 note(&format!("device: {}", cuda.info().name));
-                task.run(DeepGuard::load(cuda, model)?)
+                task.run(DeepGuard::load(cuda, &dir)?)
             }
             None => {
                 self.check_dtype(DtypeChoice::F32, "the processor computes in f32 only")?;
-                task.run(DeepGuard::load(Cpu::new(), model)?)
+                task.run(DeepGuard::load(Cpu::new(), &dir)?)
             }
         }
     }

@@ -10,8 +10,7 @@ use crate::cpu::Cpu;
 use crate::deepguard::DeepGuard;
 use crate::error::{Error, Result};
 use crate::export::merge;
-use crate::model::hub::download::Need;
-use crate::model::hub::resolve_model;
+use crate::hub::download::Need;
 
 /// Options of `dg-run export`.
 #[derive(Args)]
@@ -19,6 +18,9 @@ pub struct ExportArgs {
     /// Base model: a Hugging Face directory, or a hub id, downloaded if it is not in the local cache.
     #[arg(long, short, alias = "model-name-or-path")]
     model: String,
+    /// Branch, tag or commit of a hub id [default: main].
+    #[arg(long)]
+    revision: Option<String>,
     /// Adapter folder, or a finished run folder.
     #[arg(long, short, alias = "lora")]
     adapter: PathBuf,
@@ -38,12 +40,11 @@ const CHECK_TEXT: &str = "import sqlite3\n\ndef find_user(connection, name):\n  
 
 /// Exports.
 pub fn run(args: &ExportArgs) -> Result<()> {
-    args.hub.obtain(&args.model, Need::Model)?;
-    let mut guard = DeepGuard::load(Cpu::new(), &args.model)?;
+    let base = args.hub.obtain(&args.model, args.revision.as_deref(), Need::Model)?;
+    let mut guard = DeepGuard::load(Cpu::new(), &base)?;
     guard.attach(&args.adapter)?;
     let attached = guard.attached.as_ref();
     let attached = attached.ok_or_else(|| Error::internal("the adapter is not attached"))?;
-    let base = resolve_model(&args.model, None)?;
     let tokens = guard.tokenizer.encode(CHECK_TEXT)?;
     let check = merge(&guard.model, attached, &base, &args.out, &tokens)?;
     note(&format!(

@@ -1,14 +1,15 @@
 //! Models from the hub, with their progress on standard error: a bar on a terminal, lines elsewhere.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use super::note;
 use crate::error::Result;
-use crate::model::hub::Settings;
-use crate::model::hub::download::{Event, Need, Progress, obtain};
+use crate::hub::Settings;
+use crate::hub::download::{Event, Need, Progress, obtain};
 
 /// Options of every command that takes a hub id.
 #[derive(Args)]
@@ -19,12 +20,12 @@ pub(super) struct HubArgs {
 }
 
 impl HubArgs {
-    /// Makes sure that what is needed of `model` is on this machine.
-    pub(super) fn obtain(&self, model: &str, need: Need) -> Result<()> {
+    /// The directory of `model`, in which all is that is needed.
+    pub(super) fn obtain(&self, model: &str, revision: Option<&str>, need: Need) -> Result<PathBuf> {
         let mut settings = Settings::from_env();
         settings.offline |= self.offline;
         let mut downloads = Downloads::default();
-        let obtained = obtain(model, need, &settings, &mut |event| downloads.show(event));
+        let obtained = obtain(model, revision, need, &settings, &mut |event| downloads.show(event));
         if let Some(bar) = downloads.bar {
             bar.finish_and_clear();
         }

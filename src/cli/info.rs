@@ -8,7 +8,7 @@ use crate::cpu::Cpu;
 use crate::cuda::images::{IMAGES, Image, KERNELS, KernelInfo, NVCC_VERSION, architectures};
 use crate::cuda::{DeviceInfo, EMULATOR_VARIABLE, devices, emulator};
 use crate::error::{Error, Result};
-use crate::model::hub::Settings;
+use crate::hub::Settings;
 use crate::ops::Device;
 
 #[derive(Args)]

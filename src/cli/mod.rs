@@ -80,6 +80,9 @@ struct ModelArgs {
     /// Base model: a Hugging Face directory, or a hub id, downloaded if it is not in the local cache.
     #[arg(long, short, alias = "model-name-or-path")]
     model: String,
+    /// Branch, tag or commit of a hub id [default: main].
+    #[arg(long)]
+    revision: Option<String>,
     /// Adapter folder, or a finished run folder.
     #[arg(long, short, alias = "lora")]
     adapter: Option<PathBuf>,
@@ -90,7 +93,8 @@ struct ModelArgs {
 impl ModelArgs {
     /// Loads model and adapter on the chosen device and does `task` with them.
     fn run(&self, task: impl Task) -> Result<()> {
-        self.device.run(&self.model, WithAdapter { adapter: self.adapter.as_deref(), task })
+        let task = WithAdapter { adapter: self.adapter.as_deref(), task };
+        self.device.run(&self.model, self.revision.as_deref(), task)
     }
 }
 

@@ -1,12 +1,11 @@
 //! SIGINT and SIGTERM. While there is nothing to save, one ends the program at once; a training run is asked to stop, and
-//! only a second one ends the program there.
+//! only a second one ends the program there. Windows knows the first of them alone, as Ctrl-C.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
-use signal_hook::iterator;
-use signal_hook::{flag, low_level};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::low_level;
 
 use crate::error::{Context, ErrorKind, Result};
 use crate::files;
@@ -45,12 +44,34 @@ impl Signals {
         Ok(signals)
     }
 
+    #[cfg(unix)]
     fn listen(&self) -> std::io::Result<()> {
-        let (state, mut received) = (self.state.clone(), iterator::Signals::new([SIGINT, SIGTERM])?);
+        let state = self.state.clone();
+        let mut received = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
         let wait = move || received.forever().for_each(|number| state.receive(Signal(number as usize)));
         std::thread::Builder::new().name("signals".into()).spawn(wait)?;
         // A file over the limit of `ulimit -f` is a write that fails, with a message.
-        flag::register(SIGXFSZ, Arc::default()).map(drop)
+        signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()).map(drop)
+    }
+
+    /// Where there is nothing to wait on, a thread looks every now and then.
+    #[cfg(not(unix))]
+    fn listen(&self) -> std::io::Result<()> {
+        const EVERY: std::time::Duration = std::time::Duration::from_millis(50);
+        let (state, received) = (self.state.clone(), Arc::new(AtomicUsize::new(0)));
+        for number in [SIGINT, SIGTERM] {
+            signal_hook::flag::register_usize(number, received.clone(), number as usize)?;
+        }
+        let wait = move || {
+            loop {
+                std::thread::sleep(EVERY);
+                match received.swap(0, Ordering::SeqCst) {
+                    0 => {}
+                    number => state.receive(Signal(number)),
+                }
+            }
+        };
+        std::thread::Builder::new().name("signals".into()).spawn(wait).map(drop)
     }
 
     /// From now on there is a checkpoint from which the run goes on.

@@ -12,6 +12,7 @@ use super::summary::before_and_after;
 use super::{config, note};
 use crate::deepguard::DeepGuard;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hub::commit_of;
 use crate::ops::Backend;
 use crate::train::checkpoint;
 use crate::train::data::OnBadRecord;
@@ -31,6 +32,9 @@ pub struct TrainArgs {
     /// Base model: a Hugging Face directory, or a hub id, downloaded if it is not in the local cache.
     #[arg(long, short, alias = "model-name-or-path")]
     model: Option<String>,
+    /// Branch, tag or commit of a hub id [default: main].
+    #[arg(long = "revision", alias = "model-revision")]
+    model_revision: Option<String>,
     /// Training pairs: a JSONL file or a folder of them (SVEN format).
     #[arg(long, short, alias = "train-data")]
     data: Option<PathBuf>,
@@ -175,7 +179,8 @@ pub fn run(args: &TrainArgs, signals: &Signals) -> Result<()> {
     {
         signals.can_resume();
     }
-    args.device.run(&config.model, Training { config: &config, folder: &folder, signals })
+    let task = Training { config: &config, folder: &folder, signals };
+    args.device.run(&config.model, config.model_revision.as_deref(), task)
 }
 
 struct Training<'a> {
@@ -187,7 +192,10 @@ struct Training<'a> {
 impl Task for Training<'_> {
     fn run<B: Backend>(self, mut guard: DeepGuard<B>) -> Result<()> {
         let mut progress = Progress::new(self.signals);
-        let summary = guard.train_in(self.folder, self.config, &mut progress)?;
+        // What a branch was when the run began is what the run's configuration has to name.
+        let mut config = self.config.clone();
+        config.model_revision = commit_of(guard.model.dir()).map(str::to_owned);
+        let summary = guard.train_in(self.folder, &config, &mut progress)?;
         progress.finish();
         if summary.interrupted {
             return Err(stopped(&summary, self.signals));

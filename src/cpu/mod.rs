@@ -22,7 +22,7 @@ mod team;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use memmap2::{Advice, MmapMut};
+use memmap2::MmapMut;
 
 use crate::error::{Error, Result};
 use crate::ops::{Backend, Device, Element, Mut, Ref, TensorView};
@@ -113,7 +113,8 @@ impl Device for Cpu {
         let map = MmapMut::map_anon(bytes.max(1))
             .map_err(|e| Error::memory(format!("cannot reserve {bytes} bytes of memory")).with_source(e))?;
         // Large pages spare the TLB; where the system has none, small ones do.
-        let _ = map.advise(Advice::HugePage);
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
         Ok(map)
     }
 

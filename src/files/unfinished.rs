@@ -7,6 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 
+use crate::platform::permit;
+
 /// Beginning of the names of folders and files that are being written.
 pub(super) const TEMPORARY: &str = ".deepguard-tmp-";
 
@@ -56,7 +58,7 @@ impl UnfinishedDir {
 pub(super) fn ordinary(mode: u32) -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(TEMPORARY);
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    permit(&mut builder, mode);
     builder
 }
 
@@ -68,7 +70,7 @@ impl Drop for Known {
 
 /// Removes all that are there, as far as that is possible, before a process ends. From then on none can be made, nor moved to
 /// its place.
-pub(crate) fn abandon() {
+pub fn abandon() {
     let there = unfinished();
     // A file that is made meanwhile is in the way of the first try.
     for path in there.iter() {

@@ -3,7 +3,6 @@
 pub mod activations;
 pub mod block;
 pub mod config;
-pub mod hub;
 pub mod kv_cache;
 pub mod lora;
 pub mod params;
@@ -15,7 +14,6 @@ mod json;
 mod rope;
 
 pub use config::{Architecture, Config};
-pub use hub::resolve_model;
 pub use lora::{Lora, LoraConfig, Projection};
 pub use rope::RopeScaling;
 pub use tokenizer::{StreamDecoder, Tokenizer};

@@ -94,6 +94,11 @@ impl<B: Backend> Transformer<B> {
         self.device_bytes
     }
 
+    /// The directory that its weights are mapped from.
+    pub fn dir(&self) -> &Path {
+        self.weights.dir()
+    }
+
     /// A hash of all weights, which are read for it.
     pub fn weights_hash(&self) -> blake3::Hash {
         self.weights.hash()

@@ -14,7 +14,7 @@ use crate::ops::{Dtype, TensorSpec, TensorView};
 
 mod shard;
 
-pub(crate) use shard::shard_names;
+pub use shard::shard_names;
 
 #[cfg(target_endian = "big")]
 compile_error!(
@@ -85,6 +85,11 @@ impl Weights {
     /// As [`Weights::open`].
     pub fn open_file(path: &Path) -> Result<Weights> {
         Ok(Weights { dir: path.to_owned(), tensors: shard::open_file(path)? })
+    }
+
+    /// The directory, or the single file, that they are in.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The names of all tensors, sorted.

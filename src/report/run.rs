@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::adapter;
 use crate::error::{Error, Result};
 use crate::guard::TokenSecurityStats;
-use crate::model::hub::resolve_model;
+use crate::hub::resolve_model;
 use crate::model::tokenizer::Tokenizer;
 use crate::train::checkpoint;
 use crate::train::environment::{ENVIRONMENT, Environment};
@@ -161,7 +161,8 @@ fn extremes(
 
 fn tokenizer(config: &Map<String, Value>) -> Result<Tokenizer> {
     let model = config.get("model").and_then(Value::as_str).unwrap_or_default();
-    Tokenizer::from_dir(&resolve_model(model, None)?)
+    let revision = config.get("model_revision").and_then(Value::as_str);
+    Tokenizer::from_dir(&resolve_model(model, revision)?)
 }
 
 fn both_ends(stats: &TokenSecurityStats, tokenizer: Option<&Tokenizer>) -> Extremes {

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 
 use crate::error::{Context, ErrorKind, Result};
 use crate::files;
 use crate::ops::Element;
+use crate::platform::{read_exact_at, write_all_at};
 
 /// What to do where the disk is full.
 const ADVICE: &str = "free disk space there, set TMPDIR, or raise --base-cache-mib";
@@ -69,7 +69,7 @@ impl<T: Element> BaseCache<T> {
             (Some(Place::Memory(states)), _) => Ok(Some(states.clone())),
             (Some(&Place::Disk(offset, len)), Some(file)) => {
                 let mut states = vec![T::zeroed(); len];
-                file.read_exact_at(bytemuck::cast_slice_mut(&mut states), offset)
+                read_exact_at(file, bytemuck::cast_slice_mut(&mut states), offset)
                     .kind(ErrorKind::Device, || "cannot read the base model's hidden states back".into())?;
                 Ok(Some(states))
             }
@@ -88,7 +88,7 @@ impl<T: Element> BaseCache<T> {
         }
         let Some(file) = &self.file else { unreachable!("opened above") };
         let offset = self.file_len;
-        file.write_all_at(bytemuck::cast_slice(states), offset).kind(ErrorKind::Device, complain)?;
+        write_all_at(file, bytemuck::cast_slice(states), offset).kind(ErrorKind::Device, complain)?;
         self.file_len += size_of_val(states) as u64;
         Ok(Place::Disk(offset, states.len()))
     }

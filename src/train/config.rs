@@ -22,6 +22,8 @@ const MAX_COUNT: usize = 1 << 31;
 pub struct TrainConfig {
     /// Base model: a Hugging Face directory or hub id.
     pub model: String,
+    /// Branch, tag or commit of a hub id; a run's folder holds the commit that was used.
+    pub model_revision: Option<String>,
     /// Training pairs: a JSONL file or a folder of them.
     pub data: PathBuf,
     /// Validation pairs; the `val` split of `data` if there is one.
@@ -93,6 +95,7 @@ impl Default for TrainConfig {
         let (guard, objective) = (GuardConfig::default(), Objective::default());
         TrainConfig {
             model: String::new(),
+            model_revision: None,
             data: PathBuf::new(),
             val_data: None,
             on_bad_record: OnBadRecord::Error,

@@ -2,11 +2,10 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::files;
+use crate::{files, platform};
 
 /// The finished adapter inside a run folder.
 pub const FINAL_ADAPTER: &str = "adapter";
@@ -76,9 +75,7 @@ fn lock(run: &Path) -> Result<Option<File>> {
             return Err(Error::device(complain()).with_source(e).advice(advice));
         }
     }
-    let locked = file.metadata().kind(ErrorKind::Device, complain)?;
-    let named = std::fs::metadata(&path).is_ok_and(|m| (m.dev(), m.ino()) == (locked.dev(), locked.ino()));
-    if !named {
+    if !platform::is_name_of(&path, &file).kind(ErrorKind::Device, complain)? {
         return Ok(None);
     }
     file.set_len(0).and_then(|()| writeln!(file, "{}", holder())).kind(ErrorKind::Device, complain)?;
@@ -87,8 +84,7 @@ fn lock(run: &Path) -> Result<Option<File>> {
 
 /// This process, for whoever finds the folder taken.
 fn holder() -> String {
-    let host = rustix::system::uname();
-    format!("process {} on {}", std::process::id(), host.nodename().to_string_lossy())
+    format!("process {} on {}", std::process::id(), platform::host_name())
 }
 
 fn held(run: &Path, file: &mut File) -> Error {

@@ -119,6 +119,7 @@ pub(super) fn fingerprint<B: Backend>(
     // Where a run reads from and writes to, and how often it saves, does not change its course.
     let course = TrainConfig {
         model: String::new(),
+        model_revision: None,
         data: Default::default(),
         val_data: None,
         output_dir: Default::default(),

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Context, ErrorKind, Result};
+use crate::platform::host_name;
 
 /// What names of event files start with.
 const PREFIX: &str = "events.out.tfevents.";
@@ -127,8 +128,8 @@ fn now() -> f64 {
 
 /// The machine's name, as far as it can stand in a file's name.
 fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let kept: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(64).collect();
+    let kept: String =
+        host_name().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(64).collect();
     if kept.is_empty() { "localhost".into() } else { kept }
 }
 

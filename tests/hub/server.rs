@@ -13,6 +13,9 @@ use sha2::{Digest, Sha256};
 /// The model's commit.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
+/// What names this commit, as it stands in an address.
+const REVISIONS: [&str; 4] = ["main", "v1.0", "refs%2Fpr%2F1", COMMIT];
+
 /// The model's id.
 pub const ID: &str = "org/tiny";
 
@@ -135,7 +138,9 @@ impl State {
 
     /// What is at `path`.
     fn content(&self, path: &str, mischief: &Option<Mischief>) -> Option<Vec<u8>> {
-        if path == format!("/api/models/{ID}/revision/main?blobs=true") {
+        let listing = path.strip_prefix(&format!("/api/models/{ID}/revision/"));
+        let revision = listing.and_then(|rest| rest.strip_suffix("?blobs=true"));
+        if revision.is_some_and(|revision| REVISIONS.contains(&revision)) {
             let mut listing = self.listing();
             if let (Some(Mischief::List(file)), Some(files)) = (mischief, listing["siblings"].as_array_mut())
             {

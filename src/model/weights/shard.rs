@@ -94,8 +94,11 @@ struct Index {
     weight_map: UniqueKeys<String>,
 }
 
-/// The files that the index at `path` names; all are plain names.
-pub(crate) fn shard_names(path: &Path) -> Result<BTreeSet<String>> {
+/// The files that the index of shards at `path` names; all are plain names.
+///
+/// # Errors
+/// Kind `Model` for a damaged index, or one that names a file elsewhere.
+pub fn shard_names(path: &Path) -> Result<BTreeSet<String>> {
     read_index(path).map(|weight_map| weight_map.into_values().collect())
 }
 

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use super::client::{Client, Listing};
 use super::file::RemoteFile;
-use super::{DEFAULT_REVISION, Settings, in_cache, is_commit_hash, is_hub_id, repo_dir, repo_name};
+pub use super::progress::{Event, Progress};
+use super::{DEFAULT_REVISION, Settings, is_commit_hash, is_hub_id, repo_dir, repo_name, resolve};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::files::{require_space, write_file};
+use crate::files::{parent, require_space, write_file};
 use crate::model::weights::shard_names;
+use crate::platform::link_file;
 
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -26,59 +28,37 @@ pub enum Need {
     Model,
 }
 
-/// How far the download of a file is.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress<'a> {
-    /// Its name.
-    pub file: &'a str,
-    /// Bytes that have come, those of earlier tries included.
-    pub received: u64,
-    /// Bytes in all.
-    pub size: u64,
-}
-
-/// What happens in a download.
-#[derive(Clone, Copy, Debug)]
-pub enum Event<'a> {
-    /// Bytes have come.
-    Received(Progress<'a>),
-    /// The next try has to wait.
-    Waiting {
-        /// What was the matter with the last one.
-        problem: &'a str,
-        /// How long.
-        wait: Duration,
-    },
-    /// Another process downloads a file of this name, and is waited for.
-    Locked(&'a str),
-}
-
-/// Makes sure that the cache has what is needed of the model `spec` at its branch `main`; a directory, and what is in the
-/// cache, is left as it is. A download that was cut off goes on where it was; every file is checked against its hash.
+/// The directory of the model `spec`, as [`resolve_model`](super::resolve_model) finds it, after what is needed of a hub
+/// id's `revision` has been downloaded into the cache. A directory, and what is in the cache, is left as it is. A download
+/// that was cut off goes on where it was; every file is checked against its hash.
 ///
 /// # Errors
-/// Kind `Model`: offline, the hub cannot be reached or does not have the model, has no safetensors of it, or sends what
-/// does not fit its hash. Kind `Device`: the cache cannot be written.
-pub fn obtain(spec: &str, need: Need, settings: &Settings, watch: &mut dyn FnMut(Event<'_>)) -> Result<()> {
-    let Some(cache) = settings.cache.as_deref().filter(|_| is_hub_id(spec) && !Path::new(spec).exists())
-    else {
-        return Ok(());
-    };
-    let repo = repo_dir(cache, spec);
-    let cached = in_cache(spec, DEFAULT_REVISION, &repo);
-    if settings.offline {
-        return cached.map(drop);
+/// As [`resolve_model`](super::resolve_model) for what cannot be downloaded. Kind `Model` as well: the hub cannot be reached
+/// or does not have the model or revision, has no safetensors of it, or sends what does not fit its hash. Kind `Device`:
+/// the cache cannot be written.
+pub fn obtain(
+    spec: &str,
+    revision: Option<&str>,
+    need: Need,
+    settings: &Settings,
+    watch: &mut dyn FnMut(Event<'_>),
+) -> Result<PathBuf> {
+    let found = resolve(spec, revision, settings.cache.as_deref());
+    let remote = is_hub_id(spec) && !Path::new(spec).exists() && !settings.offline;
+    let Some(cache) = settings.cache.as_deref().filter(|_| remote) else { return found };
+    match &found {
+        Ok(snapshot) if need.is_met_by(snapshot) => return found,
+        Err(error) if error.kind() == ErrorKind::Usage => return found,
+        _ => {}
     }
-    if cached.is_ok_and(|snapshot| need.is_met_by(&snapshot)) {
-        return Ok(());
-    }
+    let revision = revision.unwrap_or(DEFAULT_REVISION);
     let client = Client::new(settings);
-    let listing = client.list(spec, DEFAULT_REVISION, watch)?;
+    let listing = client.list(spec, revision, watch)?;
     if !is_commit_hash(&listing.sha) {
         return Err(Error::model(format!("{spec}: expected a commit of 40 digits, found {:?}", listing.sha)));
     }
-    let download =
-        Download { client, id: spec, repo: &repo, locks: &cache.join(".locks").join(repo_name(spec)) };
+    let (repo, locks) = (repo_dir(cache, spec), cache.join(".locks").join(repo_name(spec)));
+    let download = Download { client, id: spec, revision, repo: &repo, locks: &locks };
     download.snapshot(&listing, need, watch)
 }
 
@@ -112,6 +92,8 @@ impl Listing {
 struct Download<'a> {
     client: Client<'a>,
     id: &'a str,
+    /// A branch, tag or commit of it.
+    revision: &'a str,
     /// The model's folder in the cache.
     repo: &'a Path,
     /// Where the hub's own client locks files of the model.
@@ -119,7 +101,8 @@ struct Download<'a> {
 }
 
 impl Download<'_> {
-    fn snapshot(&self, listing: &Listing, need: Need, watch: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+    /// Brings what is needed of a commit, and returns its folder.
+    fn snapshot(&self, listing: &Listing, need: Need, watch: &mut dyn FnMut(Event<'_>)) -> Result<PathBuf> {
         self.require_names(listing, need)?;
         let mut files = listing.texts()?;
         let single = listing.file(WEIGHTS).filter(|_| need == Need::Model);
@@ -129,7 +112,8 @@ impl Download<'_> {
         if sharded {
             self.files(&self.shards(listing)?, &listing.sha, watch)?;
         }
-        self.point_at(&listing.sha)
+        self.point_at(&listing.sha)?;
+        Ok(self.place(&listing.sha, ""))
     }
 
     fn require_names(&self, listing: &Listing, need: Need) -> Result<()> {
@@ -270,12 +254,15 @@ impl Download<'_> {
         Ok(whole)
     }
 
-    /// Has the branch be the commit: last, so that a snapshot that is found is whole.
+    /// Writes the commit of a branch or tag: last, so that a snapshot that is found is whole. A commit names itself.
     fn point_at(&self, commit: &str) -> Result<()> {
-        let refs = self.repo.join("refs");
-        let complain = || format!("cannot write {}", refs.join(DEFAULT_REVISION).display());
-        std::fs::create_dir_all(&refs).kind(ErrorKind::Device, complain)?;
-        write_file(&refs.join(DEFAULT_REVISION), commit.as_bytes())
+        if is_commit_hash(self.revision) {
+            return Ok(());
+        }
+        let reference = self.repo.join("refs").join(self.revision);
+        let complain = || format!("cannot write {}", reference.display());
+        std::fs::create_dir_all(parent(&reference)).kind(ErrorKind::Device, complain)?;
+        write_file(&reference, commit.as_bytes())
     }
 }
 
@@ -284,7 +271,7 @@ impl Download<'_> {
 fn put(blob: &Path, place: &Path) -> io::Result<()> {
     use io::ErrorKind::{AlreadyExists, PermissionDenied, Unsupported};
     let target = Path::new("../../blobs").join(blob.file_name().unwrap_or_default());
-    let link = || std::os::unix::fs::symlink(&target, place);
+    let link = || link_file(&target, place);
     let linked = match link() {
         Err(e) if e.kind() == AlreadyExists => {
             if place.canonicalize().ok() == blob.canonicalize().ok() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ureq::http::{HeaderMap, StatusCode, header};
 
-use super::download::Event;
+use super::progress::Event;
 use crate::error::{Error, Result};
 
 /// Tries in a row that bring nothing before one gives up.

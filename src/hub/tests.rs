@@ -50,6 +50,28 @@ fn a_hub_id_is_its_snapshot() {
 }
 
 #[test]
+fn a_cache_filled_by_commit_is_found_by_commit() {
+    let (cache, snapshot) = cache();
+    fs::remove_dir_all(cache.path().join("models--org--name/refs")).unwrap();
+    assert_eq!(resolve("org/name", Some(HASH), Some(cache.path())).unwrap(), snapshot);
+    for revision in [None, Some("v1")] {
+        let found = resolve("org/name", revision, Some(cache.path()));
+        assert_error(found, ErrorKind::Model, &["--revision", HASH]);
+    }
+    fs::remove_dir_all(&snapshot).unwrap();
+    assert_error(resolve("org/name", None, Some(cache.path())), ErrorKind::Model, &["no snapshot"]);
+}
+
+#[test]
+fn the_commit_of_a_snapshot() {
+    let (cache, snapshot) = cache();
+    assert_eq!(commit_of(&snapshot), Some(HASH));
+    for other in [cache.path().join(HASH), cache.path().join("snapshots").join(HASH), snapshot.join("a")] {
+        assert_eq!(commit_of(&other), None, "{}", other.display());
+    }
+}
+
+#[test]
 fn what_is_not_there_is_named() {
     let (cache, _) = cache();
     let lookup = |spec, revision| resolve(spec, revision, Some(cache.path()));

@@ -1,9 +1,15 @@
 //! Finds the model directory that a user means: a path, or a hub id in the local Hugging Face cache, into which
 //! [`download`] brings what is missing.
 
+#[cfg(feature = "hub")]
 mod client;
+#[cfg(feature = "hub")]
 pub mod download;
+#[cfg(feature = "hub")]
 mod file;
+#[cfg(feature = "hub")]
+mod progress;
+#[cfg(feature = "hub")]
 mod retry;
 mod settings;
 
@@ -20,7 +26,8 @@ const DEFAULT_REVISION: &str = "main";
 const REPO_PREFIX: &str = "models--";
 
 /// The directory of the model `spec`: a directory, or a hub id such as `Qwen/Qwen2.5-Coder-3B` in the local cache
-/// (see [`Settings::cache`]). Nothing is downloaded: [`download::obtain`] does that. `revision` is a branch, tag or full commit hash of a hub id; `main` if not given.
+/// (see [`Settings::cache`]). Nothing is downloaded: [`download::obtain`] does that. `revision` is a branch, tag or full
+/// commit hash of a hub id; `main` if not given.
 ///
 /// # Errors
 /// Kind `Usage`: a revision given for a directory, or one that cannot be. Kind `Model`: neither a directory nor in the
@@ -82,7 +89,28 @@ fn in_cache(spec: &str, revision: &str, repo: &Path) -> Result<PathBuf> {
         return Ok(snapshot);
     }
     let looked = format!("{} has neither {} nor {}", repo.display(), reference.display(), snapshot.display());
-    Err(not_found(spec, &format!("{looked} for revision {revision:?}")))
+    let there = match snapshots(repo).as_slice() {
+        [] => "there is no snapshot at all".to_owned(),
+        hashes => format!("--revision takes one of the snapshots there are: {}", hashes.join(", ")),
+    };
+    Err(not_found(spec, &format!("{looked} for revision {revision:?}; {there}")))
+}
+
+/// The commits of which the cache has a snapshot, in their order.
+fn snapshots(repo: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(repo.join("snapshots")).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut hashes: Vec<String> = names.filter(|name| is_commit_hash(name)).collect();
+    hashes.sort();
+    hashes
+}
+
+/// The commit of a model directory that is a snapshot in a hub cache.
+pub fn commit_of(dir: &Path) -> Option<&str> {
+    let hash = dir.file_name()?.to_str().filter(|name| is_commit_hash(name))?;
+    let (snapshots, repo) = (dir.parent()?, dir.parent()?.parent()?);
+    let is_repo = snapshots.ends_with("snapshots") && repo.file_name()?.to_str()?.starts_with(REPO_PREFIX);
+    is_repo.then_some(hash)
 }
 
 fn not_found(spec: &str, looked: &str) -> Error {

@@ -13,8 +13,8 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Timeout};
 
 use super::Settings;
-use super::download::{Event, Progress};
 use super::file::RemoteFile;
+use super::progress::{Event, Progress};
 use super::retry::{Failure, persist};
 use crate::error::{Error, Result};
 
@@ -79,19 +79,19 @@ impl<'a> Client<'a> {
 
     /// What `id` consists of at `revision`.
     pub fn list(&self, id: &str, revision: &str, watch: &mut dyn FnMut(Event<'_>)) -> Result<Listing> {
-        let revision = utf8_percent_encode(revision, ESCAPED);
-        let url = format!("{}/api/models/{id}/revision/{revision}?blobs=true", self.settings.endpoint);
+        let escaped = utf8_percent_encode(revision, ESCAPED);
+        let url = format!("{}/api/models/{id}/revision/{escaped}?blobs=true", self.settings.endpoint);
         let given_up = |problem| {
             Error::model(format!("model {id:?} cannot be fetched: {url}: {problem}; try again later"))
         };
-        let body = persist(watch, |_| self.request_list(id, &url), given_up)?;
+        let body = persist(watch, |_| self.request_list(id, revision, &url), given_up)?;
         serde_json::from_slice(&body).map_err(|e| {
             let expected = format!("{url}: expected the list of a model's files");
             Error::model(format!("{expected}, found something else; check HF_ENDPOINT")).with_source(e)
         })
     }
 
-    fn request_list(&self, id: &str, url: &str) -> std::result::Result<Vec<u8>, Failure> {
+    fn request_list(&self, id: &str, revision: &str, url: &str) -> std::result::Result<Vec<u8>, Failure> {
         let failed = |e: ureq::Error| match is_out_of_reach(&e) {
             true => Failure::Final(Error::model(format!(
                 "model {id:?} cannot be fetched: there is no such directory, it is not in the local cache, and {} \
@@ -101,7 +101,8 @@ impl<'a> Client<'a> {
             false => Failure::passing(e),
         };
         let mut response = self.get(url, None).map_err(failed)?;
-        let asked = format!("there is no such directory, and {}", self.settings.endpoint);
+        let endpoint = &self.settings.endpoint;
+        let asked = format!("there is no such directory, and {endpoint}, asked for revision {revision:?},");
         self.accept(&response, id, &asked, |status| status == StatusCode::OK)?;
         response.body_mut().read_to_vec().map_err(failed)
     }
@@ -210,7 +211,7 @@ impl<'a> Client<'a> {
         let token = self.settings.token.as_ref();
         let advice = match (status, token.map(|token| &token.origin)) {
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, None) => {
-                "check the name; for a private or gated model, accept its terms on its page and set HF_TOKEN, or log \
+                "check name and revision; for a private or gated model, accept its terms on its page and set HF_TOKEN, or log \
                  in with the hub's own tools"
                     .to_owned()
             }
@@ -219,7 +220,7 @@ impl<'a> Client<'a> {
                  and may read it"
             ),
             (StatusCode::NOT_FOUND, Some(origin)) => {
-                format!("check the name, and that the token of {origin} may read it")
+                format!("check name and revision, and that the token of {origin} may read it")
             }
             _ => "try again later, or check HF_ENDPOINT".to_owned(),
         };
