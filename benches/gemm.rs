@@ -7,7 +7,7 @@
 use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
 };
-use deepguard::cpu::gemm::{MatMut, MatRef, gemm};
+use deepguard::cpu::blas::{MatMut, MatRef, gemm};
 use half::bf16;
 use rayon::prelude::*;
 use std::time::Duration;

@@ -10,7 +10,8 @@ use std::error::Error;
 use deepguard::cuda::Cuda;
 use deepguard::cuda::cudarc::driver::CudaContext;
 use deepguard::ops::Device;
-use deepguard::ops::gemm::{Gemm, Matrix, Write};
+use deepguard::ops::linear::{Linear, Write};
+use deepguard::ops::matrix::Matrix;
 use half::bf16;
 
 fn main() -> Result<(), Box<dyn Error>> {

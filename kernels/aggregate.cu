@@ -11,14 +11,6 @@ namespace {
 
 constexpr int MAX_TAPS = AGGREGATE_TAPS;
 
-// f(at) for a thread's vectors of N elements of a row.
-template <int N, typename F>
-__device__ __forceinline__ void for_each_vector(int width, F f) {
-    for (int at = threadIdx.x * N; at < width; at += blockDim.x * N) {
-        f(at);
-    }
-}
-
 // f(l) for every tap; unrolled, so that arrays indexed with l stay in registers.
 template <typename F>
 __device__ __forceinline__ void for_each_tap(int taps, F f) {
@@ -27,15 +19,6 @@ __device__ __forceinline__ void for_each_tap(int taps, F f) {
         if (l < taps) {
             f(l);
         }
-    }
-}
-
-// to += factor · x
-template <int N>
-__device__ __forceinline__ void add_scaled(Vector<N>& to, float factor, const Vector<N>& x) {
-#pragma unroll
-    for (int i = 0; i < N; i++) {
-        to.v[i] += factor * x.v[i];
     }
 }
 
@@ -170,24 +153,6 @@ __device__ __forceinline__ void gradient_row(bf16* dtaps, size_t stride, const b
     });
 }
 
-template <int N>
-__device__ __forceinline__ void scale_row(bf16* y, const bf16* x, float factor, int width) {
-    for_each_vector<N>(width, [&](int at) {
-        Vector<N> y_here = {};
-        add_scaled(y_here, factor, load<N>(x + at));
-        store(y + at, y_here);
-    });
-}
-
-template <int N>
-__device__ __forceinline__ void add_row(bf16* y, const bf16* x, int width) {
-    for_each_vector<N>(width, [&](int at) {
-        Vector<N> y_here = load<N>(y + at);
-        add_scaled(y_here, 1.0f, load<N>(x + at));
-        store(y + at, y_here);
-    });
-}
-
 }  // namespace
 
 // All below: with width a multiple of 8, matrices of bf16 start on multiples of 16 bytes.
@@ -247,28 +212,5 @@ tap_gradient(bf16* dtaps, const bf16* g, const bf16* u, const bf16* dmean, const
     } else {
         gradient_row<1>(dtaps + row, stride, g + row, u + row, dmean + row, weights + scores, dscores + scores, weight,
                         count, width);
-    }
-}
-
-// y[rows, width] = scale · row_weight[rows] · x.
-extern "C" __global__ void __launch_bounds__(ROW_THREADS)
-scale_rows(bf16* y, const bf16* x, const float* row_weight, float scale, int width) {
-    const size_t row = size_t(blockIdx.x) * width;
-    const float factor = scale * row_weight[blockIdx.x];
-    if (width % 8 == 0) {
-        scale_row<8>(y + row, x + row, factor, width);
-    } else {
-        scale_row<1>(y + row, x + row, factor, width);
-    }
-}
-
-// y[rows, width] += x.
-extern "C" __global__ void __launch_bounds__(ROW_THREADS) add_rows(bf16* y, const bf16* x, int width) {
-    bf16* to = y + size_t(blockIdx.x) * width;
-    const bf16* from = x + size_t(blockIdx.x) * width;
-    if (width % 8 == 0) {
-        add_row<8>(to, from, width);
-    } else {
-        add_row<1>(to, from, width);
     }
 }

@@ -16,7 +16,7 @@ constexpr int KEPT = 2;
 
 // f(at, slot) for a lane's vectors of a row; slot KEPT is none that is kept.
 template <int N, typename F>
-__device__ __forceinline__ void for_each_vector(int width, F f) {
+__device__ __forceinline__ void for_each_lane_vector(int width, F f) {
     int at = threadIdx.x % WARP * N;
 #pragma unroll
     for (int slot = 0; slot < KEPT; slot++, at += WARP * N) {
@@ -134,7 +134,7 @@ __device__ __forceinline__ void forward_rows(const ForwardArguments& a, float* m
         };
         const auto z_at = [&](int at, int slot) { return slot < KEPT ? kept_z[slot] : summed(at); };
         float sum = 0.0f;
-        for_each_vector<N>(width, [&](int at, int slot) {
+        for_each_lane_vector<N>(width, [&](int at, int slot) {
             const Vector<N> here = summed(at);
 #pragma unroll
             for (int i = 0; i < N; i++) {
@@ -146,7 +146,7 @@ __device__ __forceinline__ void forward_rows(const ForwardArguments& a, float* m
         });
         const float mean = warp_sum(sum) / width;
         float squares = 0.0f;
-        for_each_vector<N>(width, [&](int at, int slot) {
+        for_each_lane_vector<N>(width, [&](int at, int slot) {
             const Vector<N> here = z_at(at, slot);
 #pragma unroll
             for (int i = 0; i < N; i++) {
@@ -158,7 +158,7 @@ __device__ __forceinline__ void forward_rows(const ForwardArguments& a, float* m
             reinterpret_cast<float2*>(a.stats)[row] = make_float2(mean, rstd);
         }
         const unsigned row_key = a.row_keys ? a.row_keys[row] : 0;
-        for_each_vector<N>(width, [&](int at, int slot) {
+        for_each_lane_vector<N>(width, [&](int at, int slot) {
             Vector<N> out = z_at(at, slot);
             store(z + at, out);
             const Vector<N> gamma = layer.gamma.get(at), beta = layer.beta.get(at);
@@ -278,7 +278,7 @@ __device__ __forceinline__ void backward_rows(const BackwardArguments& a, float*
                 sums.add(1, at, dn, weight);
             }
         };
-        for_each_vector<N>(width, [&](int at, int slot) {
+        for_each_lane_vector<N>(width, [&](int at, int slot) {
             Vector<N> normal, scaled;
             at_vector(at, true, normal, scaled);
 #pragma unroll
@@ -293,7 +293,7 @@ __device__ __forceinline__ void backward_rows(const BackwardArguments& a, float*
         });
         sum = warp_sum(sum) / width;
         projection = warp_sum(projection) / width;
-        for_each_vector<N>(width, [&](int at, int slot) {
+        for_each_lane_vector<N>(width, [&](int at, int slot) {
             Vector<N> normal, scaled;
             if (slot < KEPT) {
                 normal = kept_normal[slot];
@@ -319,7 +319,7 @@ __device__ __forceinline__ void bias_relu_rows(bf16* h, const float* bias, int r
     __syncthreads();
     Rows(rows, ANALYZER_ROWS).for_each([&](int row) {
         bf16* to = h + size_t(row) * width;
-        for_each_vector<N>(width, [&](int at, int) {
+        for_each_lane_vector<N>(width, [&](int at, int) {
             Vector<N> x = load<N>(to + at);
             const Vector<N> b = shared.get(at);
 #pragma unroll
@@ -343,7 +343,7 @@ __device__ __forceinline__ void score_rows(float* scores, const bf16* h, const f
 #pragma unroll 1
         for (int i = 0; i < count; i++) {
             float sum = 0.0f;
-            for_each_vector<N>(width, [&](int at, int) {
+            for_each_lane_vector<N>(width, [&](int at, int) {
                 const Vector<N> x = load<N>(h + size_t(first + i) * width + at), w_here = shared.get(at);
 #pragma unroll
                 for (int j = 0; j < N; j++) {
@@ -381,7 +381,7 @@ __device__ __forceinline__ void score_backward_rows(bf16* dz, float* partial, co
             const float slope = __shfl_sync(ALL_LANES, slope_of_lane, i);
             const float weight = __shfl_sync(ALL_LANES, weight_of_lane, i);
             const size_t row = size_t(first + i) * width;
-            for_each_vector<N>(width, [&](int at, int) {
+            for_each_lane_vector<N>(width, [&](int at, int) {
                 const Vector<N> x = load<N>(h + row + at);
                 Vector<N> d = shared.get(at);
 #pragma unroll

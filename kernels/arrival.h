@@ -1,22 +1,29 @@
-// Blocks that each leave a part of a result in memory, which the last of them puts together. Nobody waits.
+// Split reductions: several blocks write partial results to global memory and count themselves in at an arrival counter; the
+// block that arrives last reduces the partial results. No block waits for another.
 #pragma once
 
 #include "common.h"
 
-// Counts a block in; true for the last of `expected`. What other threads of the block have written before a barrier is there
-// for whoever is last. The count is set back to 0, as the next launch has to find it: nobody else will come.
-__device__ __forceinline__ bool is_last(unsigned* arrived, unsigned expected) {
-    __threadfence();  // what the block has written is there before its arrival is
-    const bool last = atomicAdd(arrived, 1u) + 1 == expected;
-    __threadfence();  // and what others have written is seen after theirs
+// Memory of a split reduction, as src/cuda/split.rs passes it.
+struct SplitWorkspace {
+    float* partials;     // [tiles, splits, …]
+    unsigned* arrivals;  // [tiles]: arrival counters; 0 before and after a launch
+};
+
+// Counts a block in; true for the last of `expected`. What other threads of the block have written before a barrier is
+// visible to the last block. The last block resets the counter to 0 for the next launch: no further block arrives.
+__device__ __forceinline__ bool is_last(unsigned* arrivals, unsigned expected) {
+    __threadfence();  // release: this block's writes are visible before its arrival
+    const bool last = atomicAdd(arrivals, 1u) + 1 == expected;
+    __threadfence();  // acquire: other blocks' writes are visible after their arrivals
     if (last) {
-        *arrived = 0;
+        *arrivals = 0;
     }
     return last;
 }
 
 // The same for a whole block, all of whose threads call it.
-__device__ __forceinline__ bool is_last_block(unsigned* arrived, unsigned expected) {
-    __syncthreads();  // all have written
-    return __syncthreads_or(threadIdx.x == 0 && is_last(arrived, expected));
+__device__ __forceinline__ bool is_last_block(unsigned* arrivals, unsigned expected) {
+    __syncthreads();  // all threads have written
+    return __syncthreads_or(threadIdx.x == 0 && is_last(arrivals, expected));
 }

@@ -96,6 +96,23 @@ __device__ __forceinline__ float dot(const Vector<N>& a, const Vector<N>& b) {
     return sum;
 }
 
+// to += factor · x
+template <int N>
+__device__ __forceinline__ void add_scaled(Vector<N>& to, float factor, const Vector<N>& x) {
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        to.v[i] += factor * x.v[i];
+    }
+}
+
+// f(at) for a thread's vectors of N elements of a row.
+template <int N, typename F>
+__device__ __forceinline__ void for_each_vector(int width, F f) {
+    for (int at = threadIdx.x * N; at < width; at += blockDim.x * N) {
+        f(at);
+    }
+}
+
 template <typename T>
 __device__ __forceinline__ T warp_sum(T x) {
 #pragma unroll

@@ -13,14 +13,6 @@ __device__ __forceinline__ unsigned id_of_block(const unsigned* ids, unsigned co
     return min(id, count);
 }
 
-// f(at) for a thread's vectors of N elements of a row.
-template <int N, typename F>
-__device__ __forceinline__ void for_each_vector(int width, F f) {
-    for (int at = threadIdx.x * N; at < width; at += blockDim.x * N) {
-        f(at);
-    }
-}
-
 // out[rows, width] = table[ids[row], width], whose `count` rows lie `stride` elements apart. One block per row. With width a
 // multiple of 8, out starts on a multiple of 16 bytes; a row of the table always does. The row of an id beyond the table is
 // left alone.

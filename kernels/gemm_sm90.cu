@@ -1,11 +1,10 @@
-// y[m, n] = x[m, k] · w[n, k]ᵀ + bias[n] + residual[m, n] and LoRA, and the first half of a feed-forward, as gemm_nt.cu, and
-// gradients y = x[m, k] · w[k, n] through such layers, as gemm_nn.cu, with what sm_90a has for it. Launched by
-// src/cuda/gemm_sm90.rs.
+// Warp-specialised GEMM with TMA and wgmma: y[m, n] = x[m, k] · w[n, k]ᵀ + bias[n] + residual[m, n] with LoRA, also with a
+// SwiGLU epilogue, as gemm_nt.cu; and y = x[m, k] · w[k, n], as gemm_nn.cu. Launched by src/cuda/gemm/sm90.rs.
 //
-// A producer warp lets the TMA fetch tiles of x and w into a ring of STAGES; two warpgroups multiply 64 rows of the
-// tile of y each, straight from shared memory. Two barriers a stage: `full` when its bytes have arrived, `empty` when
-// all consumers are done with it. The TMA fills with zeros what lies outside, and leaves out what it must not write. The
-// residual comes to where the tile of y will be, with a barrier of its own.
+// A producer warp issues TMA loads of tiles of x and w into a ring of STAGES; two consumer warpgroups multiply 64 rows of the
+// tile of y each, straight from shared memory. Each stage has two mbarriers: `full` completes when its bytes have arrived,
+// `empty` when all consumers have released it. The TMA fills elements outside of a matrix with zeros, and does not store
+// them. The residual is prefetched into the boxes of y, with an mbarrier of its own.
 
 #include "hopper.h"
 #include "raster.h"
@@ -26,9 +25,9 @@ constexpr int K_OF_WGMMA = 16;
 static_assert(THREADS == CONSUMERS * WARPGROUP + WARP, "the last warp is the producer");
 static_assert(TILE_M == CONSUMERS * STORE_M && STORE_M == 64 && TILE_N == 128, "a wgmma is 64 by 128");
 static_assert(TILE_K * 2 == 128 && STORE_N * 2 == 128, "rows of the 128-byte swizzle");
-static_assert(HALF_N == STORE_N, "a half of a tile, which may lie apart from the other, goes to a box");
+static_assert(HALF_N == STORE_N, "each half of a tile, which may lie apart from the other, is one store box");
 
-// Where a term of LoRA is: y += xa[rows, rank] · b[columns, rank]ᵀ in some columns and the first rows.
+// Extent of a LoRA term: in some columns and the first rows, y += xa[rows, rank] · b[columns, rank]ᵀ.
 struct LoraRange {
     int rows;
     int column;  // the first
@@ -36,28 +35,29 @@ struct LoraRange {
     int rank;
 };
 
+// The LoRA terms of a launch.
 struct LoraMaps {
-    CUtensorMap xa[GEMM_TERMS];
-    CUtensorMap b[GEMM_TERMS];
-    LoraRange range[GEMM_TERMS];
+    CUtensorMap xa[GEMM_LORA_TERMS];
+    CUtensorMap b[GEMM_LORA_TERMS];
+    LoraRange range[GEMM_LORA_TERMS];
     int count;
     int padding[3];
 };
 
-// Where a feed-forward goes: h, and the rows of [gate | up] that are kept.
+// Outputs of the SwiGLU epilogue: h, and the rows of [gate | up] that are kept.
 struct GatedMaps {
     CUtensorMap h;
     CUtensorMap gate_up;
 };
 
-// Columns at which the halves of a tile start: neighbours, or of a gate and of what it gates.
+// First columns of the halves of a tile: adjacent, or one in gate and one in up.
 struct Halves {
     int first;
     int second;
 };
 
-// Tiles along k that a term adds to a tile of y.
-__device__ __forceinline__ int tiles_of(const LoraRange& term, int first_row, const Halves& columns) {
+// Tiles along k that a LoRA term adds to a tile of y.
+__device__ __forceinline__ int lora_tiles(const LoraRange& term, int first_row, const Halves& columns) {
     const auto meets = [&](int column) { return column < term.column + term.columns && column + HALF_N > term.column; };
     const bool any = first_row < term.rows && (meets(columns.first) || meets(columns.second));
     return any ? (term.rank + TILE_K - 1) / TILE_K : 0;
@@ -93,14 +93,14 @@ __device__ __forceinline__ void init_barriers(const L& shared) {
     __syncthreads();
 }
 
-// The producer's place in the ring.
+// The producer's position in the ring of stages.
 template <typename L>
 struct Ring {
     const L& shared;
     int tile;
 
-    // The next tiles of both operands, as soon as there is room for them: x from row and k, w from the halves' lines and k,
-    // where W_ALONG_K says whether a row of w is a line or a k.
+    // Loads the next tiles of both operands into the next stage, once it is empty: x at (row, k), w at the halves' lines and k.
+    // W_ALONG_K says whether a row of w is a line or a k.
     template <bool W_ALONG_K>
     __device__ __forceinline__ void fetch(const CUtensorMap& x_map, const CUtensorMap& w_map, int k, int x_row,
                                           const Halves& lines) {
@@ -117,7 +117,7 @@ struct Ring {
     }
 };
 
-// The producer, one thread: all tiles along k, and those of LoRA.
+// Producer, one elected thread: all tiles along k.
 template <bool W_ALONG_K, typename L>
 __device__ __forceinline__ void produce(Ring<L>& ring, const CUtensorMap& x_map, const CUtensorMap& w_map,
                                         int first_row, const Halves& columns, int k) {
@@ -128,12 +128,13 @@ __device__ __forceinline__ void produce(Ring<L>& ring, const CUtensorMap& x_map,
     }
 }
 
+// Producer: the tiles of the LoRA terms.
 template <typename L>
 __device__ __forceinline__ void produce_lora(Ring<L>& ring, const LoraMaps& lora, int first_row,
                                              const Halves& columns) {
 #pragma unroll 1
     for (int i = 0; i < lora.count; i++) {
-        const int tiles = tiles_of(lora.range[i], first_row, columns), before = lora.range[i].column;
+        const int tiles = lora_tiles(lora.range[i], first_row, columns), before = lora.range[i].column;
 #pragma unroll 1
         for (int tile = 0; tile < tiles; tile++) {
             // A row of b before its first is outside, and so zero.
@@ -152,13 +153,13 @@ __device__ __forceinline__ int tiles_along_k(int k, const LoraMaps& lora, int fi
     int tiles = tiles_along_k(k);
 #pragma unroll 1
     for (int i = 0; i < lora.count; i++) {
-        tiles += tiles_of(lora.range[i], first_row, columns);
+        tiles += lora_tiles(lora.range[i], first_row, columns);
     }
     return tiles;
 }
 
-// The residual of the block's tile, to where y will be.
-__device__ __forceinline__ void fetch_residual(const Linear& shared, const CUtensorMap& map, int first_row,
+// Prefetches the residual of the block's tile into the boxes of y.
+__device__ __forceinline__ void prefetch_residual(const Linear& shared, const CUtensorMap& map, int first_row,
                                                int first_column) {
     barrier_arrive_expect(shared.residual(), CONSUMERS * STORES * STORE_BYTES);
     for (int consumer = 0; consumer < CONSUMERS; consumer++) {
@@ -169,11 +170,11 @@ __device__ __forceinline__ void fetch_residual(const Linear& shared, const CUten
     }
 }
 
-// All products of one warpgroup. A stage is given back when the products after it have been started, so that the
-// tensor cores always have work.
+// Consumer: all products of one warpgroup. A stage is released once the wgmmas of the next stage have been issued, so that the
+// tensor cores always have work in flight.
 template <bool W_ALONG_K, typename L>
 __device__ __forceinline__ void consume(float (&acc)[64], const L& shared, int consumer, int tiles) {
-    const bool speaker = threadIdx.x % WARP == 0;
+    const bool is_leader_lane = threadIdx.x % WARP == 0;
 #pragma unroll 1
     for (int tile = 0; tile < tiles; tile++) {
         const int stage = tile % STAGES;
@@ -188,27 +189,27 @@ __device__ __forceinline__ void consume(float (&acc)[64], const L& shared, int c
         }
         wgmma_commit();
         wgmma_wait<1>();
-        if (speaker && tile > 0) {
+        if (is_leader_lane && tile > 0) {
             barrier_arrive(shared.empty((tile - 1) % STAGES));
         }
     }
     wgmma_wait_for(acc);
 }
 
-// Where a chunk of 16 bytes lies in a store box: the swizzle that the TMA undoes.
+// Offset of a 16-byte chunk in a store box, with the 128-byte swizzle that the TMA undoes.
 __device__ __forceinline__ int output_offset(int row, int chunk) {
     return row * 128 + (chunk ^ (row % 8)) * 16;
 }
 
-// Where two sums of this thread go: those of a chunk of a box and of half of the rows.
-__device__ __forceinline__ __nv_bfloat162* place_of_sums(unsigned char* box, int chunk, int half) {
+// Address of two sums of this thread in a box: those of a chunk and of one half of the rows.
+__device__ __forceinline__ __nv_bfloat162* pair_in_box(unsigned char* box, int chunk, int half) {
     const int thread = threadIdx.x % WARPGROUP, lane = thread % WARP;
     const int row = thread / WARP * 16 + half * 8 + lane / 4;
     return reinterpret_cast<__nv_bfloat162*>(box + output_offset(row, chunk) + lane % 4 * 4);
 }
 
-// acc + bias, and what lies there already where it is the residual, rounded, into the warpgroup's boxes in shared memory.
-__device__ __forceinline__ void put_down(unsigned char* boxes, const float (&acc)[64], const float* bias,
+// Epilogue, first step: stores acc + bias, plus the residual that the boxes hold, rounded, to the warpgroup's boxes.
+__device__ __forceinline__ void store_accumulators(unsigned char* boxes, const float (&acc)[64], const float* bias,
                                          int first_column, int n, bool residual) {
 #pragma unroll
     for (int j = 0; j < TILE_N / 8; j++) {
@@ -217,7 +218,7 @@ __device__ __forceinline__ void put_down(unsigned char* boxes, const float (&acc
         const float bias1 = bias && column + 1 < n ? bias[column + 1] : 0.0f;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            __nv_bfloat162* to = place_of_sums(boxes + j / 8 * STORE_BYTES, j % 8, half);
+            __nv_bfloat162* to = pair_in_box(boxes + j / 8 * STORE_BYTES, j % 8, half);
             float2 sum = {acc[j * 4 + half * 2] + bias0, acc[j * 4 + half * 2 + 1] + bias1};
             if (residual) {
                 const float2 before = __bfloat1622float2(*to);
@@ -228,27 +229,27 @@ __device__ __forceinline__ void put_down(unsigned char* boxes, const float (&acc
     }
 }
 
-// gate, up and h = silu(gate) · up, made of rounded numbers as `swiglu` does, into the warpgroup's boxes.
-__device__ __forceinline__ void put_down_gated(unsigned char* boxes, const float (&acc)[64]) {
+// SwiGLU epilogue, first step: stores gate, up and h = silu(gate) · up to the warpgroup's boxes. Both factors are rounded
+// before h is computed, as in `swiglu`.
+__device__ __forceinline__ void store_gated_accumulators(unsigned char* boxes, const float (&acc)[64]) {
 #pragma unroll
     for (int j = 0; j < HALF_N / 8; j++) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            const int of_gate = j * 4 + half * 2, of_up = of_gate + HALF_N / 2;
-            const __nv_bfloat162 gate = __floats2bfloat162_rn(acc[of_gate], acc[of_gate + 1]);
-            const __nv_bfloat162 up = __floats2bfloat162_rn(acc[of_up], acc[of_up + 1]);
+            const int gate_at = j * 4 + half * 2, up_at = gate_at + HALF_N / 2;
+            const __nv_bfloat162 gate = __floats2bfloat162_rn(acc[gate_at], acc[gate_at + 1]);
+            const __nv_bfloat162 up = __floats2bfloat162_rn(acc[up_at], acc[up_at + 1]);
             const float2 g = __bfloat1622float2(gate), u = __bfloat1622float2(up);
-            *place_of_sums(boxes, j, half) = gate;
-            *place_of_sums(boxes + STORE_BYTES, j, half) = up;
-            *place_of_sums(boxes + 2 * STORE_BYTES, j, half) =
+            *pair_in_box(boxes, j, half) = gate;
+            *pair_in_box(boxes + STORE_BYTES, j, half) = up;
+            *pair_in_box(boxes + 2 * STORE_BYTES, j, half) =
                 __floats2bfloat162_rn(swiglu(g.x, u.x), swiglu(g.y, u.y));
         }
     }
 }
 
-// The warpgroup's boxes to y, element by element, for rows that the TMA cannot write because they do not start on
-// multiples of 16 bytes.
-__device__ __forceinline__ void write_out(bf16* y, const unsigned char* boxes, int first_row, int first_column, int m,
+// Epilogue store without the TMA, element by element: for rows of y that do not start on multiples of 16 bytes.
+__device__ __forceinline__ void epilogue_store(bf16* y, const unsigned char* boxes, int first_row, int first_column, int m,
                                           int n) {
     for (int i = threadIdx.x % WARPGROUP; i < STORE_M * TILE_N; i += WARPGROUP) {
         const int row = i / TILE_N, column = i % TILE_N;
@@ -261,8 +262,8 @@ __device__ __forceinline__ void write_out(bf16* y, const unsigned char* boxes, i
     }
 }
 
-// A warpgroup's tile of y, of which there may be a bias and a residual, from its sums to memory.
-__device__ __forceinline__ void finish(unsigned char* bytes, const Linear& shared, const CUtensorMap& y_map, bf16* y,
+// Epilogue of a warpgroup's rows of the tile: accumulators, bias and residual to y.
+__device__ __forceinline__ void epilogue(unsigned char* bytes, const Linear& shared, const CUtensorMap& y_map, bf16* y,
                                        const float (&acc)[64], const float* bias, bool residual, int first_row,
                                        int first_column, int m, int n) {
     const unsigned output = shared.output(threadIdx.x / WARPGROUP);
@@ -270,14 +271,14 @@ __device__ __forceinline__ void finish(unsigned char* bytes, const Linear& share
     if (residual) {
         barrier_wait(shared.residual(), 0);
     }
-    put_down(boxes, acc, bias, first_column, n, residual);
+    store_accumulators(boxes, acc, bias, first_column, n, residual);
     const bool by_tma = n % 8 == 0;
     if (by_tma) {
         fence_for_tma();
     }
     named_barrier(1 + threadIdx.x / WARPGROUP, WARPGROUP);
     if (!by_tma) {
-        write_out(y, boxes, first_row, first_column, m, n);
+        epilogue_store(y, boxes, first_row, first_column, m, n);
     } else if (threadIdx.x % WARPGROUP == 0 && first_row < m) {
         for (int i = 0; i < STORES && first_column + i * STORE_N < n; i++) {
             tma_store(y_map, first_column + i * STORE_N, first_row, output + i * STORE_BYTES);
@@ -290,8 +291,7 @@ __device__ __forceinline__ void finish(unsigned char* bytes, const Linear& share
 
 // blockIdx.x is a tile of y, in the order of tile_of_block; dynamic shared memory as in Layout. Boxes of the maps: [TILE_M,
 // TILE_K] of x[m, k] and each xa, [HALF_N, TILE_K] of w[n, k] and each b, [STORE_M, STORE_N] of y[m, n] and residual, all
-// with the 128-byte swizzle. y_map is not looked at unless n is a multiple of 8; `with_residual` asks for that. bias may be
-// null.
+// with the 128-byte swizzle. y_map is only used where n is a multiple of 8, which `with_residual` requires. bias may be null.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 gemm_nt_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap w_map,
              const __grid_constant__ CUtensorMap y_map, bf16* y, const float* bias, int m, int n, int k,
@@ -299,15 +299,15 @@ gemm_nt_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ 
              const __grid_constant__ LoraMaps lora) {
     extern __shared__ __align__(GEMM_SM90_ALIGNMENT) unsigned char bytes[];
     const Linear shared{shared_address(bytes)};
-    const int2 place = tile_of_block(blockIdx.x, (m + TILE_M - 1) / TILE_M, (n + TILE_N - 1) / TILE_N);
-    const int first_row = place.x * TILE_M, first_column = place.y * TILE_N;
+    const int2 tile = tile_of_block(blockIdx.x, (m + TILE_M - 1) / TILE_M, (n + TILE_N - 1) / TILE_N);
+    const int first_row = tile.x * TILE_M, first_column = tile.y * TILE_N;
     const Halves columns = {first_column, first_column + HALF_N};
     init_barriers(shared);
     const int consumer = threadIdx.x / WARPGROUP;
     if (consumer == CONSUMERS) {
         if (threadIdx.x % WARP == 0) {
             if (with_residual) {
-                fetch_residual(shared, residual_map, first_row, first_column);
+                prefetch_residual(shared, residual_map, first_row, first_column);
             }
             Ring<Linear> ring = {shared, 0};
             produce<true>(ring, x_map, w_map, first_row, columns, k);
@@ -317,7 +317,7 @@ gemm_nt_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ 
     }
     float acc[64] = {};
     consume<true>(acc, shared, consumer, tiles_along_k(k, lora, first_row, columns));
-    finish(bytes, shared, y_map, y, acc, bias, with_residual, first_row + consumer * STORE_M, first_column, m, n);
+    epilogue(bytes, shared, y_map, y, acc, bias, with_residual, first_row + consumer * STORE_M, first_column, m, n);
 }
 
 // y[m, n] = x[m, k] · w[k, n]. As above, but boxes of w are [TILE_K, HALF_N].
@@ -326,8 +326,8 @@ gemm_nn_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ 
              const __grid_constant__ CUtensorMap y_map, bf16* y, int m, int n, int k) {
     extern __shared__ __align__(GEMM_SM90_ALIGNMENT) unsigned char bytes[];
     const Linear shared{shared_address(bytes)};
-    const int2 place = tile_of_block(blockIdx.x, (m + TILE_M - 1) / TILE_M, (n + TILE_N - 1) / TILE_N);
-    const int first_row = place.x * TILE_M, first_column = place.y * TILE_N;
+    const int2 tile = tile_of_block(blockIdx.x, (m + TILE_M - 1) / TILE_M, (n + TILE_N - 1) / TILE_N);
+    const int first_row = tile.x * TILE_M, first_column = tile.y * TILE_N;
     init_barriers(shared);
     const int consumer = threadIdx.x / WARPGROUP;
     if (consumer == CONSUMERS) {
@@ -339,20 +339,20 @@ gemm_nn_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ 
     }
     float acc[64] = {};
     consume<false>(acc, shared, consumer, tiles_along_k(k));
-    finish(bytes, shared, y_map, y, acc, nullptr, false, first_row + consumer * STORE_M, first_column, m, n);
+    epilogue(bytes, shared, y_map, y, acc, nullptr, false, first_row + consumer * STORE_M, first_column, m, n);
 }
 
 // h[m, n] = silu(gate) · up for [gate | up] = x[m, k] · w[2n, k]ᵀ, n a multiple of HALF_N. A block computes HALF_N columns of
-// h. Boxes as above, of h[m, n] and gate_up[kept, 2n] like y; the latter's map is not looked at if `kept` is 0.
+// h. Boxes as above, of h[m, n] and gate_up[kept, 2n] like y; the latter's map is not used if `kept` is 0.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 gemm_nt_gated_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap w_map,
                    const __grid_constant__ GatedMaps to, int kept, int m, int n, int k,
                    const __grid_constant__ LoraMaps lora) {
     extern __shared__ __align__(GEMM_SM90_ALIGNMENT) unsigned char bytes[];
     const Gated shared{shared_address(bytes)};
-    const int2 place = tile_of_block(blockIdx.x, (m + TILE_M - 1) / TILE_M, n / HALF_N);
-    const int first_row = place.x * TILE_M;
-    const Halves columns = {place.y * HALF_N, n + place.y * HALF_N};
+    const int2 tile = tile_of_block(blockIdx.x, (m + TILE_M - 1) / TILE_M, n / HALF_N);
+    const int first_row = tile.x * TILE_M;
+    const Halves columns = {tile.y * HALF_N, n + tile.y * HALF_N};
     init_barriers(shared);
     const int consumer = threadIdx.x / WARPGROUP;
     if (consumer == CONSUMERS) {
@@ -367,7 +367,7 @@ gemm_nt_gated_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_const
     consume<true>(acc, shared, consumer, tiles_along_k(k, lora, first_row, columns));
 
     const unsigned output = shared.output(consumer);
-    put_down_gated(bytes + (output - shared.base), acc);
+    store_gated_accumulators(bytes + (output - shared.base), acc);
     fence_for_tma();
     named_barrier(1 + consumer, WARPGROUP);
     const int row = first_row + consumer * STORE_M;

@@ -1,14 +1,14 @@
-// A product of two matrices of bf16, summed in f32, tile by tile. The kernels are in gemm_nt.cu, gemm_nn.cu and
-// gemm_tn.cu, which differ in how their operands lie in memory, and in lora.cu; src/cuda/product.rs launches them.
+// Tiled GEMM of bf16 with sums in f32. The kernels are in gemm_nt.cu, gemm_nn.cu and gemm_tn.cu, which differ in the layout
+// of their operands, and in gemm_grouped.cu; src/cuda/gemm/ launches them.
 //
 // A block computes one tile of y[m, n]. STAGES tiles of both operands lie in shared memory: while the warps multiply
-// one, cp.async fetches those to come. An operand has "lines", the rows of y for a and its columns for b. Lines are
-// either contiguous along k, or k is the row: ldmatrix then transposes. What lies outside the matrices is zero in shared
+// one, cp.async prefetches the next ones. An operand has "lines", the rows of y for a and its columns for b. Lines are
+// either contiguous along k, or k is the row: ldmatrix then transposes. Elements outside of the matrices are zero in shared
 // memory and not written, so that m, n and k may be anything. Operands whose rows do not start on multiples of 16 bytes
 // are copied element by element.
 //
-// Tiles along k can be shared out among several blocks. Each writes its sums to a place of its own; the last to do so adds
-// them up, in the order of the parts, and writes the tile of y.
+// With split-K, the tiles along k are divided among several blocks. Each writes its sums to a workspace; the block that
+// arrives last reduces them, in the order of the splits, and runs the epilogue.
 #pragma once
 
 #include "ampere.h"
@@ -35,7 +35,7 @@ struct Shape {
     using Accumulators = float[MMAS_M][MMAS_N][4];
 
     static_assert(THREADS / WARP == TILE / WARP_M * WARPS_N);
-    static_assert(TILE * TILE * 4 <= STAGES * STAGE_BYTES, "the sums take the place of the operands");
+    static_assert(TILE * TILE * 4 <= STAGES * STAGE_BYTES, "the epilogue reuses the memory of the stages");
 };
 using Large = Shape<GEMM_LARGE_TILE, GEMM_LARGE_THREADS, 64, 32>;
 using Small = Shape<GEMM_SMALL_TILE, GEMM_SMALL_THREADS, 32, 32>;
@@ -48,20 +48,20 @@ struct Lines {
     int count;   // lines of the matrix
     int k;
     bool vector;
-    int second;  // line at which the second half of the tile starts, if it is HALVES
+    int second;  // line at which the second half of the tile starts, if HALVES lie apart
 };
 
-// How an operand's tile lies in shared memory: rows of chunks, permuted such that the eight chunks that ldmatrix fetches
-// at a time, and those that eight threads copy, lie on different banks.
+// Layout of an operand's tile in shared memory: rows of chunks, swizzled such that the eight chunks of an 8×8 matrix of
+// ldmatrix, and those that eight threads copy, lie on different banks.
 template <typename S, bool ALONG_K>
-struct Placement {
+struct SharedLayout {
     // Chunks of a row: along k, or along the lines.
     static constexpr int CHUNKS = (ALONG_K ? TILE_K : S::TILE) / CHUNK;
     static constexpr int ROW_BYTES = CHUNKS * 16;
     static constexpr int ROWS_PER_COPY = S::THREADS / CHUNKS;
 
     static_assert(ALONG_K ? CHUNKS == 4 : CHUNKS % 8 == 0);
-    static_assert(ROWS_PER_COPY % 8 == 0, "copies of a thread are permuted alike");
+    static_assert(ROWS_PER_COPY % 8 == 0, "the copies of a thread have the same swizzle");
 
     static __device__ __forceinline__ int offset(int row, int chunk) {
         // Two rows of 64 bytes make one pass over all banks; longer rows are passes themselves.
@@ -88,11 +88,11 @@ __device__ __forceinline__ void copy_chunk(unsigned to, const bf16* from, int va
                  : "memory");
 }
 
-// This thread's share in copying the tile of `from` that starts at `first_k`. HALVES of the tile may lie apart.
+// Starts this thread's copies of the tile of `from` at `first_k`. HALVES of the tile may lie apart.
 template <typename S, bool ALONG_K, bool VECTOR, bool HALVES = false>
 __device__ __forceinline__ void fetch(unsigned tile, const Lines& from, int first_k) {
-    using P = Placement<S, ALONG_K>;
-    static_assert(!HALVES || (ALONG_K && S::COPIES == 2), "each copy of a thread is for one half");
+    using P = SharedLayout<S, ALONG_K>;
+    static_assert(!HALVES || (ALONG_K && S::COPIES == 2), "each copy of a thread belongs to one half");
     const int row = threadIdx.x / P::CHUNKS, chunk = threadIdx.x % P::CHUNKS;
     const unsigned to = tile + P::offset(row, chunk);
 #pragma unroll (VECTOR ? S::COPIES : 1)
@@ -108,10 +108,10 @@ __device__ __forceinline__ void fetch(unsigned tile, const Lines& from, int firs
     }
 }
 
-// Drops elements of b from what this thread itself has copied, k being the rows that the mask belongs to.
+// Applies a dropout mask to the elements of b that this thread itself has copied, k being the rows of the mask.
 template <typename S>
 __device__ __forceinline__ void drop_copied(unsigned tile, const Lines& b, int first_k, const Mask& mask) {
-    using P = Placement<S, false>;
+    using P = SharedLayout<S, false>;
     const int row = threadIdx.x / P::CHUNKS, chunk = threadIdx.x % P::CHUNKS;
     const unsigned at = tile + P::offset(row, chunk);
 #pragma unroll
@@ -141,10 +141,10 @@ __device__ __forceinline__ unsigned scaled(unsigned pair, float2 by) {
     return pair;
 }
 
-// 16 lines of a by 16 of k, as mma takes them.
+// Fragment of a: 16 lines by 16 of k.
 template <typename S, bool ALONG_K>
 __device__ __forceinline__ void load_a(unsigned (&a)[4], unsigned tile, int line, int k) {
-    using P = Placement<S, ALONG_K>;
+    using P = SharedLayout<S, ALONG_K>;
     const int lane = threadIdx.x % WARP;
     if constexpr (ALONG_K) {
         load_matrices(a, tile + P::offset(line + lane % 16, k / CHUNK + lane / 16));
@@ -153,10 +153,10 @@ __device__ __forceinline__ void load_a(unsigned (&a)[4], unsigned tile, int line
     }
 }
 
-// The same of b, for two mmas beside each other.
+// Fragments of b for two adjacent mmas: 16 lines by 16 of k.
 template <typename S, bool ALONG_K>
 __device__ __forceinline__ void load_b(unsigned (&b)[4], unsigned tile, int line, int k) {
-    using P = Placement<S, ALONG_K>;
+    using P = SharedLayout<S, ALONG_K>;
     const int lane = threadIdx.x % WARP;
     if constexpr (ALONG_K) {
         load_matrices(b, tile + P::offset(line + lane / 16 * 8 + lane % 8, k / CHUNK + lane / 8 % 2));
@@ -165,8 +165,8 @@ __device__ __forceinline__ void load_b(unsigned (&b)[4], unsigned tile, int line
     }
 }
 
-// acc += the product of one stage, for the part of the tile that starts at (warp_m, warp_n). With `weights`, each k of a
-// is multiplied with its own, which lies behind the operands.
+// acc += the product of one stage, for the warp tile at (warp_m, warp_n). With `weights`, each k of a is multiplied with its
+// row weight, which lies behind the operands.
 template <typename S, Layout LAYOUT>
 __device__ __forceinline__ void multiply(typename S::Accumulators& acc, const unsigned char* stage, int warp_m,
                                          int warp_n, bool weights) {
@@ -204,20 +204,21 @@ __device__ __forceinline__ void multiply(typename S::Accumulators& acc, const un
     }
 }
 
-// The columns of a row's sums in shared memory, from quad to quad: permuted, so that what a half of a warp puts down at a time,
-// pairs of four rows, is on different banks. Done twice, it is undone.
-__device__ __forceinline__ int permuted(int row, int quad) {
+// Swizzle of the sums in shared memory, by groups of four columns: a half-warp, which stores pairs of four rows at a time,
+// then hits different banks. The swizzle is its own inverse.
+__device__ __forceinline__ int swizzled(int row, int quad) {
     return quad ^ (row % 4 * 2);
 }
 
-// Where a sum lies in shared memory.
+// Offset of a sum in shared memory.
 template <typename S>
 __device__ __forceinline__ int sum_offset(int row, int column) {
-    return row * S::TILE + permuted(row, column / 4) * 4 + column % 4;
+    return row * S::TILE + swizzled(row, column / 4) * 4 + column % 4;
 }
 
+// Stores the accumulators of a warp to shared memory, for the epilogue.
 template <typename S>
-__device__ __forceinline__ void put_down(float* sums, const typename S::Accumulators& acc, int warp_m, int warp_n) {
+__device__ __forceinline__ void store_accumulators(float* sums, const typename S::Accumulators& acc, int warp_m, int warp_n) {
     const int lane = threadIdx.x % WARP;
 #pragma unroll
     for (int j = 0; j < S::MMAS_N; j++) {
@@ -225,21 +226,22 @@ __device__ __forceinline__ void put_down(float* sums, const typename S::Accumula
         for (int i = 0; i < S::MMAS_M * 2; i++) {
             const float* pair = &acc[i / 2][j][i % 2 * 2];
             const int at = sum_offset<S>(warp_m + i * 8 + lane / 4, warp_n + j * 8 + lane % 4 * 2);
-            // Written out, as the compiler makes two stores of some of these.
+            // In PTX, as the compiler splits some of these stores in two.
             asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(shared_address(sums + at)), "f"(pair[0]), "f"(pair[1])
                          : "memory");
         }
     }
 }
 
-// Sums of a row, four or eight. Of eight, every other four threads begin with the second half, again because of the banks.
+// Loads four or eight sums of a row. Of eight, every other four threads begin with the second half, which avoids bank
+// conflicts.
 template <typename S>
-__device__ __forceinline__ void take_up(Vector<4>& to, const float* sums, int row, int column) {
+__device__ __forceinline__ void load_sums(Vector<4>& to, const float* sums, int row, int column) {
     to = load<4>(sums + sum_offset<S>(row, column));
 }
 
 template <typename S>
-__device__ __forceinline__ void take_up(Vector<8>& to, const float* sums, int row, int column) {
+__device__ __forceinline__ void load_sums(Vector<8>& to, const float* sums, int row, int column) {
     const bool second = threadIdx.x / 4 % 2;
     const float4 one = *reinterpret_cast<const float4*>(sums + sum_offset<S>(row, column + (second ? 4 : 0)));
     const float4 two = *reinterpret_cast<const float4*>(sums + sum_offset<S>(row, column + (second ? 0 : 4)));
@@ -247,54 +249,54 @@ __device__ __forceinline__ void take_up(Vector<8>& to, const float* sums, int ro
     to = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 }
 
-// The tile from shared memory to y, whole rows at a time, N columns by each thread.
+// Epilogue of the tile in shared memory, whole rows at a time, N columns by each thread.
 template <typename S, int N>
-__device__ __forceinline__ void write_rows(const float* sums, const Epilogue& to, const Product& product, int first_row,
+__device__ __forceinline__ void epilogue_store_rows(const float* sums, const Epilogue& to, const GemmParams& params, int first_row,
                                            int first_column) {
     constexpr int GROUPS = S::TILE / N;
     const int in_row = threadIdx.x % GROUPS * N;
-    if (first_column + in_row >= product.n) {
+    if (first_column + in_row >= params.n) {
         return;
     }
-    for (int row = threadIdx.x / GROUPS; row < min(S::TILE, product.m - first_row); row += S::THREADS / GROUPS) {
+    for (int row = threadIdx.x / GROUPS; row < min(S::TILE, params.m - first_row); row += S::THREADS / GROUPS) {
         Vector<N> sum;
-        take_up<S>(sum, sums, row, in_row);
-        finish(to, product, sum, first_row + row, first_column + in_row);
+        load_sums<S>(sum, sums, row, in_row);
+        epilogue(to, params, sum, first_row + row, first_column + in_row);
     }
 }
 
-// Neighbouring threads write neighbouring 16 bytes, of bf16 or of f32.
+// Epilogue with coalesced stores: neighbouring threads write neighbouring 16 bytes, of bf16 or of f32.
 template <typename S>
-__device__ __forceinline__ void write_out(const float* sums, const Epilogue& to, const Product& product, int first_row,
+__device__ __forceinline__ void epilogue_store(const float* sums, const Epilogue& to, const GemmParams& params, int first_row,
                                           int first_column) {
-    if (product.output == ACCUMULATE) {
-        write_rows<S, 4>(sums, to, product, first_row, first_column);
+    if (params.output == ACCUMULATE) {
+        epilogue_store_rows<S, 4>(sums, to, params, first_row, first_column);
     } else {
-        write_rows<S, 8>(sums, to, product, first_row, first_column);
+        epilogue_store_rows<S, 8>(sums, to, params, first_row, first_column);
     }
 }
 
-// A tile of a feed-forward to h and, for rows up to `kept`, to [gate | up], eight columns of each by a thread. The first half
-// of the tile is of the gate, the second of the same columns of what it gates. h is made of rounded numbers, as `swiglu` does.
+// SwiGLU epilogue of a tile: h and, for rows up to `kept`, [gate | up], eight columns of each by a thread. The first half of
+// the tile belongs to gate, the second to the same columns of up. Both are rounded before h is computed, as in `swiglu`.
 template <typename S>
-__device__ __forceinline__ void write_gated(const float* sums, const Gated& to, const Product& product, int first_row,
+__device__ __forceinline__ void epilogue_store_gated(const float* sums, const GatedEpilogue& to, const GemmParams& params, int first_row,
                                             int first_column) {
     constexpr int HALF = S::TILE / 2, GROUPS = HALF / 8;
     const int in_row = threadIdx.x % GROUPS * 8, column = first_column + in_row;
-    if (column >= product.n) {
+    if (column >= params.n) {
         return;
     }
-    for (int row = threadIdx.x / GROUPS; row < min(S::TILE, product.m - first_row); row += S::THREADS / GROUPS) {
+    for (int row = threadIdx.x / GROUPS; row < min(S::TILE, params.m - first_row); row += S::THREADS / GROUPS) {
         Vector<8> gate, up;
-        take_up<S>(gate, sums, row, in_row);
-        take_up<S>(up, sums, row, HALF + in_row);
-        finish(to, product, gate, up, first_row + row, column);
+        load_sums<S>(gate, sums, row, in_row);
+        load_sums<S>(up, sums, row, HALF + in_row);
+        epilogue(to, params, gate, up, first_row + row, column);
     }
 }
 
-// Tiles along k that a term adds to a tile of y, which may be of halves apart.
+// Tiles along k that a LoRA term adds to a tile of y, whose halves may lie apart.
 template <typename S>
-__device__ __forceinline__ int tiles_of(const LoraTerm& term, int first_row, int first_column, int second_column) {
+__device__ __forceinline__ int lora_tiles(const LoraTerm& term, int first_row, int first_column, int second_column) {
     const auto meets = [&](int column) {
         return column < term.column + term.columns && column + S::TILE / 2 > term.column;
     };
@@ -302,53 +304,48 @@ __device__ __forceinline__ int tiles_of(const LoraTerm& term, int first_row, int
     return any ? (term.rank + TILE_K - 1) / TILE_K : 0;
 }
 
-// Where the sums of a product whose k is in parts are put together.
-struct Parts {
-    float* sums;        // [tiles, parts, TILE, TILE], rows of a tile up to the last of y
-    unsigned* arrived;  // [tiles]: blocks that have left theirs; 0 before and after
-};
-
-// Which part of a product a block computes.
-struct Place {
+// The work of a block: a tile of y, and one of the splits of k.
+struct WorkTile {
     int tile;
-    int part;   // of k
-    int parts;
-    Parts memory;
+    int split;
+    int splits;
+    SplitWorkspace workspace;  // partials are [tiles, splits, TILE, TILE], rows of a tile up to the last of y
 };
 
-// Of a kernel with one product.
-__device__ __forceinline__ Place place_of_block(const Parts& memory) {
-    return {int(blockIdx.x), int(blockIdx.z), int(gridDim.z), memory};
+// The work tile of a block where the launch has one product.
+__device__ __forceinline__ WorkTile work_tile_of_block(const SplitWorkspace& workspace) {
+    return {int(blockIdx.x), int(blockIdx.z), int(gridDim.z), workspace};
 }
 
-// Leaves the sums of a block: `rows` rows of a tile and as many columns. In the last block of a tile, where the result is true,
-// `sums` become those of all parts. They lie in memory as in shared memory, so a thread adds to what it has put down. The parts
-// of a thread's sums are asked for at the same time, as nobody else hides the time that they take.
+// Split-K reduction: writes the block's sums of `rows` by `columns` of a tile to the workspace. In the block that arrives last,
+// for which the result is true, `sums` become the totals of all splits. The workspace has the layout of shared memory, swizzle
+// included, so that a thread reads and writes whole sectors and adds to sums of its own. A thread issues all its loads of a
+// split before it adds, as few other warps are left to hide their latency.
 template <typename S>
-__device__ __forceinline__ bool add_up_parts(float* sums, const Place& place, int rows, int columns) {
+__device__ __forceinline__ bool reduce_split_k(float* sums, const WorkTile& work, int rows, int columns) {
     constexpr int OF_ROW = S::TILE / 4, OF_TILE = S::TILE * OF_ROW, OWN = OF_TILE / S::THREADS, STEP = S::THREADS / OF_ROW;
-    static_assert(STEP % 4 == 0, "sums of a thread are permuted alike");
+    static_assert(STEP % 4 == 0, "the sums of a thread have the same swizzle");
     const int row = threadIdx.x / OF_ROW;
-    const bool inside = permuted(row, threadIdx.x % OF_ROW) * 4 < columns;
+    const bool inside = swizzled(row, threadIdx.x % OF_ROW) * 4 < columns;
     const int end = inside ? rows : 0;
     float4* own = reinterpret_cast<float4*>(sums) + threadIdx.x;
-    float4* parts = reinterpret_cast<float4*>(place.memory.sums) + size_t(place.tile) * place.parts * OF_TILE + threadIdx.x;
+    float4* partials = reinterpret_cast<float4*>(work.workspace.partials) + size_t(work.tile) * work.splits * OF_TILE + threadIdx.x;
 #pragma unroll
     for (int i = 0; i < OWN; i++) {
         if (row + i * STEP < end) {
-            parts[place.part * OF_TILE + i * S::THREADS] = own[i * S::THREADS];
+            partials[work.split * OF_TILE + i * S::THREADS] = own[i * S::THREADS];
         }
     }
-    if (!is_last_block(place.memory.arrived + place.tile, place.parts)) {
+    if (!is_last_block(work.workspace.arrivals + work.tile, work.splits)) {
         return false;
     }
     float4 sum[OWN] = {};
 #pragma unroll 1
-    for (int part = 0; part < place.parts; part++) {
+    for (int split = 0; split < work.splits; split++) {
 #pragma unroll
         for (int i = 0; i < OWN; i++) {
             const float4 zero = {};
-            const float4 more = row + i * STEP < end ? __ldcg(parts + part * OF_TILE + i * S::THREADS) : zero;
+            const float4 more = row + i * STEP < end ? __ldcg(partials + split * OF_TILE + i * S::THREADS) : zero;
             sum[i].x += more.x;
             sum[i].y += more.y;
             sum[i].z += more.z;
@@ -363,60 +360,60 @@ __device__ __forceinline__ bool add_up_parts(float* sums, const Place& place, in
     return true;
 }
 
-// Everything that a kernel reads.
+// Inputs of a GEMM.
 struct Operands {
     const bf16* a;
     const bf16* b;
     const float* row_weight;   // [k] or null, TN only
     const LoraTerms* terms;    // NT only
-    Mask mask;                 // of b, TN only
+    Mask mask;                 // dropout of b, TN only
 };
 
-// This thread's share in copying the tile-th of the tiles along k that LoRA adds to a tile of y: of xa and of lora_B.
+// Starts this thread's copies of tile `tile` of the LoRA tiles of a tile of y: of xa and of lora_B.
 template <typename S, bool HALVES>
 __device__ __forceinline__ void fetch_lora(unsigned stage, const LoraTerms& terms, int tile, int first_row,
                                            int first_column, int second_column) {
 #pragma unroll 1
     for (int i = 0; i < terms.count; i++) {
         const LoraTerm& term = terms.term[i];
-        const int its = tiles_of<S>(term, first_row, first_column, second_column);
-        if (tile >= 0 && tile < its) {
+        const int tiles = lora_tiles<S>(term, first_row, first_column, second_column);
+        if (tile >= 0 && tile < tiles) {
             const Lines xa = {term.xa, term.rank, first_row, term.rows, term.rank, term.vector != 0};
             const Lines factor = {term.b,    term.rank,        first_column - term.column, term.columns,
                                   term.rank, term.vector != 0, second_column - term.column};
             fetch<S, true, false>(stage, xa, tile * TILE_K);
             fetch<S, true, false, HALVES>(stage + S::OPERAND_BYTES, factor, tile * TILE_K);
         }
-        tile -= its;
+        tile -= tiles;
     }
 }
 
-// To is an Epilogue, or a Gated: y then has half as many columns as there are lines of b, of which each tile takes two
-// groups, one from either half.
+// Computes a work tile. To is Epilogue or GatedEpilogue; with the latter y has half as many columns as b has lines, of which
+// each tile takes two groups, one from either half.
 template <typename S, Layout LAYOUT, bool VECTOR, typename To>
-__device__ __forceinline__ void product_of_block(const Operands& from, const To& to, const Product& product,
-                                                 const Place& place) {
+__device__ __forceinline__ void gemm_block(const Operands& from, const To& to, const GemmParams& params,
+                                                 const WorkTile& work) {
     extern __shared__ __align__(128) unsigned char shared[];
     constexpr bool A_ALONG_K = LAYOUT != Layout::TN, B_ALONG_K = LAYOUT == Layout::NT, GATED = To::GATED;
     constexpr int COLUMNS = GATED ? S::TILE / 2 : S::TILE;
     const int2 tile_of_y =
-        tile_of_block(place.tile, (product.m + S::TILE - 1) / S::TILE, (product.n + COLUMNS - 1) / COLUMNS);
+        tile_of_block(work.tile, (params.m + S::TILE - 1) / S::TILE, (params.n + COLUMNS - 1) / COLUMNS);
     const int first_row = tile_of_y.x * S::TILE, first_column = tile_of_y.y * COLUMNS;
-    const int second_column = first_column + (GATED ? product.n : S::TILE / 2);
+    const int second_column = first_column + (GATED ? params.n : S::TILE / 2);
     const int warp = threadIdx.x / WARP;
     const int warp_m = warp / S::WARPS_N * S::WARP_M, warp_n = warp % S::WARPS_N * S::WARP_N;
-    const Lines a = {from.a, product.a_stride, first_row, product.m, product.k, product.a_vector != 0};
-    const Lines b = {from.b,    product.b_stride,      first_column, GATED ? 2 * product.n : product.n,
-                     product.k, product.b_vector != 0, second_column};
-    const int own_tiles = (product.k + TILE_K - 1) / TILE_K;
+    const Lines a = {from.a, params.a_stride, first_row, params.m, params.k, params.a_vector != 0};
+    const Lines b = {from.b,    params.b_stride,      first_column, GATED ? 2 * params.n : params.n,
+                     params.k, params.b_vector != 0, second_column};
+    const int own_tiles = (params.k + TILE_K - 1) / TILE_K;
     int tiles = own_tiles;
     if constexpr (LAYOUT == Layout::NT) {
 #pragma unroll 1
         for (int i = 0; i < from.terms->count; i++) {
-            tiles += tiles_of<S>(from.terms->term[i], first_row, first_column, second_column);
+            tiles += lora_tiles<S>(from.terms->term[i], first_row, first_column, second_column);
         }
     }
-    const int first = tiles * place.part / place.parts, end = tiles * (place.part + 1) / place.parts;
+    const int first = tiles * work.split / work.splits, end = tiles * (work.split + 1) / work.splits;
 
     const auto fetch_tile = [&](int tile) {
         const unsigned stage = shared_address(shared) + unsigned(tile) % STAGES * S::STAGE_BYTES;
@@ -425,17 +422,17 @@ __device__ __forceinline__ void product_of_block(const Operands& from, const To&
             fetch<S, B_ALONG_K, VECTOR, GATED>(stage + S::OPERAND_BYTES, b, tile * TILE_K);
             if (LAYOUT == Layout::TN && from.row_weight && threadIdx.x < TILE_K) {
                 const int k = tile * TILE_K + threadIdx.x;
-                copy_async_word(stage + 2 * S::OPERAND_BYTES + threadIdx.x * 4, from.row_weight + min(k, product.k - 1),
-                                k < product.k);
+                copy_async_word(stage + 2 * S::OPERAND_BYTES + threadIdx.x * 4, from.row_weight + min(k, params.k - 1),
+                                k < params.k);
             }
         } else if (LAYOUT == Layout::NT && tile < end) {
             fetch_lora<S, GATED>(stage, *from.terms, tile - own_tiles, first_row, first_column, second_column);
         }
-        copy_commit();  // an empty group at the end keeps the count below right
+        copy_commit();  // empty groups at the end keep the count of pending groups constant
     };
 
     typename S::Accumulators acc = {};
-    // The first turns only fetch.
+    // The prologue: the first STAGES − 1 iterations only prefetch.
     for (int tile = first - (STAGES - 1); tile < end; tile++) {
         unsigned char* stage = shared + unsigned(tile) % STAGES * S::STAGE_BYTES;
         if (tile >= first) {
@@ -443,7 +440,7 @@ __device__ __forceinline__ void product_of_block(const Operands& from, const To&
             if (LAYOUT == Layout::TN && from.mask.row_keys) {
                 drop_copied<S>(shared_address(stage) + S::OPERAND_BYTES, b, tile * TILE_K, from.mask);
             }
-            __syncthreads();  // this tile has arrived for all, and all are done with the one before
+            __syncthreads();  // all threads have this tile, and are done with the one before
         }
         fetch_tile(tile + STAGES - 1);
         if (tile >= first) {
@@ -453,15 +450,15 @@ __device__ __forceinline__ void product_of_block(const Operands& from, const To&
     copy_wait<0>();
     __syncthreads();
     float* sums = reinterpret_cast<float*>(shared);
-    put_down<S>(sums, acc, warp_m, warp_n);
+    store_accumulators<S>(sums, acc, warp_m, warp_n);
     __syncthreads();
-    const int rows = min(S::TILE, product.m - first_row), columns = GATED ? S::TILE : product.n - first_column;
-    if (place.parts > 1 && !add_up_parts<S>(sums, place, rows, columns)) {
+    const int rows = min(S::TILE, params.m - first_row), columns = GATED ? S::TILE : params.n - first_column;
+    if (work.splits > 1 && !reduce_split_k<S>(sums, work, rows, columns)) {
         return;
     }
     if constexpr (GATED) {
-        write_gated<S>(sums, to, product, first_row, first_column);
+        epilogue_store_gated<S>(sums, to, params, first_row, first_column);
     } else {
-        write_out<S>(sums, to, product, first_row, first_column);
+        epilogue_store<S>(sums, to, params, first_row, first_column);
     }
 }

@@ -1,5 +1,5 @@
-// Instructions of sm_90a that C++ has no name for: memory barriers with transaction counts, the tensor memory
-// accelerator (TMA), and matrix products of a warpgroup.
+// Instructions of sm_90a that C++ has no name for: mbarriers with transaction counts, the tensor memory accelerator (TMA), and
+// warpgroup matrix products (wgmma).
 #pragma once
 
 #include <cuda.h>
@@ -8,12 +8,12 @@
 
 constexpr int WARPGROUP = 128;
 
-// A barrier whose phase ends after `arrivals` arrivals and all bytes that were announced.
+// Initialises an mbarrier whose phase completes after `arrivals` arrivals and all expected bytes.
 __device__ __forceinline__ void barrier_init(unsigned barrier, unsigned arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
 
-// Makes initialised barriers visible to the TMA; a barrier of the block has to follow, for the other threads.
+// Makes initialised mbarriers visible to the TMA; a __syncthreads has to follow, for the other threads.
 __device__ __forceinline__ void barrier_init_fence() {
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
@@ -22,7 +22,7 @@ __device__ __forceinline__ void barrier_arrive(unsigned barrier) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
-// Arrives, and announces that `bytes` will be copied.
+// Arrives, and expects `bytes` more from the TMA in this phase.
 __device__ __forceinline__ void barrier_arrive_expect(unsigned barrier, unsigned bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
@@ -48,7 +48,7 @@ __device__ __forceinline__ void named_barrier(int name, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory");
 }
 
-// Starts to fetch the box of `map` at (column, row) into shared memory; its bytes count for `barrier`.
+// Starts a TMA load of the box of `map` at (column, row) to shared memory; its bytes complete on `barrier`.
 __device__ __forceinline__ void tma_load(unsigned to, const CUtensorMap& map, int column, int row, unsigned barrier) {
     asm volatile(
         "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
@@ -56,7 +56,7 @@ __device__ __forceinline__ void tma_load(unsigned to, const CUtensorMap& map, in
         : "memory");
 }
 
-// Starts to write shared memory to the box of `map` at (column, row).
+// Starts a TMA store of shared memory to the box of `map` at (column, row).
 __device__ __forceinline__ void tma_store(const CUtensorMap& map, int column, int row, unsigned from) {
     asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%1, %2}], [%3];"
                  ::"l"(&map), "r"(column), "r"(row), "r"(from)
@@ -74,14 +74,14 @@ __device__ __forceinline__ void fence_for_tma() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-// Fetches a descriptor ahead of its first use.
+// Prefetches a descriptor ahead of its first use.
 __device__ __forceinline__ void tma_prefetch(const CUtensorMap& map) {
     asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
 
-// What wgmma knows of an operand in shared memory: rows of 128 bytes, swizzled as the TMA does, groups of eight rows
-// 1024 bytes apart. Rows lie along k, and the address may point into the first row, at multiples of 32 bytes; or each row is
-// a k, has 64 lines of the operand, and the next 64 are `next` bytes further.
+// Matrix descriptor of a wgmma operand in shared memory: rows of 128 bytes with the TMA's 128-byte swizzle, groups of eight
+// rows 1024 bytes apart. Rows lie along k, and the address may point into the first row, at multiples of 32 bytes; or each
+// row is a k, has 64 lines of the operand, and the next 64 are `next` bytes further.
 __device__ __forceinline__ unsigned long long operand_descriptor(unsigned address, unsigned next = 16) {
     constexpr unsigned long long SWIZZLE_128B = 1ull << 62;
     constexpr unsigned long long GROUP_STRIDE = 1024ull >> 4 << 32;
@@ -93,18 +93,18 @@ __device__ __forceinline__ void wgmma_fence() {
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
 
-// Ends a group of products.
+// Commits a group of wgmmas.
 __device__ __forceinline__ void wgmma_commit() {
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
 
-// Waits until at most `PENDING` groups of products are still being computed.
+// Waits until at most `PENDING` groups of wgmmas are in flight.
 template <int PENDING>
 __device__ __forceinline__ void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
 }
 
-// Waits until all products are there. What reads accumulators stays behind: it depends on what is said here to change them.
+// Waits for all wgmmas. The empty asm statements keep reads of the accumulators behind the wait.
 __device__ __forceinline__ void wgmma_wait_for(float (&acc)[64]) {
     wgmma_wait<0>();
 #pragma unroll

@@ -1,9 +1,9 @@
-// The LoRA of a linear layer, as src/cuda/linear.rs passes it.
+// The LoRA terms of a product, as src/cuda/gemm/lora_terms.rs passes them.
 #pragma once
 
 #include "common.h"
 
-// LoRA of some columns and the first rows of y: y += xa · bᵀ there.
+// LoRA of some columns and the first rows of y: there, y += xa · bᵀ.
 struct LoraTerm {
     const bf16* xa;  // [rows, rank]
     const bf16* b;   // [columns, rank]
@@ -16,7 +16,7 @@ struct LoraTerm {
 };
 
 struct LoraTerms {
-    LoraTerm term[GEMM_TERMS];
+    LoraTerm term[GEMM_LORA_TERMS];
     int count;
     int padding;
 };

@@ -44,7 +44,7 @@ struct WarpRow<1> {
 
 // f(at, slot) for a lane's vectors of a row; slot KEPT is none that is kept.
 template <int N, typename F>
-__device__ __forceinline__ void for_each_vector(int width, F f) {
+__device__ __forceinline__ void for_each_lane_vector(int width, F f) {
     int at = threadIdx.x % WARP * N;
     if constexpr (N == 8) {
 #pragma unroll
@@ -80,7 +80,7 @@ __device__ __forceinline__ void forward_rows(bf16* y, float* rstds, const bf16* 
         const size_t start = size_t(row) * width;
         const WarpRow<N> x_row(x + start, width);
         float squares = 0.0f;
-        for_each_vector<N>(width, [&](int at, int slot) {
+        for_each_lane_vector<N>(width, [&](int at, int slot) {
             const Vector<N> x_here = x_row.get(at, slot);
             squares += dot(x_here, x_here);
         });
@@ -88,7 +88,7 @@ __device__ __forceinline__ void forward_rows(bf16* y, float* rstds, const bf16* 
         if (threadIdx.x % WARP == 0) {
             rstds[row] = rstd;
         }
-        for_each_vector<N>(width, [&](int at, int slot) {
+        for_each_lane_vector<N>(width, [&](int at, int slot) {
             const Vector<N> x_here = x_row.get(at, slot), w = shared.get(at);
             Vector<N> y_here;
 #pragma unroll
@@ -120,10 +120,10 @@ __device__ __forceinline__ void backward_rows(bf16* dx_acc, const bf16* dy, cons
             return wdy;
         };
         float projected = 0.0f;
-        for_each_vector<N>(width,
+        for_each_lane_vector<N>(width,
                            [&](int at, int slot) { projected += dot(weighted_dy(at, slot), x_row.get(at, slot)); });
         const float projection = rstd * rstd * rstd * warp_sum(projected) / width;
-        for_each_vector<N>(width, [&](int at, int slot) {
+        for_each_lane_vector<N>(width, [&](int at, int slot) {
             const Vector<N> x_here = x_row.get(at, slot), wdy = weighted_dy(at, slot);
             Vector<N> dx = load<N>(dx_acc + start + at);
 #pragma unroll

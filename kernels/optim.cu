@@ -47,20 +47,6 @@ adamw(float* params, float* m, float* v, const float* grads, size_t n, AdamWCons
     }
 }
 
-// to[n] = from[n], rounded; both start on a multiple of 16 bytes. Any grid of ELEMENT_THREADS threads.
-extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS) refresh(bf16* to, const float* from, size_t n) {
-    const size_t first = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
-    const size_t threads = size_t(gridDim.x) * blockDim.x;
-    for (size_t quad = first; quad < n / 4; quad += threads) {
-        const float4 here = reinterpret_cast<const float4*>(from)[quad];
-        store_quad(to + quad * 4, here);
-    }
-    const size_t tail = n / 4 * 4 + first;
-    if (tail < n) {
-        to[tail] = __float2bfloat16_rn(from[tail]);
-    }
-}
-
 // partial[block] = Σ x² over the block's SUM_CHUNK elements of x[n], x starting on a multiple of 16 bytes. The order of
 // the sum depends on n alone.
 extern "C" __global__ void __launch_bounds__(SUM_THREADS)

@@ -1,4 +1,4 @@
-// The order in which blocks compute the tiles of a product.
+// Threadblock swizzle: the order in which blocks compute the tiles of a product.
 #pragma once
 
 #include "tile.h"

@@ -1,4 +1,4 @@
-// Shapes that a kernel and the code that launches it have to agree on. build.rs makes a Rust constant of every
+// Shapes that a kernel and the code that launches it have to agree on. The build script makes a Rust constant of every
 // `#define NAME number` here (`deepguard::cuda::tile`), so that they are written down once.
 #pragma once
 
@@ -59,7 +59,7 @@
 #define ATTENTION_LONG 64
 #define ATTENTION_SHORT 32
 
-// Products: a block computes a TILE by TILE tile of y, TILE_K of the inner dimension at a time, with STAGES tiles of both
+// Tiled GEMM: a block computes a TILE by TILE tile of y, TILE_K of the inner dimension at a time, with STAGES tiles of both
 // operands in shared memory. A large tile is for many tiles, a small one for few.
 #define GEMM_LARGE_TILE 128
 #define GEMM_LARGE_THREADS 256
@@ -67,27 +67,27 @@
 #define GEMM_SMALL_THREADS 128
 #define GEMM_TILE_K 32
 #define GEMM_STAGES 4
-// Tiles along m that are computed at the same time as their neighbours along n.
+// Threadblock swizzle: tiles along m of a band.
 #define GEMM_RASTER 16
 // The most LoRA terms of one product.
-#define GEMM_TERMS 7
-// The most products of one launch: in the backward of LoRA, two for each term.
-#define GROUP_PRODUCTS 14
+#define GEMM_LORA_TERMS 7
+// The most products of a grouped GEMM: in the backward of LoRA, two for each term.
+#define GROUPED_GEMMS 14
 
-// Products with few lines on one side: lines of the other side that a block has, in linear layers and in lora_down, the
-// most adapters of 16 ranks that it multiplies them with there, and the threads that share k.
+// Skinny GEMM: lines of the m operand of a block, in linear layers and in lora_down; there, the most adapters of 16 ranks of a
+// block; and threads of a block, whose warps share k.
 #define SKINNY_LINES 16
 #define SKINNY_DOWN_LINES 32
 #define SKINNY_DOWN_ADAPTERS 3
 #define SKINNY_THREADS 256
 
-// Sums over rows: columns that a block has, its threads, and the most matrices of one launch.
+// Column sums: columns of a block, its threads, and the most matrices of one launch.
 #define COLUMN_SUM_WIDTH 128
 #define COLUMN_SUM_THREADS 256
 #define COLUMN_SUMS 8
 
-// Products of gemm_sm90.cu: the same; TILE_K elements are one 128-byte row of the hardware's swizzle. The store box is what one
-// warpgroup writes with one instruction.
+// GEMM of gemm_sm90.cu: the same; TILE_K elements are one 128-byte row of the hardware's swizzle. A warpgroup stores one box with
+// one TMA instruction.
 #define GEMM_SM90_TILE_M 128
 #define GEMM_SM90_TILE_N 128
 #define GEMM_SM90_TILE_K 64

@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype as FileDtype, View};
 
 use crate::attached::Attached;
 use crate::cpu::Cpu;
-use crate::cpu::gemm::{MatMut, MatRef, gemm};
+use crate::cpu::blas::{MatMut, MatRef, gemm};
 use crate::decode::final_logits;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::files::{require_space, write_dir};

@@ -12,11 +12,12 @@ mod budgets {
     pub mod attention;
     pub mod counting;
     pub mod decode;
+    pub mod elementwise;
     pub mod embedding;
     pub mod gemm;
-    pub mod gradient;
-    pub mod lora;
+    pub mod linear;
     pub mod loss;
+    pub mod matmul;
     pub mod memory;
     pub mod mlp;
     pub mod norm;

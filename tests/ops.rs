@@ -24,21 +24,25 @@ macro_rules! test_backend {
         mod $name {
             tests_of! {
                 $backend;
-                aggregate { tap_mean, forward, backward, scale_rows, sums }
+                aggregate { tap_mean, forward, backward }
                 analyzer {
                     layer_norm_relu, layer_norm_relu_backward, bias_relu, score_and_backward
                 }
                 attention { forward, many_sequences, backward, separate, decode }
+                elementwise { add, scale_rows, cast }
                 embedding { embed, gather, scatter_add }
-                gemm {
-                    linear, linear_backward, matmul, matmul_overwrites, weight_gradient, bias_gradient, affine_gradient,
-                    matmul_shapes, linear_shapes, gradient_shapes, several_gradients, affine, weighted_product
+                linear {
+                    forward, backward, shapes, with_terms, lora_down, lora_down_of_many_rows, lora_backward,
+                    lora_backward_shapes, lora_dropout
                 }
-                lora { lora_down, linear_with_terms, backward, shapes, down_of_many_rows, dropout_follows_the_row_key }
                 loss { cross_entropy_and_kl, cross_entropy_alone, long_rows, many_long_rows, equal_logits, extremes }
+                matmul {
+                    transpositions, overwrites, shapes, affine, weighted_product, weight_gradient, bias_gradient,
+                    affine_gradient, several_gradients, gradient_shapes
+                }
                 mlp { forward, gated, gated_many_rows, backward, extremes }
                 norm { forward, backward }
-                optim { adamw, sum_of_squares, refresh }
+                optim { adamw, sum_of_squares }
                 rope { forward, into_cache, backward }
                 sample { guide, greedy, draws, draws_of_a_sort }
             }
@@ -55,7 +59,9 @@ macro_rules! test_contracts {
         mod $name {
             tests_of! {
                 $backend;
-                contracts { ids, heads, segments, matrices, cache, rotations, taps, logits }
+                contracts {
+                    ids, heads, segments, matrices, cache, rotations, taps, logits, layers, products
+                }
             }
         }
     };

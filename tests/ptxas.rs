@@ -23,7 +23,7 @@ const OCCUPANCY: [(&str, usize, usize); 70] = [
     ("cross_entropy_kl_cluster", 1024, 1),
     ("sample", 512, 1),
     ("guide", 128, 8),
-    ("refresh", 256, 6),
+    ("cast", 256, 6),
     ("gather", 256, 6),
     ("embed", 256, 6),
     ("sort_rows", 256, 6),
@@ -50,8 +50,8 @@ const OCCUPANCY: [(&str, usize, usize); 70] = [
     ("gemm_nt_sm90", 288, 1),
     ("gemm_nn_sm90", 288, 1),
     ("gemm_nt_gated_sm90", 288, 1),
-    ("grouped_products", 128, 4),
-    ("grouped_products_any", 128, 4),
+    ("gemm_grouped", 128, 4),
+    ("gemm_grouped_any", 128, 4),
     ("lora_inputs", 128, 4),
     ("lora_inputs_any", 128, 4),
     ("column_sums", 256, 5),
@@ -183,7 +183,7 @@ fn gemm_is_made_of_tensor_cores_and_asynchronous_copies() {
 
 #[test]
 fn products_with_few_rows_use_tensor_cores() {
-    for (arch, counts) in compiled("gemm_skinny") {
+    for (arch, counts) in compiled("linear").into_iter().chain(compiled("linear_lora")) {
         assert!(count(&counts, "HMMA") > 0, "no tensor cores for sm_{arch}: {counts:?}");
     }
 }

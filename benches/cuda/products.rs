@@ -4,7 +4,7 @@ use criterion::Criterion;
 use deepguard::cuda::{Cuda, Weight};
 use deepguard::model::Weights;
 use deepguard::ops::Device as _;
-use deepguard::ops::gemm::{Gemm, Write};
+use deepguard::ops::linear::{Linear, Write};
 use deepguard::ops::mlp::Mlp;
 use half::bf16;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};

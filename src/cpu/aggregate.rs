@@ -117,25 +117,4 @@ impl Aggregate for Cpu {
             math::axpy(dtap, row_weight[i] / shape.taps as f32, &dmean[i * width..][..width]);
         });
     }
-
-    fn scale_rows(
-        &self,
-        y: Mut<'_, Self, f32>,
-        x: Ref<'_, Self, f32>,
-        row_weight: Ref<'_, Self, f32>,
-        scale: f32,
-    ) {
-        let (x, row_weight) = (x.as_slice(), row_weight.as_slice());
-        let width = x.len() / row_weight.len().max(1);
-        parallel::rows(y.into_slice(), width, |i, y| {
-            y.copy_from_slice(&x[i * width..][..width]);
-            math::scale(y, scale * row_weight[i]);
-        });
-    }
-
-    fn add(&self, y_acc: Mut<'_, Self, f32>, x: Ref<'_, Self, f32>) {
-        let x = x.as_slice();
-        const CHUNK: usize = 1 << 14;
-        parallel::rows(y_acc.into_slice(), CHUNK, |i, y| math::axpy(y, 1.0, &x[i * CHUNK..][..y.len()]));
-    }
 }

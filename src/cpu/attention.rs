@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use super::gemm::{MatMut, MatRef, gemm_serial};
+use super::blas::{MatMut, MatRef, gemm_serial};
 use super::parallel::SharedRows;
 use super::{Cpu, math, team};
 use crate::ops::attention::{
     Attention, CachedKv, Heads, Qkv, QkvMut, Segment, check_backward, check_forward,
 };
-use crate::ops::gemm::Matrix;
+use crate::ops::matrix::Matrix;
 use crate::ops::{Mut, Ref};
 
 /// Rows per tile, the queries of all heads that read the same keys: the scores of a 1024-token sequence then stay in the

@@ -1,101 +1,16 @@
-//! Linear layers with LoRA, as written in `ops/gemm.rs`, on the products of [`super::gemm`].
+//! Frozen linear layers with LoRA, as written in `ops/linear.rs`, on the products of [`super::blas`].
 
+use super::blas::{MatMut, MatRef, gemm};
 use super::dropout::dropout_row;
-use super::gemm::{Elems, MatMut, MatRef, gemm};
+use super::matrix::operand;
+use super::weight::Weight;
 use super::{Cpu, math, parallel};
-use crate::error::{Error, Result};
-use crate::ops::gemm::{
-    BiasGradient, Gemm, LoraBackward, LoraDown, LoraTerm, Matrix, MatrixMut, Transpose, WeightGradient, Write,
+use crate::ops::linear::{
+    Linear, LoraBackward, LoraDown, LoraTerm, Write, check_down, check_linear, check_lora_backward,
+    check_rows,
 };
-use crate::ops::{Dropout, Dtype, Mut, Ref, TensorView};
-
-/// Frozen matrices with the same number of columns, read in place from the mapped file.
-pub struct Weight {
-    parts: Vec<TensorView>,
-    in_features: usize,
-}
-
-impl Weight {
-    pub(super) fn new(parts: &[TensorView]) -> Result<Self> {
-        let in_features = parts.first().map_or(0, |p| p.shape()[p.shape().len() - 1]);
-        for part in parts {
-            if part.shape().len() != 2 || part.shape()[1] != in_features {
-                return Err(Error::internal(format!(
-                    "{}: shape {:?} cannot be stacked on {in_features} columns",
-                    part.name(),
-                    part.shape()
-                )));
-            }
-            elements(part)?;
-        }
-        Ok(Weight { parts: parts.to_vec(), in_features })
-    }
-
-    /// Number of columns of every part.
-    pub(super) fn in_features(&self) -> usize {
-        self.in_features
-    }
-
-    pub(super) fn out_features(&self) -> usize {
-        self.parts.iter().map(|p| p.shape()[0]).sum()
-    }
-
-    /// Every part with its first output column.
-    fn parts(&self) -> impl Iterator<Item = (usize, MatRef<'_>)> {
-        self.parts.iter().scan(0, |column, part| {
-            let first = *column;
-            *column += part.shape()[0];
-            Some((first, MatRef::new(checked_elements(part), part.shape()[0], self.in_features)))
-        })
-    }
-
-    /// Writes row `row` of the stacked matrix as f32.
-    pub(super) fn read_row(&self, row: usize, out: &mut [f32]) {
-        let mut row = row;
-        for part in &self.parts {
-            if row < part.shape()[0] {
-                let range = row * self.in_features..(row + 1) * self.in_features;
-                match checked_elements(part) {
-                    Elems::F32(x) => out.copy_from_slice(&x[range]),
-                    Elems::Bf16(x) => convert(out, &x[range], |x| x.to_f32()),
-                    Elems::F16(x) => convert(out, &x[range], |x| x.to_f32()),
-                }
-                return;
-            }
-            row -= part.shape()[0];
-        }
-        panic!("row {row} lies past the end of the weight");
-    }
-}
-
-fn convert<T: Copy>(out: &mut [f32], from: &[T], f: impl Fn(T) -> f32) {
-    for (out, &x) in out.iter_mut().zip(from) {
-        *out = f(x);
-    }
-}
-
-fn elements(view: &TensorView) -> Result<Elems<'_>> {
-    Ok(match view.dtype() {
-        Dtype::F32 => Elems::F32(view.as_f32()?),
-        Dtype::Bf16 => Elems::Bf16(view.as_bf16()?),
-        Dtype::F16 => Elems::F16(view.as_f16()?),
-    })
-}
-
-/// The elements of a part; `Weight::new` has read them once, so this cannot fail.
-fn checked_elements(view: &TensorView) -> Elems<'_> {
-    elements(view).unwrap_or(Elems::F32(&[]))
-}
-
-/// A device matrix as an operand.
-fn operand(m: Matrix<'_, Cpu, f32>) -> MatRef<'_> {
-    MatRef::strided(m.data.as_slice(), m.rows, m.cols, m.stride)
-}
-
-fn target(m: MatrixMut<'_, Cpu, f32>) -> MatMut<'_> {
-    let (rows, cols, stride) = (m.rows, m.cols, m.stride);
-    MatMut::strided(m.data.into_slice(), rows, cols, stride)
-}
+use crate::ops::matrix::Matrix;
+use crate::ops::{Dropout, Mut, Ref};
 
 /// Columns `column .. column + n` of a row-major matrix of `width`.
 fn columns(data: &mut [f32], rows: usize, width: usize, column: usize, n: usize) -> MatMut<'_> {
@@ -122,23 +37,6 @@ impl Cpu {
         f(&dropped)
     }
 
-    /// Rows times their weights, for `f`.
-    fn with_weights(
-        &self,
-        x: Matrix<'_, Self, f32>,
-        row_weight: Option<Ref<'_, Self, f32>>,
-        f: impl FnOnce(MatRef<'_>),
-    ) {
-        let Some(row_weight) = row_weight else { return f(operand(x)) };
-        let (source, row_weight) = (x.data.as_slice(), row_weight.as_slice());
-        let mut weighted = self.scratch.take(x.rows * x.cols);
-        parallel::rows(&mut weighted, x.cols, |i, row| {
-            row.copy_from_slice(&source[i * x.stride..][..x.cols]);
-            math::scale(row, row_weight[i]);
-        });
-        f(MatRef::new(&*weighted, x.rows, x.cols));
-    }
-
     fn backward_of_adapter(
         &self,
         dx_acc: Option<Mut<'_, Self, f32>>,
@@ -148,8 +46,8 @@ impl Cpu {
     ) {
         let dy = operand(args.dy);
         let (rows, out) = (args.dy.rows, args.dy.cols);
-        let rank = args.b.len() / out;
-        let width = args.a.len() / rank;
+        let width = x.len() / rows;
+        let rank = args.a.len() / width;
         let a = MatRef::new(args.a.as_slice(), rank, width);
         let b = MatRef::new(args.b.as_slice(), out, rank);
         let xa = MatRef::new(args.xa.as_slice(), rows, rank);
@@ -177,14 +75,7 @@ impl Cpu {
     }
 }
 
-/// `c += x yᵀ`
-fn add_outer(c: &mut MatrixMut<'_, Cpu, f32>, [x, y]: [Ref<'_, Cpu, f32>; 2]) {
-    let (cols, stride) = (c.cols, c.stride);
-    let rows = c.data.reborrow().into_slice().chunks_mut(stride);
-    rows.zip(x.as_slice()).for_each(|(row, &x)| math::axpy(&mut row[..cols], x, y.as_slice()));
-}
-
-impl Gemm for Cpu {
+impl Linear for Cpu {
     fn linear(
         &self,
         y: Mut<'_, Self, f32>,
@@ -194,10 +85,15 @@ impl Gemm for Cpu {
         lora: &[LoraTerm<'_, Self>],
         write: Write<'_, Self>,
     ) {
-        let (width, rows) = (weight.out_features(), x.len() / weight.in_features);
-        let x = MatRef::new(x.as_slice(), rows, weight.in_features);
+        let (inputs, width) = (weight.in_features(), weight.out_features());
+        let beside = [bias.map(Ref::len), write.residual().map(Ref::len)];
+        let checked = check_linear([y.len(), x.len()], [inputs, width], beside, lora);
+        if !self.accepts(checked) || x.is_empty() {
+            return;
+        }
+        let rows = x.len() / inputs;
+        let x = MatRef::new(x.as_slice(), rows, weight.in_features());
         let y = y.into_slice();
-        assert_eq!(y.len(), rows * width, "linear: output of {rows} × {width}");
         let beta = match write {
             Write::Overwrite => 0.0,
             Write::Residual(residual) => {
@@ -209,7 +105,7 @@ impl Gemm for Cpu {
             gemm(columns(y, rows, width, column, part.rows()), x, part.t(), 1.0, beta);
         }
         for term in lora {
-            let rows = term.xa.len() / term.rank;
+            let rows = term.xa.len() / term.rank.max(1);
             let xa = MatRef::new(term.xa.as_slice(), rows, term.rank);
             let b = MatRef::new(term.b.as_slice(), term.out_features, term.rank);
             gemm(columns(y, rows, width, term.column, term.out_features), xa, b.t(), 1.0, 1.0);
@@ -221,17 +117,24 @@ impl Gemm for Cpu {
     }
 
     fn linear_backward(&self, dx: Mut<'_, Self, f32>, dy: Ref<'_, Self, f32>, weight: &Weight) {
-        let (width, dx) = (weight.out_features(), dx.into_slice());
-        let rows = dx.len() / weight.in_features;
+        let (inputs, width) = (weight.in_features(), weight.out_features());
+        let checked = check_rows("linear_backward", [("dx", dx.len()), ("dy", dy.len())], [inputs, width]);
+        if !self.accepts(checked.map(|_| ())) || dx.is_empty() {
+            return;
+        }
+        let (dx, rows) = (dx.into_slice(), dy.len() / width.max(1));
         let dy = Matrix::new(dy, rows, width);
         for (i, (column, part)) in weight.parts().enumerate() {
             let beta = if i == 0 { 0.0 } else { 1.0 };
-            let dx = MatMut::new(dx, rows, weight.in_features);
+            let dx = MatMut::new(dx, rows, weight.in_features());
             gemm(dx, operand(dy.columns(column, part.rows())), part, 1.0, beta);
         }
     }
 
     fn lora_down(&self, adapters: Vec<LoraDown<'_, Self>>, x: Ref<'_, Self, f32>, rank: usize, scale: f32) {
+        if !self.accepts(check_down(&adapters, x.len(), rank)) {
+            return;
+        }
         for LoraDown { xa, a, dropout } in adapters {
             let xa = xa.into_slice();
             let (rows, width) = (xa.len() / rank, a.len() / rank);
@@ -249,83 +152,13 @@ impl Gemm for Cpu {
         x: Ref<'_, Self, f32>,
         scale: f32,
     ) {
+        if !self.accepts(check_lora_backward(dx_acc.as_ref().map(Mut::len), &adapters, x.len()))
+            || x.is_empty()
+        {
+            return;
+        }
         for adapter in adapters {
             self.backward_of_adapter(dx_acc.as_mut().map(Mut::reborrow), adapter, x, scale);
-        }
-    }
-
-    fn matmul(
-        &self,
-        c: MatrixMut<'_, Self, f32>,
-        a: Matrix<'_, Self, f32>,
-        b: Matrix<'_, Self, f32>,
-        transpose: Transpose,
-        alpha: f32,
-        beta: f32,
-    ) {
-        let (a, b) = match transpose {
-            Transpose::None => (operand(a), operand(b)),
-            Transpose::Second => (operand(a), operand(b).t()),
-            Transpose::First => (operand(a).t(), operand(b)),
-        };
-        gemm(target(c), a, b, alpha, beta);
-    }
-
-    fn affine(
-        &self,
-        mut c: MatrixMut<'_, Self, f32>,
-        a: Matrix<'_, Self, f32>,
-        b: Matrix<'_, Self, f32>,
-        bias: Option<Ref<'_, Self, f32>>,
-        outer: Option<[Ref<'_, Self, f32>; 2]>,
-    ) {
-        let (cols, stride) = (c.cols, c.stride);
-        for row in c.data.reborrow().into_slice().chunks_mut(stride) {
-            match bias {
-                Some(bias) => row[..cols].copy_from_slice(bias.as_slice()),
-                None => row[..cols].fill(0.0),
-            }
-        }
-        if let Some(outer) = outer {
-            add_outer(&mut c, outer);
-        }
-        gemm(target(c), operand(a), operand(b).t(), 1.0, 1.0);
-    }
-
-    fn affine_gradient(
-        &self,
-        mut dw_acc: MatrixMut<'_, Self, f32>,
-        a: Matrix<'_, Self, f32>,
-        b: Matrix<'_, Self, f32>,
-        outer: [Ref<'_, Self, f32>; 2],
-    ) {
-        add_outer(&mut dw_acc, outer);
-        gemm(target(dw_acc), operand(a), operand(b).t(), 1.0, 1.0);
-    }
-
-    fn weighted_product(
-        &self,
-        c: MatrixMut<'_, Self, f32>,
-        a: Matrix<'_, Self, f32>,
-        b: Matrix<'_, Self, f32>,
-        row_weight: Ref<'_, Self, f32>,
-    ) {
-        self.with_weights(a, Some(row_weight), |a| gemm(target(c), a.t(), operand(b), 1.0, 0.0));
-    }
-
-    fn weight_gradients(&self, gradients: Vec<WeightGradient<'_, Self>>) {
-        for WeightGradient { dw_acc, dy, x, row_weight } in gradients {
-            self.with_weights(dy, row_weight, |dy| gemm(target(dw_acc), dy.t(), operand(x), 1.0, 1.0));
-        }
-    }
-
-    fn bias_gradients(&self, gradients: Vec<BiasGradient<'_, Self>>) {
-        for BiasGradient { db_acc, dy, row_weight } in gradients {
-            let db = db_acc.into_slice();
-            let rows = dy.data.as_slice().chunks(dy.stride.max(1));
-            for (row, &weight) in rows.zip(row_weight.as_slice()) {
-                math::axpy(db, weight, &row[..db.len()]);
-            }
         }
     }
 }

@@ -5,12 +5,15 @@
 mod aggregate;
 mod analyzer;
 mod attention;
+pub mod blas;
 mod dropout;
+mod elementwise;
 mod embedding;
-pub mod gemm;
 mod linear;
 mod loss;
 mod math;
+mod matmul;
+mod matrix;
 mod mlp;
 mod norm;
 mod optim;
@@ -19,6 +22,7 @@ mod rope;
 mod sample;
 mod scratch;
 mod team;
+mod weight;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,8 +30,8 @@ use memmap2::MmapMut;
 
 use crate::error::{Error, Result};
 use crate::ops::{Backend, Device, Element, Mut, Ref, TensorView};
-pub use linear::Weight;
 use scratch::Scratch;
+pub use weight::Weight;
 
 /// Instruction sets that this backend has code for, and the processor has.
 pub fn features() -> Vec<&'static str> {

@@ -59,8 +59,4 @@ impl Optim for Cpu {
         parallel::items(&mut sums, |_, (chunk, sum)| *sum = sum_of_squares(chunk));
         sum.into_slice()[0] = sums.iter().map(|(_, sum)| sum).sum();
     }
-
-    fn refresh(&self, to: Mut<'_, Self, f32>, from: Ref<'_, Self, f32>) {
-        to.into_slice().copy_from_slice(from.as_slice());
-    }
 }

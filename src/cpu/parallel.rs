@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use super::{Cpu, team};
-use crate::ops::gemm::MatrixMut;
+use crate::ops::matrix::MatrixMut;
 
 /// Elements below which a thread is not worth calling.
 const MIN_ELEMENTS: usize = 1 << 12;

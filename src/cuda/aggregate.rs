@@ -5,17 +5,13 @@ use half::bf16;
 use super::Cuda;
 use super::launch::Shape;
 use super::rows::{alignment, threads};
-use super::tile::{AGGREGATE_TAPS, ROW_THREADS};
+use super::tile::AGGREGATE_TAPS;
 use crate::error::Error;
 use crate::ops::aggregate::{Aggregate, TapGradient, TapShape};
-use crate::ops::contract::expect_len;
 use crate::ops::{Mut, Ref};
 
 /// Static shared memory of the kernels, for sums over a block.
 const SUMS: usize = AGGREGATE_TAPS * 32 * size_of::<f32>();
-
-/// Elements of one row of [`Aggregate::add`], which has no rows of its own.
-const ADD_WIDTH: usize = ROW_THREADS * 8 * 4;
 
 impl Cuda {
     /// Shape of a pass that needs the taps twice, and whether a row of them fits shared memory.
@@ -126,40 +122,5 @@ impl Aggregate for Cuda {
             .int("taps", shape.taps)
             .int("width", width)
             .run(Shape::line(dtap_rows, threads(width)));
-    }
-
-    fn scale_rows(
-        &self,
-        y: Mut<'_, Self, bf16>,
-        x: Ref<'_, Self, bf16>,
-        row_weight: Ref<'_, Self, f32>,
-        scale: f32,
-    ) {
-        let rows = row_weight.len();
-        let width = x.len() / rows.max(1);
-        self.launch("scale_rows")
-            .write("y", &y, rows * width, alignment(width))
-            .read("x", x, rows * width, alignment(width))
-            .read("row_weight", row_weight, rows, 4)
-            .value(scale)
-            .int("width", width)
-            .run(Shape::line(rows, threads(width)));
-    }
-
-    fn add(&self, y_acc: Mut<'_, Self, bf16>, x: Ref<'_, Self, bf16>) {
-        let n = x.len();
-        if self.keep(expect_len("add", "y", y_acc.len(), n)).is_none() {
-            return;
-        }
-        let (wide, rest) = y_acc.split_at(n / ADD_WIDTH * ADD_WIDTH);
-        let start = wide.len();
-        for (y, x, width) in [(wide, x.slice(0..start), ADD_WIDTH), (rest, x.slice(start..n), n - start)] {
-            let rows = x.len() / width.max(1);
-            self.launch("add_rows")
-                .write("y", &y, x.len(), alignment(width))
-                .read("x", x, x.len(), alignment(width))
-                .int("width", width)
-                .run(Shape::line(rows, threads(width)));
-        }
     }
 }

@@ -9,7 +9,6 @@ use half::bf16;
 
 use super::Cuda;
 use super::launch::{Launch, Shape, VECTOR};
-use super::product::extent;
 use super::tile::{
     ATTENTION_DECODE_ROWS, ATTENTION_KEYS, ATTENTION_LONG, ATTENTION_NARROW, ATTENTION_QUERY_ROWS,
     ATTENTION_ROWS, ATTENTION_SEQUENCES, ATTENTION_SHORT, ATTENTION_THREADS,
@@ -19,7 +18,7 @@ use crate::ops::attention::{
     Attention, CachedKv, Heads, Qkv, QkvMut, Segment, check_backward, check_forward, reach,
 };
 use crate::ops::contract::refused;
-use crate::ops::gemm::{Matrix, MatrixMut};
+use crate::ops::matrix::{Matrix, MatrixMut};
 use crate::ops::{Mut, Ref};
 
 /// Bytes of an element of a tile in shared memory.
@@ -76,7 +75,7 @@ fn pass<'l>(qkv: &Qkv<'_, Cuda>, mut launch: Launch<'l>) -> Launch<'l> {
     let Qkv { q, k, v } = qkv;
     let mut to = KernelQkv::zeroed();
     for (to, name, from) in [(&mut to.q, "q", q), (&mut to.k, "k", k), (&mut to.v, "v", v)] {
-        launch = launch.reads(to, name, from.data, extent(from.rows, from.cols, from.stride), VECTOR);
+        launch = launch.reads(to, name, from.data, from.extent(), VECTOR);
     }
     (to.q_stride, to.k_stride, to.v_stride) = (q.stride as i32, k.stride as i32, v.stride as i32);
     launch.value(to)
@@ -89,8 +88,8 @@ fn pass_gradient<'l>(
     launch: Launch<'l>,
 ) -> Launch<'l> {
     let mut to = KernelQkv::zeroed();
-    let launch = launch.writes(&mut to.k, "dk", &k.data, extent(k.rows, k.cols, k.stride), VECTOR);
-    let launch = launch.writes(&mut to.v, "dv", &v.data, extent(v.rows, v.cols, v.stride), VECTOR);
+    let launch = launch.writes(&mut to.k, "dk", &k.data, k.extent(), VECTOR);
+    let launch = launch.writes(&mut to.v, "dv", &v.data, v.extent(), VECTOR);
     (to.k_stride, to.v_stride) = (k.stride as i32, v.stride as i32);
     launch.value(to)
 }
@@ -321,7 +320,7 @@ impl Attention for Cuda {
             let shared = 2 * kernels.shared(ATTENTION_QUERY_ROWS + 2 * visited);
             let launch = self
                 .launch(kernels.backward_q)
-                .write("dq", &dq.data, extent(dq.rows, dq.cols, dq.stride), VECTOR)
+                .write("dq", &dq.data, dq.extent(), VECTOR)
                 .value(dq.stride as i32)
                 .write("products", &products, numbers, 4)
                 .read("dout", dout, width, VECTOR)
@@ -380,7 +379,7 @@ impl Attention for Cuda {
             .write("partial_o", &partial_o, results * width, VECTOR)
             .write("partial_lse", &partial_lse, results * samples * heads.query, 4)
             .write("arrived", &arrived, groups, 4)
-            .read("q", q.data, extent(q.rows, q.cols, q.stride), VECTOR)
+            .read("q", q.data, q.extent(), VECTOR)
             .value(q.stride as i32)
             .read("prompt_k", cache.prompt_k, prompt, VECTOR)
             .read("prompt_v", cache.prompt_v, prompt, VECTOR)

@@ -3,13 +3,13 @@
 use half::bf16;
 
 use super::Cuda;
+use super::gemm::{Gated, Gemm, Layout, SKINNY_ROWS, Target, Terms};
 use super::launch::Shape;
-use super::linear::FEW_ROWS;
-use super::product::Gated;
 use super::rows::{alignment, reads, threads};
 use super::weights::Weight;
-use crate::ops::gemm::{Gemm, LoraTerm, Matrix, MatrixMut, Write};
-use crate::ops::mlp::Mlp;
+use crate::ops::linear::{Linear, LoraTerm, Write};
+use crate::ops::matrix::{Matrix, MatrixMut};
+use crate::ops::mlp::{Mlp, check_gated};
 use crate::ops::{Mut, Ref};
 
 /// A block for each row and part of it that takes all its threads.
@@ -29,7 +29,7 @@ impl Mlp for Cuda {
             .run(shape(rows, width));
     }
 
-    /// One launch, unless rows start anywhere or a few rows are kept. What is not kept is not written.
+    /// One launch, unless rows start anywhere or a few rows are kept. Rows of gate_up that are not kept are not written.
     fn gated(
         &self,
         h: Mut<'_, Self, bf16>,
@@ -41,13 +41,18 @@ impl Mlp for Cuda {
         intermediate_size: usize,
     ) {
         let wide = intermediate_size;
-        let rows = h.len() / wide.max(1);
+        let lengths = [h.len(), gate_up.len(), x.len()];
+        let checked = check_gated(lengths, kept, [weight.columns(), weight.rows()], lora, wide);
+        let Some(rows) = self.keep(checked) else { return };
         let matrix = Matrix::new(x, rows, weight.columns());
-        if rows <= FEW_ROWS && kept == 0 {
-            self.gated_few_rows(h, x, weight, lora);
-        } else if rows > FEW_ROWS && matrix.in_vectors() {
+        if rows <= SKINNY_ROWS && kept == 0 {
+            self.skinny_gated(h, x, weight, lora);
+        } else if rows > SKINNY_ROWS && matrix.in_vectors() {
             let gate_up = MatrixMut::new(gate_up.slice(0..kept * 2 * wide), kept, 2 * wide);
-            self.gated_layer(Gated { h: MatrixMut::new(h, rows, wide), gate_up }, matrix, weight, lora);
+            let Some(terms) = Terms::new(self, lora) else { return };
+            let target = Target::Gated(Gated { h: MatrixMut::new(h, rows, wide), gate_up });
+            let gemm = Gemm::new(Layout::NT, matrix, weight.matrix(), target);
+            Gemm { terms: Some(&terms), ..gemm }.run(self);
         } else {
             self.linear(gate_up.reborrow(), x, weight, None, lora, Write::Overwrite);
             self.swiglu(h, gate_up.view(), wide);

@@ -1,15 +1,10 @@
 //! AdamW and the gradient norm, as written in `ops/optim.rs`.
 
-use half::bf16;
-
 use super::Cuda;
 use super::launch::{Shape, VECTOR};
 use super::tile::{ELEMENT_THREADS, SUM_CHUNK, SUM_THREADS};
 use crate::ops::optim::{AdamW, Optim};
 use crate::ops::{Mut, Ref};
-
-/// Blocks for each multiprocessor in kernels that go over everything with a fixed grid: enough to keep it busy.
-const BLOCKS_PER_MULTIPROCESSOR: usize = 8;
 
 /// What the kernel needs of an update; the same fields in the same order as `AdamWConstants` in `kernels/optim.cu`.
 /// Derived in f64, as 1 − 0.999 has only four good digits in f32.
@@ -40,15 +35,6 @@ impl Constants {
             eps: s.eps as f32,
             grad_scale: s.grad_scale as f32,
         }
-    }
-}
-
-impl Cuda {
-    /// Blocks of a kernel that goes over `n` elements, each thread taking `each` at a time: no more than keep all
-    /// multiprocessors busy.
-    pub(super) fn element_blocks(&self, n: usize, each: usize) -> usize {
-        let busy = self.info().multiprocessors as usize * BLOCKS_PER_MULTIPROCESSOR;
-        n.div_ceil(each * ELEMENT_THREADS).min(busy)
     }
 }
 
@@ -87,14 +73,5 @@ impl Optim for Cuda {
             .read("partial", partial.view(), blocks, 8)
             .int("blocks", blocks)
             .run(Shape::line(1, SUM_THREADS));
-    }
-
-    fn refresh(&self, to: Mut<'_, Self, bf16>, from: Ref<'_, Self, f32>) {
-        let n = from.len();
-        self.launch("refresh")
-            .write("to", &to, n, VECTOR)
-            .read("from", from, n, VECTOR)
-            .value(n as u64)
-            .run(Shape::line(self.element_blocks(n, 4), ELEMENT_THREADS));
     }
 }

@@ -25,7 +25,7 @@ use super::Cuda;
 use super::launch::VECTOR;
 use super::weights::Weight;
 use crate::error::{Error, Result};
-use crate::ops::gemm::Matrix;
+use crate::ops::matrix::Matrix;
 use crate::ops::{Element, Mut, Ref};
 
 /// A slice of cudarc as an operation's input, until it is dropped.

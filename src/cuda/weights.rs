@@ -9,12 +9,12 @@ use rayon::prelude::*;
 
 use super::Cuda;
 use super::driver::complaint;
+use super::gemm::extent;
 use super::launch::VECTOR;
 use super::pinned::Pinned;
-use super::product::extent;
 use crate::error::{Error, Result};
 use crate::ops::buffer::ALIGNMENT;
-use crate::ops::gemm::Matrix;
+use crate::ops::matrix::Matrix;
 use crate::ops::{Arena, Buffer, Dtype, Mut, Ref, TensorSpec, TensorView};
 
 /// Bytes of each of the two page-locked buffers through which weights are loaded.

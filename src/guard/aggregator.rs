@@ -10,7 +10,8 @@ use crate::guard::{
 };
 use crate::model::params::{Grads, Params};
 use crate::ops::aggregate::TapGradient;
-use crate::ops::gemm::{BiasGradient, Matrix, MatrixMut, Transpose};
+use crate::ops::matmul::{BiasGradient, Transpose};
+use crate::ops::matrix::{Matrix, MatrixMut};
 use crate::ops::{Backend, Mut, Ref};
 
 /// A vector as a matrix of one row.
@@ -152,7 +153,7 @@ impl Guard {
         backend.weighted_product(matrix_mut(&mut a.g, w1, hidden), dz, context, row_weight);
         backend.zero(a.d.view_mut());
         backend.bias_gradients(vec![BiasGradient { db_acc: a.d.view_mut(), dy: dz, row_weight }]);
-        backend.refresh(a.d_operand.view_mut(), a.d.view());
+        backend.cast(a.d_operand.view_mut(), a.d.view());
 
         let (g, d) = (matrix(&a.g, w1, hidden), a.d_operand.view());
         let (wv, bv) = (params.matrix(&p.value.weight), params.operand(&p.value.bias));

@@ -5,7 +5,8 @@ use crate::guard::{
 };
 use crate::model::params::Grads;
 use crate::ops::analyzer::LayerNormBackward;
-use crate::ops::gemm::{Matrix, MatrixMut, Transpose};
+use crate::ops::matmul::Transpose;
+use crate::ops::matrix::{Matrix, MatrixMut};
 use crate::ops::philox::DropoutKey;
 use crate::ops::{Backend, Buffer, Dropout, Element, Ref};
 

@@ -3,7 +3,8 @@
 use crate::guard::analyzer::matrix;
 use crate::guard::{EMBEDDING_WIDTH, Guard, GuardActivations, GuardPass, HIDDEN_WIDTHS};
 use crate::model::params::{Grads, Param};
-use crate::ops::gemm::{BiasGradient, Matrix, MatrixMut, WeightGradient};
+use crate::ops::matmul::{BiasGradient, WeightGradient};
+use crate::ops::matrix::{Matrix, MatrixMut};
 use crate::ops::{Backend, Ref};
 
 /// What a parameter's gradient is made from.

@@ -8,7 +8,8 @@ use crate::model::lora::{Lora, LoraPair, Projection};
 use crate::model::params::{Grads, Params};
 use crate::model::weights::Weights;
 use crate::ops::attention::{Qkv, QkvMut, Segment};
-use crate::ops::gemm::{LoraBackward, LoraDown, LoraTerm, Matrix, Write};
+use crate::ops::linear::{LoraBackward, LoraDown, LoraTerm, Write};
+use crate::ops::matrix::Matrix;
 use crate::ops::philox::DropoutKey;
 use crate::ops::{Backend, Buffer, Dropout, Mut, Ref};
 

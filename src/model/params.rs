@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::ops::gemm::{Matrix, MatrixMut};
+use crate::ops::matrix::{Matrix, MatrixMut};
 use crate::ops::{Arena, Buffer, Device, Mut, Ref};
 
 /// Parameters start on multiples of this many elements, as buffers do.
@@ -133,11 +133,11 @@ impl<D: Device> Params<D> {
     }
 }
 
-impl<D: Device + crate::ops::optim::Optim> Params<D> {
+impl<D: Device + crate::ops::elementwise::Elementwise> Params<D> {
     /// Brings the operands up to date with the values.
     pub fn refresh(&mut self) {
         if let Some(compute) = &mut self.compute {
-            self.device.refresh(compute.view_mut(), self.master.view());
+            self.device.cast(compute.view_mut(), self.master.view());
         }
     }
 }

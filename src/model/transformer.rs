@@ -9,7 +9,7 @@ use crate::model::config::Config;
 use crate::model::params::Grads;
 use crate::model::weights::{Weights, expected_tensors};
 use crate::ops::attention::Segment;
-use crate::ops::gemm::Write;
+use crate::ops::linear::Write;
 use crate::ops::{Arena, Backend, Buffer, Dtype, Mut, Ref};
 
 /// What helps where the device has no room for a model.

@@ -81,16 +81,4 @@ pub trait Aggregate: Device {
         args: TapGradient<'_, Self>,
         shape: TapShape,
     );
-
-    /// `y[i] = scale · row_weight[i] · x[i]`; y, x `[rows, width]`, row_weight `[rows]`.
-    fn scale_rows(
-        &self,
-        y: Mut<'_, Self, Self::Act>,
-        x: Ref<'_, Self, Self::Act>,
-        row_weight: Ref<'_, Self, f32>,
-        scale: f32,
-    );
-
-    /// `y_acc += x`.
-    fn add(&self, y_acc: Mut<'_, Self, Self::Act>, x: Ref<'_, Self, Self::Act>);
 }

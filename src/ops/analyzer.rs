@@ -1,4 +1,4 @@
-//! Element-wise parts of the security analyzer (METHOD §5); its products are in [`super::gemm`].
+//! Element-wise parts of the security analyzer (METHOD §5); its products are in [`super::matmul`].
 
 use super::{Device, Dropout, Mut, Ref};
 

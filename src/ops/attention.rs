@@ -1,7 +1,7 @@
 //! Causal attention over packed sequences, with prefix sharing, and over a key/value cache.
 
 use super::contract::{expect_len, refused};
-use super::gemm::{Matrix, MatrixMut};
+use super::matrix::{Matrix, MatrixMut};
 use super::{Device, Mut, Ref};
 use crate::error::Result;
 

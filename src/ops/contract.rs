@@ -17,3 +17,12 @@ pub(crate) fn expect_len(op: &str, name: &str, found: usize, expected: usize) ->
         false => Ok(()),
     }
 }
+
+/// Refuses a buffer of other than `expected` elements, or of more than any memory holds (`None`).
+pub(crate) fn expect_exactly(op: &str, name: &str, found: usize, expected: Option<usize>) -> Result<()> {
+    match expected {
+        Some(expected) if found == expected => Ok(()),
+        Some(expected) => Err(refused(op, format!("{name}: expected {expected} elements, found {found}"))),
+        None => Err(refused(op, format!("{name}: no memory holds as many elements as expected"))),
+    }
+}

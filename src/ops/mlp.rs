@@ -1,10 +1,30 @@
 //! The gated feed-forward of a block.
 
-use super::gemm::{Gemm, LoraTerm, Write};
+use super::contract::{expect_exactly, expect_len, refused};
+use super::linear::{Linear, LoraTerm, Write, check_rows};
 use super::{Device, Mut, Ref};
+use crate::error::Result;
+
+/// Refuses what [`Mlp::gated`] cannot be computed with, for a layer of `shape` [inputs, outputs]; returns the rows.
+pub(crate) fn check_gated<D: Device>(
+    [h, gate_up, x]: [usize; 3],
+    kept: usize,
+    shape: [usize; 2],
+    lora: &[LoraTerm<'_, D>],
+    intermediate_size: usize,
+) -> Result<usize> {
+    const OP: &str = "gated";
+    expect_exactly(OP, "weight: rows", shape[1], intermediate_size.checked_mul(2))?;
+    let rows = check_rows(OP, [("x", x), ("h", h)], [shape[0], intermediate_size])?;
+    expect_len(OP, "gate_up", gate_up, rows * shape[1])?;
+    if kept > rows {
+        return Err(refused(OP, format!("kept: expected at most {rows} rows, found {kept}")));
+    }
+    lora.iter().try_for_each(|term| term.check(OP, [rows, shape[1]])).map(|()| rows)
+}
 
 /// SwiGLU, `h = silu(gate) · up`, on the stacked output `[gate | up]` of the fused projection.
-pub trait Mlp: Device + Gemm {
+pub trait Mlp: Device + Linear {
     /// h `[rows, intermediate_size]`, gate_up `[rows, 2 · intermediate_size]`.
     fn swiglu(
         &self,
@@ -13,7 +33,7 @@ pub trait Mlp: Device + Gemm {
         intermediate_size: usize,
     );
 
-    /// [`Gemm::linear`] without a bias, then [`Mlp::swiglu`]: h `[rows, intermediate_size]`, x `[rows, in]`, W `[2 ·
+    /// [`Linear::linear`] without a bias, then [`Mlp::swiglu`]: h `[rows, intermediate_size]`, x `[rows, in]`, W `[2 ·
     /// intermediate_size, in]`. gate_up `[rows, 2 · intermediate_size]` is what lies between; its first `kept` rows are for
     /// the backward, the others may hold anything afterwards.
     #[allow(clippy::too_many_arguments)]

@@ -12,9 +12,12 @@ pub mod analyzer;
 pub mod attention;
 pub mod buffer;
 pub(crate) mod contract;
+pub mod elementwise;
 pub mod embedding;
-pub mod gemm;
+pub mod linear;
 pub mod loss;
+pub mod matmul;
+pub mod matrix;
 pub mod mlp;
 pub mod norm;
 pub mod optim;
@@ -113,9 +116,11 @@ pub trait Backend:
     + aggregate::Aggregate
     + analyzer::Analyzer
     + attention::Attention
+    + elementwise::Elementwise
     + embedding::Embedding
-    + gemm::Gemm
+    + linear::Linear
     + loss::Loss
+    + matmul::Matmul
     + mlp::Mlp
     + norm::Norm
     + optim::Optim

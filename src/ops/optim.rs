@@ -35,7 +35,4 @@ pub trait Optim: Device {
 
     /// `sum = Σ x²` in f64 and in a fixed order; NaN or infinite if any element is. sum `[1]`.
     fn sum_of_squares(&self, sum: Mut<'_, Self, f64>, x: Ref<'_, Self, f32>);
-
-    /// Writes master parameters as activations for the next step's products, where the two types differ.
-    fn refresh(&self, to: Mut<'_, Self, Self::Act>, from: Ref<'_, Self, f32>);
 }

@@ -6,7 +6,8 @@ use crate::model::activations::{ActivationShape, Activations, Recompute, Rows};
 use crate::model::block::{Adapter, Keys, Pass};
 use crate::model::config::Config;
 use crate::model::transformer::Transformer;
-use crate::ops::gemm::{BiasGradient, Matrix};
+use crate::ops::matmul::BiasGradient;
+use crate::ops::matrix::Matrix;
 use crate::ops::{Arena, Backend, Buffer};
 use crate::train::batch::{BatchPlan, PlanOptions, TokenPair};
 

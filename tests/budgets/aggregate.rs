@@ -14,8 +14,8 @@ fn taps() {
     for hidden_size in [896, 3584] {
         let shape = TapShape { taps: 4, rows: 64, hidden_size };
         let (n, scores) = (shape.rows * hidden_size, shape.rows * shape.taps);
-        let kernels = ["tap_mean", "aggregate", "aggregate_backward", "tap_gradient", "scale_rows"];
-        let [mean, forward, backward, gradient, scale] = count(kernels, |cuda| {
+        let kernels = ["tap_mean", "aggregate", "aggregate_backward", "tap_gradient"];
+        let [mean, forward, backward, gradient] = count(kernels, |cuda| {
             let (taps, u) = (random(cuda, shape.taps * n, 1.0), random(cuda, n, 1.0));
             let (mut out, mut dtaps) = (buffer(cuda, n), buffer(cuda, shape.taps * n));
             let (mut weights, mut dscores) = (buffer(cuda, scores), buffer(cuda, scores));
@@ -33,7 +33,6 @@ fn taps() {
                 row_weight: row_weight.view(),
             };
             cuda.tap_gradient(dtaps.view_mut(), shape.rows, args, shape);
-            cuda.scale_rows(out.view_mut(), u.view(), row_weight.view(), 2.0);
         });
         let check = |what: &str, counters, bytes| check(&format!("{what} {hidden_size}"), counters, bytes);
         check("tap_mean", &mean, 2 * n * (shape.taps + 1));
@@ -41,7 +40,6 @@ fn taps() {
         check("aggregate_backward", &backward, 2 * n * (shape.taps + 2) + 8 * scores);
         // g, u and dmean are the same here, but read three times.
         check("tap_gradient", &gradient, 2 * n * (shape.taps + 3) + 8 * scores + 4 * shape.rows);
-        check("scale_rows", &scale, 4 * n + 4 * shape.rows);
         // Scores of a row, which each warp reads; a row's weight, which each thread does.
         let threads = shape.rows * (hidden_size / 8).next_multiple_of(32).min(ROW_THREADS);
         let scores_of_warps = threads / 32 * shape.taps;
@@ -49,21 +47,5 @@ fn taps() {
         narrow("aggregate", &forward, scores);
         narrow("aggregate_backward", &backward, scores + scores_of_warps);
         narrow("tap_gradient", &gradient, 2 * scores_of_warps + threads);
-        narrow("scale_rows", &scale, threads);
     }
-}
-
-/// The gradient of a tap, added to that of a layer's output.
-#[test]
-fn sums() {
-    if uncounted() {
-        return;
-    }
-    let n = 300 * 896;
-    let [add] = count(["add_rows"], |cuda| {
-        let (mut y, x) = (random(cuda, n, 1.0), random(cuda, n, 1.0));
-        cuda.add(y.view_mut(), x.view());
-    });
-    check("add_rows", &add, 6 * n);
-    narrow("add_rows", &add, 0);
 }

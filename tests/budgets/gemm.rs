@@ -9,7 +9,9 @@ use deepguard::cuda::tile::{
     GEMM_LARGE_TILE, GEMM_SM90_TILE_K, GEMM_SM90_TILE_M, GEMM_SM90_TILE_N, GEMM_SMALL_TILE, GEMM_TILE_K,
     SKINNY_LINES,
 };
-use deepguard::ops::gemm::{Gemm, LoraBackward, LoraTerm, Matrix, MatrixMut, Transpose, Write};
+use deepguard::ops::linear::{Linear, LoraBackward, LoraTerm, Write};
+use deepguard::ops::matmul::{Matmul, Transpose};
+use deepguard::ops::matrix::{Matrix, MatrixMut};
 use deepguard::ops::mlp::Mlp;
 
 use super::counting::{count, global_bytes, narrow, uncounted, within};
@@ -283,7 +285,7 @@ fn factor_gradients() {
         return;
     }
     let adapted = [Q, V];
-    let [outputs, inputs] = count(["grouped_products", "lora_inputs"], |cuda: &Cuda| {
+    let [outputs, inputs] = count(["gemm_grouped", "lora_inputs"], |cuda: &Cuda| {
         let (dy, x) = (random(cuda, ROWS * QKV, 1.0), random(cuda, ROWS * HIDDEN, 1.0));
         let (a, b) = (random(cuda, RANK * HIDDEN, 1.0), random(cuda, HIDDEN * RANK, 1.0));
         let (xa, mut dx) = (random(cuda, ROWS * RANK, 1.0), random(cuda, ROWS * HIDDEN, 1.0));
@@ -317,8 +319,8 @@ fn factor_gradients() {
         let of_b = sums([out, RANK, ROWS], SMALL) + bytes(8 * (parts_b + 1) * out * RANK);
         of_b + sums([ROWS, RANK, out], SMALL) + bytes(2 * ROWS * RANK)
     });
-    check("dB and t, grouped_products", &outputs, need, limits(1.01, 4.1));
-    narrow("dB and t, grouped_products: counters set back", &outputs, of_b);
+    check("dB and t, gemm_grouped", &outputs, need, limits(1.01, 4.1));
+    narrow("dB and t, gemm_grouped: counters set back", &outputs, of_b);
     // dx is read and written once for all.
     let need = total(&|_| {
         let of_a = sums([RANK, HIDDEN, ROWS], SMALL) + bytes(8 * (parts_a + 1) * RANK * HIDDEN);

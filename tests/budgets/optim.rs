@@ -1,4 +1,4 @@
-//! AdamW, the gradient norm and the rounding of parameters.
+//! AdamW and the gradient norm.
 
 use deepguard::cuda::tile::SUM_CHUNK;
 use deepguard::ops::optim::{AdamW, Optim};
@@ -14,18 +14,15 @@ fn updates() {
     let n = 1_000_003;
     let step =
         AdamW { lr: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, grad_scale: 1.0, t: 1 };
-    let [adamw, squares, refresh] = count(["adamw", "sum_of_squares", "refresh"], |cuda| {
+    let [adamw, squares] = count(["adamw", "sum_of_squares"], |cuda| {
         let (mut params, mut m, mut v) = (buffer(cuda, n), buffer(cuda, n), buffer(cuda, n));
-        let (grads, mut rounded) = (buffer(cuda, n), buffer(cuda, n));
+        let grads = buffer(cuda, n);
         cuda.adamw(params.view_mut(), m.view_mut(), v.view_mut(), grads.view(), step);
         cuda.sum_of_squares(buffer(cuda, 1).view_mut(), grads.view());
-        cuda.refresh(rounded.view_mut(), params.view());
     });
     check("adamw", &adamw, n * 28);
     check("sum_of_squares", &squares, n * 4);
-    check("refresh", &refresh, n * 6);
-    // What a quarter of n leaves; a sum of each block; roundings of four elements.
+    // What a quarter of n leaves; a sum of each block.
     narrow("adamw", &adamw, n % 4 * 8);
     narrow("sum_of_squares", &squares, n % 4 + n.div_ceil(SUM_CHUNK));
-    narrow("refresh", &refresh, n % 4 * 2 + n / 4);
 }

@@ -6,7 +6,8 @@ use deepguard::cuda::Cuda;
 use deepguard::cuda::cudarc::driver::CudaView;
 use deepguard::ops::Device;
 use deepguard::ops::attention::{Attention as _, Heads, Qkv, Segment};
-use deepguard::ops::gemm::{Gemm as _, Matrix, Write};
+use deepguard::ops::linear::{Linear as _, Write};
+use deepguard::ops::matrix::Matrix;
 use half::bf16;
 
 /// Rows, columns and stride of a tensor's matrix, and its elements from the first to the last.

@@ -1,6 +1,7 @@
 use cuda_emulator::counters::Counters;
 use deepguard::cuda::Cuda;
-use deepguard::ops::gemm::{Gemm, Matrix, MatrixMut, Transpose};
+use deepguard::ops::matmul::{Matmul, Transpose};
+use deepguard::ops::matrix::{Matrix, MatrixMut};
 use deepguard::ops::{Arena, Buffer, Device, Element};
 use half::bf16;
 

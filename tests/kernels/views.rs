@@ -5,9 +5,10 @@ use std::sync::Arc;
 use deepguard::ErrorKind;
 use deepguard::cuda::Cuda;
 use deepguard::cuda::cudarc::driver::{CudaContext, CudaStream, DevicePtr};
-use deepguard::ops::gemm::{Gemm, Matrix, Write};
+use deepguard::ops::elementwise::Elementwise;
+use deepguard::ops::linear::{Linear, Write};
 use deepguard::ops::loss::{HeadWeights, Loss};
-use deepguard::ops::optim::Optim;
+use deepguard::ops::matrix::Matrix;
 use deepguard::ops::sample::{Sample, Sampling};
 use deepguard::ops::{Device, Mut, Ref};
 use half::bf16;
@@ -34,7 +35,7 @@ fn cuda_views_order_two_streams() {
     let mut to = checked(other.alloc_zeros::<bf16>(n));
     {
         let (from, mut to) = (checked(cuda.view(&from)), checked(cuda.view_mut(&mut to)));
-        cuda.refresh(to.get(), from.get());
+        cuda.cast(to.get(), from.get());
     }
     checked(other.memset_zeros(&mut from));
     let copied = checked(other.clone_dtoh(&to));
@@ -52,7 +53,7 @@ fn cuda_slices_that_are_dropped_have_been_read() {
     let mut to = checked(cuda.stream().alloc_zeros::<bf16>(n));
     let from = checked(other.clone_htod(&vec![2.5f32; n]));
     let mut view = checked(cuda.view_mut(&mut to));
-    cuda.refresh(view.get(), checked(cuda.view(&from)).get());
+    cuda.cast(view.get(), checked(cuda.view(&from)).get());
     drop((view, from));
     let next = checked(other.clone_htod(&vec![9.0f32; n]));
     checked(other.synchronize());
@@ -71,9 +72,9 @@ fn cuda_views_and_recordings() {
     let [first, second] = &mut to;
     let (view, mut first) = (checked(cuda.view(&from)), checked(cuda.view_mut(first)));
     cuda.graph("views", || {
-        cuda.refresh(first.get(), view.get());
+        cuda.cast(first.get(), view.get());
         let mut second = checked(cuda.view_mut(second));
-        cuda.refresh(second.get(), view.get());
+        cuda.cast(second.get(), view.get());
     });
     drop((view, first));
     for to in &to {
@@ -112,7 +113,7 @@ fn cuda_views_of_parts_and_addresses() {
         let part = from.slice(16..40);
         let mut place = to.slice_mut(8..32);
         let (view, mut place) = (checked(cuda.view(&part)), checked(cuda.view_mut(&mut place)));
-        cuda.refresh(place.get(), view.get());
+        cuda.cast(place.get(), view.get());
     }
     let (address, _used) = from.device_ptr(stream);
     let other = checked(stream.alloc_zeros::<bf16>(8));
@@ -120,7 +121,7 @@ fn cuda_views_of_parts_and_addresses() {
     // SAFETY: both slices have that many elements, live until the end, and are of our own stream.
     let (view, to_address) =
         unsafe { (Ref::from_raw(address as usize + 64, 8), Mut::from_raw(place as usize, 8)) };
-    cuda.refresh(to_address, view);
+    cuda.cast(to_address, view);
     checked(cuda.finish());
     let found = checked(stream.clone_dtoh(&to));
     let expected: Vec<bf16> = (0..64)

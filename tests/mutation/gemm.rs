@@ -80,7 +80,7 @@ fn nt_in_parts(m: usize, n: usize, k: usize, parts: usize) -> Setup {
         .input("bias", &f32s(&product.bias))
         .arg(Arg::Value(sizes([m, n, k], [k, k])))
         .parts(parts * GEMM_LARGE_TILE * GEMM_LARGE_TILE * 4)
-        .arg(Arg::Value(vec![0; 40 * GEMM_TERMS + 8]))
+        .arg(Arg::Value(vec![0; 40 * GEMM_LORA_TERMS + 8]))
 }
 
 /// `a b`.

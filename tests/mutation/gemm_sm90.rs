@@ -28,7 +28,7 @@ const BIAS: [usize; 32] = {
     all
 };
 /// Maps and ranges of LoRA, and their number: none.
-const LORA_MAPS: usize = GEMM_TERMS * (2 * 128 + 16) + 16;
+const LORA_MAPS: usize = GEMM_LORA_TERMS * (2 * 128 + 16) + 16;
 
 fn map(buffer: usize, rows: usize, columns: usize, box_rows: usize, box_columns: usize) -> Arg {
     Arg::Map(buffer, [rows as u64, columns as u64], [box_rows as u32, box_columns as u32])

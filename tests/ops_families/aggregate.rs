@@ -1,7 +1,7 @@
 use deepguard::ops::Backend;
 use deepguard::ops::aggregate::{TapGradient, TapShape};
 
-use super::bench::{Bench, add, dot, gradient};
+use super::bench::{Bench, dot, gradient};
 
 const SHAPES: [TapShape; 3] = [
     TapShape { taps: 1, rows: 2, hidden_size: 5 },
@@ -91,22 +91,4 @@ pub fn backward<B: Backend>(backend: &B) {
             bench.check("dtaps", &dtaps, &(0..s.taps).flat_map(weighted).collect::<Vec<_>>());
         }
     }
-}
-
-pub fn scale_rows<B: Backend>(backend: &B) {
-    let (rows, width) = (3, 19);
-    let mut bench = Bench::new(backend);
-    let (x, weight, mut y) =
-        (bench.act(rows * width, 1.0), bench.f32(rows, 1.0), bench.act_out(rows * width));
-    backend.scale_rows(y.view_mut(), x.view(), weight.view(), 0.3);
-    let scaled = |(i, x): (usize, &f64)| f64::from(0.3f32) * weight.host[i / width] * x;
-    bench.check("y", &y, &x.host.iter().enumerate().map(scaled).collect::<Vec<_>>());
-}
-
-pub fn sums<B: Backend>(backend: &B) {
-    let (rows, width) = (5, 7013);
-    let mut bench = Bench::new(backend);
-    let (mut y, x) = (bench.act(rows * width, 1.0), bench.act(rows * width, 1.0));
-    backend.add(y.view_mut(), x.view());
-    bench.check("add", &y.buffer, &add(&y.host, &x.host));
 }

@@ -1,5 +1,5 @@
 use deepguard::ops::attention::{CachedKv, Heads, Qkv, QkvMut, Segment};
-use deepguard::ops::gemm::{Matrix, MatrixMut};
+use deepguard::ops::matrix::{Matrix, MatrixMut};
 use deepguard::ops::rope::CacheRows;
 use deepguard::ops::{Backend, Buffer};
 
@@ -180,7 +180,7 @@ pub fn separate<B: Backend>(backend: &B) {
         ([own(2, 70), own(73, 17)], heads.qkv_width(), heads.q_width(), heads.kv_width());
     let mut bench = Bench::new(backend);
     let (packed, dout) = (bench.act(rows * wide, 1.0), bench.act(rows * q, 1.0));
-    let mut columns = |of: &[f64]| {
+    let columns = |of: &[f64]| {
         let part = |first, cols, gap| Columns::of(&bench, of, wide, first, cols, gap);
         [part(0, q, 8), part(q, kv, 16), part(q + kv, kv, 0)]
     };

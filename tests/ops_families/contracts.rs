@@ -1,15 +1,17 @@
 //! What operations refuse: whatever they are given, nothing is read or written out of bounds, and `finish` tells.
 
-use deepguard::ops::Backend;
 use deepguard::ops::aggregate::{TapGradient, TapShape};
 use deepguard::ops::attention::{CachedKv, Heads, Qkv, QkvMut, Segment};
-use deepguard::ops::gemm::{Matrix, MatrixMut};
+use deepguard::ops::linear::{LoraBackward, LoraDown, LoraTerm, Write};
 use deepguard::ops::loss::HeadWeights;
+use deepguard::ops::matmul::{BiasGradient, Transpose, WeightGradient};
+use deepguard::ops::matrix::{Matrix, MatrixMut};
 use deepguard::ops::rope::CacheRows;
 use deepguard::ops::sample::Sampling;
+use deepguard::ops::{Backend, Ref};
 use safetensors::Dtype;
 
-use super::bench::Bench;
+use super::bench::{Bench, Tensor};
 
 /// The error of what was done last, which begins like this; then there is none left.
 fn refused<B: Backend>(backend: &B, expected: &str) {
@@ -160,7 +162,7 @@ pub fn rotations<B: Backend>(backend: &B) {
     backend.rope_backward(qkv.view_mut(), positions.first(3), frequencies.view(), odd);
     refused(backend, "rope_backward: heads: expected an even number of elements");
     let (mut k, mut v) = (bench.act(5 * 8, 1.0), bench.act(5 * 8, 1.0));
-    let mut fill = |first, step, short, expected: &str| {
+    let mut fill = |first, step, short: usize, expected: &str| {
         let to = CacheRows { k: k.view_mut(), v: v.buffer.first_mut(5 * 8 - short), first, step };
         let (positions, frequencies) = (positions.first(3), frequencies.view());
         backend.rope_into_cache(qkv.view_mut(), to, positions, frequencies, heads);
@@ -215,4 +217,118 @@ pub fn logits<B: Backend>(backend: &B) {
         backend.sample(tokens.view_mut(), logits, sampling, 0);
         refused(backend, "sample: logits: expected 4 rows of one width");
     }
+}
+
+pub fn layers<B: Backend>(backend: &B) {
+    let (rows, inputs, outputs, rank) = (3, 16, 24, 4);
+    let mut bench = Bench::new(backend);
+    let (weight, _) = bench.weight(&[outputs], inputs, Dtype::BF16);
+    let (x, mut y) = (bench.act(rows * inputs, 1.0), bench.act(rows * outputs, 1.0));
+    let (bias, a, b) = (bench.f32(outputs, 1.0), bench.act(rank * inputs, 1.0), bench.act(8 * rank, 1.0));
+    let mut xa = bench.act(rows * rank, 1.0);
+
+    let short = y.buffer.first_mut(outputs);
+    backend.linear(short, x.view(), &weight, None, &[], Write::Overwrite);
+    refused(backend, "linear: y: expected 72 elements, found 24");
+    backend.linear(y.view_mut(), x.buffer.first(33), &weight, None, &[], Write::Overwrite);
+    refused(backend, "linear: x: expected 32 elements, found 33");
+    backend.linear(y.view_mut(), x.view(), &weight, Some(bias.buffer.first(7)), &[], Write::Overwrite);
+    refused(backend, "linear: bias: expected 24 elements, found 7");
+    backend.linear(y.view_mut(), x.view(), &weight, None, &[], Write::Residual(x.view()));
+    refused(backend, "linear: residual: expected 72 elements, found 48");
+    for (column, out_features, rank, expected) in [
+        (17, 8, rank, "linear: lora: expected some of 24 columns, found 8 from 17 on"),
+        (usize::MAX - 3, 8, rank, "linear: lora: expected some of 24 columns"),
+        (1 << 31, 8, rank, "linear: lora: expected some of 24 columns"),
+        (0, 8, 5, "linear: xa: expected 10 elements, found 12"),
+        (0, 7, rank, "linear: lora_B: expected 28 elements, found 32"),
+        (0, 8, usize::MAX, "linear: xa: expected 0 elements, found 12"),
+    ] {
+        let term = LoraTerm { xa: xa.view(), b: b.view(), column, out_features, rank };
+        backend.linear(y.view_mut(), x.view(), &weight, None, &[term], Write::Overwrite);
+        refused(backend, expected);
+    }
+    let (dx, dy) = (y.buffer.first_mut(40), x.view());
+    backend.linear_backward(dx, dy, &weight);
+    refused(backend, "linear_backward: dx: expected 32 elements, found 40");
+
+    let mut down = |xa_len, a: Ref<'_, B, B::Act>, rank, expected: &str| {
+        let adapter = LoraDown { xa: xa.buffer.first_mut(xa_len), a, dropout: None };
+        backend.lora_down(vec![adapter], x.view(), rank, 1.0);
+        refused(backend, expected);
+    };
+    down(12, a.view(), 0, "lora_down: rank: expected 1 or more");
+    down(8, a.view(), rank, "lora_down: x: expected 32 elements, found 48");
+    down(12, a.view().slice(0..63), rank, "lora_down: x: expected 45 elements, found 48");
+    let (mut da, mut db) = (bench.f32(rank * inputs, 1.0), bench.f32(8 * rank, 1.0));
+    let dy = bench.act(rows * 8, 1.0);
+    let mut backward = |xa: Ref<'_, B, B::Act>, db_len, stride, expected: &str| {
+        let (da_acc, db_acc) = (da.view_mut(), db.buffer.first_mut(db_len));
+        let dy = Matrix { data: dy.view(), rows, cols: 8, stride };
+        let adapter = LoraBackward { da_acc, db_acc, xa, dy, a: a.view(), b: b.view(), dropout: None };
+        backend.lora_backward(None, vec![adapter], x.view(), 1.0);
+        refused(backend, expected);
+    };
+    backward(xa.view(), 31, 8, "lora_backward: dB: expected 32 elements, found 31");
+    backward(xa.view().slice(0..8), 32, 8, "lora_backward: xa: expected 12 elements, found 8");
+    backward(xa.view(), 32, 9, "lora_backward: dy of 3 × 8 with a stride of 9");
+
+    let (mut h, mut gate_up) = (bench.act(rows * 12, 1.0), bench.act(rows * 24, 1.0));
+    let mut gated = |h_len, wide, kept, expected: &str| {
+        let (h, gate_up) = (h.buffer.first_mut(h_len), gate_up.view_mut());
+        backend.gated(h, gate_up, kept, x.view(), &weight, &[], wide);
+        let error = backend.finish().expect_err(expected).to_string();
+        assert!(error.contains(expected), "expected {expected}, found {error}");
+    };
+    gated(24, 12, 0, ": h: expected 36 elements, found 24");
+}
+
+pub fn products<B: Backend>(backend: &B) {
+    let (m, n, k) = (3, 5, 4);
+    let mut bench = Bench::new(backend);
+    let (a, b, mut c) = (bench.act(m * k, 1.0), bench.act(n * k, 1.0), bench.act(m * n, 1.0));
+    let (a, b) = (Matrix::new(a.view(), m, k), Matrix::new(b.view(), n, k));
+    let mut multiply = |a, b, cols, stride, transpose, expected: &str| {
+        let c = MatrixMut { data: c.view_mut(), rows: m, cols, stride };
+        backend.matmul(c, a, b, transpose, 1.0, 0.0);
+        refused(backend, expected);
+    };
+    let second = Transpose::Second;
+    multiply(a, b, n, 4, second, "matmul: c of 3 × 5 with a stride of 4 does not lie in 15 elements");
+    multiply(a, b, n, 6, second, "matmul: c of 3 × 5 with a stride of 6 does not lie in 15 elements");
+    multiply(a, b, n, usize::MAX, second, "matmul: c of 3 × 5 with a stride of");
+    multiply(a, b, 4, 5, second, "matmul: expected matrices that fit each other");
+    multiply(a, b, n, n, Transpose::None, "matmul: expected matrices that fit each other");
+    multiply(Matrix { rows: m + 1, ..a }, b, n, n, second, "matmul: a of 4 × 4 with a stride of 4");
+    multiply(a, Matrix { stride: 3, ..b }, n, n, second, "matmul: b of 5 × 4 with a stride of 3");
+    multiply(Matrix { rows: usize::MAX, ..a }, b, n, n, second, "matmul: a of");
+
+    let (mut dw, bias, weights) = (bench.f32(n * k, 1.0), bench.f32(n, 1.0), bench.f32(m, 1.0));
+    let outer = bench.act(n, 1.0);
+    let whole = |data| MatrixMut::new(data, m, n);
+    backend.affine(whole(c.view_mut()), a, b, Some(bias.buffer.first(4)), None);
+    refused(backend, "affine: bias: expected 5 elements, found 4");
+    backend.affine(whole(c.view_mut()), a, b, None, Some([outer.view(), outer.view()]));
+    refused(backend, "affine: x: expected 3 elements, found 5");
+    let dy = bench.act(m * n, 1.0);
+    let dy = Matrix::new(dy.view(), m, n);
+    let weight_gradient = |dw: &mut Tensor<B, f32>, row_weight: usize| {
+        let dw_acc = MatrixMut::new(dw.buffer.view_mut(), n, k);
+        let row_weight = Some(weights.buffer.first(row_weight));
+        backend.weight_gradients(vec![WeightGradient { dw_acc, dy, x: a, row_weight }]);
+    };
+    weight_gradient(&mut dw, 2);
+    refused(backend, "weight_gradients: row_weight: expected 3 elements, found 2");
+    for (len, rows, expected) in [
+        (4, m, "bias_gradients: dy: expected 3 × 4, found 3 × 5"),
+        (n, 2, "bias_gradients: row_weight: expected 3 elements, found 2"),
+    ] {
+        let (db_acc, row_weight) = (dw.buffer.first_mut(len), weights.buffer.first(rows));
+        backend.bias_gradients(vec![BiasGradient { db_acc, dy, row_weight }]);
+        refused(backend, expected);
+    }
+    let db_acc = dw.buffer.first_mut(n);
+    let dy = Matrix { rows: 2, ..dy };
+    backend.bias_gradients(vec![BiasGradient { db_acc, dy, row_weight: weights.view() }]);
+    refused(backend, "bias_gradients: dy: expected 3 × 5, found 2 × 5");
 }

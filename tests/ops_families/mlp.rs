@@ -1,5 +1,5 @@
 use deepguard::ops::Backend;
-use deepguard::ops::gemm::{LoraTerm, Write};
+use deepguard::ops::linear::{LoraTerm, Write};
 use safetensors::Dtype;
 
 use super::bench::{Act, Bench, dot, gradient, product};

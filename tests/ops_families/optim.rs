@@ -50,10 +50,3 @@ pub fn sum_of_squares<B: Backend>(backend: &B) {
         assert!(!sum_of(bench.f32_of(&values).view()).is_finite(), "{bad} goes unnoticed");
     }
 }
-
-pub fn refresh<B: Backend>(backend: &B) {
-    let mut bench = Bench::new(backend);
-    let (from, mut to) = (bench.f32(37, 1.0), bench.act_out(37));
-    backend.refresh(to.view_mut(), from.view());
-    bench.check("operands", &to, &from.host);
-}

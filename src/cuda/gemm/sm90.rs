@@ -2,11 +2,11 @@
 
 use half::bf16;
 
-use super::Cuda;
-use super::launch::{Launch, Shape, TensorMap, TiledMatrix, VECTOR};
-use super::product::{Gated, Layout, Residual, Target, TileProduct};
-use super::tile::*;
-use crate::ops::gemm::{Matrix, MatrixMut};
+use super::{Gated, Gemm, Layout, Residual, Target};
+use crate::cuda::Cuda;
+use crate::cuda::launch::{Launch, Shape, TensorMap, TiledMatrix, VECTOR};
+use crate::cuda::tile::*;
+use crate::ops::matrix::{Matrix, MatrixMut};
 
 /// Dynamic shared memory: the stages, some boxes of y for each consumer, two barriers for each stage and one for the residual.
 const fn shared(boxes: usize) -> usize {
@@ -32,9 +32,9 @@ struct LoraRange {
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct LoraMaps {
-    xa: [TensorMap; GEMM_TERMS],
-    b: [TensorMap; GEMM_TERMS],
-    range: [LoraRange; GEMM_TERMS],
+    xa: [TensorMap; GEMM_LORA_TERMS],
+    b: [TensorMap; GEMM_LORA_TERMS],
+    range: [LoraRange; GEMM_LORA_TERMS],
     count: i32,
     padding: [i32; 3],
 }
@@ -69,7 +69,7 @@ fn grid(m: usize, n: usize, boxes: usize) -> Shape {
     Shape { grid: (tiles, 1, 1), block: GEMM_SM90_THREADS, shared: shared(boxes) }
 }
 
-impl TileProduct<'_> {
+impl Gemm<'_> {
     /// Whether [`run_sm90`](Self::run_sm90) can compute this: there, k is in one piece.
     pub(super) fn suits_sm90(&self, cuda: &Cuda) -> bool {
         let target = match &self.target {

@@ -1,8 +1,9 @@
 use deepguard::ops::Backend;
-use deepguard::ops::gemm::{LoraBackward, LoraDown, LoraTerm, Matrix, Write};
+use deepguard::ops::linear::{LoraBackward, LoraDown, LoraTerm, Write};
+use deepguard::ops::matrix::Matrix;
 use safetensors::Dtype;
 
-use super::bench::{Act, Bench, Tensor, TestDropout, add, dot, gradient, product, transposed};
+use crate::ops_families::bench::{Act, Bench, Tensor, TestDropout, add, dot, gradient, product, transposed};
 
 const RANK: usize = 3;
 const WIDTH: usize = 21;
@@ -31,7 +32,7 @@ pub fn lora_down<B: Backend>(backend: &B) {
 }
 
 /// Two of three stacked projections are adapted, and only the first rows.
-pub fn linear_with_terms<B: Backend>(backend: &B) {
+pub fn with_terms<B: Backend>(backend: &B) {
     let (rows, adapted, widths) = (9, 6, [5, 4, 8]);
     let out: usize = widths.iter().sum();
     for with_residual in [false, true] {
@@ -63,7 +64,7 @@ pub fn linear_with_terms<B: Backend>(backend: &B) {
 }
 
 /// dA, dB and dx against differences of `Σ dy ∘ (down(x) Bᵀ)`, dy being columns of a wider matrix.
-pub fn backward<B: Backend>(backend: &B) {
+pub fn lora_backward<B: Backend>(backend: &B) {
     let (rows, out) = (5, 7);
     for (drops, wants_dx) in [(false, true), (true, true), (true, false)] {
         let mut bench = Bench::new(backend);
@@ -95,7 +96,7 @@ pub fn backward<B: Backend>(backend: &B) {
     }
 }
 
-/// One of several adapters, and what it should make.
+/// One of several adapters, and its expected results.
 struct Adapter<B: Backend> {
     a: Act<B>,
     b: Act<B>,
@@ -109,9 +110,9 @@ struct Adapter<B: Backend> {
     db_new: Vec<f64>,
 }
 
-/// Widths of whole vectors and others, ranks of one and several tiles, rows that several blocks add up, one adapter and
+/// Widths of whole vectors and others, ranks of one and several tiles, split-K over the rows, one adapter and
 /// several, each with a dropout of its own and columns of dy.
-pub fn shapes<B: Backend>(backend: &B) {
+pub fn lora_backward_shapes<B: Backend>(backend: &B) {
     for (rows, width, rank, outs) in [
         (70, 64, 8, &[40][..]),
         (40, 1032, 16, &[24, 136, 8]),
@@ -177,7 +178,7 @@ pub fn shapes<B: Backend>(backend: &B) {
 
 /// Twice as many blocks of rows as a GPU has multiprocessors, so that adapters share blocks: their number, widths that warps share
 /// evenly and others, whole vectors or not, ranks that blocks share. An adapter gives the same with others as alone.
-pub fn down_of_many_rows<B: Backend>(backend: &B) {
+pub fn lora_down_of_many_rows<B: Backend>(backend: &B) {
     let rows = 9581;
     for (width, rank, count) in [(552, 12, 3), (40, 16, 1), (88, 8, 2), (24, 5, 4), (19, 4, 2), (24, 20, 2)] {
         let mut bench = Bench::new(backend);
@@ -213,7 +214,7 @@ pub fn down_of_many_rows<B: Backend>(backend: &B) {
 }
 
 /// The mask of a row follows its key, wherever a batch puts the row.
-pub fn dropout_follows_the_row_key<B: Backend>(backend: &B) {
+pub fn lora_dropout<B: Backend>(backend: &B) {
     let rows = 6;
     let mut bench = Bench::new(backend);
     let row = bench.values(WIDTH, 1.0);

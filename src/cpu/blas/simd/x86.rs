@@ -1,8 +1,8 @@
 //! AVX2 with FMA and F16C, and AVX-512F.
 
 use super::{Element, Kernel, Narrow, Simd};
-use crate::cpu::gemm::blocked::{self, MicroTile};
-use crate::cpu::gemm::skinny::{Dots, Group};
+use crate::cpu::blas::blocked::{self, MicroTile};
+use crate::cpu::blas::skinny::{Dots, Group};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 use std::ops::Range;

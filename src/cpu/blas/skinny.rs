@@ -226,7 +226,7 @@ impl<Q: Element> Dots<'_, Q> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::gemm::{MatMut, MatRef};
+    use crate::cpu::blas::{MatMut, MatRef};
     use half::bf16;
 
     /// Multiples of 1/8 in [-1, 1], whose products and sums are exact: every order of adding gives the same.

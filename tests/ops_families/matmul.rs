@@ -1,46 +1,8 @@
 use deepguard::ops::Backend;
-use deepguard::ops::gemm::{BiasGradient, LoraTerm, Matrix, MatrixMut, Transpose, WeightGradient, Write};
-use safetensors::Dtype;
+use deepguard::ops::matmul::{BiasGradient, Transpose, WeightGradient};
+use deepguard::ops::matrix::{Matrix, MatrixMut};
 
 use super::bench::{Act, Bench, add, product, transposed};
-
-/// Stacked parts in every storage type, few rows and many.
-pub fn linear<B: Backend>(backend: &B) {
-    for dtype in [Dtype::F32, Dtype::BF16, Dtype::F16] {
-        for rows in [1, 5, 67] {
-            let mut bench = Bench::new(backend);
-            let (weight, values) = bench.weight(&[19, 3, 11], 37, dtype);
-            let (x, bias) = (bench.act(rows * 37, 1.0), bench.f32(33, 1.0));
-            let plain = product(&x.host, &values, 37);
-            let mut y = bench.act_out(rows * 33);
-            let b = Some(bias.view());
-            backend.linear(y.view_mut(), x.view(), &weight, b, &[], Write::Overwrite);
-            bench.check("overwritten", &y, &add(&plain, &bias.host.repeat(rows)));
-            let (residual, mut y) = (bench.act(rows * 33, 1.0), bench.act_out(rows * 33));
-            let write = Write::Residual(residual.view());
-            backend.linear(y.view_mut(), x.view(), &weight, None, &[], write);
-            bench.check("with a residual", &y, &add(&plain, &residual.host));
-        }
-    }
-}
-
-pub fn linear_backward<B: Backend>(backend: &B) {
-    // Rows that start anywhere; then at multiples of 16 bytes, with tiles that are not full along any dimension.
-    for (rows, parts, width) in [
-        (1, [19, 3, 11], 37),
-        (5, [19, 3, 11], 37),
-        (67, [19, 3, 11], 37),
-        (150, [40, 24, 72], 200),
-        (300, [8, 40, 24], 136),
-    ] {
-        let mut bench = Bench::new(backend);
-        let out = parts.iter().sum::<usize>();
-        let (weight, values) = bench.weight(&parts, width, Dtype::F32);
-        let (dy, mut dx) = (bench.act(rows * out, 1.0), bench.act_out(rows * width));
-        backend.linear_backward(dx.view_mut(), dy.view(), &weight);
-        bench.check("dx", &dx, &product(&dy.host, &transposed(&values, width), out));
-    }
-}
 
 /// Columns `from .. from + cols` of a matrix of `width`.
 fn columns(x: &[f64], width: usize, from: usize, cols: usize) -> Vec<f64> {
@@ -48,7 +10,7 @@ fn columns(x: &[f64], width: usize, from: usize, cols: usize) -> Vec<f64> {
 }
 
 /// All transpositions, on columns of wider matrices; nothing outside of the target's columns is touched.
-pub fn matmul<B: Backend>(backend: &B) {
+pub fn transpositions<B: Backend>(backend: &B) {
     let (m, n, k) = (13, 7, 21);
     for transpose in [Transpose::None, Transpose::Second, Transpose::First] {
         let mut bench = Bench::new(backend);
@@ -77,7 +39,7 @@ pub fn matmul<B: Backend>(backend: &B) {
 }
 
 /// With `beta` 0 the target is not read.
-pub fn matmul_overwrites<B: Backend>(backend: &B) {
+pub fn overwrites<B: Backend>(backend: &B) {
     for (m, n, k) in [(1, 1, 1), (3, 40, 17), (70, 65, 130)] {
         let mut bench = Bench::new(backend);
         let (a, b, mut c) = (bench.act(m * k, 1.0), bench.act(n * k, 1.0), bench.act_out(m * n));
@@ -139,8 +101,8 @@ pub fn affine_gradient<B: Backend>(backend: &B) {
 }
 
 /// Less than a tile, a tile, several, each with and without a rest; rows that start on 16 bytes and that do not; more
-/// tiles along the sum than are fetched ahead; sums shared out among blocks, in small tiles and in large ones; more
-/// tiles than are computed in one band.
+/// tiles along k than are prefetched; split-K, with small tiles and with large ones; more tiles
+/// than a band of the threadblock swizzle.
 const SHAPES: [(usize, usize, usize); 11] = [
     (1, 1, 8),
     (5, 24, 16),
@@ -165,7 +127,7 @@ fn matrix<B: Backend>(x: &Act<B>, rows: usize, cols: usize) -> Matrix<'_, B, B::
 }
 
 /// Every transposition at many sizes, with a target that is overwritten and one that is added to.
-pub fn matmul_shapes<B: Backend>(backend: &B) {
+pub fn shapes<B: Backend>(backend: &B) {
     for (m, n, k) in SHAPES {
         let mut bench = Bench::new(backend);
         let (a, b) = (bench.act_of(&integers(m * k, 5)), bench.act_of(&integers(n * k, 11)));
@@ -184,47 +146,6 @@ pub fn matmul_shapes<B: Backend>(backend: &B) {
                 sums.iter().zip(&before.host).map(|(sum, c)| 0.25 * sum + 2.0 * c).collect();
             bench.check(&format!("{transpose:?} {m} {n} {k} added"), &c.buffer, &expected);
         }
-    }
-}
-
-/// Widths that are whole vectors and that are not, few rows and many, with everything that a layer can add.
-pub fn linear_shapes<B: Backend>(backend: &B) {
-    for (rows, width, rank) in [
-        (1usize, 1096, 8),
-        (7, 328, 16),
-        (16, 2080, 3),
-        (31, 72, 40),
-        (33, 64, 8),
-        (150, 520, 40),
-        (150, 200, 8),
-        (300, 64, 72),
-        (2200, 64, 8),
-    ] {
-        let (parts, adapted) = ([40, 24, 72], rows.div_ceil(2));
-        let out: usize = parts.iter().sum();
-        let mut bench = Bench::new(backend);
-        let (weight, values) = bench.weight(&parts, width, Dtype::BF16);
-        let (x, bias, residual) =
-            (bench.act(rows * width, 0.3), bench.f32(out, 1.0), bench.act(rows * out, 1.0));
-        let terms = [(0, 40), (40, 24), (64, 72)]
-            .map(|(column, n)| (column, n, bench.act(adapted * rank, 1.0), bench.act(n * rank, 1.0)));
-        let mut expected =
-            add(&product(&x.host, &values, width), &add(&bias.host.repeat(rows), &residual.host));
-        for (column, n, xa, b) in &terms {
-            for (i, v) in product(&xa.host, &b.host, rank).into_iter().enumerate() {
-                expected[i / n * out + column + i % n] += v;
-            }
-        }
-        let terms = terms.each_ref().map(|(column, n, xa, b)| LoraTerm {
-            xa: xa.view(),
-            b: b.view(),
-            column: *column,
-            out_features: *n,
-            rank,
-        });
-        let (bias, mut y) = (Some(bias.view()), bench.act_out(rows * out));
-        backend.linear(y.view_mut(), x.view(), &weight, bias, &terms, Write::Residual(residual.view()));
-        bench.check(&format!("y {rows} {width} {rank}"), &y, &expected);
     }
 }
 

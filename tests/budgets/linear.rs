@@ -2,7 +2,7 @@
 
 use deepguard::cuda::Cuda;
 use deepguard::cuda::tile::SKINNY_DOWN_LINES;
-use deepguard::ops::gemm::{Gemm, LoraDown};
+use deepguard::ops::linear::{Linear, LoraDown};
 
 use super::counting::{count, global_bytes, uncounted, within};
 use super::memory::{buffer, random};

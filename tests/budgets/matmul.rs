@@ -1,7 +1,8 @@
 //! Sums of gradients over rows.
 
 use deepguard::cuda::Cuda;
-use deepguard::ops::gemm::{BiasGradient, Gemm, Matrix};
+use deepguard::ops::matmul::{BiasGradient, Matmul};
+use deepguard::ops::matrix::Matrix;
 
 use super::counting::{count, uncounted};
 use super::memory::{buffer, check, random};

@@ -1,19 +1,20 @@
-//! LoRA alone: its first factor, and its backward. All adapters that read one input go together.
+//! LoRA beside its linear layer: the down projection, and the backward. Adapters that read the same input share launches.
 
 use bytemuck::Zeroable;
 use half::bf16;
 
-use super::Cuda;
-use super::dropout::KernelMask;
-use super::group::{self, Member, splits};
-use super::launch::{Launch, Shape};
-use super::parts::Parts;
-use super::product::{Layout, Target, TileProduct, alignment};
-use super::tile::*;
-use crate::ops::gemm::{LoraBackward, LoraDown, Matrix, MatrixMut};
+use crate::cuda::Cuda;
+use crate::cuda::dropout::KernelMask;
+use crate::cuda::gemm::grouped::{self, GroupedGemm, splits};
+use crate::cuda::gemm::{Gemm, Layout, Target, alignment};
+use crate::cuda::launch::{Launch, Shape};
+use crate::cuda::split::SplitWorkspace;
+use crate::cuda::tile::*;
+use crate::ops::linear::{LoraBackward, LoraDown};
+use crate::ops::matrix::{Matrix, MatrixMut};
 use crate::ops::{Dropout, Mut, Ref};
 
-/// `LoraDown` of `kernels/gemm_skinny.cu`.
+/// `LoraDown` of `kernels/linear_lora.cu`.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct KernelDown {
@@ -22,16 +23,16 @@ struct KernelDown {
     mask: KernelMask,
 }
 
-/// `LoraDowns` of `kernels/gemm_skinny.cu`.
+/// `LoraDowns` of `kernels/linear_lora.cu`.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct KernelDowns {
-    of: [KernelDown; GEMM_TERMS],
+    of: [KernelDown; GEMM_LORA_TERMS],
     count: i32,
-    together: i32,
+    adapters_per_block: i32,
 }
 
-/// `DownShape` of `kernels/gemm_skinny.cu`.
+/// `LoraDownShape` of `kernels/linear_lora.cu`.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct KernelDownShape {
@@ -41,7 +42,7 @@ struct KernelDownShape {
     vector: i32,
 }
 
-/// `InputTerm` of `kernels/lora.cu`.
+/// `LoraInputTerm` of `kernels/linear_lora_backward.cu`.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct KernelInputTerm {
@@ -52,11 +53,11 @@ struct KernelInputTerm {
     vector: i32,
 }
 
-/// `InputTerms` of `kernels/lora.cu`.
+/// `LoraInputTerms` of `kernels/linear_lora_backward.cu`.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct KernelInputTerms {
-    term: [KernelInputTerm; GEMM_TERMS],
+    term: [KernelInputTerm; GEMM_LORA_TERMS],
     dx: u64,
     count: i32,
     rows: i32,
@@ -64,7 +65,7 @@ struct KernelInputTerms {
     vector: i32,
 }
 
-/// What an adapter adds to the gradient of the input: `factor · mask ∘ (t A)`.
+/// The term of an adapter in the gradient of the input: `factor · mask ∘ (t A)`.
 struct InputTerm<'a> {
     /// `[rows, rank]`, `scale · dy B`
     t: Matrix<'a, Cuda, bf16>,
@@ -88,9 +89,15 @@ impl InputTerm<'_> {
 }
 
 /// How many adapters share a block of `lora_down`, which then reads x once for them, where each would have `blocks` alone.
-/// Fewer blocks are longer ones: with few rows (a decoding step), or a few more than multiprocessors have blocks for, the
-/// time is that of the multiprocessor with the most work, and adapters are better apart.
-fn together(adapters: usize, most: usize, blocks: usize, multiprocessors: usize, drops: bool) -> usize {
+/// Fewer blocks are longer ones: with few rows (a decoding step), or with a last wave that is mostly empty, the time is that
+/// of the multiprocessor with the most work, and adapters are better apart.
+fn adapters_per_block(
+    adapters: usize,
+    most: usize,
+    blocks: usize,
+    multiprocessors: usize,
+    drops: bool,
+) -> usize {
     // In times of reading 16 lines, about: x has two of them, lora_A one, and the mask of x costs as much as x.
     let of_block = |count| 2 + count * if drops { 3 } else { 1 };
     let longest =
@@ -100,7 +107,7 @@ fn together(adapters: usize, most: usize, blocks: usize, multiprocessors: usize,
 
 impl Cuda {
     /// `xa = scale · dropout(x) Aᵀ` of each adapter.
-    pub(super) fn first_factors(
+    pub(super) fn lora_down_projections(
         &self,
         adapters: Vec<LoraDown<'_, Self>>,
         x: Ref<'_, Self, bf16>,
@@ -121,10 +128,14 @@ impl Cuda {
         let (rows_of_blocks, pieces) = (rows.div_ceil(SKINNY_DOWN_LINES), rank.div_ceil(columns));
         let drops = adapters.iter().any(|adapter| adapter.dropout.is_some());
         let multiprocessors = self.info().multiprocessors as usize;
-        let together = together(adapters.len(), most, rows_of_blocks * pieces, multiprocessors, drops);
+        let adapters_per_block =
+            adapters_per_block(adapters.len(), most, rows_of_blocks * pieces, multiprocessors, drops);
         let mut launch = self.launch(kernel).read("x", x.data, rows * width, alignment(vector));
-        let mut by_value =
-            KernelDowns { count: adapters.len() as i32, together: together as i32, ..Zeroable::zeroed() };
+        let mut by_value = KernelDowns {
+            count: adapters.len() as i32,
+            adapters_per_block: adapters_per_block as i32,
+            ..Zeroable::zeroed()
+        };
         for (to, adapter) in by_value.of.iter_mut().zip(&adapters) {
             launch = launch.writes(&mut to.xa, "xa", &adapter.xa, rows * rank, 1);
             launch = launch.reads(&mut to.a, "lora_A", adapter.a, rank * width, alignment(vector));
@@ -137,7 +148,7 @@ impl Cuda {
             vector: vector.into(),
         };
         launch.value(by_value).value(shape).value(scale).run(Shape {
-            grid: (adapters.len().div_ceil(together), rows_of_blocks, pieces),
+            grid: (adapters.len().div_ceil(adapters_per_block), rows_of_blocks, pieces),
             block: SKINNY_THREADS,
             shared: 0,
         });
@@ -145,7 +156,7 @@ impl Cuda {
 
     /// `dB += dyᵀ xa`, `dA += tᵀ dropout(x)` of each adapter and `dx += Σ mask ∘ (t A)`, where `t = scale · dy B`: dB and
     /// t in one launch, dA and dx in another.
-    pub(super) fn factor_gradients(
+    pub(super) fn lora_gradients(
         &self,
         dx_acc: Option<Mut<'_, Self, bf16>>,
         adapters: Vec<LoraBackward<'_, Self>>,
@@ -163,8 +174,9 @@ impl Cuda {
         let of_a = splits(self, adapters.iter().map(|adapter| [rank(adapter), width, rows]));
         let of_t: Vec<_> = adapters.iter().map(|adapter| (rows * rank(adapter)).div_ceil(2)).collect();
         let (mut scratch, mut counters) = (self.scratch(), self.counters());
-        let memory = Parts::take(self, &[of_b, of_a].concat(), &of_t, &mut scratch, &mut counters);
-        let Some((mut of_b, ts)) = memory else { return };
+        let workspaces =
+            SplitWorkspace::take(self, &[of_b, of_a].concat(), &of_t, &mut scratch, &mut counters);
+        let Some((mut of_b, ts)) = workspaces else { return };
         let of_a = of_b.split_off(adapters.len());
         let ts = ts.into_iter().zip(&adapters);
         let mut ts: Vec<_> = ts.map(|(t, a)| t.cast::<bf16>().slice(0..rows * rank(a))).collect();
@@ -173,45 +185,45 @@ impl Cuda {
         for (((adapter, t), of_b), of_a) in adapters.into_iter().zip(&mut ts).zip(of_b).zip(of_a) {
             let (rank, out, dy) = (rank(&adapter), adapter.dy.cols, adapter.dy);
             let db = Target::Added(MatrixMut::new(adapter.db_acc, out, rank));
-            let product = TileProduct::new(Layout::TN, dy, Matrix::new(adapter.xa, rows, rank), db);
-            of_outputs.push(Member { product, dropout: None, parts: Some(of_b) });
+            let gemm = Gemm::new(Layout::TN, dy, Matrix::new(adapter.xa, rows, rank), db);
+            of_outputs.push(GroupedGemm { gemm, dropout: None, workspace: Some(of_b) });
             let (b, t) = (Matrix::new(adapter.b, out, rank), MatrixMut::new(t.reborrow(), rows, rank));
-            let product = TileProduct::new(Layout::NN, dy, b, Target::Rounded(t));
-            let product = TileProduct { alpha: scale, ..product };
-            of_ts.push(Member { product, dropout: None, parts: None });
+            let gemm = Gemm::new(Layout::NN, dy, b, Target::Rounded(t));
+            let gemm = Gemm { alpha: scale, ..gemm };
+            of_ts.push(GroupedGemm { gemm, dropout: None, workspace: None });
             let (a, da) = (Matrix::new(adapter.a, rank, width), MatrixMut::new(adapter.da_acc, rank, width));
             inner.push((a, da, adapter.dropout, of_a));
         }
-        self.products(&of_outputs.iter().chain(&of_ts).collect::<Vec<_>>());
+        self.grouped_gemm(&of_outputs.iter().chain(&of_ts).collect::<Vec<_>>());
 
         let (mut of_inputs, mut terms) = (Vec::new(), Vec::new());
         for ((a, da, dropout, of_a), t) in inner.into_iter().zip(&ts) {
             let t = Matrix::new(t.view(), rows, a.rows);
             let alpha = dropout.map_or(1.0, |dropout| dropout.key.scale());
-            let product = TileProduct { alpha, ..TileProduct::new(Layout::TN, t, x, Target::Added(da)) };
-            of_inputs.push(Member { product, dropout, parts: Some(of_a) });
+            let gemm = Gemm { alpha, ..Gemm::new(Layout::TN, t, x, Target::Added(da)) };
+            of_inputs.push(GroupedGemm { gemm, dropout, workspace: Some(of_a) });
             terms.push(InputTerm { t, a, dropout });
         }
         let members: Vec<_> = of_inputs.iter().collect();
         match dx_acc {
             Some(dx) => self.input_gradient(MatrixMut::new(dx, rows, width), &members, &terms),
-            None => self.products(&members),
+            None => self.grouped_gemm(&members),
         }
     }
 
-    /// `dx += Σ mask ∘ (t A)`, and in the same launch some products `aᵀ b`.
+    /// `dx += Σ mask ∘ (t A)`, and in the same launch a group of products `aᵀ b`.
     fn input_gradient(
         &self,
         dx: MatrixMut<'_, Self, bf16>,
-        members: &[&Member<'_>],
+        members: &[&GroupedGemm<'_>],
         terms: &[InputTerm<'_>],
     ) {
-        if !members.iter().all(|member| member.product.fits(self)) {
+        if !members.iter().all(|member| member.gemm.fits(self)) {
             return;
         }
-        let vector = group::in_vectors(members) && terms.iter().all(InputTerm::in_vectors);
+        let vector = grouped::in_vectors(members) && terms.iter().all(InputTerm::in_vectors);
         let kernel = if vector { "lora_inputs" } else { "lora_inputs_any" };
-        let (blocks, mut launch) = group::pass(members, self.launch(kernel));
+        let (blocks, mut launch) = grouped::pass(members, self.launch(kernel));
         let mut by_value = KernelInputTerms::zeroed();
         for (to, term) in by_value.term.iter_mut().zip(terms) {
             launch = term.pass(to, launch);
@@ -220,6 +232,6 @@ impl Cuda {
         by_value.count = terms.len() as i32;
         (by_value.rows, by_value.width) = (dx.rows as i32, dx.cols as i32);
         by_value.vector = dx.in_vectors().into();
-        launch.value(by_value).run(group::shape(blocks + group::tiles(dx.rows, dx.cols)));
+        launch.value(by_value).run(grouped::shape(blocks + grouped::tiles(dx.rows, dx.cols)));
     }
 }

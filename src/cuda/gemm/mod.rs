@@ -1,17 +1,29 @@
-//! The tiled product of `kernels/gemm_tile.h`: which kernel, how many blocks, and the launch.
+//! The GEMM engine: products of bf16 matrices with sums in f32, which linear layers, `matmul` and gradients are made of.
+//!
+//! [`Gemm`] describes one product and its epilogue; [`Gemm::run`] picks the kernel: tiles of `kernels/gemm_tile.h`, or on
+//! sm_90 those of `kernels/gemm_sm90.cu`. [`grouped`] computes several products in one launch, [`skinny`] those of few rows.
+
+pub(super) mod grouped;
+mod lora_terms;
+mod operand;
+mod plan;
+mod skinny;
+mod sm90;
 
 use half::bf16;
 
 use super::Cuda;
-use super::launch::{Launch, Shape, VECTOR};
-use super::linear::Terms;
-use super::parts::{KernelParts, Parts, Split};
-use super::tile::*;
+use super::launch::Launch;
+use super::split::{KernelWorkspace, SplitWorkspace};
 use crate::error::Error;
-use crate::ops::gemm::{Matrix, MatrixMut};
-use crate::ops::{Element, Ref};
+use crate::ops::Ref;
+use crate::ops::matrix::{Matrix, MatrixMut};
+pub(super) use lora_terms::Terms;
+pub(super) use operand::{alignment, extent};
+use plan::{Plan, shape};
+pub(super) use skinny::SKINNY_ROWS;
 
-/// How operands lie in memory.
+/// Which operands are transposed, in BLAS's letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
     /// `y = a bᵀ`
@@ -22,21 +34,21 @@ pub(super) enum Layout {
     TN,
 }
 
-/// Where sums go.
+/// Where the epilogue stores sums.
 pub(super) enum Target<'a> {
     /// Activations, rounded.
     Rounded(MatrixMut<'a, Cuda, bf16>),
-    /// Added to f32.
+    /// f32, which sums are added to.
     Added(MatrixMut<'a, Cuda, f32>),
     /// The first half of a feed-forward, with the weights of `[gate | up]`; `NT` only.
     Gated(Gated<'a>),
 }
 
-/// What becomes of `[gate | up]`.
+/// Targets of the SwiGLU epilogue of `[gate | up]`.
 pub(super) struct Gated<'a> {
     /// `silu(gate) · up`.
     pub h: MatrixMut<'a, Cuda, bf16>,
-    /// The first rows as they are: those that a backward needs.
+    /// The first rows of `[gate | up]`: those that a backward needs.
     pub gate_up: MatrixMut<'a, Cuda, bf16>,
 }
 
@@ -51,27 +63,27 @@ pub(super) enum Residual<'a> {
     Other(Matrix<'a, Cuda, bf16>),
 }
 
-/// A product to be computed.
-pub(super) struct TileProduct<'a> {
+/// A product and its epilogue.
+pub(super) struct Gemm<'a> {
     pub layout: Layout,
     pub a: Matrix<'a, Cuda, bf16>,
     pub b: Matrix<'a, Cuda, bf16>,
     pub target: Target<'a>,
-    /// What sums are multiplied with.
+    /// Factor of the sums.
     pub alpha: f32,
     pub residual: Residual<'a>,
     /// Added to every row; `NT` only.
     pub bias: Option<Ref<'a, Cuda, f32>>,
     /// LoRA; `NT` only.
     pub terms: Option<&'a Terms<'a>>,
-    /// What the rows of a are multiplied with; `TN` only.
+    /// Factors of the rows of a; `TN` only.
     pub row_weight: Option<Ref<'a, Cuda, f32>>,
 }
 
-/// `Product` of `kernels/gemm_epilogue.h`.
+/// `GemmParams` of `kernels/gemm_epilogue.h`.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
-pub(super) struct KernelProduct {
+pub(super) struct KernelGemm {
     pub m: i32,
     pub n: i32,
     pub k: i32,
@@ -91,91 +103,7 @@ pub(super) struct KernelProduct {
 const OVERWRITE: i32 = 0;
 const ACCUMULATE: i32 = 1;
 
-/// Tiles along k that are worth a block of their own.
-pub(super) const TILES_OF_SPLIT: usize = 8;
-/// Blocks with small tiles that a multiprocessor holds.
-pub(super) const SMALL_BLOCKS: usize = 4;
-
-/// Which blocks compute a product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Plan {
-    large: bool,
-    /// Parts of k.
-    pub split: Split,
-}
-
-impl Plan {
-    /// Large tiles where there is work for all multiprocessors; k in parts where there are few tiles. They are as many where
-    /// each has two halves of n that lie apart.
-    fn new([m, n, k]: [usize; 3], multiprocessors: usize, vector: bool) -> Self {
-        let tiles = |tile: usize| m.div_ceil(tile) * n.div_ceil(tile);
-        let parts = (k.div_ceil(GEMM_TILE_K) / TILES_OF_SPLIT).max(1);
-        let fills = tiles(GEMM_LARGE_TILE) * parts >= multiprocessors;
-        let large = vector && fills && m > GEMM_SMALL_TILE && n > GEMM_SMALL_TILE;
-        let (tiles, at_once) = match large {
-            true => (tiles(GEMM_LARGE_TILE), 2 * multiprocessors),
-            false => (tiles(GEMM_SMALL_TILE), SMALL_BLOCKS * multiprocessors),
-        };
-        let tile = if large { GEMM_LARGE_TILE } else { GEMM_SMALL_TILE };
-        let count = (at_once / tiles.max(1)).clamp(1, parts);
-        Plan { large, split: Split { tiles, count, len: tile * tile } }
-    }
-}
-
-/// Blocks of a product of its own.
-fn shape(split: Split, large: bool) -> Shape {
-    let grid = (split.tiles, 1, split.count);
-    match large {
-        true => Shape { grid, block: GEMM_LARGE_THREADS, shared: shared(GEMM_LARGE_TILE) },
-        false => Shape { grid, block: GEMM_SMALL_THREADS, shared: shared(GEMM_SMALL_TILE) },
-    }
-}
-
-/// Bytes of shared memory of a block with this tile.
-pub(super) const fn shared(tile: usize) -> usize {
-    let stage = 2 * tile * GEMM_TILE_K * size_of::<bf16>() + GEMM_TILE_K * size_of::<f32>();
-    GEMM_STAGES * stage
-}
-
-/// Whether rows start on multiples of 16 bytes.
-fn in_vectors<T>(address: usize, rows: usize, stride: usize) -> bool {
-    address.is_multiple_of(VECTOR) && (rows <= 1 || (stride * size_of::<T>()).is_multiple_of(VECTOR))
-}
-
-impl<D: crate::ops::Device, T: Element> Matrix<'_, D, T> {
-    /// Whether rows start on multiples of 16 bytes.
-    pub(super) fn in_vectors(&self) -> bool {
-        in_vectors::<T>(self.data.address(), self.rows, self.stride)
-    }
-
-    /// Elements from the first to the last.
-    pub(super) fn extent(&self) -> usize {
-        extent(self.rows, self.cols, self.stride)
-    }
-}
-
-impl<D: crate::ops::Device, T: Element> MatrixMut<'_, D, T> {
-    /// Whether rows start on multiples of 16 bytes.
-    pub(super) fn in_vectors(&self) -> bool {
-        in_vectors::<T>(self.data.address(), self.rows, self.stride)
-    }
-
-    /// Elements from the first to the last.
-    pub(super) fn extent(&self) -> usize {
-        extent(self.rows, self.cols, self.stride)
-    }
-}
-
-pub(super) fn extent(rows: usize, cols: usize, stride: usize) -> usize {
-    if rows * cols == 0 { 0 } else { (rows - 1) * stride + cols }
-}
-
-/// What alignment a buffer is checked for.
-pub(super) fn alignment(vector: bool) -> usize {
-    if vector { VECTOR } else { 1 }
-}
-
-impl<'a> TileProduct<'a> {
+impl<'a> Gemm<'a> {
     /// `target = a b`, or what the layout says.
     pub fn new(
         layout: Layout,
@@ -183,7 +111,7 @@ impl<'a> TileProduct<'a> {
         b: Matrix<'a, Cuda, bf16>,
         target: Target<'a>,
     ) -> Self {
-        TileProduct {
+        Gemm {
             layout,
             a,
             b,
@@ -196,7 +124,7 @@ impl<'a> TileProduct<'a> {
         }
     }
 
-    /// Rows and columns of y, and the length of its sums.
+    /// m, n and k: rows and columns of the target, and the length of its sums.
     pub fn size(&self) -> (usize, usize, usize) {
         let (a, b) = (&self.a, &self.b);
         let (m, k) = if self.layout == Layout::TN { (a.cols, a.rows) } else { (a.rows, a.cols) };
@@ -211,8 +139,8 @@ impl<'a> TileProduct<'a> {
         (m, n, k)
     }
 
-    /// Which blocks compute it.
-    pub fn plan(&self, cuda: &Cuda) -> Plan {
+    /// Tile size and split-K.
+    fn plan(&self, cuda: &Cuda) -> Plan {
         let (m, n, k) = self.size();
         Plan::new([m, n, k], cuda.info().multiprocessors as usize, self.in_vectors())
     }
@@ -227,7 +155,7 @@ impl<'a> TileProduct<'a> {
         false
     }
 
-    /// Computes it with what the device has for it.
+    /// Computes the product with the kernel that suits it and the device.
     pub fn run(self, cuda: &Cuda) {
         if !self.fits(cuda) {
             return;
@@ -245,9 +173,10 @@ impl<'a> TileProduct<'a> {
         }
         let Plan { large, split } = self.plan(cuda);
         let (mut scratch, mut counters) = (cuda.scratch(), cuda.counters());
-        let Some((parts, _)) = Parts::take(cuda, &[split], &[], &mut scratch, &mut counters) else { return };
+        let workspace = SplitWorkspace::take(cuda, &[split], &[], &mut scratch, &mut counters);
+        let Some((workspaces, _)) = workspace else { return };
         let launch = cuda.launch(self.kernel(large));
-        self.pass(launch, &parts[0]).run(shape(split, large));
+        self.pass(launch, &workspaces[0]).run(shape(split, large));
     }
 
     /// Whether rows of both operands start on multiples of 16 bytes.
@@ -280,6 +209,7 @@ impl<'a> TileProduct<'a> {
         }
     }
 
+    /// Whether rows of the target, and of what is read for it, start on multiples of 16 bytes.
     pub fn y_in_vectors(&self) -> bool {
         let residual = match &self.residual {
             Residual::Other(matrix) => matrix.in_vectors(),
@@ -293,8 +223,8 @@ impl<'a> TileProduct<'a> {
             }
     }
 
-    /// Its sizes as a kernel takes them.
-    pub fn kernel_product(&self) -> KernelProduct {
+    /// Sizes and strides as a kernel takes them.
+    pub fn kernel_gemm(&self) -> KernelGemm {
         let (m, mut n, k) = self.size();
         if let Target::Gated(to) = &self.target {
             n = to.h.cols;
@@ -304,7 +234,7 @@ impl<'a> TileProduct<'a> {
             Residual::Target(factor) => (factor, self.y_stride()),
             Residual::Other(matrix) => (1.0, matrix.stride),
         };
-        KernelProduct {
+        KernelGemm {
             m: m as i32,
             n: n as i32,
             k: k as i32,
@@ -321,7 +251,7 @@ impl<'a> TileProduct<'a> {
         }
     }
 
-    /// Where its sums go, for a structure passed by value.
+    /// The target, for a structure passed by value.
     pub fn target_to<'l>(&self, to: &mut u64, launch: Launch<'l>) -> Launch<'l> {
         let alignment = alignment(self.y_in_vectors());
         match &self.target {
@@ -350,8 +280,8 @@ impl<'a> TileProduct<'a> {
         }
     }
 
-    /// Everything that its kernel takes.
-    fn pass<'l>(&self, launch: Launch<'l>, parts: &Parts<'_>) -> Launch<'l> {
+    /// All parameters of the tiled kernel.
+    fn pass<'l>(&self, launch: Launch<'l>, workspace: &SplitWorkspace<'_>) -> Launch<'l> {
         let (a, b) = (&self.a, &self.b);
         let (_, n, k) = self.size();
         let launch = self.target(launch);
@@ -363,27 +293,8 @@ impl<'a> TileProduct<'a> {
             (_, Layout::NN) => self.residual(launch),
             (_, Layout::TN) => self.residual(launch).read_optional("row_weight", self.row_weight, k, 4),
         };
-        let mut memory = KernelParts::default();
-        let launch = parts.pass(&mut memory, launch.value(self.kernel_product())).value(memory);
+        let mut by_value = KernelWorkspace::default();
+        let launch = workspace.pass(&mut by_value, launch.value(self.kernel_gemm())).value(by_value);
         if self.layout == Layout::NT { Terms::pass(self.terms, launch) } else { launch }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn plans_fill_the_device() {
-        let plan = |m, n, k| Plan::new([m, n, k], 132, true);
-        // A layer of a large batch: large tiles, k in one piece.
-        assert!(plan(8192, 3584, 3584).large);
-        assert_eq!(plan(8192, 3584, 3584).split.count, 1);
-        // A gradient of a small matrix over many rows: k in parts, memory for each.
-        let Plan { large, split } = plan(16, 3584, 8192);
-        assert!(!large && split.count > 1 && split.blocks() <= 4 * 132);
-        assert_eq!((split.sums(), split.counters()), (split.count * 64 * 3584, 3584 / 64));
-        // Nothing to share out.
-        assert_eq!((plan(64, 64, 32).split.sums(), plan(64, 64, 32).split.counters()), (0, 0));
     }
 }
