@@ -1,4 +1,4 @@
-//! Matrix products of the CPU backend beside the crates `gemm` and `matrixmultiply`.
+//! GEMM of the CPU backend (`cpu::blas`) beside the crates `gemm` and `matrixmultiply`.
 //!
 //! `cargo bench --bench gemm`; throughput is in FLOP (two per multiply-add), for `stream` in bytes of weight
 //! read. The crates know f32 only: for a bf16 weight, `gemm` is given blocks of it widened to f32. Set

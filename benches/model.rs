@@ -1,6 +1,7 @@
 //! Training step, prefill and decoding on a model of SmolLM2-135M's shape with random weights.
 //!
-//! Throughput: floating-point operations of the matrix products for compute-bound work, bytes read for decoding.
+//! Throughput: FLOP of the GEMMs for compute-bound work, bytes read for
+//! decoding.
 
 #[path = "common/random_model.rs"]
 mod random_model;

@@ -1,4 +1,4 @@
-//! The operations beside the matrix products, at SmolLM2-135M's sizes.
+//! The operations other than GEMM, at SmolLM2-135M's sizes.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Trains for at most a given number of minutes, with an observer that prints each step and ends the run in time.
-//! The checkpoint it leaves is where the next call goes on.
+//! Trains for at most a given number of minutes, with an observer that prints each step and ends the run in
+//! time. The checkpoint it leaves is where the next call goes on.
 //!
 //! ```sh
 //! cargo run --release --example train -- models/smollm2-135m data runs/timed 2
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         data: data.into(),
         output_dir: run.into(),
         batch_size: 4,
-        max_seq_len: 512,
+        max_seq_len: Some(512),
         resume_from_checkpoint: Some("auto".to_owned()),
         ..TrainConfig::default()
     };

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the library with no feature, with each alone, and with all. Without the feature `cuda` nvcc is not looked for.
-# The numbers of crates are those that a program gets by depending on this one.
+# Checks the library with no feature, with each alone, and with all. Without the feature `cuda` nvcc is not
+# looked for. The numbers of crates are those that a program gets by depending on this one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Type-checks the program for other systems and with the oldest Rust that Cargo.toml declares. Toolchains come from rustup:
-# one that it cannot fetch is passed over with a word, or, where DG_REQUIRE_TARGETS is set, a failure.
+# Type-checks the program for other systems and with the oldest Rust that Cargo.toml declares. Toolchains come
+# from rustup: one that it cannot fetch is passed over with a word, or, where DG_REQUIRE_TARGETS is set, a
+# failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

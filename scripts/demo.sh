@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From a base model to guided code in a few minutes: trains a guard on data/train, validates it on data/val, scores a
-# held-out function before and after its fix, and completes a prompt without and with guidance.
+# From a base model to guided code in a few minutes: trains a guard on data/train, validates it on data/val,
+# scores a held-out function before and after its fix, and completes a prompt without and with guidance.
 #
 # usage: scripts/demo.sh MODEL [RUN]      DEMO_STEPS=N stops the training after N steps
 set -euo pipefail

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Packs what `make archs` has built into one archive that runs on Linux with nothing but a driver, into the folder dist
-# of cargo's target folder; the debug information, by which debuggers and panics name lines, is packed beside it. Then
-# unpacks the archive and runs the program in an empty environment.
+# Packs what `make archs` has built into one archive that runs on Linux with nothing but a driver, into the
+# folder dist of cargo's target folder; the debug information, by which debuggers and panics name lines, is
+# packed beside it. Then unpacks the archive and runs the program in an empty environment.
 #
 # usage: scripts/dist.sh
 set -euo pipefail

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fuzzes every parser of ours, two at a time, and says how many inputs each has seen. What breaks one is left in
-# fuzz/artifacts; what is found on the way, in fuzz/corpus.
+# Fuzzes every parser of ours, two at a time, and says how many inputs each has seen. What breaks one is left
+# in fuzz/artifacts; what is found on the way, in fuzz/corpus.
 #
 # usage: scripts/fuzz.sh [SECONDS [TARGET...]]      60 seconds each, all targets, if not given
 set -euo pipefail
@@ -14,7 +14,8 @@ if [ ${#targets[@]} = 0 ]; then
     mapfile -t targets < <(sed -n 's/^name = "\(.*\)"$/\1/p' Cargo.toml | tail -n +2)
 fi
 
-# No sanitizer: the parsers are safe Rust, and a stable toolchain has none. Kernels are not fuzzed, so nvcc is not needed.
+# No sanitizer: the parsers are safe Rust, and a stable toolchain has none. Kernels are not fuzzed, so nvcc is
+# not needed.
 export NVCC=
 # Most parsers read files: in memory, as far as there is a place for them.
 [ ! -w /dev/shm ] || export TMPDIR=/dev/shm

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints the path of a headless Chromium, which the tests of pages look through: the one named by CHROMIUM, one that is
-# installed, or Debian's package, installed where that is possible.
+# Prints the path of a headless Chromium, which the tests of pages look through: the one named by CHROMIUM,
+# one that is installed, or Debian's package, installed where that is possible.
 #
 # usage: scripts/get-chromium.sh
 set -euo pipefail

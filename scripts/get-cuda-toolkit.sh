@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Puts nvcc and the tools that read its output at DEST, from the Python packages of scripts/cuda-toolkit.txt: 110 MB,
-# neither a GPU nor a driver needed. DEST (cuda-toolkit in cargo's target folder if not given, where build.rs looks)
-# appears complete or not at all; one of these very versions is left as it is.
+# Puts nvcc and the tools that read its output at DEST, from the Python packages of scripts/cuda-toolkit.txt:
+# 110 MB, neither a GPU nor a driver needed. DEST (cuda-toolkit in cargo's target folder if not given, where
+# build.rs looks) appears complete or not at all; one of these very versions is left as it is.
 #
 # usage: scripts/get-cuda-toolkit.sh [DEST]
 set -euo pipefail

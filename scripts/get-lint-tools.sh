@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Puts the programs of scripts/lint-tools.txt, Python packages with pinned checksums, into the folder lint-tools of
-# cargo's target folder, and prints the folder of their executables. Where these very versions are, nothing is done.
+# Puts the programs of scripts/lint-tools.txt, Python packages with pinned checksums, into the folder
+# lint-tools of cargo's target folder, and prints the folder of their executables. Where these very versions
+# are, nothing is done.
 #
 # usage: scripts/get-lint-tools.sh
 set -euo pipefail

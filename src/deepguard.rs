@@ -1,5 +1,7 @@
 //! The library's front door: a model with its tokenizer and, after training, its adapter and guard.
 
+mod any;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -10,8 +12,11 @@ use crate::error::{Error, Result};
 use crate::model::tokenizer::Tokenizer;
 use crate::model::transformer::Transformer;
 use crate::ops::Backend;
+use crate::train::records::CodePair;
 use crate::train::run_folder::FINAL_ADAPTER;
-use crate::train::{Observer, RunFolder, RunSummary, TrainConfig, train_in};
+use crate::train::{Observer, RunData, RunFolder, RunSummary, TrainConfig, train_in, train_on};
+
+pub use any::{AnyDevice, AnyGuard, DeviceChoice, Visitor};
 
 /// A base model, its tokenizer and, if attached, adapter and guard.
 pub struct DeepGuard<B: Backend> {
@@ -92,6 +97,30 @@ impl<B: Backend> DeepGuard<B> {
         observer: &mut dyn Observer,
     ) -> Result<RunSummary> {
         let summary = train_in(folder, &self.model, &self.tokenizer, config, observer)?;
+        self.attach_result(folder, summary)
+    }
+
+    /// [`Self::train`] on pairs in memory instead of those that `config` names. Without `validation` pairs,
+    /// `config.val_fraction` of the pairs are set aside.
+    ///
+    /// # Errors
+    /// Of all kinds; see [`crate::error::ErrorKind`].
+    pub fn train_on(
+        &mut self,
+        pairs: Vec<CodePair>,
+        validation: Option<Vec<CodePair>>,
+        config: &TrainConfig,
+        observer: &mut dyn Observer,
+    ) -> Result<RunSummary> {
+        config.validate()?;
+        let folder = &RunFolder::open(&config.output_dir)?;
+        let for_model = config.for_model(&self.model.config)?;
+        let data = RunData::from_pairs(pairs, validation, &for_model, &self.tokenizer, observer)?;
+        let summary = train_on(folder, &self.model, data, config, observer)?;
+        self.attach_result(folder, summary)
+    }
+
+    fn attach_result(&mut self, folder: &RunFolder, summary: RunSummary) -> Result<RunSummary> {
         if !summary.interrupted {
             self.attach(folder.path())?;
         }

@@ -123,6 +123,15 @@ impl Error {
     }
 }
 
+/// The only line as it is; several with a title, one below the other.
+pub fn list(title: &str, lines: impl IntoIterator<Item = String>) -> String {
+    let lines: Vec<String> = lines.into_iter().collect();
+    match lines.as_slice() {
+        [line] => line.clone(),
+        _ => format!("{title}:\n  {}", lines.join("\n  ")),
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;

@@ -2,9 +2,9 @@
 //! under the guard's guidance. The method is DeepGuard (arXiv 2604.09089); what is computed differently from its
 //! published code, and why, is in `docs/decisions.md`. The binary `dg-run` is a thin layer over this library.
 //!
-//! A *guard* is what training adds to a frozen base model: LoRA adapters, an analyzer that gives every token a score in
-//! (0, 1), high being secure, and per-token statistics that steer generation. It is learnt from pairs of a vulnerable
-//! function and its fix.
+//! Training adds an *adapter* to a frozen base model: LoRA on its linear layers, and a *guard*, which is an analyzer
+//! that gives every token a score in (0, 1), high being secure, and per-token statistics that steer generation. Both
+//! are learnt from pairs of a vulnerable function and its fix. `docs/glossary.md` has the other words.
 //!
 //! # Quick start
 //!
@@ -86,6 +86,7 @@ pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod decode;
+#[cfg(feature = "text")]
 pub mod deepguard;
 pub mod error;
 pub mod export;
@@ -104,7 +105,8 @@ pub mod probe;
 pub mod report;
 pub mod train;
 
-pub use deepguard::DeepGuard;
+#[cfg(feature = "text")]
+pub use deepguard::{AnyGuard, DeepGuard};
 pub use error::{Error, ErrorKind, Result};
 
 /// The snippets of the README, compiled as documentation tests.

@@ -1,4 +1,5 @@
-//! Adapter folders: what is saved comes back exactly, what PEFT wrote is read, what does not fit is refused by name.
+//! Adapter folders: what is saved comes back exactly, what PEFT wrote is read, what does not fit is refused
+//! by name.
 
 #[path = "common/tiny.rs"]
 mod tiny;
@@ -121,7 +122,7 @@ fn a_folder_written_by_peft_is_read() {
             let param = attached.params.layout().params().iter().find(|p| p.name == name).unwrap();
             assert_eq!(attached.params.download(param).unwrap(), values, "{name}");
         }
-        // It has an effect, and PEFT's `all-linear` and a list say the same where they mean the same.
+        // The adapter has an effect, and PEFT's `all-linear` is the list of all linear layers.
         let model = saved.tiny.load();
         let with = final_logits(&model, Some(&attached), &TOKENS).unwrap();
         assert_ne!(with, final_logits(&model, None, &TOKENS).unwrap());

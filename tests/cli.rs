@@ -1,4 +1,5 @@
-//! `dg-run` itself: what it writes where, with which exit code, and that nothing anybody feeds it makes it panic.
+//! `dg-run` itself: what it writes where, with which exit code, and that nothing anybody feeds it makes it
+//! panic.
 
 #[path = "common/tiny.rs"]
 mod tiny;
@@ -9,6 +10,8 @@ mod data;
 mod hostile;
 #[path = "cli/info.rs"]
 mod info;
+#[path = "cli/options.rs"]
+mod options;
 #[path = "cli/paths.rs"]
 mod paths;
 #[path = "cli/probe.rs"]
@@ -26,7 +29,7 @@ use tiny::{Tiny, read_json};
 
 const SOURCE: &str = "def find(db, name):\n    return db.execute(\"SELECT 1\")\n";
 
-/// What a finished process left.
+/// The exit code and output of a finished process.
 struct Done {
     code: i32,
     stdout: String,
@@ -148,7 +151,7 @@ fn generate_takes_its_prompt_from_anywhere() {
     assert!(given.stderr.contains("prompt score"), "{}", given.stderr);
     assert_eq!(given.stdout, of(&["--prompt-file", "prompt.py"], b"").stdout);
     assert_eq!(given.stdout, of(&["-"], b"def f(").stdout);
-    // What is streamed is what is decoded at the end.
+    // Streamed text is the text that is decoded at the end.
     let json = of(&["--json", "def f("], b"").json_lines();
     assert_eq!(format!("{}\n", json[0]["text"].as_str().unwrap()), given.stdout);
     assert_eq!(json[0]["tokens"].as_array().unwrap().len(), 12);
@@ -209,7 +212,7 @@ fn import_turns_gguf_into_a_model_that_runs() {
 fn help_names_every_option() {
     let tiny = Tiny::new("llama");
     let model = ["--model", "--adapter", "--device", "--dtype", "--threads"];
-    let train = "--config --device --dtype --model --data --val-data --on-bad-record --val-fraction --output-dir --num-epochs --max-steps \
+    let train = "--config --dry-run --quiet --verbose --device --dtype --model --data --val-data --on-bad-record --val-fraction --output-dir --num-epochs --max-steps \
                  --batch-size --gradient-accumulation-steps --learning-rate --warmup-ratio --weight-decay \
                  --max-grad-norm --max-seq-len --seed --lora-r --lora-alpha --lora-dropout --target-modules \
                  --aggregation --guard-layers --guard-dropout --margin --security-weight --kl-weight \

@@ -1,4 +1,5 @@
-//! Generation against the plain definition: every token from logits computed anew over the whole text (METHOD §8).
+//! Generation against the plain definition: every token from logits computed anew over the whole text (METHOD
+//! §8).
 
 #[path = "common/tiny.rs"]
 mod tiny;
@@ -91,8 +92,8 @@ impl Setup {
     }
 }
 
-/// Whether drawing from `logits` gives `token`, up to rounding: temperature, top-k, top-p, then the Philox number of
-/// (seed, row, position).
+/// Whether drawing from `logits` gives `token`, up to rounding: temperature, top-k, top-p, then the Philox
+/// number of (seed, row, position).
 fn allowed(logits: &[f32], s: Sampling, row: usize, position: usize, token: u32) -> bool {
     let token = token as usize;
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);

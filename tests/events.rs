@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use deepguard::DeepGuard;
 use deepguard::cpu::Cpu;
+use deepguard::guard::Aggregation;
 use deepguard::train::environment::Environment;
 use deepguard::train::{Observer, StepLog, TrainConfig};
 use serde_json::Value;
 use tiny::Tiny;
 
-/// What an event says.
+/// A decoded event.
 #[derive(Debug, Default, PartialEq)]
 struct Event {
     wall_time: f64,
@@ -164,7 +165,7 @@ fn config(tiny: &Tiny) -> TrainConfig {
         num_epochs: 2,
         batch_size: 2,
         gradient_accumulation_steps: 2,
-        max_seq_len: 160,
+        max_seq_len: Some(160),
         lora_r: 4,
         ..TrainConfig::default()
     }
@@ -275,7 +276,7 @@ fn evaluations_say_where_the_guard_looks() {
     let tiny = Tiny::new("llama");
     let attends = config(&tiny);
     train(&attends, &mut ());
-    let layers = tiny.load().config.num_hidden_layers.min(attends.guard_layers);
+    let layers = tiny.load().config.num_hidden_layers.min(attends.guard().layers);
     let evaluations = |run: &Path| metrics(run).into_iter().filter(|line| line["kind"] == "validation");
     let mut all = Vec::new();
     for line in evaluations(&attends.output_dir) {
@@ -285,8 +286,11 @@ fn evaluations_say_where_the_guard_looks() {
         all.push(weights);
     }
     assert!(all.windows(2).any(|pair| pair[0] != pair[1]), "training moves no weight: {all:?}");
-    let average =
-        TrainConfig { aggregation: "average".into(), output_dir: tiny.path("average"), ..attends.clone() };
+    let average = TrainConfig {
+        aggregation: Aggregation::Average,
+        output_dir: tiny.path("average"),
+        ..attends.clone()
+    };
     train(&average, &mut ());
     assert!(evaluations(&average.output_dir).all(|line| line.get("layer_attention").is_none()));
 }

@@ -1,8 +1,8 @@
 //! The CPU backend against numbers computed by the published PyTorch code.
 //!
-//! Runs every case found in `cases/` of the folder `DG_GOLDEN_DIR` (default: `tests/golden`). A case on SmolLM2-135M
-//! needs that model in `DG_SMOLLM2_DIR` (default: `models/smollm2-135m`). One line per case: the worst
-//! error / tolerance of every quantity, and how many numbers were compared.
+//! Runs every case found in `cases/` of the folder `DG_GOLDEN_DIR` (default: `tests/golden`). A case on
+//! SmolLM2-135M needs that model in `DG_SMOLLM2_DIR` (default: `models/smollm2-135m`). One line per case: the
+//! worst error / tolerance of every quantity, and how many numbers were compared.
 
 mod golden_cases;
 

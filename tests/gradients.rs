@@ -9,7 +9,7 @@ use deepguard::model::activations::Recompute;
 use deepguard::model::params::Param;
 use deepguard::train::batch::TokenPair;
 use deepguard::train::step::{Losses, Objective, Stepper, Update};
-use support::{Random, Setting, model, one_by_one, pairs, stepper, together};
+use support::{Random, Setting, micro_batches_of_one, model, one_micro_batch, pairs, stepper};
 
 const STEP: Option<u32> = Some(3);
 
@@ -21,7 +21,7 @@ fn gradients(stepper: &Stepper<'_, Cpu>) -> Vec<f32> {
 fn fresh(setting: Setting, step: Option<u32>) -> (Losses, Vec<f32>) {
     let (model, pairs) = (model(setting.model), pairs());
     let mut stepper = stepper(&model, &pairs, setting);
-    let losses = stepper.gradients(&together(&pairs), step).unwrap();
+    let losses = stepper.gradients(&one_micro_batch(&pairs), step).unwrap();
     (losses, gradients(&stepper))
 }
 
@@ -51,7 +51,7 @@ impl<'m> Differences<'m> {
     fn new(model: &'m deepguard::model::Transformer<Cpu>, setting: Setting) -> Self {
         let pairs = pairs();
         let mut stepper = stepper(model, &pairs, setting);
-        let at_zero = stepper.gradients(&together(&pairs), STEP).unwrap();
+        let at_zero = stepper.gradients(&one_micro_batch(&pairs), STEP).unwrap();
         assert!(
             at_zero.security > 0.0 && at_zero.kl_before_clamp < 1.0,
             "all terms need a gradient: {at_zero:?}"
@@ -60,11 +60,11 @@ impl<'m> Differences<'m> {
         Differences { stepper, pairs, at_zero, gradient }
     }
 
-    /// The part of the loss that has a gradient. The vulnerable pass sends none into the language model: its scores
-    /// are held fixed while adapters move. The language model's terms, whose rounding would drown the guard's small
-    /// gradients, are left out while the guard moves: they do not depend on it.
+    /// The part of the loss that has a gradient. The vulnerable pass sends none into the language model: its
+    /// scores are held fixed while adapters move. The language model's terms, whose rounding would drown the
+    /// guard's small gradients, are left out while the guard moves: they do not depend on it.
     fn loss(&mut self, guard_moves: bool) -> f64 {
-        let micro_batches = together(&self.pairs);
+        let micro_batches = one_micro_batch(&self.pairs);
         let losses = self.stepper.gradients(&micro_batches, STEP).unwrap();
         let weight = self.stepper.objective.security_weight;
         if guard_moves {
@@ -115,8 +115,8 @@ impl<'m> Differences<'m> {
         assert!(predicted.abs() > 50.0 * rounding, "{what}: {predicted:e} is too small to be seen");
     }
 
-    /// How far to go along a unit vector with this slope. The farther, the less rounding matters (1e-6 of the language
-    /// model's terms, 2e-8 of the mean scores) and the more curvature and the ReLUs' kinks do.
+    /// How far to go along a unit vector with this slope. The farther, the less rounding matters (1e-6 of the
+    /// language model's terms, 2e-8 of the mean scores) and the more curvature and the ReLUs' kinks do.
     fn distance_for(&self, slope: f64, guard: bool) -> f32 {
         let (change, limit) = if guard { (1e-4, 3e-2) } else { (1e-2, 1e-2) };
         (change / slope.abs()).min(limit) as f32
@@ -153,7 +153,8 @@ fn every_tensor(setting: Setting) {
     }
 }
 
-/// All adapters, or all of the guard, at once along random directions: each element by a random part of its gradient.
+/// All adapters, or all of the guard, at once along random directions: each element by a random part of its
+/// gradient.
 fn random_directions(setting: Setting) {
     let model = model(setting.model);
     let mut differences = Differences::new(&model, setting);
@@ -235,7 +236,7 @@ fn cached_base_states_change_rounding_only() {
     let (_, expected) = fresh(Setting::default(), STEP);
     for round in 0..3 {
         // The first round fills the cache; the others read it, cut differently.
-        let micro_batches = if round == 1 { one_by_one(&pairs) } else { together(&pairs) };
+        let micro_batches = if round == 1 { micro_batches_of_one(&pairs) } else { one_micro_batch(&pairs) };
         cached.gradients(&micro_batches, STEP).unwrap();
         let distance = distance(&gradients(&cached), &expected);
         assert!(distance < 1e-5, "round {round}: gradients differ by {distance:e}");
@@ -249,7 +250,7 @@ fn micro_batches_of_one_equal_one_of_all_with_dropout() {
     let mut stepper = stepper(&model, &pairs, setting);
     let (losses, expected) = fresh(setting, STEP);
     let cut: [Vec<Vec<&TokenPair>>; 2] =
-        [one_by_one(&pairs), vec![vec![&pairs[0]], pairs[1..].iter().collect()]];
+        [micro_batches_of_one(&pairs), vec![vec![&pairs[0]], pairs[1..].iter().collect()]];
     for micro_batches in cut {
         let found = stepper.gradients(&micro_batches, STEP).unwrap();
         assert!((found.total - losses.total).abs() < 1e-6, "{found:?} {losses:?}");
@@ -267,8 +268,8 @@ fn dropout_depends_on_the_step_only() {
     assert!(distance(&at_4, &at_3) > 0.05);
 }
 
-/// One stepper is led through regimes, in which hinge and KL limit have a gradient or not; each time it must give what a
-/// fresh one without that term gives, although it expected the regime before.
+/// One stepper is led through regimes, in which hinge and KL limit have a gradient or not; each time it must
+/// give what a fresh one without that term gives, although it expected the regime before.
 #[test]
 fn inactive_terms_have_no_gradient() {
     let setting = Setting { dropout: 0.0, ..Setting::default() };
@@ -277,7 +278,7 @@ fn inactive_terms_have_no_gradient() {
     let mut stepper = stepper(&model, &pairs, setting);
     let mut expect = |objective: Objective, same_as: Objective, what: &str| {
         stepper.objective = objective;
-        let losses = stepper.gradients(&together(&pairs), None).unwrap();
+        let losses = stepper.gradients(&one_micro_batch(&pairs), None).unwrap();
         let (_, expected) = fresh(Setting { objective: same_as, ..setting }, None);
         let distance = distance(&gradients(&stepper), &expected);
         assert!(distance < 1e-6, "{what}: gradients differ by {distance:e}");
@@ -307,7 +308,7 @@ fn a_satisfied_margin_leaves_the_guard_without_gradient() {
     let objective = Objective { margin: -2.0, ..setting.objective };
     let (model, pairs) = (model(setting.model), pairs());
     let mut stepper = stepper(&model, &pairs, Setting { objective, ..setting });
-    stepper.gradients(&together(&pairs), STEP).unwrap();
+    stepper.gradients(&one_micro_batch(&pairs), STEP).unwrap();
     let params = stepper.attached.params.layout().params();
     for param in params.iter().filter(|p| of_guard(p)) {
         assert!(stepper.grads().get(param).as_slice().iter().all(|&g| g == 0.0), "{}", param.name);
@@ -327,13 +328,13 @@ fn a_step_with_a_gradient_that_is_not_finite_is_skipped() {
     let (before, broken) = (values(&stepper), &params[2]);
     for bad in [f32::NAN, f32::INFINITY] {
         stepper.attached.params.upload(broken, &vec![bad; broken.range.len()]);
-        let report = stepper.step(&together(&pairs), 0, update).unwrap();
+        let report = stepper.step(&one_micro_batch(&pairs), 0, update).unwrap();
         assert!(report.skipped, "{bad} in {}: {report:?}", broken.name);
         stepper.attached.params.upload(broken, &before[2]);
         assert_eq!(values(&stepper), before, "the parameters after {bad}");
         assert_eq!(stepper.moments.t, 0);
     }
-    let report = stepper.step(&together(&pairs), 0, update).unwrap();
+    let report = stepper.step(&one_micro_batch(&pairs), 0, update).unwrap();
     assert!(!report.skipped && stepper.moments.t == 1 && values(&stepper) != before);
 }
 
@@ -351,11 +352,11 @@ fn an_abandoned_step_changes_nothing() {
                 asked += 1;
                 asked > micro_batches
             };
-            let error = disturbed.step_unless(&one_by_one(&pairs), step, update, stop).unwrap_err();
+            let error = disturbed.step_unless(&micro_batches_of_one(&pairs), step, update, stop).unwrap_err();
             assert_eq!((error.kind(), asked), (ErrorKind::Interrupted, micro_batches + 1));
         }
-        let [found, expected] =
-            [&mut disturbed, &mut undisturbed].map(|s| s.step(&one_by_one(&pairs), step, update).unwrap());
+        let [found, expected] = [&mut disturbed, &mut undisturbed]
+            .map(|s| s.step(&micro_batches_of_one(&pairs), step, update).unwrap());
         assert_eq!(found, expected);
     }
     let values = |s: &Stepper<'_, Cpu>| -> Vec<Vec<f32>> {
@@ -372,14 +373,16 @@ fn training_lowers_the_loss() {
     let (model, pairs) = (model(setting.model), pairs());
     let mut stepper = stepper(&model, &pairs, setting);
     let update = Update { lr: 3e-3, weight_decay: 0.01, max_grad_norm: 1.0 };
-    let step =
-        |stepper: &mut Stepper<'_, Cpu>, t| stepper.step(&one_by_one(&pairs), t, update).unwrap().losses;
+    let step = |stepper: &mut Stepper<'_, Cpu>, t| {
+        stepper.step(&micro_batches_of_one(&pairs), t, update).unwrap().losses
+    };
     let first = step(&mut stepper, 0);
     let last = (1..20).map(|t| step(&mut stepper, t)).last().unwrap();
     assert!(last.total < first.total - 1.0, "{first:?} {last:?}");
 }
 
-/// An evaluation gives every token of both functions its score and its likelihood, with or without a shared prefix.
+/// An evaluation gives every token of both functions its score and its likelihood, with or without a shared
+/// prefix.
 #[test]
 fn evaluation_covers_both_functions() {
     let shared = Setting::default();

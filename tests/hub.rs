@@ -1,5 +1,5 @@
-//! Models by hub id: downloaded once, resumed, checked, and not asked for where that is not wanted. The hub is a server
-//! of the test's own.
+//! Models by hub id: downloaded once, resumed, checked, and not asked for where that is not wanted. The hub
+//! is a server of the test's own.
 
 #[path = "common/tiny.rs"]
 mod tiny;
@@ -27,7 +27,7 @@ use tiny::Tiny;
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// What the surroundings of a test must not say.
+/// Environment variables that would change a test.
 const VARIABLES: [&str; 17] = [
     "HF_HUB_CACHE",
     "HUGGINGFACE_HUB_CACHE",

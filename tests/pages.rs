@@ -235,7 +235,7 @@ fn pages_can_be_read_in_light_and_dark_wide_and_narrow() {
         let seen = look(&browser, &pages[0], view, CONTRASTS);
         let contrasts: Vec<f64> = serde_json::from_value(seen["contrasts"].clone()).unwrap();
         assert_eq!(contrasts.len(), 11);
-        // What WCAG asks for.
+        // The contrast that WCAG requires.
         assert!(contrasts.iter().all(|&contrast| contrast >= 4.5), "{contrasts:?}");
     }
 }
@@ -374,7 +374,7 @@ fn pages_name_nothing_outside_of_them() {
     let page = read(&scores_page(&tiny));
     assert!(!page.contains("http:") && !page.contains("https:") && !page.contains("url("));
     assert!(page.contains("default-src 'none'") && page.contains("hostile &lt;b&gt;.py"));
-    // Those of the page itself: its script and its data.
+    // The page itself ends two scripts: its code and its data.
     assert_eq!(page.matches("</script").count(), 2);
     let arguments = ["score", "--model", "model", "--adapter", "run", "vulnerable.py", "--html"];
     let (code, _, stderr) = dg_run(&tiny, &[&arguments[..], &["/proc/none/page.html"]].concat());

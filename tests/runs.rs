@@ -1,4 +1,5 @@
-//! Training runs as processes that are stopped, killed, or run out of disk: nothing that was saved is ever lost.
+//! Training runs as processes that are stopped, killed, or run out of disk: nothing that was saved is ever
+//! lost.
 
 #![cfg(target_os = "linux")]
 
@@ -25,7 +26,7 @@ use process::Running;
 use rustix::process::Signal;
 use tiny::{Tiny, folder};
 
-/// What every run here has in common.
+/// Options that every run here has in common.
 const TRAIN: &str = "train --device cpu --model model --max-seq-len 160 --lora-r 4 --lr 1e-3 --batch-size 1";
 
 /// Says that something is not tested, past the harness, which swallows what tests print that pass.

@@ -1,4 +1,5 @@
-//! Training runs of a few steps on tiny models: what they learn, leave on the disk, and do when things go wrong.
+//! Training runs of a few steps on tiny models: what they learn, leave on the disk, and do when things go
+//! wrong.
 
 #[path = "common/tiny.rs"]
 mod tiny;
@@ -12,7 +13,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use deepguard::cpu::Cpu;
-use deepguard::train::trainer::RunStart;
+use deepguard::model::config::Config;
+use deepguard::train::data::{OnBadRecord, read_pairs};
+use deepguard::train::observer::RunStart;
 use deepguard::train::{Observer, RunSummary, StepLog, TrainConfig};
 use deepguard::{DeepGuard, ErrorKind, Result};
 use serde_json::Value;
@@ -38,11 +41,17 @@ fn config(tiny: &Tiny, run: &str) -> TrainConfig {
         batch_size: 1,
         gradient_accumulation_steps: 2,
         learning_rate: 1e-3,
-        max_seq_len: 160,
+        max_seq_len: Some(160),
         lora_r: 4,
         lora_alpha: 8.0,
         ..TrainConfig::default()
     }
+}
+
+/// The configuration with the limits that the tiny models, of five layers and a context of 2048, bring along.
+fn effective(config: &TrainConfig) -> TrainConfig {
+    let model = Config::from_dir(Path::new(&config.model)).unwrap();
+    config.for_model(&model).unwrap()
 }
 
 fn train_with(config: &TrainConfig, observer: &mut dyn Observer) -> Result<RunSummary> {
@@ -102,6 +111,27 @@ fn assert_finite(dir: &Path) {
 }
 
 #[test]
+fn pairs_in_memory_train_as_those_of_files() {
+    let tiny = Tiny::new("llama");
+    let files = config(&tiny, "files");
+    train(&files).unwrap();
+    let read = |split| read_pairs(&tiny.path("data"), split, OnBadRecord::Error).unwrap().0;
+    let mut memory = config(&tiny, "memory");
+    memory.data = tiny.path("nowhere");
+    let mut guard = DeepGuard::load(Cpu::new(), &memory.model).unwrap();
+    guard.train_on(read("train"), Some(read("val")), &memory, &mut ()).unwrap();
+    assert!(guard.attached.is_some());
+    assert_eq!(metrics(&memory.output_dir), metrics(&files.output_dir));
+    assert_eq!(folder(&memory.output_dir.join("adapter")), folder(&files.output_dir.join("adapter")));
+    // Without validation pairs, some of those given are set aside.
+    memory.output_dir = tiny.path("set-aside");
+    (memory.val_fraction, memory.max_steps) = (0.25, Some(1));
+    guard.train_on(read("train"), None, &memory, &mut ()).unwrap();
+    let pairs = losses(&memory.output_dir, "validation", "pairs");
+    assert_eq!(pairs, [2.0, 2.0]);
+}
+
+#[test]
 fn a_run_learns_and_leaves_its_files() {
     let tiny = Tiny::new("llama");
     let config = config(&tiny, "run");
@@ -119,7 +149,7 @@ fn a_run_learns_and_leaves_its_files() {
         folder(&config.output_dir.join("adapter")).into_iter().map(|(name, _)| name).collect();
     assert_eq!(adapter, CHECKPOINT_FILES[..5]);
     let written = read_json(&config.output_dir.join("train_config.json"));
-    assert_eq!(serde_json::from_value::<TrainConfig>(written).unwrap(), config);
+    assert_eq!(serde_json::from_value::<TrainConfig>(written).unwrap(), effective(&config));
     let hidden = std::fs::read_dir(&config.output_dir).unwrap();
     assert!(hidden.map(|e| e.unwrap().file_name()).all(|name| !name.to_str().unwrap().starts_with('.')));
 }
@@ -165,12 +195,15 @@ struct Counts {
     train: usize,
     validation: usize,
     identical: usize,
+    lost: usize,
+    cut: usize,
 }
 
 impl Observer for Counts {
     fn on_start(&mut self, start: &RunStart<'_>) {
         (self.train, self.validation) = (start.train.pairs.len(), start.validation.pairs.len());
-        self.identical = start.train.identical;
+        (self.identical, self.lost) = (start.train.identical, start.train.limit.lost);
+        self.cut = start.train.limit.cut;
     }
 }
 
@@ -182,7 +215,7 @@ fn validation_pairs_can_be_set_aside() {
             data: tiny.path(data),
             val_fraction,
             max_steps: Some(1),
-            max_seq_len: 100,
+            max_seq_len: Some(100),
             ..config(&tiny, name)
         };
         let mut counts = Counts::default();
@@ -280,19 +313,27 @@ fn absurd_settings_are_refused_by_name() {
         ("num_epochs", TrainConfig { num_epochs: huge, ..base.clone() }),
         ("lora_r", TrainConfig { lora_r: huge, ..base.clone() }),
         ("learning_rate", TrainConfig { learning_rate: f64::NAN, ..base.clone() }),
-        ("max_seq_len", TrainConfig { max_seq_len: 1, ..base.clone() }),
+        ("max_seq_len", TrainConfig { max_seq_len: Some(1), ..base.clone() }),
+        ("max_seq_len", TrainConfig { max_seq_len: Some(2049), ..base.clone() }),
+        ("guard_layers", TrainConfig { guard_layers: Some(6), ..base.clone() }),
+        (
+            "val_fraction",
+            TrainConfig { val_fraction: 0.5, val_data: Some(tiny.path("data/val")), ..base.clone() },
+        ),
         ("save_total_limit", TrainConfig { save_total_limit: 0, ..base.clone() }),
-        ("aggregation", TrainConfig { aggregation: "median".into(), ..base.clone() }),
-        ("recompute", TrainConfig { recompute: "some".into(), ..base.clone() }),
-        ("q_prj", TrainConfig { target_modules: vec!["q_prj".into()], ..base.clone() }),
     ];
     for (name, config) in usage {
         refused(&config, ErrorKind::Usage, &[name]);
     }
+    // All at once.
+    let both = TrainConfig { batch_size: 0, lora_r: 0, learning_rate: -1.0, ..base.clone() };
+    refused(&both, ErrorKind::Usage, &["batch_size", "lora_r", "learning_rate"]);
+    let both = TrainConfig { max_seq_len: Some(4096), guard_layers: Some(9), ..base.clone() };
+    refused(&both, ErrorKind::Usage, &["2048", "4096", "5 layers", "9"]);
     let data = TrainConfig { data: tiny.path("nowhere"), ..base.clone() };
     refused(&data, ErrorKind::Data, &["nowhere"]);
     // Larger than the data is no error, and neither is more memory for the cache than there is.
-    let generous = TrainConfig { batch_size: 1 << 20, base_cache_mib: usize::MAX, guard_layers: 99, ..base };
+    let generous = TrainConfig { batch_size: 1 << 20, base_cache_mib: usize::MAX, ..base };
     train(&generous).unwrap();
 }
 
@@ -300,6 +341,11 @@ fn absurd_settings_are_refused_by_name() {
 fn functions_longer_than_the_model_s_context_are_cut() {
     let tiny = Tiny::new("llama");
     tiny.edit_config(|config| config["max_position_embeddings"] = 64.into());
-    let run = TrainConfig { max_seq_len: 1024, max_steps: Some(1), ..config(&tiny, "run") };
+    let run = TrainConfig { max_seq_len: Some(1024), max_steps: Some(1), ..config(&tiny, "run") };
     refused(&run, ErrorKind::Usage, &["max_seq_len", "1024", "64"]);
+    // Without a limit of one's own, the context is the limit.
+    let mut counts = Counts::default();
+    train_with(&TrainConfig { max_seq_len: None, ..run.clone() }, &mut counts).unwrap();
+    assert_eq!(read_json(&run.output_dir.join("train_config.json"))["max_seq_len"], 64);
+    assert!(counts.cut > 0, "no pair is longer than the context");
 }

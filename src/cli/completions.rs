@@ -1,10 +1,11 @@
 //! `dg-run completions`.
 
-use clap::{Args, CommandFactory};
+use anyhow::Result;
+use clap::Args;
 use clap_complete::Shell;
 
-use super::{Cli, print};
-use crate::error::{Error, Result};
+use super::{command_line, print};
+use crate::error::Error;
 
 /// Options of `dg-run completions`.
 #[derive(Args)]
@@ -16,10 +17,10 @@ pub(super) struct CompletionsArgs {
 /// Prints the script.
 pub(super) fn run(args: &CompletionsArgs) -> Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "dg-run", &mut script);
+    clap_complete::generate(args.shell, &mut command_line()?, "dg-run", &mut script);
     let script = String::from_utf8(script);
     let script = script.map_err(|e| Error::internal("completions that are not UTF-8").with_source(e))?;
-    print(&if args.shell == Shell::Bash { with_one_name(&script) } else { script })
+    Ok(print(&if args.shell == Shell::Bash { with_one_name(&script) } else { script })?)
 }
 
 /// clap_complete 4.6 looks for options of a command under another name than it keeps them under, where the program's

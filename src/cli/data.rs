@@ -2,14 +2,20 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
 use super::hub::HubArgs;
+use super::keys::named;
 use super::print;
-use crate::error::{Error, Result};
+use super::progress::limit_warning;
+use super::say::warn;
+use crate::error::Error;
 use crate::hub::download::Need;
+use crate::model::config::Config;
 use crate::model::tokenizer::Tokenizer;
 use crate::train::check::{CheckOptions, DataReport, Findings, SplitReport, TokenReport, check};
+use crate::train::config::default_max_seq_len;
 use crate::train::data::OnBadRecord;
 
 /// What to do with data.
@@ -36,14 +42,14 @@ struct CheckArgs {
     /// Model whose tokenizer counts tokens: a Hugging Face directory, or a hub id, downloaded if it is not in the local cache.
     #[arg(long, short, alias = "model-name-or-path")]
     model: Option<String>,
-    /// Branch, tag or commit of a hub id [default: main].
+    /// Branch, tag or commit of a hub id; main if not given.
     #[arg(long, requires = "model")]
     revision: Option<String>,
-    /// Longest function in tokens.
-    #[arg(long, default_value_t = 1024, alias = "max-length", alias = "max-seq-length")]
-    max_seq_len: usize,
+    /// Longest function in tokens. If not given, 1024, or the model's context if that is shorter.
+    #[arg(long, alias = "max-length", alias = "max-seq-length")]
+    max_seq_len: Option<usize>,
     /// Whether records that cannot be used are an error (exit code 3) or left out.
-    #[arg(long, value_enum, default_value = "error")]
+    #[arg(long, value_parser = named(OnBadRecord::ALL, OnBadRecord::name), default_value = OnBadRecord::default().name())]
     on_bad_record: OnBadRecord,
     /// Print one JSON object.
     #[arg(long)]
@@ -55,30 +61,65 @@ struct CheckArgs {
 /// Does it.
 pub fn run(args: &DataArgs) -> Result<()> {
     let DataCommand::Check(args) = &args.command;
-    let tokenizer = args.model.as_deref().map(|model| {
-        Tokenizer::from_dir(&args.hub.obtain(model, args.revision.as_deref(), Need::Tokenizer)?)
-    });
-    let tokenizer = tokenizer.transpose()?;
+    let model = args.model.as_deref().map(|model| CheckModel::load(model, args)).transpose()?;
     let report = check(&CheckOptions {
         data: &args.data,
         val_data: args.val_data.as_deref(),
-        tokenizer: tokenizer.as_ref(),
-        max_seq_len: args.max_seq_len,
+        tokenizer: model.as_ref().map(|model| &model.tokenizer),
+        max_seq_len: max_seq_len(args.max_seq_len, model.as_ref().and_then(|model| model.context))?,
     })?;
     if args.json {
         let json = serde_json::to_string_pretty(&report);
-        print(&(json.map_err(|e| Error::internal("report as JSON").with_source(e))? + "\n"))?;
+        print(&(json.context("the report as JSON")? + "\n"))?;
     } else {
         print(&to_text(&report))?;
     }
-    let splits = [Some(&report.train), report.validation.as_ref()];
+    let splits = [("training", Some(&report.train)), ("validation", report.validation.as_ref())];
+    let splits = splits.map(|(name, split)| {
+        let tokens = split.and_then(|split| split.tokens.as_ref());
+        if let Some(text) = tokens.and_then(|tokens| limit_warning(name, &tokens.limit)) {
+            warn(&text);
+        }
+        split
+    });
     let bad: usize = splits.into_iter().flatten().map(|split| split.bad_records.count).sum();
     if bad > 0 && args.on_bad_record == OnBadRecord::Error {
-        return Err(Error::data(format!(
-            "{bad} records cannot be used; mend them, or leave them out with --on-bad-record skip"
-        )));
+        let advice = "mend them, or leave them out with --on-bad-record skip";
+        return Err(Error::data(format!("{bad} records cannot be used; {advice}")).into());
+    }
+    if report.train.usable() == 0 {
+        return Err(Error::data(format!("{}: there is no pair to train on", args.data.display())).into());
     }
     Ok(())
+}
+
+/// What is asked of a model.
+struct CheckModel {
+    tokenizer: Tokenizer,
+    /// `None` where the model itself cannot be used.
+    context: Option<usize>,
+}
+
+impl CheckModel {
+    fn load(model: &str, args: &CheckArgs) -> Result<Self> {
+        let dir = args.hub.obtain(model, args.revision.as_deref(), Need::Tokenizer)?;
+        let tokenizer =
+            Tokenizer::from_dir(&dir).with_context(|| format!("cannot load the tokenizer of {model}"))?;
+        let context = Config::from_dir(&dir).ok().map(|config| config.max_position_embeddings);
+        Ok(CheckModel { tokenizer, context })
+    }
+}
+
+/// The limit that training would have.
+fn max_seq_len(given: Option<usize>, context: Option<usize>) -> Result<usize> {
+    let context = context.unwrap_or(usize::MAX);
+    match given.filter(|given| !(2..=context).contains(given)) {
+        Some(found) => Err(Error::usage(format!(
+            "--max-seq-len: expected 2 to {context} tokens, the model's context, found {found}"
+        ))
+        .into()),
+        None => Ok(given.unwrap_or_else(|| default_max_seq_len(context))),
+    }
 }
 
 fn to_text(report: &DataReport) -> String {

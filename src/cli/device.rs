@@ -1,49 +1,23 @@
-//! Which device a command runs on, and the one match on it.
+//! Which device a command runs on.
 
-use std::str::FromStr;
-
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use super::hub::HubArgs;
-use super::note;
-use crate::cpu::Cpu;
-use crate::cuda::{Cuda, has_driver};
-use crate::deepguard::DeepGuard;
-use crate::error::{Error, Result};
+use super::say::note;
+use crate::deepguard::{AnyDevice, AnyGuard, DeepGuard, DeviceChoice, Visitor};
+use crate::error::Error;
 use crate::hub::download::Need;
+use crate::model::config::Config;
 use crate::ops::Backend;
 
-/// Where to compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum DeviceChoice {
-    /// The first CUDA device, or the processor where there is none.
-    Auto,
-    /// The processor.
-    Cpu,
-    /// The CUDA device of this number.
-    Cuda(usize),
-}
-
-impl FromStr for DeviceChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let number = |text: &str| text.parse().ok().map(DeviceChoice::Cuda);
-        let choice = match text.split_once(':') {
-            None if text == "auto" => Some(DeviceChoice::Auto),
-            None if text == "cpu" => Some(DeviceChoice::Cpu),
-            None if text == "cuda" => Some(DeviceChoice::Cuda(0)),
-            Some(("cuda", ordinal)) => number(ordinal),
-            _ => None,
-        };
-        choice.ok_or_else(|| "expected auto, cpu, cuda or cuda:N".into())
-    }
-}
-
 /// What activations and frozen weights are computed in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 enum DtypeChoice {
     /// What the device computes in.
+    #[default]
     Auto,
     /// 16 bits, with sums in f32: CUDA.
     Bf16,
@@ -52,76 +26,87 @@ enum DtypeChoice {
 }
 
 /// Options of every command that runs a model.
-#[derive(Args)]
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct DeviceArgs {
     /// Where to compute: auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto")]
+    #[arg(long, default_value = "auto", help_heading = "Device and memory")]
     device: DeviceChoice,
     /// What to compute in.
-    #[arg(long, value_enum, default_value = "auto")]
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Device and memory")]
     dtype: DtypeChoice,
     #[command(flatten)]
+    #[serde(flatten)]
     hub: HubArgs,
 }
 
 /// What a command does with a model, on whichever device it is.
 pub(super) trait Task {
+    /// Looks at the model's configuration before its weights are loaded.
+    fn check(&self, _model: &Config) -> Result<()> {
+        Ok(())
+    }
+
     fn run<B: Backend>(self, guard: DeepGuard<B>) -> Result<()>;
 }
 
 impl DeviceArgs {
-    /// Loads `model` on the chosen device and does `task` with it. `revision` is that of a hub id.
-    pub(super) fn run(&self, model: &str, revision: Option<&str>, task: impl Task) -> Result<()> {
-        let cuda = match self.device {
-            DeviceChoice::Cpu => None,
-            DeviceChoice::Cuda(ordinal) => Some(Cuda::new(ordinal)?),
-            DeviceChoice::Auto if self.dtype == DtypeChoice::F32 => None,
-            DeviceChoice::Auto => first_cuda(),
-        };
-        let dir = self.hub.obtain(model, revision, Need::Model)?;
-        match cuda {
-            Some(cuda) => {
-                self.check_dtype(DtypeChoice::Bf16, "CUDA computes in bf16 only")?;
-                note(&format!("device: {}", cuda.info().name));
-                task.run(DeepGuard::load(cuda, &dir)?)
-            }
-            None => {
-                self.check_dtype(DtypeChoice::F32, "the processor computes in f32 only")?;
-                task.run(DeepGuard::load(Cpu::new(), &dir)?)
-            }
+    /// Whether device and type go together, so far as that does not depend on the machine.
+    pub(super) fn check(&self) -> std::result::Result<(), String> {
+        match self.device {
+            DeviceChoice::Auto => Ok(()),
+            DeviceChoice::Cpu => self.accepts(DtypeChoice::F32, "the processor computes in f32 only"),
+            DeviceChoice::Cuda(_) => self.accepts(DtypeChoice::Bf16, "CUDA computes in bf16 only"),
         }
     }
 
-    fn check_dtype(&self, there: DtypeChoice, reason: &str) -> Result<()> {
+    fn accepts(&self, there: DtypeChoice, reason: &str) -> std::result::Result<(), String> {
         if self.dtype == DtypeChoice::Auto || self.dtype == there {
             return Ok(());
         }
-        Err(Error::usage(format!("--dtype: {reason}; leave it out, or choose another --device")))
+        Err(format!("{reason}; leave it out, or choose another --device"))
+    }
+
+    /// Loads `model` on the chosen device and does `task` with it. `revision` is that of a hub id.
+    pub(super) fn run(&self, model: &str, revision: Option<&str>, task: impl Task) -> Result<()> {
+        let device = self.open()?;
+        let found = match device {
+            AnyDevice::Cpu(_) => DeviceChoice::Cpu,
+            AnyDevice::Cuda(_) => DeviceChoice::Cuda(0),
+        };
+        let found = DeviceArgs { device: found, ..self.clone() };
+        found.check().map_err(|message| Error::usage(format!("--dtype: {message}")))?;
+        let dir = self.hub.obtain(model, revision, Need::Model)?;
+        task.check(&Config::from_dir(&dir)?)?;
+        if let AnyDevice::Cuda(cuda) = &device {
+            note(&format!("device: {}", cuda.info().name));
+        }
+        let guard = AnyGuard::load(device, &dir);
+        guard.with_context(|| format!("cannot load the base model {model}"))?.visit(OnDevice(task))
+    }
+
+    /// The chosen device; for `auto`, after a word about why it is the processor, where it is.
+    fn open(&self) -> Result<AnyDevice> {
+        if self.device != DeviceChoice::Auto {
+            return Ok(AnyDevice::open(self.device)?);
+        }
+        if self.dtype == DtypeChoice::F32 {
+            return Ok(AnyDevice::open(DeviceChoice::Cpu)?);
+        }
+        let (device, reason) = AnyDevice::auto();
+        if let Some(reason) = reason {
+            note(&format!("device: the processor, as {reason}"));
+        }
+        Ok(device)
     }
 }
 
-/// The first CUDA device; `None` where there is no driver, or, after a word about it, no device that can be used.
-fn first_cuda() -> Option<Cuda> {
-    let opened = has_driver().then(|| Cuda::new(0))?;
-    opened.map_err(|error| note(&format!("computing on the processor: {error}"))).ok()
-}
+/// A task, handed to a model on whichever device.
+struct OnDevice<T>(T);
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl<T: Task> Visitor for OnDevice<T> {
+    type Output = Result<()>;
 
-    #[test]
-    fn devices_by_name() {
-        for (text, choice) in [
-            ("auto", DeviceChoice::Auto),
-            ("cpu", DeviceChoice::Cpu),
-            ("cuda", DeviceChoice::Cuda(0)),
-            ("cuda:3", DeviceChoice::Cuda(3)),
-        ] {
-            assert_eq!(text.parse(), Ok(choice));
-        }
-        for text in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0"] {
-            assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
-        }
+    fn visit<B: Backend>(self, guard: DeepGuard<B>) -> Result<()> {
+        self.0.run(guard)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
@@ -9,7 +10,7 @@ use super::device::Task;
 use super::{ModelArgs, note, print, read_text};
 use crate::decode::{GenerateOptions, Generated};
 use crate::deepguard::DeepGuard;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::ops::Backend;
 use crate::ops::sample::Sampling;
 
@@ -62,7 +63,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         (Some(file), _) => read_text(file)?,
         (None, Some("-")) => read_text("-".as_ref())?,
         (None, Some(text)) => text.to_owned(),
-        (None, None) => return Err(Error::usage("a prompt is required")),
+        (None, None) => return Err(Error::usage("a prompt is required").into()),
     };
     args.model.run(Generation { args, prompt: &prompt })
 }
@@ -120,7 +121,7 @@ fn stream<B: Backend>(guard: &DeepGuard<B>, prompt: &str, options: &GenerateOpti
         shown.map_err(|e| failure = Some(e)).is_ok()
     })?;
     if let Some(error) = failure {
-        return Err(error);
+        return Err(error.into());
     }
     print(&format!("{}\n", decoder.finish()?))?;
     report(&generated);

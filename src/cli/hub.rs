@@ -1,21 +1,21 @@
 //! Models from the hub, with their progress on standard error: a bar on a terminal, lines elsewhere.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
 
-use super::note;
+use super::say::{note, shows_bars};
 use crate::error::Result;
 use crate::hub::Settings;
 use crate::hub::download::{Event, Need, Progress, obtain};
 
 /// Options of every command that takes a hub id.
-#[derive(Args)]
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct HubArgs {
     /// Download nothing: a hub id has to be in the local cache. HF_HUB_OFFLINE=1 does the same.
-    #[arg(long)]
+    #[arg(long, help_heading = "Model")]
     offline: bool,
 }
 
@@ -79,7 +79,7 @@ impl Downloads {
             bar.finish_and_clear();
         }
         note(&line);
-        if std::io::stderr().is_terminal() {
+        if shows_bars() {
             let bar = ProgressBar::new(progress.size);
             let style =
                 ProgressStyle::with_template("{bar:24} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}");

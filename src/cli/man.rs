@@ -1,9 +1,10 @@
 //! `dg-run man`.
 
-use clap::{Args, CommandFactory};
+use anyhow::{Context, Result};
+use clap::Args;
 
-use super::{Cli, print};
-use crate::error::{Context, Error, ErrorKind, Result};
+use super::{command_line, print};
+use crate::error::Error;
 
 /// Options of `dg-run man`.
 #[derive(Args)]
@@ -14,7 +15,7 @@ pub(super) struct ManArgs {
 
 /// Prints a page in roff.
 pub(super) fn run(args: &ManArgs) -> Result<()> {
-    let mut program = Cli::command();
+    let mut program = command_line()?;
     program.build();
     let page = match &args.command {
         None => program,
@@ -23,9 +24,9 @@ pub(super) fn run(args: &ManArgs) -> Result<()> {
     let mut roff = Vec::new();
     let version = format!("dg-run {}", env!("CARGO_PKG_VERSION"));
     let rendered = clap_mangen::Man::new(page).source(version).manual("User Commands").render(&mut roff);
-    rendered.kind(ErrorKind::Internal, || "cannot make the manual page".to_owned())?;
+    rendered.context("cannot make the manual page")?;
     let roff = String::from_utf8(roff);
-    print(&roff.map_err(|e| Error::internal("a manual page that is not UTF-8").with_source(e))?)
+    Ok(print(&roff.context("a manual page that is not UTF-8")?)?)
 }
 
 /// The command of this name.
@@ -37,7 +38,8 @@ fn page_of(program: &clap::Command, name: &str) -> Result<clap::Command> {
         return Err(Error::usage(format!(
             "there is no command `{name}`; expected one of: {}",
             known.join(", ")
-        )));
+        ))
+        .into());
     };
     Ok(command)
 }

@@ -2,6 +2,7 @@
 
 mod completions;
 mod config;
+mod config_file;
 mod data;
 mod device;
 mod export;
@@ -9,26 +10,32 @@ mod generate;
 mod hub;
 mod import;
 mod info;
+mod keys;
 mod man;
 mod output;
 mod probe;
 mod progress;
 mod report;
+mod say;
 mod schema;
 mod score;
 mod signals;
 mod summary;
 mod train;
+mod train_args;
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use anyhow::{Context as _, Result};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use device::{DeviceArgs, Task};
+use say::{Verbosity, note};
 use signals::{Signal, Signals};
 
 use crate::deepguard::DeepGuard;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context as _, Error, ErrorKind};
 use crate::model::tokenizer::silence_caught_panics;
 use crate::ops::Backend;
 
@@ -40,8 +47,10 @@ const MAX_THREADS: usize = 4096;
 #[command(name = "dg-run", version, about, max_term_width = 100)]
 struct Cli {
     /// Threads to compute with; all cores if not given.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Device and memory")]
     threads: Option<usize>,
+    #[command(flatten)]
+    verbosity: Verbosity,
     #[command(subcommand)]
     command: Command,
 }
@@ -49,7 +58,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Train adapter and guard on pairs of vulnerable and secure functions.
-    Train(Box<train::TrainArgs>),
+    Train(Box<train_args::TrainArgs>),
     /// Score source files token by token.
     Score(score::ScoreArgs),
     /// Make a page of a training run: curves, token statistics, configuration.
@@ -80,7 +89,7 @@ struct ModelArgs {
     /// Base model: a Hugging Face directory, or a hub id, downloaded if it is not in the local cache.
     #[arg(long, short, alias = "model-name-or-path")]
     model: String,
-    /// Branch, tag or commit of a hub id [default: main].
+    /// Branch, tag or commit of a hub id; main if not given.
     #[arg(long)]
     revision: Option<String>,
     /// Adapter folder, or a finished run folder.
@@ -107,7 +116,9 @@ struct WithAdapter<'a, T> {
 impl<T: Task> Task for WithAdapter<'_, T> {
     fn run<B: Backend>(self, mut guard: DeepGuard<B>) -> Result<()> {
         if let Some(adapter) = self.adapter {
-            guard.attach(adapter)?;
+            guard
+                .attach(adapter)
+                .with_context(|| format!("cannot attach the adapter {}", adapter.display()))?;
         }
         self.task.run(guard)
     }
@@ -116,59 +127,128 @@ impl<T: Task> Task for WithAdapter<'_, T> {
 /// Runs the command line and returns the exit code.
 pub fn run() -> u8 {
     silence_caught_panics();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { ErrorKind::Usage.exit_code() } else { 0 };
+    match parse(std::env::args_os()) {
+        Ok((cli, matches)) => {
+            cli.verbosity.set();
+            run_command(cli, &matches)
         }
-    };
+        Err(error) => complain(&error),
+    }
+}
+
+/// The command line and what clap knows of it, or the exit code of one that ends here.
+fn parse(arguments: impl Iterator<Item = OsString>) -> std::result::Result<(Cli, ArgMatches), anyhow::Error> {
+    let program = command_line()?;
+    let parsed = program.try_get_matches_from(with_hyphens(arguments));
+    let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    Ok(parsed?)
+}
+
+fn run_command(cli: Cli, matches: &ArgMatches) -> u8 {
     let signals = match Signals::install() {
         Ok(signals) => signals,
-        Err(error) => return complain(&error),
+        Err(error) => return complain(&error.into()),
     };
-    match execute(cli, &signals) {
+    match execute(cli, matches, &signals) {
         Ok(()) => 0,
         Err(error) => {
             let code = complain(&error);
-            let signal = signals.received().filter(|_| error.kind() == ErrorKind::Interrupted);
+            let signal = signals.received().filter(|_| kind(&error) == ErrorKind::Interrupted);
             signal.map_or(code, Signal::exit_code)
         }
     }
 }
 
-/// Shows an error and returns its exit code.
-fn complain(error: &Error) -> u8 {
-    let _ = writeln!(std::io::stderr(), "dg-run: {error}");
-    error.kind().exit_code()
+/// The command line, with the defaults of `train` in its help.
+fn command_line() -> Result<clap::Command> {
+    let defaults = keys::defaults()?;
+    let with_defaults = |train: clap::Command| train.mut_args(|arg| keys::with_default(arg, &defaults));
+    Ok(Cli::command().mut_subcommand("train", with_defaults))
 }
 
-/// Runs the command on a worker of the thread pool: from outside, every parallel operation would pay for waking it.
-fn execute(cli: Cli, signals: &Signals) -> Result<()> {
-    if let Some(threads) = cli.threads.filter(|threads| !(1..=MAX_THREADS).contains(threads)) {
-        return Err(Error::usage(format!("--threads: expected 1 to {MAX_THREADS}, found {threads}")));
+/// Underscores in the names of flags are as good as hyphens.
+fn with_hyphens(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut flags_end = false;
+    let with_hyphens = |argument: OsString| {
+        flags_end |= argument == "--";
+        match argument.to_str().filter(|text| !flags_end && text.starts_with("--")) {
+            None => argument,
+            Some(text) => match text.split_once('=') {
+                Some((name, value)) => format!("{}={value}", name.replace('_', "-")).into(),
+                None => text.replace('_', "-").into(),
+            },
+        }
+    };
+    arguments.map(with_hyphens).collect()
+}
+
+/// Shows an error with its context and returns its exit code.
+fn complain(error: &anyhow::Error) -> u8 {
+    if let Some(error) = error.downcast_ref::<clap::Error>() {
+        let _ = error.print();
+        return if error.use_stderr() { ErrorKind::Usage.exit_code() } else { 0 };
     }
-    let threads = cli.threads.unwrap_or(0); // 0 is one per core
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    let pool = pool.kind(ErrorKind::Device, || format!("cannot start {threads} threads"))?;
-    pool.install(|| match cli.command {
-        Command::Train(args) => train::run(&args, signals),
-        Command::Score(args) => score::run(&args),
-        Command::Generate(args) => generate::run(&args),
-        Command::Export(args) => export::run(&args),
-        Command::Import(args) => import::run(&args),
-        Command::Data(args) => data::run(&args),
-        Command::Info(args) => info::run(&args),
-        Command::Report(args) => report::run(&args),
-        Command::Probe(args) => probe::run(&args),
+    let mut text = Vec::new();
+    for cause in error.chain() {
+        text.push(cause.to_string());
+        // The text of the library's own errors has their sources.
+        if cause.is::<Error>() {
+            break;
+        }
+    }
+    let _ = writeln!(std::io::stderr(), "dg-run: {}", text.join(": "));
+    kind(error).exit_code()
+}
+
+/// What went wrong: the kind of the library's error, which has everything else as its context.
+fn kind(error: &anyhow::Error) -> ErrorKind {
+    let of_library = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
+    of_library.map_or(ErrorKind::Internal, Error::kind)
+}
+
+fn execute(cli: Cli, matches: &ArgMatches, signals: &Signals) -> Result<()> {
+    let threads = cli.threads;
+    match cli.command {
+        Command::Train(args) => {
+            let matches = matches.subcommand_matches("train").context("no matches of `train`")?;
+            let options = config::resolve(&args, matches)?;
+            on_threads(options.place.threads, || train::run(&options, args.dry_run, signals))
+        }
+        Command::Score(args) => on_threads(threads, || score::run(&args)),
+        Command::Generate(args) => on_threads(threads, || generate::run(&args)),
+        Command::Export(args) => on_threads(threads, || export::run(&args)),
+        Command::Import(args) => on_threads(threads, || import::run(&args)),
+        Command::Data(args) => on_threads(threads, || data::run(&args)),
+        Command::Info(args) => on_threads(threads, || info::run(&args)),
+        Command::Report(args) => on_threads(threads, || report::run(&args)),
+        Command::Probe(args) => on_threads(threads, || probe::run(&args)),
         Command::Config(args) => schema::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
-    })
+    }
+}
+
+/// Runs a command on a worker of the thread pool: from outside, every parallel operation would pay for waking it.
+fn on_threads<E: Into<anyhow::Error> + Send>(
+    threads: Option<usize>,
+    command: impl FnOnce() -> std::result::Result<(), E> + Send,
+) -> Result<()> {
+    check_threads(threads).map_err(|message| Error::usage(format!("--threads: {message}")))?;
+    let threads = threads.unwrap_or(0); // 0 is one per core
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.kind(ErrorKind::Device, || format!("cannot start {threads} threads"))?;
+    pool.install(command).map_err(Into::into)
+}
+
+fn check_threads(threads: Option<usize>) -> std::result::Result<(), String> {
+    match threads.filter(|threads| !(1..=MAX_THREADS).contains(threads)) {
+        Some(threads) => Err(format!("expected 1 to {MAX_THREADS}, found {threads}")),
+        None => Ok(()),
+    }
 }
 
 /// Writes data to standard output; a reader that has gone away is no error.
-fn print(text: &str) -> Result<()> {
+fn print(text: &str) -> crate::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -178,18 +258,13 @@ fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Writes a line for people to standard error.
-fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
-
 /// Whether standard output shows colours.
 fn colours() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
 /// Reads a text file, or standard input for `-`.
-fn read_text(path: &Path) -> Result<String> {
+fn read_text(path: &Path) -> crate::Result<String> {
     let complain = || format!("cannot read {}", path.display());
     let bytes = if path == Path::new("-") {
         let mut bytes = Vec::new();

@@ -1,20 +1,23 @@
 //! `dg-run probe`.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
+use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::device::Task;
+use super::keys::named;
 use super::output::write_file;
-use super::{ModelArgs, note, print};
+use super::say::{note, shows_bars};
+use super::{ModelArgs, print};
 use crate::cpu::Cpu;
 use crate::deepguard::DeepGuard;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::ops::{Backend, Device};
 use crate::probe::{ProbeOptions, ProbeReport, Progress, Signal, probe};
 use crate::report;
+use crate::train::config::default_max_seq_len;
 use crate::train::data::{OnBadRecord, TokenizedPairs, read_pairs, tokenize};
 
 /// Letters of a bar in the table.
@@ -28,11 +31,11 @@ pub struct ProbeArgs {
     /// Pairs of vulnerable and secure functions: a JSONL file or a folder of them (SVEN format).
     #[arg(long)]
     data: PathBuf,
-    /// Longest function in tokens; longer ones are cut.
-    #[arg(long, default_value_t = 1024, alias = "max-length", alias = "max-seq-length")]
-    max_seq_len: usize,
+    /// Longest function in tokens; longer ones are cut. If not given, 1024, or the model's context if that is shorter.
+    #[arg(long, alias = "max-length", alias = "max-seq-length")]
+    max_seq_len: Option<usize>,
     /// Whether records that cannot be used are an error (exit code 3) or left out.
-    #[arg(long, value_enum, default_value = "error")]
+    #[arg(long, value_parser = named(OnBadRecord::ALL, OnBadRecord::name), default_value = OnBadRecord::default().name())]
     on_bad_record: OnBadRecord,
     /// Parts of the pairs, each of which is held out once: at least 3.
     #[arg(long, default_value_t = 5)]
@@ -57,8 +60,8 @@ impl ProbeArgs {
 /// Probes.
 pub fn run(args: &ProbeArgs) -> Result<()> {
     args.options().check()?;
-    if args.max_seq_len == 0 {
-        return Err(Error::usage("--max-seq-len: expected at least 1, found 0"));
+    if args.max_seq_len == Some(0) {
+        return Err(Error::usage("--max-seq-len: expected at least 1, found 0").into());
     }
     args.model.run(Probing { args })
 }
@@ -71,14 +74,15 @@ impl Task for Probing<'_> {
     fn run<B: Backend>(self, guard: DeepGuard<B>) -> Result<()> {
         let args = self.args;
         let limit = guard.model.config.max_position_embeddings;
-        if args.max_seq_len > limit {
+        let max_seq_len = args.max_seq_len.unwrap_or_else(|| default_max_seq_len(limit));
+        if max_seq_len > limit {
             return Err(Error::usage(format!(
-                "--max-seq-len: expected at most {limit}, the model's context, found {}",
-                args.max_seq_len
-            )));
+                "--max-seq-len: expected at most {limit}, the model's context, found {max_seq_len}"
+            ))
+            .into());
         }
         let (records, left_out) = read_pairs(&args.data, "train", args.on_bad_record)?;
-        let pairs = tokenize(&records, &guard.tokenizer, args.max_seq_len)?;
+        let pairs = tokenize(&records, &guard.tokenizer, max_seq_len)?;
         note(&told(&pairs, left_out));
         let shown = Shown::new();
         let report =
@@ -97,9 +101,10 @@ impl Task for Probing<'_> {
             Some(page) => write_file(
                 page,
                 &report::probe_page(&report, &args.model.model, args.model.adapter.as_deref()),
-            ),
-            None => Ok(()),
+            )?,
+            None => {}
         }
+        Ok(())
     }
 }
 
@@ -107,8 +112,8 @@ fn told(pairs: &TokenizedPairs, left_out: usize) -> String {
     format!(
         "{} pairs ({} cut to the length limit, {} dropped as identical within it, {left_out} records left out)",
         pairs.pairs.len(),
-        pairs.truncated,
-        pairs.identical
+        pairs.limit.cut,
+        pairs.limit.lost + pairs.identical
     )
 }
 
@@ -119,7 +124,7 @@ struct Shown {
 
 impl Shown {
     fn new() -> Self {
-        Shown { bar: std::io::stderr().is_terminal().then(ProgressBar::no_length) }
+        Shown { bar: shows_bars().then(ProgressBar::no_length) }
     }
 
     fn update(&self, progress: Progress) {

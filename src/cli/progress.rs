@@ -1,15 +1,21 @@
 //! Progress of a training run on standard error: a bar on a terminal, lines elsewhere.
 
-use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::note;
+use super::say::{detail, is_verbose, note, shows_bars, warn};
 use super::signals::Signals;
+use crate::model::activations::Recompute;
+use crate::ops::PlanRow;
+use crate::train::data::{LimitReport, TokenizedPairs};
 use crate::train::evaluation::Evaluation;
-use crate::train::trainer::{Observer, RunStart, StepLog};
+use crate::train::observer::{Observer, RunStart, Stage, StepLog};
+
+/// Between two pictures of a bar that has nothing to count.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Shows steps, evaluations and checkpoints.
 pub struct Progress<'a> {
@@ -22,7 +28,7 @@ pub struct Progress<'a> {
 impl<'a> Progress<'a> {
     /// Decides by what standard error is. The run stops on a signal.
     pub fn new(signals: &'a Signals) -> Self {
-        let bar = std::io::stderr().is_terminal().then(ProgressBar::no_length);
+        let bar = shows_bars().then(ProgressBar::no_length);
         Progress { bar, signals, stopping: false }
     }
 
@@ -39,6 +45,102 @@ impl<'a> Progress<'a> {
             None => note(text),
         }
     }
+
+    /// Something above the bar, if there is one.
+    fn above(&self, say: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(say),
+            None => say(),
+        }
+    }
+}
+
+fn set_style(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+}
+
+/// What a run is at.
+pub(super) fn stage_text(stage: Stage) -> String {
+    match stage {
+        Stage::Reading => "reading pairs".into(),
+        Stage::Tokenizing { pairs } => format!("tokenising {pairs} pairs"),
+        Stage::Fingerprint => "reading the base model's weights for their hash".into(),
+        Stage::Validating { pairs } => format!("validating on {pairs} pairs"),
+        Stage::BaseStates => "computing hidden states of the base model".into(),
+    }
+}
+
+/// What a run starts with.
+pub(super) fn outlook(start: &RunStart<'_>) -> String {
+    let on_device =
+        start.device_bytes.map(|bytes| format!("; {} MiB on the device", bytes.div_ceil(1 << 20)));
+    let mut text = pairs_text("training", start.train) + &pairs_text("validation", start.validation);
+    text += &format!(
+        "{} trainable values; {} MiB of working memory planned in {} tensors{}{}; {} steps{}\n",
+        start.parameters,
+        PlanRow::total(start.plan) >> 20,
+        start.plan.len(),
+        on_device.unwrap_or_default(),
+        recompute_text(start.recompute),
+        start.total_steps,
+        start.resumed_at.map_or(String::new(), |step| format!(", continuing after step {step}"))
+    );
+    if let Some(seconds) = start.seconds_per_step {
+        let left = start.total_steps - start.resumed_at.unwrap_or(0);
+        text +=
+            &format!("a step took {seconds:.2} s so far: {:.0} s for {left} more\n", seconds * left as f64);
+    }
+    text
+}
+
+fn recompute_text(recompute: Recompute) -> &'static str {
+    match recompute {
+        Recompute::Nothing => "",
+        Recompute::GateUp => "; gate and up projections are recomputed",
+        Recompute::Block | Recompute::Forward => "; blocks are recomputed",
+    }
+}
+
+fn pairs_text(name: &str, pairs: &TokenizedPairs) -> String {
+    let bad = match pairs.bad_records {
+        0 => String::new(),
+        n => format!("; {n} records left out: see dg-run data check"),
+    };
+    format!(
+        "{name}: {} pairs ({} cut to the length limit, {} dropped as identical within it{bad})\n",
+        pairs.pairs.len(),
+        pairs.limit.cut,
+        pairs.limit.lost + pairs.identical
+    )
+}
+
+/// A warning for each split that loses something to the length limit.
+pub(super) fn limit_warnings(start: &RunStart<'_>) -> Vec<String> {
+    let splits = [("training", start.train), ("validation", start.validation)];
+    splits.iter().filter_map(|(name, pairs)| limit_warning(name, &pairs.limit)).collect()
+}
+
+/// What is lost to the length limit, and what would keep it.
+pub(super) fn limit_warning(name: &str, limit: &LimitReport) -> Option<String> {
+    let LimitReport { max_seq_len, cut, lost, .. } = limit;
+    let keeps = limit.keeps_99_percent();
+    (cut + lost > 0).then(|| {
+        format!(
+            "{name}: of {} pairs, {cut} are cut to {max_seq_len} tokens, and {lost} are left out because their halves \
+             are the same up to there; --max-seq-len {keeps} keeps 99 % of the pairs whole",
+            limit.pairs()
+        )
+    })
+}
+
+/// The memory plan, a line per tensor.
+fn plan_text(plan: &[PlanRow]) -> String {
+    let line = |row: &PlanRow| {
+        format!("  {:<28}{:<22}{:<6}{:>14}\n", row.name, format!("{:?}", row.shape), row.dtype, row.bytes)
+    };
+    format!("working memory, bytes by tensor:\n{}", plan.iter().map(line).collect::<String>())
 }
 
 fn step_text(log: &StepLog) -> String {
@@ -57,39 +159,30 @@ fn step_text(log: &StepLog) -> String {
 }
 
 impl Observer for Progress<'_> {
+    fn on_stage(&mut self, stage: Stage) {
+        let text = stage_text(stage);
+        match &self.bar {
+            Some(bar) => {
+                set_style(bar, "{spinner} {wide_msg} {elapsed}");
+                bar.set_message(text);
+                bar.enable_steady_tick(TICK);
+            }
+            None => detail(&text),
+        }
+    }
+
     fn on_start(&mut self, start: &RunStart<'_>) {
         self.signals.request();
-        for (name, pairs) in [("training", start.train), ("validation", start.validation)] {
-            let bad = match pairs.bad_records {
-                0 => String::new(),
-                n => format!("; {n} records left out: see dg-run data check"),
-            };
-            self.line(&format!(
-                "{name}: {} pairs ({} cut to the length limit, {} dropped as identical within it{bad})",
-                pairs.pairs.len(),
-                pairs.truncated,
-                pairs.identical
-            ));
+        self.line(outlook(start).trim_end());
+        for text in limit_warnings(start) {
+            self.above(|| warn(&text));
         }
-        let bytes: usize = start.plan.iter().map(|row| row.bytes).sum();
-        let on_device =
-            start.device_bytes.map(|bytes| format!("; {} MiB on the device", bytes.div_ceil(1 << 20)));
-        self.line(&format!(
-            "{} trainable values; {} MiB of working memory planned in {} tensors{}; {} steps{}",
-            start.parameters,
-            bytes >> 20,
-            start.plan.len(),
-            on_device.unwrap_or_default(),
-            start.total_steps,
-            start.resumed_at.map_or(String::new(), |step| format!(", continuing after step {step}"))
-        ));
+        if is_verbose() {
+            self.line(plan_text(start.plan).trim_end());
+        }
         if let Some(bar) = &self.bar {
             bar.set_length(start.total_steps as u64);
             bar.set_position(start.resumed_at.unwrap_or(0) as u64);
-            let style = ProgressStyle::with_template("{bar:24} {pos}/{len} eta {eta} {wide_msg}");
-            if let Ok(style) = style {
-                bar.set_style(style);
-            }
         }
     }
 
@@ -104,6 +197,8 @@ impl Observer for Progress<'_> {
     fn on_step(&mut self, log: &StepLog) -> ControlFlow<()> {
         match &self.bar {
             Some(bar) => {
+                bar.disable_steady_tick();
+                set_style(bar, "{bar:24} {pos}/{len} {elapsed} eta {eta} {wide_msg}");
                 bar.set_message(step_text(log));
                 bar.set_position(log.step as u64);
             }

@@ -1,15 +1,10 @@
 //! `dg-run config`: every key of a training configuration.
 
-use std::any::TypeId;
-use std::path::PathBuf;
+use anyhow::{Context, Result};
+use clap::Args;
 
-use clap::builder::ArgAction;
-use clap::{Arg, Args, CommandFactory};
-use serde_json::Value;
-
-use super::{Cli, print};
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::train::TrainConfig;
+use super::keys::{Key, Keys, Kind};
+use super::print;
 
 /// Columns of a comment.
 const WIDTH: usize = 100;
@@ -21,78 +16,63 @@ pub(super) struct ConfigArgs {}
 /// Prints it as TOML, so that what is printed is a configuration file to start from. Keys that have a default stand
 /// there with it, the others commented out.
 pub(super) fn run(_: &ConfigArgs) -> Result<()> {
-    print(&template()?)
+    print(&template()?)?;
+    Ok(())
 }
 
 fn template() -> Result<String> {
-    // By way of text, in which f32 values have no more digits than they need.
-    let defaults =
-        serde_json::to_string(&TrainConfig::default()).and_then(|text| serde_json::from_str(&text));
-    let defaults: Value = defaults.kind(ErrorKind::Internal, || "the default configuration".to_owned())?;
-    let program = Cli::command();
-    let train = program.find_subcommand("train").ok_or_else(|| Error::internal("no command `train`"))?;
     let mut text = String::from(
         "# Options of `dg-run train --config FILE`, with their defaults. Flags of the command line override them; \
          paths\n# are relative to the folder that dg-run is started in.\n",
     );
-    // What the command line has beyond these is not for files: where to compute, and the file itself.
-    let keys = train.get_arguments().map(|arg| (arg, arg.get_id().as_str()));
-    for (arg, key) in keys {
-        if let Some(default) = defaults.get(key) {
-            text += &entry(arg, key, default)?;
-        }
+    for key in Keys::new()?.iter() {
+        text += &entry(key)?;
     }
     Ok(text)
 }
 
-fn entry(arg: &Arg, key: &str, default: &Value) -> Result<String> {
-    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    // The flag's help ends with the default, which stands in the file itself.
-    let help = help.split(" [default").next().unwrap_or_default().trim_end_matches('.');
+fn entry(key: &Key) -> Result<String> {
+    let name = &key.name;
     let mut text = String::from("\n");
-    for line in wrapped(&format!("{help}. ({})", type_of(arg))) {
+    for line in wrapped(&format!("{}. ({})", key.help.trim_end_matches('.'), type_of(key))) {
         text += &format!("# {line}\n");
     }
-    let unset =
-        default.is_null() || default.as_str() == Some("") || default.as_array().is_some_and(Vec::is_empty);
-    if unset {
-        return Ok(text + &format!("# {key} = {}\n", example(arg)));
+    let default = &key.default;
+    if default.is_null() || default.as_str() == Some("") {
+        return Ok(text + &format!("# {name} = {}\n", example(key.kind)));
     }
     // 2e-5 rather than 0.00002.
     if let Some(small) = default.as_f64().filter(|x| *x != 0.0 && x.abs() < 1e-3) {
-        return Ok(text + &format!("{key} = {small:e}\n"));
+        return Ok(text + &format!("{name} = {small:e}\n"));
     }
-    let value = toml::Value::try_from(default);
-    let value = value.kind(ErrorKind::Internal, || format!("the default of {key}"))?;
-    Ok(text + &format!("{key} = {value}\n"))
+    let value = toml::Value::try_from(default).with_context(|| format!("the default of {name}"))?;
+    Ok(text + &format!("{name} = {value}\n"))
 }
 
 /// What TOML calls the type.
-fn type_of(arg: &Arg) -> &'static str {
-    let parsed = arg.get_value_parser().type_id();
-    if matches!(arg.get_action(), ArgAction::Append) {
-        "list of strings"
-    } else if parsed == TypeId::of::<usize>() || parsed == TypeId::of::<u64>() {
-        "integer"
-    } else if parsed == TypeId::of::<f64>() || parsed == TypeId::of::<f32>() {
-        "number"
-    } else if parsed == TypeId::of::<PathBuf>() {
-        "string: a path"
-    } else if parsed == TypeId::of::<bool>() {
-        "boolean"
-    } else {
-        "string"
+fn type_of(key: &Key) -> String {
+    let kind = match key.kind {
+        Kind::Integer => "integer",
+        Kind::Number => "number",
+        Kind::Boolean => "boolean",
+        Kind::Path => "string: a path",
+        Kind::Text => "string",
+        Kind::List => "list of strings",
+    };
+    match key.names.as_slice() {
+        [] => kind.to_owned(),
+        names => format!("{kind}: {}", names.join(", ")),
     }
 }
 
 /// A value of the type, for keys without a default.
-fn example(arg: &Arg) -> &'static str {
-    match type_of(arg) {
-        "list of strings" => "[]",
-        "integer" => "1",
-        "number" => "0.5",
-        "boolean" => "false",
-        _ => "\"\"",
+fn example(kind: Kind) -> &'static str {
+    match kind {
+        Kind::List => "[]",
+        Kind::Integer => "1",
+        Kind::Number => "0.5",
+        Kind::Boolean => "false",
+        Kind::Path | Kind::Text => "\"\"",
     }
 }
 
@@ -112,7 +92,10 @@ fn wrapped(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::{Place, of_file};
+    use super::super::keys::defaults;
     use super::*;
+    use crate::train::TrainConfig;
 
     /// The keys, those commented out included, and their values.
     fn keys(template: &str) -> toml::Table {
@@ -127,8 +110,7 @@ mod tests {
     #[test]
     fn every_key_is_there() {
         let template = template().unwrap();
-        let defaults = serde_json::to_value(TrainConfig::default()).unwrap();
-        let known: Vec<&String> = defaults.as_object().unwrap().keys().collect();
+        let known: Vec<String> = defaults().unwrap().keys().cloned().collect();
         let table = keys(&template);
         let found: Vec<&String> = table.keys().collect();
         let missing: Vec<_> = known.iter().filter(|key| !found.contains(key)).collect();
@@ -141,18 +123,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("run.toml");
         std::fs::write(&file, &template).unwrap();
-        let resolved: TrainConfig =
-            super::super::config::resolve(&TrainConfig::default(), Some(&file), &serde_json::json!({}))
-                .unwrap();
-        assert_eq!(resolved, TrainConfig::default());
+        let (options, mistakes) = of_file(&file).unwrap();
+        assert_eq!((options.config, mistakes), (TrainConfig::default(), vec![]));
+        assert_eq!(options.place, Place::default());
         // Uncommented, every key has a value of its type.
         std::fs::write(&file, toml::to_string(&keys(&template)).unwrap()).unwrap();
-        super::super::config::resolve::<TrainConfig>(
-            &TrainConfig::default(),
-            Some(&file),
-            &serde_json::json!({}),
-        )
-        .unwrap();
+        assert_eq!(of_file(&file).unwrap().1, Vec::<String>::new());
     }
 
     #[test]

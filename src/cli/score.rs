@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
@@ -9,7 +10,7 @@ use super::device::Task;
 use super::output::write_file;
 use super::{ModelArgs, colours, note, print, read_text};
 use crate::deepguard::{DeepGuard, TextScores};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::ops::Backend;
 use crate::report::{self, ScoredText, printable};
 
@@ -39,12 +40,14 @@ pub struct ScoreArgs {
 /// Scores every file.
 pub fn run(args: &ScoreArgs) -> Result<()> {
     if args.model.adapter.is_none() {
-        return Err(Error::usage("scoring needs a guard: give the folder of a training run with --adapter"));
+        return Err(
+            Error::usage("scoring needs a guard: give the folder of a training run with --adapter").into()
+        );
     }
     let texts: Vec<(&Path, String)> =
         args.files.iter().map(|file| Ok((file.as_path(), read_text(file)?))).collect::<Result<_>>()?;
     if !(0.0..=1.0).contains(&args.threshold) {
-        return Err(Error::usage(format!("--threshold: expected 0 to 1, found {}", args.threshold)));
+        return Err(Error::usage(format!("--threshold: expected 0 to 1, found {}", args.threshold)).into());
     }
     args.model.run(Scoring { texts: &texts, args })
 }
@@ -92,7 +95,7 @@ impl Task for Scoring<'_> {
 
 fn write_page(page: &Path, model: &ModelArgs, scored: &[ScoredText<'_>]) -> Result<()> {
     let adapter = model.adapter.as_deref().unwrap_or(Path::new("")).display().to_string();
-    write_file(page, &report::scores_page(scored, &model.model, &adapter))
+    Ok(write_file(page, &report::scores_page(scored, &model.model, &adapter))?)
 }
 
 /// What a file is called in pages and logs.

@@ -11,6 +11,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 pub use activations::GuardActivations;
+use serde::{Deserialize, Serialize};
 pub use stats::TokenSecurityStats;
 
 use crate::error::{Error, Result};
@@ -25,13 +26,15 @@ pub const EMBEDDING_WIDTH: usize = 128;
 pub const HIDDEN_WIDTHS: [usize; 3] = [512, 256, 128];
 
 /// How the taps of a token become one vector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Aggregation {
     /// Attention over the taps.
     Attention,
     /// Their mean.
     Average,
     /// The last one.
+    #[serde(alias = "last-layer")]
     LastLayer,
 }
 

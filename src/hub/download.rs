@@ -4,7 +4,6 @@
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::client::{Client, Listing};
 use super::file::RemoteFile;

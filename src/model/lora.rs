@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 use crate::model::config::{Architecture, Config};
 use crate::model::params::{Layout, Param};
@@ -90,6 +92,83 @@ impl FromStr for Projection {
                 "LoRA target `{name}` is not a linear layer of a block; expected some of: {known}"
             ))
         })
+    }
+}
+
+/// Which linear layers of every block are adapted. In options and files: nothing, `all-linear`, or names, as a list or
+/// separated by commas.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Option<RawTargets>", into = "Option<RawTargets>")]
+pub enum TargetModules {
+    /// What was published for the architecture.
+    #[default]
+    ByArchitecture,
+    /// All seven.
+    AllLinear,
+    /// These.
+    Named(BTreeSet<Projection>),
+}
+
+/// [`TargetModules`] as it stands in files.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum RawTargets {
+    Text(String),
+    Names(Vec<String>),
+}
+
+impl TargetModules {
+    /// What PEFT, too, calls all of them.
+    pub const ALL_LINEAR: &str = "all-linear";
+
+    /// The layers of a base model.
+    pub fn for_model(&self, config: &Config) -> BTreeSet<Projection> {
+        match self {
+            TargetModules::ByArchitecture => LoraConfig::default_for(config).targets,
+            TargetModules::AllLinear => Projection::ALL.into(),
+            TargetModules::Named(targets) => targets.clone(),
+        }
+    }
+
+    fn from_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+        let names: Vec<&str> = names.into_iter().map(str::trim).filter(|name| !name.is_empty()).collect();
+        match names.as_slice() {
+            [] => Ok(TargetModules::ByArchitecture),
+            [name] if name.replace('_', "-") == Self::ALL_LINEAR => Ok(TargetModules::AllLinear),
+            names => names.iter().map(|name| name.parse()).collect::<Result<_>>().map(TargetModules::Named),
+        }
+    }
+}
+
+impl FromStr for TargetModules {
+    type Err = Error;
+
+    fn from_str(names: &str) -> Result<Self> {
+        Self::from_names(names.split(','))
+    }
+}
+
+impl TryFrom<Option<RawTargets>> for TargetModules {
+    type Error = Error;
+
+    fn try_from(raw: Option<RawTargets>) -> Result<Self> {
+        match raw {
+            None => Ok(TargetModules::ByArchitecture),
+            Some(RawTargets::Text(names)) => names.parse(),
+            Some(RawTargets::Names(names)) => Self::from_names(names.iter().map(String::as_str)),
+        }
+    }
+}
+
+impl From<TargetModules> for Option<RawTargets> {
+    fn from(targets: TargetModules) -> Self {
+        match targets {
+            TargetModules::ByArchitecture => None,
+            TargetModules::AllLinear => Some(RawTargets::Text(TargetModules::ALL_LINEAR.to_owned())),
+            TargetModules::Named(targets) => {
+                Some(RawTargets::Names(targets.iter().map(ToString::to_string).collect()))
+            }
+        }
     }
 }
 

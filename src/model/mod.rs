@@ -6,6 +6,7 @@ pub mod config;
 pub mod kv_cache;
 pub mod lora;
 pub mod params;
+#[cfg(feature = "text")]
 pub mod tokenizer;
 pub mod transformer;
 pub mod weights;
@@ -16,6 +17,7 @@ mod rope;
 pub use config::{Architecture, Config};
 pub use lora::{Lora, LoraConfig, Projection};
 pub use rope::RopeScaling;
+#[cfg(feature = "text")]
 pub use tokenizer::{StreamDecoder, Tokenizer};
 pub use transformer::Transformer;
 pub use weights::{Weights, expected_tensors};

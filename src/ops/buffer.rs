@@ -238,6 +238,13 @@ pub struct PlanRow {
     pub bytes: usize,
 }
 
+impl PlanRow {
+    /// Bytes of all lines.
+    pub fn total(rows: &[PlanRow]) -> usize {
+        rows.iter().map(|row| row.bytes).sum()
+    }
+}
+
 /// Hands out buffers from one allocation, in the order of a plan made beforehand.
 pub struct Arena<D: Device> {
     memory: Option<Arc<D::Memory>>,
@@ -251,17 +258,17 @@ impl<D: Device> Arena<D> {
     /// Runs `layout` twice: once to plan (its buffers must not be touched), once on a single zeroed allocation of
     /// exactly the planned size. Returns what `layout` built and the plan.
     pub fn build<S>(device: &D, layout: impl Fn(&mut Arena<D>) -> Result<S>) -> Result<(S, Vec<PlanRow>)> {
-        let mut arena = Arena::allocate(device, Self::plan(&layout)?)?;
+        let mut arena = Arena::allocate(device, PlanRow::total(&Self::plan(&layout)?))?;
         let built = layout(&mut arena)?;
         Ok((built, arena.rows))
     }
 
-    /// Bytes that `layout` asks for.
-    pub fn plan<S>(layout: impl Fn(&mut Arena<D>) -> Result<S>) -> Result<usize> {
+    /// What `layout` asks for.
+    pub fn plan<S>(layout: impl Fn(&mut Arena<D>) -> Result<S>) -> Result<Vec<PlanRow>> {
         let mut planning =
             Arena { memory: None, base: ALIGNMENT, used: 0, capacity: usize::MAX, rows: Vec::new() };
         layout(&mut planning)?;
-        Ok(planning.used)
+        Ok(planning.rows)
     }
 
     fn allocate(device: &D, capacity: usize) -> Result<Self> {

@@ -8,7 +8,7 @@ use crate::model::config::Config;
 use crate::model::transformer::Transformer;
 use crate::ops::matmul::BiasGradient;
 use crate::ops::matrix::Matrix;
-use crate::ops::{Arena, Backend, Buffer};
+use crate::ops::{Arena, Backend, Buffer, PlanRow};
 use crate::train::batch::{BatchPlan, PlanOptions, TokenPair};
 
 /// The mean over its tokens of every layer's states of every function.
@@ -152,7 +152,8 @@ impl<'a, B: Backend> Reader<'a, B> {
     /// Bytes that it takes.
     fn memory(model: &Transformer<B>, attached: Option<&Attached<B>>, pairs: &[TokenPair]) -> Result<usize> {
         let rows = longest(pairs);
-        Arena::<B>::plan(|arena| Memory::plan(arena, &model.config, attached, rows))
+        let plan = Arena::<B>::plan(|arena| Memory::plan(arena, &model.config, attached, rows))?;
+        Ok(PlanRow::total(&plan))
     }
 
     /// The mean states of a pair's functions, `[layers, 2, width]`.

@@ -7,7 +7,9 @@ use serde_json::Value;
 use super::chart::{Chart, Series};
 use super::html::{Page, facts, visible};
 use super::run::{Extremes, Run, TokenStat, number};
+use crate::guard::GuardConfig;
 use crate::train::TrainConfig;
+use crate::train::config::default_max_seq_len;
 
 /// The page of a run as it is now.
 pub fn page(run: &Run) -> String {
@@ -237,7 +239,12 @@ fn configuration(run: &Run) -> String {
         return String::new();
     }
     // As they would stand in the file: f32 values have fewer digits there.
-    let defaults = serde_json::to_string(&TrainConfig::default()).unwrap_or_default();
+    let defaults = TrainConfig {
+        max_seq_len: Some(default_max_seq_len(usize::MAX)),
+        guard_layers: Some(GuardConfig::default().layers),
+        ..TrainConfig::default()
+    };
+    let defaults = serde_json::to_string(&defaults).unwrap_or_default();
     let defaults: Value = serde_json::from_str(&defaults).unwrap_or_default();
     let row = |(key, value): (&String, &Value)| {
         let class = if defaults.get(key) == Some(value) { "" } else { " class=\"best\"" };

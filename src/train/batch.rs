@@ -22,6 +22,11 @@ impl TokenPair {
         self.secure.iter().zip(&self.vulnerable).take_while(|(s, v)| s == v).count()
     }
 
+    /// Tokens of the longer half.
+    pub fn longest(&self) -> usize {
+        self.secure.len().max(self.vulnerable.len())
+    }
+
     /// What this pair adds to the denominators of the losses.
     pub fn totals(&self, ignore_token: Option<u32>) -> Totals {
         let counts = |&&t: &&u32| Some(t) != ignore_token;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::error::Result;
 use crate::model::tokenizer::Tokenizer;
 use crate::train::batch::TokenPair;
+use crate::train::data::{LimitReport, Verdict, encode};
 use crate::train::records::{CodePair, Place, for_each_record, pair_files};
 
 /// Records that are tokenised together.
@@ -42,10 +43,18 @@ pub struct SplitReport {
     pub bad_records: Findings,
     /// Pairs that are in the split already.
     pub duplicates: Findings,
-    /// Pairs whose halves are the same text.
+    /// Pairs from which nothing can be learnt, because their halves are the same. White space around them does not count.
     pub identical: Findings,
     /// Lengths in tokens, where there is a tokenizer.
     pub tokens: Option<TokenReport>,
+}
+
+impl SplitReport {
+    /// Pairs that training uses; without a tokenizer, at most so many.
+    pub fn usable(&self) -> usize {
+        let lost = self.tokens.as_ref().map_or(0, |tokens| tokens.identical_within_limit.count);
+        self.pairs - self.identical.count - lost
+    }
 }
 
 /// Lengths in tokens.
@@ -63,8 +72,13 @@ pub struct TokenReport {
     pub histogram: Vec<(Option<usize>, usize)>,
     /// Pairs of which a half is longer than the limit.
     pub over_limit: Findings,
-    /// Pairs whose halves are the same up to the limit, though not as texts: nothing can be learnt from them.
+    /// Pairs whose halves are the same up to the limit, though not beyond: training leaves them out.
     pub identical_within_limit: Findings,
+    /// The smallest limit with which at least 99 % of the pairs are whole.
+    pub keeps_99_percent: usize,
+    /// What the limit does, in numbers.
+    #[serde(skip)]
+    pub limit: LimitReport,
 }
 
 /// How often something was found, and where the first times.
@@ -170,6 +184,7 @@ fn check_split(
     };
     split.report.tokens = options.tokenizer.map(|_| TokenReport {
         max_seq_len: options.max_seq_len,
+        limit: LimitReport::new(options.max_seq_len),
         histogram: BARS.iter().map(|&end| Some(end)).chain([None]).map(|end| (end, 0)).collect(),
         ..TokenReport::default()
     });
@@ -194,7 +209,7 @@ impl Split<'_> {
         *report.by_cwe.entry(cwe.to_owned()).or_default() += 1;
         *report.by_language.entry(language(&pair.file_name).to_owned()).or_default() += 1;
         let digests = [digest(&pair.secure), digest(&pair.vulnerable)];
-        if digests[0] == digests[1] {
+        if pair.is_identical() {
             report.identical.add(|| at.text(self.files));
         }
         match self.seen.get(&digests) {
@@ -218,16 +233,16 @@ impl Split<'_> {
         let (Some(tokenizer), Some(report)) = (self.options.tokenizer, &mut self.report.tokens) else {
             return Ok(());
         };
-        let encode = |(at, pair): &(At, CodePair)| {
-            let (secure, vulnerable) = (tokenizer.encode(&pair.secure)?, tokenizer.encode(&pair.vulnerable)?);
-            Ok((*at, pair.secure == pair.vulnerable, TokenPair { id: 0, secure, vulnerable }))
-        };
-        let encoded: Vec<_> = self.waiting.par_iter().map(encode).collect::<Result<_>>()?;
-        self.waiting.clear();
-        for (at, same_text, pair) in encoded {
-            self.shared += pair.shared();
-            self.vulnerable_tokens += pair.vulnerable.len();
-            report.add(&pair, same_text, || at.text(self.files));
+        let encode = |(_, pair): &(At, CodePair)| encode(0, pair, tokenizer);
+        let encoded: Vec<TokenPair> = self.waiting.par_iter().map(encode).collect::<Result<_>>()?;
+        for ((at, pair), tokens) in self.waiting.drain(..).zip(encoded) {
+            self.shared += tokens.shared();
+            self.vulnerable_tokens += tokens.vulnerable.len();
+            let verdict = Verdict::of(&pair, &tokens, self.options.max_seq_len);
+            if verdict == Verdict::Identical && !pair.is_identical() {
+                self.report.identical.add(|| format!("{}, as tokens", at.text(self.files)));
+            }
+            report.add(&tokens, verdict, || at.text(self.files));
         }
         Ok(())
     }
@@ -235,6 +250,7 @@ impl Split<'_> {
     fn finish(mut self) -> Result<SplitReport> {
         self.tokenize()?;
         if let Some(report) = &mut self.report.tokens {
+            report.keeps_99_percent = report.limit.keeps_99_percent();
             report.shared_prefix_share = self.shared as f64 / self.vulnerable_tokens.max(1) as f64;
         }
         Ok(self.report)
@@ -242,18 +258,17 @@ impl Split<'_> {
 }
 
 impl TokenReport {
-    fn add(&mut self, pair: &TokenPair, same_text: bool, place: impl Fn() -> String) {
-        let (secure, vulnerable) = (&pair.secure, &pair.vulnerable);
-        let longer = secure.len().max(vulnerable.len());
-        self.total += secure.len() + vulnerable.len();
-        self.longest = self.longest.max(longer);
-        let bar = BARS.iter().position(|&end| longer <= end).unwrap_or(BARS.len());
+    fn add(&mut self, pair: &TokenPair, verdict: Verdict, place: impl Fn() -> String) {
+        let longest = pair.longest();
+        self.total += pair.secure.len() + pair.vulnerable.len();
+        self.longest = self.longest.max(longest);
+        let bar = BARS.iter().position(|&end| longest <= end).unwrap_or(BARS.len());
         self.histogram[bar].1 += 1;
-        if longer > self.max_seq_len {
-            self.over_limit.add(|| format!("{}: {longer} tokens", place()));
+        self.limit.add(pair, verdict);
+        if matches!(verdict, Verdict::Cut | Verdict::Lost) {
+            self.over_limit.add(|| format!("{}: {longest} tokens", place()));
         }
-        let cut = |tokens: &[u32]| tokens[..tokens.len().min(self.max_seq_len)].to_vec();
-        if !same_text && cut(secure) == cut(vulnerable) {
+        if verdict == Verdict::Lost {
             self.identical_within_limit.add(place);
         }
     }

@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::adapter;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result, list as list_lines};
 use crate::files::{finite_tensor, remove_dir, require_space, write_json, write_safetensors};
 use crate::manifest::{self, Others};
 use crate::model::weights::Weights;
 use crate::ops::Backend;
+use crate::train::course::Course;
 use crate::train::evaluation::Evaluation;
+use crate::train::run_folder::FINAL_ADAPTER;
 use crate::train::step::{Moments, Stepper};
 
 /// Where a run stood at a checkpoint.
@@ -46,8 +48,8 @@ pub struct TrainerState {
     pub stopped_early: bool,
     /// All evaluations: (step, figures).
     pub evaluations: Vec<(usize, Evaluation)>,
-    /// Fingerprint of what must not change between the parts of a run: data, model and hyper-parameters.
-    pub fingerprint: String,
+    /// What must not change between the parts of a run.
+    pub course: Course,
 }
 
 /// Writes `run/checkpoint-N` and removes the oldest of those up to N beyond `keep`, but not the best.
@@ -124,8 +126,42 @@ fn prune(run: &Path, state: &TrainerState, keep: usize) -> Result<()> {
     all.iter().take(surplus).try_for_each(|(_, dir)| remove_dir(dir))
 }
 
-/// The checkpoint that `--resume-from-checkpoint` means: a folder, or `auto` for the newest of the run, if any.
-pub fn find(run: &Path, spec: &str) -> Result<Option<PathBuf>> {
+/// The checkpoint from which a run in the folder `run` goes on: the one that `spec` names, or the newest for `auto`, if
+/// there is any. A new run in the folder of an earlier one would mix their checkpoints, or put its adapter in the place of
+/// a finished one. Nothing is written.
+///
+/// # Errors
+/// Kind `Model` for a checkpoint that is none, kind `Usage` for the folder of an earlier run that does not go on.
+pub fn resume_point(run: &Path, spec: Option<&str>) -> Result<Option<PathBuf>> {
+    let resume = spec.map(|spec| find(run, spec)).transpose()?.flatten();
+    if resume.as_deref().is_some_and(|dir| is_inside(dir, run)) {
+        return Ok(resume);
+    }
+    if let Some((_, found)) = list(run).pop() {
+        return Err(Error::usage(format!(
+            "{} is a checkpoint of an earlier run: continue that run with --resume-from-checkpoint, or choose another \
+             --output-dir",
+            found.display()
+        )));
+    }
+    let adapter = run.join(FINAL_ADAPTER);
+    // Whoever asks for the newest checkpoint knows that there may be none yet.
+    if adapter.exists() && spec != Some("auto") {
+        return Err(Error::usage(format!(
+            "{} is the adapter of an earlier run: choose another --output-dir, or remove it",
+            adapter.display()
+        )));
+    }
+    Ok(resume)
+}
+
+/// Whether a checkpoint is one of the run in a folder.
+pub(super) fn is_inside(checkpoint: &Path, run: &Path) -> bool {
+    let canonical = |path: &Path| path.canonicalize().ok();
+    canonical(checkpoint).is_some_and(|dir| dir.parent() == canonical(run).as_deref())
+}
+
+fn find(run: &Path, spec: &str) -> Result<Option<PathBuf>> {
     if spec == "auto" {
         return Ok(list(run).pop().map(|(_, dir)| dir));
     }
@@ -150,20 +186,34 @@ fn instead_of(dir: &Path) -> String {
     }
 }
 
-/// Puts parameters, statistics and moments of a checkpoint into `stepper` and returns where the run stood.
-pub fn load<B: Backend>(dir: &Path, stepper: &mut Stepper<'_, B>, fingerprint: &str) -> Result<TrainerState> {
+/// Where a run stood at a checkpoint, whose files are checked.
+///
+/// # Errors
+/// Kind `Model` for a checkpoint that is damaged; kind `Usage`, with every difference, for one of another course.
+pub(super) fn read_state(dir: &Path, course: &Course) -> Result<TrainerState> {
     manifest::verify(dir, Others::Refused).map_err(|e| e.advice(instead_of(dir)))?;
     let path = dir.join(STATE);
     let complain = || format!("cannot read {}", path.display());
     let text = std::fs::read(&path).kind(ErrorKind::Model, complain)?;
     let state: TrainerState = serde_json::from_slice(&text).kind(ErrorKind::Model, complain)?;
-    if state.fingerprint != fingerprint {
-        return Err(Error::usage(format!(
-            "{} was written with other data, another model or other hyper-parameters; resume with the same ones, or \
-             start a new run in another --output-dir",
-            dir.display()
-        )));
+    let differences = state.course.differences(course);
+    if differences.is_empty() {
+        return Ok(state);
     }
+    let error = Error::usage(format!(
+        "{} was written by another run: {}",
+        dir.display(),
+        list_lines("what differs", differences)
+    ));
+    Err(error.advice("resume with the same, or start a new run in another --output-dir"))
+}
+
+/// Puts parameters, statistics and moments of a checkpoint, whose files have been checked, into `stepper`.
+pub(super) fn restore<B: Backend>(
+    dir: &Path,
+    stepper: &mut Stepper<'_, B>,
+    state: &TrainerState,
+) -> Result<()> {
     let model = stepper.model();
     stepper.attached = adapter::load_verified(&model.backend, dir, &model.config)?;
     let path = dir.join(OPTIMIZER);
@@ -189,5 +239,5 @@ pub fn load<B: Backend>(dir: &Path, stepper: &mut Stepper<'_, B>, fingerprint: &
         model.backend.upload(buffer.view_mut(), &values);
     }
     moments.t = state.updates;
-    Ok(state)
+    Ok(())
 }

@@ -1,20 +1,72 @@
 //! Hyper-parameters of a training run.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, list};
 use crate::guard::{Aggregation, GuardConfig};
 use crate::model::activations::Recompute;
 use crate::model::config::Config;
-use crate::model::lora::{LoraConfig, MAX_RANK, Projection};
+use crate::model::lora::{LoraConfig, MAX_RANK, TargetModules};
 use crate::train::data::OnBadRecord;
 use crate::train::step::Objective;
 
 /// Counts go up to this, so that products of two of them can be computed.
 const MAX_COUNT: usize = 1 << 31;
+/// Sequence lengths go up to this many tokens.
+const MAX_TOKENS: usize = 1 << 20;
+
+/// What the backward pass recomputes instead of keeping it from the forward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecomputePolicy {
+    /// As little as fits into the device's free memory.
+    #[default]
+    Auto,
+    /// Nothing: all activations are kept.
+    Nothing,
+    /// The gate and up projections.
+    #[serde(alias = "gate_up")]
+    GateUp,
+    /// Whole blocks.
+    Block,
+}
+
+impl RecomputePolicy {
+    /// All policies.
+    pub const ALL: [RecomputePolicy; 4] =
+        [RecomputePolicy::Auto, RecomputePolicy::Nothing, RecomputePolicy::GateUp, RecomputePolicy::Block];
+
+    /// The policy's name in options and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            RecomputePolicy::Auto => "auto",
+            RecomputePolicy::Nothing => "nothing",
+            RecomputePolicy::GateUp => "gate-up",
+            RecomputePolicy::Block => "block",
+        }
+    }
+
+    /// What to try, the fastest first.
+    pub fn candidates(self) -> &'static [Recompute] {
+        match self {
+            RecomputePolicy::Auto => &[Recompute::Nothing, Recompute::GateUp, Recompute::Block],
+            RecomputePolicy::Nothing => &[Recompute::Nothing],
+            RecomputePolicy::GateUp => &[Recompute::GateUp],
+            RecomputePolicy::Block => &[Recompute::Block],
+        }
+    }
+}
+
+/// An option with a value that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The option's name, that of the field of [`TrainConfig`].
+    pub option: &'static str,
+    /// What was expected, and what was found.
+    pub message: String,
+}
 
 /// Everything that decides a run. The defaults are the published ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,8 +102,8 @@ pub struct TrainConfig {
     pub weight_decay: f64,
     /// Largest norm of the gradients.
     pub max_grad_norm: f64,
-    /// Longest function in tokens; longer ones are cut.
-    pub max_seq_len: usize,
+    /// Longest function in tokens; longer ones are cut. If not given, [`default_max_seq_len`] of the model's context.
+    pub max_seq_len: Option<usize>,
     /// Seed of initial values, data order and dropout.
     pub seed: u64,
     /// LoRA rank.
@@ -60,12 +112,12 @@ pub struct TrainConfig {
     pub lora_alpha: f64,
     /// Dropout on the adapters' inputs.
     pub lora_dropout: f32,
-    /// Adapted linear layers; by architecture if empty.
-    pub target_modules: Vec<String>,
-    /// How taps are aggregated: attention, average or last_layer.
-    pub aggregation: String,
-    /// Number of upper layers the guard looks at.
-    pub guard_layers: usize,
+    /// Adapted linear layers.
+    pub target_modules: TargetModules,
+    /// How taps are aggregated.
+    pub aggregation: Aggregation,
+    /// Number of upper layers the guard looks at. If not given, 4, or all layers of a model with fewer.
+    pub guard_layers: Option<usize>,
     /// Dropout in the analyzer.
     pub guard_dropout: f32,
     /// Wanted difference of the mean scores.
@@ -84,8 +136,8 @@ pub struct TrainConfig {
     pub save_total_limit: usize,
     /// MiB of memory for the base model's hidden states; what does not fit goes to disk.
     pub base_cache_mib: usize,
-    /// What the backward makes again: auto, nothing, gate-up or block.
-    pub recompute: String,
+    /// What the backward pass recomputes.
+    pub recompute: RecomputePolicy,
     /// Continue from a checkpoint: its folder, or `auto` for the newest of the run.
     pub resume_from_checkpoint: Option<String>,
 }
@@ -109,14 +161,14 @@ impl Default for TrainConfig {
             warmup_ratio: 0.1,
             weight_decay: 0.01,
             max_grad_norm: 1.0,
-            max_seq_len: objective.max_seq_len,
+            max_seq_len: None,
             seed: objective.seed,
             lora_r: 16,
             lora_alpha: 32.0,
             lora_dropout: 0.1,
-            target_modules: Vec::new(),
-            aggregation: guard.aggregation.name().to_owned(),
-            guard_layers: guard.layers,
+            target_modules: TargetModules::ByArchitecture,
+            aggregation: guard.aggregation,
+            guard_layers: None,
             guard_dropout: guard.dropout,
             margin: objective.margin,
             security_weight: objective.security_weight,
@@ -126,106 +178,140 @@ impl Default for TrainConfig {
             save_steps: None,
             save_total_limit: 2,
             base_cache_mib: 1024,
-            recompute: "auto".to_owned(),
+            recompute: RecomputePolicy::Auto,
             resume_from_checkpoint: None,
         }
     }
 }
 
 impl TrainConfig {
-    /// Checks what no type can.
-    pub fn validate(&self) -> Result<()> {
-        let at_least_one = [
-            ("num_epochs", self.num_epochs),
-            ("batch_size", self.batch_size),
-            ("gradient_accumulation_steps", self.gradient_accumulation_steps),
-            ("lora_r", self.lora_r),
-            ("guard_layers", self.guard_layers),
-            ("save_total_limit", self.save_total_limit),
-            ("max_steps", self.max_steps.unwrap_or(1)),
-            ("eval_steps", self.eval_steps.unwrap_or(1)),
-            ("save_steps", self.save_steps.unwrap_or(1)),
-        ];
-        if let Some((name, n)) = at_least_one.iter().find(|(_, n)| !(1..=MAX_COUNT).contains(n)) {
-            return Err(Error::usage(format!("{name}: expected 1 to {MAX_COUNT}, found {n}")));
+    /// All options whose values cannot be used, whatever the model.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.counts_out_of_range();
+        problems.extend(self.numbers_out_of_range());
+        if self.val_data.is_some() && self.val_fraction > 0.0 {
+            let message = format!("expected 0 where val_data is given, found {}", self.val_fraction);
+            problems.push(Problem { option: "val_fraction", message });
         }
-        if self.lora_r > MAX_RANK {
-            return Err(Error::usage(format!("lora_r: expected 1 to {MAX_RANK}, found {}", self.lora_r)));
-        }
-        if !(2..=1 << 20).contains(&self.max_seq_len) {
-            let found = self.max_seq_len;
-            return Err(Error::usage(format!(
-                "max_seq_len: expected 2 to {} tokens, found {found}",
-                1 << 20
-            )));
-        }
-        let (dropout, guard_dropout) = (f64::from(self.lora_dropout), f64::from(self.guard_dropout));
-        let ranges = [
-            ("learning_rate", self.learning_rate, 0.0, 1.0),
-            ("warmup_ratio", self.warmup_ratio, 0.0, 1.0),
-            ("weight_decay", self.weight_decay, 0.0, 1.0),
-            ("max_grad_norm", self.max_grad_norm, 1e-12, f64::MAX),
-            ("lora_alpha", self.lora_alpha, 0.0, 1e6),
-            ("lora_dropout", dropout, 0.0, 0.99),
-            ("guard_dropout", guard_dropout, 0.0, 0.99),
-            ("margin", self.margin, 0.0, 1.0),
-            ("security_weight", self.security_weight, 0.0, 1e6),
-            ("kl_weight", self.kl_weight, 0.0, 1e6),
-            ("val_fraction", self.val_fraction, 0.0, 0.9),
-        ];
-        match ranges.iter().find(|(_, value, low, high)| !(low..=high).contains(&value)) {
-            Some((name, value, low, high)) => {
-                Err(Error::usage(format!("{name}: expected a number from {low} to {high}, found {value}")))
-            }
-            None => Ok(()),
-        }
+        problems
     }
 
-    /// The adapters' hyper-parameters for a base model.
-    pub fn lora(&self, model: &Config) -> Result<LoraConfig> {
-        let default = LoraConfig::default_for(model);
-        let named = self.target_modules.iter().map(|name| name.parse());
-        let named = named.collect::<Result<BTreeSet<Projection>>>()?;
-        let targets = if named.is_empty() { default.targets.clone() } else { named };
-        Ok(LoraConfig {
-            rank: self.lora_r,
-            alpha: self.lora_alpha,
-            dropout: self.lora_dropout,
-            targets,
-            ..default
+    fn counts_out_of_range(&self) -> Vec<Problem> {
+        let ranges = [
+            ("num_epochs", Some(self.num_epochs), (1, MAX_COUNT)),
+            ("max_steps", self.max_steps, (1, MAX_COUNT)),
+            ("batch_size", Some(self.batch_size), (1, MAX_COUNT)),
+            ("gradient_accumulation_steps", Some(self.gradient_accumulation_steps), (1, MAX_COUNT)),
+            ("max_seq_len", self.max_seq_len, (2, MAX_TOKENS)),
+            ("lora_r", Some(self.lora_r), (1, MAX_RANK)),
+            ("guard_layers", self.guard_layers, (1, MAX_COUNT)),
+            ("eval_steps", self.eval_steps, (1, MAX_COUNT)),
+            ("save_steps", self.save_steps, (1, MAX_COUNT)),
+            ("save_total_limit", Some(self.save_total_limit), (1, MAX_COUNT)),
+        ];
+        let problem = |(option, value, (low, high)): (&'static str, Option<usize>, (usize, usize))| {
+            let found = value.filter(|value| !(low..=high).contains(value))?;
+            Some(Problem { option, message: format!("expected {low} to {high}, found {found}") })
+        };
+        ranges.into_iter().filter_map(problem).collect()
+    }
+
+    fn numbers_out_of_range(&self) -> Vec<Problem> {
+        let ranges = [
+            ("val_fraction", self.val_fraction, 0.0..=0.9),
+            ("learning_rate", self.learning_rate, 0.0..=1.0),
+            ("warmup_ratio", self.warmup_ratio, 0.0..=1.0),
+            ("weight_decay", self.weight_decay, 0.0..=1.0),
+            ("max_grad_norm", self.max_grad_norm, 1e-12..=f64::MAX),
+            ("lora_alpha", self.lora_alpha, 0.0..=1e6),
+            ("lora_dropout", f64::from(self.lora_dropout), 0.0..=0.99),
+            ("guard_dropout", f64::from(self.guard_dropout), 0.0..=0.99),
+            ("margin", self.margin, 0.0..=1.0),
+            ("security_weight", self.security_weight, 0.0..=1e6),
+            ("kl_weight", self.kl_weight, 0.0..=1e6),
+        ];
+        let problem = |(option, found, range): (&'static str, f64, std::ops::RangeInclusive<f64>)| {
+            let (low, high) = (range.start(), range.end());
+            let message = || match *high {
+                f64::MAX => format!("expected a number of at least {low:e}, found {found}"),
+                _ => format!("expected a number from {low} to {high}, found {found}"),
+            };
+            (!range.contains(&found)).then(|| Problem { option, message: message() })
+        };
+        ranges.into_iter().filter_map(problem).collect()
+    }
+
+    /// Checks what no type can.
+    ///
+    /// # Errors
+    /// Kind `Usage`, with all [`Self::problems`].
+    pub fn validate(&self) -> Result<()> {
+        refuse(&self.problems())
+    }
+
+    /// The configuration with values in place of the limits that depend on the model.
+    ///
+    /// # Errors
+    /// Kind `Usage` for what goes beyond the model: training beyond the positions that it was made for would spoil it,
+    /// quietly, and a guard has no more layers to look at than there are.
+    pub fn for_model(&self, model: &Config) -> Result<TrainConfig> {
+        let (context, layers) = (model.max_position_embeddings, model.num_hidden_layers);
+        let limits = [
+            ("max_seq_len", self.max_seq_len, context, "tokens, the model's context"),
+            ("guard_layers", self.guard_layers, layers, "layers, which the model has"),
+        ];
+        let beyond = limits.into_iter().filter_map(|(option, value, limit, what)| {
+            let found = value.filter(|value| *value > limit)?;
+            Some(Problem { option, message: format!("expected at most {limit} {what}, found {found}") })
+        });
+        refuse(&beyond.collect::<Vec<_>>())?;
+        Ok(TrainConfig {
+            max_seq_len: Some(self.max_seq_len.unwrap_or_else(|| default_max_seq_len(context))),
+            guard_layers: Some(self.guard().layers.min(layers)),
+            ..self.clone()
         })
     }
 
+    /// The adapters' hyper-parameters for a base model.
+    pub fn lora(&self, model: &Config) -> LoraConfig {
+        LoraConfig {
+            rank: self.lora_r,
+            alpha: self.lora_alpha,
+            dropout: self.lora_dropout,
+            targets: self.target_modules.for_model(model),
+            ..LoraConfig::default_for(model)
+        }
+    }
+
     /// The guard's hyper-parameters.
-    pub fn guard(&self) -> Result<GuardConfig> {
-        let aggregation: Aggregation = self.aggregation.parse()?;
-        Ok(GuardConfig { aggregation, layers: self.guard_layers, dropout: self.guard_dropout })
+    pub fn guard(&self) -> GuardConfig {
+        let layers = self.guard_layers.unwrap_or(GuardConfig::default().layers);
+        GuardConfig { aggregation: self.aggregation, layers, dropout: self.guard_dropout }
     }
 
     /// The objective.
     pub fn objective(&self) -> Objective {
+        let default = Objective::default();
         Objective {
             margin: self.margin,
             security_weight: self.security_weight,
             kl_weight: self.kl_weight,
-            max_seq_len: self.max_seq_len,
+            max_seq_len: self.max_seq_len.unwrap_or(default.max_seq_len),
             seed: self.seed,
-            ..Objective::default()
+            ..default
         }
     }
+}
 
-    /// The activation policies to try, the fastest first.
-    pub fn recompute_policies(&self) -> Result<Vec<Recompute>> {
-        Ok(match self.recompute.as_str() {
-            "auto" => vec![Recompute::Nothing, Recompute::GateUp, Recompute::Block],
-            "nothing" => vec![Recompute::Nothing],
-            "gate-up" => vec![Recompute::GateUp],
-            "block" => vec![Recompute::Block],
-            other => {
-                return Err(Error::usage(format!(
-                    "recompute: expected auto, nothing, gate-up or block, found {other}"
-                )));
-            }
-        })
+/// The limit of a function's tokens where none is given: the published 1024, or the model's context if that is shorter.
+pub fn default_max_seq_len(context: usize) -> usize {
+    Objective::default().max_seq_len.min(context)
+}
+
+fn refuse(problems: &[Problem]) -> Result<()> {
+    if problems.is_empty() {
+        return Ok(());
     }
+    let lines = problems.iter().map(|Problem { option, message }| format!("{option}: {message}"));
+    Err(Error::usage(list("options that cannot be used", lines)))
 }

@@ -1,11 +1,14 @@
 //! Training pairs: SVEN JSONL files, tokenised and checked (METHOD §10).
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+#[cfg(feature = "text")]
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+#[cfg(feature = "text")]
 use crate::model::tokenizer::Tokenizer;
 use crate::train::batch::TokenPair;
 use crate::train::records::{CodePair, for_each_record, pair_files};
@@ -15,17 +18,126 @@ use crate::train::records::{CodePair, for_each_record, pair_files};
 pub struct TokenizedPairs {
     /// The usable pairs; `id` counts all pairs read.
     pub pairs: Vec<TokenPair>,
-    /// Pairs whose halves are identical within the length limit, so that nothing can be learnt from them.
+    /// Pairs left out because nothing can be learnt from them, whatever the length limit: their halves are the same, or
+    /// one of them has no token.
     pub identical: usize,
-    /// Pairs of which at least one half was cut to the length limit.
-    pub truncated: usize,
+    /// What the length limit does to the others.
+    pub limit: LimitReport,
     /// Records that cannot be used.
     pub bad_records: usize,
 }
 
+impl TokenizedPairs {
+    /// Pairs of tokens, cut to `max_seq_len` each, without those from which nothing can be learnt. Each gets its place
+    /// among `pairs` as its number.
+    pub fn new(pairs: Vec<TokenPair>, max_seq_len: usize) -> Self {
+        let numbered = pairs.into_iter().enumerate().map(|(id, pair)| TokenPair { id, ..pair });
+        Self::collect(numbered.map(|pair| (Verdict::of_tokens(&pair, max_seq_len), pair)), max_seq_len)
+    }
+
+    fn collect(judged: impl Iterator<Item = (Verdict, TokenPair)>, max_seq_len: usize) -> Self {
+        let mut out = TokenizedPairs { limit: LimitReport::new(max_seq_len), ..TokenizedPairs::default() };
+        for (verdict, mut tokens) in judged {
+            out.limit.add(&tokens, verdict);
+            match verdict {
+                Verdict::Identical => out.identical += 1,
+                Verdict::Lost => {}
+                Verdict::Whole | Verdict::Cut => {
+                    tokens.secure.truncate(max_seq_len);
+                    tokens.vulnerable.truncate(max_seq_len);
+                    out.pairs.push(tokens);
+                }
+            }
+        }
+        out
+    }
+}
+
+/// What becomes of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is trained on.
+    Whole,
+    /// It is trained on, with at least one half cut to the length limit.
+    Cut,
+    /// It is left out, because its halves are the same up to the length limit.
+    Lost,
+    /// It is left out, because nothing can be learnt from it at any length.
+    Identical,
+}
+
+impl Verdict {
+    /// Decides, for training as for everything that speaks of it. `tokens` are those of the whole pair.
+    pub fn of(pair: &CodePair, tokens: &TokenPair, max_seq_len: usize) -> Self {
+        if pair.is_identical() { Verdict::Identical } else { Verdict::of_tokens(tokens, max_seq_len) }
+    }
+
+    /// Decides about a pair whose texts are not known.
+    pub fn of_tokens(tokens: &TokenPair, max_seq_len: usize) -> Self {
+        let (secure, vulnerable) = (&tokens.secure, &tokens.vulnerable);
+        let within = |tokens: &[u32]| tokens.len().min(max_seq_len);
+        if secure == vulnerable || secure.is_empty() || vulnerable.is_empty() {
+            Verdict::Identical
+        } else if secure[..within(secure)] == vulnerable[..within(vulnerable)] {
+            Verdict::Lost
+        } else if tokens.longest() > max_seq_len {
+            Verdict::Cut
+        } else {
+            Verdict::Whole
+        }
+    }
+}
+
+/// What a length limit does to pairs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LimitReport {
+    /// The limit, in tokens of a function.
+    pub max_seq_len: usize,
+    /// Pairs of which at least one half is cut.
+    pub cut: usize,
+    /// Pairs that are left out because their halves are the same up to the limit.
+    pub lost: usize,
+    /// How many pairs have a longer half of so many tokens.
+    #[serde(skip)]
+    lengths: BTreeMap<usize, usize>,
+}
+
+impl LimitReport {
+    /// No pair yet.
+    pub fn new(max_seq_len: usize) -> Self {
+        LimitReport { max_seq_len, ..LimitReport::default() }
+    }
+
+    /// Counts a pair; one that is left out at any length does not count.
+    pub fn add(&mut self, tokens: &TokenPair, verdict: Verdict) {
+        match verdict {
+            Verdict::Identical => return,
+            Verdict::Cut => self.cut += 1,
+            Verdict::Lost => self.lost += 1,
+            Verdict::Whole => {}
+        }
+        *self.lengths.entry(tokens.longest()).or_default() += 1;
+    }
+
+    /// Pairs that are counted.
+    pub fn pairs(&self) -> usize {
+        self.lengths.values().sum()
+    }
+
+    /// The smallest limit with which at least 99 % of the pairs are whole.
+    pub fn keeps_99_percent(&self) -> usize {
+        let wanted = (99 * self.pairs()).div_ceil(100);
+        let mut whole = 0;
+        let reaches = |(_, n): &(&usize, &usize)| {
+            whole += **n;
+            whole >= wanted
+        };
+        self.lengths.iter().find(reaches).map_or(0, |(length, _)| *length)
+    }
+}
+
 /// What becomes of a record that cannot be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
 pub enum OnBadRecord {
     /// It is an error.
@@ -33,6 +145,19 @@ pub enum OnBadRecord {
     Error,
     /// It is left out, and counted.
     Skip,
+}
+
+impl OnBadRecord {
+    /// Both.
+    pub const ALL: [OnBadRecord; 2] = [OnBadRecord::Error, OnBadRecord::Skip];
+
+    /// The name in options and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            OnBadRecord::Error => "error",
+            OnBadRecord::Skip => "skip",
+        }
+    }
 }
 
 /// Reads the pairs of a JSONL file, or of all JSONL files of a folder in the order of their names (with `split`, of its
@@ -55,25 +180,21 @@ pub fn read_pairs(path: &Path, split: &str, on_bad: OnBadRecord) -> Result<(Vec<
     Ok((pairs, skipped))
 }
 
-/// Tokenises pairs, cut to `max_seq_len` tokens each, without those that become identical.
+/// Tokenises pairs, cut to `max_seq_len` tokens each, without those from which nothing can be learnt.
+#[cfg(feature = "text")]
 pub fn tokenize(pairs: &[CodePair], tokenizer: &Tokenizer, max_seq_len: usize) -> Result<TokenizedPairs> {
-    let encode = |text: &str| tokenizer.encode(text);
-    let tokens: Vec<(Vec<u32>, Vec<u32>)> = pairs
-        .par_iter()
-        .map(|pair| Ok((encode(&pair.secure)?, encode(&pair.vulnerable)?)))
-        .collect::<Result<_>>()?;
-    let mut out = TokenizedPairs::default();
-    for (id, (mut secure, mut vulnerable)) in tokens.into_iter().enumerate() {
-        out.truncated += usize::from(secure.len().max(vulnerable.len()) > max_seq_len);
-        secure.truncate(max_seq_len);
-        vulnerable.truncate(max_seq_len);
-        if secure == vulnerable {
-            out.identical += 1;
-        } else if !secure.is_empty() && !vulnerable.is_empty() {
-            out.pairs.push(TokenPair { id, secure, vulnerable });
-        }
-    }
-    Ok(out)
+    let tokens: Vec<TokenPair> =
+        pairs.par_iter().enumerate().map(|(id, pair)| encode(id, pair, tokenizer)).collect::<Result<_>>()?;
+    let judged =
+        pairs.iter().zip(tokens).map(|(pair, tokens)| (Verdict::of(pair, &tokens, max_seq_len), tokens));
+    Ok(TokenizedPairs::collect(judged, max_seq_len))
+}
+
+/// The tokens of a whole pair.
+#[cfg(feature = "text")]
+pub(super) fn encode(id: usize, pair: &CodePair, tokenizer: &Tokenizer) -> Result<TokenPair> {
+    let (secure, vulnerable) = (tokenizer.encode(&pair.secure)?, tokenizer.encode(&pair.vulnerable)?);
+    Ok(TokenPair { id, secure, vulnerable })
 }
 
 #[cfg(test)]

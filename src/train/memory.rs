@@ -7,7 +7,7 @@ use crate::model::activations::{ActivationGrads, ActivationShape, Activations, R
 use crate::model::params::Grads;
 use crate::model::transformer::Transformer;
 use crate::ops::buffer::ALIGNMENT;
-use crate::ops::{Arena, Backend, Buffer};
+use crate::ops::{Arena, Backend, Buffer, PlanRow};
 use crate::train::results::Results;
 
 /// What helps where training does not fit.
@@ -79,6 +79,17 @@ impl<B: Backend> Memory<B> {
     }
 }
 
+/// Bytes that training takes of a device's own memory, at its peak: the model, what is trained, working memory and what
+/// the device needs for itself. `None` in the system's memory.
+pub(super) fn device_bytes<B: Backend>(
+    model: &Transformer<B>,
+    attached: &Attached<B>,
+    plan: &[PlanRow],
+) -> Option<usize> {
+    let all = model.device_bytes() + attached.params.bytes() + PlanRow::total(plan);
+    (!B::IN_SYSTEM_MEMORY).then_some(all)
+}
+
 /// First and second moments of AdamW, laid out like the parameters.
 pub struct Moments<B: Backend> {
     /// First moment.
@@ -143,20 +154,21 @@ impl Sizes {
     }
 }
 
-/// The sizes of the first policy whose plan fits.
+/// The sizes of the first policy whose plan fits, and that plan.
 pub(super) fn fitting_sizes<B: Backend>(
     model: &Transformer<B>,
     attached: &Attached<B>,
     capacity: (Rows, usize),
     policies: &[Recompute],
-) -> Result<Sizes> {
+) -> Result<(Sizes, Vec<PlanRow>)> {
     let free = model.backend.free_memory();
     let mut needed = 0;
     for &recompute in policies {
         let sizes = Sizes::new(model, attached, capacity, recompute);
-        needed = Arena::<B>::plan(|arena| sizes.allocate(arena, model, attached))?;
+        let plan = Arena::<B>::plan(|arena| sizes.allocate(arena, model, attached))?;
+        needed = PlanRow::total(&plan);
         if needed <= free {
-            return Ok(sizes);
+            return Ok((sizes, plan));
         }
     }
     let (needed, free) = (needed.div_ceil(1 << 20), free >> 20);

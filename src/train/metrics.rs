@@ -11,6 +11,19 @@ use crate::error::{Context, ErrorKind, Result};
 use crate::files::write_file;
 use crate::train::checkpoint::TrainerState;
 
+const METRICS: &str = "metrics.jsonl";
+
+/// The median of the seconds that the steps of a run took; `None` where no step is recorded.
+pub fn seconds_per_step(run: &Path) -> Option<f64> {
+    let text = std::fs::read(run.join(METRICS)).ok()?;
+    let steps = String::from_utf8_lossy(&text);
+    let lines = steps.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let seconds = lines.filter(|line| line["kind"] == "train").filter_map(|line| line["seconds"].as_f64());
+    let mut seconds: Vec<f64> = seconds.collect();
+    seconds.sort_by(f64::total_cmp);
+    seconds.get(seconds.len() / 2).copied()
+}
+
 /// The metrics of a run, appended line by line.
 pub struct MetricsFile {
     path: PathBuf,
@@ -20,7 +33,7 @@ pub struct MetricsFile {
 impl MetricsFile {
     /// Opens the metrics of a run that continues at `state`: later lines of an earlier attempt are dropped.
     pub fn open(run: &Path, state: &TrainerState) -> Result<Self> {
-        let path = run.join("metrics.jsonl");
+        let path = run.join(METRICS);
         let complain = || format!("cannot continue {}", path.display());
         let earlier = match std::fs::read(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),

@@ -2,17 +2,21 @@
 
 pub mod base_cache;
 pub mod batch;
+#[cfg(feature = "text")]
 pub mod check;
 pub mod checkpoint;
 pub mod config;
+pub mod course;
 pub mod data;
 pub mod environment;
 pub mod evaluation;
 mod memory;
 pub mod metrics;
 mod objective;
+pub mod observer;
 pub mod records;
 mod results;
+pub mod run_data;
 pub mod run_folder;
 pub mod schedule;
 mod setup;
@@ -21,5 +25,9 @@ pub mod tensorboard;
 pub mod trainer;
 
 pub use config::TrainConfig;
+pub use observer::{Observer, StepLog};
+pub use run_data::RunData;
 pub use run_folder::RunFolder;
-pub use trainer::{Observer, RunSummary, StepLog, train, train_in};
+pub use trainer::{RunSummary, train_on};
+#[cfg(feature = "text")]
+pub use trainer::{dry_run, train, train_in};

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::error::{Context, Error, ErrorKind, Result};
 
@@ -13,7 +14,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 const MAX_LINE_BYTES: u64 = 64 << 20;
 
 /// A vulnerable function and its fix.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct CodePair {
     /// The function before the fix: vulnerable.
     #[serde(rename = "func_src_before")]
@@ -22,14 +23,37 @@ pub struct CodePair {
     #[serde(rename = "func_src_after")]
     pub secure: String,
     /// Weakness, such as `cwe-089`; empty where the file has none.
-    #[serde(default, rename = "vul_type")]
+    #[serde(default, rename = "vul_type", deserialize_with = "text_or_nothing")]
     pub cwe: String,
     /// The function's name; empty where the file has none.
-    #[serde(default, rename = "func_name")]
+    #[serde(default, rename = "func_name", deserialize_with = "text_or_nothing")]
     pub name: String,
     /// The source file it is from; empty where the file has none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text_or_nothing")]
     pub file_name: String,
+}
+
+impl CodePair {
+    /// Whether the halves differ in white space around them at most, so that nothing can be learnt from them. White space
+    /// inside counts: a line's indentation may be the fix.
+    pub fn is_identical(&self) -> bool {
+        self.secure.trim() == self.vulnerable.trim()
+    }
+}
+
+/// A field that is shown but not needed: whatever is not a text is as good as absent.
+fn text_or_nothing<'de, D: Deserializer<'de>>(value: D) -> std::result::Result<String, D::Error> {
+    Ok(match Value::deserialize(value)? {
+        Value::String(text) => text,
+        _ => String::new(),
+    })
+}
+
+/// The two fields that are needed. They are all that is read of a record whose other fields cannot be.
+#[derive(Deserialize)]
+struct Halves {
+    func_src_before: String,
+    func_src_after: String,
 }
 
 /// Where a record is: `file:line`.
@@ -101,7 +125,12 @@ pub fn for_each_record(
 }
 
 fn parse_pair(line: &[u8]) -> Result<CodePair> {
-    let pair: CodePair = serde_json::from_slice(line).kind(ErrorKind::Data, || {
+    let pair = serde_json::from_slice(line).or_else(|_| {
+        let halves: Halves = serde_json::from_slice(line)?;
+        let Halves { func_src_before: vulnerable, func_src_after: secure } = halves;
+        Ok::<_, serde_json::Error>(CodePair { vulnerable, secure, ..CodePair::default() })
+    });
+    let pair = pair.kind(ErrorKind::Data, || {
         "expected a JSON object with the texts func_src_before and func_src_after".to_owned()
     })?;
     for (field, text) in [("func_src_before", &pair.vulnerable), ("func_src_after", &pair.secure)] {

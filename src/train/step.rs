@@ -14,7 +14,7 @@ use crate::ops::optim::AdamW;
 use crate::ops::{Arena, Backend, PlanRow};
 use crate::train::base_cache::BaseCache;
 use crate::train::batch::{BatchPlan, TokenPair, Totals};
-use crate::train::memory::{ADVICE, Memory, PlanBuffers, fitting_sizes};
+use crate::train::memory::{ADVICE, Memory, PlanBuffers, device_bytes, fitting_sizes};
 use crate::train::objective::{Regime, Sums};
 use crate::train::results::{Pending, Slot};
 
@@ -73,7 +73,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
         capacity: (Rows, usize),
         policies: &[Recompute],
     ) -> Result<Self> {
-        let sizes = fitting_sizes(model, &attached, capacity, policies)?;
+        let (sizes, _) = fitting_sizes(model, &attached, capacity, policies)?;
         let ((memory, moments), plan_rows) =
             Arena::build(&model.backend, |arena| sizes.allocate(arena, model, &attached))
                 .map_err(|e| e.context("working memory of training").memory_advice(ADVICE))?;
@@ -92,12 +92,15 @@ impl<'m, B: Backend> Stepper<'m, B> {
         &self.plan_rows
     }
 
+    /// What the backward pass recomputes.
+    pub fn recompute(&self) -> Recompute {
+        self.memory.acts.recompute
+    }
+
     /// Bytes that training takes of a device's own memory, at its peak: the model, what is trained, working memory and
     /// what the device needs for itself. `None` in the system's memory.
     pub fn device_bytes(&self) -> Option<usize> {
-        let working: usize = self.plan_rows.iter().map(|row| row.bytes).sum();
-        let all = self.model.device_bytes() + self.attached.params.bytes() + working;
-        (!B::IN_SYSTEM_MEMORY).then_some(all)
+        device_bytes(self.model, &self.attached, &self.plan_rows)
     }
 
     /// One optimiser step over `micro_batches`, whose losses are normalised together, so that cutting a step into

@@ -4,108 +4,33 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde::Serialize;
-
 use crate::adapter;
-use crate::attached::Attached;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{require_space, write_json};
-use crate::init::initialize;
 use crate::manifest::commit_dir;
+#[cfg(feature = "text")]
 use crate::model::tokenizer::Tokenizer;
 use crate::model::transformer::Transformer;
-use crate::ops::{Backend, PlanRow};
+use crate::ops::Backend;
 use crate::train::base_cache::BaseCache;
-use crate::train::batch::{BatchPlan, TokenPair};
-use crate::train::checkpoint::{self, TrainerState};
+use crate::train::batch::TokenPair;
+use crate::train::checkpoint::{self, TrainerState, is_inside};
 use crate::train::config::TrainConfig;
-use crate::train::data::TokenizedPairs;
 use crate::train::environment::Environment;
-use crate::train::evaluation::{Evaluation, evaluate};
-use crate::train::metrics::MetricsFile;
+use crate::train::evaluation::evaluate;
+#[cfg(feature = "text")]
+use crate::train::memory::{device_bytes, fitting_sizes};
+use crate::train::metrics::{self, MetricsFile};
+use crate::train::observer::{Observer, RunStart, Stage, StepLog};
+use crate::train::run_data::RunData;
 use crate::train::run_folder::{FINAL_ADAPTER, RunFolder};
 use crate::train::schedule::{LinearSchedule, epoch_order};
-use crate::train::setup::{
-    base_rows, check_context, fingerprint, is_inside, load_data, refuse_other_run, schedule,
-};
+use crate::train::setup::{Setup, base_rows};
 use crate::train::step::{Stepper, Update};
 use crate::train::tensorboard::EventFile;
 
 /// Non-finite gradients in a row after which training stops.
 const MAX_SKIPPED_IN_A_ROW: usize = 10;
-
-/// What a step looked like.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct StepLog {
-    /// Optimiser steps done, this one included.
-    pub step: usize,
-    /// All steps of the run.
-    pub total_steps: usize,
-    /// Passes over the training pairs.
-    pub epoch: f64,
-    /// The joint loss.
-    pub total: f64,
-    /// Cross-entropy of the secure functions, nats per token.
-    pub generation: f64,
-    /// Margin loss.
-    pub security: f64,
-    /// KL divergence to the base model, nats per token.
-    pub kl: f64,
-    /// Mean analyzer score of secure functions' tokens.
-    pub mean_score_secure: f64,
-    /// Mean analyzer score of vulnerable functions' tokens.
-    pub mean_score_vulnerable: f64,
-    /// Norm of the gradients before clipping.
-    pub grad_norm: f64,
-    /// Learning rate.
-    pub learning_rate: f64,
-    /// Tokens of secure and vulnerable functions per second.
-    pub tokens_per_second: f64,
-    /// Seconds the step took.
-    pub seconds: f64,
-    /// Whether the update was left out because a gradient was not finite.
-    pub skipped: bool,
-}
-
-/// What happens during a run, for progress bars and experiments, and whether it goes on.
-pub trait Observer {
-    /// Training is about to start.
-    fn on_start(&mut self, _start: &RunStart<'_>) {}
-    /// Whether the run shall end, asked before every micro-batch of training and validation. What has begun is abandoned;
-    /// the run ends with a checkpoint of its last whole step, from which it continues as if it had never ended.
-    fn should_stop(&mut self) -> bool {
-        false
-    }
-    /// A step is done. `Break` ends the run after the validation and the checkpoint that follow it.
-    fn on_step(&mut self, _log: &StepLog) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
-    /// An evaluation is done.
-    fn on_evaluation(&mut self, _step: usize, _evaluation: &Evaluation) {}
-    /// A checkpoint was written.
-    fn on_checkpoint(&mut self, _dir: &Path) {}
-}
-
-/// No observer.
-impl Observer for () {}
-
-/// What a run starts with.
-pub struct RunStart<'a> {
-    /// Training pairs, and what was left out.
-    pub train: &'a TokenizedPairs,
-    /// Validation pairs, and what was left out.
-    pub validation: &'a TokenizedPairs,
-    /// The memory plan.
-    pub plan: &'a [PlanRow],
-    /// All bytes of a device's own memory that the run takes ([`Stepper::device_bytes`]).
-    pub device_bytes: Option<usize>,
-    /// Trainable values.
-    pub parameters: usize,
-    /// All steps of the run.
-    pub total_steps: usize,
-    /// Step from which the run continues.
-    pub resumed_at: Option<usize>,
-}
 
 /// How a run ended.
 #[derive(Clone, Debug)]
@@ -137,6 +62,7 @@ struct Run<'a, 'm, B: Backend> {
 }
 
 /// Trains an adapter and a guard for `model` as `config` says, into `config.output_dir`.
+#[cfg(feature = "text")]
 pub fn train<B: Backend>(
     model: &Transformer<B>,
     tokenizer: &Tokenizer,
@@ -148,6 +74,7 @@ pub fn train<B: Backend>(
 }
 
 /// [`train`] into a folder that is held already; `config.output_dir` is not looked at.
+#[cfg(feature = "text")]
 pub fn train_in<B: Backend>(
     folder: &RunFolder,
     model: &Transformer<B>,
@@ -155,36 +82,56 @@ pub fn train_in<B: Backend>(
     config: &TrainConfig,
     observer: &mut dyn Observer,
 ) -> Result<RunSummary> {
+    train_with(folder, model, config, observer, |config, observer| RunData::read(config, tokenizer, observer))
+}
+
+/// Trains on pairs in memory: neither `config.data` nor `config.val_data` is looked at, nor is `config.output_dir`.
+///
+/// # Errors
+/// Of all kinds; see [`ErrorKind`].
+pub fn train_on<B: Backend>(
+    folder: &RunFolder,
+    model: &Transformer<B>,
+    data: RunData,
+    config: &TrainConfig,
+    observer: &mut dyn Observer,
+) -> Result<RunSummary> {
+    train_with(folder, model, config, observer, |_, _| Ok(data))
+}
+
+/// Trains on what `data` gets for the configuration of the model.
+fn train_with<B: Backend>(
+    folder: &RunFolder,
+    model: &Transformer<B>,
+    config: &TrainConfig,
+    observer: &mut dyn Observer,
+    data: impl FnOnce(&TrainConfig, &mut dyn Observer) -> Result<RunData>,
+) -> Result<RunSummary> {
     config.validate()?;
-    check_context(config, &model.config)?;
-    let spec = config.resume_from_checkpoint.as_deref();
-    let resume = spec.map(|spec| checkpoint::find(folder.path(), spec)).transpose()?.flatten();
-    refuse_other_run(folder.path(), spec, resume.as_deref())?;
-    let (train, validation) = load_data(config, tokenizer)?;
-    let mut attached =
-        Attached::new(&model.backend, &model.config, config.lora(&model.config)?, config.guard()?)?;
-    initialize(&mut attached, config.seed);
-    let capacity = BatchPlan::capacity(train.pairs.iter().chain(&validation.pairs), config.batch_size);
+    let config = &config.for_model(&model.config)?;
+    let resume = checkpoint::resume_point(folder.path(), config.resume_from_checkpoint.as_deref())?;
+    let data = data(config, observer)?;
+    let setup = Setup::new(model, data, config, resume.as_deref(), observer)?;
+    let Setup { train, validation, attached, capacity, schedule, state } = setup;
     let cache = BaseCache::new(config.base_cache_mib.saturating_mul(1 << 20));
     if config.kl_weight > 0.0 {
         cache.require_space(base_rows(config, &train, &validation) * model.config.hidden_size)?;
     }
-    let policies = config.recompute_policies()?;
-    let mut stepper = Stepper::new(model, attached, config.objective(), Some(cache), capacity, &policies)?;
-    let fingerprint = fingerprint(config, [&train.pairs, &validation.pairs], model);
-    let schedule = schedule(config, train.pairs.len());
-    let state = match &resume {
-        Some(dir) => checkpoint::load(dir, &mut stepper, &fingerprint)?,
-        None => TrainerState { fingerprint, ..TrainerState::default() },
-    };
+    let policies = config.recompute.candidates();
+    let mut stepper = Stepper::new(model, attached, config.objective(), Some(cache), capacity, policies)?;
+    if let Some(dir) = &resume {
+        checkpoint::restore(dir, &mut stepper, &state)?;
+    }
     observer.on_start(&RunStart {
         train: &train,
         validation: &validation,
         plan: stepper.plan(),
         device_bytes: stepper.device_bytes(),
+        recompute: stepper.recompute(),
         parameters: stepper.attached.params.layout().parameter_count(),
         total_steps: schedule.total_steps,
         resumed_at: (state.global_step > 0).then_some(state.global_step),
+        seconds_per_step: seconds_per_step(resume.as_deref()),
     });
     let metrics = MetricsFile::open(folder.path(), &state)?;
     let events = EventFile::create(folder.path(), state.global_step)?;
@@ -196,6 +143,44 @@ pub fn train_in<B: Backend>(
     let (train, validation) = (train.pairs, validation.pairs);
     Run { config, stepper, train, validation, state, schedule, metrics, events, observer, folder, saved }
         .run()
+}
+
+/// Does what [`train`] does before the first step, and tells the observer with what the run would start. Nothing is
+/// written, and no working memory is taken.
+///
+/// # Errors
+/// Those that [`train`] ends with before its first step, but for a folder or a disk that cannot be written to.
+#[cfg(feature = "text")]
+pub fn dry_run<B: Backend>(
+    model: &Transformer<B>,
+    tokenizer: &Tokenizer,
+    config: &TrainConfig,
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    config.validate()?;
+    let config = &config.for_model(&model.config)?;
+    let resume = checkpoint::resume_point(&config.output_dir, config.resume_from_checkpoint.as_deref())?;
+    let data = RunData::read(config, tokenizer, observer)?;
+    let setup = Setup::new(model, data, config, resume.as_deref(), observer)?;
+    let policies = config.recompute.candidates();
+    let (sizes, plan) = fitting_sizes(model, &setup.attached, setup.capacity, policies)?;
+    observer.on_start(&RunStart {
+        train: &setup.train,
+        validation: &setup.validation,
+        plan: &plan,
+        device_bytes: device_bytes(model, &setup.attached, &plan),
+        recompute: sizes.shape.recompute,
+        parameters: setup.attached.params.layout().parameter_count(),
+        total_steps: setup.schedule.total_steps,
+        resumed_at: (setup.state.global_step > 0).then_some(setup.state.global_step),
+        seconds_per_step: seconds_per_step(resume.as_deref()),
+    });
+    Ok(())
+}
+
+/// Seconds of a step of the run that a checkpoint belongs to.
+fn seconds_per_step(checkpoint: Option<&Path>) -> Option<f64> {
+    metrics::seconds_per_step(checkpoint?.parent()?)
 }
 
 /// Has the base model's states of a micro-batch in the cache.
@@ -211,6 +196,7 @@ fn recall<B: Backend>(
     if observer.should_stop() {
         return Err(Error::interrupted());
     }
+    observer.on_stage(Stage::BaseStates);
     stepper.learn_base(pairs, evaluation)
 }
 
@@ -374,6 +360,7 @@ impl<B: Backend> Run<'_, '_, B> {
                 recall(&mut self.stepper, self.observer, &batch.iter().collect::<Vec<_>>(), true)?;
             }
         }
+        self.observer.on_stage(Stage::Validating { pairs: self.validation.len() });
         let stop = &mut || self.observer.should_stop();
         let evaluation = evaluate(&mut self.stepper, &self.validation, self.config.batch_size, stop)?;
         let step = self.state.global_step;

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::counting::{alone, uncounted};
 use crate::emulator::{checked, own_cuda};
-use crate::support::{Setting, attached_as, pairs, stepper_of, together};
+use crate::support::{Setting, attached_as, one_micro_batch, pairs, stepper_of};
 use crate::tiny::{Tiny, edit_tensors, is_before};
 
 const UPDATE: Update = Update { lr: 1e-5, weight_decay: 0.01, max_grad_norm: 1.0 };
@@ -76,9 +76,9 @@ fn step(architecture: &str, layers: usize, pairs: &[TokenPair], known: bool) -> 
     let attached = attached_as(&model, setting, LoraConfig::default_for(&model.config));
     let mut stepper = stepper_of(&model, attached, pairs, setting);
     for step in 0..EARLIER {
-        checked(stepper.step(&together(pairs), step, UPDATE));
+        checked(stepper.step(&one_micro_batch(pairs), step, UPDATE));
     }
-    let mut micro_batches = together(pairs);
+    let mut micro_batches = one_micro_batch(pairs);
     if !known {
         stepper.base_cache = Some(BaseCache::new(usize::MAX));
         micro_batches = pairs.chunks(pairs.len().div_ceil(2)).map(|half| half.iter().collect()).collect();

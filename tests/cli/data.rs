@@ -100,7 +100,8 @@ fn bytes_that_are_no_text_are_named() {
     assert!(failed.stdout.contains("training: 1 pairs") && failed.stdout.contains("bytes.jsonl:2"));
 }
 
-/// A hundred thousand lines here; in proportion, a million take no minute. One function is 100,000 characters long.
+/// A hundred thousand lines here; in proportion, a million take no minute. One function is 100,000 characters
+/// long.
 #[test]
 fn many_records_are_no_trouble() {
     let tiny = Tiny::new("llama");

@@ -71,10 +71,10 @@ fn arguments() {
     refused(&tiny, "score --model model data/val/pairs.jsonl", 2, &["--adapter"]);
     refused(&tiny, "train --data data", 2, &["--model", "required"]);
     refused(&tiny, "train --model model", 2, &["--data", "required"]);
-    refused(&tiny, &format!("{train} --learning-rate=-1"), 2, &["learning_rate"]);
-    refused(&tiny, &format!("{train} --batch-size 0"), 2, &["batch_size"]);
-    refused(&tiny, &format!("{train} --batch-size 9223372036854775808"), 2, &["batch_size"]);
-    refused(&tiny, &format!("{train} --lora-r 99999999999"), 2, &["lora_r"]);
+    refused(&tiny, &format!("{train} --learning-rate=-1"), 2, &["--learning-rate"]);
+    refused(&tiny, &format!("{train} --batch-size 0"), 2, &["--batch-size"]);
+    refused(&tiny, &format!("{train} --batch-size 9223372036854775808"), 2, &["--batch-size"]);
+    refused(&tiny, &format!("{train} --lora-r 99999999999"), 2, &["--lora-r"]);
     refused(&tiny, &format!("{train} --target-modules q_prj"), 2, &["q_prj"]);
     refused(&tiny, &format!("{train} --resume-from-checkpoint nowhere"), 4, &["nowhere"]);
     refused(&tiny, "generate --model nowhere ab", 4, &["nowhere", "not found"]);
@@ -92,8 +92,8 @@ fn configuration_files() {
         refused(&tiny, "train --config run.toml", 2, named);
     };
     with(b"learning_rat = 1", &["run.toml", "learning_rat", "did you mean `learning_rate`"]);
-    with(b"learning_rate = \"fast\"", &["not valid"]);
-    with(b"seed = -1", &["not valid"]);
+    with(b"learning_rate = \"fast\"", &["run.toml:1: learning_rate: expected a number", "\"fast\""]);
+    with(b"seed = -1", &["run.toml:1: seed: expected a whole number of at least 0, found -1"]);
     with(b"seed = = 1", &["run.toml"]);
     with(b"\xff\xfe", &["run.toml"]);
     with(format!("seed = {}1{}", "[".repeat(50_000), "]".repeat(50_000)).as_bytes(), &["run.toml"]);
@@ -217,7 +217,7 @@ fn model_configurations() {
         ("model_type", json!("gpt2")),
     ];
     for (name, value) in cases {
-        // What fits no tensor is named by the tensor.
+        // A shape that fits no tensor is reported with the tensor's name.
         let named = if name == "num_hidden_layers" { "" } else { name };
         let named = if name == "model_type" { "architectures" } else { named };
         model_refused(|tiny| tiny.edit_config(|config| config[name] = value.clone()), &["dg-run: ", named]);

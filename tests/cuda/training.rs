@@ -8,7 +8,9 @@ use deepguard::train::step::{Losses, Stepper, Update};
 use crate::alone;
 use crate::distance;
 use crate::emulator::{checked, on_a_gpu, own_cuda, set_seed, skipped};
-use crate::support::{Setting, attached, model_on, one_by_one, pairs, stepper, stepper_of, together};
+use crate::support::{
+    Setting, attached, micro_batches_of_one, model_on, one_micro_batch, pairs, stepper, stepper_of,
+};
 
 const STEPS: u32 = 10;
 const UPDATE: Update = Update { lr: 1e-3, weight_decay: 0.01, max_grad_norm: 1.0 };
@@ -22,7 +24,7 @@ struct Run {
 fn run<B: Backend>(model: &Transformer<B>, setting: Setting, steps: u32) -> Run {
     let pairs = pairs();
     let mut stepper = stepper(model, &pairs, setting);
-    let step = |step| checked(stepper.step(&one_by_one(&pairs), step, UPDATE)).losses;
+    let step = |step| checked(stepper.step(&micro_batches_of_one(&pairs), step, UPDATE)).losses;
     let losses = (0..steps).map(step).collect();
     let layout = stepper.attached.params.layout().params().to_vec();
     let params = layout.iter().flat_map(|param| checked(stepper.attached.params.download(param))).collect();
@@ -31,7 +33,7 @@ fn run<B: Backend>(model: &Transformer<B>, setting: Setting, steps: u32) -> Run 
 
 fn gradients<B: Backend>(stepper: &mut Stepper<'_, B>) -> Vec<(String, Vec<f32>)> {
     let pairs = pairs();
-    checked(stepper.gradients(&together(&pairs), Some(3)));
+    checked(stepper.gradients(&one_micro_batch(&pairs), Some(3)));
     let params = stepper.attached.params.layout().params().to_vec();
     let backend = &stepper.model().backend;
     let gradient = |param| backend.to_host(stepper.grads().get(param));
@@ -130,7 +132,7 @@ fn memory_on_cuda_is_what_was_planned() {
         stepper_of(&model, attached, &pairs, Setting { base_cache: true, ..Setting::default() });
     let planned: usize = stepper.plan().iter().map(|row| row.bytes).sum();
     for step in 0..3 {
-        checked(stepper.step(&one_by_one(&pairs), step, UPDATE));
+        checked(stepper.step(&micro_batches_of_one(&pairs), step, UPDATE));
     }
     let used = before - free();
     assert!(used.abs_diff(planned) * 100 <= planned, "{used} bytes are used, {planned} were planned");
@@ -157,7 +159,7 @@ fn the_peak_on_cuda_is_what_was_said() {
     let said = stepper.device_bytes().expect("memory of its own");
     let mut peak = 0;
     for step in 0..3 {
-        checked(stepper.step(&together(&pairs), step, UPDATE));
+        checked(stepper.step(&one_micro_batch(&pairs), step, UPDATE));
         peak = peak.max(before - other.free_memory());
     }
     assert!(peak.abs_diff(said) * 100 <= said - opened, "{peak} bytes at the peak, {said} were said");
@@ -177,7 +179,7 @@ fn a_step_on_cuda_is_waited_for_once() {
     let waits = || ["cuStreamSynchronize", "cuCtxSynchronize"].map(|name| checked(emulator.calls(name)));
     for step in 0..3 {
         let before = waits();
-        checked(stepper.step(&one_by_one(&pairs), step, UPDATE));
+        checked(stepper.step(&micro_batches_of_one(&pairs), step, UPDATE));
         assert_eq!(waits(), [before[0] + 1, before[1]], "step {step}");
     }
 }

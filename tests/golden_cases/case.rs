@@ -123,8 +123,8 @@ impl Case {
         Ok(rows.enumerate().map(|(id, (secure, vulnerable))| TokenPair { id, secure, vulnerable }).collect())
     }
 
-    /// Whether some position is padding. The published code scores padding too; we have none, so that such a case's
-    /// `*_masked` numbers are the ones that we must reproduce.
+    /// Whether some position is padding. The published code scores padding too; we have none, so that such a
+    /// case's `*_masked` numbers are the ones that we must reproduce.
     pub fn is_padded(&self) -> bool {
         let masked = |side| self.tensor(&format!("inputs/attention_mask_{side}"));
         ["secure", "vulnerable"].into_iter().filter_map(masked).any(|mask| mask.values.contains(&0.0))

@@ -20,7 +20,7 @@ pub struct Checks {
     quantities: BTreeMap<String, Quantity>,
     failures: Vec<String>,
     remarks: BTreeSet<String>,
-    /// What is being run, named in failures.
+    /// Name of the running case, for failures.
     pub variant: String,
 }
 

@@ -1,4 +1,4 @@
-//! Which cases there are, and runs of them.
+//! Discovery of the golden cases, and runs of them.
 
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
@@ -48,7 +48,8 @@ fn run<B: Backend>(backend: B, precision: Precision, folder: &Path, path: &Path)
     }
 }
 
-/// Runs the cases whose names are `wanted`, each on a backend of its own. Fails after the last, with all that failed.
+/// Runs the cases whose names are `wanted`, each on a backend of its own. Fails after the last, with all that
+/// failed.
 pub fn run_all<B: Backend>(backend: impl Fn() -> B, precision: Precision, wanted: impl Fn(&str) -> bool) {
     let folder = folder();
     let cases: Vec<PathBuf> = cases(&folder).into_iter().filter(|path| wanted(&name(path))).collect();

@@ -9,12 +9,12 @@ use crate::golden_cases::probe::Probe;
 use crate::golden_cases::setup::Setup;
 use crate::golden_cases::{Precision, Tolerances};
 
-/// The published code adds this to both probabilities inside the logarithms of its KL divergence; ours has no such
-/// term.
+/// The published code adds this to both probabilities inside the logarithms of its KL divergence; ours has no
+/// such term.
 const PUBLISHED_EPSILON: f64 = 1e-8;
 
-/// Checks one forward pass with a shared prefix and one without. Returns `[pair][position]` how much larger the
-/// published KL divergence is than ours by definition, computed in f64 from our logits.
+/// Checks one forward pass with a shared prefix and one without. Returns `[pair][position]` how much larger
+/// the published KL divergence is than ours by definition, computed in f64 from our logits.
 pub fn check<B: Backend>(
     case: &Case,
     setup: &Setup<B>,

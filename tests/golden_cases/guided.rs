@@ -1,4 +1,5 @@
-//! Greedy decoding with and without guidance, by a full forward pass per token: slow, and independent of any cache.
+//! Greedy decoding with and without guidance, by a full forward pass per token: slow, and independent of any
+//! cache.
 
 use deepguard::attached::Attached;
 use deepguard::ops::Backend;
@@ -10,7 +11,7 @@ use crate::golden_cases::probe::Probe;
 use crate::golden_cases::setup::Setup;
 use crate::golden_cases::statistics::Counted;
 
-/// What is added to the logits of every step, and at the second and third generated token.
+/// The bias on the logits of every step, and the boost at the second and third generated token.
 struct Guidance {
     bias: Vec<f32>,
     boost: Vec<f32>,

@@ -15,7 +15,7 @@ use checks::Checks;
 use deepguard::ops::Backend;
 use setup::Setup;
 
-/// What a backend computes activations and frozen weights in.
+/// The type of a backend's activations and frozen weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     F32,
@@ -25,22 +25,22 @@ pub enum Precision {
 /// How far our numbers may lie from the stored ones: absolute, unless said otherwise.
 #[derive(Clone, Copy)]
 pub struct Tolerances {
-    /// What they are for.
+    /// The precision of the backend that they are for.
     pub precision: Precision,
     pub losses: f64,
     pub scores: f64,
     /// Logits and what is made of them: log-sum-exps, row losses, KL divergences.
     pub logits: f64,
     pub hidden: f64,
-    /// Relative.
+    /// Norms of hidden states, relative.
     pub hidden_norm: f64,
-    /// Of all gradients together, relative.
+    /// The norm of all gradients, relative.
     pub grad_norm: f64,
-    /// Of each gradient, where it is compared as a whole; relative.
+    /// Each gradient, where it is compared as a whole; relative to its norm.
     pub grad: f64,
-    /// Of the way that some steps went, relative to its length.
+    /// The change of parameters over some steps, relative to its norm.
     pub steps: f64,
-    /// How much less than the best logit that of the published choice may be.
+    /// How far the logit of the published choice may lie below the best one.
     pub choice: f64,
 }
 
@@ -65,16 +65,16 @@ impl Tolerances {
         }
     }
 
-    /// Each of some hundred roundings to 8 bits on the way through the layers adds an error of about 1/600 of a value's
-    /// size, 1/50 together, where they are independent. Of a hundred thousand such errors the largest is some 5 times as
-    /// large. The rest follows:
+    /// Each of some hundred roundings to 8 bits on the way through the layers adds an error of about 1/600 of
+    /// a value's size, 1/50 together, where they are independent. Of a hundred thousand such errors the
+    /// largest is some 5 times as large. The rest follows:
     /// - scores: the derivative of the sigmoid is at most 1/4, and its argument about 1;
     /// - losses: means over some sixty tokens, whose logits of size 1.6 are off by 0.03;
-    /// - gradients: those of the analyzer are differences between secure and vulnerable functions, with what the two have
-    ///   in common cancelled and its rounding left, and ReLUs near 0 may fall on either side. They are a hundredth of
-    ///   the largest gradient;
-    /// - steps: Adam's first has the length of the learning rate for every element, however small its gradient. If one
-    ///   in thirty has another sign, the way is off by 2 / √30.
+    /// - gradients: those of the analyzer are differences between secure and vulnerable functions, with what
+    ///   the two have in common cancelled and its rounding left, and ReLUs near 0 may fall on either side.
+    ///   They are a hundredth of the largest gradient;
+    /// - steps: Adam's first has the length of the learning rate for every element, however small its
+    ///   gradient. If one in thirty has another sign, the way is off by 2 / √30.
     fn of_rounded(case: &Case) -> Self {
         let size = |name| {
             let values = case.tensor(name).map_or(&[][..], |t| &t.values);

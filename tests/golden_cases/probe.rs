@@ -9,7 +9,7 @@ use deepguard::model::block::{Adapter, Keys, Pass};
 use deepguard::ops::{Arena, Backend, Buffer};
 use deepguard::train::batch::{BatchPlan, PlanOptions, TokenPair};
 
-/// What a forward pass left behind.
+/// The intermediate values of a forward pass.
 pub struct Probe<'a, B: Backend> {
     model: &'a Transformer<B>,
     attached: &'a Attached<B>,

@@ -51,7 +51,7 @@ impl<B: Backend> Setup<B> {
         }
     }
 
-    /// What is trained, at its initial values.
+    /// The trainable parameters, at their initial values.
     pub fn attached(&self) -> Result<Attached<B>> {
         let model = &self.model;
         let mut attached = Attached::new(&model.backend, &model.config, self.lora.clone(), self.guard)?;
@@ -87,7 +87,8 @@ impl<B: Backend> Setup<B> {
         Ok(values)
     }
 
-    /// A tensor that the files have and this model has not would be a part of the method that is not computed.
+    /// A tensor that the files have and this model has not would be a part of the method that is not
+    /// computed.
     fn refuse_unknown(&self, values: &BTreeMap<String, Vec<f32>>) -> Result<()> {
         let attached = self.attached()?;
         let known: BTreeSet<&str> =

@@ -5,8 +5,8 @@ use deepguard::guard::TokenSecurityStats;
 use crate::golden_cases::case::{Case, Result, Tensor};
 use crate::golden_cases::checks::Checks;
 
-/// Checks `stats/after_<k>` and `stats/after_<k>_then_swapped`, or the ids and values of all that are not zero after one
-/// batch.
+/// Checks `stats/after_<k>` and `stats/after_<k>_then_swapped`, or the ids and values of all that are not
+/// zero after one batch.
 pub fn check(case: &Case, checks: &mut Checks) -> Result<()> {
     checks.variant = "statistics".into();
     for (name, stored) in case.tensors.iter().filter(|(name, _)| name.starts_with("stats/")) {

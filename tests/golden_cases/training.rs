@@ -40,7 +40,7 @@ fn variants(case: &Case, precision: Precision) -> Vec<Variant> {
         ];
     }
     if precision == Precision::Bf16 {
-        // One of two: emulated devices are slow.
+        // Every other cut: emulated devices are slow.
         return vec![if case.is_padded() {
             variant(true, false, Recompute::Nothing, false)
         } else {
@@ -59,7 +59,8 @@ fn variants(case: &Case, precision: Precision) -> Vec<Variant> {
     all
 }
 
-/// Checks losses, gradients and steps of every variant. `kl_shifts` is what [`super::forward::check`] returned.
+/// Checks losses, gradients and steps of every variant. `kl_shifts` is what [`super::forward::check`]
+/// returned.
 pub fn check<B: Backend>(
     case: &Case,
     setup: &Setup<B>,
@@ -250,8 +251,9 @@ impl<'a, B: Backend> Run<'a, B> {
         }
     }
 
-    /// Norms per parameter, which a case on a real model has instead of gradients. They are those of the published
-    /// loss: of a case with padding, which that loss scores, only adapters that hardly feel the scores are comparable.
+    /// Norms per parameter, which a case on a real model has instead of gradients. They are those of the
+    /// published loss: of a case with padding, which that loss scores, only adapters that hardly feel the
+    /// scores are comparable.
     fn grad_norms(&self, stepper: &Stepper<'_, B>, checks: &mut Checks) -> Result<()> {
         let norms = self.case.json.get("grad_norms").and_then(Value::as_object);
         let Some(norms) = norms else { return Ok(()) };
@@ -348,9 +350,9 @@ impl<'a, B: Backend> Run<'a, B> {
         }
     }
 
-    /// Parameter values after `k` steps. A ReLU input within rounding of 0 (at 5e-7, say) may fall on either side: the
-    /// gradients of one hidden unit then differ, and Adam makes steps of that. So 99.9 % of all elements are asked to be
-    /// within their tolerance, and 99 % of each tensor's.
+    /// Parameter values after `k` steps. A ReLU input within rounding of 0 (at 5e-7, say) may fall on either
+    /// side: the gradients of one hidden unit then differ, and Adam makes steps of that. So 99.9 % of all
+    /// elements are asked to be within their tolerance, and 99 % of each tensor's.
     fn stepped_params(&self, stepper: &Stepper<'_, B>, k: usize, checks: &mut Checks) {
         if self.case.is_padded() {
             return;

@@ -13,13 +13,13 @@ use sha2::{Digest, Sha256};
 /// The model's commit.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// What names this commit, as it stands in an address.
+/// The revision that names this commit in an address.
 const REVISIONS: [&str; 4] = ["main", "v1.0", "refs%2Fpr%2F1", COMMIT];
 
 /// The model's id.
 pub const ID: &str = "org/tiny";
 
-/// What was asked for.
+/// A request that the server has seen.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub path: String,
@@ -30,7 +30,7 @@ pub struct Request {
     pub encoding: Option<String>,
 }
 
-/// What is done instead of serving a request.
+/// How the server misbehaves instead of serving a request.
 pub enum Mischief {
     /// Another answer: status, body.
     Answer(u16, Vec<u8>),
@@ -42,15 +42,15 @@ pub enum Mischief {
     List(Value),
     /// The connection breaks after so many bytes.
     Break(usize),
-    /// The wish for a part is not heard.
+    /// A range request is answered with the whole file.
     Whole,
-    /// These bytes are sent, from the one asked for on.
+    /// Other bytes are sent instead, from the requested offset on.
     Instead(Vec<u8>),
 }
 
 type Plan = Box<dyn Fn(&Request, usize) -> Option<Mischief> + Send + Sync>;
 
-/// What the hub has.
+/// The files and settings of the hub.
 struct State {
     files: BTreeMap<String, Vec<u8>>,
     /// Where large contents are: another host, to who asks.
@@ -66,7 +66,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves the files of `model`, as `plan` has it: it gets a request and how many of the same path were before.
+    /// Serves the files of `model`, as `plan` has it: it gets a request and how many of the same path were
+    /// before.
     pub fn new(
         model: &Path,
         plan: impl Fn(&Request, usize) -> Option<Mischief> + Send + Sync + 'static,
@@ -96,7 +97,7 @@ impl Server {
         &self.address
     }
 
-    /// Those whose path ends in `name`.
+    /// The requests whose path ends in `name`.
     pub fn requests(&self, name: &str) -> Vec<Request> {
         let all = self.state.requests.lock().unwrap();
         all.iter().filter(|request| request.path.ends_with(name)).cloned().collect()
@@ -136,7 +137,7 @@ impl State {
         }
     }
 
-    /// What is at `path`.
+    /// The answer for `path`.
     fn content(&self, path: &str, mischief: &Option<Mischief>) -> Option<Vec<u8>> {
         let listing = path.strip_prefix(&format!("/api/models/{ID}/revision/"));
         let revision = listing.and_then(|rest| rest.strip_suffix("?blobs=true"));

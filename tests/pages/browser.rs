@@ -27,9 +27,9 @@ pub struct Look {
     pub height: u32,
 }
 
-/// What was seen.
+/// The result of a look at a page.
 pub struct Seen {
-    /// What the probe returned.
+    /// The value that the probe returned.
     pub probe: Value,
     /// Errors and warnings of the console.
     pub console: Vec<String>,

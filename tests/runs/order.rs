@@ -1,4 +1,5 @@
-//! What reaches the disk before what, so that a power failure leaves whole checkpoints: what kill -9 cannot show.
+//! What reaches the disk before what, so that a power failure leaves whole checkpoints: what kill -9 cannot
+//! show.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -77,7 +77,7 @@ impl Running {
     }
 
     pub fn signal(&self, signal: Signal) {
-        // One that has ended, but has not been waited for, can still be signalled.
+        // A process that has ended, but has not been waited for, can still be signalled.
         kill_process(Pid::from_raw(self.child.id() as i32).unwrap(), signal).unwrap();
     }
 
@@ -94,7 +94,7 @@ impl Running {
         status.code().or(status.signal().map(|signal| 128 + signal)).unwrap()
     }
 
-    /// What has been read of standard error.
+    /// The lines of standard error that have been read.
     pub fn stderr(&self) -> &str {
         &self.stderr
     }

@@ -125,8 +125,8 @@ fn validation_pending(run: &Path) -> bool {
     state.exists() && read_json(&state)["validation_pending"] == true
 }
 
-/// While steps accumulate gradients, are validated and saved: the run stops within a micro-batch or a save, and goes on to
-/// the end of a run that nobody disturbed.
+/// While steps accumulate gradients, are validated and saved: the run stops within a micro-batch or a save,
+/// and goes on to the end of a run that nobody disturbed.
 #[test]
 fn a_run_that_is_stopped_again_and_again_ends_as_if_it_had_not_been() {
     let tiny = Tiny::new("llama");
@@ -161,7 +161,7 @@ fn a_run_that_is_stopped_again_and_again_ends_as_if_it_had_not_been() {
 fn second_signal(tiny: &Tiny, arguments: &str, signal: Signal, code: i32) -> Option<Duration> {
     let mut running = Running::start(tiny, arguments);
     running.wait_for("trainable values").unwrap();
-    // It must have passed the last question before the micro-batch.
+    // The run must be past its last check before the micro-batch.
     std::thread::sleep(Duration::from_millis(200));
     running.signal(Signal::TERM);
     std::thread::sleep(Duration::from_millis(50));
@@ -190,7 +190,8 @@ fn a_second_one_ends_the_program_at_once() {
         format!("{TRAIN} --data long --output-dir run").replace("--batch-size 1", "--batch-size 8");
     let arguments = arguments.replace("--max-seq-len 160", "--max-seq-len 2000");
     for (signal, code) in SIGNALS {
-        // On a busy machine one may take longer, or come before the micro-batch has begun, and end the run in order.
+        // On a busy machine one may take longer, or come before the micro-batch has begun, and end the run in
+        // order.
         let fastest = (0..10)
             .filter_map(|_| second_signal(&tiny, &arguments, signal, code))
             .find(|taken| *taken < Duration::from_millis(500));

@@ -46,7 +46,7 @@ impl Random {
     }
 }
 
-/// What is trained, and how.
+/// The trained parameters and the objective of a test.
 #[derive(Clone, Copy)]
 pub struct Setting {
     pub model: &'static str,
@@ -115,7 +115,8 @@ pub fn attached_as<B: Backend>(model: &Transformer<B>, setting: Setting, lora: L
             _ => (3.0 / fan_in).sqrt(),
         };
         let mut values = random.vector(param.range.len(), scale);
-        // Half of the ReLUs open and half shut, few near their kink, where a central difference means nothing.
+        // Half of the ReLUs open and half shut, few near their kink, where a central difference means
+        // nothing.
         let before_relu = ends(&["processor.1.bias", "processor.5.bias", "processor.8.bias"]);
         let offset = |random: &mut Random| match (is_gamma, before_relu) {
             (true, _) => 1.0,
@@ -128,8 +129,8 @@ pub fn attached_as<B: Backend>(model: &Transformer<B>, setting: Setting, lora: L
     attached
 }
 
-/// Pairs with a shared prefix, with none, with a last token that differs, and one whose vulnerable function is a
-/// prefix of the secure one.
+/// Pairs with a shared prefix, with none, with a last token that differs, and one whose vulnerable function
+/// is a prefix of the secure one.
 pub fn pairs() -> Vec<TokenPair> {
     let mut random = Random::new(5);
     let lengths = [(23, 31, 9), (17, 17, 16), (20, 11, 0), (13, 7, 7)];
@@ -169,11 +170,11 @@ pub fn stepper_of<'m, B: Backend>(
 }
 
 /// All pairs as one micro-batch.
-pub fn together(pairs: &[TokenPair]) -> Vec<Vec<&TokenPair>> {
+pub fn one_micro_batch(pairs: &[TokenPair]) -> Vec<Vec<&TokenPair>> {
     vec![pairs.iter().collect()]
 }
 
 /// Every pair as a micro-batch of its own.
-pub fn one_by_one(pairs: &[TokenPair]) -> Vec<Vec<&TokenPair>> {
+pub fn micro_batches_of_one(pairs: &[TokenPair]) -> Vec<Vec<&TokenPair>> {
     pairs.iter().map(|pair| vec![pair]).collect()
 }

@@ -55,7 +55,8 @@ impl Observer for StopAtQuestion {
     }
 }
 
-/// Stops a run at each of its questions, goes on, and compares. The base model's states are in memory and on disk in turn.
+/// Stops a run at each of its questions, goes on, and compares. The base model's states are in memory and on
+/// disk in turn.
 fn stopped_anywhere_equals_uninterrupted(tiny: &Tiny, of: impl Fn(&str) -> TrainConfig) {
     let whole = of("whole");
     let mut never = StopAtQuestion::new(usize::MAX);
@@ -162,14 +163,34 @@ fn a_resume_with_other_settings_or_data_is_refused() {
         TrainConfig { data: tiny.path("other"), val_data: Some(tiny.path("data/val")), ..resumed.clone() },
         TrainConfig { val_data: Some(tiny.path("other")), ..resumed.clone() },
     ];
-    for other in &others {
-        refused(other, ErrorKind::Usage, &["checkpoint-1", "other hyper-parameters"]);
+    let named: [&[&str]; 7] = [
+        &["learning_rate: 0.001 there, 0.002 here"],
+        &["seed: 42 there, 1 here"],
+        &["num_epochs: 2 there, 3 here"],
+        &["lora_dropout: 0.1 there, 0.0 here"],
+        &["kl_weight: 1.0 there, 0.5 here"],
+        &["training pairs: 8 of ", "/data (BLAKE3 ", "there, 8 of ", "/other (BLAKE3 "],
+        &["validation pairs: 3 of ", "/data (BLAKE3 ", "there, 8 of ", "/other (BLAKE3 "],
+    ];
+    for (other, named) in others.iter().zip(named) {
+        refused(other, ErrorKind::Usage, &[&["checkpoint-1"], named].concat());
     }
+    // All that differs is named, and nothing else.
+    let error = train(&TrainConfig { seed: 1, margin: 0.25, ..resumed.clone() }).unwrap_err().to_string();
+    assert!(
+        error.contains("seed: 42 there, 1 here") && error.contains("margin: 0.5 there, 0.25 here"),
+        "{error}"
+    );
+    assert_eq!(error.matches(" there, ").count(), 2, "{error}");
     // One number of the base model is another.
     let file = tiny.model().join("model.safetensors");
     let weights = std::fs::read(&file).unwrap();
     tiny.edit_tensor("model.layers.1.mlp.down_proj.weight", |values| values[7] += 0.5);
-    refused(&resumed, ErrorKind::Usage, &["checkpoint-1", "another model"]);
+    let error = train(&resumed).unwrap_err().to_string();
+    assert!(
+        error.contains("weights of the base model: ") && error.matches(" there, ").count() == 1,
+        "{error}"
+    );
     std::fs::write(&file, weights).unwrap();
     // What does not change the course may change.
     let same = TrainConfig { save_total_limit: 5, base_cache_mib: 0, save_steps: Some(3), ..resumed };

@@ -3,7 +3,12 @@
 //! Every function here is `inline(always)`: it takes on the target features of the [`Kernel`] entry point it
 //! is inlined into, which is what makes the intrinsics single instructions.
 
-use super::skinny::{Dots, Group};
+mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub(super) use tile::MicroTile;
+
 use half::{bf16, f16};
 use std::ops::Range;
 
@@ -45,11 +50,23 @@ pub(super) unsafe trait Simd: Copy {
     unsafe fn load_f16(p: *const f16) -> Self::V;
     /// The sum of each register's lanes, in a fixed order that is the same for all four.
     unsafe fn sums(v: [Self::V; 4]) -> [f32; 4];
-    /// Computes one micro-tile: [`super::blocked::micro_tile`] with this set's `MR` and registers per row.
-    unsafe fn micro_tile(tile: &super::blocked::MicroTile);
-    /// Computes the dot products of a group of at most `DOT_ROWS` rows with some columns: [`Dots::rows`] with as many
+    /// Computes one micro-tile: [`tile::micro_tile`] with this set's `MR` and registers per row.
+    unsafe fn micro_tile(tile: &MicroTile);
+    /// Computes the dot products of a group of at most `DOT_ROWS` rows with some columns: [`RowGroup::dots`] with as many
     /// columns at a time as the register file has room for.
-    unsafe fn dots<Q: Element>(dots: &Dots<Q>, group: Group, cols: Range<usize>);
+    unsafe fn dots(group: &impl RowGroup, cols: Range<usize>);
+}
+
+/// Rows whose dot products with columns are computed together.
+pub(super) trait RowGroup {
+    /// Number of rows.
+    fn len(&self) -> usize;
+
+    /// The dot products of the group's `ROWS` rows with a range of columns, `COLS` at a time.
+    ///
+    /// # Safety
+    /// `S` is available, the group has `ROWS` rows, and the columns are the caller's to write.
+    unsafe fn dots<S: Simd, const ROWS: usize, const COLS: usize>(&self, cols: Range<usize>);
 }
 
 /// Eight lanes, with what packing needs besides arithmetic.
@@ -208,17 +225,17 @@ unsafe impl Simd for Portable {
         })
     }
     #[inline(always)]
-    unsafe fn micro_tile(tile: &super::blocked::MicroTile) {
+    unsafe fn micro_tile(tile: &MicroTile) {
         // SAFETY: the caller's promise is the callee's.
-        unsafe { super::blocked::micro_tile::<Self, PORTABLE_MR, PORTABLE_REGISTERS>(tile) }
+        unsafe { tile::micro_tile::<Self, PORTABLE_MR, PORTABLE_REGISTERS>(tile) }
     }
     #[inline(always)]
-    unsafe fn dots<Q: Element>(dots: &Dots<Q>, group: Group, cols: Range<usize>) {
+    unsafe fn dots(group: &impl RowGroup, cols: Range<usize>) {
         // SAFETY: the caller's promise is the callee's.
         unsafe {
-            match group.len {
-                1 => dots.rows::<Self, 1, 2>(group, cols),
-                _ => dots.rows::<Self, 2, 2>(group, cols),
+            match group.len() {
+                1 => group.dots::<Self, 1, 2>(cols),
+                _ => group.dots::<Self, 2, 2>(cols),
             }
         }
     }
@@ -236,6 +253,3 @@ unsafe impl Narrow for Portable {
         unsafe { p.copy_from_nonoverlapping(v.as_ptr(), count.min(8)) }
     }
 }
-
-#[cfg(target_arch = "x86_64")]
-mod x86;

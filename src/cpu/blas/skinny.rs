@@ -6,7 +6,7 @@
 //! depend on how rows and columns are grouped.
 
 use super::operand::{Lines, Out};
-use super::simd::{self, Element, Kernel, Simd};
+use super::simd::{self, Element, Kernel, RowGroup, Simd};
 use super::{Scale, for_each_task};
 use std::cell::Cell;
 use std::ops::Range;
@@ -85,7 +85,7 @@ thread_local! {
 }
 
 /// All rows of `out` for a range of its columns.
-pub(super) struct Dots<'a, Q> {
+struct Dots<'a, Q> {
     out: Out<'a>,
     rows: Rows<'a>,
     depth: usize,
@@ -95,12 +95,12 @@ pub(super) struct Dots<'a, Q> {
 }
 
 /// Some of the few rows, which meet the weights together.
-#[derive(Clone, Copy)]
-pub(super) struct Group {
+struct Group<'a, Q> {
+    dots: &'a Dots<'a, Q>,
     /// The first of its rows.
-    pub(super) first: usize,
+    first: usize,
     /// How many they are.
-    pub(super) len: usize,
+    len: usize,
     /// Which group it is, of how many.
     turn: usize,
     groups: usize,
@@ -129,61 +129,61 @@ impl<Q: Element> Kernel<()> for Dots<'_, Q> {
             for turn in 0..groups {
                 // Groups of equal size, or one row apart.
                 let (first, end) = (turn * rows / groups, (turn + 1) * rows / groups);
-                let group = Group { first, len: end - first, turn, groups, ahead };
+                let group = Group { dots: &self, first, len: end - first, turn, groups, ahead };
                 // SAFETY: the caller's promise is the callee's; these rows and columns exist.
-                unsafe { S::dots(&self, group, cols.clone()) }
+                unsafe { S::dots(&group, cols.clone()) }
             }
         }
     }
 }
 
-impl<Q: Element> Dots<'_, Q> {
-    /// The `ROWS` rows of a group for a range of columns, `COLS` at a time.
-    ///
-    /// # Safety
-    /// `S` is available, the group has `ROWS` rows, and its rows and the columns are this task's.
+impl<Q: Element> RowGroup for Group<'_, Q> {
     #[inline(always)]
-    pub(super) unsafe fn rows<S: Simd, const ROWS: usize, const COLS: usize>(
-        &self,
-        group: Group,
-        cols: Range<usize>,
-    ) {
-        debug_assert!(group.len == ROWS && group.first + ROWS <= self.out.rows);
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline(always)]
+    unsafe fn dots<S: Simd, const ROWS: usize, const COLS: usize>(&self, cols: Range<usize>) {
+        debug_assert!(self.len == ROWS && self.first + ROWS <= self.dots.out.rows);
         let mut col = cols.start;
         // SAFETY: the blocks lie inside `out` and this task's columns.
         unsafe {
             while col + COLS <= cols.end {
-                self.block::<S, ROWS, COLS>(group, col);
+                self.block::<S, ROWS, COLS>(col);
                 col += COLS;
             }
             while col < cols.end {
-                self.block::<S, ROWS, 1>(group, col);
+                self.block::<S, ROWS, 1>(col);
                 col += 1;
             }
         }
     }
+}
 
+impl<Q: Element> Group<'_, Q> {
     /// `ROWS × COLUMNS` dot products.
     #[inline(always)]
-    unsafe fn block<S: Simd, const ROWS: usize, const COLUMNS: usize>(&self, group: Group, col: usize) {
+    unsafe fn block<S: Simd, const ROWS: usize, const COLUMNS: usize>(&self, col: usize) {
         const { assert!(COLUMNS <= 4) };
-        let whole = self.depth / S::LANES * S::LANES;
+        let Dots { rows, depth, weight, .. } = *self.dots;
+        let whole = depth / S::LANES * S::LANES;
         let step_bytes = S::LANES * COLUMNS * size_of::<Q>();
         // SAFETY: rows and columns exist and have `depth` contiguous elements; the block of `out` is this
         // task's own.
         unsafe {
-            let weight: [*const Q; COLUMNS] = std::array::from_fn(|j| self.weight.at(col + j, 0));
-            let rows: [*const f32; ROWS] = std::array::from_fn(|i| self.rows.row(group.first + i));
+            let weight: [*const Q; COLUMNS] = std::array::from_fn(|j| weight.at(col + j, 0));
+            let rows: [*const f32; ROWS] = std::array::from_fn(|i| rows.row(self.first + i));
             let mut sums = [[S::splat(0.0); COLUMNS]; ROWS];
-            let mut ahead = weight[0].cast::<u8>().wrapping_add(group.ahead);
-            let mut turn = group.turn;
+            let mut ahead = weight[0].cast::<u8>().wrapping_add(self.ahead);
+            let mut turn = self.turn;
             for d in (0..whole).step_by(S::LANES) {
                 // The groups share the requests, so that memory is never idle.
                 if turn == 0 {
                     for line in (0..step_bytes).step_by(64) {
                         S::prefetch(ahead.wrapping_add(line).cast());
                     }
-                    turn = group.groups;
+                    turn = self.groups;
                 }
                 turn -= 1;
                 ahead = ahead.wrapping_add(step_bytes);
@@ -203,15 +203,17 @@ impl<Q: Element> Dots<'_, Q> {
                 four[..COLUMNS].copy_from_slice(sums);
                 let dots = S::sums(four);
                 for (j, mut dot) in dots.into_iter().take(COLUMNS).enumerate() {
-                    for d in whole..self.depth {
+                    for d in whole..depth {
                         dot += *rows[i].add(d) * (*weight[j].add(d)).to_f32();
                     }
-                    self.write(group.first + i, col + j, dot);
+                    self.dots.write(self.first + i, col + j, dot);
                 }
             }
         }
     }
+}
 
+impl<Q: Element> Dots<'_, Q> {
     /// # Safety
     /// The element is this task's own.
     #[inline(always)]

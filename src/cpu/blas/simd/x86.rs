@@ -1,8 +1,7 @@
 //! AVX2 with FMA and F16C, and AVX-512F.
 
-use super::{Element, Kernel, Narrow, Simd};
-use crate::cpu::blas::blocked::{self, MicroTile};
-use crate::cpu::blas::skinny::{Dots, Group};
+use super::tile::{MicroTile, micro_tile};
+use super::{Kernel, Narrow, RowGroup, Simd};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -92,18 +91,18 @@ unsafe impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn micro_tile(tile: &MicroTile) {
         // SAFETY: the caller's promise is the callee's.
-        unsafe { blocked::micro_tile::<Self, 6, 2>(tile) }
+        unsafe { micro_tile::<Self, 6, 2>(tile) }
     }
     #[inline(always)]
-    unsafe fn dots<Q: Element>(dots: &Dots<Q>, group: Group, cols: Range<usize>) {
+    unsafe fn dots(group: &impl RowGroup, cols: Range<usize>) {
         // 4×3 sums, three weights and a row fill sixteen registers.
         // SAFETY: the caller's promise is the callee's.
         unsafe {
-            match group.len {
-                1 => dots.rows::<Self, 1, 3>(group, cols),
-                2 => dots.rows::<Self, 2, 3>(group, cols),
-                3 => dots.rows::<Self, 3, 3>(group, cols),
-                _ => dots.rows::<Self, 4, 3>(group, cols),
+            match group.len() {
+                1 => group.dots::<Self, 1, 3>(cols),
+                2 => group.dots::<Self, 2, 3>(cols),
+                3 => group.dots::<Self, 3, 3>(cols),
+                _ => group.dots::<Self, 4, 3>(cols),
             }
         }
     }
@@ -237,26 +236,26 @@ unsafe impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn micro_tile(tile: &MicroTile) {
         // SAFETY: the caller's promise is the callee's.
-        unsafe { blocked::micro_tile::<Self, 14, 2>(tile) }
+        unsafe { micro_tile::<Self, 14, 2>(tile) }
     }
     #[inline(always)]
-    unsafe fn dots<Q: Element>(dots: &Dots<Q>, group: Group, cols: Range<usize>) {
+    unsafe fn dots(group: &impl RowGroup, cols: Range<usize>) {
         // 6×4 or 12×2 sums, the weights and a row take at most 29 of 32 registers.
         // SAFETY: the caller's promise is the callee's.
         unsafe {
-            match group.len {
-                1 => dots.rows::<Self, 1, 4>(group, cols),
-                2 => dots.rows::<Self, 2, 4>(group, cols),
-                3 => dots.rows::<Self, 3, 4>(group, cols),
-                4 => dots.rows::<Self, 4, 4>(group, cols),
-                5 => dots.rows::<Self, 5, 4>(group, cols),
-                6 => dots.rows::<Self, 6, 4>(group, cols),
-                7 => dots.rows::<Self, 7, 2>(group, cols),
-                8 => dots.rows::<Self, 8, 2>(group, cols),
-                9 => dots.rows::<Self, 9, 2>(group, cols),
-                10 => dots.rows::<Self, 10, 2>(group, cols),
-                11 => dots.rows::<Self, 11, 2>(group, cols),
-                _ => dots.rows::<Self, 12, 2>(group, cols),
+            match group.len() {
+                1 => group.dots::<Self, 1, 4>(cols),
+                2 => group.dots::<Self, 2, 4>(cols),
+                3 => group.dots::<Self, 3, 4>(cols),
+                4 => group.dots::<Self, 4, 4>(cols),
+                5 => group.dots::<Self, 5, 4>(cols),
+                6 => group.dots::<Self, 6, 4>(cols),
+                7 => group.dots::<Self, 7, 2>(cols),
+                8 => group.dots::<Self, 8, 2>(cols),
+                9 => group.dots::<Self, 9, 2>(cols),
+                10 => group.dots::<Self, 10, 2>(cols),
+                11 => group.dots::<Self, 11, 2>(cols),
+                _ => group.dots::<Self, 12, 2>(cols),
             }
         }
     }
