@@ -340,11 +340,12 @@ impl Device for Cuda {
             return self.finish();
         }
         self.download(to, from);
-        self.take_failure().map_or(Ok(()), Err)
+        if self.has_failed() { self.finish() } else { Ok(()) }
     }
 
     fn finish(&self) -> Result<()> {
-        let waited = if self.has_failed() { Ok(()) } else { self.wait_for_inputs() };
+        // After an error too: what kernels have refused since must not be told later.
+        let waited = self.wait_for_inputs();
         self.take_failure().map_or(waited, Err)
     }
 }

@@ -9,7 +9,6 @@ use rayon::prelude::*;
 
 use super::Cuda;
 use super::driver::complaint;
-use super::gemm::extent;
 use super::launch::VECTOR;
 use super::pinned::Pinned;
 use crate::error::{Error, Result};
@@ -24,6 +23,7 @@ const STAGE: usize = 32 << 20;
 /// that is borrowed ([`Cuda::weight`]).
 pub struct Weight {
     address: usize,
+    len: usize,
     rows: usize,
     columns: usize,
     stride: usize,
@@ -35,7 +35,7 @@ impl Weight {
     /// One whose elements are `matrix`'s, whose borrow the caller has to see to.
     pub(super) fn borrowed(matrix: Matrix<'_, Cuda, bf16>) -> Self {
         let Matrix { data, rows, cols, stride } = matrix;
-        Weight { address: data.address(), rows, columns: cols, stride, _loaded: None }
+        Weight { address: data.address(), len: data.len(), rows, columns: cols, stride, _loaded: None }
     }
 
     /// The weight as an operand.
@@ -43,7 +43,7 @@ impl Weight {
         let (rows, cols, stride) = (self.rows, self.columns, self.stride);
         // SAFETY: they are in the buffer, or in what `borrowed` was given, whose lifetime `WeightRef` has; nothing writes
         // to a frozen weight.
-        let data = unsafe { Ref::from_raw(self.address, extent(rows, cols, stride)) };
+        let data = unsafe { Ref::from_raw(self.address, self.len) };
         Matrix { data, rows, cols, stride }
     }
 
@@ -115,7 +115,8 @@ impl Cuda {
             first = end;
         }
         loader.end(self)?;
-        Ok(Weight { address: data.view().address(), rows, columns, stride, _loaded: Some(data) })
+        let (address, len) = (data.view().address(), data.len());
+        Ok(Weight { address, len, rows, columns, stride, _loaded: Some(data) })
     }
 }
 

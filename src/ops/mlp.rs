@@ -1,7 +1,7 @@
 //! The gated feed-forward of a block.
 
 use super::contract::{expect_exactly, expect_len, refused};
-use super::linear::{Linear, LoraTerm, Write, check_rows};
+use super::linear::{Linear, LoraTerm, check_rows};
 use super::{Device, Mut, Ref};
 use crate::error::Result;
 
@@ -40,17 +40,13 @@ pub trait Mlp: Device + Linear {
     fn gated(
         &self,
         h: Mut<'_, Self, Self::Act>,
-        mut gate_up: Mut<'_, Self, Self::Act>,
+        gate_up: Mut<'_, Self, Self::Act>,
         kept: usize,
         x: Ref<'_, Self, Self::Act>,
         weight: &Self::Weight,
         lora: &[LoraTerm<'_, Self>],
         intermediate_size: usize,
-    ) {
-        let _ = kept; // all of it is
-        self.linear(gate_up.reborrow(), x, weight, None, lora, Write::Overwrite);
-        self.swiglu(h, gate_up.view(), intermediate_size);
-    }
+    );
 
     /// dgate_up `[rows, 2 · intermediate_size]` from dh `[rows, intermediate_size]`.
     fn swiglu_backward(

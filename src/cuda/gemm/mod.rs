@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::ops::Ref;
 use crate::ops::matrix::{Matrix, MatrixMut};
 pub(super) use lora_terms::Terms;
-pub(super) use operand::{alignment, extent};
+pub(super) use operand::alignment;
 use plan::{Plan, shape};
 pub(super) use skinny::SKINNY_ROWS;
 

@@ -33,8 +33,7 @@ impl<D: Device, T: Element> MatrixMut<'_, D, T> {
     }
 }
 
-/// Elements from the first to the last of `[rows, cols]` with a stride.
-pub(in crate::cuda) fn extent(rows: usize, cols: usize, stride: usize) -> usize {
+fn extent(rows: usize, cols: usize, stride: usize) -> usize {
     if rows * cols == 0 { 0 } else { (rows - 1) * stride + cols }
 }
 
