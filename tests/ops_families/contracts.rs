@@ -306,10 +306,9 @@ pub fn products<B: Backend>(backend: &B) {
 
     let (mut dw, bias, weights) = (bench.f32(n * k, 1.0), bench.f32(n, 1.0), bench.f32(m, 1.0));
     let outer = bench.act(n, 1.0);
-    let whole = |data| MatrixMut::new(data, m, n);
-    backend.affine(whole(c.view_mut()), a, b, Some(bias.buffer.first(4)), None);
+    backend.affine(MatrixMut::new(c.view_mut(), m, n), a, b, Some(bias.buffer.first(4)), None);
     refused(backend, "affine: bias: expected 5 elements, found 4");
-    backend.affine(whole(c.view_mut()), a, b, None, Some([outer.view(), outer.view()]));
+    backend.affine(MatrixMut::new(c.view_mut(), m, n), a, b, None, Some([outer.view(), outer.view()]));
     refused(backend, "affine: x: expected 3 elements, found 5");
     let dy = bench.act(m * n, 1.0);
     let dy = Matrix::new(dy.view(), m, n);
