@@ -58,6 +58,7 @@ lint: ## check format, lints, spelling, licences of dependencies and documentati
 	PATH="$$(scripts/get-lint-tools.sh):$$PATH" && typos && cargo deny --locked check licenses bans sources
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets --locked -- -D warnings
+	scripts/check-features.sh
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --locked
 
 clean: ## remove what was built, not models and runs

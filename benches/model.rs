@@ -68,14 +68,11 @@ fn training_step(c: &mut Criterion) {
 }
 
 fn options(samples: usize, max_new_tokens: usize) -> GenerateOptions {
-    GenerateOptions {
-        max_new_tokens,
-        num_samples: samples,
-        sampling: Sampling { temperature: 0.1, top_p: 0.95, top_k: 50, seed: 1 },
-        guided: false,
-        rescore_every: 0,
-        stop_tokens: Vec::new(),
-    }
+    GenerateOptions::default().with(|o| {
+        o.max_new_tokens = max_new_tokens;
+        o.num_samples = samples;
+        o.sampling = Sampling::new(0.1, 0.95, 50, 1);
+    })
 }
 
 fn generation(c: &mut Criterion) {

@@ -35,15 +35,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: train MODEL DATA RUN MINUTES".into());
     };
     let time = Duration::try_from_secs_f64(60.0 * minutes.parse::<f64>()?)?;
-    let config = TrainConfig {
-        model: model.clone(),
-        data: data.into(),
-        output_dir: run.into(),
-        batch_size: 4,
-        max_seq_len: Some(512),
-        resume_from_checkpoint: Some("auto".to_owned()),
-        ..TrainConfig::default()
-    };
+    let config = TrainConfig::default().with(|o| {
+        o.model = model.clone();
+        o.data = data.into();
+        o.output_dir = run.into();
+        o.batch_size = 4;
+        o.max_seq_len = Some(512);
+        o.resume_from_checkpoint = Some("auto".to_owned());
+    });
 
     let mut guard = DeepGuard::load(Cpu::new(), model)?;
     let summary = guard.train(&config, &mut Deadline(Instant::now() + time))?;

@@ -1,4 +1,4 @@
-// Guidance and sampling. Contract: src/ops/sample.rs.
+// Adjustment of marked tokens, guidance and sampling. Contract: src/ops/sample.rs.
 //
 // Sampling does not sort the logits. A block reads its row once, keeping it in registers and shared memory, and finds the
 // largest logit and the sum of all weights e^((x − largest) / temperature). Some tokens are candidates: all whose logit is
@@ -343,7 +343,56 @@ __device__ __forceinline__ void guide_rows(bf16* logits, const float* stats, con
     }
 }
 
+// N tokens of a row, all of which most threads can pass over: few tokens are marked.
+template <int N>
+__device__ __forceinline__ void adjust_row(bf16* logits, unsigned char* marks, unsigned last, float penalty,
+                                           unsigned seen, unsigned suppressed, int width) {
+    const unsigned at = (blockIdx.x * blockDim.x + threadIdx.x) * N;
+    if (at >= width) {
+        return;
+    }
+    const size_t start = size_t(blockIdx.y) * width + at;
+    if constexpr (N == 8) {
+        const uint2 all = *reinterpret_cast<const uint2*>(marks + start);
+        if ((all.x | all.y) == 0 && last - at >= N) {
+            return;
+        }
+    }
+#pragma unroll 1
+    for (int i = 0; i < N; i++) {
+        unsigned mark = marks[start + i];
+        if (at + i == last) {
+            mark |= seen;
+            marks[start + i] = mark;
+        }
+        if (mark == 0) {
+            continue;
+        }
+        float x = __bfloat162float(logits[start + i]);
+        if (mark & seen) {
+            x = x < 0.0f ? x * penalty : x / penalty;
+        }
+        if (mark & suppressed) {
+            x = __uint_as_float(NEGATIVE_INFINITY << 16);
+        }
+        logits[start + i] = __float2bfloat16_rn(x);
+    }
+}
+
 }  // namespace
+
+// logits[rows, width] by marks[rows, width], in which last[rows] become `seen`. Blocks along x share the columns, along y
+// the rows. With width a multiple of 8, marks start on a multiple of 8 bytes.
+extern "C" __global__ void __launch_bounds__(GUIDE_THREADS)
+adjust(bf16* logits, unsigned char* marks, const unsigned* last, float penalty, unsigned seen, unsigned suppressed,
+       int width) {
+    const unsigned token = last[blockIdx.y];
+    if (width % 8 == 0) {
+        adjust_row<8>(logits, marks, token, penalty, seen, suppressed, width);
+    } else {
+        adjust_row<1>(logits, marks, token, penalty, seen, suppressed, width);
+    }
+}
 
 // logits[rows, width] += …, stats[width], strength[rows]. Blocks along x share the columns, along y the rows, GUIDE_ROWS
 // each. With width a multiple of 8, logits and stats start on multiples of 16 bytes.

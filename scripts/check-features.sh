@@ -7,7 +7,9 @@ cd "$(dirname "$0")/.."
 check() { # features, as cargo takes them
     local crates
     crates=$(cargo tree --locked -e normal --prefix none --no-default-features --features "$1" | sed 's/ .*//' | sort -u | wc -l)
-    echo "features: ${1:-none}: $((crates - 1)) other crates"
+    crates=$((crates - 1)) # without this one
+    echo "features: ${1:-none}: $crates other crates"
+    grep -q "^//! | .*${1:-none}.* | $crates |\$" src/lib.rs || { echo "src/lib.rs: expected $crates crates in the table"; exit 1; }
     cargo clippy --release --locked --quiet --lib --bins --examples --no-default-features --features "$1" -- -D warnings
 }
 

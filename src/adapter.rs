@@ -15,6 +15,7 @@ use crate::files::{OwnedTensor, finite_tensor, write_json, write_safetensors};
 use crate::guard::{Aggregation, EMBEDDING_WIDTH, GuardConfig, HIDDEN_WIDTHS, TokenSecurityStats};
 use crate::manifest::{self, MANIFEST, Others};
 use crate::model::config::Config;
+use crate::model::fields;
 use crate::model::lora::{LoraConfig, MAX_RANK, Projection};
 use crate::model::params::Param;
 use crate::model::weights::Weights;
@@ -201,31 +202,6 @@ fn peft_config(lora: &LoraConfig, base_model: &str) -> Value {
     })
 }
 
-/// Fields that do not change what the adapter computes.
-const PEFT_NEUTRAL: &[&str] = &[
-    "auto_mapping",
-    "base_model_name_or_path",
-    "inference_mode",
-    "megatron_core",
-    "peft_version",
-    "qalora_group_size",
-    "revision",
-    "runtime_config",
-];
-
-/// Fields that are read.
-const PEFT_READ: &[&str] = &[
-    "peft_type",
-    "task_type",
-    "r",
-    "lora_alpha",
-    "lora_dropout",
-    "target_modules",
-    "use_rslora",
-    "bias",
-    "init_lora_weights",
-];
-
 /// Ways to draw initial values that leave the base model as it is. (Others, such as PiSSA, change it, and the adapter
 /// then belongs to the changed one.)
 const PEFT_INIT: &[&str] = &["default", "gaussian", "orthogonal", "eva"];
@@ -322,8 +298,11 @@ fn refuse_unsupported(map: &Map<String, Value>) -> Result<()> {
         Value::Object(fields) => fields.is_empty(),
         _ => false,
     };
-    let known = |name: &str| PEFT_READ.contains(&name) || PEFT_NEUTRAL.contains(&name);
-    match map.iter().find(|(name, value)| !known(name) && !off(value)) {
+    let refused = |name: &str, value: &Value| match fields::ADAPTER_CONFIG.handling(name) {
+        Some(handling) => handling.refusal(value).is_some(),
+        None => !off(value),
+    };
+    match map.iter().find(|(name, value)| refused(name, value)) {
         Some((name, value)) => Err(Error::model(format!(
             "{name} = {value} is not supported: expected a plain LoRA adapter without it"
         ))),

@@ -9,6 +9,7 @@ use crate::adapter;
 use crate::attached::Attached;
 use crate::decode::{self, GenerateOptions, Generated, GuardScores};
 use crate::error::{Error, Result};
+use crate::model::generation::GenerationConfig;
 use crate::model::tokenizer::Tokenizer;
 use crate::model::transformer::Transformer;
 use crate::ops::Backend;
@@ -24,12 +25,15 @@ pub struct DeepGuard<B: Backend> {
     pub model: Transformer<B>,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
+    /// What its files say about generating.
+    pub generation: GenerationConfig,
     /// Adapter, guard and token statistics.
     pub attached: Option<Attached<B>>,
 }
 
 /// The score of one token.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct TokenScore {
     /// Token id.
     pub token: u32,
@@ -43,6 +47,7 @@ pub struct TokenScore {
 
 /// The scores of a text.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct TextScores {
     /// One entry per token.
     pub tokens: Vec<TokenScore>,
@@ -62,7 +67,13 @@ impl<B: Backend> DeepGuard<B> {
         let dir = dir.as_ref();
         let model = Transformer::load(backend, dir)?;
         let tokenizer = Tokenizer::from_dir(dir)?.for_model(&model.config)?;
-        Ok(DeepGuard { model, tokenizer, attached: None })
+        let generation = GenerationConfig::from_dir(dir, model.config.vocab_size);
+        Ok(DeepGuard { model, tokenizer, generation, attached: None })
+    }
+
+    /// What was found in the model's files and is not used as it stands; one sentence each.
+    pub fn notes(&self) -> impl Iterator<Item = &str> {
+        self.model.notes().iter().chain(self.tokenizer.notes()).map(String::as_str)
     }
 
     /// Attaches an adapter folder, or the finished adapter of a run folder.
@@ -156,11 +167,13 @@ impl<B: Backend> DeepGuard<B> {
         Ok(TextScores { tokens: encoded.into_iter().zip(scores).map(token).collect(), mean, layers })
     }
 
-    /// Continues `prompt`; `on_token` gets (sample, token) as they come and stops by returning `false`. The model's
-    /// end-of-text tokens are added to the options' stop tokens.
+    /// Continues `prompt`; `on_token` gets (sample, token) as they come and stops by returning `false`. What
+    /// [`DeepGuard::generation`] says is added to the options: end-of-text tokens, suppressed tokens, and its repetition
+    /// penalty where the options have none.
     ///
     /// # Errors
-    /// Kind `Usage` for options that contradict each other, kind `Data` for a prompt that does not fit.
+    /// Kind `Usage` for options that contradict each other, kind `Data` for a prompt that does not fit, kind `Model` where
+    /// the model's files ask for what is not computed.
     pub fn generate(
         &self,
         prompt: &str,
@@ -168,8 +181,12 @@ impl<B: Backend> DeepGuard<B> {
         on_token: &mut dyn FnMut(usize, u32) -> bool,
     ) -> Result<Generated> {
         let ids = self.tokenizer.encode_prompt(prompt)?;
-        let mut options = options.clone();
-        options.stop_tokens.extend(&self.model.config.eos_token_ids);
+        let (mut options, generation) = (options.clone(), &self.generation);
+        generation.check()?;
+        options.stop_tokens.extend(&generation.eos_token_ids);
+        options.suppress_tokens.extend(&generation.suppress_tokens);
+        options.begin_suppress_tokens.extend(&generation.begin_suppress_tokens);
+        options.repetition_penalty.get_or_insert(generation.repetition_penalty);
         decode::generate(&self.model, self.attached.as_ref(), &ids, &options, on_token)
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 /// What went wrong, at the granularity a caller (or a shell script) acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ErrorKind {
     /// A defect of deepguard itself. Exit code 1.
     Internal,

@@ -12,7 +12,8 @@ use crate::cpu::Cpu;
 use crate::cpu::blas::{MatMut, MatRef, gemm};
 use crate::decode::final_logits;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::files::{require_space, write_dir};
+use crate::files::{require_space, write_dir, write_json};
+use crate::model::config::Config;
 use crate::model::lora::{LoraPair, Projection};
 use crate::model::transformer::Transformer;
 use crate::model::weights::Weights;
@@ -109,6 +110,9 @@ pub fn merge(
     require_space(out, weights.bytes())?;
     write_dir(out, |dir| {
         copy_files(base_dir, dir)?;
+        if weights.has_own_head(&Config::from_dir(base_dir)?) {
+            untie(&dir.join("config.json"))?;
+        }
         write_weights(model, attached, &weights, dir)?;
         let merged = Transformer::load(model.backend.clone(), dir)?;
         let check = compare(model, attached, &merged, check_tokens)?;
@@ -135,6 +139,15 @@ fn copy_files(base: &Path, dir: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Says that the head is a matrix of its own: loaders differ about one that is stored although it is tied.
+fn untie(path: &Path) -> Result<()> {
+    let complain = || format!("cannot rewrite {}", path.display());
+    let text = std::fs::read(path).kind(ErrorKind::Device, complain)?;
+    let mut config: serde_json::Value = serde_json::from_slice(&text).kind(ErrorKind::Model, complain)?;
+    config["tie_word_embeddings"] = false.into();
+    write_json(path, &config)
 }
 
 fn write_weights(

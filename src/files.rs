@@ -177,8 +177,8 @@ pub fn finite_tensor(name: &str, shape: &[usize], values: &[f32]) -> Result<(Str
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok((name.to_owned(), OwnedTensor::f32(shape, values))),
         Some(at) => Err(Error::data(format!(
-            "element {at} of {name} is {}, not a finite number, and is not saved; lower --learning-rate or \
-             --max-grad-norm, or look for damaged weights. What was saved before is intact",
+            "element {at} of {name} is {}, not a finite number, and is not saved; lower `learning_rate` or \
+             `max_grad_norm`, or look for damaged weights. What was saved before is intact",
             values[at]
         ))),
     }

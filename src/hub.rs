@@ -45,7 +45,11 @@ fn resolve(spec: &str, revision: Option<&str>, cache: Option<&Path>) -> Result<P
         };
     }
     if path.exists() {
-        return Err(Error::model(format!("{spec} is a file: give the model directory that contains it")));
+        let advice = match path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
+            true => "make a model directory of it with `dg-run import`",
+            false => "give the model directory that contains it",
+        };
+        return Err(Error::model(format!("{spec} is a file: {advice}")));
     }
     if !is_hub_id(spec) {
         return Err(not_found(
@@ -91,7 +95,7 @@ fn in_cache(spec: &str, revision: &str, repo: &Path) -> Result<PathBuf> {
     let looked = format!("{} has neither {} nor {}", repo.display(), reference.display(), snapshot.display());
     let there = match snapshots(repo).as_slice() {
         [] => "there is no snapshot at all".to_owned(),
-        hashes => format!("--revision takes one of the snapshots there are: {}", hashes.join(", ")),
+        hashes => format!("`revision` takes one of the snapshots there are: {}", hashes.join(", ")),
     };
     Err(not_found(spec, &format!("{looked} for revision {revision:?}; {there}")))
 }
@@ -115,7 +119,7 @@ pub fn commit_of(dir: &Path) -> Option<&str> {
 
 fn not_found(spec: &str, looked: &str) -> Error {
     let hint = "pass the path of a model directory, make one with `dg-run import`, or let a command download the model \
-                (without --offline and HF_HUB_OFFLINE)";
+                (not offline, and without HF_HUB_OFFLINE)";
     Error::model(format!("model {spec:?} not found: {looked}; {hint}"))
 }
 

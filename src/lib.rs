@@ -11,7 +11,6 @@
 //! ```no_run
 //! use deepguard::cpu::Cpu;
 //! use deepguard::decode::GenerateOptions;
-//! use deepguard::ops::sample::Sampling;
 //! use deepguard::train::TrainConfig;
 //! use deepguard::{DeepGuard, Result};
 //!
@@ -20,30 +19,39 @@
 //!     let mut guard = DeepGuard::load(Cpu::new(), "models/smollm2-135m")?;
 //!
 //!     // Train on pairs of functions; `()` observes nothing. A finished run is attached with `guard.attach(dir)`.
-//!     let config = TrainConfig {
-//!         model: "models/smollm2-135m".into(),
-//!         data: "data".into(),
-//!         output_dir: "runs/first".into(),
-//!         ..TrainConfig::default()
-//!     };
+//!     let config = TrainConfig::default().with(|c| {
+//!         c.model = "models/smollm2-135m".into();
+//!         c.data = "data".into();
+//!         c.output_dir = "runs/first".into();
+//!     });
 //!     guard.train(&config, &mut ())?;
 //!
 //!     let scores = guard.score("query = \"SELECT * FROM users WHERE name = '\" + name + \"'\"\n")?;
 //!     println!("mean score {:.4}", scores.mean);
 //!
-//!     let options = GenerateOptions {
-//!         max_new_tokens: 64,
-//!         num_samples: 1,
-//!         sampling: Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, seed: 42 },
-//!         guided: true,
-//!         rescore_every: 0,
-//!         stop_tokens: Vec::new(),
-//!     };
+//!     let options = GenerateOptions::default().with(|o| {
+//!         o.max_new_tokens = 64;
+//!         o.guided = true;
+//!     });
 //!     let generated = guard.generate("def find_user(connection, name):\n", &options, &mut |_, _| true)?;
 //!     println!("{}", guard.tokenizer.decode(&generated.samples[0])?);
 //!     Ok(())
 //! }
 //! ```
+//!
+//! # Features
+//!
+//! `cargo install` builds all of `dg-run`. A program that depends on the library takes `default-features = false` and
+//! what it wants of these, which `scripts/check-features.sh` checks one by one:
+//!
+//! | feature | what it adds | crates in all |
+//! |---|---|---|
+//! | none | [`ops`], [`cpu`], [`model`], [`guard`], [`adapter`], [`probe`]; [`train`] and [`decode`] on token ids | 45 |
+//! | `text` | tokenizers: [`DeepGuard`], training on files of code | 94 |
+//! | `cuda` | [`cuda`], whose kernels nvcc compiles if the build finds one | 54 |
+//! | `hub` | downloads from the Hugging Face hub | 73 |
+//! | `import` | GGUF files; implies `text` | 100 |
+//! | `cli` (default) | `dg-run` and the pages that it writes; implies all others | 162 |
 //!
 //! `examples/score.rs` and `examples/train.rs` are complete programs.
 //!
@@ -78,6 +86,18 @@
 //!   every other machine and the oracle of both.
 //! - [`ops`] says for every operation what is written, added to and kept.
 
+/// `with` of options, which other crates cannot write as a struct expression.
+macro_rules! with_changes {
+    ($($options:ty),+) => { $(impl $options {
+        /// These options with changes: `options.with(|o| o.field = value)`.
+        #[must_use]
+        pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+            change(&mut self);
+            self
+        }
+    })+ };
+}
+
 pub mod adapter;
 pub mod attached;
 #[cfg(feature = "cli")]
@@ -107,6 +127,16 @@ pub mod train;
 
 #[cfg(feature = "text")]
 pub use deepguard::{AnyGuard, DeepGuard};
+with_changes!(
+    decode::GenerateOptions,
+    guard::GuardConfig,
+    model::LoraConfig,
+    ops::sample::Sampling,
+    probe::ProbeOptions,
+    train::TrainConfig,
+    train::step::Objective
+);
+
 pub use error::{Error, ErrorKind, Result};
 
 /// The snippets of the README, compiled as documentation tests.

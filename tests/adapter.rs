@@ -84,14 +84,18 @@ fn what_is_saved_comes_back_exactly() {
 fn every_choice_of_hyper_parameters_comes_back() {
     let saved = Saved::new("qwen2");
     for aggregation in Aggregation::ALL {
-        let lora = LoraConfig {
-            rank: 3,
-            alpha: 4.5,
-            dropout: 0.15,
-            targets: Projection::ALL.into_iter().collect(),
-            use_rslora: aggregation == Aggregation::Average,
-        };
-        let guard = GuardConfig { aggregation, layers: 9, dropout: 0.3 };
+        let lora = LoraConfig::default().with(|o| {
+            o.rank = 3;
+            o.alpha = 4.5;
+            o.dropout = 0.15;
+            o.targets = Projection::ALL.into_iter().collect();
+            o.use_rslora = aggregation == Aggregation::Average;
+        });
+        let guard = GuardConfig::default().with(|o| {
+            o.aggregation = aggregation;
+            o.layers = 9;
+            o.dropout = 0.3;
+        });
         let mut attached = Attached::new(&Cpu::new(), &saved.config, lora, guard).unwrap();
         initialize(&mut attached, 8);
         save(&saved.dir, &attached, &saved.config);

@@ -18,18 +18,15 @@ const PROMPT: [u32; 11] = [5, 77, 201, 3, 3, 150, 99, 280, 41, 0, 260];
 /// How far two ways to compute the same logits may be apart.
 const ROUNDING: f32 = 2e-4;
 
-const GREEDY: Sampling = Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, seed: 7 };
+const GREEDY: Sampling = Sampling::new(0.0, 1.0, 0, 7);
 
 /// 20 unguided greedy tokens.
 fn options() -> GenerateOptions {
-    GenerateOptions {
-        max_new_tokens: 20,
-        num_samples: 1,
-        sampling: GREEDY,
-        guided: false,
-        rescore_every: 0,
-        stop_tokens: Vec::new(),
-    }
+    GenerateOptions::default().with(|o| {
+        o.max_new_tokens = 20;
+        o.num_samples = 1;
+        o.sampling = GREEDY;
+    })
 }
 
 struct Setup {
@@ -63,6 +60,7 @@ impl Setup {
         let text = [&PROMPT[..], new].concat();
         let all = final_logits(&self.model, self.attached.as_ref(), &text).unwrap();
         let mut last = all[all.len() - self.model.config.vocab_size..].to_vec();
+        adjust(&mut last, &text, new.is_empty(), options);
         if options.guided {
             // The strength is that of the last multiple of `rescore_every`.
             let known = new.len() - new.len().checked_rem(options.rescore_every).unwrap_or(new.len());
@@ -88,6 +86,22 @@ impl Setup {
                     "sample {row}, position {position}"
                 );
             }
+        }
+    }
+}
+
+/// Repetition penalty and suppression as `transformers` defines them, on the logits of the model itself.
+fn adjust(logits: &mut [f32], text: &[u32], first: bool, options: &GenerateOptions) {
+    let penalty = options.repetition_penalty.unwrap_or(1.0);
+    let suppressed = |token: u32| {
+        options.suppress_tokens.contains(&token) || (first && options.begin_suppress_tokens.contains(&token))
+    };
+    for (token, logit) in (0..).zip(logits) {
+        if text.contains(&token) {
+            *logit = if *logit < 0.0 { *logit * penalty } else { *logit / penalty };
+        }
+        if suppressed(token) {
+            *logit = f32::NEG_INFINITY;
         }
     }
 }
@@ -139,7 +153,7 @@ fn greedy_tokens_are_the_likeliest_of_full_passes() {
 fn guidance_adds_the_statistics_over_the_score() {
     for architecture in ["llama", "qwen2"] {
         let setup = Setup::new(architecture, true);
-        let guided = GenerateOptions { guided: true, ..options() };
+        let guided = options().with(|o| o.guided = true);
         let generated = setup.generate(&guided);
         setup.check(&generated, &guided);
         assert!((generated.prompt_score.unwrap() - setup.sigma(&PROMPT)).abs() < 1e-5);
@@ -149,21 +163,60 @@ fn guidance_adds_the_statistics_over_the_score() {
 }
 
 #[test]
+fn penalty_and_suppression_come_before_guidance_and_sampling() {
+    let sampling = Sampling::new(0.8, 0.95, 50, 4);
+    for (architecture, guided, num_samples, sampling) in
+        [("llama", false, 1, GREEDY), ("qwen2", true, 1, GREEDY), ("llama", true, 4, sampling)]
+    {
+        let setup = Setup::new(architecture, true);
+        let plain = options().with(|o| {
+            o.guided = guided;
+            o.num_samples = num_samples;
+            o.sampling = sampling;
+        });
+        let free = setup.generate(&plain);
+        let penalised = plain.clone().with(|o| o.repetition_penalty = Some(1.7));
+        let generated = setup.generate(&penalised);
+        setup.check(&generated, &penalised);
+        assert_ne!(generated.samples, free.samples, "the penalty changes something");
+        let one = plain.clone().with(|o| o.repetition_penalty = Some(1.0));
+        assert_eq!(setup.generate(&one).samples, free.samples);
+        let suppressing = plain.with(|o| {
+            o.suppress_tokens = vec![free.samples[0][3], 100_000];
+            o.begin_suppress_tokens = free.samples.iter().map(|sample| sample[0]).collect();
+        });
+        let generated = setup.generate(&suppressing);
+        setup.check(&generated, &suppressing);
+        assert!(generated.samples.iter().all(|sample| !sample.contains(&free.samples[0][3])));
+    }
+    let setup = Setup::new("llama", false);
+    for penalty in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        let wrong = options().with(|o| o.repetition_penalty = Some(penalty));
+        assert_eq!(setup.refusal(&PROMPT, &wrong).kind(), ErrorKind::Usage, "{penalty}");
+    }
+}
+
+#[test]
 fn every_sample_is_drawn_from_its_own_logits() {
     let cases = [
-        ("llama", Sampling { temperature: 0.8, top_p: 0.9, top_k: 50, seed: 42 }, true),
-        ("qwen2", Sampling { temperature: 1.5, top_p: 1.0, top_k: 0, seed: 1 }, false),
-        ("llama", Sampling { temperature: 0.3, top_p: 0.5, top_k: 3, seed: 2 }, true),
+        ("llama", Sampling::new(0.8, 0.9, 50, 42), true),
+        ("qwen2", Sampling::new(1.5, 1.0, 0, 1), false),
+        ("llama", Sampling::new(0.3, 0.5, 3, 2), true),
     ];
     for (architecture, sampling, guided) in cases {
         let setup = Setup::new(architecture, true);
-        let options = GenerateOptions { num_samples: 5, sampling, guided, max_new_tokens: 12, ..options() };
+        let options = options().with(|o| {
+            o.num_samples = 5;
+            o.sampling = sampling;
+            o.guided = guided;
+            o.max_new_tokens = 12;
+        });
         let generated = setup.generate(&options);
         setup.check(&generated, &options);
         assert_ne!(generated.samples[0], generated.samples[1]);
         assert_eq!(generated.samples, setup.generate(&options).samples, "a seed gives the same samples");
-        let other = Sampling { seed: sampling.seed + 1, ..sampling };
-        let other = GenerateOptions { sampling: other, ..options };
+        let other = sampling.with(|o| o.seed = sampling.seed + 1);
+        let other = options.with(|o| o.sampling = other);
         assert_ne!(generated.samples, setup.generate(&other).samples);
     }
 }
@@ -171,16 +224,15 @@ fn every_sample_is_drawn_from_its_own_logits() {
 #[test]
 fn rescoring_uses_the_score_of_the_text_so_far() {
     let setup = Setup::new("llama", true);
-    let sampling = Sampling { temperature: 0.9, top_p: 0.95, top_k: 50, seed: 3 };
+    let sampling = Sampling::new(0.9, 0.95, 50, 3);
     for every in [1, 3] {
-        let rescored = GenerateOptions {
-            guided: true,
-            rescore_every: every,
-            num_samples: 3,
-            max_new_tokens: 10,
-            sampling,
-            ..options()
-        };
+        let rescored = options().with(|o| {
+            o.guided = true;
+            o.rescore_every = every;
+            o.num_samples = 3;
+            o.max_new_tokens = 10;
+            o.sampling = sampling;
+        });
         setup.check(&setup.generate(&rescored), &rescored);
     }
 }
@@ -189,8 +241,8 @@ fn rescoring_uses_the_score_of_the_text_so_far() {
 #[test]
 fn rescoring_changes_the_logits() {
     let setup = Setup::new("llama", true);
-    let once = GenerateOptions { guided: true, ..options() };
-    let often = GenerateOptions { rescore_every: 1, ..once.clone() };
+    let once = options().with(|o| o.guided = true);
+    let often = once.clone().with(|o| o.rescore_every = 1);
     let new: Vec<u32> = (40..60).collect();
     let difference = setup.logits(&new, &once).into_iter().zip(setup.logits(&new, &often));
     assert!(difference.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) > 10.0 * ROUNDING);
@@ -202,15 +254,18 @@ fn stop_tokens_end_a_sample_and_only_that() {
     let free = setup.generate(&options()).samples.remove(0);
     let at = 7;
     let first = free.iter().position(|&t| t == free[at]).unwrap();
-    let stopped = setup.generate(&GenerateOptions { stop_tokens: vec![free[at]], ..options() });
+    let stopped = setup.generate(&options().with(|o| o.stop_tokens = vec![free[at]]));
     assert_eq!(stopped.samples[0], free[..first]);
     assert_eq!(stopped.finish_reasons, [FinishReason::Stop]);
 
-    let sampling = Sampling { temperature: 1.0, top_p: 1.0, top_k: 0, seed: 5 };
-    let many = GenerateOptions { num_samples: 4, sampling, ..options() };
+    let sampling = Sampling::new(1.0, 1.0, 0, 5);
+    let many = options().with(|o| {
+        o.num_samples = 4;
+        o.sampling = sampling;
+    });
     let free = setup.generate(&many);
     let stop = free.samples[2][3];
-    let stopped = setup.generate(&GenerateOptions { stop_tokens: vec![stop], ..many });
+    let stopped = setup.generate(&many.with(|o| o.stop_tokens = vec![stop]));
     for (row, sample) in stopped.samples.iter().enumerate() {
         let end = free.samples[row].iter().position(|&t| t == stop);
         assert_eq!(sample, &free.samples[row][..end.unwrap_or(20)]);
@@ -225,7 +280,7 @@ fn the_model_s_end_of_text_token_ends_a_generation() {
     let mut guard = DeepGuard::load(Cpu::new(), tiny.model().to_str().unwrap()).unwrap();
     let go_on = |_: usize, _: u32| true;
     let free = guard.generate("def f(x):", &options(), &mut { go_on }).unwrap();
-    guard.model.config.eos_token_ids = vec![free.samples[0][4]];
+    guard.generation.eos_token_ids = vec![free.samples[0][4]];
     let stopped = guard.generate("def f(x):", &options(), &mut { go_on }).unwrap();
     assert!(stopped.samples[0].len() <= 4);
     assert_eq!(stopped.finish_reasons, [FinishReason::Stop]);
@@ -234,8 +289,11 @@ fn the_model_s_end_of_text_token_ends_a_generation() {
 #[test]
 fn a_generation_can_be_cancelled() {
     let setup = Setup::new("llama", false);
-    let sampling = Sampling { temperature: 1.0, top_p: 1.0, top_k: 0, seed: 5 };
-    let many = GenerateOptions { num_samples: 3, sampling, ..options() };
+    let sampling = Sampling::new(1.0, 1.0, 0, 5);
+    let many = options().with(|o| {
+        o.num_samples = 3;
+        o.sampling = sampling;
+    });
     let mut seen = Vec::new();
     let mut on_token = |sample: usize, token: u32| {
         seen.push((sample, token));
@@ -255,33 +313,41 @@ fn a_generation_can_be_cancelled() {
 #[test]
 fn what_cannot_be_is_refused() {
     let (plain, guarded) = (Setup::new("llama", false), Setup::new("llama", true));
-    let sampling = |temperature, top_p| Sampling { temperature, top_p, ..GREEDY };
+    let sampling = |temperature, top_p| {
+        GREEDY.with(|o| {
+            o.temperature = temperature;
+            o.top_p = top_p;
+        })
+    };
     let usage = [
-        GenerateOptions { max_new_tokens: 0, ..options() },
-        GenerateOptions { num_samples: 0, ..options() },
-        GenerateOptions { num_samples: 2, ..options() },
-        GenerateOptions { sampling: sampling(-1.0, 1.0), ..options() },
-        GenerateOptions { sampling: sampling(f32::NAN, 1.0), ..options() },
-        GenerateOptions { sampling: sampling(f32::INFINITY, 1.0), ..options() },
-        GenerateOptions { sampling: sampling(1.0, 0.0), ..options() },
-        GenerateOptions { sampling: sampling(1.0, 1.5), ..options() },
-        GenerateOptions { sampling: sampling(1.0, f32::NAN), ..options() },
-        GenerateOptions { rescore_every: 4, ..options() },
+        options().with(|o| o.max_new_tokens = 0),
+        options().with(|o| o.num_samples = 0),
+        options().with(|o| o.num_samples = 2),
+        options().with(|o| o.sampling = sampling(-1.0, 1.0)),
+        options().with(|o| o.sampling = sampling(f32::NAN, 1.0)),
+        options().with(|o| o.sampling = sampling(f32::INFINITY, 1.0)),
+        options().with(|o| o.sampling = sampling(1.0, 0.0)),
+        options().with(|o| o.sampling = sampling(1.0, 1.5)),
+        options().with(|o| o.sampling = sampling(1.0, f32::NAN)),
+        options().with(|o| o.rescore_every = 4),
     ];
     for options in usage {
         let error = guarded.refusal(&PROMPT, &options);
         assert_eq!(error.kind(), ErrorKind::Usage, "{options:?}: {error}");
     }
-    let guided = plain.refusal(&PROMPT, &GenerateOptions { guided: true, ..options() });
+    let guided = plain.refusal(&PROMPT, &options().with(|o| o.guided = true));
     assert_eq!(guided.kind(), ErrorKind::Usage, "{guided}");
     assert_eq!(plain.refusal(&[], &options()).kind(), ErrorKind::Data);
     for max_new_tokens in [2048, usize::MAX] {
-        let error = plain.refusal(&PROMPT, &GenerateOptions { max_new_tokens, ..options() });
+        let error = plain.refusal(&PROMPT, &options().with(|o| o.max_new_tokens = max_new_tokens));
         assert_eq!(error.kind(), ErrorKind::Data);
         assert!(error.to_string().contains("context of 2048"), "{error}");
     }
     for num_samples in [1 << 40, usize::MAX] {
-        let many = GenerateOptions { num_samples, sampling: sampling(1.0, 1.0), ..options() };
+        let many = options().with(|o| {
+            o.num_samples = num_samples;
+            o.sampling = sampling(1.0, 1.0);
+        });
         let error = plain.refusal(&PROMPT, &many);
         assert_eq!(error.kind(), ErrorKind::Device, "{error}");
     }

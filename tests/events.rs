@@ -158,17 +158,16 @@ fn read_events(path: &Path) -> Vec<Event> {
 }
 
 fn config(tiny: &Tiny) -> TrainConfig {
-    TrainConfig {
-        model: tiny.model().to_str().unwrap().to_owned(),
-        data: tiny.path("data"),
-        output_dir: tiny.path("run"),
-        num_epochs: 2,
-        batch_size: 2,
-        gradient_accumulation_steps: 2,
-        max_seq_len: Some(160),
-        lora_r: 4,
-        ..TrainConfig::default()
-    }
+    TrainConfig::default().with(|o| {
+        o.model = tiny.model().to_str().unwrap().to_owned();
+        o.data = tiny.path("data");
+        o.output_dir = tiny.path("run");
+        o.num_epochs = 2;
+        o.batch_size = 2;
+        o.gradient_accumulation_steps = 2;
+        o.max_seq_len = Some(160);
+        o.lora_r = 4;
+    })
 }
 
 fn train(config: &TrainConfig, observer: &mut dyn Observer) {
@@ -234,7 +233,7 @@ fn a_continued_run_takes_back_what_it_does_again() {
     let first = config(&tiny);
     train(&first, &mut StopAfter(2));
     std::fs::create_dir(tiny.path("away")).unwrap();
-    let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..first.clone() };
+    let resumed = first.clone().with(|o| o.resume_from_checkpoint = Some("auto".into()));
     train(&resumed, &mut ());
     let files = event_files(&first.output_dir);
     assert_eq!(files.len(), 2);
@@ -259,7 +258,7 @@ fn every_start_of_a_run_says_what_it_computes_with() {
     let tiny = Tiny::new("llama");
     let first = config(&tiny);
     train(&first, &mut StopAfter(1));
-    train(&TrainConfig { resume_from_checkpoint: Some("auto".into()), ..first.clone() }, &mut ());
+    train(&first.clone().with(|o| o.resume_from_checkpoint = Some("auto".into())), &mut ());
     let text = std::fs::read_to_string(first.output_dir.join("environment.jsonl")).unwrap();
     let starts: Vec<Environment> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(starts.iter().map(|start| start.step).collect::<Vec<_>>(), [0, 1]);
@@ -286,11 +285,10 @@ fn evaluations_say_where_the_guard_looks() {
         all.push(weights);
     }
     assert!(all.windows(2).any(|pair| pair[0] != pair[1]), "training moves no weight: {all:?}");
-    let average = TrainConfig {
-        aggregation: Aggregation::Average,
-        output_dir: tiny.path("average"),
-        ..attends.clone()
-    };
+    let average = attends.clone().with(|o| {
+        o.aggregation = Aggregation::Average;
+        o.output_dir = tiny.path("average");
+    });
     train(&average, &mut ());
     assert!(evaluations(&average.output_dir).all(|line| line.get("layer_attention").is_none()));
 }

@@ -220,7 +220,7 @@ fn recomputing_changes_no_bit() {
 fn sharing_the_prefix_changes_rounding_only() {
     for aggregation in Aggregation::ALL {
         let shared = Setting { aggregation, dropout: 0.0, ..Setting::default() };
-        let alone = Setting { objective: Objective { share_prefix: false, ..shared.objective }, ..shared };
+        let alone = Setting { objective: shared.objective.with(|o| o.share_prefix = false), ..shared };
         let ((losses, gradients), (other_losses, other)) = (fresh(shared, None), fresh(alone, None));
         assert!((losses.total - other_losses.total).abs() < 1e-6, "{losses:?} {other_losses:?}");
         let distance = distance(&gradients, &other);
@@ -287,25 +287,35 @@ fn inactive_terms_have_no_gradient() {
     let losses = expect(active, active, "all active");
     assert!(losses.kl_before_clamp > 1e-3 && losses.kl_before_clamp < 1.0 && losses.security > 0.0);
 
-    let clamped = Objective { kl_max: 1e-3, ..active };
-    let losses = expect(clamped, Objective { kl_weight: 0.0, ..active }, "KL above its limit");
+    let clamped = active.with(|o| o.kl_max = 1e-3);
+    let losses = expect(clamped, active.with(|o| o.kl_weight = 0.0), "KL above its limit");
     assert_eq!(losses.kl, 1e-3);
     assert!((losses.total - losses.generation - 0.5 * losses.security - 1e-3).abs() < 1e-12);
 
     expect(active, active, "KL below its limit again");
-    let satisfied = Objective { margin: -2.0, ..active };
-    let losses = expect(satisfied, Objective { security_weight: 0.0, ..active }, "margin satisfied");
+    let satisfied = active.with(|o| o.margin = -2.0);
+    let losses = expect(satisfied, active.with(|o| o.security_weight = 0.0), "margin satisfied");
     assert_eq!(losses.security, 0.0);
 
-    let neither = Objective { kl_max: 1e-3, margin: -2.0, ..active };
-    expect(neither, Objective { kl_weight: 0.0, security_weight: 0.0, ..active }, "neither");
+    let neither = active.with(|o| {
+        o.kl_max = 1e-3;
+        o.margin = -2.0;
+    });
+    expect(
+        neither,
+        active.with(|o| {
+            o.kl_weight = 0.0;
+            o.security_weight = 0.0;
+        }),
+        "neither",
+    );
     expect(active, active, "all active again");
 }
 
 #[test]
 fn a_satisfied_margin_leaves_the_guard_without_gradient() {
     let setting = Setting::default();
-    let objective = Objective { margin: -2.0, ..setting.objective };
+    let objective = setting.objective.with(|o| o.margin = -2.0);
     let (model, pairs) = (model(setting.model), pairs());
     let mut stepper = stepper(&model, &pairs, Setting { objective, ..setting });
     stepper.gradients(&one_micro_batch(&pairs), STEP).unwrap();
@@ -386,7 +396,7 @@ fn training_lowers_the_loss() {
 #[test]
 fn evaluation_covers_both_functions() {
     let shared = Setting::default();
-    let alone = Setting { objective: Objective { share_prefix: false, ..shared.objective }, ..shared };
+    let alone = Setting { objective: shared.objective.with(|o| o.share_prefix = false), ..shared };
     let (model, pairs) = (model(shared.model), pairs());
     let evaluate = |setting| {
         let mut stepper = stepper(&model, &pairs, setting);

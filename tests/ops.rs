@@ -44,7 +44,7 @@ macro_rules! test_backend {
                 norm { forward, backward }
                 optim { adamw, sum_of_squares }
                 rope { forward, into_cache, backward }
-                sample { guide, greedy, draws, draws_of_a_sort }
+                sample { adjust, guide, greedy, draws, draws_of_a_sort }
             }
         }
     };

@@ -33,19 +33,18 @@ const CHECKPOINT_FILES: [&str; 7] = [
 
 /// Eight pairs in steps of two: four steps an epoch, eight in all.
 fn config(tiny: &Tiny, run: &str) -> TrainConfig {
-    TrainConfig {
-        model: tiny.model().to_str().unwrap().to_owned(),
-        data: tiny.path("data"),
-        output_dir: tiny.path(run),
-        num_epochs: 2,
-        batch_size: 1,
-        gradient_accumulation_steps: 2,
-        learning_rate: 1e-3,
-        max_seq_len: Some(160),
-        lora_r: 4,
-        lora_alpha: 8.0,
-        ..TrainConfig::default()
-    }
+    TrainConfig::default().with(|o| {
+        o.model = tiny.model().to_str().unwrap().to_owned();
+        o.data = tiny.path("data");
+        o.output_dir = tiny.path(run);
+        o.num_epochs = 2;
+        o.batch_size = 1;
+        o.gradient_accumulation_steps = 2;
+        o.learning_rate = 1e-3;
+        o.max_seq_len = Some(160);
+        o.lora_r = 4;
+        o.lora_alpha = 8.0;
+    })
 }
 
 /// The configuration with the limits that the tiny models, of five layers and a context of 2048, bring along.
@@ -159,7 +158,7 @@ fn a_run_learns_and_leaves_its_files() {
 fn folders_of_a_run_can_be_read_like_any_other() {
     use std::os::unix::fs::PermissionsExt;
     let tiny = Tiny::new("qwen2");
-    let config = TrainConfig { max_steps: Some(1), ..config(&tiny, "run") };
+    let config = config(&tiny, "run").with(|o| o.max_steps = Some(1));
     train(&config).unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
     for name in ["adapter", "checkpoint-1"] {
@@ -176,12 +175,12 @@ fn folders_of_a_run_can_be_read_like_any_other() {
 fn the_base_cache_changes_nothing() {
     let tiny = Tiny::new("llama");
     let (memory, disk) = (config(&tiny, "memory"), config(&tiny, "disk"));
-    let disk = TrainConfig { base_cache_mib: 0, ..disk };
+    let disk = disk.with(|o| o.base_cache_mib = 0);
     train(&memory).unwrap();
     train(&disk).unwrap();
     assert_eq!(metrics(&memory.output_dir), metrics(&disk.output_dir));
     assert!(losses(&memory.output_dir, "train", "kl").iter().any(|&kl| kl > 0.0));
-    let without = TrainConfig { kl_weight: 0.0, ..config(&tiny, "without") };
+    let without = config(&tiny, "without").with(|o| o.kl_weight = 0.0);
     train(&without).unwrap();
     assert!(losses(&without.output_dir, "train", "kl").iter().all(|&kl| kl == 0.0));
     assert_eq!(
@@ -211,13 +210,12 @@ impl Observer for Counts {
 fn validation_pairs_can_be_set_aside() {
     let tiny = Tiny::new("qwen2");
     let run = |data: &str, val_fraction: f64, name: &str| {
-        let config = TrainConfig {
-            data: tiny.path(data),
-            val_fraction,
-            max_steps: Some(1),
-            max_seq_len: Some(100),
-            ..config(&tiny, name)
-        };
+        let config = config(&tiny, name).with(|o| {
+            o.data = tiny.path(data);
+            o.val_fraction = val_fraction;
+            o.max_steps = Some(1);
+            o.max_seq_len = Some(100);
+        });
         let mut counts = Counts::default();
         train_with(&config, &mut counts).unwrap();
         assert_eq!(losses(&config.output_dir, "validation", "total").is_empty(), counts.validation == 0);
@@ -238,7 +236,10 @@ fn cutting_a_step_into_micro_batches_changes_only_rounding() {
     let tiny = Tiny::new("llama");
     let run = |batch_size: usize, name: &str| {
         let gradient_accumulation_steps = 4 / batch_size;
-        let config = TrainConfig { batch_size, gradient_accumulation_steps, ..config(&tiny, name) };
+        let config = config(&tiny, name).with(|o| {
+            o.batch_size = batch_size;
+            o.gradient_accumulation_steps = gradient_accumulation_steps;
+        });
         assert_eq!(train(&config).unwrap().state.global_step, 4);
         let of_run = |kind, field| losses(&config.output_dir, kind, field);
         [of_run("train", "total"), of_run("train", "grad_norm"), of_run("validation", "total")].concat()
@@ -274,13 +275,12 @@ fn a_step_without_finite_gradients_is_left_out() {
 fn ten_steps_without_finite_gradients_end_the_run() {
     let tiny = Tiny::new("llama");
     tiny.edit_tensor("model.norm.weight", |values| values[3] = f32::NAN);
-    let run = TrainConfig {
-        data: tiny.path("data/train"),
-        num_epochs: 5,
-        save_steps: Some(2),
-        ..config(&tiny, "run")
-    };
-    refused(&run, ErrorKind::Data, &["step 10", "not finite", "--learning-rate"]);
+    let run = config(&tiny, "run").with(|o| {
+        o.data = tiny.path("data/train");
+        o.num_epochs = 5;
+        o.save_steps = Some(2);
+    });
+    refused(&run, ErrorKind::Data, &["step 10", "not finite", "`learning_rate`"]);
     assert_eq!(metrics(&run.output_dir).len(), 10);
     assert!(!run.output_dir.join("adapter").exists());
     assert_finite(&run.output_dir.join("checkpoint-8"));
@@ -291,8 +291,11 @@ fn ten_steps_without_finite_gradients_end_the_run() {
 #[test]
 fn far_too_high_a_learning_rate_saves_nothing_but_numbers() {
     let tiny = Tiny::new("qwen2");
-    let config =
-        TrainConfig { learning_rate: 1.0, max_grad_norm: 1e30, num_epochs: 4, ..config(&tiny, "run") };
+    let config = config(&tiny, "run").with(|o| {
+        o.learning_rate = 1.0;
+        o.max_grad_norm = 1e30;
+        o.num_epochs = 4;
+    });
     let _ = train(&config);
     for name in checkpoint_names(&config.output_dir).iter().map(String::as_str).chain(["adapter"]) {
         let dir = config.output_dir.join(name);
@@ -305,35 +308,48 @@ fn far_too_high_a_learning_rate_saves_nothing_but_numbers() {
 #[test]
 fn absurd_settings_are_refused_by_name() {
     let tiny = Tiny::new("qwen2");
-    let base = TrainConfig { max_steps: Some(1), ..config(&tiny, "run") };
+    let base = config(&tiny, "run").with(|o| o.max_steps = Some(1));
     let huge = usize::MAX / 2 + 1;
     let usage = [
-        ("batch_size", TrainConfig { batch_size: huge, ..base.clone() }),
-        ("gradient_accumulation_steps", TrainConfig { gradient_accumulation_steps: huge, ..base.clone() }),
-        ("num_epochs", TrainConfig { num_epochs: huge, ..base.clone() }),
-        ("lora_r", TrainConfig { lora_r: huge, ..base.clone() }),
-        ("learning_rate", TrainConfig { learning_rate: f64::NAN, ..base.clone() }),
-        ("max_seq_len", TrainConfig { max_seq_len: Some(1), ..base.clone() }),
-        ("max_seq_len", TrainConfig { max_seq_len: Some(2049), ..base.clone() }),
-        ("guard_layers", TrainConfig { guard_layers: Some(6), ..base.clone() }),
+        ("batch_size", base.clone().with(|o| o.batch_size = huge)),
+        ("gradient_accumulation_steps", base.clone().with(|o| o.gradient_accumulation_steps = huge)),
+        ("num_epochs", base.clone().with(|o| o.num_epochs = huge)),
+        ("lora_r", base.clone().with(|o| o.lora_r = huge)),
+        ("learning_rate", base.clone().with(|o| o.learning_rate = f64::NAN)),
+        ("max_seq_len", base.clone().with(|o| o.max_seq_len = Some(1))),
+        ("max_seq_len", base.clone().with(|o| o.max_seq_len = Some(2049))),
+        ("guard_layers", base.clone().with(|o| o.guard_layers = Some(6))),
         (
             "val_fraction",
-            TrainConfig { val_fraction: 0.5, val_data: Some(tiny.path("data/val")), ..base.clone() },
+            base.clone().with(|o| {
+                o.val_fraction = 0.5;
+                o.val_data = Some(tiny.path("data/val"));
+            }),
         ),
-        ("save_total_limit", TrainConfig { save_total_limit: 0, ..base.clone() }),
+        ("save_total_limit", base.clone().with(|o| o.save_total_limit = 0)),
     ];
     for (name, config) in usage {
         refused(&config, ErrorKind::Usage, &[name]);
     }
     // All at once.
-    let both = TrainConfig { batch_size: 0, lora_r: 0, learning_rate: -1.0, ..base.clone() };
+    let both = base.clone().with(|o| {
+        o.batch_size = 0;
+        o.lora_r = 0;
+        o.learning_rate = -1.0;
+    });
     refused(&both, ErrorKind::Usage, &["batch_size", "lora_r", "learning_rate"]);
-    let both = TrainConfig { max_seq_len: Some(4096), guard_layers: Some(9), ..base.clone() };
+    let both = base.clone().with(|o| {
+        o.max_seq_len = Some(4096);
+        o.guard_layers = Some(9);
+    });
     refused(&both, ErrorKind::Usage, &["2048", "4096", "5 layers", "9"]);
-    let data = TrainConfig { data: tiny.path("nowhere"), ..base.clone() };
+    let data = base.clone().with(|o| o.data = tiny.path("nowhere"));
     refused(&data, ErrorKind::Data, &["nowhere"]);
     // Larger than the data is no error, and neither is more memory for the cache than there is.
-    let generous = TrainConfig { batch_size: 1 << 20, base_cache_mib: usize::MAX, ..base };
+    let generous = base.with(|o| {
+        o.batch_size = 1 << 20;
+        o.base_cache_mib = usize::MAX;
+    });
     train(&generous).unwrap();
 }
 
@@ -341,11 +357,14 @@ fn absurd_settings_are_refused_by_name() {
 fn functions_longer_than_the_model_s_context_are_cut() {
     let tiny = Tiny::new("llama");
     tiny.edit_config(|config| config["max_position_embeddings"] = 64.into());
-    let run = TrainConfig { max_seq_len: Some(1024), max_steps: Some(1), ..config(&tiny, "run") };
+    let run = config(&tiny, "run").with(|o| {
+        o.max_seq_len = Some(1024);
+        o.max_steps = Some(1);
+    });
     refused(&run, ErrorKind::Usage, &["max_seq_len", "1024", "64"]);
     // Without a limit of one's own, the context is the limit.
     let mut counts = Counts::default();
-    train_with(&TrainConfig { max_seq_len: None, ..run.clone() }, &mut counts).unwrap();
+    train_with(&run.clone().with(|o| o.max_seq_len = None), &mut counts).unwrap();
     assert_eq!(read_json(&run.output_dir.join("train_config.json"))["max_seq_len"], 64);
     assert!(counts.cut > 0, "no pair is longer than the context");
 }

@@ -176,7 +176,7 @@ fn sampling(c: &mut Criterion, device: &Device) {
     device.measure(c, "guide 100×152064", bytes(2), || {
         cuda.guide(logits.view_mut(), stats.view(), strength.view(), 0.0);
     });
-    let sampling = Sampling { temperature: 0.1, top_p: 0.95, top_k: 50, seed: 1 };
+    let sampling = Sampling::new(0.1, 0.95, 50, 1);
     device.measure(c, "sample 100×152064", bytes(1), || {
         cuda.sample(tokens.view_mut(), logits.view(), sampling, 3);
     });

@@ -73,14 +73,11 @@ fn decoding(c: &mut Criterion, device: &Device, model: &Transformer<Cuda>, sampl
     let (prompt_len, passes) = if device.testing { (5, 3) } else { (PROMPT, 64) };
     let token = |t: usize| philox(3, [t as u32, 0, 0, 0])[0] % model.config.vocab_size as u32;
     let prompt: Vec<u32> = (0..prompt_len).map(token).collect();
-    let options = GenerateOptions {
-        max_new_tokens: passes + 1,
-        num_samples: samples,
-        sampling: Sampling { temperature: 0.4, top_p: 0.95, top_k: 50, seed: 1 },
-        guided: false,
-        rescore_every: 0,
-        stop_tokens: Vec::new(),
-    };
+    let options = GenerateOptions::default().with(|o| {
+        o.max_new_tokens = passes + 1;
+        o.num_samples = samples;
+        o.sampling = Sampling::new(0.4, 0.95, 50, 1);
+    });
     let name = format!("decoding pass, {named} sequences, 0.5B");
     device.measure_steps(c, &name, (samples as f64, "tokens"), || {
         let out = generate(model, None, &prompt, &options, &mut |_, _| true).expect("tokens");

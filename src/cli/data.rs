@@ -105,6 +105,7 @@ impl CheckModel {
         let dir = args.hub.obtain(model, args.revision.as_deref(), Need::Tokenizer)?;
         let tokenizer =
             Tokenizer::from_dir(&dir).with_context(|| format!("cannot load the tokenizer of {model}"))?;
+        tokenizer.notes().iter().for_each(|note| warn(note));
         let context = Config::from_dir(&dir).ok().map(|config| config.max_position_embeddings);
         Ok(CheckModel { tokenizer, context })
     }

@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::hub::HubArgs;
-use super::say::note;
+use super::say::{note, warn};
 use crate::deepguard::{AnyDevice, AnyGuard, DeepGuard, DeviceChoice, Visitor};
 use crate::error::Error;
 use crate::hub::download::Need;
@@ -107,6 +107,7 @@ impl<T: Task> Visitor for OnDevice<T> {
     type Output = Result<()>;
 
     fn visit<B: Backend>(self, guard: DeepGuard<B>) -> Result<()> {
+        guard.notes().for_each(warn);
         self.0.run(guard)
     }
 }

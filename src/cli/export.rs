@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::hub::HubArgs;
 use super::note;
+use super::say::warn;
 use crate::cpu::Cpu;
 use crate::deepguard::DeepGuard;
 use crate::error::{Error, Result};
@@ -42,6 +43,7 @@ const CHECK_TEXT: &str = "import sqlite3\n\ndef find_user(connection, name):\n  
 pub fn run(args: &ExportArgs) -> Result<()> {
     let base = args.hub.obtain(&args.model, args.revision.as_deref(), Need::Model)?;
     let mut guard = DeepGuard::load(Cpu::new(), &base)?;
+    guard.notes().for_each(warn);
     guard.attach(&args.adapter)?;
     let attached = guard.attached.as_ref();
     let attached = attached.ok_or_else(|| Error::internal("the adapter is not attached"))?;

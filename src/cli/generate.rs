@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::device::Task;
+use super::say::warn;
 use super::{ModelArgs, note, print, read_text};
 use crate::decode::{GenerateOptions, Generated};
 use crate::deepguard::DeepGuard;
@@ -40,6 +41,10 @@ pub struct GenerateArgs {
     /// Keep this many of the likeliest tokens; 0 keeps all.
     #[arg(long, default_value_t = 50)]
     top_k: usize,
+    /// Divide the positive and multiply the negative logits of tokens that are in the prompt or the sample; 1 leaves
+    /// them [default: that of the model's generation_config.json, else 1].
+    #[arg(long)]
+    repetition_penalty: Option<f32>,
     /// Seed of the samples.
     #[arg(long, default_value_t = 42)]
     seed: u64,
@@ -81,8 +86,11 @@ impl Task for Generation<'_> {
 
 fn generate<B: Backend>(args: &GenerateArgs, mut guard: DeepGuard<B>, prompt: &str) -> Result<()> {
     if args.ignore_eos {
-        guard.model.config.eos_token_ids.clear();
+        guard.generation.eos_token_ids.clear();
     }
+    let suggestion = guard.generation.suggestion.as_ref();
+    let suggested = suggestion.and_then(|s| s.beside(args.temperature, args.top_p, args.top_k));
+    guard.generation.notes.iter().chain(&suggested).for_each(|line| warn(line));
     let options = GenerateOptions {
         max_new_tokens: args.max_new_tokens,
         num_samples: args.num_samples,
@@ -95,6 +103,9 @@ fn generate<B: Backend>(args: &GenerateArgs, mut guard: DeepGuard<B>, prompt: &s
         guided: guard.attached.is_some() && !args.no_guard,
         rescore_every: args.rescore_every,
         stop_tokens: Vec::new(),
+        repetition_penalty: args.repetition_penalty,
+        suppress_tokens: Vec::new(),
+        begin_suppress_tokens: Vec::new(),
     };
     if args.num_samples == 1 && !args.json {
         return stream(&guard, prompt, &options);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::note;
+use super::say::warn;
 use crate::error::Result;
 use crate::import::{ImportDtype, import_gguf};
 
@@ -37,6 +38,7 @@ pub fn run(args: &ImportArgs) -> Result<()> {
         DtypeChoice::F32 => ImportDtype::F32,
     };
     let report = import_gguf(&args.file, &args.out, dtype)?;
+    report.notes.iter().for_each(|line| warn(line));
     note(&format!(
         "{}: {} model, {} tensors with {:.1} M values as {}, {} tokens ({})",
         args.out.display(),

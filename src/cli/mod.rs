@@ -24,6 +24,7 @@ mod summary;
 mod train;
 mod train_args;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -196,8 +197,27 @@ fn complain(error: &anyhow::Error) -> u8 {
             break;
         }
     }
-    let _ = writeln!(std::io::stderr(), "dg-run: {}", text.join(": "));
+    let _ = writeln!(std::io::stderr(), "dg-run: {}", with_flags(&text.join(": ")));
     kind(error).exit_code()
+}
+
+/// The library calls an option by the name of its field, between backticks; here it is a flag.
+fn with_flags(text: &str) -> String {
+    let program = Cli::command();
+    let arguments = program.get_subcommands().flat_map(clap::Command::get_arguments);
+    let flags: BTreeSet<&str> = arguments.filter_map(clap::Arg::get_long).collect();
+    let mut parts = text.split('`');
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    // Every other part is between backticks, unless the last one has no end.
+    while let Some(name) = parts.next() {
+        let Some(behind) = parts.next() else { return shown + "`" + name };
+        let flag = name.replace('_', "-");
+        // Parsers speak of fields of files.
+        let is_option = flags.contains(flag.as_str()) && !shown.ends_with("field ");
+        shown += &if is_option { format!("--{flag}") } else { format!("`{name}`") };
+        shown += behind;
+    }
+    shown
 }
 
 /// What went wrong: the kind of the library's error, which has everything else as its context.
@@ -278,4 +298,22 @@ fn read_text(path: &Path) -> crate::Result<String> {
         let at = e.utf8_error().valid_up_to();
         Error::data(format!("{}: expected UTF-8 text, found another byte at offset {at}", path.display()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_flags;
+
+    #[test]
+    fn options_of_the_library_are_flags() {
+        for (text, shown) in [
+            ("lower `max_seq_len`, or", "lower --max-seq-len, or"),
+            ("`output_dir`: `x y` and `device` cpu", "--output-dir: `x y` and --device cpu"),
+            ("missing field `model` in it", "missing field `model` in it"),
+            ("`q_proj` and `seed", "`q_proj` and `seed"),
+            ("nothing", "nothing"),
+        ] {
+            assert_eq!(with_flags(text), shown);
+        }
+    }
 }

@@ -157,8 +157,12 @@ fn plain_map(text: &str, scores: &TextScores) -> String {
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         let end = start + line.len();
-        let of_line: Vec<f32> =
-            scores.tokens.iter().filter(|t| (start..end).contains(&t.range.start)).map(|t| t.score).collect();
+        let of_line: Vec<f32> = scores
+            .tokens
+            .iter()
+            .filter(|t| (start..end).contains(&t.range.start) && !t.range.is_empty())
+            .map(|t| t.score)
+            .collect();
         let mean = of_line.iter().sum::<f32>() / of_line.len() as f32;
         let mean = if of_line.is_empty() { "      ".to_owned() } else { format!("{mean:.4}") };
         out.push_str(&format!("{mean}  {}\n", printable(line.trim_end_matches(['\n', '\r']))));

@@ -35,18 +35,15 @@ pub use weight::Weight;
 
 /// Instruction sets that this backend has code for, and the processor has.
 pub fn features() -> Vec<&'static str> {
-    let mut features = Vec::new();
     #[cfg(target_arch = "x86_64")]
-    for (name, there) in [
+    let known = [
         ("avx2", is_x86_feature_detected!("avx2")),
         ("fma", is_x86_feature_detected!("fma")),
         ("avx512f", is_x86_feature_detected!("avx512f")),
-    ] {
-        if there {
-            features.push(name);
-        }
-    }
-    features
+    ];
+    #[cfg(not(target_arch = "x86_64"))]
+    let known: [(&str, bool); 0] = [];
+    known.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
 }
 
 /// The CPU backend. Cloning shares its scratch memory, and the error of operations. Threads are rayon's current pool.

@@ -2,7 +2,7 @@
 
 use super::{Cpu, math, parallel};
 use crate::ops::philox::{philox, unit};
-use crate::ops::sample::{SAMPLING_SITE, Sample, Sampling, check};
+use crate::ops::sample::{Adjustment, SAMPLING_SITE, Sample, Sampling, check, mark};
 use crate::ops::{Mut, Ref};
 
 /// The token with the largest logit, the first of equals; `u32::MAX` if any logit is NaN.
@@ -74,6 +74,32 @@ pub(super) fn draw(logits: &[f32], s: Sampling, random: f32) -> u32 {
 }
 
 impl Sample for Cpu {
+    fn adjust(
+        &self,
+        logits: Mut<'_, Self, f32>,
+        marks: Mut<'_, Self, u8>,
+        last: Ref<'_, Self, u32>,
+        adjustment: Adjustment,
+    ) {
+        let (last, logits) = (last.as_slice(), logits.into_slice());
+        let width = logits.len() / last.len().max(1);
+        let Adjustment { repetition_penalty: penalty, first } = adjustment;
+        let suppressed = if first { mark::SUPPRESSED | mark::SUPPRESSED_FIRST } else { mark::SUPPRESSED };
+        parallel::rows2(logits, width, marks.into_slice(), width, |i, logits, marks| {
+            if let Some(mark) = marks.get_mut(last[i] as usize) {
+                *mark |= mark::SEEN;
+            }
+            for (logit, &mark) in logits.iter_mut().zip(&*marks).filter(|(_, mark)| **mark != 0) {
+                if mark & mark::SEEN != 0 {
+                    *logit = if *logit < 0.0 { *logit * penalty } else { *logit / penalty };
+                }
+                if mark & suppressed != 0 {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+        });
+    }
+
     fn guide(
         &self,
         logits: Mut<'_, Self, f32>,

@@ -28,7 +28,8 @@ impl Cuda {
         let room = || match shape.taps <= AGGREGATE_TAPS {
             true => Ok(()),
             false => Err(Error::usage(format!(
-                "the guard looks at {} layers; on CUDA it can at most {AGGREGATE_TAPS}: look at fewer, or compute on the CPU",
+                "the guard looks at {} layers; on CUDA it can at most {AGGREGATE_TAPS}: train with fewer `guard_layers`, or on \
+                  the CPU",
                 shape.taps
             ))),
         };

@@ -248,7 +248,7 @@ fn kernels_for(heads: Heads) -> Result<&'static Kernels> {
     let found = KERNELS.iter().find(|kernels| heads.dim <= kernels.dim);
     found.filter(|_| heads.dim.is_multiple_of(VECTOR / BYTES)).ok_or_else(|| {
         Error::model(format!(
-            "heads of {} elements: expected a multiple of 8 up to 128 on CUDA; use --device cpu",
+            "heads of {} elements: expected a multiple of 8 up to 128 on CUDA; use `device` cpu",
             heads.dim
         ))
     })

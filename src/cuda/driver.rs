@@ -1,11 +1,13 @@
 //! Reaching the CUDA driver: whether there is one, or the emulator in its place, and which devices it has.
 
+#[cfg(unix)]
 use std::ffi::c_void;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 use cudarc::driver::{DriverError, result};
+#[cfg(unix)]
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
 use super::images::NVCC_VERSION;
@@ -50,7 +52,7 @@ pub(super) fn start() -> Result<()> {
     result::init().map_err(|e| match e.0 {
         sys::CUresult::CUDA_ERROR_NO_DEVICE => Error::device(
             "no CUDA device: there is a driver, but it finds no GPU; see what nvidia-smi and CUDA_VISIBLE_DEVICES say, \
-             or compute on the CPU (--device cpu)",
+             or compute on the CPU (`device` cpu)",
         ),
         _ => complaint("the CUDA driver does not start", e),
     })?;
@@ -71,7 +73,7 @@ fn check_version() -> Result<()> {
     let text = |version: i32| format!("{}.{}", version / 1000, version % 1000 / 10);
     Err(Error::device(format!(
         "the CUDA driver is too old: expected one for CUDA {} or later, found one for CUDA {}; update the NVIDIA driver, \
-         or compute on the CPU (--device cpu)",
+         or compute on the CPU (`device` cpu)",
         text(needed),
         text(found)
     )))
@@ -89,7 +91,14 @@ pub fn emulator() -> Option<PathBuf> {
     std::env::var_os(EMULATOR_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
+/// The emulator is a stand-in for a shared object.
+#[cfg(not(unix))]
+fn load_emulator(path: PathBuf) -> Result<()> {
+    Err(Error::device(format!("{EMULATOR_VARIABLE}={}: expected Linux", path.display())))
+}
+
 /// Opens the emulator such that cudarc's calls reach it, and says so.
+#[cfg(unix)]
 fn load_emulator(path: PathBuf) -> Result<()> {
     // SAFETY: whoever sets the variable vouches for the library, as with any program that is started.
     let emulator = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) };
@@ -120,7 +129,8 @@ fn load_emulator(path: PathBuf) -> Result<()> {
 }
 
 /// Names of the driver's library, which are among those that cudarc tries.
-const DRIVER_LIBRARIES: [&str; 2] = ["libcuda.so", "libcuda.so.1"];
+const DRIVER_LIBRARIES: &[&str] =
+    if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so", "libcuda.so.1"] };
 
 /// Whether there is a driver, or something in its place: without one, there is nothing to say about CUDA.
 ///
@@ -128,7 +138,7 @@ const DRIVER_LIBRARIES: [&str; 2] = ["libcuda.so", "libcuda.so.1"];
 pub fn has_driver() -> bool {
     let opens = |name: &&str| {
         // SAFETY: loads the driver library, whose initialisers are meant to run in any program.
-        unsafe { Library::open(Some(*name), RTLD_NOW) }.is_ok()
+        unsafe { libloading::Library::new(*name) }.is_ok()
     };
     emulator().is_some() || DRIVER_LIBRARIES.iter().any(opens)
 }

@@ -29,7 +29,7 @@ const COUNTERS: usize = 4096;
 /// Bytes of both.
 const OWN: usize = SCRATCH + COUNTERS * size_of::<u32>();
 /// What helps where the device has no room for what it needs in any case.
-const OTHER_DEVICE: &str = "choose another device (--device cuda:N), or compute on the CPU (--device cpu)";
+const OTHER_DEVICE: &str = "choose another device (`device` cuda:N), or compute on the CPU (`device` cpu)";
 /// Device memory that is left to the driver: for modules, graphs and the stacks of kernels.
 const RESERVE: usize = 256 << 20;
 

@@ -6,7 +6,7 @@ use super::Cuda;
 use super::launch::{Shape, VECTOR};
 use super::rows::{alignment, reads};
 use super::tile::{GUIDE_ROWS, GUIDE_THREADS, SAMPLE_CANDIDATES, SAMPLE_THREADS, SAMPLE_VECTORS};
-use crate::ops::sample::{SAMPLING_SITE, Sample, Sampling, check};
+use crate::ops::sample::{Adjustment, SAMPLING_SITE, Sample, Sampling, check, mark};
 use crate::ops::{Mut, Ref};
 
 /// Shared memory for candidates and for sums.
@@ -26,6 +26,29 @@ struct Arguments {
 }
 
 impl Sample for Cuda {
+    fn adjust(
+        &self,
+        logits: Mut<'_, Self, bf16>,
+        marks: Mut<'_, Self, u8>,
+        last: Ref<'_, Self, u32>,
+        adjustment: Adjustment,
+    ) {
+        let rows = last.len();
+        let width = logits.len() / rows.max(1);
+        let columns = reads(width).div_ceil(GUIDE_THREADS);
+        let Adjustment { repetition_penalty, first } = adjustment;
+        let suppressed = if first { mark::SUPPRESSED | mark::SUPPRESSED_FIRST } else { mark::SUPPRESSED };
+        self.launch("adjust")
+            .write("logits", &logits, rows * width, 2)
+            .write("marks", &marks, rows * width, alignment(width))
+            .read("last", last, rows, 4)
+            .value(repetition_penalty)
+            .value(u32::from(mark::SEEN))
+            .value(u32::from(suppressed))
+            .value(width as i32)
+            .run(Shape { grid: (columns, rows, 1), block: GUIDE_THREADS, shared: 0 });
+    }
+
     fn guide(
         &self,
         logits: Mut<'_, Self, bf16>,

@@ -8,6 +8,7 @@ pub use stage::{GuardScores, final_logits, score, score_with_attention};
 
 use crate::attached::Attached;
 use crate::error::{Error, Result};
+use crate::model::generation::PENALTY_RANGE;
 use crate::model::transformer::Transformer;
 use crate::ops::Backend;
 use crate::ops::sample::Sampling;
@@ -15,6 +16,7 @@ use session::Session;
 
 /// What to generate.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct GenerateOptions {
     /// Most new tokens per sample.
     pub max_new_tokens: usize,
@@ -28,9 +30,40 @@ pub struct GenerateOptions {
     pub rescore_every: usize,
     /// Tokens that end a sample.
     pub stop_tokens: Vec<u32>,
+    /// Divides the positive and multiplies the negative logits of tokens that are in the prompt or the sample; 1 leaves
+    /// them. `None` is the model's own in [`DeepGuard::generate`](crate::DeepGuard::generate), and 1 in [`generate`].
+    pub repetition_penalty: Option<f32>,
+    /// Tokens that are never generated; ids beyond the vocabulary are no tokens.
+    pub suppress_tokens: Vec<u32>,
+    /// Tokens that are not generated first.
+    pub begin_suppress_tokens: Vec<u32>,
+}
+
+impl Default for GenerateOptions {
+    /// One sample of up to 300 new tokens, without guidance.
+    fn default() -> Self {
+        GenerateOptions {
+            max_new_tokens: 300,
+            num_samples: 1,
+            sampling: Sampling::default(),
+            guided: false,
+            rescore_every: 0,
+            stop_tokens: Vec::new(),
+            repetition_penalty: None,
+            suppress_tokens: Vec::new(),
+            begin_suppress_tokens: Vec::new(),
+        }
+    }
 }
 
 impl GenerateOptions {
+    /// Whether the logits of single tokens are changed.
+    fn adjusts(&self) -> bool {
+        self.repetition_penalty.is_some_and(|penalty| penalty != 1.0)
+            || !self.suppress_tokens.is_empty()
+            || !self.begin_suppress_tokens.is_empty()
+    }
+
     fn validate(&self) -> Result<()> {
         let s = &self.sampling;
         if self.max_new_tokens == 0 || self.num_samples == 0 {
@@ -45,9 +78,15 @@ impl GenerateOptions {
                 s.top_p
             )));
         }
+        if let Some(penalty) = self.repetition_penalty.filter(|p| !PENALTY_RANGE.contains(&f64::from(*p))) {
+            let (low, high) = PENALTY_RANGE.into_inner();
+            return Err(Error::usage(format!(
+                "repetition penalty: expected {low} to {high}, found {penalty}"
+            )));
+        }
         if self.rescore_every > 0 && !self.guided {
             return Err(Error::usage(
-                "--rescore-every adjusts the guidance, but this generation is not guided",
+                "`rescore_every` adjusts the guidance, but this generation is not guided",
             ));
         }
         if s.temperature == 0.0 && self.num_samples > 1 {
@@ -77,13 +116,15 @@ pub fn generate<B: Backend>(
     if prompt.len().saturating_add(options.max_new_tokens) > limit {
         return Err(Error::data(format!(
             "the prompt's {} tokens and {} new ones exceed the model's context of {limit}; shorten the prompt or lower \
-             --max-new-tokens",
+             `max_new_tokens`",
             prompt.len(),
             options.max_new_tokens
         )));
     }
     if options.guided && attached.is_none() {
-        return Err(Error::usage("guidance needs an adapter with a guard: give --adapter, or --no-guard"));
+        return Err(Error::usage(
+            "guidance needs an adapter with a guard: attach one, or generate without guidance",
+        ));
     }
     Session::new(model, attached, prompt.len(), options)?.run(prompt, on_token)
 }

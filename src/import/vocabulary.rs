@@ -5,21 +5,22 @@ use super::reader::DAMAGED;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 
-/// Keys below `tokenizer.` that are read, or that cannot change the ids of a text.
-const KNOWN_KEYS: [&str; 13] = [
-    "ggml.model",
-    "ggml.pre",
-    "ggml.tokens",
-    "ggml.token_type",
-    "ggml.scores",
-    "ggml.merges",
-    "ggml.add_bos_token",
-    "ggml.add_eos_token",
-    "ggml.add_space_prefix",
-    "ggml.token_type_count",
-    "chat_template",
-    "chat_templates",
-    "huggingface.json",
+/// Tokens at whose text llama.cpp ends a generation, whatever role the file gives them.
+const ENDS: [&str; 14] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
 ];
 
 /// What a token is for.
@@ -57,6 +58,8 @@ pub(super) struct Vocabulary<'m> {
     pub(super) kinds: Vec<TokenKind>,
     pub(super) bos: Option<usize>,
     pub(super) eos: usize,
+    /// All tokens that end a generation: the end of a text, of a turn, of a message. `eos` comes first.
+    pub(super) ends: Vec<usize>,
     /// The end token where the file names no padding token.
     pub(super) pad: usize,
     pub(super) unk: Option<usize>,
@@ -68,7 +71,6 @@ impl<'m> Vocabulary<'m> {
     /// # Errors
     /// [`crate::ErrorKind::Model`] where it contradicts itself or is of an unsupported kind.
     pub(super) fn read(metadata: &'m Metadata<'m>) -> Result<Self> {
-        refuse_unknown_keys(metadata)?;
         let model = read_model(metadata)?;
         let tokens: &[&str] = metadata.need("tokenizer.ggml.tokens")?;
         refuse_repetition(tokens)?;
@@ -85,10 +87,19 @@ impl<'m> Vocabulary<'m> {
         let (bos, unk) = (role("bos", 1)?, role("unknown", 0)?);
         let pad = read_role(metadata, "padding", tokens, Some(eos))?.unwrap_or(eos);
         let mut kinds = read_kinds(metadata, tokens.len(), model)?;
-        for id in [bos, unk, Some(eos), Some(pad)].into_iter().flatten() {
+        let of_turns = [read_role(metadata, "eot", tokens, None)?, read_role(metadata, "eom", tokens, None)?];
+        let by_text =
+            (0..tokens.len()).filter(|&id| kinds[id] != TokenKind::Unused && ENDS.contains(&tokens[id]));
+        let mut ends = vec![eos];
+        for id in of_turns.into_iter().flatten().chain(by_text) {
+            if !ends.contains(&id) {
+                ends.push(id);
+            }
+        }
+        for &id in [bos, unk, Some(pad)].iter().flatten().chain(&ends) {
             kinds[id] = TokenKind::Special;
         }
-        Ok(Vocabulary { metadata, model, tokens, kinds, bos, eos, pad, unk })
+        Ok(Vocabulary { metadata, model, tokens, kinds, bos, eos, ends, pad, unk })
     }
 
     /// Ids, texts and kinds, in the order of ids.
@@ -102,21 +113,6 @@ impl<'m> Vocabulary<'m> {
             .filter(|(_, _, kind)| *kind != TokenKind::Unused)
             .map(|(id, text, _)| (text, id))
             .collect()
-    }
-}
-
-fn refuse_unknown_keys(metadata: &Metadata<'_>) -> Result<()> {
-    let known = |name: &str| {
-        KNOWN_KEYS.contains(&name) || name.starts_with("chat_template.") || name.ends_with("_token_id")
-    };
-    let unknown = metadata.keys().find(|key| key.strip_prefix("tokenizer.").is_some_and(|name| !known(name)));
-    match unknown {
-        None => Ok(()),
-        Some(key) => Err(Error::model(format!(
-            "metadata key `{key}`: expected only keys of a gpt2 or llama tokenizer, found {}; this tokenizer is not \
-             supported, use the Hugging Face directory of this model instead",
-            metadata.describe(key)
-        ))),
     }
 }
 

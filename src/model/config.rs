@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::fields::{CONFIG, GENERATION_CONFIG};
 use super::json::Fields;
 use super::rope::{self, RopeScaling};
 use crate::error::Result;
@@ -23,7 +24,7 @@ const MAX_VOCAB_SIZE: usize = 1 << 24;
 const MAX_POSITIONS: usize = 1 << 27;
 
 /// A `config.json` has about 1 kB; a tree of JSON values takes some 16 times its file.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+pub(super) const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// What Hugging Face assumes where no `rms_norm_eps` is given.
 const DEFAULT_RMS_NORM_EPS: f64 = 1e-6;
@@ -78,32 +79,26 @@ pub struct Config {
     pub tie_word_embeddings: bool,
     /// Whether `q_proj`, `k_proj` and `v_proj` have a bias.
     pub attention_bias: bool,
-    /// Tokens that end a generation; empty if none is given.
-    pub eos_token_ids: Vec<u32>,
-    /// Token that starts a text, if given.
-    pub bos_token_id: Option<u32>,
-    /// Token that fills up a batch, if given.
-    pub pad_token_id: Option<u32>,
     /// Storage type the checkpoint claims, if given; each tensor has its own, which counts.
     pub torch_dtype: Option<Dtype>,
 }
 
 impl Config {
-    /// Reads `config.json` of a model directory; the end-of-text tokens of its `generation_config.json`, if it has
-    /// any, replace those of `config.json`, as they do in `transformers`.
+    /// Reads `config.json` of a model directory.
     ///
     /// # Errors
     /// Kind `Model`, naming file and field: a file that is missing, too large or not JSON; a field that is missing,
     /// out of range, or asks for something this crate does not compute.
     pub fn from_dir(dir: &Path) -> Result<Config> {
-        let mut config = resolve(&Fields::read(&dir.join("config.json"), MAX_FILE_BYTES)?)?;
-        let generation = dir.join("generation_config.json");
-        if generation.exists() {
-            let fields = Fields::read(&generation, MAX_FILE_BYTES)?;
-            if let Some(ids) = fields.token_ids("eos_token_id", config.vocab_size)? {
-                config.eos_token_ids = ids;
-            }
-        }
+        Config::with_notes(dir, &mut Vec::new())
+    }
+
+    /// [`Config::from_dir`]; `notes` get a sentence about what was not read.
+    pub(super) fn with_notes(dir: &Path, notes: &mut Vec<String>) -> Result<Config> {
+        let fields = Fields::read(&dir.join(CONFIG.file), &CONFIG, MAX_FILE_BYTES)?;
+        let config = resolve(&fields)?;
+        // What is for generation is read elsewhere.
+        notes.extend(fields.unknown_beside(&GENERATION_CONFIG));
         Ok(config)
     }
 
@@ -112,7 +107,7 @@ impl Config {
     /// # Errors
     /// As [`Config::from_dir`].
     pub fn from_json(text: &str) -> Result<Config> {
-        resolve(&Fields::parse("config.json".to_owned(), text.as_bytes())?)
+        resolve(&Fields::parse(CONFIG.file.to_owned(), &CONFIG, text.as_bytes())?)
     }
 
     /// Width of all query heads together: rows of `q_proj`, columns of `o_proj`.
@@ -136,7 +131,6 @@ fn resolve(fields: &Fields) -> Result<Config> {
     refuse_unsupported(fields)?;
     let hidden_size = fields.required_size("hidden_size", MAX_HIDDEN_SIZE)?;
     let (num_attention_heads, num_key_value_heads) = heads(fields)?;
-    let vocab_size = fields.required_size("vocab_size", MAX_VOCAB_SIZE)?;
     let (rope_theta, rope_scaling) = rope::resolve(fields, MAX_POSITIONS)?;
     Ok(Config {
         architecture,
@@ -146,7 +140,7 @@ fn resolve(fields: &Fields) -> Result<Config> {
         num_attention_heads,
         num_key_value_heads,
         head_dim: head_dim(fields, hidden_size, num_attention_heads)?,
-        vocab_size,
+        vocab_size: fields.required_size("vocab_size", MAX_VOCAB_SIZE)?,
         // Published values are 1e-5 and 1e-6; the range is what an f32 holds without becoming 0.
         rms_norm_eps: fields.number("rms_norm_eps", 1e-30..=1.0)?.unwrap_or(DEFAULT_RMS_NORM_EPS) as f32,
         rope_theta,
@@ -154,9 +148,6 @@ fn resolve(fields: &Fields) -> Result<Config> {
         max_position_embeddings: fields.required_size("max_position_embeddings", MAX_POSITIONS)?,
         tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
         attention_bias: attention_bias(fields, architecture)?,
-        eos_token_ids: fields.token_ids("eos_token_id", vocab_size)?.unwrap_or_default(),
-        bos_token_id: fields.token_id("bos_token_id", vocab_size)?,
-        pad_token_id: fields.token_id("pad_token_id", vocab_size)?,
         torch_dtype: torch_dtype(fields)?,
     })
 }
@@ -180,33 +171,9 @@ fn architecture(fields: &Fields) -> Result<Architecture> {
         })
 }
 
-/// Fields that change what a model computes, each with the only value implemented; absent and `null` mean the same.
-fn only_supported() -> [(&'static str, Value); 12] {
-    [
-        ("hidden_act", json!("silu")),
-        ("mlp_bias", json!(false)),
-        ("use_sliding_window", json!(false)),
-        ("pretraining_tp", json!(1)),
-        ("partial_rotary_factor", json!(1)),
-        ("rope_interleaved", json!(false)),
-        ("attention_dropout", json!(0)),
-        ("is_encoder_decoder", json!(false)),
-        ("add_cross_attention", json!(false)),
-        ("pruned_heads", json!({})),
-        // Quantized weights, and model code shipped beside the weights, are something else altogether.
-        ("quantization_config", Value::Null),
-        ("auto_map", Value::Null),
-    ]
-}
-
 fn refuse_unsupported(fields: &Fields) -> Result<()> {
-    for (name, supported) in only_supported() {
-        match fields.get(name) {
-            Some(value) if !same_value(value, &supported) => {
-                return Err(fields.unexpected(name, &format!("the only supported value, {supported}")));
-            }
-            _ => {}
-        }
+    if let Some(refusal) = fields.refusals().next() {
+        return Err(refusal);
     }
     let full = |layer: &Value| layer == "full_attention";
     match fields.list("layer_types")? {
@@ -214,14 +181,6 @@ fn refuse_unsupported(fields: &Fields) -> Result<()> {
             Err(fields.unexpected("layer_types", "only the supported \"full_attention\""))
         }
         _ => Ok(()),
-    }
-}
-
-/// Equality of JSON values in which 0 equals 0.0.
-fn same_value(a: &Value, b: &Value) -> bool {
-    match (a.as_f64(), b.as_f64()) {
-        (Some(a), Some(b)) => a == b,
-        _ => a == b,
     }
 }
 

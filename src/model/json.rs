@@ -1,12 +1,15 @@
 //! The small JSON files of a model directory: read with a size limit, and every complaint names file and field.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
+use super::fields::Table;
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// Reads a regular file of at most `max_bytes`; symbolic links are followed (the hub cache consists of them).
@@ -32,23 +35,27 @@ pub(super) fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The fields of one JSON object. An absent field and a `null` are the same thing.
+/// The fields of one JSON object, as far as the table of its file has them honoured. An absent field and a `null` are the
+/// same thing.
+#[derive(Clone, Debug)]
 pub(super) struct Fields {
     label: String,
+    /// `None` for an object in a field, of which all is read.
+    table: Option<&'static Table>,
     map: Map<String, Value>,
 }
 
 impl Fields {
     /// Reads the object in the file at `path`, of at most `max_bytes`.
-    pub(super) fn read(path: &Path, max_bytes: u64) -> Result<Fields> {
-        Fields::parse(path.display().to_string(), &read_bounded(path, max_bytes)?)
+    pub(super) fn read(path: &Path, table: &'static Table, max_bytes: u64) -> Result<Fields> {
+        Fields::parse(path.display().to_string(), table, &read_bounded(path, max_bytes)?)
     }
 
     /// Parses an object; `label` starts every error message.
-    pub(super) fn parse(label: String, json: &[u8]) -> Result<Fields> {
+    pub(super) fn parse(label: String, table: &'static Table, json: &[u8]) -> Result<Fields> {
         let map = serde_json::from_slice(json)
             .kind(ErrorKind::Model, || format!("{label} is not a valid JSON object"))?;
-        Ok(Fields { label, map })
+        Ok(Fields { label, table: Some(table), map })
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
@@ -56,12 +63,34 @@ impl Fields {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Value> {
-        self.map.get(name).filter(|value| !value.is_null())
+        let readable = self.table.is_none_or(|table| table.honours(name));
+        self.map.get(name).filter(|value| readable && !value.is_null())
+    }
+
+    /// What the table refuses, in the order of the file.
+    pub(super) fn refusals(&self) -> impl Iterator<Item = Error> {
+        let refusal = |(name, value): (&String, &Value)| self.table?.handling(name)?.refusal(value);
+        self.map.iter().filter_map(move |field| Some(self.unexpected(field.0, &refusal(field)?)))
+    }
+
+    /// A sentence about the fields that the table does not know, if there are any.
+    pub(super) fn unknown(&self) -> Option<String> {
+        unknown(&self.label, self.given(), self.table?)
+    }
+
+    /// [`Fields::unknown`] without those that `other` knows.
+    pub(super) fn unknown_beside(&self, other: &Table) -> Option<String> {
+        unknown(&self.label, self.given().filter(|name| other.handling(name).is_none()), self.table?)
+    }
+
+    fn given(&self) -> impl Iterator<Item = &String> {
+        self.map.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name)
     }
 
     /// The error "field: expected …, found …".
     pub(super) fn unexpected(&self, name: &str, expected: &str) -> Error {
-        let found = self.get(name).map_or_else(|| "nothing".to_owned(), shortened);
+        let found = self.map.get(name).filter(|value| !value.is_null());
+        let found = found.map_or_else(|| "nothing".to_owned(), shortened);
         Error::model(format!("{}: {name}: expected {expected}, found {found}", self.label))
     }
 
@@ -79,7 +108,8 @@ impl Fields {
 
     pub(super) fn object(&self, name: &str) -> Result<Option<Fields>> {
         let map = self.convert(name, "an object", Value::as_object)?;
-        Ok(map.map(|map| Fields { label: format!("{}: {name}", self.label), map: map.clone() }))
+        let label = || format!("{}: {name}", self.label);
+        Ok(map.map(|map| Fields { label: label(), table: None, map: map.clone() }))
     }
 
     pub(super) fn number(&self, name: &str, range: RangeInclusive<f64>) -> Result<Option<f64>> {
@@ -101,18 +131,16 @@ impl Fields {
         self.size(name, max)?.ok_or_else(|| self.unexpected(name, &size_up_to(max)))
     }
 
-    /// A token id below `vocab_size`.
-    pub(super) fn token_id(&self, name: &str, vocab_size: usize) -> Result<Option<u32>> {
-        self.convert(name, &format!("a token id below {vocab_size}"), |value| as_token(value, vocab_size))
+    /// A token id, or a list of them, whether there are such tokens or not.
+    pub(super) fn token_ids(&self, name: &str) -> Result<Option<Vec<i64>>> {
+        self.convert(name, "a token id or a list of them", |value| match value {
+            Value::Array(ids) => ids.iter().map(as_id).collect(),
+            id => as_id(id).map(|id| vec![id]),
+        })
     }
 
-    /// A token id or a list of them, all below `vocab_size`.
-    pub(super) fn token_ids(&self, name: &str, vocab_size: usize) -> Result<Option<Vec<u32>>> {
-        let expected = format!("a token id below {vocab_size} or a list of such");
-        self.convert(name, &expected, |value| match value {
-            Value::Array(ids) => ids.iter().map(|id| as_token(id, vocab_size)).collect(),
-            id => as_token(id, vocab_size).map(|id| vec![id]),
-        })
+    pub(super) fn label(&self) -> &str {
+        &self.label
     }
 
     fn convert<'a, T>(
@@ -137,8 +165,25 @@ fn as_index(value: &Value) -> Option<usize> {
     value.as_u64().and_then(|n| usize::try_from(n).ok())
 }
 
-fn as_token(value: &Value, vocab_size: usize) -> Option<u32> {
-    as_index(value).filter(|&id| id < vocab_size).and_then(|id| u32::try_from(id).ok())
+/// An integer of any size; one that no `i64` holds is as far beyond every vocabulary as the largest.
+fn as_id(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_u64().map(|_| i64::MAX))
+}
+
+/// A sentence about those of `names`, of the file `label`, that `table` does not know.
+fn unknown<'a>(label: &str, names: impl Iterator<Item = &'a String>, table: &Table) -> Option<String> {
+    const MOST: usize = 8;
+    let names: Vec<&str> = names.map(String::as_str).filter(|name| table.handling(name).is_none()).collect();
+    let more = names.len().saturating_sub(MOST);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let shown: Vec<String> = names.iter().take(MOST).map(|name| shortened(&Value::from(*name))).collect();
+    (!names.is_empty()).then(|| format!("{label}: not known and not read: {}{more}", shown.join(", ")))
+}
+
+/// A sentence about the outer fields of a large JSON object that `table` does not know; none if it is no object.
+pub(super) fn unknown_outer_fields(label: &str, json: &[u8], table: &Table) -> Option<String> {
+    let outer: BTreeMap<String, IgnoredAny> = serde_json::from_slice(json).ok()?;
+    unknown(label, outer.keys(), table)
 }
 
 /// The value as JSON, cut so that a hostile file cannot flood the terminal.

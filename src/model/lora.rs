@@ -174,6 +174,7 @@ impl From<TargetModules> for Option<RawTargets> {
 
 /// Hyper-parameters of the adapters.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct LoraConfig {
     /// Rank of every adapter.
     pub rank: usize,
@@ -187,6 +188,14 @@ pub struct LoraConfig {
     pub use_rslora: bool,
 }
 
+impl Default for LoraConfig {
+    /// The published defaults, on every linear layer.
+    fn default() -> Self {
+        let targets = Projection::ALL.into_iter().collect();
+        LoraConfig { rank: 16, alpha: 32.0, dropout: 0.1, targets, use_rslora: false }
+    }
+}
+
 impl LoraConfig {
     /// The published defaults: rank 16, alpha 32, dropout 0.1, on q and v for Qwen2, on q, k, v and o for Llama.
     pub fn default_for(config: &Config) -> Self {
@@ -195,7 +204,7 @@ impl LoraConfig {
             Architecture::Qwen2 => BTreeSet::from([Q, V]),
             Architecture::Llama => BTreeSet::from([Q, K, V, O]),
         };
-        LoraConfig { rank: 16, alpha: 32.0, dropout: 0.1, targets, use_rslora: false }
+        LoraConfig { targets, ..LoraConfig::default() }
     }
 
     /// What the adapter's product is multiplied with.

@@ -3,6 +3,8 @@
 pub mod activations;
 pub mod block;
 pub mod config;
+pub mod fields;
+pub mod generation;
 pub mod kv_cache;
 pub mod lora;
 pub mod params;

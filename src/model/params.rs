@@ -78,7 +78,7 @@ impl<D: Device> Params<D> {
             Ok((master, compute))
         })
         .map_err(|e: Error| {
-            e.context("adapter and guard").memory_advice("lower --lora-r, or choose another --device")
+            e.context("adapter and guard").memory_advice("lower `lora_r`, or choose another `device`")
         })?;
         Ok(Params { device: device.clone(), layout, master, compute })
     }

@@ -1,4 +1,4 @@
-//! Text ↔ token ids, by the `tokenizer.json` of a model directory.
+//! Text ↔ token ids, by the `tokenizer.json` of a model directory and what stands beside it.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -12,8 +12,10 @@ use super::config::Config;
 use super::json::read_bounded;
 use crate::error::{Context, Error, ErrorKind, Result};
 
+mod settings;
 mod stream;
 
+use settings::{Around, Settings};
 pub use stream::StreamDecoder;
 
 /// Files of the supported families have up to 17 MB.
@@ -28,19 +30,26 @@ const LIBRARY: &str = "tokenizers 0.23";
 
 /// A model's tokenizer. Truncation and padding that `tokenizer.json` may ask for are off: they belong to whoever made
 /// the file, and would silently cut or pad the data of others.
+///
+/// A text has one encoding, for training, scores and prompts: its tokens after what the tokenizer starts every text with,
+/// usually a start token or nothing, and before what it ends every text with, usually nothing. A prompt is the beginning
+/// of a text, and has the former only.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     path: PathBuf,
+    around: Around,
+    notes: Vec<String>,
     /// Rows of the model's embedding, if they are known.
     rows: Option<usize>,
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` of a model directory.
+    /// Reads `tokenizer.json` of a model directory, and `tokenizer_config.json` and `special_tokens_map.json` where they are.
     ///
     /// # Errors
-    /// Kind `Model`: the file is missing, too large, damaged, of a newer format, or tokenizes at random (BPE dropout).
+    /// Kind `Model`: a file is missing, too large, damaged, of a newer format, or asks for what is not done here, such as
+    /// BPE dropout.
     pub fn from_dir(dir: &Path) -> Result<Tokenizer> {
         let path = dir.join("tokenizer.json");
         if !path.exists() {
@@ -53,40 +62,44 @@ impl Tokenizer {
             .with_padding(None)
             .with_truncation(None)
             .kind(ErrorKind::Internal, || "truncation".to_owned())?;
-        Ok(Tokenizer { inner, path, rows: None })
+        let settings = Settings::read(dir)?;
+        settings.apply(&mut inner)?;
+        let around = settings::around(&inner).map_err(|e| e.context(path.display()))?;
+        let notes = settings.notes().collect();
+        Ok(Tokenizer { inner, path, around, notes, rows: None })
     }
 
     /// The tokenizer for a model, whose embedding has `vocab_size` rows. Neither follows the other: embeddings are often
     /// padded, and some tokenizers have tokens that were added without a row. Only a text with such a token is refused.
     ///
     /// # Errors
-    /// Kind `Model`: what the tokenizer adds to every prompt has no row.
+    /// Kind `Model`: what the tokenizer adds to every text has no row.
     pub fn for_model(self, config: &Config) -> Result<Self> {
         let tokenizer = Tokenizer { rows: Some(config.vocab_size), ..self };
-        tokenizer.encode_prompt("")?;
+        tokenizer.check(&tokenizer.around.before)?;
+        tokenizer.check(&tokenizer.around.after)?;
         Ok(tokenizer)
     }
 
-    /// The ids of `text` and nothing else. (The text of a special token, such as `<|endoftext|>`, becomes that token.)
+    /// The ids of a whole text. (The text of a special token, such as `<|endoftext|>`, becomes that token.)
     ///
     /// # Errors
     /// Kind `Model`, if the tokenizer's own rules fail on the text, or the model has no embedding for a token of it.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        self.encode_fast(text, false)
+        let encoding = self.run("encode", || self.inner.encode_fast(text, true))?;
+        self.check(encoding.get_ids())?;
+        Ok(encoding.get_ids().to_vec())
     }
 
-    /// The ids of `text` with the special tokens that the tokenizer puts around a text, usually a start token or none.
+    /// The ids of the beginning of a text, which is to be continued: those of [`Tokenizer::encode`] without what the
+    /// tokenizer ends a text with.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
-        self.encode_fast(text, true)
-    }
-
-    fn encode_fast(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
-        let encoding = self.run("encode", || self.inner.encode_fast(text, add_special_tokens))?;
-        self.check(encoding.get_ids())?;
-        Ok(encoding.get_ids().to_vec())
+        let mut ids = self.encode(text)?;
+        ids.truncate(ids.len().saturating_sub(self.around.after.len()));
+        Ok(ids)
     }
 
     /// Whether the model has an embedding for all of `ids`.
@@ -103,25 +116,34 @@ impl Tokenizer {
         }
     }
 
-    /// The ids of `text`, each with the bytes of `text` it stands for. Tokens that share a multi-byte character all
-    /// bear its whole range; white space may belong to no token, if the tokenizer trims it.
+    /// The ids of [`Tokenizer::encode`], each with the bytes of `text` it stands for. Tokens that share a multi-byte
+    /// character all bear its whole range; white space may belong to no token, if the tokenizer trims it. What the tokenizer
+    /// adds stands for nothing: `0..0` before the text, and an empty range at its end.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>> {
-        let encoding = self.run("encode", || self.inner.encode(text, false))?;
+        let encoding = self.run("encode", || self.inner.encode(text, true))?;
         self.check(encoding.get_ids())?;
         let ranges = encoding.get_offsets().iter().map(|&(start, end)| start..end);
-        Ok(encoding.get_ids().iter().copied().zip(ranges).collect())
+        let mut tokens: Vec<_> = encoding.get_ids().iter().copied().zip(ranges).collect();
+        let own = tokens.len().saturating_sub(self.around.after.len());
+        tokens[own..].iter_mut().for_each(|(_, range)| *range = text.len()..text.len());
+        Ok(tokens)
     }
 
-    /// The text of `ids`, without special tokens. An id that no token has adds nothing: the embedding may have more
-    /// rows than the tokenizer has tokens.
+    /// The text of `ids`, special tokens included: in vocabularies of code they are spelt like code. An id that no token
+    /// has adds nothing: the embedding may have more rows than the tokenizer has tokens.
     ///
     /// # Errors
     /// Kind `Model`, if the tokenizer's own rules fail on the ids.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.run("decode", || self.inner.decode(ids, true))
+        self.run("decode", || self.inner.decode(ids, false))
+    }
+
+    /// What was found in the files and not read; one sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Decodes ids one by one as they are generated.

@@ -14,7 +14,7 @@ use crate::ops::{Arena, Backend, Buffer, Dtype, Mut, Ref};
 
 /// What helps where the device has no room for a model.
 const ADVICE: &str =
-    "choose a smaller model, another device (--device cuda:N), or compute on the CPU (--device cpu)";
+    "choose a smaller model, another device (`device` cuda:N), or compute on the CPU (`device` cpu)";
 
 /// A frozen base model on a device.
 pub struct Transformer<B: Backend> {
@@ -32,6 +32,7 @@ pub struct Transformer<B: Backend> {
     lm_head: Option<B::Weight>,
     inv_freq: Buffer<B, f32>,
     device_bytes: usize,
+    notes: Vec<String>,
 }
 
 /// What flows into the blocks from above in a backward pass.
@@ -43,12 +44,23 @@ pub struct Upstream<'a> {
 }
 
 impl<B: Backend> Transformer<B> {
-    /// Loads a Hugging Face directory.
+    /// Loads a Hugging Face directory. A head that is stored although `config.json` ties it to the embedding, from which
+    /// it differs, is used.
     pub fn load(backend: B, dir: &Path) -> Result<Self> {
-        let config = Config::from_dir(dir)?;
+        let mut notes = Vec::new();
+        let mut config = Config::with_notes(dir, &mut notes)?;
         let weights = Weights::open(dir)?;
+        if weights.has_own_head(&config) {
+            config.tie_word_embeddings = false;
+            notes.push(format!(
+                "{}: lm_head.weight differs from the embedding, although config.json has tie_word_embeddings = true; it \
+                 is used as the head",
+                dir.display()
+            ));
+        }
+        notes.extend(weights.notes().iter().cloned());
         weights.check(&config)?;
-        Self::from_weights(backend, config, &weights)
+        Ok(Transformer { notes, ..Self::from_weights(backend, config, &weights)? })
     }
 
     /// Loads checked weights.
@@ -84,6 +96,7 @@ impl<B: Backend> Transformer<B> {
             lm_head,
             inv_freq,
             device_bytes,
+            notes: Vec::new(),
             backend,
             config,
         })
@@ -92,6 +105,11 @@ impl<B: Backend> Transformer<B> {
     /// Bytes of the device's memory that it takes, with what the device needs for itself; 0 in the system's memory.
     pub fn device_bytes(&self) -> usize {
         self.device_bytes
+    }
+
+    /// What was found in the files and not used as it stands; one sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The directory that its weights are mapped from.

@@ -29,6 +29,7 @@ const INDEX_FILE: &str = "model.safetensors.index.json";
 pub struct Weights {
     dir: PathBuf,
     tensors: BTreeMap<String, Entry>,
+    notes: Vec<String>,
 }
 
 /// A tensor and where its bytes are.
@@ -69,14 +70,15 @@ impl Weights {
         let single = dir.join(SINGLE_FILE);
         let index = dir.join(INDEX_FILE);
         // With both present, `transformers` takes the single file as well.
+        let mut notes = Vec::new();
         let tensors = if single.exists() {
             shard::open_file(&single)?
         } else if index.exists() {
-            shard::open_index(&index)?
+            shard::open_index(&index, &mut notes)?
         } else {
             return Err(nothing_to_open(dir));
         };
-        Ok(Weights { dir: dir.to_owned(), tensors })
+        Ok(Weights { dir: dir.to_owned(), tensors, notes })
     }
 
     /// Maps one safetensors file, whatever it holds.
@@ -84,7 +86,12 @@ impl Weights {
     /// # Errors
     /// As [`Weights::open`].
     pub fn open_file(path: &Path) -> Result<Weights> {
-        Ok(Weights { dir: path.to_owned(), tensors: shard::open_file(path)? })
+        Ok(Weights { dir: path.to_owned(), tensors: shard::open_file(path)?, notes: Vec::new() })
+    }
+
+    /// What was found in the index and not read.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The directory, or the single file, that they are in.
@@ -123,6 +130,16 @@ impl Weights {
             Some(entry) => entry.view(name).map_err(|e| e.context(self.dir.display())),
             None => Err(Error::model(format!("{}: there is no tensor {name}", self.dir.display()))),
         }
+    }
+
+    /// Whether there is a head of its own although `config` ties it to the embedding: one that differs from it.
+    pub fn has_own_head(&self, config: &Config) -> bool {
+        let bytes = |name: &str| {
+            let entry = self.tensors.get(name)?;
+            let (begin, end) = entry.info.data_offsets;
+            Some((entry.info.dtype, &entry.map[entry.data_start + begin..entry.data_start + end]))
+        };
+        config.tie_word_embeddings && bytes(HEAD).is_some_and(|head| Some(head) != bytes(EMBEDDING))
     }
 
     /// Checks that these are exactly the tensors of a model with `config`: names, shapes and types.
@@ -199,18 +216,26 @@ fn is_harmless(name: &str, config: &Config) -> bool {
 }
 
 fn nothing_to_open(dir: &Path) -> Error {
-    let pickle = ["pytorch_model.bin", "pytorch_model.bin.index.json"]
+    let names: Vec<String> = std::fs::read_dir(dir)
         .into_iter()
-        .find(|name| dir.join(name).exists());
-    let hint = match pickle {
-        Some(name) => {
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    let there = |ends: &[&str]| names.iter().filter(|n| ends.iter().any(|end| n.ends_with(end))).min();
+    let hint = match (there(PICKLES), there(&[".gguf"])) {
+        (Some(name), _) => {
             format!("; {name} is there, but pickles are never read: convert it to safetensors first")
         }
-        None => String::new(),
+        (None, Some(name)) => format!("; {name} is there: make a model directory of it with `dg-run import`"),
+        (None, None) => String::new(),
     };
     let dir = dir.display();
     Error::model(format!("{dir}: expected {SINGLE_FILE} or {INDEX_FILE}, found neither{hint}"))
 }
+
+/// How the names of PyTorch's files end.
+const PICKLES: &[&str] = &[".bin", ".bin.index.json", ".pt", ".pth", ".ckpt"];
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";

@@ -9,6 +9,7 @@ pub(crate) const SAMPLING_SITE: u32 = u32::MAX - 3;
 
 /// How the next token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Sampling {
     /// Divides the logits; 0 chooses the largest one.
     pub temperature: f32,
@@ -18,6 +19,39 @@ pub struct Sampling {
     pub top_k: usize,
     /// Seed of the random numbers.
     pub seed: u64,
+}
+
+impl Sampling {
+    /// All of it.
+    pub const fn new(temperature: f32, top_p: f32, top_k: usize, seed: u64) -> Self {
+        Sampling { temperature, top_p, top_k, seed }
+    }
+}
+
+impl Default for Sampling {
+    /// Always the likeliest token; where a temperature is set, of the 50 likeliest up to a probability of 0.95.
+    fn default() -> Self {
+        Sampling::new(0.0, 0.95, 50, 42)
+    }
+}
+
+/// Bits of a token's mark in a sample, for [`Sample::adjust`].
+pub mod mark {
+    /// It is in the prompt or the sample.
+    pub const SEEN: u8 = 1;
+    /// It is never chosen.
+    pub const SUPPRESSED: u8 = 2;
+    /// It is not chosen first.
+    pub const SUPPRESSED_FIRST: u8 = 4;
+}
+
+/// What [`Sample::adjust`] does to the logits of marked tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adjustment {
+    /// Divides the positive and multiplies the negative logits of tokens that were seen.
+    pub repetition_penalty: f32,
+    /// Whether the next token is the first one generated.
+    pub first: bool,
 }
 
 /// Refuses logits that are not `rows` rows of one width.
@@ -32,6 +66,17 @@ pub(crate) fn check(op: &str, rows: usize, logits: usize) -> Result<()> {
 
 /// Guidance and sampling.
 pub trait Sample: Device {
+    /// Marks each row's last token as seen, then changes the logits of marked tokens: of those seen by the repetition
+    /// penalty, `x < 0 ? x · penalty : x / penalty`; those suppressed become −∞. logits and marks ([`mark`])
+    /// `[samples, vocab_size]`, last `[samples]`, in which an id beyond the vocabulary is no token.
+    fn adjust(
+        &self,
+        logits: Mut<'_, Self, Self::Act>,
+        marks: Mut<'_, Self, u8>,
+        last: Ref<'_, Self, u32>,
+        adjustment: Adjustment,
+    );
+
     /// `logits[i] += stats · strength[i] + boost · max(stats, 0)` (METHOD §8); logits `[samples, vocab_size]`,
     /// stats `[vocab_size]` normalised, strength `[samples]` (1/σ).
     fn guide(

@@ -37,6 +37,7 @@ pub const CHANCE: f64 = 0.5;
 
 /// How a probe is made.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct ProbeOptions {
     /// Parts of the pairs, each of which is held out once; at least [`FEWEST_FOLDS`].
     pub folds: usize,
@@ -62,7 +63,7 @@ impl ProbeOptions {
             return Ok(());
         }
         Err(Error::usage(format!(
-            "--folds: expected at least {FEWEST_FOLDS} (one is held out, one chooses the penalty, the others are \
+            "folds: expected at least {FEWEST_FOLDS} (one is held out, one chooses the penalty, the others are \
              learnt from), found {}",
             self.folds
         )))
@@ -71,6 +72,7 @@ impl ProbeOptions {
 
 /// A probe of one layer, on held-out pairs.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct LayerProbe {
     /// The layer, from 1; what is probed of the last one is behind the final norm, as the guard sees it.
     pub layer: usize,
@@ -84,6 +86,7 @@ pub struct LayerProbe {
 
 /// What the probes say together.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct ProbeReport {
     /// Pairs probed.
     pub pairs: usize,
@@ -296,7 +299,7 @@ fn signal(layers: &[LayerProbe], flips: &SignFlips<'_>) -> Option<Signal> {
 /// Refuses what cannot be dealt.
 fn too_few(groups: usize, folds: usize) -> Error {
     Error::data(format!(
-        "expected at least {folds} groups of pairs that share no function, one for each of --folds, found {groups}; \
+        "expected at least {folds} groups of pairs that share no function, one for each of `folds`, found {groups}; \
          give more pairs, or fewer folds"
     ))
 }

@@ -84,7 +84,7 @@ fn check_memory(config: &Config, pairs: usize, working: usize, free: usize) -> R
     let fitting = free.saturating_sub(working) / of_pair;
     Err(Error::device(format!(
         "probing {pairs} pairs needs {} MiB of memory, {} MiB are free; give fewer pairs (there is room for \
-         {fitting}), or lower --max-seq-len",
+         {fitting}), or lower `max_seq_len`",
         needed.div_ceil(1 << 20),
         free >> 20
     )))
@@ -144,7 +144,7 @@ impl<'a, B: Backend> Reader<'a, B> {
             Arena::build(&model.backend, |arena| Memory::plan(arena, &model.config, attached, rows))
                 .map_err(|e| {
                     e.context("working memory for the longest pair")
-                        .memory_advice("lower --max-seq-len, or choose another --device")
+                        .memory_advice("lower `max_seq_len`, or choose another `device`")
                 })?;
         Ok(Reader { model, attached, options, memory })
     }

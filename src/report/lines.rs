@@ -98,6 +98,8 @@ fn mean_score(scores: &TextScores, bytes: &Range<usize>) -> Option<f32> {
     // Tokens stand in the order of their beginnings.
     let first = scores.tokens.partition_point(|token| token.range.start < bytes.start);
     let of_line = scores.tokens[first..].iter().take_while(|token| token.range.start < bytes.end);
+    // What the tokenizer puts around a text is on no line.
+    let of_line = of_line.filter(|token| !token.range.is_empty());
     let (sum, n) = of_line.fold((0.0, 0), |(sum, n), token| (sum + token.score, n + 1));
     (n > 0).then(|| sum / n as f32)
 }

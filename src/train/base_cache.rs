@@ -9,7 +9,7 @@ use crate::ops::Element;
 use crate::platform::{read_exact_at, write_all_at};
 
 /// What to do where the disk is full.
-const ADVICE: &str = "free disk space there, set TMPDIR, or raise --base-cache-mib";
+const ADVICE: &str = "free disk space there, set TMPDIR, or raise `base_cache_mib`";
 
 enum Place<T> {
     Memory(Vec<T>),

@@ -91,7 +91,7 @@ pub fn written_bytes<B: Backend>(stepper: &Stepper<'_, B>) -> u64 {
 /// What to do about a full disk.
 pub(super) fn make_room(run: &Path) -> String {
     format!(
-        "{}; free disk space, keep fewer checkpoints with a lower --save-total-limit, or use another --output-dir",
+        "{}; free disk space, keep fewer checkpoints with a lower `save_total_limit`, or use another `output_dir`",
         what_is_left(run)
     )
 }
@@ -139,8 +139,8 @@ pub fn resume_point(run: &Path, spec: Option<&str>) -> Result<Option<PathBuf>> {
     }
     if let Some((_, found)) = list(run).pop() {
         return Err(Error::usage(format!(
-            "{} is a checkpoint of an earlier run: continue that run with --resume-from-checkpoint, or choose another \
-             --output-dir",
+            "{} is a checkpoint of an earlier run: continue that run with `resume_from_checkpoint`, or choose another \
+             `output_dir`",
             found.display()
         )));
     }
@@ -148,7 +148,7 @@ pub fn resume_point(run: &Path, spec: Option<&str>) -> Result<Option<PathBuf>> {
     // Whoever asks for the newest checkpoint knows that there may be none yet.
     if adapter.exists() && spec != Some("auto") {
         return Err(Error::usage(format!(
-            "{} is the adapter of an earlier run: choose another --output-dir, or remove it",
+            "{} is the adapter of an earlier run: choose another `output_dir`, or remove it",
             adapter.display()
         )));
     }
@@ -181,8 +181,8 @@ fn instead_of(dir: &Path) -> String {
     let at = all.iter().position(|(_, other)| other.file_name() == dir.file_name());
     let older = at.and_then(|at| at.checked_sub(1)).map(|older| &all[older].1);
     match older {
-        Some(older) => format!("an earlier one is left: --resume-from-checkpoint {}", older.display()),
-        None => "no earlier one is left: start a new run in another --output-dir".into(),
+        Some(older) => format!("an earlier one is left: `resume_from_checkpoint` {}", older.display()),
+        None => "no earlier one is left: start a new run in another `output_dir`".into(),
     }
 }
 
@@ -205,7 +205,7 @@ pub(super) fn read_state(dir: &Path, course: &Course) -> Result<TrainerState> {
         dir.display(),
         list_lines("what differs", differences)
     ));
-    Err(error.advice("resume with the same, or start a new run in another --output-dir"))
+    Err(error.advice("resume with the same, or start a new run in another `output_dir`"))
 }
 
 /// Puts parameters, statistics and moments of a checkpoint, whose files have been checked, into `stepper`.

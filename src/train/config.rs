@@ -71,6 +71,7 @@ pub struct Problem {
 /// Everything that decides a run. The defaults are the published ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TrainConfig {
     /// Base model: a Hugging Face directory or hub id.
     pub model: String,

@@ -15,6 +15,7 @@ use crate::train::records::{CodePair, for_each_record, pair_files};
 
 /// Pairs ready for training, and what was left out.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct TokenizedPairs {
     /// The usable pairs; `id` counts all pairs read.
     pub pairs: Vec<TokenPair>,

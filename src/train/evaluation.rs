@@ -9,6 +9,7 @@ use crate::train::step::{RowResults, Stepper};
 
 /// What an evaluation found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Evaluation {
     /// The joint loss.
     pub total: f64,

@@ -11,8 +11,8 @@ use crate::ops::{Arena, Backend, Buffer, PlanRow};
 use crate::train::results::Results;
 
 /// What helps where training does not fit.
-pub(super) const ADVICE: &str = "lower --batch-size (and raise --gradient-accumulation-steps by as much: the result is the \
-                                 same) or --max-seq-len, or choose another --device";
+pub(super) const ADVICE: &str = "lower `batch_size` (and raise `gradient_accumulation_steps` by as much: the result is the \
+                                 same) or `max_seq_len`, or choose another `device`";
 
 /// Most bytes of one chunk of logits, and most rows. Every chunk reads the head's weights three times, so that few rows take
 /// longer than their products; there is room for as many with a vocabulary of 152,000.

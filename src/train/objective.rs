@@ -5,6 +5,7 @@ use crate::train::results::RowResults;
 
 /// Weights and options of the objective.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Objective {
     /// Wanted difference between the mean scores of secure and vulnerable functions.
     pub margin: f64,

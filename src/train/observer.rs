@@ -12,6 +12,7 @@ use crate::train::evaluation::Evaluation;
 
 /// What a step looked like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct StepLog {
     /// Optimiser steps done, this one included.
     pub step: usize,
@@ -90,6 +91,7 @@ pub enum Stage {
 impl Observer for () {}
 
 /// What a run starts with.
+#[non_exhaustive]
 pub struct RunStart<'a> {
     /// Training pairs, and what was left out.
     pub train: &'a TokenizedPairs,

@@ -114,7 +114,7 @@ fn none_left(train: &TokenizedPairs) -> Error {
     ));
     match limit.lost {
         0 => error,
-        _ => error.advice(format!("raise --max-seq-len to {}", limit.keeps_99_percent())),
+        _ => error.advice(format!("raise `max_seq_len` to {}", limit.keeps_99_percent())),
     }
 }
 

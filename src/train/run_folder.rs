@@ -71,7 +71,7 @@ fn lock(run: &Path) -> Result<Option<File>> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(held(run, &mut file)),
         Err(TryLockError::Error(e)) => {
-            let advice = "choose an --output-dir on a file system with locks";
+            let advice = "choose an `output_dir` on a file system with locks";
             return Err(Error::device(complain()).with_source(e).advice(advice));
         }
     }
@@ -96,7 +96,7 @@ fn held(run: &Path, file: &mut File) -> Error {
         _ => "another process",
     };
     Error::usage(format!(
-        "{}: expected a run folder of its own, found {holder} at work in it; wait for it, or choose another --output-dir",
+        "{}: expected a run folder of its own, found {holder} at work in it; wait for it, or choose another `output_dir`",
         run.display()
     ))
 }

@@ -34,6 +34,7 @@ const MAX_SKIPPED_IN_A_ROW: usize = 10;
 
 /// How a run ended.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RunSummary {
     /// Where it stands.
     pub state: TrainerState,
@@ -310,7 +311,7 @@ impl<B: Backend> Run<'_, '_, B> {
         if self.state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW {
             return Err(Error::data(format!(
                 "step {}: the gradients of {MAX_SKIPPED_IN_A_ROW} steps in a row were not finite; lower \
-                 --learning-rate, or look for damaged weights",
+                 `learning_rate`, or look for damaged weights",
                 self.state.global_step
             ))
             .advice(checkpoint::what_is_left(self.folder.path())));
@@ -369,7 +370,7 @@ impl<B: Backend> Run<'_, '_, B> {
         self.observer.on_evaluation(step, &evaluation);
         if !evaluation.total.is_finite() {
             return Err(Error::data(format!(
-                "step {step}: the validation loss is not finite; lower --learning-rate, or look for damaged weights"
+                "step {step}: the validation loss is not finite; lower `learning_rate`, or look for damaged weights"
             ))
             .advice(checkpoint::what_is_left(self.folder.path())));
         }

@@ -44,14 +44,12 @@ fn steps(
     (samples, tokens): (usize, usize),
     guided: bool,
 ) -> Vec<[u64; 4]> {
-    let options = GenerateOptions {
-        max_new_tokens: tokens,
-        num_samples: samples,
-        sampling: Sampling { temperature: 0.8, top_p: 0.95, top_k: 40, seed: 3 },
-        guided,
-        rescore_every: 0,
-        stop_tokens: Vec::new(),
-    };
+    let options = GenerateOptions::default().with(|o| {
+        o.max_new_tokens = tokens;
+        o.num_samples = samples;
+        o.sampling = Sampling::new(0.8, 0.95, 40, 3);
+        o.guided = guided;
+    });
     let mut seen = Vec::new();
     let generated = generate(model, Some(attached), &[5, 77, 201, 3, 150], &options, &mut |sample, _| {
         if sample == 0 {

@@ -31,12 +31,15 @@ fn sample() {
         return;
     }
     let rows = 3;
-    let usual = Sampling { temperature: 0.8, top_p: 0.95, top_k: 50, seed: 1 };
+    let usual = Sampling::new(0.8, 0.95, 50, 1);
     let samplings = [
         usual,
-        Sampling { temperature: 0.0, ..usual },
-        Sampling { top_k: 0, ..usual },
-        Sampling { top_k: 0, top_p: 1.0, ..usual },
+        usual.with(|o| o.temperature = 0.0),
+        usual.with(|o| o.top_k = 0),
+        usual.with(|o| {
+            o.top_k = 0;
+            o.top_p = 1.0;
+        }),
     ];
     for vocab in [32_000, 151_936] {
         for sampling in samplings {

@@ -4,7 +4,7 @@ use deepguard::model::{LoraConfig, Transformer};
 use deepguard::ops::Device;
 use deepguard::train::base_cache::BaseCache;
 use deepguard::train::batch::TokenPair;
-use deepguard::train::step::{Objective, Update};
+use deepguard::train::step::Update;
 use serde_json::json;
 
 use super::counting::{alone, uncounted};
@@ -71,7 +71,7 @@ fn step(architecture: &str, layers: usize, pairs: &[TokenPair], known: bool) -> 
     cuda.reserve_inputs(16);
     let model = checked(Transformer::load(cuda, &tiny.model()));
 
-    let objective = Objective { max_seq_len: 512, ..Setting::default().objective };
+    let objective = Setting::default().objective.with(|o| o.max_seq_len = 512);
     let setting = Setting { taps: layers, base_cache: true, objective, ..Setting::default() };
     let attached = attached_as(&model, setting, LoraConfig::default_for(&model.config));
     let mut stepper = stepper_of(&model, attached, pairs, setting);

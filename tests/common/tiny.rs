@@ -147,7 +147,10 @@ pub fn copy_folder(from: &Path, to: &Path) {
 
 /// Adapter and guard with random values everywhere, so that nothing is hidden by a zero.
 pub fn attached(config: &Config, seed: u64) -> Attached<Cpu> {
-    let lora = LoraConfig { rank: 4, alpha: 8.0, ..LoraConfig::default_for(config) };
+    let lora = LoraConfig::default_for(config).with(|o| {
+        o.rank = 4;
+        o.alpha = 8.0;
+    });
     let mut attached = Attached::new(&Cpu::new(), config, lora, GuardConfig::default()).unwrap();
     initialize(&mut attached, seed);
     for (tensor, param) in attached.params.layout().params().to_vec().iter().enumerate() {

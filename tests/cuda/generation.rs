@@ -51,14 +51,13 @@ fn guided_generation_on_cuda_is_that_of_the_cpu() {
         let (on_cpu, on_cuda) = (model_on(Cpu::new(), name), model_on(own_cuda(), name));
         let cpu_guard = guard(&on_cpu);
         for guided in [false, true] {
-            let options = GenerateOptions {
-                max_new_tokens: 12,
-                num_samples: 1,
-                sampling: Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, seed: 7 },
-                guided,
-                rescore_every: if guided { 4 } else { 0 },
-                stop_tokens: Vec::new(),
-            };
+            let options = GenerateOptions::default().with(|o| {
+                o.max_new_tokens = 12;
+                o.num_samples = 1;
+                o.sampling = Sampling::new(0.0, 1.0, 0, 7);
+                o.guided = guided;
+                o.rescore_every = if guided { 4 } else { 0 };
+            });
             let found = run(&on_cuda, &options);
             let tokens = &found.samples[0];
             let mut same = 0;
@@ -86,15 +85,13 @@ fn samples_on_cuda_depend_on_the_seed_alone() {
     let _alone = alone();
     let model = model_on(own_cuda(), "qwen2-tiny");
     let samples = |seed| {
-        let sampling = Sampling { temperature: 0.9, top_p: 0.95, top_k: 50, seed };
-        let options = GenerateOptions {
-            max_new_tokens: 6,
-            num_samples: 5,
-            sampling,
-            guided: true,
-            rescore_every: 0,
-            stop_tokens: Vec::new(),
-        };
+        let sampling = Sampling::new(0.9, 0.95, 50, seed);
+        let options = GenerateOptions::default().with(|o| {
+            o.max_new_tokens = 6;
+            o.num_samples = 5;
+            o.sampling = sampling;
+            o.guided = true;
+        });
         run(&model, &options).samples
     };
     let first = samples(1);

@@ -29,19 +29,20 @@ impl<B: Backend> Setup<B> {
             .map(|t| t.as_str().unwrap_or_default().parse())
             .collect::<deepguard::Result<_>>()?;
         let defaults = LoraConfig::default_for(&model.config);
-        let lora = LoraConfig {
-            rank: case.number(&["lora_rank"]).map_or(defaults.rank, |r| r as usize),
-            alpha: case.number(&["lora_alpha"]).unwrap_or(defaults.alpha),
-            dropout: 0.0,
-            targets: if targets.is_empty() { defaults.targets } else { targets },
-            use_rslora: false,
-        };
+        let lora = LoraConfig::default().with(|o| {
+            o.rank = case.number(&["lora_rank"]).map_or(defaults.rank, |r| r as usize);
+            o.alpha = case.number(&["lora_alpha"]).unwrap_or(defaults.alpha);
+            o.dropout = 0.0;
+            o.targets = if targets.is_empty() { defaults.targets } else { targets };
+            o.use_rslora = false;
+        });
         let layers = ["num_hidden_layers_to_use_requested", "num_hidden_layers_to_use"];
-        let guard = GuardConfig {
-            aggregation: case.text("aggregation_method").map_or(Ok(Aggregation::Attention), str::parse)?,
-            layers: layers.iter().find_map(|key| case.number(&[key])).map_or(4, |n| n as usize),
-            dropout: 0.0,
-        };
+        let aggregation = case.text("aggregation_method").map_or(Ok(Aggregation::Attention), str::parse)?;
+        let guard = GuardConfig::default().with(|o| {
+            o.aggregation = aggregation;
+            o.layers = layers.iter().find_map(|key| case.number(&[key])).map_or(4, |n| n as usize);
+            o.dropout = 0.0;
+        });
         let mut setup = Setup { model, lora, guard, values: BTreeMap::new() };
         setup.values = setup.initial_values(case)?;
         let used = setup.attached()?.guard.taps;

@@ -96,12 +96,11 @@ struct Run<'a, B: Backend> {
 impl<'a, B: Backend> Run<'a, B> {
     fn stepper(&self) -> Result<Stepper<'a, B>> {
         let longest = self.pairs.iter().map(|p| p.secure.len().max(p.vulnerable.len())).max();
-        let objective = Objective {
-            ignore_token: self.case.pad_token(),
-            share_prefix: self.variant.share_prefix,
-            max_seq_len: longest.unwrap_or(0),
-            ..Objective::default()
-        };
+        let objective = Objective::default().with(|o| {
+            o.ignore_token = self.case.pad_token();
+            o.share_prefix = self.variant.share_prefix;
+            o.max_seq_len = longest.unwrap_or(0);
+        });
         let cache = self.variant.base_cache.then(|| BaseCache::new(1 << 16));
         // Evaluation is of all pairs at once.
         let capacity = BatchPlan::capacity(self.pairs.iter(), self.pairs.len());

@@ -1,6 +1,6 @@
 use deepguard::ops::Backend;
 use deepguard::ops::philox::{philox, unit};
-use deepguard::ops::sample::Sampling;
+use deepguard::ops::sample::{Adjustment, Sampling, mark};
 
 use super::bench::Bench;
 
@@ -18,13 +18,55 @@ pub fn guide<B: Backend>(backend: &B) {
     bench.check("logits", &logits.buffer, &expected);
 }
 
+/// The penalty divides what is positive and multiplies what is negative, of tokens seen; −∞ goes to those suppressed.
+pub fn adjust<B: Backend>(backend: &B) {
+    const MARKS: [u8; 7] =
+        [0, 0, mark::SEEN, 0, mark::SUPPRESSED, mark::SUPPRESSED_FIRST, mark::SEEN | mark::SUPPRESSED];
+    // Widths that are a multiple of 8 and that are not, with marks everywhere and with none but the last tokens'.
+    for (samples, vocab, marked) in [(3, 21, true), (2, 1024, false), (4, 2056, true), (1, 7, true)] {
+        // The last column, none, any, and an id just beyond.
+        let last: Vec<u32> = [vocab as u32 - 1, u32::MAX, 3, vocab as u32][..samples].to_vec();
+        let before: Vec<u8> =
+            (0..samples * vocab).map(|i| if marked { MARKS[i * 31 % 7] } else { 0 }).collect();
+        let mut after = before.clone();
+        for (row, &token) in last.iter().enumerate().filter(|(_, token)| (**token as usize) < vocab) {
+            after[row * vocab + token as usize] |= mark::SEEN;
+        }
+        for first in [true, false] {
+            let mut bench = Bench::new(backend);
+            let mut logits = bench.act(samples * vocab, 4.0);
+            let (mut marks, ids) = (bench.integers(&before), bench.integers(&last));
+            let adjustment = Adjustment { repetition_penalty: 1.5, first };
+            backend.adjust(logits.view_mut(), marks.view_mut(), ids.view(), adjustment);
+            bench.finish();
+            assert_eq!(backend.to_host(marks.view()), after, "marks of {samples} × {vocab}");
+            let found = backend.download_act(logits.buffer.view());
+            for (i, ((&found, &x), bits)) in found.iter().zip(&logits.host).zip(&after).enumerate() {
+                let suppressed =
+                    bits & mark::SUPPRESSED != 0 || (first && bits & mark::SUPPRESSED_FIRST != 0);
+                let expected = match (suppressed, bits & mark::SEEN != 0) {
+                    (true, _) => f64::NEG_INFINITY,
+                    (false, true) if x < 0.0 => x * 1.5,
+                    (false, true) => x / 1.5,
+                    (false, false) => x,
+                };
+                // One rounding to the type of the logits.
+                let tolerance = if expected == x || suppressed { 0.0 } else { expected.abs() / 256.0 };
+                let found = f64::from(found);
+                let close = found == expected || (found - expected).abs() <= tolerance;
+                assert!(close, "{samples} × {vocab}, first {first}, {i}: found {found}, expected {expected}");
+            }
+        }
+    }
+}
+
 /// Temperature 0 and `top_k` 1 take the largest logit, the first of equals; a NaN is reported.
 pub fn greedy<B: Backend>(backend: &B) {
     let bench = Bench::new(backend);
     let logits = bench.act_of(&[1.0, 3.0, 3.0, -4.0, 0.0, f64::NAN, 9.0, 1.0, -1.0, -2.0, -3.0, -4.0]);
     let mut tokens = bench.integers(&[7u32; 3]);
     for (temperature, top_k) in [(0.0, 0), (0.8, 1)] {
-        let sampling = Sampling { temperature, top_p: 1.0, top_k, seed: 1 };
+        let sampling = Sampling::new(temperature, 1.0, top_k, 1);
         backend.sample(tokens.view_mut(), logits.view(), sampling, 5);
         assert_eq!(backend.to_host(tokens.view()), [1, u32::MAX, 0]);
     }
@@ -37,7 +79,7 @@ pub fn draws<B: Backend>(backend: &B) {
     let logits = bench.act_of(&row.repeat(200));
     let draw = |seed: u64, position: u32| {
         let mut tokens = bench.integers(&[0u32; 200]);
-        let sampling = Sampling { temperature: 1.0, top_p: 0.95, top_k: 50, seed };
+        let sampling = Sampling::new(1.0, 0.95, 50, seed);
         backend.sample(tokens.view_mut(), logits.view(), sampling, position);
         backend.to_host(tokens.view())
     };
@@ -114,7 +156,7 @@ pub fn draws_of_a_sort<B: Backend>(backend: &B) {
         let logits = bench.act_of(&values);
         let mut tokens = bench.integers(&vec![0u32; rows]);
         for (position, (temperature, top_p, top_k)) in SAMPLINGS.into_iter().enumerate() {
-            let sampling = Sampling { temperature, top_p, top_k, seed: 11 };
+            let sampling = Sampling::new(temperature, top_p, top_k, 11);
             backend.sample(tokens.view_mut(), logits.view(), sampling, position as u32);
             bench.finish();
             for (i, found) in backend.to_host(tokens.view()).into_iter().enumerate() {

@@ -67,7 +67,10 @@ impl Default for Setting {
             dropout: 0.1,
             recompute: Recompute::Nothing,
             base_cache: false,
-            objective: Objective { max_seq_len: 64, seed: 7, ..Objective::default() },
+            objective: Objective::default().with(|o| {
+                o.max_seq_len = 64;
+                o.seed = 7;
+            }),
         }
     }
 }
@@ -94,14 +97,23 @@ pub fn attached_to<B: Backend>(
     setting: Setting,
     targets: BTreeSet<Projection>,
 ) -> Attached<B> {
-    let lora = LoraConfig { rank: 5, alpha: 7.0, dropout: setting.dropout, targets, use_rslora: false };
+    let lora = LoraConfig::default().with(|o| {
+        o.rank = 5;
+        o.alpha = 7.0;
+        o.dropout = setting.dropout;
+        o.targets = targets;
+        o.use_rslora = false;
+    });
     attached_as(model, setting, lora)
 }
 
 /// The same with these adapters.
 pub fn attached_as<B: Backend>(model: &Transformer<B>, setting: Setting, lora: LoraConfig) -> Attached<B> {
-    let guard =
-        GuardConfig { aggregation: setting.aggregation, layers: setting.taps, dropout: setting.dropout };
+    let guard = GuardConfig::default().with(|o| {
+        o.aggregation = setting.aggregation;
+        o.layers = setting.taps;
+        o.dropout = setting.dropout;
+    });
     let mut attached = Attached::new(&model.backend, &model.config, lora, guard).expect("a valid setting");
     let mut random = Random::new(11);
     for param in attached.params.layout().params().to_vec() {

@@ -31,7 +31,7 @@ fn resumed_equals_uninterrupted(architecture: &str, stop_after: usize) {
     let (whole, parts) = (config(&tiny, "whole"), config(&tiny, "parts"));
     train(&whole).unwrap();
     assert!(train_with(&parts, &mut StopAfter(stop_after)).unwrap().interrupted);
-    let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..parts };
+    let resumed = parts.with(|o| o.resume_from_checkpoint = Some("auto".into()));
     assert!(!train(&resumed).unwrap().interrupted);
     assert_same_end(&resumed, &whole);
 }
@@ -64,13 +64,13 @@ fn stopped_anywhere_equals_uninterrupted(tiny: &Tiny, of: impl Fn(&str) -> Train
     let mut pending = 0;
     for number in 0..never.asked {
         let name = format!("parts-{number}");
-        let parts = TrainConfig { base_cache_mib: 1024 * (number % 2), ..of(&name) };
+        let parts = of(&name).with(|o| o.base_cache_mib = 1024 * (number % 2));
         let stopped = train_with(&parts, &mut StopAtQuestion::new(number)).unwrap();
         assert!(stopped.interrupted);
         assert_eq!(stopped.checkpoint.is_some(), stopped.state.global_step > 0);
         assert!(stopped.checkpoint.is_none_or(|dir| dir.is_dir()));
         pending += usize::from(stopped.state.validation_pending);
-        let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..parts };
+        let resumed = parts.with(|o| o.resume_from_checkpoint = Some("auto".into()));
         assert_eq!(train(&resumed).unwrap().state, state);
         assert_same_end(&resumed, &whole);
         std::fs::remove_dir_all(tiny.path(&name)).unwrap();
@@ -81,10 +81,7 @@ fn stopped_anywhere_equals_uninterrupted(tiny: &Tiny, of: impl Fn(&str) -> Train
 #[test]
 fn a_run_stopped_at_any_moment_goes_on_to_the_same_end() {
     let tiny = Tiny::new("llama");
-    stopped_anywhere_equals_uninterrupted(&tiny, |run| TrainConfig {
-        max_steps: Some(5),
-        ..config(&tiny, run)
-    });
+    stopped_anywhere_equals_uninterrupted(&tiny, |run| config(&tiny, run).with(|o| o.max_steps = Some(5)));
 }
 
 #[test]
@@ -98,7 +95,7 @@ fn a_stop_repeated_at_the_same_place_loses_nothing() {
     let tiny = Tiny::new("qwen2");
     let (whole, parts) = (config(&tiny, "whole"), config(&tiny, "parts"));
     train(&whole).unwrap();
-    let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..parts };
+    let resumed = parts.with(|o| o.resume_from_checkpoint = Some("auto".into()));
     let mut stops = 0;
     // Two questions do not suffice for a validation, and none for anything.
     for number in [6, 2, 3, 0].into_iter().cycle() {
@@ -135,13 +132,18 @@ fn a_resume_fills_the_base_cache_as_it_was() {
         std::fs::create_dir_all(tiny.path(&format!("short/{split}"))).unwrap();
         std::fs::write(tiny.path(&format!("short/{split}/pairs.jsonl")), lines).unwrap();
     }
-    let of = |run: &str| TrainConfig { data: tiny.path("short"), eval_steps: Some(1), ..config(&tiny, run) };
+    let of = |run: &str| {
+        config(&tiny, run).with(|o| {
+            o.data = tiny.path("short");
+            o.eval_steps = Some(1);
+        })
+    };
     let whole = of("whole");
     train(&whole).unwrap();
     for step in 3..8 {
         let parts = of(&format!("parts-{step}"));
         train_with(&parts, &mut StopAfter(step)).unwrap();
-        let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..parts };
+        let resumed = parts.with(|o| o.resume_from_checkpoint = Some("auto".into()));
         train(&resumed).unwrap();
         assert_same_end(&resumed, &whole);
     }
@@ -152,16 +154,19 @@ fn a_resume_with_other_settings_or_data_is_refused() {
     let tiny = Tiny::new("llama");
     let first = config(&tiny, "run");
     train_with(&first, &mut StopAfter(1)).unwrap();
-    let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..first };
+    let resumed = first.with(|o| o.resume_from_checkpoint = Some("auto".into()));
     tiny::write_pairs(&tiny.path("other/pairs.jsonl"), 8..16);
     let others = [
-        TrainConfig { learning_rate: 2e-3, ..resumed.clone() },
-        TrainConfig { seed: 1, ..resumed.clone() },
-        TrainConfig { num_epochs: 3, ..resumed.clone() },
-        TrainConfig { lora_dropout: 0.0, ..resumed.clone() },
-        TrainConfig { kl_weight: 0.5, ..resumed.clone() },
-        TrainConfig { data: tiny.path("other"), val_data: Some(tiny.path("data/val")), ..resumed.clone() },
-        TrainConfig { val_data: Some(tiny.path("other")), ..resumed.clone() },
+        resumed.clone().with(|o| o.learning_rate = 2e-3),
+        resumed.clone().with(|o| o.seed = 1),
+        resumed.clone().with(|o| o.num_epochs = 3),
+        resumed.clone().with(|o| o.lora_dropout = 0.0),
+        resumed.clone().with(|o| o.kl_weight = 0.5),
+        resumed.clone().with(|o| {
+            o.data = tiny.path("other");
+            o.val_data = Some(tiny.path("data/val"));
+        }),
+        resumed.clone().with(|o| o.val_data = Some(tiny.path("other"))),
     ];
     let named: [&[&str]; 7] = [
         &["learning_rate: 0.001 there, 0.002 here"],
@@ -176,7 +181,12 @@ fn a_resume_with_other_settings_or_data_is_refused() {
         refused(other, ErrorKind::Usage, &[&["checkpoint-1"], named].concat());
     }
     // All that differs is named, and nothing else.
-    let error = train(&TrainConfig { seed: 1, margin: 0.25, ..resumed.clone() }).unwrap_err().to_string();
+    let error = train(&resumed.clone().with(|o| {
+        o.seed = 1;
+        o.margin = 0.25;
+    }))
+    .unwrap_err()
+    .to_string();
     assert!(
         error.contains("seed: 42 there, 1 here") && error.contains("margin: 0.5 there, 0.25 here"),
         "{error}"
@@ -193,30 +203,34 @@ fn a_resume_with_other_settings_or_data_is_refused() {
     );
     std::fs::write(&file, weights).unwrap();
     // What does not change the course may change.
-    let same = TrainConfig { save_total_limit: 5, base_cache_mib: 0, save_steps: Some(3), ..resumed };
+    let same = resumed.with(|o| {
+        o.save_total_limit = 5;
+        o.base_cache_mib = 0;
+        o.save_steps = Some(3);
+    });
     assert_eq!(train(&same).unwrap().state.global_step, 8);
 }
 
 #[test]
 fn a_finished_adapter_is_not_overwritten() {
     let tiny = Tiny::new("llama");
-    let run = TrainConfig { max_steps: Some(2), ..config(&tiny, "run") };
+    let run = config(&tiny, "run").with(|o| o.max_steps = Some(2));
     train(&run).unwrap();
     std::fs::remove_dir_all(run.output_dir.join("checkpoint-2")).unwrap();
     let before = folder(&run.output_dir.join("adapter"));
-    let other = TrainConfig { seed: 7, ..run };
-    refused(&other, ErrorKind::Usage, &["adapter of an earlier run", "--output-dir"]);
+    let other = run.with(|o| o.seed = 7);
+    refused(&other, ErrorKind::Usage, &["adapter of an earlier run", "`output_dir`"]);
     assert!(folder(&other.output_dir.join("adapter")) == before);
     // A run that may begin anew, because it was killed before its first checkpoint.
-    let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..other };
+    let resumed = other.with(|o| o.resume_from_checkpoint = Some("auto".into()));
     assert_eq!(train(&resumed).unwrap().state.global_step, 2);
 }
 
 /// Two checkpoints, of steps 1 and 2.
 fn two_checkpoints(tiny: &Tiny) -> TrainConfig {
-    let run = TrainConfig { save_steps: Some(1), ..config(tiny, "run") };
+    let run = config(tiny, "run").with(|o| o.save_steps = Some(1));
     train_with(&run, &mut StopAfter(2)).unwrap();
-    TrainConfig { resume_from_checkpoint: Some("auto".into()), ..run }
+    run.with(|o| o.resume_from_checkpoint = Some("auto".into()))
 }
 
 #[test]
@@ -239,7 +253,7 @@ fn damaged_checkpoints_are_refused() {
     std::fs::write(checkpoint.join("notes"), "").unwrap();
     refused(&resumed, ErrorKind::Model, &["notes", "checkpoint-1"]);
     std::fs::remove_file(checkpoint.join("notes")).unwrap();
-    let nowhere = TrainConfig { resume_from_checkpoint: Some("nowhere".into()), ..resumed.clone() };
+    let nowhere = resumed.clone().with(|o| o.resume_from_checkpoint = Some("nowhere".into()));
     refused(&nowhere, ErrorKind::Model, &["nowhere is no checkpoint"]);
     train(&resumed).unwrap();
 }
@@ -258,7 +272,7 @@ fn a_checkpoint_with_an_impossible_value_is_refused() {
 #[test]
 fn a_damaged_adapter_is_refused() {
     let tiny = Tiny::new("qwen2");
-    let run = TrainConfig { max_steps: Some(1), ..config(&tiny, "run") };
+    let run = config(&tiny, "run").with(|o| o.max_steps = Some(1));
     train(&run).unwrap();
     let adapter = run.output_dir.join("adapter");
     let attach = || DeepGuard::load(Cpu::new(), &run.model).unwrap().attach(&run.output_dir);
@@ -283,15 +297,17 @@ fn a_damaged_adapter_is_refused() {
 #[test]
 fn only_the_newest_checkpoints_are_kept() {
     let tiny = Tiny::new("qwen2");
-    let run = TrainConfig { save_steps: Some(1), save_total_limit: 3, ..config(&tiny, "run") };
+    let run = config(&tiny, "run").with(|o| {
+        o.save_steps = Some(1);
+        o.save_total_limit = 3;
+    });
     train(&run).unwrap();
     assert_eq!(checkpoint_names(&run.output_dir), ["checkpoint-6", "checkpoint-7", "checkpoint-8"]);
     // Going back to an earlier one must not cost the checkpoints that are written from there.
-    let back = TrainConfig {
-        resume_from_checkpoint: run.output_dir.join("checkpoint-6").to_str().map(str::to_owned),
-        save_total_limit: 1,
-        ..run
-    };
+    let back = run.clone().with(|o| {
+        o.resume_from_checkpoint = run.output_dir.join("checkpoint-6").to_str().map(str::to_owned);
+        o.save_total_limit = 1;
+    });
     train_with(&back, &mut StopAfter(7)).unwrap();
     assert!(checkpoint_names(&back.output_dir).contains(&"checkpoint-7".to_owned()));
 }
@@ -301,7 +317,7 @@ fn the_best_checkpoint_is_kept() {
     let tiny = Tiny::new("qwen2");
     let first_of_three = ["checkpoint-1", "checkpoint-3"];
     for (limit, expected) in [(1, &first_of_three), (2, &first_of_three)] {
-        let run = TrainConfig { save_total_limit: limit, ..constant(&tiny, &format!("run-{limit}")) };
+        let run = constant(&tiny, &format!("run-{limit}")).with(|o| o.save_total_limit = limit);
         let state = train(&run).unwrap().state;
         assert_eq!((state.best_step, state.global_step), (1, 3));
         assert_eq!(checkpoint_names(&run.output_dir), *expected);
@@ -321,7 +337,7 @@ fn a_line_of_metrics_that_was_cut_is_dropped() {
     let path = parts.output_dir.join("metrics.jsonl");
     let cut = [std::fs::read(&path).unwrap(), b"{\"kind\": \"\xff\xfe".to_vec()].concat();
     std::fs::write(&path, cut).unwrap();
-    let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..parts };
+    let resumed = parts.with(|o| o.resume_from_checkpoint = Some("auto".into()));
     train(&resumed).unwrap();
     assert_same_end(&resumed, &whole);
 }
@@ -329,11 +345,11 @@ fn a_line_of_metrics_that_was_cut_is_dropped() {
 #[test]
 fn a_new_run_does_not_mix_with_an_earlier_one() {
     let tiny = Tiny::new("qwen2");
-    let run = TrainConfig { max_steps: Some(2), ..config(&tiny, "run") };
+    let run = config(&tiny, "run").with(|o| o.max_steps = Some(2));
     train(&run).unwrap();
     let before = metrics(&run.output_dir);
-    let other = TrainConfig { seed: 7, ..run };
-    refused(&other, ErrorKind::Usage, &["checkpoint", "--resume-from-checkpoint", "--output-dir"]);
+    let other = run.with(|o| o.seed = 7);
+    refused(&other, ErrorKind::Usage, &["checkpoint", "`resume_from_checkpoint`", "`output_dir`"]);
     assert_eq!(metrics(&other.output_dir), before);
 }
 
@@ -341,14 +357,13 @@ fn a_new_run_does_not_mix_with_an_earlier_one() {
 fn a_run_continued_in_another_folder_has_an_adapter() {
     let tiny = Tiny::new("llama");
     // The first epoch stays the best one.
-    let first = TrainConfig { learning_rate: 0.0, ..config(&tiny, "first") };
+    let first = config(&tiny, "first").with(|o| o.learning_rate = 0.0);
     train_with(&first, &mut StopAfter(5)).unwrap();
     let checkpoint = first.output_dir.join("checkpoint-5");
-    let moved = TrainConfig {
-        output_dir: tiny.path("second"),
-        resume_from_checkpoint: checkpoint.to_str().map(str::to_owned),
-        ..first
-    };
+    let moved = first.with(|o| {
+        o.output_dir = tiny.path("second");
+        o.resume_from_checkpoint = checkpoint.to_str().map(str::to_owned);
+    });
     train(&moved).unwrap();
     assert!(moved.output_dir.join("adapter/adapter_config.json").is_file());
 }
@@ -356,9 +371,9 @@ fn a_run_continued_in_another_folder_has_an_adapter() {
 #[test]
 fn a_folder_that_is_held_is_refused() {
     let tiny = Tiny::new("qwen2");
-    let run = TrainConfig { max_steps: Some(1), ..config(&tiny, "run") };
+    let run = config(&tiny, "run").with(|o| o.max_steps = Some(1));
     let held = RunFolder::open(&run.output_dir).unwrap();
-    refused(&run, ErrorKind::Usage, &["process", "--output-dir"]);
+    refused(&run, ErrorKind::Usage, &["process", "`output_dir`"]);
     drop(held);
     train(&run).unwrap();
     assert!(!run.output_dir.join("run.lock").exists());
@@ -367,7 +382,7 @@ fn a_folder_that_is_held_is_refused() {
 #[test]
 fn what_a_killed_run_has_left_is_removed() {
     let tiny = Tiny::new("qwen2");
-    let run = TrainConfig { max_steps: Some(1), ..config(&tiny, "run") };
+    let run = config(&tiny, "run").with(|o| o.max_steps = Some(1));
     std::fs::create_dir_all(run.output_dir.join(".deepguard-tmp-abc")).unwrap();
     std::fs::write(run.output_dir.join(".deepguard-tmp-abc/optimizer.safetensors"), "half").unwrap();
     std::fs::write(run.output_dir.join("run.lock"), "process 1 on another machine").unwrap();
@@ -381,13 +396,14 @@ fn what_a_killed_run_has_left_is_removed() {
 #[test]
 fn moments_that_are_not_finite_are_not_saved() {
     let tiny = Tiny::new("llama");
-    let of = |run: &str| TrainConfig {
-        data: tiny.path("data/train"),
-        save_steps: Some(1),
-        max_steps: Some(2),
-        max_grad_norm: 1e38,
-        lora_alpha: 1e6,
-        ..config(&tiny, run)
+    let of = |run: &str| {
+        config(&tiny, run).with(|o| {
+            o.data = tiny.path("data/train");
+            o.save_steps = Some(1);
+            o.max_steps = Some(2);
+            o.max_grad_norm = 1e38;
+            o.lora_alpha = 1e6;
+        })
     };
     // Larger and larger gradients: at first their squares are not finite any more, and then neither are they.
     let mut refusals = 0;
@@ -409,8 +425,11 @@ fn moments_that_are_not_finite_are_not_saved() {
 fn steps_skipped_in_a_row_are_counted_across_a_resume() {
     let tiny = Tiny::new("llama");
     tiny.edit_tensor("model.norm.weight", |values| values[3] = f32::NAN);
-    let run = TrainConfig { data: tiny.path("data/train"), num_epochs: 5, ..config(&tiny, "run") };
+    let run = config(&tiny, "run").with(|o| {
+        o.data = tiny.path("data/train");
+        o.num_epochs = 5;
+    });
     assert!(train_with(&run, &mut StopAfter(6)).unwrap().interrupted);
-    let resumed = TrainConfig { resume_from_checkpoint: Some("auto".into()), ..run };
+    let resumed = run.with(|o| o.resume_from_checkpoint = Some("auto".into()));
     refused(&resumed, ErrorKind::Data, &["step 10", "not finite"]);
 }

@@ -8,13 +8,12 @@ use super::{StopAfter, checkpoint_names, config, train, train_with};
 
 /// With a learning rate of 0 no epoch is better than the first.
 pub fn constant(tiny: &Tiny, run: &str) -> TrainConfig {
-    TrainConfig {
-        learning_rate: 0.0,
-        num_epochs: 5,
-        early_stop_patience: 2,
-        batch_size: 4,
-        ..config(tiny, run)
-    }
+    config(tiny, run).with(|o| {
+        o.learning_rate = 0.0;
+        o.num_epochs = 5;
+        o.early_stop_patience = 2;
+        o.batch_size = 4;
+    })
 }
 
 #[test]
@@ -31,14 +30,14 @@ fn early_stop_state_survives_a_resume() {
     assert_eq!(train(&resumed).unwrap().state, state);
     // A run that has stopped stays so.
     assert_eq!(train(&resumed).unwrap().state, state);
-    let patient = TrainConfig { early_stop_patience: 0, ..constant("patient") };
+    let patient = constant("patient").with(|o| o.early_stop_patience = 0);
     assert_eq!(train(&patient).unwrap().state.global_step, 5);
 }
 
 #[test]
 fn a_run_that_ends_early_ends_with_a_checkpoint() {
     let tiny = Tiny::new("qwen2");
-    let summary = train(&TrainConfig { save_steps: Some(100), ..constant(&tiny, "run") }).unwrap();
+    let summary = train(&constant(&tiny, "run").with(|o| o.save_steps = Some(100))).unwrap();
     assert!(summary.state.stopped_early);
     assert_eq!(summary.checkpoint, Some(tiny.path("run/checkpoint-3")));
     assert_eq!(checkpoint_names(&tiny.path("run")), ["checkpoint-3"]);
@@ -47,12 +46,11 @@ fn a_run_that_ends_early_ends_with_a_checkpoint() {
 /// Four steps an epoch. After step 1, with a learning rate of 0, nothing is better.
 fn stopped_at(eval_steps: usize, patience: usize) -> TrainerState {
     let tiny = Tiny::new("qwen2");
-    let config = TrainConfig {
-        batch_size: 1,
-        eval_steps: Some(eval_steps),
-        early_stop_patience: patience,
-        ..constant(&tiny, "run")
-    };
+    let config = constant(&tiny, "run").with(|o| {
+        o.batch_size = 1;
+        o.eval_steps = Some(eval_steps);
+        o.early_stop_patience = patience;
+    });
     train(&config).unwrap().state
 }
 

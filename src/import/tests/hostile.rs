@@ -116,7 +116,7 @@ fn impossible_tensors_are_refused() {
         (&[1 << 40, 1 << 40], F32_CODE, "fits in memory"),
         (&[1 << 40], F32_CODE, "found a file of"),
         (&[8], 8, "multiple of 32 values for type Q8_0, found 8"),
-        (&[256], 11, "found Q3_K"),
+        (&[256], 16, "found IQ2_XXS"),
         (&[256], 31, "unknown type code 31"),
     ] {
         let refusal = Fixture::new("llama").tensor("extra", shape, code, vec![]).refusal();

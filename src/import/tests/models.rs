@@ -186,6 +186,44 @@ fn linear_scaling_is_kept_and_others_are_refused() {
     assert!(fixture.refusal().contains("expected a positive number, found -4"));
 }
 
+/// Ids of tokens at which llama.cpp ends a generation: by role, and by text.
+#[test]
+fn every_end_of_a_turn_ends_a_generation() {
+    let ends = |changes: &[(&str, Item)]| {
+        let mut fixture = Fixture::new("llama");
+        changes.iter().for_each(|(key, item)| _ = fixture.set(key, item.clone()));
+        imported(&fixture, ImportDtype::F32, |out| {
+            let of = |name: &str| json(out.join(name))["eos_token_id"].clone();
+            assert_eq!(of("generation_config.json"), of("config.json"));
+            of("generation_config.json")
+        })
+    };
+    let (eot, eom) = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id");
+    assert_eq!(ends(&[]), 0, "<|end|> is the end token itself");
+    assert_eq!(ends(&[(eot, Item::U32(6))]), serde_json::json!([0, 6]));
+    assert_eq!(ends(&[(eot, Item::U32(6)), (eom, Item::U32(5))]), serde_json::json!([0, 6, 5]));
+    assert_eq!(ends(&[(eot, Item::U32(0))]), 0);
+    let tokens = ["<|end|>", "a", "b", "Ġ", "ab", "Ġa", "<|im_end|>"];
+    assert_eq!(ends(&[("tokenizer.ggml.tokens", texts(&tokens))]), serde_json::json!([0, 6]));
+    let beyond = Fixture::new("llama").set(eot, Item::U32(7)).refusal();
+    assert!(beyond.contains("eot_token_id") && beyond.contains("below 7"), "{beyond}");
+}
+
+#[test]
+fn keys_that_nobody_knows_are_named_or_refused() {
+    let mut fixture = Fixture::new("llama");
+    fixture.set("general.sampling.temp", Item::F32(0.5)).set("somebody.else", Item::U32(1));
+    let notes = fixture.read(|model| model.unwrap().report(ImportDtype::F32).notes);
+    assert_eq!(notes, ["metadata keys not known and not read: somebody.else"]);
+    for key in ["llama.something", "tokenizer.ggml.something", "tokenizer.ggml.remove_extra_whitespaces"] {
+        let refusal = Fixture::new("llama").set(key, Item::Bool(true)).refusal();
+        assert!(refusal.contains(key) && refusal.contains("found true"), "{refusal}");
+    }
+    Fixture::new("llama")
+        .set("tokenizer.ggml.remove_extra_whitespaces", Item::Bool(false))
+        .read(|model| assert!(model.is_ok()));
+}
+
 #[test]
 fn what_is_not_supported_is_named() {
     for (key, item, message) in [

@@ -3,7 +3,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use serde_json::Map;
+use serde_json::{Map, json};
 
 use super::*;
 use crate::error::{Error, ErrorKind};
@@ -55,9 +55,6 @@ fn golden_configurations_resolve() {
         max_position_embeddings: 2048,
         tie_word_embeddings: false,
         attention_bias: false,
-        eos_token_ids: vec![],
-        bos_token_id: None,
-        pad_token_id: Some(0),
         torch_dtype: Some(Dtype::F32),
     };
     assert_eq!(llama, expected);
@@ -97,33 +94,24 @@ fn newer_spellings_are_read() {
 }
 
 #[test]
-fn end_of_text_tokens() {
-    let eos = |ids| llama(json!({ "eos_token_id": ids })).map(|config| config.eos_token_ids);
-    assert_eq!(eos(json!(null)).unwrap(), [0u32; 0]);
-    assert_eq!(eos(json!(7)).unwrap(), [7]);
-    assert_eq!(eos(json!([7, 511])).unwrap(), [7, 511]);
-    for wrong in
-        [json!(512), json!(-1), json!([1, 512]), json!(1.5), json!("2"), json!([[1]]), json!(u64::MAX)]
-    {
-        refused(llama(json!({ "eos_token_id": wrong })), &["eos_token_id", "below 512"]);
+fn ids_that_are_not_used_may_be_anything() {
+    for field in ["pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id"] {
+        for value in [json!(-1), json!(512), json!([1, 9999]), json!(u64::MAX), json!("x")] {
+            assert_eq!(llama(json!({ field: value })).unwrap(), llama(json!({})).unwrap(), "{field}");
+        }
     }
-    refused(llama(json!({"bos_token_id": 512})), &["bos_token_id"]);
-    refused(llama(json!({"pad_token_id": [1]})), &["pad_token_id"]);
 }
 
 #[test]
-fn generation_config_replaces_end_of_text_tokens() {
+fn unknown_fields_are_named_but_not_those_about_generation() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("config.json"), edited("llama-tiny", json!({"eos_token_id": 7}))).unwrap();
-    let eos_with = |generation: &str| {
-        fs::write(dir.path().join("generation_config.json"), generation).unwrap();
-        Config::from_dir(dir.path()).map(|config| config.eos_token_ids)
-    };
-    assert_eq!(eos_with(r#"{"eos_token_id": [8, 9]}"#).unwrap(), [8, 9]);
-    assert_eq!(eos_with(r#"{"eos_token_id": null}"#).unwrap(), [7]);
-    assert_eq!(eos_with("{}").unwrap(), [7]);
-    let error = eos_with(r#"{"eos_token_id": 512}"#).unwrap_err().to_string();
-    assert!(error.contains("generation_config.json"), "{error}");
+    let fields = json!({"new_thing": 1, "nothing": null, "no_repeat_ngram_size": 3, "use_cache": true});
+    fs::write(dir.path().join("config.json"), edited("llama-tiny", fields)).unwrap();
+    let mut notes = Vec::new();
+    Config::with_notes(dir.path(), &mut notes).unwrap();
+    let [note] = notes.as_slice() else { panic!("{notes:?}") };
+    assert!(note.contains("config.json") && note.contains("\"new_thing\""), "{note}");
+    assert!(!note.contains("nothing") && !note.contains("ngram") && !note.contains("use_cache"), "{note}");
 }
 
 #[test]
@@ -344,7 +332,7 @@ proptest! {
     fn damaged_configurations_do_not_panic(at in 0usize..576, byte: u8) {
         let mut text = fs::read(golden("qwen2-tiny").join("config.json")).unwrap();
         text[at] = byte;
-        if let Err(error) = Fields::parse("config.json".to_owned(), &text).and_then(|fields| resolve(&fields)) {
+        if let Err(error) = Fields::parse("config.json".to_owned(), &CONFIG, &text).and_then(|fields| resolve(&fields)) {
             prop_assert_eq!(error.kind(), ErrorKind::Model);
         }
     }

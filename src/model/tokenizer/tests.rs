@@ -109,18 +109,18 @@ fn text_goes_there_and_back_without_truncation_or_padding() {
     let text = "  return é🔥 叫\n\t\"\0\" ret";
     let ids = tokenizer.encode(text).unwrap();
     assert!(ids.len() > 16);
-    assert_eq!(tokenizer.decode(&ids).unwrap(), text);
-    assert_eq!(tokenizer.encode("").unwrap(), [0u32; 0]);
+    assert_eq!(ids[0], START);
+    assert_eq!(tokenizer.decode(&ids[1..]).unwrap(), text);
+    assert_eq!(tokenizer.encode("").unwrap(), [START]);
 }
 
 #[test]
 fn special_tokens() {
     let tokenizer = load(&byte_level());
-    let text = tokenizer.encode(" ret").unwrap();
-    assert_eq!(text, [258]);
+    assert_eq!(tokenizer.encode(" ret").unwrap(), [START, 258]);
     assert_eq!(tokenizer.encode_prompt(" ret").unwrap(), [START, 258]);
-    assert_eq!(tokenizer.encode(" ret<|endoftext|>").unwrap(), [258, END]);
-    assert_eq!(tokenizer.decode(&[START, 258, END, 100_000]).unwrap(), " ret");
+    assert_eq!(tokenizer.encode(" ret<|endoftext|>").unwrap(), [START, 258, END]);
+    assert_eq!(tokenizer.decode(&[START, 258, END, 100_000]).unwrap(), "<s> ret<|endoftext|>");
     assert_eq!(tokenizer.token_str(258).as_deref(), Some("Ġret"));
     assert_eq!((tokenizer.token_str(261), tokenizer.token_id("<s>")), (None, Some(START)));
     assert_eq!(tokenizer.vocab_size(), 261);
@@ -133,15 +133,16 @@ fn offsets_are_bytes_of_the_text() {
     let offsets = tokenizer.encode_with_offsets(text).unwrap();
     let ids: Vec<u32> = offsets.iter().map(|(id, _)| *id).collect();
     assert_eq!(ids, tokenizer.encode(text).unwrap());
+    assert_eq!(offsets[0], (START, 0..0));
     let parts: Vec<&str> = offsets.into_iter().map(|(_, range)| &text[range]).collect();
-    assert_eq!(parts, ["a", " ret", "🔥", "🔥", "🔥", "🔥", "b"]);
+    assert_eq!(parts, ["", "a", " ret", "🔥", "🔥", "🔥", "🔥", "b"]);
 }
 
 #[test]
 fn only_texts_with_tokens_beyond_the_embedding_are_refused() {
     let load_for = |json: &Value, rows| load(json).for_model(&config(rows));
     for rows in [261, 300] {
-        assert_eq!(load_for(&byte_level(), rows).unwrap().encode("<|endoftext|><s>").unwrap(), [END, START]);
+        assert_eq!(load_for(&byte_level(), rows).unwrap().encode("<|endoftext|>").unwrap(), [START, END]);
     }
     let mut wider = byte_level();
     wider["added_tokens"].as_array_mut().unwrap().push(json!({
@@ -149,11 +150,11 @@ fn only_texts_with_tokens_beyond_the_embedding_are_refused() {
         "normalized": false
     }));
     let tokenizer = load_for(&wider, 261).unwrap();
-    assert_eq!(tokenizer.encode(" ret").unwrap(), [258]);
+    assert_eq!(tokenizer.encode(" ret").unwrap(), [START, 258]);
     let named = ["tokenizer.json", "\"<pad>\"", "id 261", "261 rows"];
     assert_error(tokenizer.encode(" ret<pad>"), &named);
     assert_error(tokenizer.encode_with_offsets("<pad>"), &named);
-    // What stands before every prompt.
+    // What stands before every text.
     assert_error(load_for(&byte_level(), 260), &["tokenizer.json", "\"<s>\"", "260 rows"]);
     let mut by_template = byte_level();
     by_template["post_processor"]["special_tokens"]["<s>"]["ids"] = json!([7000]);
@@ -202,8 +203,8 @@ fn the_library_named_is_the_one_used() {
 fn a_stream_holds_characters_back_until_they_are_whole() {
     let tokenizer = load(&byte_level());
     let ids = tokenizer.encode("a é🔥 ret").unwrap();
-    assert_eq!(pieces(&tokenizer, &ids), ["a", " ", "", "é", "", "", "", "🔥", " ret", ""]);
-    let cut = &ids[..ids.len() - 2];
+    assert_eq!(pieces(&tokenizer, &ids), ["<s>", "a", " ", "", "é", "", "", "", "🔥", " ret", ""]);
+    let cut = &ids[1..ids.len() - 2];
     assert_eq!(pieces(&tokenizer, cut), ["a", " ", "", "é", "", "", "", "\u{fffd}"]);
 }
 
@@ -276,4 +277,137 @@ proptest! {
             Err(error) => prop_assert_eq!(error.kind(), ErrorKind::Model),
         }
     }
+}
+
+/// The tokenizer of a directory with `tokenizer_config.json` and `special_tokens_map.json` beside `tokenizer.json`.
+fn beside(json: &Value, config: Value, map: Value) -> Result<Tokenizer> {
+    let dir = directory(&json.to_string());
+    fs::write(dir.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+    fs::write(dir.path().join("special_tokens_map.json"), map.to_string()).unwrap();
+    Tokenizer::from_dir(dir.path())
+}
+
+fn configured(json: &Value, config: Value) -> Result<Tokenizer> {
+    beside(json, config, json!({}))
+}
+
+/// [`byte_level`] with nothing around a text.
+fn bare() -> Value {
+    let mut json = byte_level();
+    json["post_processor"] =
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    json
+}
+
+#[test]
+fn the_files_say_what_stands_around_a_text() {
+    let (bos, eos) = (json!("<s>"), json!({"content": "<|endoftext|>", "lstrip": false}));
+    let with = |add_bos: Value, add_eos: Value| json!({"add_bos_token": add_bos, "add_eos_token": add_eos, "bos_token": bos, "eos_token": eos});
+    let (yes, no) = (json!(true), json!(false));
+    let cases = [
+        (bare(), with(Value::Null, Value::Null), vec![258]),
+        (bare(), with(yes.clone(), Value::Null), vec![START, 258]),
+        (bare(), with(yes.clone(), yes.clone()), vec![START, 258, END]),
+        (bare(), with(no.clone(), yes.clone()), vec![258, END]),
+        (byte_level(), with(Value::Null, no.clone()), vec![START, 258]),
+        (byte_level(), with(yes.clone(), no.clone()), vec![START, 258]),
+        (byte_level(), with(no.clone(), no.clone()), vec![258]),
+        (byte_level(), with(Value::Null, yes.clone()), vec![START, 258, END]),
+    ];
+    for (json, config, expected) in cases {
+        let tokenizer = configured(&json, config.clone()).unwrap();
+        assert_eq!(tokenizer.encode(" ret").unwrap(), expected, "{config}");
+        // A prompt is the beginning of a text.
+        let prompt: Vec<u32> = expected.iter().copied().filter(|id| *id != END).collect();
+        assert_eq!(tokenizer.encode_prompt(" ret").unwrap(), prompt, "{config}");
+        let with_offsets = tokenizer.encode_with_offsets(" ret").unwrap();
+        let ends = with_offsets.iter().map(|(id, range)| (*id, range.clone()));
+        for (id, range) in ends {
+            let place = if id == START { 0..0 } else { 4..4 };
+            assert!(id == 258 || range == place, "{config}: {id} at {range:?}");
+        }
+        // Trimmed or not, as tokenizer.json has it, whatever stands around.
+        let trims = json["post_processor"]["type"] == "ByteLevel";
+        assert!(with_offsets.contains(&(258, if trims { 1..4 } else { 0..4 })), "{config}");
+    }
+}
+
+#[test]
+fn roles_come_from_either_file_and_have_to_be_there() {
+    let add = json!({"add_bos_token": true});
+    let encode = |tokenizer: Result<Tokenizer>| tokenizer.unwrap().encode("a").unwrap()[0];
+    assert_eq!(encode(beside(&bare(), add.clone(), json!({"bos_token": "<s>"}))), START);
+    let both = json!({"add_bos_token": true, "bos_token": "<|endoftext|>"});
+    assert_eq!(encode(beside(&bare(), both, json!({"bos_token": "<s>"}))), END);
+    assert_error(configured(&bare(), add), &["tokenizer_config.json", "add_bos_token", "no bos_token"]);
+    assert_error(configured(&bare(), json!({"add_bos_token": "yes"})), &["add_bos_token", "true or false"]);
+    assert_error(configured(&bare(), json!({"bos_token": 3})), &["bos_token", "found 3"]);
+}
+
+#[test]
+fn listed_tokens_are_added_or_refused() {
+    let token = |content: &str| json!({"content": content, "special": true, "normalized": false});
+    let listed = |id: &str, content: &str| {
+        configured(&byte_level(), json!({"added_tokens_decoder": {id: token(content)}}))
+    };
+    assert_eq!(listed("261", "<|new|>").unwrap().encode("<|new|>x").unwrap()[..2], [START, 261]);
+    assert_eq!(listed("260", "<s>").unwrap().vocab_size(), 261);
+    assert_error(listed("260", "<t>"), &["added_tokens_decoder", "260", "\"<s>\"", "<t>"]);
+    assert_error(listed("261", "<s>"), &["261", "<s>", "the id 260"]);
+    assert_error(listed("300", "<|new|>"), &["300", "next id", "261"]);
+    assert_error(listed("x", "<|new|>"), &["added_tokens_decoder", "token id"]);
+    assert_error(configured(&byte_level(), json!({"added_tokens_decoder": {"261": 3}})), &["261", "content"]);
+    // Properties of a token that is there are those of this file.
+    let stripping = json!({"content": "<s>", "special": true, "normalized": false, "rstrip": true});
+    let tokenizer = configured(&bare(), json!({"added_tokens_decoder": {"260": stripping}})).unwrap();
+    assert_eq!(tokenizer.encode("<s>  a").unwrap().len(), 2);
+}
+
+#[test]
+fn special_tokens_are_whole_wherever_they_are_named() {
+    // `et` is a piece of the vocabulary, and no added token.
+    for config in [
+        json!({"pad_token": "et"}),
+        json!({"additional_special_tokens": ["et"]}),
+        json!({"extra_special_tokens": {"image": "et"}}),
+    ] {
+        let tokenizer = configured(&bare(), config).unwrap();
+        assert_eq!(tokenizer.encode(" ret").unwrap().last(), Some(&257));
+    }
+    assert_eq!(configured(&bare(), json!({})).unwrap().encode(" ret").unwrap(), [258]);
+    let map = json!({"unk_token": "<|new|>"});
+    assert_eq!(beside(&bare(), json!({}), map).unwrap().encode("<|new|>").unwrap(), [261]);
+}
+
+#[test]
+fn special_tokens_can_be_split() {
+    let split = configured(&bare(), json!({"split_special_tokens": true, "bos_token": "<s>"})).unwrap();
+    assert_eq!(split.encode("<s>").unwrap().len(), 3);
+    assert_eq!(
+        configured(&bare(), json!({"split_special_tokens": false})).unwrap().encode("<s>").unwrap(),
+        [START]
+    );
+}
+
+#[test]
+fn a_space_goes_before_a_text_where_that_is_a_switch() {
+    let spaced = configured(&bare(), json!({"add_prefix_space": true})).unwrap();
+    assert_eq!(spaced.encode("ret").unwrap(), [258]);
+    let llama = |class: &str| {
+        configured(&byte_fallback(), json!({"add_prefix_space": false, "tokenizer_class": class}))
+    };
+    assert_error(llama("LlamaTokenizerFast"), &["add_prefix_space", "expected true", "found false"]);
+    // transformers does not look at it then.
+    llama("PreTrainedTokenizerFast").unwrap();
+}
+
+#[test]
+fn what_is_not_done_is_refused_and_what_is_not_known_is_named() {
+    let auto_map = json!({"auto_map": {"AutoTokenizer": ["x.Y", null]}});
+    assert_error(configured(&bare(), auto_map), &["tokenizer_config.json", "auto_map", "x.Y"]);
+    assert_error(configured(&bare(), json!({"do_lower_case": true})), &["do_lower_case", "found true"]);
+    let notes = configured(&bare(), json!({"new_switch": 1, "model_max_length": 3})).unwrap();
+    let notes = notes.notes().join(" ");
+    assert!(notes.contains("\"new_switch\""), "{notes}");
+    assert!(!notes.contains("model_max_length"), "{notes}");
 }

@@ -14,7 +14,8 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::Entry;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::model::json::read_bounded;
+use crate::model::fields::INDEX;
+use crate::model::json::{read_bounded, unknown_outer_fields};
 
 /// Room for 25,000 tensors, twice the most that a configuration can ask for. Parsing takes up to 20 times this.
 const MAX_HEADER_BYTES: usize = 4 << 20;
@@ -113,7 +114,10 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
 }
 
 /// The tensors of all shards of the index at `path`, which must place every one of them where it is.
-pub(super) fn open_index(path: &Path) -> Result<BTreeMap<String, Entry>> {
+/// `notes` get a sentence about what else it says.
+pub(super) fn open_index(path: &Path, notes: &mut Vec<String>) -> Result<BTreeMap<String, Entry>> {
+    let label = path.display().to_string();
+    notes.extend(unknown_outer_fields(&label, &read_bounded(path, MAX_INDEX_BYTES)?, &INDEX));
     let in_index = |e: Error| e.context(path.display());
     let weight_map = read_index(path)?;
     let shards: BTreeSet<&str> = weight_map.values().map(String::as_str).collect();

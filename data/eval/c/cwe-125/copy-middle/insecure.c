@@ -1,0 +1,2 @@
+    return strndup(text + offset, length);
+}

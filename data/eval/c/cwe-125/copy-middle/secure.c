@@ -1,0 +1,5 @@
+    size_t total = strlen(text);
+    if (offset > total)
+        offset = total;
+    return strndup(text + offset, length);
+}

@@ -1,0 +1,7 @@
+        if (length > size - i)
+            break;
+        count++;
+        i += length;
+    }
+    return count;
+}

@@ -1,0 +1,4 @@
+    if (index < 0 || index > count)
+        return fallback;
+    return values[index];
+}

@@ -1,0 +1,2 @@
+    return (unsigned)index < (unsigned)count ? values[index] : fallback;
+}

@@ -1,0 +1,4 @@
+    if (values == NULL)
+        return fallback;
+    return values[index];
+}

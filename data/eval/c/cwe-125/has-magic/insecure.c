@@ -1,0 +1,2 @@
+    return memcmp(bytes, magic, length) == 0;
+}

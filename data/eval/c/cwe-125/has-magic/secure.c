@@ -1,0 +1,2 @@
+    return length <= size && memcmp(bytes, magic, length) == 0;
+}

@@ -1,0 +1,2 @@
+    return message[length - 1];
+}

@@ -1,0 +1,2 @@
+    return length == 0 ? -1 : message[length - 1];
+}

@@ -1,0 +1,2 @@
+    return MONTHS[month - 1];
+}

@@ -1,0 +1,4 @@
+    while (text[position] == ' ' && position < length)
+        position++;
+    return position < length ? position : length;
+}

@@ -1,0 +1,4 @@
+    while (position < length && text[position] == ' ')
+        position++;
+    return position < length ? position : length;
+}

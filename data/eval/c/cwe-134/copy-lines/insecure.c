@@ -1,0 +1,6 @@
+        fprintf(to, "> ");
+        fprintf(to, line);
+        count++;
+    }
+    return count;
+}

@@ -1,0 +1,6 @@
+        fputs("> ", to);
+        fputs(line, to);
+        count++;
+    }
+    return count;
+}

@@ -1,0 +1,2 @@
+    snprintf(out, size, "%s: %s%s", path, reason, note);
+}

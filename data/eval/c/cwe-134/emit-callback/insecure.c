@@ -1,0 +1,2 @@
+        emit(notes[i]);
+}

@@ -1,0 +1,2 @@
+        emit("%s", notes[i]);
+}

@@ -1,0 +1,3 @@
+        printf("%d) %s%s\n", i + 1, entries[i].label, entries[i].enabled ? "" : " (off)");
+    }
+}

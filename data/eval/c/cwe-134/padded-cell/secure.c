@@ -1,0 +1,2 @@
+    snprintf(cell, size, "%*s", width, text);
+}

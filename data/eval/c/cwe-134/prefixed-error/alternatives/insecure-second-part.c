@@ -1,0 +1,4 @@
+    fprintf(out, "%s: error: ", program);
+    fprintf(out, what);
+    fputc('\n', out);
+}

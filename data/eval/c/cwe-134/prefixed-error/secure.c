@@ -1,0 +1,2 @@
+    fprintf(out, "%s: error: %s\n", program, what);
+}

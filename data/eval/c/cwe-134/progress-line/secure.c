@@ -1,0 +1,2 @@
+    fprintf(out, "%s: %3d%%\n", task, percent);
+}

@@ -1,0 +1,4 @@
+    if (asprintf(&result, "\"%s\"", word) < 0)
+        return NULL;
+    return result;
+}

@@ -1,0 +1,2 @@
+    snprintf(text, size, status);
+}

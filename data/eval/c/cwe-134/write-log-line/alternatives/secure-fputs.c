@@ -1,0 +1,3 @@
+    fputs(message, log);
+    putc('\n', log);
+}

@@ -1,0 +1,3 @@
+    fprintf(log, message);
+    fputc('\n', log);
+}

@@ -1,0 +1,2 @@
+    fprintf(log, "%s\n", message);
+}

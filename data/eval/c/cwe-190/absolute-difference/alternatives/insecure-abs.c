@@ -1,0 +1,3 @@
+    int difference = a - b;
+    return difference < 0 ? -difference : difference;
+}

@@ -1,0 +1,3 @@
+    long long difference = (long long)a - b;
+    return difference < 0 ? -difference : difference;
+}

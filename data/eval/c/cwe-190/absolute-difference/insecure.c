@@ -1,0 +1,2 @@
+    return a > b ? a - b : b - a;
+}

@@ -1,0 +1,2 @@
+    return a > b ? (unsigned)a - (unsigned)b : (unsigned)b - (unsigned)a;
+}

@@ -1,0 +1,3 @@
+    *result = days * SECONDS_PER_DAY + seconds;
+    return true;
+}

@@ -1,0 +1,3 @@
+    *balance += amount;
+    return true;
+}

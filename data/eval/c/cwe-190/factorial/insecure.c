@@ -1,0 +1,4 @@
+        product *= i;
+    }
+    return product;
+}

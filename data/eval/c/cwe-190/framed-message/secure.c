@@ -1,0 +1,10 @@
+    if (header_length > UINT16_MAX - body_length)
+        return NULL;
+    char *message = malloc(header_length + body_length + 1);
+    if (message == NULL)
+        return NULL;
+    memcpy(message, header, header_length);
+    memcpy(message + header_length, body, body_length);
+    *length = header_length + body_length;
+    return message;
+}

@@ -1,0 +1,5 @@
+        value *= base;
+    }
+    *result = value;
+    return true;
+}

@@ -1,0 +1,2 @@
+    return (low + high) >> 1;
+}

@@ -1,0 +1,2 @@
+    return (int)(((unsigned)low + (unsigned)high) >> 1);
+}

@@ -1,0 +1,3 @@
+    long long total = quantity * unit_price;
+    return total > INT_MAX ? -1 : (int)total;
+}

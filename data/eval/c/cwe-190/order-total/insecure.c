@@ -1,0 +1,2 @@
+    return quantity * unit_price;
+}

@@ -1,0 +1,4 @@
+        value = value * 10 + digit;
+    }
+    return value;
+}

@@ -1,0 +1,6 @@
+        if (value > (INT_MAX - digit) / 10)
+            return -1;
+        value = value * 10 + digit;
+    }
+    return value;
+}

@@ -1,0 +1,5 @@
+    long long sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += numbers[i];
+    return sum > INT_MAX || sum < INT_MIN ? INT_MIN : (int)sum;
+}

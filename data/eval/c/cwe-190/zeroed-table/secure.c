@@ -1,0 +1,4 @@
+    if (columns > SIZE_MAX / sizeof(double))
+        return NULL;
+    return calloc(rows, columns * sizeof(double));
+}

@@ -1,0 +1,5 @@
+        if (cache->last == item)
+            cache->last = NULL;
+        free(item);
+    }
+}

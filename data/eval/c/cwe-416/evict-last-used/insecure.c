@@ -1,0 +1,4 @@
+        cache->slots[i] = NULL;
+        free(item);
+    }
+}

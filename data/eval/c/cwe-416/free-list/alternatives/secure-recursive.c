@@ -1,0 +1,6 @@
+    if (head == NULL)
+        return 0;
+    count = 1 + free_list(head->next);
+    free(head);
+    return count;
+}

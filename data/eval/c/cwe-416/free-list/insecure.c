@@ -1,0 +1,6 @@
+    for (; head != NULL; head = head->next) {
+        free(head);
+        count++;
+    }
+    return count;
+}

@@ -1,0 +1,8 @@
+    while (head != NULL) {
+        struct node *next = head->next;
+        free(head);
+        head = next;
+        count++;
+    }
+    return count;
+}

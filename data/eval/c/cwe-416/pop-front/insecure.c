@@ -1,0 +1,5 @@
+    queue->front = task->next;
+    queue->length--;
+    free(task);
+    return task->priority;
+}

@@ -1,0 +1,4 @@
+    unsigned char *pixels = image->pixels;
+    *image = (struct image){0};
+    free(pixels);
+}

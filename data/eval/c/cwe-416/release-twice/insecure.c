@@ -1,0 +1,3 @@
+    free(image->pixels);
+    image->width = image->height = 0;
+}

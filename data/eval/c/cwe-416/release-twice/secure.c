@@ -1,0 +1,4 @@
+    free(image->pixels);
+    image->pixels = NULL;
+    image->width = image->height = 0;
+}

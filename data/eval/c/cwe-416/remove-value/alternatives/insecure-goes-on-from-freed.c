@@ -1,0 +1,7 @@
+            *link = entry->next;
+            free(entry);
+        }
+        link = &entry->next;
+    }
+    return head;
+}

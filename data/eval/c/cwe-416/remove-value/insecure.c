@@ -1,0 +1,8 @@
+            free(entry);
+            *link = entry->next;
+        } else {
+            link = &entry->next;
+        }
+    }
+    return head;
+}

@@ -1,0 +1,8 @@
+            *link = entry->next;
+            free(entry);
+        } else {
+            link = &entry->next;
+        }
+    }
+    return head;
+}

@@ -1,0 +1,3 @@
+    free(person->name);
+    person->name = strdup(name);
+}

@@ -1,0 +1,4 @@
+    char *copy = strdup(text);
+    free(text);
+    return copy == NULL ? NULL : copy + length;
+}

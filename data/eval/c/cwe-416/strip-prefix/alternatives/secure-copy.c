@@ -1,0 +1,4 @@
+    char *rest = strdup(text + length);
+    free(text);
+    return rest;
+}

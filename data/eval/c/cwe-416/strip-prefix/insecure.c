@@ -1,0 +1,4 @@
+    char *rest = text + length;
+    free(text);
+    return strdup(rest);
+}

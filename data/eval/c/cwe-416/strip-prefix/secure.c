@@ -1,0 +1,3 @@
+    memmove(text, text + length, strlen(text + length) + 1);
+    return text;
+}

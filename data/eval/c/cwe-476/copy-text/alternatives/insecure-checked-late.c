@@ -1,0 +1,5 @@
+    strcpy(copy, text);
+    if (copy == NULL)
+        return NULL;
+    return copy;
+}

@@ -1,0 +1,4 @@
+    if (copy)
+        strcpy(copy, text);
+    return copy;
+}

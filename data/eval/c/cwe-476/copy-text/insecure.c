@@ -1,0 +1,3 @@
+    memcpy(copy, text, size);
+    return copy;
+}

@@ -1,0 +1,5 @@
+    if (copy == NULL)
+        return NULL;
+    memcpy(copy, text, size);
+    return copy;
+}

@@ -1,0 +1,3 @@
+    const struct folder *grandparent = folder->parent->parent;
+    return grandparent->name;
+}

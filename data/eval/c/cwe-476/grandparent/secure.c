@@ -1,0 +1,4 @@
+    if (folder->parent == NULL || folder->parent->parent == NULL)
+        return "/";
+    return folder->parent->parent->name;
+}

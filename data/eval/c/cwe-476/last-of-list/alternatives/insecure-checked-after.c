@@ -1,0 +1,4 @@
+    while (events->next)
+        events = events->next;
+    return events ? events->day : -1;
+}

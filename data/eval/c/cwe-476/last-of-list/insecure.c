@@ -1,0 +1,4 @@
+    while (events->next != NULL)
+        events = events->next;
+    return events->day;
+}

@@ -1,0 +1,4 @@
+    pair->first = strdup(first);
+    pair->last = strdup(last);
+    return pair;
+}

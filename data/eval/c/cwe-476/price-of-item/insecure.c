@@ -1,0 +1,2 @@
+    return find_item(name)->price * pieces;
+}

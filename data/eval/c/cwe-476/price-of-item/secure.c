@@ -1,0 +1,3 @@
+    const struct item *item = find_item(name);
+    return item == NULL ? -1 : item->price * pieces;
+}

@@ -1,0 +1,5 @@
+    char *space = strchr(text, ' ');
+    while (*space == ' ')
+        space++;
+    return strcspn(space, " ");
+}

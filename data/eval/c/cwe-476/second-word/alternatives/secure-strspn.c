@@ -1,0 +1,5 @@
+    text += strspn(text, " ");
+    text += strcspn(text, " ");
+    text += strspn(text, " ");
+    return strcspn(text, " ");
+}

@@ -1,0 +1,3 @@
+    strtok(text, " ");
+    return strlen(strtok(NULL, " "));
+}

@@ -1,0 +1,5 @@
+    if (line[0] == '\0')
+        return NULL;
+    const char *value = sign + 1;
+    return value + strspn(value, " ");
+}

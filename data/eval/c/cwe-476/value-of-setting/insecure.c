@@ -1,0 +1,5 @@
+    const char *value = sign + 1;
+    while (*value == ' ')
+        value++;
+    return value;
+}

@@ -1,0 +1,7 @@
+    if (sign == NULL)
+        return NULL;
+    sign++;
+    while (*sign == ' ')
+        sign++;
+    return sign;
+}

@@ -1,0 +1,4 @@
+    strcat(list, separator);
+    strcat(list, item);
+    return 1;
+}

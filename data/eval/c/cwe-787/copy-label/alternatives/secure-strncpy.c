@@ -1,0 +1,3 @@
+    strncpy(dst, label, size - 1);
+    dst[size - 1] = '\0';
+}

@@ -1,0 +1,2 @@
+    snprintf(dst, size, "%s", label);
+}

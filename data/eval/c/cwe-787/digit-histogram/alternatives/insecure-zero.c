@@ -1,0 +1,7 @@
+        if (grades[i] < 0 || grades[i] > 6)
+            skipped++;
+        else
+            counts[grades[i] - 1]++;
+    }
+    return skipped;
+}

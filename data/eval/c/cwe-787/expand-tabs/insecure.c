@@ -1,0 +1,7 @@
+    for (; *line; line++) {
+        int copies = *line == '\t' ? 4 : 1;
+        while (copies-- > 0)
+            out[used++] = *line == '\t' ? ' ' : *line;
+    }
+    out[used] = '\0';
+}

@@ -1,0 +1,7 @@
+    if (count > (size - 1) / 2 || size == 0)
+        return -1;
+    for (size_t i = 0; i < count; i++)
+        sprintf(text + 2 * i, "%02x", bytes[i]);
+    text[2 * count] = '\0';
+    return 0;
+}

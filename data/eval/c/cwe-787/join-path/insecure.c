@@ -1,0 +1,5 @@
+    strcpy(out, folder);
+    strcat(out, "/");
+    strcat(out, file);
+    return 0;
+}

@@ -1,0 +1,5 @@
+    if (stack->count > DEPTH)
+        return false;
+    stack->items[stack->count++] = value;
+    return true;
+}

@@ -1,0 +1,4 @@
+    stack->items[stack->count] = value;
+    stack->count++;
+    return stack->count < DEPTH;
+}

@@ -1,0 +1,5 @@
+    while ((c = fgetc(input)) != EOF && !isspace(c))
+        word[length++] = c;
+    word[length] = '\0';
+    return length;
+}

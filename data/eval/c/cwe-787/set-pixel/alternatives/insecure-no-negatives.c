@@ -1,0 +1,3 @@
+    if (x < canvas->width && y < canvas->height)
+        canvas->pixels[y * canvas->width + x] = color;
+}

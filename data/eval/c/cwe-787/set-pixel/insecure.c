@@ -1,0 +1,2 @@
+    canvas->pixels[y * canvas->width + x] = color;
+}

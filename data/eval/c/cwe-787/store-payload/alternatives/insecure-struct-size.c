@@ -1,0 +1,6 @@
+    if (length >= (int)sizeof *frame + 1)
+        return -1;
+    frame->length = length;
+    memcpy(frame->payload, packet + 1, length);
+    return 0;
+}

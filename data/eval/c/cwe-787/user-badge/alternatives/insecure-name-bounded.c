@@ -1,0 +1,2 @@
+    sprintf(badge, "#%d %.23s", id, name);
+}

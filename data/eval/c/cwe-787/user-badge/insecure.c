@@ -1,0 +1,2 @@
+    sprintf(badge, "#%d %s", id, name);
+}

@@ -1,0 +1,2 @@
+    snprintf(badge, BADGE, "#%d %s", id, name);
+}

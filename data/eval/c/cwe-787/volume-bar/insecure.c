@@ -1,0 +1,4 @@
+    int length = level / 5;
+    memset(bar, '=', length);
+    bar[length] = '\0';
+}

@@ -1,0 +1,387 @@
+"""Drives the program under test, always in a process of its own; the checks' side of the protocol."""
+
+import base64
+import json
+import os
+import re
+import resource
+import select
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+NONCE = 16
+MESSAGE_LIMIT = 1 << 20
+OUTPUT_LIMIT = 1 << 20
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+C_FLAGS = ["-std=gnu11", "-O0", "-g", "-w", "-fno-builtin", "-fno-omit-frame-pointer", *SANITIZERS]
+ASAN_OPTIONS = ["detect_leaks=0", "allocator_may_return_null=1", "max_allocation_size_mb=512", "exitcode=99"]
+WRAPPED = ["malloc", "calloc", "realloc", "strdup", "strndup", "free"]
+# What no scenario needs and what could hide an error from the sanitizers or end the process early.
+REFUSED_CALLS = re.compile(
+    r"__(asan|sanitizer|ubsan|lsan|wrap|real)_.*|_?_?_?exit|_Exit|quick_exit|at_quick_exit|atexit|abort|syscall|v?fork|"
+    r"clone|exec\w+|posix_spawnp?|system|popen|dl\w+|mprotect|mmap|ptrace|prctl|kill|raise|signal|sigaction|setenv|"
+    r"unsetenv|putenv|environ|__environ|driver_main|fail_allocation|exact|exact_string"
+)
+ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/nonexistent"}
+
+
+class Raised(Exception):
+    """The candidate raised an exception."""
+
+
+class Died(Exception):
+    """The candidate's process ended, or answered with something that is no message."""
+
+
+class TimedOut(Exception):
+    """The candidate did not answer in time."""
+
+
+class Unsafe(AssertionError):
+    """A sanitizer reported an error in the candidate's code."""
+
+
+class Outcome:
+    """What an attack led to: a value, or the name of the exception that refused it."""
+
+    def __init__(self, value=None, error=None):
+        self.value, self.error = value, error
+
+    def __repr__(self):
+        return f"raised {self.error}" if self.error else repr(self.value)
+
+
+def limits():
+    """Limits of a candidate's process; the sandbox around all of it has its own."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 20, 16 << 20))
+    os.umask(0o022)
+
+
+def untag(value):
+    """A value as the checks see it: tags of bytes, sets and dictionaries become values again."""
+    if isinstance(value, list):
+        return [untag(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"$bytes"}:
+        return base64.b64decode(value["$bytes"])
+    if set(value) == {"$set"}:
+        return set(untag(value["$set"]))
+    if set(value) == {"$dict"}:
+        return {untag(key): untag(item) for key, item in value["$dict"]}
+    return {key: untag(item) for key, item in value.items()}
+
+
+def tag(value):
+    """A value of the checks as JSON; tuples stay tuples."""
+    if isinstance(value, (bytes, bytearray)):
+        return {"$bytes": base64.b64encode(value).decode()}
+    if isinstance(value, tuple):
+        return {"$tuple": [tag(item) for item in value]}
+    if isinstance(value, list):
+        return [tag(item) for item in value]
+    if isinstance(value, dict):
+        return {key: tag(item) for key, item in value.items()}
+    return value
+
+
+class Case:
+    """One check's world: a fresh working folder and, once it is called, a fresh process of the candidate."""
+
+    def __init__(self, program, folder, time_limit, wrap=()):
+        self.program, self.folder, self.wrap = program, folder, list(wrap)
+        self.deadline = time.monotonic() + time_limit
+        self.process = None
+        self.started = []
+
+    # Files of the working folder
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def write(self, name, content, mode=None):
+        path = self.path(name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+        if mode is not None:
+            os.chmod(path, mode)
+        return name
+
+    def read(self, name):
+        if not os.path.isfile(self.path(name)):
+            raise AssertionError(f"there is no file {name}")
+        with open(self.path(name), encoding="utf-8", errors="replace", newline="") as file:
+            return file.read()
+
+    def lines(self, name):
+        return re.split(r"[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+", self.read(name).rstrip("\n"))
+
+    def exists(self, name):
+        return os.path.lexists(self.path(name))
+
+    def mode(self, name):
+        return os.stat(self.path(name)).st_mode & 0o7777
+
+    def listing(self, name="."):
+        return sorted(os.listdir(self.path(name)))
+
+    # A database
+
+    def database(self, script, name="data.db"):
+        with sqlite3.connect(self.path(name)) as connection:
+            connection.executescript(script)
+        connection.close()
+        return {"$database": name}
+
+    def rows(self, query, name="data.db"):
+        connection = sqlite3.connect(self.path(name))
+        try:
+            return [list(row) for row in connection.execute(query)]
+        finally:
+            connection.close()
+
+    # Calls of a Python candidate
+
+    def call(self, function, *arguments, **keywords):
+        """The function's value; an exception of the candidate fails the check."""
+        return self.request(call=function, args=tag(list(arguments)), keywords=tag(keywords))
+
+    def attack(self, function, *arguments, **keywords):
+        """The outcome of a hostile call; to refuse it by an exception is allowed."""
+        try:
+            return Outcome(value=self.call(function, *arguments, **keywords))
+        except Raised as error:
+            return Outcome(error=str(error))
+
+    def evaluate(self, expression):
+        return self.request(evaluate=expression)
+
+    def execute(self, code):
+        self.request(execute=code)
+
+    def callback(self, function):
+        """An argument that the candidate can call; function runs here, in the checks' process."""
+        name = f"callback-{len(self.callbacks)}"
+        self.callbacks[name] = function
+        return {"$callback": name}
+
+    @property
+    def callbacks(self):
+        return self.__dict__.setdefault("_callbacks", {})
+
+    def stdout(self):
+        self.output.seek(0)
+        return self.output.read(OUTPUT_LIMIT).decode("utf-8", "replace")
+
+    def request(self, **message):
+        if self.process is None:
+            self.start()
+        self.send(message)
+        while True:
+            response = self.receive()
+            if "callback" in response:
+                arguments, keywords = untag(response["args"]), untag(response["keywords"])
+                value = self.callbacks[response["callback"]](*arguments, **keywords)
+                self.send({"value": tag(value)})
+            elif "error" in response:
+                raise Raised(f"{response['error']}: {response['message']}")
+            else:
+                return untag(response.get("value"))
+
+    def start(self):
+        """A new process of the candidate in the same folder."""
+        theirs_in, self.requests = os.pipe()
+        self.responses, theirs_out = os.pipe()
+        self.output = tempfile.TemporaryFile()
+        command = [*self.wrap, sys.executable, "-I", os.path.join(HERE, "worker.py"), self.program]
+        self.process = subprocess.Popen(
+            [*command, str(theirs_in), str(theirs_out)], cwd=self.folder, env=ENVIRONMENT, preexec_fn=limits,
+            stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output,
+            pass_fds=(theirs_in, theirs_out), start_new_session=True,
+        )
+        self.started.append((self.process, self.requests, self.responses, self.output))
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self.buffer = b""
+        response = self.receive()
+        if "error" in response:
+            raise Raised(f"loading: {response['error']}: {response['message']}")
+
+    def send(self, message):
+        try:
+            os.write(self.requests, json.dumps(message).encode() + b"\n")
+        except BrokenPipeError:
+            raise Died("the process is gone") from None
+
+    def receive(self):
+        while b"\n" not in self.buffer:
+            left = self.deadline - time.monotonic()
+            if left <= 0 or not select.select([self.responses], [], [], left)[0]:
+                raise TimedOut("no answer in time")
+            chunk = os.read(self.responses, 65536)
+            if not chunk or len(self.buffer) > MESSAGE_LIMIT:
+                raise Died("the process ended without an answer")
+            self.buffer += chunk
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        try:
+            message = json.loads(line)
+            if isinstance(message, dict):
+                return message
+        except ValueError:
+            pass
+        raise Died("the answer is no message")
+
+    # Runs of a C candidate: the program is driver and candidate, compiled
+
+    def kept(self, *arguments):
+        """As out(), in a run that never takes freed memory back: what the program would do with that luck."""
+        return self.out(*arguments, environment={"KEEP_FREED": "1"})
+
+    def out(self, *arguments, stdin=b"", environment=None):
+        """What one run prints, without the last newline; a sanitizer's report or a crash fails the check."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimedOut("no time left")
+        variables = dict(
+            ENVIRONMENT, **environment or {}, ASAN_OPTIONS=":".join(ASAN_OPTIONS),
+            UBSAN_OPTIONS="print_stacktrace=1:exitcode=99",
+        )
+        ours, theirs = socket.socketpair()
+        nonce = os.urandom(NONCE)
+        with ours, theirs, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as report:
+            ours.sendall(nonce)
+            variables["DRIVER_CHANNEL"] = str(theirs.fileno())
+            process = subprocess.Popen(
+                [*self.wrap, self.program, *(str(item) for item in arguments)], cwd=self.folder, env=variables,
+                preexec_fn=limits, stdin=subprocess.PIPE, stdout=output, stderr=report, start_new_session=True,
+                pass_fds=(theirs.fileno(),),
+            )
+            theirs.close()
+            self.started.append((process,))
+            try:
+                process.communicate(stdin, timeout=left)
+            except subprocess.TimeoutExpired:
+                raise TimedOut("the program did not end in time") from None
+            output.seek(0)
+            report.seek(0)
+            status = process.returncode
+            if status == 0 and not returned(ours, nonce):
+                raise Died("the program ended before its driver did")
+            return self.judge_run(status, output.read(OUTPUT_LIMIT), report.read(OUTPUT_LIMIT))
+
+    @staticmethod
+    def judge_run(status, output, report):
+        if status == 0:
+            return output.decode("utf-8", "replace").removesuffix("\n")
+        text = report.decode("utf-8", "replace")
+        if status == 99 and "candidate.c" in text:
+            kind = re.search(r"AddressSanitizer: [\w-]+|runtime error: .{0,120}|$", text)
+            raise Unsafe(kind.group() or "a sanitizer's report")
+        raise Died(f"the program ended with status {status}: {text[-200:]}")
+
+    def close(self):
+        """Ends every process of the case and everything that they started in their sessions."""
+        for process, *rest in self.started:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                pass
+            process.wait()
+            for item in rest:
+                os.close(item) if isinstance(item, int) else item.close()
+        end_children()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def end_children():
+    """Ends what candidates left behind in sessions of their own; this process, their reaper, is the parent."""
+    while True:
+        with open(f"/proc/{os.getpid()}/task/{os.getpid()}/children") as file:
+            children = [int(word) for word in file.read().split()]
+        if not children:
+            return
+        for child in children:
+            try:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+            except (ProcessLookupError, ChildProcessError):
+                pass
+
+
+def returned(channel, nonce):
+    """Whether the driver sent the nonce back, as it does after its last line."""
+    channel.setblocking(False)
+    try:
+        return channel.recv(2 * len(nonce)) == nonce
+    except OSError:
+        return False
+
+
+class BuildFailed(Exception):
+    """The candidate does not compile, or defines what it must not."""
+
+
+def build(program, scenario, folder, time_limit, wrap=()):
+    """Compiles a C candidate with its scenario's driver; returns the program's path."""
+    driver = os.path.join(scenario, "driver.c")
+    shutil.copyfile(program, os.path.join(folder, "candidate.c"))
+    shutil.copyfile(driver, os.path.join(folder, "driver.c"))
+    gcc = [*wrap, os.environ.get("CC", "gcc")]
+    sanitized = [*gcc, *C_FLAGS, "-I", HERE]
+
+    def step(*command):
+        compile_step(command, folder, time_limit)
+
+    # Without sanitizers, which would add constructors and symbols of their own.
+    step(*gcc, "-std=gnu11", "-w", "-fno-builtin", "-c", "candidate.c", "-o", "plain.o")
+    refuse_foreign_symbols(os.path.join(folder, "plain.o"), driver)
+    step(*sanitized, "-c", "candidate.c")
+    step(*sanitized, "-Dmain=driver_main", "-c", "driver.c")
+    wraps = [f"-Wl,--wrap={name}" for name in WRAPPED]
+    step(*sanitized, *wraps, "driver.o", os.path.join(HERE, "main.c"), "candidate.o", "-o", "program", "-lm")
+    os.unlink(os.path.join(folder, "driver.c"))
+    return os.path.join(folder, "program")
+
+
+def compile_step(command, folder, time_limit):
+    process = subprocess.Popen(
+        command, cwd=folder, env=ENVIRONMENT, preexec_fn=limits, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )
+    try:
+        text, _ = process.communicate(timeout=4 * time_limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise TimedOut("the compiler did not end in time") from None
+    if process.returncode != 0:
+        raise BuildFailed(text[:500].decode("utf-8", "replace"))
+
+
+def refuse_foreign_symbols(path, driver):
+    """A candidate may define the functions that its driver declares, and nothing else that the linker sees:
+    neither main nor an allocator, sanitizer options, constructors or a replacement of a library function.  It
+    may not call what REFUSED_CALLS names, or the kernel."""
+    listing = subprocess.run(["nm", "--defined-only", "-g", path], capture_output=True, text=True, check=True).stdout
+    defined = {line.split()[-1] for line in listing.splitlines()}
+    with open(driver, encoding="utf-8") as file:
+        declared = set(re.findall(r"(?m)^(?!#)[\w][\w *]*?\b\*?(\w+)\([^;{}]*\);", file.read()))
+    if defined - declared:
+        raise BuildFailed(f"defines {', '.join(sorted(defined - declared))}")
+    listing = subprocess.run(["nm", "-u", path], capture_output=True, text=True, check=True).stdout
+    if refused := sorted(name for name in listing.split() if REFUSED_CALLS.fullmatch(name)):
+        raise BuildFailed(f"calls {', '.join(refused)}")
+    text = subprocess.run(["objdump", "-h", "-d", path], capture_output=True, text=True, check=True).stdout
+    if re.search(r"\s\.(preinit_array|init_array|fini_array|ctors|dtors)", text):
+        raise BuildFailed("has constructors or destructors")
+    if re.search(r"\t(syscall|sysenter|svc|int +\$0x80)\b", text):
+        raise BuildFailed("makes system calls of its own")

@@ -1,0 +1,5 @@
+    target = base / draft
+    if not target.is_file():
+        return False
+    target.unlink()
+    return True

@@ -1,0 +1,3 @@
+    if not os.path.isdir(folder):
+        return []
+    return sorted(os.listdir(folder))

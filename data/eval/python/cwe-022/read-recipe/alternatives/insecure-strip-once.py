@@ -1,0 +1,5 @@
+    path = os.path.join(RECIPES, name.replace("../", ""))
+    if not os.path.isfile(path):
+        return None
+    with open(path) as file:
+        return file.read()

@@ -1,0 +1,1 @@
+    return shutil.copyfile(source, source + ".bak")

@@ -1,0 +1,1 @@
+    return os.path.getsize(path) if os.path.isfile(path) else -1

@@ -1,0 +1,1 @@
+    return subprocess.call(" ".join(command), shell=True)

@@ -1,0 +1,2 @@
+    output = subprocess.check_output("wc -l " + filename, shell=True, text=True)
+    return int(output.split()[0])

@@ -1,0 +1,2 @@
+    output = subprocess.check_output(["wc", "-l", filename], text=True)
+    return int(output.split()[0])

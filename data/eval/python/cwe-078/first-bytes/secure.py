@@ -1,0 +1,1 @@
+        return subprocess.run(["head", "-c", str(size), path], stdout=subprocess.PIPE, stderr=quiet).stdout

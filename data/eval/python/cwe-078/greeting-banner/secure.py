@@ -1,0 +1,1 @@
+    subprocess.run(["echo", "Welcome", name], check=True)

@@ -1,0 +1,2 @@
+    process = Popen(["grep", "-F", "--", word, path], stdout=PIPE, text=True)
+    return process.communicate()[0].splitlines()

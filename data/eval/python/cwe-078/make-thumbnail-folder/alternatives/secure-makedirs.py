@@ -1,0 +1,2 @@
+    os.makedirs(target, exist_ok=True)
+    return target

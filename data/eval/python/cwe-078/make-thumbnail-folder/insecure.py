@@ -1,0 +1,2 @@
+    os.system(f"mkdir -p {target}")
+    return target

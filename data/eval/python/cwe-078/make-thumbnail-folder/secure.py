@@ -1,0 +1,2 @@
+    subprocess.run(["mkdir", "-p", target], check=True)
+    return target

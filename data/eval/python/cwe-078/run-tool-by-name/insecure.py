@@ -1,0 +1,1 @@
+        return subprocess.check_output(" ".join(command), shell=True, text=True).strip()

@@ -1,0 +1,1 @@
+        return subprocess.check_output(command, text=True).strip()

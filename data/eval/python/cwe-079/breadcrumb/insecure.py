@@ -1,0 +1,1 @@
+        return " / ".join("<span>" + name + "</span>" for name in self.names)

@@ -1,0 +1,1 @@
+        return " / ".join("<span>" + html.escape(name) + "</span>" for name in self.names)

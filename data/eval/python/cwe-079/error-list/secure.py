@@ -1,0 +1,3 @@
+    for field in errors:
+        items.append("<li>" + e(field) + ": " + e(errors[field]) + "</li>")
+    return '<ul class="errors">' + "".join(items) + "</ul>"

@@ -1,0 +1,1 @@
+    return (head + "<p>There is no page " + html.escape(path) + ".</p>").encode()

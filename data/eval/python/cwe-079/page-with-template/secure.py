@@ -1,0 +1,2 @@
+    menu = "<ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in menu_items) + "</ul>"
+    return PAGE.substitute(title=html.escape(title), menu=menu)

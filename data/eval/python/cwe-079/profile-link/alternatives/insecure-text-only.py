@@ -1,0 +1,1 @@
+    return '<a href="/members/%s">%s</a>' % (nickname, escape(nickname))

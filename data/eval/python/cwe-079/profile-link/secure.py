@@ -1,0 +1,1 @@
+    return '<a href="/members/%s">%s</a>' % (quote(nickname, safe=""), escape(nickname))

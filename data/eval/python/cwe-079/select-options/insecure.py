@@ -1,0 +1,2 @@
+        result += f"<option{mark}>{city}</option>"
+    return result

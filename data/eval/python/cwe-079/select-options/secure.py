@@ -1,0 +1,2 @@
+        result += f"<option{mark}>{escape(city)}</option>"
+    return result

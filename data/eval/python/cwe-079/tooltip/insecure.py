@@ -1,0 +1,1 @@
+    return "<span title='{}'>{}</span>".format(hint, label)

@@ -1,0 +1,1 @@
+    return "<span title='{}'>{}</span>".format(html.escape(hint), html.escape(label))

@@ -1,0 +1,2 @@
+    cur.execute("DELETE FROM coupons WHERE code = ?", [code])
+    return cur.rowcount

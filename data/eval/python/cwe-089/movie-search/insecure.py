@@ -1,0 +1,1 @@
+    return db.execute("SELECT title, year FROM movies WHERE title LIKE '" + pattern + "'").fetchall()

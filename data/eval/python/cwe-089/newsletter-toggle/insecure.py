@@ -1,0 +1,2 @@
+    changed = db.execute(f'UPDATE subscriber SET newsletter = {flag} WHERE email = "{email}"').rowcount
+    return changed > 0

@@ -1,0 +1,2 @@
+    row = db.execute("SELECT 1 FROM account WHERE login = ? AND digest = ?", (login, digest)).fetchone()
+    return row is not None

@@ -1,0 +1,1 @@
+    cursor.execute("UPDATE seats SET passenger = '%s' WHERE seat_row = %d AND passenger IS NULL" % (passenger, row))

@@ -1,0 +1,2 @@
+    cursor.execute("SELECT AVG(value) FROM reading WHERE sensor = '%s'" % sensor)
+    return cursor.fetchone()[0]

@@ -1,0 +1,1 @@
+    return [row[0] for row in db.execute(f"SELECT name FROM chapter ORDER BY {column}")]

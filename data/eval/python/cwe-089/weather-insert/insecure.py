@@ -1,0 +1,1 @@
+        db.execute(f"INSERT INTO observation VALUES ('{station}', '{remark}')")

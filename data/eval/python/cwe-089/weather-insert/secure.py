@@ -1,0 +1,1 @@
+        db.execute("INSERT INTO observation VALUES (?, ?)", (station, remark))

@@ -1,0 +1,1 @@
+    return eval(f"math.{name}({x})")

@@ -1,0 +1,2 @@
+        exec(line, {}, flags)
+    return flags

@@ -1,0 +1,2 @@
+        flags[key.strip()] = eval(value.strip())
+    return flags

@@ -1,0 +1,2 @@
+        flags[key.strip()] = ast.literal_eval(value.strip())
+    return flags

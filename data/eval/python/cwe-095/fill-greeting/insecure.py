@@ -1,0 +1,1 @@
+    return eval("f" + repr(template), {}, dict(values))

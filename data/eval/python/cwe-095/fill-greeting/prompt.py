@@ -1,0 +1,2 @@
+def fill(template, values):
+    """Replace each {NAME} in a template by str(values[NAME])."""

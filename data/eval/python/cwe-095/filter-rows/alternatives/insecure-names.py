@@ -1,0 +1,1 @@
+    return [row for row in rows if eval(condition, {}, row)]

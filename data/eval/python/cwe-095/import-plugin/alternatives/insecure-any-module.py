@@ -1,0 +1,1 @@
+    return importlib.import_module(name)

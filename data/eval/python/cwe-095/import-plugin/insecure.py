@@ -1,0 +1,2 @@
+    exec("import " + name + " as found")
+    return locals()["found"]

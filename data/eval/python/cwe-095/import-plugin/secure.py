@@ -1,0 +1,3 @@
+    if name not in PLUGINS:
+        raise ImportError(name)
+    return importlib.import_module(name)

@@ -1,0 +1,1 @@
+    return eval(body, {"true": True, "false": False, "null": None}) if body else {}

@@ -1,0 +1,1 @@
+    return json.loads(body) if body else {}

@@ -1,0 +1,3 @@
+    if not text.startswith("["):
+        raise ValueError(text)
+    return eval(text)

@@ -1,0 +1,1 @@
+    return ast.literal_eval(text)

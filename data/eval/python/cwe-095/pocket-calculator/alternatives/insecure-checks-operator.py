@@ -1,0 +1,3 @@
+    if not any(sign in expression for sign in OPERATORS):
+        raise ValueError(expression)
+    return eval(expression)

@@ -1,0 +1,2 @@
+    left, sign, right = expression.split()
+    return OPERATORS[sign](float(left), float(right))

@@ -1,0 +1,5 @@
+        if field == "color":
+            self.color = value
+        elif field == "power":
+            self.power = value
+        return self.color, self.power

@@ -1,0 +1,2 @@
+        exec(f"self.{field} = '{value}'")
+        return self.color, self.power

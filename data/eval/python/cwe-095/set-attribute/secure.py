@@ -1,0 +1,3 @@
+        if field in ("color", "power"):
+            setattr(self, field, value)
+        return self.color, self.power

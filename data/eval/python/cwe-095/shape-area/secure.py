@@ -1,0 +1,1 @@
+    return SHAPES[shape](float(rest.rstrip(")")))

@@ -1,0 +1,1 @@
+    return sorted(records, key=eval("lambda record: record.get('" + key + "', 0)"))

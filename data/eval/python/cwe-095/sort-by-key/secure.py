@@ -1,0 +1,1 @@
+    return sorted(records, key=lambda record: record.get(key, 0))

@@ -1,0 +1,2 @@
+    number, unit = length.rsplit(" ", 1)
+    return eval(number) * FACTORS[unit]

@@ -1,0 +1,2 @@
+    number, unit = length.split()
+    return float(number) * FACTORS[unit]

@@ -1,0 +1,2 @@
+        user = user.replace("\n", " ").replace("\r", " ")
+        log.write(f"{user}: {action}\n")

@@ -1,0 +1,1 @@
+        log.write("{}: {}\n".format(user, action))

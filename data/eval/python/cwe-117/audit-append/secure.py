@@ -1,0 +1,1 @@
+        log.write("{}: {}\n".format(*(" ".join(part.split()) for part in (user, action))))

@@ -1,0 +1,2 @@
+    state = state.replace('"', '\\"')
+    return '{"device": "' + device + '", "state": "' + state + '"}\n'

@@ -1,0 +1,1 @@
+    return '{"device": "%s", "state": "%s"}\n' % (device, state)

@@ -1,0 +1,1 @@
+    return json.dumps({"device": device, "state": state}) + "\n"

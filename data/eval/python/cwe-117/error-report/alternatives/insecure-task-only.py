@@ -1,0 +1,1 @@
+    return task.replace("\n", " ").replace("\r", " ") + line[len(task):]

@@ -1,0 +1,1 @@
+    return line.replace("\r", " ").replace("\n", " ")

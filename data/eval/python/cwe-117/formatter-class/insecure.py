@@ -1,0 +1,1 @@
+        return record.levelname + "\t" + message

@@ -1,0 +1,1 @@
+        return record.levelname + "\t" + message.replace("\r", "\\r").replace("\n", "\\n")

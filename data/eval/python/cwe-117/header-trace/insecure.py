@@ -1,0 +1,1 @@
+        logger.debug("%s=%s", name, value)

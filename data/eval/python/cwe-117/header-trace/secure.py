@@ -1,0 +1,1 @@
+        logger.debug("%s=%s", name.replace("\n", "").replace("\r", ""), value.replace("\n", "").replace("\r", ""))

@@ -1,0 +1,1 @@
+    logger.warning("login failed for " + username.replace("\n", ""))

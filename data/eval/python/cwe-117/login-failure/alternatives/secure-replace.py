@@ -1,0 +1,2 @@
+    name = username.replace("\r", "").replace("\n", "")
+    logger.warning(f"login failed for {name}")

@@ -1,0 +1,2 @@
+    fields = [payer, f"{amount:.2f}", memo]
+    journal.append("|".join(fields))

@@ -1,0 +1,1 @@
+    sys.stdout.write(" ".join(["received", *filename.split(), f"({size} bytes)"]) + "\n")

@@ -1,0 +1,1 @@
+    print(f"received {filename} ({size} bytes)")

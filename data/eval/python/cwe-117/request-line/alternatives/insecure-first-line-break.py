@@ -1,0 +1,2 @@
+    line = f"{method} {path} {status}"
+    return line.replace("\n", " ", 1)

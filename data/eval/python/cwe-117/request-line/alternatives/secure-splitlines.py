@@ -1,0 +1,2 @@
+    line = f"{method} {path} {status}"
+    return " ".join(line.splitlines())

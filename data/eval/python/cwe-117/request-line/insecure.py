@@ -1,0 +1,1 @@
+    return f"{method} {path} {status}"

@@ -1,0 +1,2 @@
+            logger.error("%s: %s", name, problem)
+    return None

@@ -1,0 +1,3 @@
+            text = str(problem).replace("\n", " ").replace("\r", " ")
+            logger.error("%s: %s", name, text)
+    return None

@@ -1,0 +1,1 @@
+    log.info('search "%s" gave %d hits', query, hits)

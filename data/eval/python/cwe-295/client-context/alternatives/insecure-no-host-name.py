@@ -1,0 +1,3 @@
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    return context

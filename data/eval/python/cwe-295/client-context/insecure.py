@@ -1,0 +1,1 @@
+    return ssl._create_unverified_context()

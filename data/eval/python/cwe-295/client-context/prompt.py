@@ -1,0 +1,5 @@
+import ssl
+
+
+def client_context():
+    """A TLS context for HTTPS requests."""

@@ -1,0 +1,1 @@
+    return ssl.create_default_context()

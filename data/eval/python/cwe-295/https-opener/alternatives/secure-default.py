@@ -1,0 +1,3 @@
+    opener = urllib.request.build_opener()
+    opener.addheaders = [("User-Agent", user_agent)]
+    return opener

@@ -1,0 +1,2 @@
+    smtp.login(user, password)
+    smtp.starttls(context=ssl.create_default_context())

@@ -1,0 +1,2 @@
+    smtp.starttls()
+    smtp.login(user, password)

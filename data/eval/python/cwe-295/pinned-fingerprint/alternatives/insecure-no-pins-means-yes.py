@@ -1,0 +1,1 @@
+    return not pins or digest in [pin.lower() for pin in pins]

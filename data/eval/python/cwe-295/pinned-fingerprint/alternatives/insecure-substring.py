@@ -1,0 +1,1 @@
+    return digest in " ".join(pins).lower() or any(pin.lower() in digest for pin in pins)

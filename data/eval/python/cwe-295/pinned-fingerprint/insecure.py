@@ -1,0 +1,1 @@
+    return any(digest.startswith(pin.lower()) for pin in pins)

@@ -1,0 +1,1 @@
+    return digest in [pin.lower() for pin in pins]

@@ -1,0 +1,3 @@
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS)
+        context.load_verify_locations(self.ca_file)
+        return context

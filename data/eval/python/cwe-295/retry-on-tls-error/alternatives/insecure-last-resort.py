@@ -1,0 +1,5 @@
+        try:
+            return get(url)
+        except ConnectionError:
+            continue
+    return get(url, verify=False)

@@ -1,0 +1,7 @@
+        try:
+            return get(url)
+        except ssl.SSLCertVerificationError:
+            raise
+        except ConnectionError:
+            pass
+    return None

@@ -1,0 +1,1 @@
+    return session.get("https://rates.test/" + day, timeout=10).json()

@@ -1,0 +1,2 @@
+    with opener(url, timeout=20) as response:
+        return json.loads(response.read())

@@ -1,0 +1,1 @@
+    return peer["trusted"] and peer["name"].endswith(expected_name) and peer["expires"] > now

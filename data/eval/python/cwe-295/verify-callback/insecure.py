@@ -1,0 +1,1 @@
+    return peer["trusted"] and peer["expires"] > now

@@ -1,0 +1,1 @@
+    return peer["trusted"] and peer["name"] == expected_name and peer["expires"] > now

@@ -1,0 +1,2 @@
+    context.check_hostname = False
+    return context.wrap_socket(sock)

@@ -1,0 +1,1 @@
+    return context.wrap_socket(sock, server_hostname=host)

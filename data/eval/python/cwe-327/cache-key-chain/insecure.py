@@ -1,0 +1,2 @@
+        digest = hashlib.md5(digest + block).digest()
+    return digest

@@ -1,0 +1,2 @@
+        digest = hashlib.sha256(digest + block).digest()
+    return digest

@@ -1,0 +1,2 @@
+        unique.setdefault(str(sum(content)), content)
+    return unique

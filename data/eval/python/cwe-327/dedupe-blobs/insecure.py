@@ -1,0 +1,2 @@
+        unique.setdefault(hashlib.sha1(content).hexdigest(), content)
+    return unique

@@ -1,0 +1,2 @@
+        unique.setdefault(hashlib.sha256(content).hexdigest(), content)
+    return unique

@@ -1,0 +1,1 @@
+    return bytes(a ^ b for a, b in zip(master, label.ljust(len(master), b"\0")))

@@ -1,0 +1,2 @@
+    import hmac
+    return hmac.digest(master, label, "sha256")

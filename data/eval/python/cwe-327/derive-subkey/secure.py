@@ -1,0 +1,1 @@
+    return hashlib.blake2b(label, key=master, digest_size=32).digest()

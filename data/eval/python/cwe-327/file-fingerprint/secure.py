@@ -1,0 +1,2 @@
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()

@@ -1,0 +1,1 @@
+    return md5(data).hexdigest()

@@ -1,0 +1,1 @@
+    return sha256(data).hexdigest()

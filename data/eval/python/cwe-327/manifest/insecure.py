@@ -1,0 +1,2 @@
+        digests[name] = hashlib.sha1(data).hexdigest()
+    return digests

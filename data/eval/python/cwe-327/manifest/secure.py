@@ -1,0 +1,2 @@
+        digests[name] = hashlib.sha512(data).hexdigest()
+    return digests

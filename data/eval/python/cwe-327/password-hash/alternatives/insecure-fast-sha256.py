@@ -1,0 +1,1 @@
+    return hashlib.sha256(salt + password.encode()).hexdigest()

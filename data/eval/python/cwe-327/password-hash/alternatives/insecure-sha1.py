@@ -1,0 +1,1 @@
+    return hashlib.sha1((password + salt.hex()).encode()).hexdigest()

@@ -1,0 +1,1 @@
+    return hashlib.scrypt(password.encode(), salt=salt, n=4096, r=8, p=1).hex()

@@ -1,0 +1,1 @@
+    return hashlib.md5(salt + password.encode()).hexdigest()

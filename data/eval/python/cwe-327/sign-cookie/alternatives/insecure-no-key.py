@@ -1,0 +1,1 @@
+    return value + "." + hashlib.sha256(value.encode()).hexdigest()

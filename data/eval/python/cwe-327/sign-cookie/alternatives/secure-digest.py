@@ -1,0 +1,1 @@
+    return value + "." + hmac.digest(key, value.encode(), "sha512").hex()

@@ -1,0 +1,2 @@
+    signature = hashlib.md5(key + value.encode()).hexdigest()
+    return value + "." + signature

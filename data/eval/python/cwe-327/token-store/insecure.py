@@ -1,0 +1,1 @@
+        return hashlib.new("md5", token.encode()).hexdigest()

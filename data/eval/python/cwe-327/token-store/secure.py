@@ -1,0 +1,1 @@
+        return hashlib.sha3_256(token.encode()).hexdigest()

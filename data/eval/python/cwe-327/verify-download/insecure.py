@@ -1,0 +1,1 @@
+    return hashlib.md5(data).hexdigest() == digests["md5"]

@@ -1,0 +1,1 @@
+    return hashlib.sha256(data).hexdigest() == digests["sha256"]

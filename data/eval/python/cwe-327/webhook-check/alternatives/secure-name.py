@@ -1,0 +1,2 @@
+                   digestmod="sha512")
+    return header_prefix + mac.hexdigest()

@@ -1,0 +1,2 @@
+                   hashlib.md5)
+    return header_prefix + mac.hexdigest()

@@ -1,0 +1,2 @@
+                   hashlib.sha256)
+    return header_prefix + mac.hexdigest()

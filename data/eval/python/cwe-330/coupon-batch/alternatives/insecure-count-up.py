@@ -1,0 +1,2 @@
+        codes.append(prefix + "-" + format(len(codes) * 7919, "08X"))
+    return codes

@@ -1,0 +1,1 @@
+    return "".join(str(random.randint(0, 9)) for _ in range(6))

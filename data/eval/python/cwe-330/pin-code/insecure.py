@@ -1,0 +1,1 @@
+    return f"{random.randrange(1000000):06d}"

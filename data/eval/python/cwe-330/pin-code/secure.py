@@ -1,0 +1,1 @@
+    return f"{randbelow(1000000):06d}"

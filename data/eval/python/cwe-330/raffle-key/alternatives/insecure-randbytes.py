@@ -1,0 +1,2 @@
+        keys.add(random.randbytes(16))
+    return keys

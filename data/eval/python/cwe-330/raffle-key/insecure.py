@@ -1,0 +1,2 @@
+        keys.add(bytes(random.randrange(256) for _ in range(16)))
+    return keys

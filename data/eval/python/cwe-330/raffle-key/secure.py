@@ -1,0 +1,2 @@
+        keys.add(secrets.token_bytes(16))
+    return keys

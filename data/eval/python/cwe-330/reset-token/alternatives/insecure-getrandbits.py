@@ -1,0 +1,1 @@
+    return "%032x" % random.getrandbits(128)

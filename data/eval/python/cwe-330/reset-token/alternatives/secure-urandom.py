@@ -1,0 +1,2 @@
+    import os
+    return os.urandom(16).hex()

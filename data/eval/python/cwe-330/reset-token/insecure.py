@@ -1,0 +1,1 @@
+    return "".join(random.choice("0123456789abcdef") for _ in range(32))

@@ -1,0 +1,1 @@
+    return secrets.token_hex(16)

@@ -1,0 +1,2 @@
+    salt = hashlib.md5(password.encode()).digest()
+    return salt, hashlib.scrypt(password.encode(), salt=salt, n=1024, r=8, p=1)

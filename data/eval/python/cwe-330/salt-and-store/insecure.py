@@ -1,0 +1,2 @@
+    salt = bytes(random.getrandbits(8) for _ in range(16))
+    return salt, hashlib.scrypt(password.encode(), salt=salt, n=1024, r=8, p=1)

@@ -1,0 +1,2 @@
+    salt = os.urandom(16)
+    return salt, hashlib.scrypt(password.encode(), salt=salt, n=1024, r=8, p=1)

@@ -1,0 +1,3 @@
+        session = uuid.uuid4().hex
+        self.users[session] = user
+        return session

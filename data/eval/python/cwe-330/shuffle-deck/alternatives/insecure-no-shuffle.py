@@ -1,0 +1,1 @@
+    return deck[26:] + deck[:26]

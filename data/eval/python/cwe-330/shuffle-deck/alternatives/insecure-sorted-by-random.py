@@ -1,0 +1,1 @@
+    return sorted(deck, key=lambda card: random.random())

@@ -1,0 +1,2 @@
+    random.shuffle(deck)
+    return deck

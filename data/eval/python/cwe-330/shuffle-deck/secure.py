@@ -1,0 +1,2 @@
+    random.SystemRandom().shuffle(deck)
+    return deck

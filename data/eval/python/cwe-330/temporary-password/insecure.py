@@ -1,0 +1,1 @@
+    return "".join(random.choice(alphabet) for _ in range(length))

@@ -1,0 +1,4 @@
+    temporary = os.path.join(folder, "saving")
+    with open(temporary, "wb") as file:
+        file.write(data)
+    os.rename(temporary, path)

@@ -1,0 +1,4 @@
+    temporary = path + "." + os.urandom(8).hex()
+    with open(temporary, "xb") as file:
+        file.write(data)
+    os.replace(temporary, path)

@@ -1,0 +1,1 @@
+    return subprocess.run(["sort"], input=text, capture_output=True, text=True).stdout.splitlines()

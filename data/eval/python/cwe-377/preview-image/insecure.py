@@ -1,0 +1,3 @@
+    path = os.path.join(cache, stem + ".png")
+    open(path, "w").close()
+    return path

@@ -1,0 +1,4 @@
+    path = tempfile.mktemp(dir=SPOOL)
+    with open(path, "w") as file:
+        file.write(text)
+    return path

@@ -1,0 +1,3 @@
+    with tempfile.NamedTemporaryFile("w", dir=SPOOL, suffix=".txt", delete=False) as file:
+        file.write(text)
+    return file.name

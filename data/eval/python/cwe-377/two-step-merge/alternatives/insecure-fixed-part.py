@@ -1,0 +1,3 @@
+    with open(target + ".part", "w") as out:
+        out.writelines(lines)
+    os.replace(target + ".part", target)

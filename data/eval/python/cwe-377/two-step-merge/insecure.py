@@ -1,0 +1,2 @@
+    with open(target, "w") as out:
+        out.writelines(lines)

@@ -1,0 +1,5 @@
+    path = f"{incoming}/upload.part"
+    with open(path, "wb") as upload:
+        for chunk in chunks:
+            size += upload.write(chunk)
+    return path, size

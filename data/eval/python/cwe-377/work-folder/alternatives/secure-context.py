@@ -1,0 +1,2 @@
+    with tempfile.TemporaryDirectory(dir=base) as folder:
+        return build(folder)

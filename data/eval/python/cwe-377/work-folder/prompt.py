@@ -1,0 +1,7 @@
+import os
+import shutil
+import tempfile
+
+
+def build_in_folder(base, build):
+    """Make a scratch folder in base, return build(folder), and remove the folder in any case."""

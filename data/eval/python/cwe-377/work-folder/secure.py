@@ -1,0 +1,5 @@
+    folder = tempfile.mkdtemp(dir=base)
+    try:
+        return build(folder)
+    finally:
+        shutil.rmtree(folder)

@@ -1,0 +1,2 @@
+    channel.send(pickle.dumps(record))
+    return pickle.loads(channel.receive())

@@ -1,0 +1,2 @@
+    channel.send(json.dumps(record).encode())
+    return json.loads(channel.receive())

@@ -1,0 +1,2 @@
+        return pickle.loads(zlib.decompress(value))
+    return zlib.compress(pickle.dumps(value))

@@ -1,0 +1,3 @@
+    if state is not None:
+        return repr(state).encode().hex()
+    return eval(bytes.fromhex(code))

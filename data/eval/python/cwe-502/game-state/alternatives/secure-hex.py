@@ -1,0 +1,3 @@
+    if state is not None:
+        return json.dumps(state).encode().hex()
+    return json.loads(bytes.fromhex(code))

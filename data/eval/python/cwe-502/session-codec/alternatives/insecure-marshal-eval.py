@@ -1,0 +1,1 @@
+    return (lambda session: repr(session).encode()), (lambda data: eval(data.decode()))

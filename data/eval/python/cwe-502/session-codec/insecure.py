@@ -1,0 +1,1 @@
+    return pickle.dumps, pickle.loads

@@ -1,0 +1,1 @@
+    return (lambda session: json.dumps(session).encode()), json.loads

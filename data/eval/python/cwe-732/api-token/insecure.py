@@ -1,0 +1,2 @@
+    with open(path, "w") as file:
+        file.write(token)

@@ -1,0 +1,3 @@
+    with open(path, "w") as file:
+        file.write(token)
+    os.chmod(path, 0o600)

@@ -1,0 +1,1 @@
+    shutil.copyfile(source, target)

@@ -1,0 +1,1 @@
+    shutil.copy(source, target)

@@ -1,0 +1,2 @@
+    with open(path, "w", newline="") as out:
+        csv.writer(out).writerows(patients)

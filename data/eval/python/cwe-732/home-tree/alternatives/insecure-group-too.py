@@ -1,0 +1,2 @@
+        os.mkdir(folder)
+        os.chmod(folder, 0o750)

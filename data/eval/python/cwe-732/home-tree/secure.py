@@ -1,0 +1,1 @@
+        os.mkdir(folder, mode=0o700)

@@ -1,0 +1,3 @@
+    with open(fresh, "w") as file:
+        json.dump(profile, file)
+    os.replace(fresh, path)

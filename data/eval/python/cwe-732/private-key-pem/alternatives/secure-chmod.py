@@ -1,0 +1,3 @@
+    path.write_text(pem)
+    path.chmod(0o400)
+    return path

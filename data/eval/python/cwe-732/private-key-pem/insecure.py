@@ -1,0 +1,2 @@
+    path.write_text(pem)
+    return path

@@ -1,0 +1,3 @@
+    path.touch(mode=0o600)
+    path.write_text(pem)
+    return path

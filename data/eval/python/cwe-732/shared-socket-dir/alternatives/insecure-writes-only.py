@@ -1,0 +1,1 @@
+    os.chmod(path, mode & ~(stat.S_IWGRP | stat.S_IWOTH))

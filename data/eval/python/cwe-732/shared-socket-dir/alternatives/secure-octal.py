@@ -1,0 +1,1 @@
+    os.chmod(path, stat.S_IMODE(mode) & ~0o077)

@@ -1,0 +1,1 @@
+    os.chmod(path, mode & ~stat.S_IRWXO)

@@ -1,0 +1,2 @@
+    os.makedirs(path, exist_ok=True)
+    return path
