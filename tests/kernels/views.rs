@@ -202,7 +202,7 @@ fn cuda_kernels_read_no_more_than_a_slice_has() {
     z[5] = bf16::from_f32(7.0);
     let (mut z, mut y) = (checked(stream.clone_htod(&z)), checked(stream.clone_htod(&y)));
     let mut tokens = checked(stream.alloc_zeros::<u32>(rows));
-    let sampling = Sampling { temperature: 0.8, top_p: 0.9, top_k: 50, seed: 3 };
+    let sampling = Sampling::new(0.8, 0.9, 50, 3);
     let mut tokens_view = checked(cuda.view_mut(&mut tokens));
     cuda.sample(tokens_view.get(), checked(cuda.view(&z)).get(), sampling, 1);
     let [mut nll, mut kl] = [(); 2].map(|()| checked(stream.alloc_zeros::<f32>(rows)));

@@ -211,7 +211,7 @@ pub fn logits<B: Backend>(backend: &B) {
     let short = nll.buffer.first_mut(2);
     backend.cross_entropy_kl(short, kl.view_mut(), z.view_mut(), None, targets.view(), mask.view(), weights);
     refused(backend, "cross_entropy_kl: nll: expected 3 elements, found 2");
-    let sampling = Sampling { temperature: 1.0, top_p: 1.0, top_k: 0, seed: 1 };
+    let sampling = Sampling::new(1.0, 1.0, 0, 1);
     let mut tokens = bench.integers(&[0u32; 4]);
     for logits in [z.view(), z.view().slice(0..0)] {
         backend.sample(tokens.view_mut(), logits, sampling, 0);
