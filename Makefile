@@ -3,7 +3,7 @@
 MODEL := models/smollm2-135m
 ARCHS := 80,86,89,90a,100,120
 
-.PHONY: help build toolkit browser archs dist model demo test test-long fuzz bench gpu-build gpu-check fmt lint clean
+.PHONY: help build toolkit browser archs dist model demo test test-long candle fuzz bench gpu-build gpu-check fmt lint clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -35,6 +35,9 @@ test: toolkit model ## run all tests, examples and documentation included
 test-long: test ## those, a thousand kills of runs and an hour of fuzzing for each parser: most of a day
 	DG_KILLS=1000 cargo test --release --locked --test runs killed
 	scripts/fuzz.sh 3600
+
+candle: toolkit ## build beside candle, and run our kernels on its tensors
+	cd tests/candle && cargo test --release --locked
 
 fuzz: ## fuzz every parser for FUZZ_SECONDS each, 60 if not set
 	scripts/fuzz.sh $(or $(FUZZ_SECONDS),60)

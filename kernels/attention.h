@@ -37,12 +37,33 @@ struct KERNEL_PARAMETER HeadShape {
 
     __device__ __forceinline__ int q_width() const { return query * dim; }
     __device__ __forceinline__ int kv_width() const { return key_value * dim; }
-    __device__ __forceinline__ int qkv_width() const { return q_width() + 2 * kv_width(); }
 
     // row / group; exact as long as row · group < 2³².
     __device__ __forceinline__ int query_of(int row) const {
         return group == 1 ? row : int(__umulhi(unsigned(row), group_reciprocal));
     }
+};
+
+// Queries, keys and values of packed rows: where they start, and elements from one row to the next.
+struct KERNEL_PARAMETER Qkv {
+    const bf16* q;
+    const bf16* k;
+    const bf16* v;
+    int q_stride;
+    int k_stride;
+    int v_stride;
+    int padding;
+};
+
+// Gradients of the same.
+struct KERNEL_PARAMETER QkvGradient {
+    bf16* q;
+    bf16* k;
+    bf16* v;
+    int q_stride;
+    int k_stride;
+    int v_stride;
+    int padding;
 };
 
 // A sequence of a packed (varlen) batch, and its first block.
@@ -230,12 +251,12 @@ struct PackedRows {
     int first;
     int end;
 
-    // Element of q, o or their gradients `[.., width]` where row i of a tile starts, -1 for none.
-    __device__ __forceinline__ long long at(int i, int width, const HeadShape& heads) const {
+    // Element of q, o or their gradients, in rows `stride` elements apart, where row i of a tile starts, -1 for none.
+    __device__ __forceinline__ long long at(int i, int stride, const HeadShape& heads) const {
         const int row = first + i;
         const int query = heads.query_of(row);
         const int head = kv_head * heads.group + row - query * heads.group;
-        return row < end ? (long long)(start + query) * width + head * heads.dim : -1;
+        return row < end ? (long long)(start + query) * stride + head * heads.dim : -1;
     }
 
     // Element of `[.., query heads]` that belongs to row i of a tile, -1 for none.

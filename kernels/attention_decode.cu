@@ -147,15 +147,14 @@ __device__ __forceinline__ void arrive(bf16* o, float* logarithms, const Partial
 }
 
 template <int D>
-__device__ __forceinline__ void decode(bf16* o, const Partials& partials, const bf16* qkv,
+__device__ __forceinline__ void decode(bf16* o, const Partials& partials, const bf16* q, int q_stride,
                                        const bf16* prompt_k, const bf16* prompt_v, const bf16* sample_k,
                                        const bf16* sample_v, const KvSplits& splits, const HeadShape& heads) {
     extern __shared__ __align__(128) unsigned char shared[];
     const Work work = work_of(blockIdx.x, blockIdx.y, prompt_k, prompt_v, sample_k, sample_v, splits, heads);
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    const int width = heads.qkv_width();
-    copy_tile<D, ROWS>(shared_address(shared), heads.dim, qkv,
-                       [&](int row) { return offset_or_null(qkv, work.rows.at(row, width, heads)); });
+    copy_tile<D, ROWS>(shared_address(shared), heads.dim, q,
+                       [&](int row) { return offset_or_null(q, work.rows.at(row, q_stride, heads)); });
 
     PackedRows of_warp = work.rows;
     of_warp.first += warp * 16;
@@ -199,18 +198,19 @@ __device__ __forceinline__ void decode(bf16* o, const Partials& partials, const 
 
 }  // namespace
 
-// o[samples, q_width] from qkv[samples, qkv_width]; with several splits, by way of the partial results above.
-// prompt_k and prompt_v [prompt_len, kv_width]; sample_k and sample_v [samples, capacity, kv_width].
-// blockIdx.x counts splits of the prompt for each tile of rows, then splits of each sample's own keys for
-// each tile of its rows; blockIdx.y is a key/value head. (ROWS + 3 · KEYS) · D · 2 bytes of shared memory,
-// and no less than 4 for each split and head of a group; everything starts on multiples of 16 bytes.
-#define DECODE(D)                                                                               \
-    extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS, 2) attention_decode_##D(    \
-        bf16* o, float* partial_o, float* partial_lse, unsigned* arrivals, const bf16* qkv,     \
-        const bf16* prompt_k, const bf16* prompt_v, const bf16* sample_k, const bf16* sample_v, \
-        const KvSplits splits, const HeadShape heads) {                                         \
-        const Partials partials = {partial_o, partial_lse, arrivals};                           \
-        decode<D>(o, partials, qkv, prompt_k, prompt_v, sample_k, sample_v, splits, heads);     \
+// o[samples, q_width] from q, whose rows lie q_stride elements apart; with several splits, by way of the
+// partial results above. prompt_k and prompt_v [prompt_len, kv_width]; sample_k and sample_v [samples,
+// capacity, kv_width]. blockIdx.x counts splits of the prompt for each tile of rows, then splits of each
+// sample's own keys for each tile of its rows; blockIdx.y is a key/value head. (ROWS + 3 · KEYS) · D · 2 bytes
+// of shared memory, and no less than 4 for each split and head of a group; everything starts on multiples of
+// 16 bytes.
+#define DECODE(D)                                                                                       \
+    extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS, 2) attention_decode_##D(            \
+        bf16* o, float* partial_o, float* partial_lse, unsigned* arrivals, const bf16* q, int q_stride, \
+        const bf16* prompt_k, const bf16* prompt_v, const bf16* sample_k, const bf16* sample_v,         \
+        const KvSplits splits, const HeadShape heads) {                                                 \
+        const Partials partials = {partial_o, partial_lse, arrivals};                                   \
+        decode<D>(o, partials, q, q_stride, prompt_k, prompt_v, sample_k, sample_v, splits, heads);     \
     }
 DECODE(16)
 DECODE(64)

@@ -8,9 +8,10 @@
 // and as many for y.
 extern "C" __global__ void __launch_bounds__(LOSS_THREADS)
     cross_entropy_kl(float* nll, float* kl, bf16* z, bf16* y, const int* targets, const float* kl_mask,
-                     float cross_entropy, float kl_weight, int width, int kept) {
+                     Refusal* refusal, float cross_entropy, float kl_weight, int width, int kept) {
     extern __shared__ uint4 memory[];
-    const LossArguments arguments = {nll, kl, z, y, targets, kl_mask, cross_entropy, kl_weight, width, kept};
+    const LossArguments arguments = {nll,           kl,        z,     y,   targets, kl_mask, refusal,
+                                     cross_entropy, kl_weight, width, kept};
     loss_of_row(arguments, blockIdx.x, 0, 1, memory, [](const LossSums& sums) { return sums; });
 }
 
@@ -94,10 +95,11 @@ struct Group {
 // wait for each other, so all have to be resident at the same time: a cooperative launch.
 extern "C" __global__ void __launch_bounds__(LOSS_THREADS)
     cross_entropy_kl_group(float* nll, float* kl, bf16* z, bf16* y, const int* targets, const float* kl_mask,
-                           float* sums, unsigned* arrivals, float cross_entropy, float kl_weight, int rows,
-                           int width, int kept, int ranks) {
+                           Refusal* refusal, float* sums, unsigned* arrivals, float cross_entropy,
+                           float kl_weight, int rows, int width, int kept, int ranks) {
     extern __shared__ uint4 memory[];
-    const LossArguments arguments = {nll, kl, z, y, targets, kl_mask, cross_entropy, kl_weight, width, kept};
+    const LossArguments arguments = {nll,           kl,        z,     y,   targets, kl_mask, refusal,
+                                     cross_entropy, kl_weight, width, kept};
     const int number = blockIdx.x / ranks, groups = gridDim.x / ranks;
     Group group = {sums + number * 2 * ranks * LOSS_SUMS, arrivals + number, int(blockIdx.x) % ranks, ranks,
                    0};

@@ -6,6 +6,7 @@
 // both passes, so that no barrier is needed between them.
 #pragma once
 
+#include "refusal.h"
 #include "row.h"
 
 // Arguments of the kernels.
@@ -16,9 +17,16 @@ struct LossArguments {
     bf16* y;  // null: no KL
     const int* targets;
     const float* kl_mask;
+    Refusal* refusal;
     float cross_entropy, kl_weight;
     int width;
     int kept;  // vectors of a row that a block keeps in shared memory
+
+    // Negative for none; one beyond the row is none.
+    __device__ __forceinline__ int target(int index) const {
+        const int target = targets[index];
+        return target < width ? target : -1;
+    }
 };
 
 // Softmax sums over a part of a row.
@@ -88,7 +96,7 @@ __device__ __forceinline__ void loss_row(const LossArguments& a, int index, int 
     constexpr unsigned LOWEST = 0xff7f;  // the lowest finite bf16
     const Row z(a.z, index, a.width);
     const Row y(WITH_Y ? a.y : a.z, index, a.width);
-    const int target = a.targets[index];
+    const int target = a.target(index);
     const int kept = min(a.kept, end - begin);
     const auto get = [&](const Row& row, int vector) { return row.get(vector, LOWEST); };
     const bool needs_target = writes && threadIdx.x == 0 && target >= 0;
@@ -184,9 +192,12 @@ __device__ __forceinline__ void loss_of_row(const LossArguments& a, int index, i
     const int vectors = Row(a.z, index, a.width).vectors();
     const int each = (vectors + ranks - 1) / ranks;
     const int begin = min(rank * each, vectors), end = min(begin + each, vectors);
+    if (rank == 0 && threadIdx.x == 0 && a.targets[index] >= a.width) {
+        refuse(a.refusal, REFUSED_CROSS_ENTROPY, index, a.targets[index], a.width);
+    }
     if (a.y != nullptr && a.kl_mask[index] > 0.0f) {
         loss_row<true>(a, index, begin, end, rank == 0, memory, all_reduce);
-    } else if (a.targets[index] >= 0) {
+    } else if (a.target(index) >= 0) {
         loss_row<false>(a, index, begin, end, rank == 0, memory, all_reduce);
     } else {
         no_loss_row(a, index, begin, end, rank == 0);

@@ -97,3 +97,9 @@
 #define GEMM_SM90_STORE_M 64
 #define GEMM_SM90_STORE_N 64
 #define GEMM_SM90_ALIGNMENT 1024
+
+// Operations that can refuse what is in their data (refusal.h).
+#define REFUSED_EMBED 1
+#define REFUSED_GATHER 2
+#define REFUSED_SCATTER_ADD 3
+#define REFUSED_CROSS_ENTROPY 4

@@ -1,5 +1,5 @@
-//! Keys of a training configuration. The command line of `train` is their table: names, aliases, types and help are its
-//! own, and defaults are those of the library.
+//! Keys of a training configuration. The command line of `train` is their table: names, aliases, types and
+//! help are its own, and defaults are those of the library.
 
 use std::any::TypeId;
 use std::path::PathBuf;

@@ -102,12 +102,9 @@ impl Task for Probing<'_> {
         } else {
             print(&to_text(&report))?;
         }
-        match &args.html {
-            Some(page) => write_file(
-                page,
-                &report::probe_page(&report, &args.model.model, args.model.adapter.as_deref()),
-            )?,
-            None => {}
+        if let Some(page) = &args.html {
+            let adapter = args.model.adapter.as_deref();
+            write_file(page, &report::probe_page(&report, &args.model.model, adapter))?;
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ mod scratch;
 mod team;
 mod weight;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::MmapMut;
 
@@ -52,16 +52,27 @@ pub fn features() -> Vec<&'static str> {
     known.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
 }
 
-/// The CPU backend. Cloning shares its scratch memory. Threads are rayon's current pool.
+/// The CPU backend. Cloning shares its scratch memory, and the error of operations. Threads are rayon's current pool.
 #[derive(Clone, Default)]
 pub struct Cpu {
     scratch: Arc<Scratch>,
+    /// The first error since the last [`finish`](Device::finish).
+    failure: Arc<Mutex<Option<Error>>>,
 }
 
 impl Cpu {
     /// A backend with empty scratch memory.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Whether an operation takes its arguments; why not is kept for [`finish`](Device::finish).
+    fn accepts(&self, check: Result<()>) -> bool {
+        let accepted = check.is_ok();
+        if let Err(error) = check {
+            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+        accepted
     }
 }
 
@@ -152,8 +163,8 @@ impl Device for Cpu {
         self.upload(to, from);
     }
 
-    /// Operations are done when they return, and have no errors.
+    /// Operations are done when they return; what they refuse is kept.
     fn finish(&self) -> Result<()> {
-        Ok(())
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }
 }

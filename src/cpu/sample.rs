@@ -2,7 +2,7 @@
 
 use super::{Cpu, math, parallel};
 use crate::ops::philox::{philox, unit};
-use crate::ops::sample::{Adjustment, SAMPLING_SITE, Sample, Sampling, mark};
+use crate::ops::sample::{Adjustment, SAMPLING_SITE, Sample, Sampling, check, mark};
 use crate::ops::{Mut, Ref};
 
 /// The token with the largest logit, the first of equals; `u32::MAX` if any logit is NaN.
@@ -123,6 +123,9 @@ impl Sample for Cpu {
         sampling: Sampling,
         position: u32,
     ) {
+        if !self.accepts(check("sample", tokens.len(), logits.len())) {
+            return;
+        }
         let tokens = tokens.into_slice();
         let vocab_size = logits.len() / tokens.len().max(1);
         let logits = logits.as_slice();

@@ -11,6 +11,7 @@ use super::tile::{
 };
 use crate::error::Error;
 use crate::ops::analyzer::{Analyzer, LayerNormBackward};
+use crate::ops::contract::refused;
 use crate::ops::{Dropout, Mut, Ref};
 
 /// Bytes of shared memory that a vector of `width` takes.
@@ -43,17 +44,24 @@ impl Cuda {
         fits
     }
 
+    /// Whether gradients have the lengths of what they are of; the failure is kept where they do not.
+    fn are_of(&self, op: &str, found: [usize; 2], expected: [usize; 2]) -> bool {
+        let error = || refused(op, format!("gradients: expected {expected:?} elements, found {found:?}"));
+        self.keep((found == expected).then_some(()).ok_or_else(error)).is_some()
+    }
+
     /// `to += Σ partial` over blocks, each of which has a partial sum of every element of both.
     fn add_partials(&self, to: [Mut<'_, Cuda, f32>; 2], partial: Ref<'_, Cuda, f32>) {
         let [first, second] = to;
         let n = first.len() + second.len();
+        let blocks = partial.len().checked_div(n).unwrap_or(0);
         self.launch("add_partials")
             .write("first", &first, first.len(), 4)
             .write("second", &second, second.len(), 4)
             .read("partial", partial, partial.len(), 4)
-            .value((partial.len() / n) as i32)
-            .value(first.len() as i32)
-            .value(second.len() as i32)
+            .int("blocks", blocks)
+            .int("length", first.len())
+            .int("length", second.len())
             .run(Shape::line(n.div_ceil(32), 32));
     }
 }
@@ -84,8 +92,8 @@ impl Analyzer for Cuda {
             .read("beta", beta, width, alignment)
             .read_optional("row_keys", dropout.map(|d| d.row_keys), rows, 4)
             .value(DropoutKey::new(dropout.map(|d| d.key)))
-            .value(rows as i32)
-            .value(width as i32)
+            .int("rows", rows)
+            .int("width", width)
             .run(shape);
     }
 
@@ -93,7 +101,11 @@ impl Analyzer for Cuda {
         let (rows, width) = (args.row_weight.len(), args.gamma.len());
         let (shape, alignment) = (backward(rows, width, 2), alignment(width));
         let blocks = shape.grid.0;
-        if rows == 0 || !self.holds(width, shape) {
+        let found = [args.dgamma_acc.len(), args.dbeta_acc.len()];
+        if rows == 0
+            || !self.holds(width, shape)
+            || !self.are_of("layer_norm_relu_backward", found, [width; 2])
+        {
             return;
         }
         let mut scratch = self.scratch();
@@ -109,8 +121,8 @@ impl Analyzer for Cuda {
             .read("row_weight", args.row_weight, rows, 4)
             .read_optional("row_keys", args.dropout.map(|d| d.row_keys), rows, 4)
             .value(DropoutKey::new(args.dropout.map(|d| d.key)))
-            .value(rows as i32)
-            .value(width as i32)
+            .int("rows", rows)
+            .int("width", width)
             .run(shape);
         self.add_partials([args.dgamma_acc, args.dbeta_acc], partial.view());
     }
@@ -125,8 +137,8 @@ impl Analyzer for Cuda {
         self.launch("bias_relu")
             .write("h", &h, rows * width, alignment(width))
             .read("bias", bias, width, alignment(width))
-            .value(rows as i32)
-            .value(width as i32)
+            .int("rows", rows)
+            .int("width", width)
             .run(shape);
     }
 
@@ -147,8 +159,8 @@ impl Analyzer for Cuda {
             .read("h", h, rows * width, alignment(width))
             .read("w", w, width, alignment(width))
             .read("b", b, 1, 4)
-            .value(rows as i32)
-            .value(width as i32)
+            .int("rows", rows)
+            .int("width", width)
             .run(shape);
     }
 
@@ -165,7 +177,8 @@ impl Analyzer for Cuda {
         let (rows, width) = (scores.len(), w.len());
         let (shape, alignment) = (backward(rows, width, 1), alignment(width));
         let blocks = shape.grid.0;
-        if rows == 0 || !self.holds(width, shape) {
+        let found = [dw_acc.len(), db_acc.len()];
+        if rows == 0 || !self.holds(width, shape) || !self.are_of("score_backward", found, [width, 1]) {
             return;
         }
         let mut scratch = self.scratch();
@@ -177,8 +190,8 @@ impl Analyzer for Cuda {
             .read("h", h, rows * width, alignment)
             .read("w", w, width, alignment)
             .read("row_weight", row_weight, rows, 4)
-            .value(rows as i32)
-            .value(width as i32)
+            .int("rows", rows)
+            .int("width", width)
             .run(shape);
         self.add_partials([dw_acc, db_acc], partial.view());
     }

@@ -7,14 +7,18 @@
 use half::bf16;
 
 use super::Cuda;
-use super::launch::{Shape, VECTOR};
-use super::params::{HeadShape, KvSplits, Sequence, Sequences};
+use super::launch::{Launch, Shape, VECTOR};
+use super::params::{self, HeadShape, KvSplits, QkvGradient, Sequence, Sequences};
 use super::tile::{
     ATTENTION_DECODE_ROWS, ATTENTION_KEYS, ATTENTION_LONG, ATTENTION_NARROW, ATTENTION_QUERY_ROWS,
     ATTENTION_ROWS, ATTENTION_SEQUENCES, ATTENTION_SHORT, ATTENTION_THREADS,
 };
 use crate::error::{Error, Result};
-use crate::ops::attention::{Attention, CachedKv, Heads, Segment};
+use crate::ops::attention::{
+    Attention, CachedKv, Heads, Qkv, QkvMut, Segment, check_backward, check_forward, reach,
+};
+use crate::ops::contract::refused;
+use crate::ops::matrix::{Matrix, MatrixMut};
 use crate::ops::{Mut, Ref};
 
 /// Bytes of an element of a tile in shared memory.
@@ -30,7 +34,7 @@ const MOST_KEY_TILES: usize = 64;
 
 impl HeadShape {
     fn new(heads: Heads) -> Self {
-        let group = heads.query / heads.key_value;
+        let group = heads.group();
         HeadShape {
             query: heads.query as i32,
             key_value: heads.key_value as i32,
@@ -40,6 +44,50 @@ impl HeadShape {
             scale: heads.softmax_scale(),
         }
     }
+}
+
+/// Adds what is read to a launch.
+fn pass<'l>(qkv: &Qkv<'_, Cuda>, mut launch: Launch<'l>) -> Launch<'l> {
+    let Qkv { q, k, v } = qkv;
+    let mut to = params::Qkv::default();
+    for (to, name, from) in [(&mut to.q, "q", q), (&mut to.k, "k", k), (&mut to.v, "v", v)] {
+        launch = launch.reads(to, name, from.data, from.extent(), VECTOR);
+    }
+    (to.q_stride, to.k_stride, to.v_stride) = (q.stride as i32, k.stride as i32, v.stride as i32);
+    launch.value(to)
+}
+
+/// Adds the gradients of keys and values to a launch.
+fn pass_gradient<'l>(
+    k: &MatrixMut<'_, Cuda, bf16>,
+    v: &MatrixMut<'_, Cuda, bf16>,
+    launch: Launch<'l>,
+) -> Launch<'l> {
+    let mut to = QkvGradient::default();
+    let launch = launch.writes(&mut to.k, "dk", &k.data, k.extent(), VECTOR);
+    let launch = launch.writes(&mut to.v, "dv", &v.data, v.extent(), VECTOR);
+    (to.k_stride, to.v_stride) = (k.stride as i32, v.stride as i32);
+    launch.value(to)
+}
+
+/// Refuses rows that do not start on multiples of 16 bytes, and more than a kernel's integers count.
+fn check_strides(op: &str, heads: Heads, matrices: &[(&str, [usize; 2])]) -> Result<()> {
+    let most = i32::MAX as usize;
+    for &(name, [rows, stride]) in matrices {
+        if rows.saturating_mul(heads.query) > most || stride > most {
+            return Err(refused(op, format!("{name}: {rows} rows with a stride of {stride} are too many")));
+        }
+        if rows > 1 && !stride.is_multiple_of(VECTOR / BYTES) {
+            let expected = "expected rows that start on multiples of 16 bytes";
+            return Err(refused(op, format!("{name}: {expected}, found a stride of {stride} elements")));
+        }
+    }
+    Ok(())
+}
+
+fn strides<'n>(qkv: &Qkv<'_, Cuda>) -> [(&'n str, [usize; 2]); 3] {
+    let Qkv { q, k, v } = qkv;
+    [("q", [q.rows, q.stride]), ("k", [k.rows, k.stride]), ("v", [v.rows, v.stride])]
 }
 
 impl Sequences {
@@ -69,7 +117,7 @@ impl Sequences {
 impl KvSplits {
     /// Splits as long as possible, as long as there are [`DECODE_BLOCKS`] blocks.
     fn new(samples: usize, prompt: usize, filled: usize, capacity: usize, heads: Heads) -> Self {
-        let group = heads.query / heads.key_value;
+        let group = heads.group();
         // One sample has prompt and own keys in one list.
         let (prompt_keys, own_keys) = if samples == 1 { (0, prompt + filled) } else { (prompt, filled) };
         let row_tiles = |rows: usize| rows.div_ceil(ATTENTION_DECODE_ROWS);
@@ -137,13 +185,6 @@ impl Kernels {
     }
 }
 
-/// Rows of the batch up to the end of the last segment and of the last prefix.
-fn rows_of(segments: &[Segment]) -> (usize, usize) {
-    let own = segments.iter().map(|s| s.start + s.len).max().unwrap_or(0);
-    let prefix = segments.iter().map(|s| s.prefix_start + s.prefix_len).max().unwrap_or(0);
-    (own as usize, prefix.max(own) as usize)
-}
-
 /// The kernels for a head.
 fn kernels_for(heads: Heads) -> Result<&'static Kernels> {
     let found = KERNELS.iter().find(|kernels| heads.dim <= kernels.dim);
@@ -164,92 +205,109 @@ impl Attention for Cuda {
         &self,
         o: Mut<'_, Self, bf16>,
         lse: Mut<'_, Self, f32>,
-        qkv: Ref<'_, Self, bf16>,
+        qkv: Qkv<'_, Self>,
         segments: &[Segment],
         heads: Heads,
     ) {
-        let Some(kernels) = self.keep(kernels_for(heads)) else { return };
-        let group = heads.query / heads.key_value;
+        let checked = check_forward([o.len(), lse.len()], &qkv, segments, heads)
+            .and_then(|()| check_strides("attention", heads, &strides(&qkv)))
+            .and_then(|()| kernels_for(heads));
+        let Some(kernels) = self.keep(checked) else { return };
         let shared = kernels.shared(ATTENTION_ROWS + RING * kernels.visited());
         for segments in segments.chunks(ATTENTION_SEQUENCES) {
-            let (sequences, tiles) = Sequences::new(segments, |len| (len * group).div_ceil(ATTENTION_ROWS));
-            let (own, all) = rows_of(segments);
-            self.launch(kernels.forward)
-                .write("o", &o, own * heads.q_width(), VECTOR)
-                .write("lse", &lse, own * heads.query, 4)
-                .read("qkv", qkv, all * heads.qkv_width(), VECTOR)
-                .value(sequences)
-                .value(HeadShape::new(heads))
-                .run(Shape { grid: (tiles, heads.key_value, 1), block: ATTENTION_THREADS, shared });
+            let (sequences, tiles) =
+                Sequences::new(segments, |len| (len * heads.group()).div_ceil(ATTENTION_ROWS));
+            let (own, _) = reach(segments);
+            let launch = self.launch(kernels.forward).write("o", &o, own * heads.q_width(), VECTOR).write(
+                "lse",
+                &lse,
+                own * heads.query,
+                4,
+            );
+            pass(&qkv, launch).value(sequences).value(HeadShape::new(heads)).run(Shape {
+                grid: (tiles, heads.key_value, 1),
+                block: ATTENTION_THREADS,
+                shared,
+            });
         }
     }
 
     fn attention_backward(
         &self,
-        dqkv: Mut<'_, Self, bf16>,
+        dqkv: QkvMut<'_, Self>,
         dout: Ref<'_, Self, bf16>,
         o: Ref<'_, Self, bf16>,
         lse: Ref<'_, Self, f32>,
-        qkv: Ref<'_, Self, bf16>,
+        qkv: Qkv<'_, Self>,
         segments: &[Segment],
         heads: Heads,
     ) {
-        assert!(
-            segments.iter().all(|s| s.prefix_len == 0),
-            "attention_backward: a segment has a shared prefix"
-        );
-        let Some(kernels) = self.keep(kernels_for(heads)) else { return };
-        let group = heads.query / heads.key_value;
-        let (rows, _) = rows_of(segments);
-        let (wide, width, numbers) = (rows * heads.qkv_width(), rows * heads.q_width(), rows * heads.query);
+        let QkvMut { q: dq, k: dk, v: dv } = &dqkv;
+        let of_gradient =
+            [("dq", [dq.rows, dq.stride]), ("dk", [dk.rows, dk.stride]), ("dv", [dv.rows, dv.stride])];
+        let lengths = [dout.len(), o.len(), lse.len()];
+        let checked = check_backward(&dqkv, lengths, &qkv, segments, heads)
+            .and_then(|()| check_strides("attention_backward", heads, &strides(&qkv)))
+            .and_then(|()| check_strides("attention_backward", heads, &of_gradient))
+            .and_then(|()| kernels_for(heads));
+        let Some(kernels) = self.keep(checked) else { return };
+        let (rows, _) = reach(segments);
+        let (width, numbers) = (rows * heads.q_width(), rows * heads.query);
         let mut scratch = self.scratch();
         let Some(products) = scratch.take::<f32>(self, numbers) else { return };
         let visited = kernels.visited();
         for segments in segments.chunks(ATTENTION_SEQUENCES) {
             let (sequences, tiles) =
-                Sequences::new(segments, |len| (len * group).div_ceil(ATTENTION_QUERY_ROWS));
+                Sequences::new(segments, |len| (len * heads.group()).div_ceil(ATTENTION_QUERY_ROWS));
             let shared = 2 * kernels.shared(ATTENTION_QUERY_ROWS + 2 * visited);
-            self.launch(kernels.backward_q)
-                .write("dqkv", &dqkv, wide, VECTOR)
+            let launch = self
+                .launch(kernels.backward_q)
+                .write("dq", &dq.data, dq.extent(), VECTOR)
+                .value(dq.stride as i32)
                 .write("products", &products, numbers, 4)
                 .read("dout", dout, width, VECTOR)
                 .read("o", o, width, VECTOR)
-                .read("lse", lse, numbers, 4)
-                .read("qkv", qkv, wide, VECTOR)
-                .value(sequences)
-                .value(HeadShape::new(heads))
-                .run(Shape { grid: (tiles, heads.key_value, 1), block: ATTENTION_THREADS, shared });
+                .read("lse", lse, numbers, 4);
+            pass(&qkv, launch).value(sequences).value(HeadShape::new(heads)).run(Shape {
+                grid: (tiles, heads.key_value, 1),
+                block: ATTENTION_THREADS,
+                shared,
+            });
             let (sequences, tiles) = Sequences::new(segments, |len| len.div_ceil(ATTENTION_KEYS));
             let numbers_of_tiles = 2 * 2 * visited * size_of::<f32>();
             let shared = 2 * kernels.shared(ATTENTION_KEYS + 2 * visited) + numbers_of_tiles;
-            self.launch(kernels.backward_kv)
-                .write("dqkv", &dqkv, wide, VECTOR)
+            let launch = pass_gradient(dk, dv, self.launch(kernels.backward_kv))
                 .read("products", products.view(), numbers, 4)
                 .read("dout", dout, width, VECTOR)
-                .read("lse", lse, numbers, 4)
-                .read("qkv", qkv, wide, VECTOR)
-                .value(sequences)
-                .value(HeadShape::new(heads))
-                .run(Shape { grid: (tiles, heads.key_value, 1), block: ATTENTION_THREADS, shared });
+                .read("lse", lse, numbers, 4);
+            pass(&qkv, launch).value(sequences).value(HeadShape::new(heads)).run(Shape {
+                grid: (tiles, heads.key_value, 1),
+                block: ATTENTION_THREADS,
+                shared,
+            });
         }
     }
 
     fn attention_decode(
         &self,
         o: Mut<'_, Self, bf16>,
-        qkv: Ref<'_, Self, bf16>,
+        q: Matrix<'_, Self, bf16>,
         cache: &CachedKv<'_, Self>,
         heads: Heads,
     ) {
-        let Some(kernels) = self.keep(kernels_for(heads)) else { return };
-        let samples = qkv.len() / heads.qkv_width();
+        let checked = cache
+            .check(o.len(), &q, heads)
+            .and_then(|()| check_strides("attention_decode", heads, &[("q", [q.rows, q.stride])]))
+            .and_then(|()| kernels_for(heads));
+        let Some(kernels) = self.keep(checked) else { return };
+        let samples = q.rows;
         let (prompt, all) = (cache.prompt_k.len(), cache.sample_k.len());
-        let capacity = all / heads.kv_width() / samples.max(1);
-        let splits = KvSplits::new(samples, prompt / heads.kv_width(), cache.filled, capacity, heads);
+        let capacity = cache.capacity(samples, heads);
+        let splits = KvSplits::new(samples, cache.prompt_len(heads), cache.filled, capacity, heads);
         let (width, count) = (samples * heads.q_width(), splits.count());
         let tiles = kernels.shared(ATTENTION_DECODE_ROWS + RING * ATTENTION_LONG);
         // The tiles' memory is reused for the log-sum-exp of each split and head of a group.
-        let shared = tiles.max(count * heads.query / heads.key_value * size_of::<f32>());
+        let shared = tiles.max(count * heads.group() * size_of::<f32>());
         let mut scratch = self.scratch();
         let Some(partial) = scratch.take::<f32>(self, count * (width + samples * heads.query)) else {
             return;
@@ -263,7 +321,8 @@ impl Attention for Cuda {
             .write("partial_o", &partial_o, count * width, VECTOR)
             .write("partial_lse", &partial_lse, count * samples * heads.query, 4)
             .write("arrivals", &arrivals, groups, 4)
-            .read("qkv", qkv, samples * heads.qkv_width(), VECTOR)
+            .read("q", q.data, q.extent(), VECTOR)
+            .value(q.stride as i32)
             .read("prompt_k", cache.prompt_k, prompt, VECTOR)
             .read("prompt_v", cache.prompt_v, prompt, VECTOR)
             .read("sample_k", cache.sample_k, all, VECTOR)

@@ -6,6 +6,7 @@ use super::Cuda;
 use super::launch::{Shape, VECTOR};
 use super::rows::{alignment, threads};
 use super::tile::{ELEMENT_THREADS, ROW_THREADS};
+use crate::ops::contract::expect_len;
 use crate::ops::elementwise::Elementwise;
 use crate::ops::{Mut, Ref};
 
@@ -28,6 +29,9 @@ impl Cuda {
 impl Elementwise for Cuda {
     fn add(&self, y_acc: Mut<'_, Self, bf16>, x: Ref<'_, Self, bf16>) {
         let n = x.len();
+        if self.keep(expect_len("add", "y", y_acc.len(), n)).is_none() {
+            return;
+        }
         let (wide, rest) = y_acc.split_at(n / ADD_WIDTH * ADD_WIDTH);
         let start = wide.len();
         for (y, x, width) in [(wide, x.slice(0..start), ADD_WIDTH), (rest, x.slice(start..n), n - start)] {
@@ -35,7 +39,7 @@ impl Elementwise for Cuda {
             self.launch("add_rows")
                 .write("y", &y, x.len(), alignment(width))
                 .read("x", x, x.len(), alignment(width))
-                .value(width as i32)
+                .int("width", width)
                 .run(Shape::line(rows, threads(width)));
         }
     }
@@ -54,7 +58,7 @@ impl Elementwise for Cuda {
             .read("x", x, rows * width, alignment(width))
             .read("row_weight", row_weight, rows, 4)
             .value(scale)
-            .value(width as i32)
+            .int("width", width)
             .run(Shape::line(rows, threads(width)));
     }
 

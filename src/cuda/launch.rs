@@ -250,6 +250,23 @@ impl Launch<'_> {
         self
     }
 
+    /// A number of rows or columns, which a kernel takes as `int`.
+    pub fn int(self, name: &str, number: usize) -> Self {
+        match i32::try_from(number) {
+            Ok(number) => self.value(number),
+            Err(_) => {
+                let error = Error::internal(format!("kernel {}: {name}: {number} are too many", self.name));
+                self.value(0i32).fail(error)
+            }
+        }
+    }
+
+    /// Where the kernel leaves what it refuses.
+    pub fn refusal(self) -> Self {
+        let address = self.cuda.refusals().address();
+        self.value(address)
+    }
+
     /// Makes the launch a cooperative one: all blocks are resident at the same time, so that they may wait
     /// for each other. A grid that the device cannot hold is an error.
     pub fn cooperative(mut self) -> Self {

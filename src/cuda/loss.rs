@@ -6,7 +6,7 @@ use half::bf16;
 use super::Cuda;
 use super::launch::{Launch, Shape, VECTOR};
 use super::tile::{LOSS_CLUSTER, LOSS_SUMS, LOSS_THREADS};
-use crate::ops::loss::{HeadWeights, Loss};
+use crate::ops::loss::{HeadWeights, Loss, check};
 use crate::ops::{Mut, Ref};
 
 /// Shared memory besides the logits.
@@ -67,7 +67,11 @@ impl Loss for Cuda {
         weights: HeadWeights,
     ) {
         let rows = targets.len();
-        let vocab_size = z.len() / rows.max(1);
+        let lengths = [nll.len(), kl.len(), z.len(), kl_mask.len()];
+        if rows == 0 || self.keep(check(rows, lengths, y.as_ref().map(Mut::len))).is_none() {
+            return;
+        }
+        let vocab_size = z.len() / rows;
         let matrices = 1 + usize::from(y.is_some());
         let Plan { team, kept } = self.loss_plan(vocab_size, matrices);
         let start = |kernel| -> Launch<'_> {
@@ -78,6 +82,7 @@ impl Loss for Cuda {
                 .read_optional("y", y.as_ref().map(Mut::view), rows * vocab_size, VECTOR)
                 .read("targets", targets, rows, 4)
                 .read("kl_mask", kl_mask, rows, 4)
+                .refusal()
         };
         let (width, vectors) = (vocab_size as i32, kept as i32);
         let shape = |blocks| Shape { shared: kept * matrices * VECTOR, ..Shape::line(blocks, LOSS_THREADS) };
@@ -100,10 +105,10 @@ impl Loss for Cuda {
                     .write("arrivals", &arrivals, groups, 4)
                     .value(weights.cross_entropy)
                     .value(weights.kl)
-                    .value(rows as i32)
+                    .int("rows", rows)
                     .value(width)
                     .value(vectors)
-                    .value(blocks as i32)
+                    .int("blocks", blocks)
                     .cooperative()
                     .run(shape(groups * blocks));
             }

@@ -11,8 +11,9 @@ use super::params::{ColumnSum, ColumnSums};
 use super::split::{Split, SplitWorkspace};
 use super::tile::*;
 use crate::ops::Ref;
+use crate::ops::contract::expect_exactly;
 use crate::ops::linear::LoraTerm;
-use crate::ops::matmul::{BiasGradient, Matmul, Transpose, WeightGradient};
+use crate::ops::matmul::{BiasGradient, Matmul, Transpose, WeightGradient, check_operands, check_vectors};
 use crate::ops::matrix::{Matrix, MatrixMut};
 
 /// Rows that are worth a split of their own.
@@ -41,6 +42,9 @@ impl Matmul for Cuda {
         alpha: f32,
         beta: f32,
     ) {
+        if self.keep(check_operands("matmul", &c, &a, &b, transpose)).is_none() {
+            return;
+        }
         let layout = match transpose {
             Transpose::None => Layout::NN,
             Transpose::Second => Layout::NT,
@@ -59,6 +63,11 @@ impl Matmul for Cuda {
         bias: Option<Ref<'_, Self, f32>>,
         outer: Option<[Ref<'_, Self, bf16>; 2]>,
     ) {
+        let checked = check_operands("affine", &c, &a, &b, Transpose::Second)
+            .and_then(|()| check_vectors::<Self>("affine", [c.rows, c.cols], bias, outer));
+        if self.keep(checked).is_none() {
+            return;
+        }
         let term = outer.map(|outer| outer_product(outer, b.rows));
         let Some(terms) = Terms::new(self, term.as_slice()) else { return };
         let gemm = Gemm::new(Layout::NT, a, b, Target::Rounded(c));
@@ -72,6 +81,11 @@ impl Matmul for Cuda {
         b: Matrix<'_, Self, bf16>,
         outer: [Ref<'_, Self, bf16>; 2],
     ) {
+        let checked = check_operands("affine_gradient", &dw_acc, &a, &b, Transpose::Second)
+            .and_then(|()| check_vectors("affine_gradient", [dw_acc.rows, dw_acc.cols], None, Some(outer)));
+        if self.keep(checked).is_none() {
+            return;
+        }
         let term = [outer_product(outer, b.rows)];
         let Some(terms) = Terms::new(self, &term) else { return };
         let gemm = Gemm::new(Layout::NT, a, b, Target::Added(dw_acc));
@@ -85,11 +99,19 @@ impl Matmul for Cuda {
         b: Matrix<'_, Self, bf16>,
         row_weight: Ref<'_, Self, f32>,
     ) {
+        let checked = check_operands("weighted_product", &c, &a, &b, Transpose::First)
+            .and_then(|()| expect_exactly("weighted_product", "row_weight", row_weight.len(), Some(a.rows)));
+        if self.keep(checked).is_none() {
+            return;
+        }
         let gemm = Gemm::new(Layout::TN, a, b, Target::Rounded(c));
         Gemm { row_weight: Some(row_weight), ..gemm }.run(self);
     }
 
     fn weight_gradients(&self, gradients: Vec<WeightGradient<'_, Self>>) {
+        if self.keep(gradients.iter().try_for_each(WeightGradient::check)).is_none() {
+            return;
+        }
         let gemm = |gradient| {
             let WeightGradient { dw_acc, dy, x, row_weight } = gradient;
             Gemm { row_weight, ..Gemm::new(Layout::TN, dy, x, Target::Added(dw_acc)) }
@@ -103,6 +125,9 @@ impl Matmul for Cuda {
     }
 
     fn bias_gradients(&self, mut gradients: Vec<BiasGradient<'_, Self>>) {
+        if self.keep(gradients.iter().try_for_each(BiasGradient::check)).is_none() {
+            return;
+        }
         gradients.retain(|gradient| gradient.db_acc.len() * gradient.row_weight.len() > 0);
         in_groups(gradients, COLUMN_SUMS, |gradients| self.column_sums(gradients));
     }

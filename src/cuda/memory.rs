@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cudarc::driver::sys::CUresult;
-use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, DriverError, result};
+use cudarc::driver::{CudaStream, DriverError, result};
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
@@ -131,37 +131,6 @@ fn own<T: Element>(cuda: &Cuda, name: &str, len: usize) -> Result<Buffer<Cuda, T
 }
 
 impl Cuda {
-    /// A slice of `cudarc` as an operation's input.
-    ///
-    /// # Errors
-    /// Kind `Usage` for a slice of another stream than [`Cuda::stream`]: it could be freed while in use.
-    pub fn view<'a, T: Element + DeviceRepr>(&self, slice: &'a CudaSlice<T>) -> Result<Ref<'a, Cuda, T>> {
-        self.own(slice)?;
-        let (address, _used) = slice.device_ptr(self.stream());
-        // SAFETY: the slice owns `len` elements there, is borrowed for `'a`, and is freed in the order of the
-        // stream.
-        Ok(unsafe { Ref::from_raw(address as usize, slice.len()) })
-    }
-
-    /// A slice of `cudarc` as an operation's output. Errors as with [`view`](Self::view).
-    pub fn view_mut<'a, T: Element + DeviceRepr>(
-        &self,
-        slice: &'a mut CudaSlice<T>,
-    ) -> Result<Mut<'a, Cuda, T>> {
-        self.own(slice)?;
-        let len = slice.len();
-        let (address, _used) = slice.device_ptr_mut(self.stream());
-        // SAFETY: as above, and borrowed exclusively.
-        Ok(unsafe { Mut::from_raw(address as usize, len) })
-    }
-
-    fn own<T>(&self, slice: &CudaSlice<T>) -> Result<()> {
-        if slice.stream().cu_stream() == self.stream().cu_stream() {
-            return Ok(());
-        }
-        Err(Error::usage("a CudaSlice of another stream: expected one allocated with Cuda::stream()"))
-    }
-
     /// Bytes that the driver says are free.
     pub(super) fn driver_free(&self) -> Result<usize> {
         let free = self.stream().context().bind_to_thread().and_then(|()| result::mem_get_info());
@@ -373,11 +342,12 @@ impl Device for Cuda {
             return self.finish();
         }
         self.download(to, from);
-        self.take_failure().map_or(Ok(()), Err)
+        if self.has_failed() { self.finish() } else { Ok(()) }
     }
 
     fn finish(&self) -> Result<()> {
-        let waited = if self.has_failed() { Ok(()) } else { self.wait_for_inputs() };
+        // After an error too: what kernels have refused since must not be told later.
+        let waited = self.wait_for_inputs();
         self.take_failure().map_or(waited, Err)
     }
 }

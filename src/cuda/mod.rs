@@ -28,10 +28,12 @@ mod norm;
 mod optim;
 mod params;
 mod pinned;
+mod refusal;
 mod rope;
 mod rows;
 mod sample;
 mod split;
+pub mod view;
 mod weights;
 pub mod tile {
     //! The constants of `kernels/tile.h`.
@@ -43,6 +45,7 @@ pub use cudarc;
 pub use device::Cuda;
 pub use driver::{DeviceInfo, EMULATOR_VARIABLE, devices, emulator, has_driver};
 pub use memory::Memory;
+pub use view::{View, ViewMut, WeightRef};
 pub use weights::Weight;
 
 impl crate::ops::Backend for Cuda {}

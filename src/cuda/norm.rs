@@ -40,8 +40,8 @@ impl Norm for Cuda {
             .write("rstd", &rstd, rows, 4)
             .read("x", x, rows * width, alignment)
             .read("weight", weight, width, alignment)
-            .value(rows as i32)
-            .value(width as i32)
+            .int("rows", rows)
+            .int("width", width)
             .value(eps)
             .run(self.norm_shape(rows, width));
     }
@@ -62,8 +62,8 @@ impl Norm for Cuda {
             .read("x", x, rows * width, alignment)
             .read("rstd", rstd, rows, 4)
             .read("weight", weight, width, alignment)
-            .value(rows as i32)
-            .value(width as i32)
+            .int("rows", rows)
+            .int("width", width)
             .run(self.norm_shape(rows, width));
     }
 }

@@ -57,7 +57,7 @@ impl Optim for Cuda {
         self.launch("sum_of_partials")
             .write("total", &sum, 1, 8)
             .read("partial", partial.view(), blocks, 8)
-            .value(blocks as i32)
+            .int("blocks", blocks)
             .run(Shape::line(1, SUM_THREADS));
     }
 }

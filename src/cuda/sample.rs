@@ -7,7 +7,7 @@ use super::launch::{Shape, VECTOR};
 use super::params::SampleArguments;
 use super::rows::{alignment, reads};
 use super::tile::{GUIDE_ROWS, GUIDE_THREADS, SAMPLE_CANDIDATES, SAMPLE_THREADS, SAMPLE_VECTORS};
-use crate::ops::sample::{Adjustment, SAMPLING_SITE, Sample, Sampling, mark};
+use crate::ops::sample::{Adjustment, SAMPLING_SITE, Sample, Sampling, check, mark};
 use crate::ops::{Mut, Ref};
 
 /// Shared memory for candidates and for sums.
@@ -51,8 +51,8 @@ impl Sample for Cuda {
             .read("stats", stats, width, alignment(width))
             .read("strength", strength, rows, 4)
             .value(boost)
-            .value(rows as i32)
-            .value(width as i32)
+            .int("rows", rows)
+            .int("width", width)
             .run(Shape { grid: (columns, rows.div_ceil(GUIDE_ROWS), 1), block: GUIDE_THREADS, shared: 0 });
     }
 
@@ -64,6 +64,9 @@ impl Sample for Cuda {
         position: u32,
     ) {
         let rows = tokens.len();
+        if self.keep(check("sample", rows, logits.len())).is_none() {
+            return;
+        }
         let width = logits.len() / rows.max(1);
         // A row may begin and end within a vector. Vectors that fit neither registers nor shared memory are
         // read again.
@@ -83,7 +86,7 @@ impl Sample for Cuda {
             .write("tokens", &tokens, rows, 4)
             .read("logits", logits, rows * width, VECTOR)
             .value(arguments)
-            .value(width as i32)
+            .int("width", width)
             .run(Shape { shared: kept * VECTOR, ..Shape::line(rows, SAMPLE_THREADS) });
     }
 }

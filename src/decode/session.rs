@@ -37,8 +37,6 @@ pub struct Generated {
     pub finish_reasons: Vec<FinishReason>,
     /// Mean analyzer score of the prompt, with a guard.
     pub prompt_score: Option<f64>,
-    /// Per-token scores of the prompt, with a guard.
-    pub prompt_scores: Vec<f32>,
     /// Seconds until the first token.
     pub prefill_seconds: f64,
     /// Seconds of all further tokens.
@@ -115,13 +113,12 @@ impl<'a, B: Backend> Session<'a, B> {
     ) -> Result<Generated> {
         let samples = self.options.num_samples;
         let started = std::time::Instant::now();
-        let prompt_scores = self.read_prompt(prompt);
+        self.read_prompt(prompt);
         self.mark_tokens(prompt);
         let mut out = Generated {
             samples: vec![Vec::new(); samples],
             finish_reasons: vec![FinishReason::Length; samples],
             prompt_score: self.guarded().map(|_| self.score_sums[0] / prompt.len() as f64),
-            prompt_scores,
             prefill_seconds: 0.0,
             decode_seconds: 0.0,
         };
@@ -147,7 +144,7 @@ impl<'a, B: Backend> Session<'a, B> {
     }
 
     /// Prefill: fills the cache, scores the prompt and leaves the logits of the first new token for every sample.
-    fn read_prompt(&mut self, prompt: &[u32]) -> Vec<f32> {
+    fn read_prompt(&mut self, prompt: &[u32]) {
         let (model, backend, n) = (self.model, &self.model.backend, prompt.len());
         let segments = self.prefill.place(backend, &[prompt]);
         let mut keys = Keys::Prompt(&segments, &mut self.cache);
@@ -162,7 +159,7 @@ impl<'a, B: Backend> Session<'a, B> {
             let to = others.reborrow().slice((sample - 1) * vocab_size..sample * vocab_size);
             backend.copy(to, first.view());
         }
-        let Some(attached) = self.guarded() else { return Vec::new() };
+        let Some(attached) = self.guarded() else { return };
         self.prefill.prepare(model, attached);
         self.decode.prepare(model, attached);
         let scores = self.prefill.score(model, attached);
@@ -170,7 +167,6 @@ impl<'a, B: Backend> Session<'a, B> {
         if let Some(stats) = &attached.stats {
             backend.upload(self.stats.view_mut(), &stats.normalized());
         }
-        scores
     }
 
     /// What is attached, if a guard is part of it.

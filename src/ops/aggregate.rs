@@ -2,7 +2,9 @@
 //!
 //! `taps` is `[N, rows, hidden_size]`: hidden states of N layers, one after the other.
 
+use super::contract::refused;
 use super::{Device, Mut, Ref};
+use crate::error::Result;
 
 /// Sizes of an aggregation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +15,18 @@ pub struct TapShape {
     pub rows: usize,
     /// Width of a row.
     pub hidden_size: usize,
+}
+
+impl TapShape {
+    /// Refuses shapes without taps or columns, and those that no memory holds.
+    pub(crate) fn check(self, op: &str) -> Result<()> {
+        let TapShape { taps, rows, hidden_size } = self;
+        let elements = taps.checked_mul(rows).and_then(|n| n.checked_mul(hidden_size));
+        if taps > 0 && hidden_size > 0 && elements.is_some_and(|n| n <= isize::MAX as usize) {
+            return Ok(());
+        }
+        Err(refused(op, format!("shape: expected taps of some width, found {self:?}")))
+    }
 }
 
 /// Inputs of the gradient of the taps; all `[rows, hidden_size]` or `[rows, N]`.

@@ -1,8 +1,19 @@
 //! Embedding tables: the frozen token embedding and the trainable security embedding.
 
+use super::contract::refused;
 use super::{Device, Mut, Ref};
+use crate::error::Result;
 
-/// Gather and scatter of table rows.
+/// Refuses ids beyond the `count` rows of a table, where the host can see them.
+pub(crate) fn check_ids(op: &str, ids: &[u32], count: usize) -> Result<()> {
+    match ids.iter().enumerate().find(|&(_, &id)| id as usize >= count) {
+        Some((row, id)) => Err(refused(op, format!("ids[{row}]: expected less than {count}, found {id}"))),
+        None => Ok(()),
+    }
+}
+
+/// Gather and scatter of table rows. An id beyond the table is an error, which [`finish`](Device::finish) tells; on a device
+/// that only sees it late, the rows of other ids are computed all the same.
 pub trait Embedding: Device {
     /// `out[i] = table[ids[i]]`; out `[rows, hidden_size]`, table `[vocab_size, hidden_size]` frozen, ids
     /// `[rows]`.

@@ -12,6 +12,7 @@ pub mod aggregate;
 pub mod analyzer;
 pub mod attention;
 pub mod buffer;
+pub(crate) mod contract;
 pub mod elementwise;
 pub mod embedding;
 pub mod linear;

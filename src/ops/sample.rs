@@ -1,6 +1,8 @@
 //! Choosing the next token from logits.
 
+use super::contract::refused;
 use super::{Device, Mut, Ref};
+use crate::error::Result;
 
 /// Site of sampling's Philox counters: (row, position, site, 0), of which the first word is used.
 pub(crate) const SAMPLING_SITE: u32 = u32::MAX - 3;
@@ -51,6 +53,16 @@ pub struct Adjustment {
     pub repetition_penalty: f32,
     /// Whether the next token is the first one generated.
     pub first: bool,
+}
+
+/// Refuses logits that are not `rows` rows of one width.
+pub(crate) fn check(op: &str, rows: usize, logits: usize) -> Result<()> {
+    match rows == 0 || logits > 0 && logits.is_multiple_of(rows) {
+        true => Ok(()),
+        false => {
+            Err(refused(op, format!("logits: expected {rows} rows of one width, found {logits} elements")))
+        }
+    }
 }
 
 /// Guidance and sampling.

@@ -43,7 +43,8 @@ pub struct SplitReport {
     pub bad_records: Findings,
     /// Pairs that are in the split already.
     pub duplicates: Findings,
-    /// Pairs from which nothing can be learnt, because their halves are the same. White space around them does not count.
+    /// Pairs from which nothing can be learnt, because their halves are the same. White space around them
+    /// does not count.
     pub identical: Findings,
     /// Lengths in tokens, where there is a tokenizer.
     pub tokens: Option<TokenReport>,

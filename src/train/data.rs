@@ -19,8 +19,8 @@ use crate::train::records::{CodePair, for_each_record, pair_files};
 pub struct TokenizedPairs {
     /// The usable pairs; `id` counts all pairs read.
     pub pairs: Vec<TokenPair>,
-    /// Pairs left out because nothing can be learnt from them, whatever the length limit: their halves are the same, or
-    /// one of them has no token.
+    /// Pairs left out because nothing can be learnt from them, whatever the length limit: their halves are
+    /// the same, or one of them has no token.
     pub identical: usize,
     /// What the length limit does to the others.
     pub limit: LimitReport,
@@ -29,8 +29,8 @@ pub struct TokenizedPairs {
 }
 
 impl TokenizedPairs {
-    /// Pairs of tokens, cut to `max_seq_len` each, without those from which nothing can be learnt. Each gets its place
-    /// among `pairs` as its number.
+    /// Pairs of tokens, cut to `max_seq_len` each, without those from which nothing can be learnt. Each gets
+    /// its place among `pairs` as its number.
     pub fn new(pairs: Vec<TokenPair>, max_seq_len: usize) -> Self {
         let numbered = pairs.into_iter().enumerate().map(|(id, pair)| TokenPair { id, ..pair });
         Self::collect(numbered.map(|pair| (Verdict::of_tokens(&pair, max_seq_len), pair)), max_seq_len)
@@ -161,8 +161,8 @@ impl OnBadRecord {
     }
 }
 
-/// Reads the pairs of a JSONL file, or of all JSONL files of a folder in the order of their names (with `split`, of its
-/// subfolder of that name if there is one). Returns also how many records were left out.
+/// Reads the pairs of a JSONL file, or of all JSONL files of a folder in the order of their names (with
+/// `split`, of its subfolder of that name if there is one). Returns also how many records were left out.
 pub fn read_pairs(path: &Path, split: &str, on_bad: OnBadRecord) -> Result<(Vec<CodePair>, usize)> {
     let (mut pairs, mut skipped) = (Vec::new(), 0);
     for file in &pair_files(path, split)? {

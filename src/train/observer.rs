@@ -50,8 +50,9 @@ pub trait Observer {
     fn on_stage(&mut self, _stage: Stage) {}
     /// Training is about to start.
     fn on_start(&mut self, _start: &RunStart<'_>) {}
-    /// Whether the run shall end, asked before every micro-batch of training and validation. What has begun is abandoned;
-    /// the run ends with a checkpoint of its last whole step, from which it continues as if it had never ended.
+    /// Whether the run shall end, asked before every micro-batch of training and validation. What has begun
+    /// is abandoned; the run ends with a checkpoint of its last whole step, from which it continues as if it
+    /// had never ended.
     fn should_stop(&mut self) -> bool {
         false
     }
@@ -99,7 +100,8 @@ pub struct RunStart<'a> {
     pub validation: &'a TokenizedPairs,
     /// The memory plan.
     pub plan: &'a [PlanRow],
-    /// Bytes of a device's own memory that the run takes ([`Stepper::device_bytes`](crate::train::step::Stepper::device_bytes)).
+    /// Bytes of a device's own memory that the run takes
+    /// ([`Stepper::device_bytes`](crate::train::step::Stepper::device_bytes)).
     pub device_bytes: Option<usize>,
     /// What the backward pass recomputes.
     pub recompute: Recompute,

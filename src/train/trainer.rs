@@ -88,7 +88,8 @@ pub fn train_in<B: Backend>(
     train_with(folder, model, config, observer, |config, observer| RunData::read(config, tokenizer, observer))
 }
 
-/// Trains on pairs in memory: neither `config.data` nor `config.val_data` is looked at, nor is `config.output_dir`.
+/// Trains on pairs in memory: neither `config.data` nor `config.val_data` is looked at, nor is
+/// `config.output_dir`.
 ///
 /// # Errors
 /// Errors of all kinds; see [`ErrorKind`].
@@ -149,11 +150,12 @@ fn train_with<B: Backend>(
         .run()
 }
 
-/// Does what [`train`] does before the first step, and tells the observer with what the run would start. Nothing is
-/// written, and no working memory is taken.
+/// Does what [`train`] does before the first step, and tells the observer with what the run would start.
+/// Nothing is written, and no working memory is taken.
 ///
 /// # Errors
-/// The errors that [`train`] ends with before its first step, but for a folder or a disk that cannot be written to.
+/// The errors that [`train`] ends with before its first step, but for a folder or a disk that cannot be
+/// written to.
 #[cfg(feature = "text")]
 pub fn dry_run<B: Backend>(
     model: &Transformer<B>,
@@ -187,7 +189,8 @@ fn seconds_per_step(checkpoint: Option<&Path>) -> Option<f64> {
     metrics::seconds_per_step(checkpoint?.parent()?)
 }
 
-/// Bytes of memory for the base model's states: what the configuration gives them, as far as the plan leaves it.
+/// Bytes of memory for the base model's states: what the configuration gives them, as far as the plan leaves
+/// it.
 fn cache_budget<B: Backend>(config: &TrainConfig, plan: &[PlanRow]) -> usize {
     let planned = if B::IN_SYSTEM_MEMORY { PlanRow::total(plan) } else { 0 };
     config.base_cache_mib.saturating_mul(1 << 20).min(available_memory().saturating_sub(planned))
@@ -226,7 +229,8 @@ impl<B: Backend> Run<'_, '_, B> {
         Ok(RunSummary { state: self.state, interrupted, checkpoint, adapter_step })
     }
 
-    /// Everything up to the last step and what follows it; an error of kind `Interrupted` where the observer ends it.
+    /// Everything up to the last step and what follows it; an error of kind `Interrupted` where the observer
+    /// ends it.
     fn all_steps(&mut self) -> Result<()> {
         if self.state.global_step == 0 {
             self.evaluate()?;
@@ -295,8 +299,8 @@ impl<B: Backend> Run<'_, '_, B> {
         Ok(self.observer.on_step(&log))
     }
 
-    /// After a resume, computes what the run had in its base cache as it was computed in the first epoch: in the same
-    /// micro-batches, as the last bit of a product may depend on what else is in one.
+    /// After a resume, computes what the run had in its base cache as it was computed in the first epoch: in
+    /// the same micro-batches, as the last bit of a product may depend on what else is in one.
     fn recall_base_states(&mut self, chosen: &[usize]) -> Result<()> {
         let unknown = |stepper: &Stepper<'_, B>, i: usize| !stepper.knows_base(&self.train[i]);
         if self.state.global_step < self.steps_per_epoch()
@@ -418,8 +422,8 @@ impl<B: Backend> Run<'_, '_, B> {
         })
     }
 
-    /// Without validation pairs the last state is the best one known; so it is where the best one was found by a part
-    /// of the run that wrote to another folder. Returns the step of what is kept.
+    /// Without validation pairs the last state is the best one known; so it is where the best one was found
+    /// by a part of the run that wrote to another folder. Returns the step of what is kept.
     fn finish(&self) -> Result<usize> {
         let best = self.folder.path().join(FINAL_ADAPTER);
         if self.validation.is_empty() || !best.exists() {

@@ -6,7 +6,7 @@ use deepguard::cuda::Cuda;
 use deepguard::cuda::tile::{
     ATTENTION_DECODE_ROWS, ATTENTION_KEYS, ATTENTION_LONG, ATTENTION_QUERY_ROWS, ATTENTION_ROWS,
 };
-use deepguard::ops::attention::{Attention, CachedKv, Heads, Segment};
+use deepguard::ops::attention::{Attention, CachedKv, Heads, Qkv, QkvMut, Segment};
 use deepguard::ops::{Arena, Buffer, Element};
 
 use super::counting::{count, global_bytes, narrow, uncounted, within};
@@ -108,7 +108,7 @@ fn forward() {
         let [counters] = count([&kernel], |cuda| {
             let (mut o, mut lse) = (buffer(cuda, n * heads.q_width()), buffer(cuda, n * heads.query));
             let qkv = buffer(cuda, n * heads.qkv_width());
-            cuda.attention(o.view_mut(), lse.view_mut(), qkv.view(), &segments, heads);
+            cuda.attention(o.view_mut(), lse.view_mut(), Qkv::packed(qkv.view(), heads), &segments, heads);
         });
         let rows: usize = segments.iter().map(|s| rows(s, heads)).sum();
         let keys = keys_of_blocks(&segments, heads, ATTENTION_ROWS);
@@ -134,8 +134,8 @@ fn backward() {
             let (mut dqkv, qkv) = (buffer(cuda, n * heads.qkv_width()), buffer(cuda, n * heads.qkv_width()));
             let (dout, o) = (buffer(cuda, n * heads.q_width()), buffer(cuda, n * heads.q_width()));
             let lse = buffer(cuda, n * heads.query);
-            let (d, o, lse) = (dqkv.view_mut(), o.view(), lse.view());
-            cuda.attention_backward(d, dout.view(), o, lse, qkv.view(), &segments, heads);
+            let (d, o, lse) = (QkvMut::packed(dqkv.view_mut(), heads), o.view(), lse.view());
+            cuda.attention_backward(d, dout.view(), o, lse, Qkv::packed(qkv.view(), heads), &segments, heads);
         });
         let rows: usize = segments.iter().map(|s| rows(s, heads)).sum();
         let (one, row) = (operations(&segments, heads), 2 * heads.dim);
@@ -172,7 +172,7 @@ fn decode() {
                 sample_v: sample_v.view(),
                 filled,
             };
-            cuda.attention_decode(o.view_mut(), qkv.view(), &cache, heads);
+            cuda.attention_decode(o.view_mut(), Qkv::packed(qkv.view(), heads).q, &cache, heads);
         });
         let tiles = (samples * heads.query / heads.key_value).div_ceil(ATTENTION_DECODE_ROWS);
         // Either all splits are of one list, or one is the prompt and one a sample's own.

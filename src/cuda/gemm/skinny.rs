@@ -43,7 +43,7 @@ impl Cuda {
             .launch(kernel)
             .write("y", &y.data, m * n, 1)
             .read("x", x.data, m * k, alignment(vector))
-            .read("weight", weight.data(), weight.matrix().extent(), VECTOR);
+            .read("weight", weight.matrix().data, weight.matrix().extent(), VECTOR);
         let launch = launch.read_optional("residual", residual.map(|matrix| matrix.data), m * n, 1);
         let product = GemmParams {
             m: m as i32,
@@ -95,7 +95,7 @@ impl Cuda {
             .launch(kernel)
             .write("h", &h, rows * out / 2, 1)
             .read("x", x.data, rows * width, alignment(x.in_vectors()))
-            .read("weight", weight.data(), weight.matrix().extent(), VECTOR)
+            .read("weight", weight.matrix().data, weight.matrix().extent(), VECTOR)
             .value(product);
         let blocks = if rows == 0 { 0 } else { (out / 2).div_ceil(SKINNY_LINES / 2) };
         Terms::pass(Some(&terms), launch).run(Shape::line(blocks, SKINNY_THREADS));
