@@ -1,5 +1,5 @@
-//! A linear layer whose weight and input a program has on the device already, here as slices of cudarc on a stream of its
-//! own: `y = x Wᵀ`.
+//! A linear layer whose weight and input a program has on the device already, here as slices of cudarc on a
+//! stream of its own: `y = x Wᵀ`.
 //!
 //! ```sh
 //! cargo run --release --example linear

@@ -12,17 +12,18 @@ namespace {
 constexpr int ROWS = ATTENTION_ROWS;
 constexpr int M = ROWS / 16 / ATTENTION_WARPS;
 
-// Keys and values of one head of a sequence: the prefix, then the sequence's own.
+// Keys and values of one head of a sequence: the prefix, then the sequence's own. Addresses and strides stay in
+// constant memory, where they cost no registers.
 struct PackedKeys {
-    const bf16 *keys, *values;
-    int key_stride, value_stride;
+    const Qkv& qkv;
+    int column;
     int prefix_start, prefix_len;
     int own;  // row of a key of the sequence's own, less its index
 
     __device__ __forceinline__ size_t row(int j) const { return (j < prefix_len ? prefix_start : own) + j; }
-    __device__ __forceinline__ const bf16* k(int j) const { return keys + row(j) * key_stride; }
-    __device__ __forceinline__ const bf16* v(int j) const { return values + row(j) * value_stride; }
-    __device__ __forceinline__ const bf16* anywhere() const { return keys; }
+    __device__ __forceinline__ const bf16* k(int j) const { return qkv.k + (row(j) * qkv.k_stride + column); }
+    __device__ __forceinline__ const bf16* v(int j) const { return qkv.v + (row(j) * qkv.v_stride + column); }
+    __device__ __forceinline__ const bf16* anywhere() const { return qkv.k; }
 };
 
 template <int D>
@@ -44,9 +45,8 @@ __device__ __forceinline__ void forward(bf16* o, float* lse, const Qkv& qkv, con
     const int prefix = sequence.prefix_len;
     const Visible visible = {of_warp.first, rows - 1, prefix + 1};
     const int end = prefix + heads.query_of(min(of_block.first + ROWS, rows) - 1) + 1;
-    const int column = kv_head * heads.dim;
-    const PackedKeys keys = {qkv.k + column,        qkv.v + column, qkv.k_stride,           qkv.v_stride,
-                             sequence.prefix_start, prefix,         sequence.start - prefix};
+    const PackedKeys keys = {qkv, kv_head * heads.dim, sequence.prefix_start, prefix,
+                             sequence.start - prefix};
 
     unsigned char* own_tile = shared + warp * M * 16 * D * 2;
     Softmax<D, M> state;
@@ -77,8 +77,9 @@ __device__ __forceinline__ void forward(bf16* o, float* lse, const Qkv& qkv, con
 }  // namespace
 
 // o[.., q_width], lse[.., query heads] from q[.., q_width], k and v [.., kv_width]; blockIdx.x is a tile of
-// rows of a sequence, blockIdx.y a key/value head. (ROWS + 3 · VISITED<D>) · D · 2 bytes of shared memory; the
-// head's dimension is a multiple of 8, at most D. o and all rows of q, k and v start on multiples of 16 bytes.
+// rows of a sequence, blockIdx.y a key/value head. (ROWS + 3 · VISITED<D>) · D · 2 bytes of shared memory;
+// the head's dimension is a multiple of 8, at most D. o and all rows of q, k and v start on multiples of 16
+// bytes.
 #define FORWARD(D)                                                                                     \
     extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS, 2)                                 \
         attention_##D(bf16* o, float* lse, const Qkv qkv, const __grid_constant__ Sequences sequences, \

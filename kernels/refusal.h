@@ -1,9 +1,11 @@
-// What a kernel finds in its data and leaves out, as it would leave its arguments: an id beyond the rows of a table.
+// What a kernel finds in its data and leaves out, as it would leave its arguments: an id beyond the rows of a
+// table.
 #pragma once
 
 #include "tile.h"
 
-// Page-locked memory of the host, which looks there after its next wait (src/cuda/refusal.rs). Any of several is kept.
+// Page-locked memory of the host, which looks there after its next wait (src/cuda/refusal.rs). Any of several
+// is kept.
 struct __align__(16) Refusal {
     unsigned operation;  // REFUSED_…
     unsigned row;

@@ -1,8 +1,8 @@
 //! Adapter folders: LoRA in PEFT's format and, where one was trained, the guard beside it.
 //!
 //! `adapter_config.json` and `adapter_model.safetensors` are what PEFT reads and writes;
-//! `deepguard_config.json` and `deepguard_model.safetensors` hold guard and token statistics, which PEFT ignores. A folder
-//! without them is a plain adapter.
+//! `deepguard_config.json` and `deepguard_model.safetensors` hold guard and token statistics, which PEFT
+//! ignores. A folder without them is a plain adapter.
 
 mod folder;
 
@@ -57,7 +57,8 @@ struct GuardFile {
     analyzer_dropout: f32,
 }
 
-/// Writes the adapters, and the guard if there is one, into the existing folder `dir`. `base_model` is noted for PEFT as the name of the base model.
+/// Writes the adapters, and the guard if there is one, into the existing folder `dir`. `base_model` is noted
+/// for PEFT as the name of the base model.
 pub fn save<D: Device>(dir: &Path, attached: &Attached<D>, model: &Config, base_model: &str) -> Result<()> {
     let lora = &attached.lora.config;
     write_json(&dir.join(ADAPTER_CONFIG), &peft_config(lora, base_model))?;
@@ -86,8 +87,8 @@ pub fn written_bytes<D: Device>(attached: &Attached<D>) -> u64 {
     (size_of::<f32>() * values + headers + OTHERS) as u64
 }
 
-/// Reads an adapter folder for `model`, with its guard if it has one. Every expected tensor must be there in its shape, and
-/// no other; where there is a manifest, every file must be as it was committed.
+/// Reads an adapter folder for `model`, with its guard if it has one. Every expected tensor must be there in
+/// its shape, and no other; where there is a manifest, every file must be as it was committed.
 pub fn load<D: Device>(device: &D, dir: &Path, model: &Config) -> Result<Attached<D>> {
     if dir.join(MANIFEST).is_file() {
         manifest::verify(dir, Others::Ignored).map_err(|e| {
@@ -216,8 +217,8 @@ fn peft_config(lora: &LoraConfig, base_model: &str) -> Value {
     })
 }
 
-/// Ways to draw initial values that leave the base model as it is. (Others, such as PiSSA, change it, and the adapter
-/// then belongs to the changed one.)
+/// Ways to draw initial values that leave the base model as it is. (Others, such as PiSSA, change it, and the
+/// adapter then belongs to the changed one.)
 const PEFT_INIT: &[&str] = &["default", "gaussian", "orthogonal", "eva"];
 
 fn read_object(path: &Path) -> Result<Map<String, Value>> {

@@ -7,7 +7,8 @@ use crate::model::lora::{Lora, LoraConfig};
 use crate::model::params::{Layout, Params};
 use crate::ops::Device;
 
-/// LoRA adapters of one model and, unless they are those of a plain PEFT adapter, its guard and token security statistics.
+/// LoRA adapters of one model and, unless they are those of a plain PEFT adapter, its guard and token
+/// security statistics.
 pub struct Attached<D: Device> {
     /// Where the adapters' parameters lie.
     pub lora: Lora,
@@ -20,8 +21,8 @@ pub struct Attached<D: Device> {
 }
 
 impl<D: Device> Attached<D> {
-    /// Room for the parameters, all zero; see [`crate::init`] and [`crate::adapter`] for values. Without a `guard`, these
-    /// are the adapters alone.
+    /// Room for the parameters, all zero; see [`crate::init`] and [`crate::adapter`] for values. Without a
+    /// `guard`, these are the adapters alone.
     pub fn new(
         device: &D,
         model: &Config,

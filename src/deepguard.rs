@@ -117,8 +117,8 @@ impl<B: Backend> DeepGuard<B> {
         self.model.notes().iter().chain(self.tokenizer.notes()).map(String::as_str)
     }
 
-    /// Attaches an adapter folder, or the finished adapter of a run folder. A plain PEFT adapter has no guard: it changes
-    /// what is generated, but cannot guide it, nor score.
+    /// Attaches an adapter folder, or the finished adapter of a run folder. A plain PEFT adapter has no
+    /// guard: it changes what is generated, but cannot guide it, nor score.
     ///
     /// # Errors
     /// Kind `Model`: the folder does not fit the base model or is not complete.
@@ -128,8 +128,8 @@ impl<B: Backend> DeepGuard<B> {
         Ok(())
     }
 
-    /// Trains an adapter and a guard on the pairs that `config` names, writes them to `config.output_dir` and attaches
-    /// the result.
+    /// Trains an adapter and a guard on the pairs that `config` names, writes them to `config.output_dir` and
+    /// attaches the result.
     ///
     /// # Errors
     /// Errors of all kinds; see [`crate::error::ErrorKind`].
@@ -190,8 +190,9 @@ impl<B: Backend> DeepGuard<B> {
         scores.ok_or_else(|| Error::internal("no scores of a text"))
     }
 
-    /// Scores several texts, in their order. Those that are no longer than the model's context together are read in one
-    /// pass, which takes less time than [one after the other](Self::score); the last digits of scores may differ.
+    /// Scores several texts, in their order. Those that are no longer than the model's context together are
+    /// read in one pass, which takes less time than [one after the other](Self::score); the last digits of
+    /// scores may differ.
     ///
     /// # Errors
     /// As [`DeepGuard::score`].
@@ -213,7 +214,8 @@ impl<B: Backend> DeepGuard<B> {
         Ok(encoded.into_iter().map(scores).collect())
     }
 
-    /// Tokens and their bytes in `text`, without its byte order mark; none of a text in which there is nothing else.
+    /// Tokens and their bytes in `text`, without its byte order mark; none of a text in which there is
+    /// nothing else.
     fn encode_source(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>> {
         let source = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         if source.is_empty() {
@@ -225,12 +227,12 @@ impl<B: Backend> DeepGuard<B> {
     }
 
     /// Continues `prompt`; `on_token` gets (sample, token) as they come and stops by returning `false`. What
-    /// [`DeepGuard::generation`] says is added to the options: end-of-text tokens, suppressed tokens, and its repetition
-    /// penalty where the options have none.
+    /// [`DeepGuard::generation`] says is added to the options: end-of-text tokens, suppressed tokens, and its
+    /// repetition penalty where the options have none.
     ///
     /// # Errors
-    /// Kind `Usage` for options that contradict each other, kind `Data` for a prompt that does not fit, kind `Model` where
-    /// the model's files ask for what is not computed.
+    /// Kind `Usage` for options that contradict each other, kind `Data` for a prompt that does not fit, kind
+    /// `Model` where the model's files ask for what is not computed.
     pub fn generate(
         &self,
         prompt: &str,

@@ -77,7 +77,8 @@ impl Error {
         Error::new(ErrorKind::Device, message)
     }
 
-    /// Memory that is not there (exit code 5). Whoever asked for it knows what helps: [`Error::memory_advice`].
+    /// Memory that is not there (exit code 5). Whoever asked for it knows what helps:
+    /// [`Error::memory_advice`].
     pub fn memory(message: impl Into<String>) -> Self {
         Error { lacks_memory: true, ..Error::device(message) }
     }
@@ -109,8 +110,8 @@ impl Error {
         Error { message: format!("{self}; {advice}"), source: None, ..self }
     }
 
-    /// [`Error::advice`] for memory that is not there, once: the first to know what helps is the nearest. Any other error
-    /// stays as it is.
+    /// [`Error::advice`] for memory that is not there, once: the first to know what helps is the nearest. Any
+    /// other error stays as it is.
     pub fn memory_advice(self, advice: impl fmt::Display) -> Self {
         match self.lacks_memory {
             true => Error { lacks_memory: false, ..self.advice(advice) },

@@ -1,4 +1,5 @@
-//! Merging an adapter into its base model: `W' = W + scale · B A`, in f32, written as a plain Hugging Face directory.
+//! Merging an adapter into its base model: `W' = W + scale · B A`, in f32, written as a plain Hugging Face
+//! directory.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -91,12 +92,12 @@ impl View for Merged {
     }
 }
 
-/// Writes the model in `base_dir` with the adapter merged in to `out`, in the base model's element types, and compares
-/// the result with base and adapter on the tokens of a text.
+/// Writes the model in `base_dir` with the adapter merged in to `out`, in the base model's element types, and
+/// compares the result with base and adapter on the tokens of a text.
 ///
 /// # Errors
-/// Kind `Usage` if `out` is there and not an empty folder; kind `Model` if the merged model's logits are off by more than rounding explains (then
-/// nothing is written).
+/// Kind `Usage` if `out` is there and not an empty folder; kind `Model` if the merged model's logits are off
+/// by more than rounding explains (then nothing is written).
 pub fn merge(
     model: &Transformer<Cpu>,
     attached: &Attached<Cpu>,

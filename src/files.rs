@@ -20,8 +20,8 @@ use unfinished::{TEMPORARY, UnfinishedDir, ordinary};
 /// Beginning of the name of a folder that is being replaced; its own name follows.
 const REPLACED: &str = ".deepguard-old-";
 
-/// Writes a folder through `write`, which gets a temporary one beside it: `dir` holds all of it or is left as it was, also
-/// when the power fails. An existing `dir` is replaced.
+/// Writes a folder through `write`, which gets a temporary one beside it: `dir` holds all of it or is left as
+/// it was, also when the power fails. An existing `dir` is replaced.
 pub fn write_dir(dir: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let complain = || format!("cannot write {}", dir.display());
     let parent = parent(dir);
@@ -33,12 +33,14 @@ pub fn write_dir(dir: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<
         Ok(_) => replace(new, dir),
         Err(_) => std::fs::rename(new, dir),
     });
-    // What is left under the temporary name, if anything, is what was replaced: it goes when `temporary` does.
+    // What is left under the temporary name, if anything, is what was replaced: it goes when `temporary`
+    // does.
     renamed.and_then(|()| sync(parent)).kind(ErrorKind::Device, complain)
 }
 
-/// As [`write_dir`], into a folder that is new or empty. One that cannot be replaced, as something is mounted there or it is
-/// the working folder, is filled: what is written is moved into it at the end, the file `last` after all others.
+/// As [`write_dir`], into a folder that is new or empty. One that cannot be replaced, as something is mounted
+/// there or it is the working folder, is filled: what is written is moved into it at the end, the file `last`
+/// after all others.
 ///
 /// # Errors
 /// Kind `Usage` if there is something in `dir`, or in its place.
@@ -174,8 +176,8 @@ fn replace(new: &Path, dir: &Path) -> std::io::Result<()> {
     if exchange(new, dir)? { Ok(()) } else { replace_in_two(new, dir) }
 }
 
-/// [`replace`] for file systems that cannot exchange names, such as NFS: between the two renames there is no `dir`, which
-/// [`clean`] makes good.
+/// [`replace`] for file systems that cannot exchange names, such as NFS: between the two renames there is no
+/// `dir`, which [`clean`] makes good.
 fn replace_in_two(new: &Path, dir: &Path) -> std::io::Result<()> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let old = dir.with_file_name(format!("{REPLACED}{name}"));

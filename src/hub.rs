@@ -1,5 +1,5 @@
-//! Finds the model directory that a user means: a path, or a hub id in the local Hugging Face cache, into which
-//! [`download`] brings what is missing.
+//! Finds the model directory that a user means: a path, or a hub id in the local Hugging Face cache, into
+//! which [`download`] brings what is missing.
 
 #[cfg(feature = "hub")]
 mod client;
@@ -25,13 +25,13 @@ const DEFAULT_REVISION: &str = "main";
 /// What names of models' folders in the cache start with.
 const REPO_PREFIX: &str = "models--";
 
-/// The directory of the model `spec`: a directory, or a hub id such as `Qwen/Qwen2.5-Coder-3B` in the local cache
-/// (see [`Settings::cache`]). Nothing is downloaded: [`download::obtain`] does that. `revision` is a branch, tag or full
-/// commit hash of a hub id; `main` if not given.
+/// The directory of the model `spec`: a directory, or a hub id such as `Qwen/Qwen2.5-Coder-3B` in the local
+/// cache (see [`Settings::cache`]). Nothing is downloaded: [`download::obtain`] does that. `revision` is a
+/// branch, tag or full commit hash of a hub id; `main` if not given.
 ///
 /// # Errors
-/// Kind `Usage`: a revision given for a directory, or one that cannot be. Kind `Model`: neither a directory nor in the
-/// cache; the message says where was looked and what to do.
+/// Kind `Usage`: a revision given for a directory, or one that cannot be. Kind `Model`: neither a directory
+/// nor in the cache; the message says where was looked and what to do.
 pub fn resolve_model(spec: &str, revision: Option<&str>) -> Result<PathBuf> {
     resolve(spec, revision, Settings::from_env().cache.as_deref())
 }

@@ -18,8 +18,9 @@ enum Init {
     Normal(f64),
 }
 
-/// Sets every parameter: LoRA A Kaiming-uniform(a = √5) and B zero; the analyzer's linear layers Xavier-uniform with
-/// zero bias, its norms 1 and 0, its embedding N(0, 0.02); the aggregator as PyTorch's `Linear`.
+/// Sets every parameter: LoRA A Kaiming-uniform(a = √5) and B zero; the analyzer's linear layers
+/// Xavier-uniform with zero bias, its norms 1 and 0, its embedding N(0, 0.02); the aggregator as PyTorch's
+/// `Linear`.
 pub fn initialize<D: Device>(attached: &mut Attached<D>, seed: u64) {
     let params: Vec<Param> = attached.params.layout().params().to_vec();
     for (index, param) in params.iter().enumerate() {

@@ -1,10 +1,12 @@
-//! Hardens code language models: trains a security guard into them, scores code token by token, and generates code
-//! under the guard's guidance. The method is DeepGuard (arXiv 2604.09089); what is computed differently from its
-//! published code, and why, is in `docs/decisions.md`. The binary `dg-run` is a thin layer over this library.
+//! Hardens code language models: trains a security guard into them, scores code token by token, and generates
+//! code under the guard's guidance. The method is DeepGuard (arXiv 2604.09089); what is computed differently
+//! from its published code, and why, is in `docs/decisions.md`. The binary `dg-run` is a thin layer over this
+//! library.
 //!
-//! Training adds an *adapter* to a frozen base model: LoRA on its linear layers, and a *guard*, which is an analyzer
-//! that gives every token a score in (0, 1), high being secure, and per-token statistics that steer generation. Both
-//! are learnt from pairs of a vulnerable function and its fix. `docs/glossary.md` has the other words.
+//! Training adds an *adapter* to a frozen base model: LoRA on its linear layers, and a *guard*, which is an
+//! analyzer that gives every token a score in (0, 1), high being secure, and per-token statistics that steer
+//! generation. Both are learnt from pairs of a vulnerable function and its fix. `docs/glossary.md` has the
+//! other words.
 //!
 //! # Quick start
 //!
@@ -18,7 +20,7 @@
 //!     // A Hugging Face directory; `deepguard::hub` finds and downloads that of a hub id.
 //!     let mut guard = DeepGuard::load(Cpu::new(), "models/smollm2-135m")?;
 //!
-//!     // Train on pairs of functions; `()` observes nothing. A finished run is attached with `guard.attach(dir)`.
+//!     // Train on pairs of functions; `()` observes nothing. `guard.attach(dir)` takes a finished run.
 //!     let config = TrainConfig::default().with(|c| {
 //!         c.model = "models/smollm2-135m".into();
 //!         c.data = "data".into();
@@ -41,12 +43,12 @@
 //!
 //! # Features
 //!
-//! `cargo install` builds all of `dg-run`. A program that depends on the library takes `default-features = false` and
-//! what it wants of these, which `scripts/check-features.sh` checks one by one:
+//! `cargo install` builds all of `dg-run`. A program that depends on the library takes `default-features =
+//! false` and what it wants of these, which `scripts/check-features.sh` checks one by one:
 //!
 //! | feature | what it adds | crates in all |
 //! |---|---|---|
-//! | none | [`ops`], [`cpu`], [`model`], [`guard`], [`adapter`], [`probe`]; [`train`] and [`decode`] on token ids | 45 |
+//! | none | computation on token ids: [`ops`], [`cpu`], [`model`], [`guard`], [`train`], [`decode`] | 45 |
 //! | `text` | tokenizers: [`DeepGuard`], training on files of code | 94 |
 //! | `cuda` | [`cuda`], whose kernels nvcc compiles if the build finds one | 54 |
 //! | `hub` | downloads from the Hugging Face hub | 73 |
@@ -74,16 +76,16 @@
 //! ops                            every operation's contract; tensors, buffers, arenas
 //! manifest                       folders in which every changed bit is noticed
 //! files                          files that are written whole or not at all
-//! error  platform  system        errors with exit codes; where operating systems differ; memory of the process
+//! error  platform  system        errors with exit codes; differences of systems; memory of the process
 //! ```
 //!
 //! `tests/layers.rs` holds this picture against the imports. What is computed is written once for every
-//! [`ops::Backend`]: [`model`], [`guard`], [`attached`], [`adapter`], [`train`], [`decode`] and [`probe`] name no
-//! device. Only [`cli`], [`mod@deepguard`] and [`export`], which merges on the CPU, do.
+//! [`ops::Backend`]: [`model`], [`guard`], [`attached`], [`adapter`], [`train`], [`decode`] and [`probe`]
+//! name no device. Only [`cli`], [`mod@deepguard`] and [`export`], which merges on the CPU, do.
 //!
 //! - [`mod@deepguard`] has [`DeepGuard`], a model with its tokenizer and its guard.
-//! - [`cuda`] is the backend for NVIDIA GPUs, whose kernels are compiled by the build script; [`cpu`] is the backend of
-//!   every other machine and the oracle of both.
+//! - [`cuda`] is the backend for NVIDIA GPUs, whose kernels are compiled by the build script; [`cpu`] is the
+//!   backend of every other machine and the oracle of both.
 //! - [`ops`] says for every operation what is written, added to and kept.
 
 /// `with` of options, which other crates cannot write as a struct expression.

@@ -1,5 +1,5 @@
-//! `manifest.json`: which files a folder was committed with, their sizes and BLAKE3 hashes, so that a changed bit, a cut, a
-//! missing or an additional file is noticed before anything of it is used.
+//! `manifest.json`: which files a folder was committed with, their sizes and BLAKE3 hashes, so that a changed
+//! bit, a cut, a missing or an additional file is noticed before anything of it is used.
 
 use std::collections::BTreeMap;
 use std::fs::File;

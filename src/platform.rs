@@ -52,8 +52,8 @@ pub(crate) fn may_add_to(dir: &Path) -> bool {
     }
 }
 
-/// Whether somebody may still read what is written to standard output: a pipe without a reader is in error. Windows tells when
-/// something is written.
+/// Whether somebody may still read what is written to standard output: a pipe without a reader is in error.
+/// Windows tells when something is written.
 #[cfg(feature = "cli")]
 pub(crate) fn has_reader() -> bool {
     #[cfg(unix)]
@@ -71,7 +71,8 @@ pub(crate) fn has_reader() -> bool {
     }
 }
 
-/// Exchanges the names of two folders in one step. Returns whether the file system can: NFS cannot, nor can Windows.
+/// Exchanges the names of two folders in one step. Returns whether the file system can: NFS cannot, nor can
+/// Windows.
 pub(crate) fn exchange(a: &Path, b: &Path) -> io::Result<bool> {
     #[cfg(any(target_os = "linux", target_vendor = "apple"))]
     {

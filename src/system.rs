@@ -1,7 +1,8 @@
 //! Memory that this process may have: what the machine has available, less what limits of the process leave.
 //!
-//! A control group (cgroup) limits the memory of a container, a batch job or a service, at every level of its hierarchy;
-//! the kernel ends a process that goes beyond, without a word. `/proc/meminfo` tells nothing of such limits.
+//! A control group (cgroup) limits the memory of a container, a batch job or a service, at every level of its
+//! hierarchy; the kernel ends a process that goes beyond, without a word. `/proc/meminfo` tells nothing of
+//! such limits.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +26,8 @@ pub struct Limit {
     pub of: String,
     /// Bytes that it allows.
     pub bytes: u64,
-    /// Bytes of it that are used. The page cache, which the kernel gives up for any other use, does not count.
+    /// Bytes of it that are used. The page cache, which the kernel gives up for any other use, does not
+    /// count.
     pub used: u64,
 }
 
@@ -89,8 +91,8 @@ fn resource_limits(root: &Path) -> Vec<Limit> {
     known.into_iter().filter_map(limit).collect()
 }
 
-/// The limits of the process's control groups and of all groups above, in version 1 and 2 of their hierarchy: a machine
-/// may have both.
+/// The limits of the process's control groups and of all groups above, in version 1 and 2 of their hierarchy:
+/// a machine may have both.
 fn control_groups(root: &Path) -> Vec<Limit> {
     let groups = read(&root.join("proc/self/cgroup")).unwrap_or_default();
     let mounts = read(&root.join("proc/self/mountinfo")).unwrap_or_default();
@@ -132,7 +134,8 @@ struct Mount<'a> {
 }
 
 impl<'a> Mount<'a> {
-    /// A line of `mountinfo`: number, parent, device, root, mount point, options, …, `-`, type, source, options.
+    /// A line of `mountinfo`: number, parent, device, root, mount point, options, …, `-`, type, source,
+    /// options.
     fn parse(line: &'a str, version: Version) -> Option<Self> {
         let (place, kind) = line.split_once(" - ")?;
         let mut kind = kind.split(' ');
@@ -145,8 +148,8 @@ impl<'a> Mount<'a> {
         fits.then_some(Mount { root: place.next()?, point: place.next()? })
     }
 
-    /// The folders of `group` and of the groups above that are seen here. A group outside of what is mounted, as in
-    /// some containers, is taken for its root.
+    /// The folders of `group` and of the groups above that are seen here. A group outside of what is mounted,
+    /// as in some containers, is taken for its root.
     fn levels(&self, group: &Path) -> Vec<PathBuf> {
         let below = group.strip_prefix(self.root).unwrap_or(Path::new(""));
         // Without the slash that the root's empty path would leave at the end.

@@ -1,7 +1,7 @@
-//! The whole program on CUDA, that is on the emulator, against the CPU backend: whole-model logits, scores and gradients,
-//! ten steps of training, guided generation; and against numbers of the
-//! published code. Activations have 8 bits on CUDA, so results agree as far as that allows;
-//! two runs on CUDA agree in every bit.
+//! The whole program on CUDA, that is on the emulator, against the CPU backend: whole-model logits, scores
+//! and gradients, ten steps of training, guided generation; and against numbers of the published code.
+//! Activations have 8 bits on CUDA, so results agree as far as that allows; two runs on CUDA agree in every
+//! bit.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -28,7 +28,8 @@ fn on_an_a100() {
     emulator::again_on_an_a100("cuda");
 }
 
-/// Tests that record graphs run one at a time: what one does with the device's context would spoil another's recording.
+/// Tests that record graphs run one at a time: what one does with the device's context would spoil another's
+/// recording.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,5 +1,5 @@
-//! CUDA, as far as it is no other backend: how it is reached, what it refuses, and what becomes of errors. The
-//! operations themselves are tested in `tests/ops.rs`.
+//! CUDA, as far as it is no other backend: how it is reached, what it refuses, and what becomes of errors.
+//! The operations themselves are tested in `tests/ops.rs`.
 
 use deepguard::ErrorKind;
 use deepguard::cuda::Cuda;

@@ -267,3 +267,32 @@ fn paths_are_found_wherever_they_stand() {
     assert!(circle(&edges(&[("a", "b"), ("b", "c"), ("a", "c")])).is_empty());
     assert_eq!(circle(&edges(&[("a", "b"), ("b", "c"), ("c", "b")])), ["b", "c"]);
 }
+
+/// Columns that a comment may take, as `.editorconfig` says.
+const WIDTH: usize = 110;
+
+#[test]
+fn comments_end_at_the_last_column() {
+    let mut wide = Vec::new();
+    for folder in ["build", "src", "kernels", "tests", "benches", "examples"] {
+        visit(&root().with_file_name(folder), &mut |path, text| {
+            let is_code = ["rs", "cu", "h"].iter().any(|code| path.extension().is_some_and(|e| e == *code));
+            let comments = text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("//"));
+            let long = comments.filter(|(_, line)| is_code && line.chars().count() > WIDTH);
+            wide.extend(long.map(|(at, _)| format!("{}:{}", path.display(), at + 1)));
+        });
+    }
+    assert!(wide.is_empty(), "comments beyond column {WIDTH}:\n{}", wide.join("\n"));
+}
+
+/// Calls `found` for every text file below a folder.
+fn visit(dir: &Path, found: &mut dyn FnMut(&Path, &str)) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && path.file_name().is_none_or(|name| name != "target") {
+            visit(&path, found);
+        } else if let Ok(text) = fs::read_to_string(&path) {
+            found(&path, &text);
+        }
+    }
+}

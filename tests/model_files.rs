@@ -1,4 +1,5 @@
-//! What the files of a model say, from end to end: what a text starts with, where a generation ends, which head is used.
+//! What the files of a model say, from end to end: what a text starts with, where a generation ends, which
+//! head is used.
 
 #[path = "common/tiny.rs"]
 mod tiny;
@@ -64,7 +65,8 @@ fn end_of_text(tiny: &Tiny) -> u32 {
     load(tiny).tokenizer.token_id("<|endoftext|>").unwrap()
 }
 
-/// A model whose tokenizer starts every text with `<|endoftext|>`: by its template, and by a switch beside it.
+/// A model whose tokenizer starts every text with `<|endoftext|>`: by its template, and by a switch beside
+/// it.
 fn with_start_token(by_template: bool) -> Tiny {
     let tiny = Tiny::new("llama");
     let start = end_of_text(&tiny);

@@ -1,7 +1,9 @@
-//! Do the emulator's checks find bugs? Correct kernels, with a wait, fence, barrier, index or mask removed or changed,
-//! have to fault or to give a wrong result; the originals must not, in whatever order their warps run.
+//! Do the emulator's checks find bugs? Correct kernels, with a wait, fence, barrier, index or mask removed or
+//! changed, have to fault or to give a wrong result; the originals must not, in whatever order their warps
+//! run.
 //!
-//! A mutant that lives is a hole in the checks. Each says why it is wrong, so that a dead one is no false alarm.
+//! A mutant that lives is a hole in the checks. Each says why it is wrong, so that a dead one is no false
+//! alarm.
 
 #[path = "mutation/arrival.rs"]
 mod arrival;
@@ -42,8 +44,8 @@ const SEEDS_OF_MUTANTS: u64 = 5;
 /// Mutants that there are at least, and those of a hundred that have to die.
 const MUTANTS: usize = 40;
 const KILLED: usize = 95;
-/// What the emulator is known not to see: accesses of global memory that only the order of execution, which is
-/// sequential there, keeps apart; lanes of a warp that get ahead of others, as they run in step.
+/// What the emulator is known not to see: accesses of global memory that only the order of execution, which
+/// is sequential there, keeps apart; lanes of a warp that get ahead of others, as they run in step.
 const KNOWN_HOLES: [(&str, &str); 2] = [
     ("grid_exchange", "the arrival is no atomic"),
     ("warp_exchange", "syncwarp between load and store removed"),

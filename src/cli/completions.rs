@@ -23,8 +23,8 @@ pub(super) fn run(args: &CompletionsArgs) -> Result<()> {
     Ok(print(&if args.shell == Shell::Bash { with_one_name(&script) } else { script })?)
 }
 
-/// clap_complete 4.6 looks for options of a command under another name than it keeps them under, where the program's
-/// name has a hyphen (clap-rs/clap#6421).
+/// clap_complete 4.6 looks for options of a command under another name than it keeps them under, where the
+/// program's name has a hyphen (clap-rs/clap#6421).
 fn with_one_name(script: &str) -> String {
     script.replace("dg__subcmd__run", "dg__run")
 }

@@ -42,8 +42,8 @@ pub struct GenerateArgs {
     /// Keep this many of the likeliest tokens; 0 keeps all.
     #[arg(long, default_value_t = 50)]
     top_k: usize,
-    /// Divide the positive and multiply the negative logits of tokens that are in the prompt or the sample; 1 leaves
-    /// them [default: that of the model's generation_config.json, else 1].
+    /// Divide the positive and multiply the negative logits of tokens that are in the prompt or the sample; 1
+    /// leaves them [default: that of the model's generation_config.json, else 1].
     #[arg(long)]
     repetition_penalty: Option<f32>,
     /// Seed of the samples.

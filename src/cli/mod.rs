@@ -112,8 +112,8 @@ enum Guard {
 }
 
 impl ModelArgs {
-    /// Loads model and adapter on the chosen device and does `task` with them. The adapter is looked for first: a model
-    /// may be large.
+    /// Loads model and adapter on the chosen device and does `task` with them. The adapter is looked for
+    /// first: a model may be large.
     fn run(&self, guard: Guard, task: impl Task) -> Result<()> {
         let adapter = self.adapter(guard)?;
         self.device.run(&self.model, self.revision.as_deref(), WithAdapter { adapter, task })
@@ -277,7 +277,8 @@ fn execute(cli: Cli, matches: &ArgMatches, signals: &Signals) -> Result<()> {
     }
 }
 
-/// Runs a command on a worker of the thread pool: from outside, every parallel operation would pay for waking it.
+/// Runs a command on a worker of the thread pool: from outside, every parallel operation would pay for waking
+/// it.
 fn on_threads<E: Into<anyhow::Error> + Send>(
     threads: Option<usize>,
     command: impl FnOnce() -> std::result::Result<(), E> + Send,

@@ -6,8 +6,8 @@ use super::{note, print};
 use crate::error::{Context, ErrorKind, Result};
 use crate::files;
 
-/// Writes a text to `path`, or to standard output for `-`. A file is replaced when the new one is complete; a pipe or a
-/// device is written to.
+/// Writes a text to `path`, or to standard output for `-`. A file is replaced when the new one is complete; a
+/// pipe or a device is written to.
 pub(super) fn write_file(path: &Path, text: &str) -> Result<()> {
     if path == Path::new("-") {
         return print(text);

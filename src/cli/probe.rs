@@ -32,7 +32,8 @@ pub struct ProbeArgs {
     /// Pairs of vulnerable and secure functions: a JSONL file or a folder of them (SVEN format).
     #[arg(long)]
     data: PathBuf,
-    /// Longest function in tokens; longer ones are cut. If not given, 1024, or the model's context if that is shorter.
+    /// Longest function in tokens; longer ones are cut. If not given, 1024, or the model's context if that is
+    /// shorter.
     #[arg(long, alias = "max-length", alias = "max-seq-length")]
     max_seq_len: Option<usize>,
     /// Whether records that cannot be used are an error (exit code 3) or left out.

@@ -26,15 +26,15 @@ pub struct ScoreArgs {
     /// One SARIF 2.1.0 log instead of a heat map: lines with scores below --threshold as results.
     #[arg(long)]
     sarif: bool,
-    /// With --sarif: the score, from 0 to 1, below which a line is a result. 0.5 is the middle of the scale; a
-    /// threshold for a guard is best chosen on code whose weaknesses are known.
+    /// With --sarif: the score, from 0 to 1, below which a line is a result. 0.5 is the middle of the scale;
+    /// a threshold for a guard is best chosen on code whose weaknesses are known.
     #[arg(long, default_value_t = 0.5, requires = "sarif")]
     threshold: f64,
     /// Write a page that needs no network: heat maps of all files side by side, and where the guard looked.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Source files; `-` reads standard input. Those that cannot be scored are named at the end, after all others have
-    /// been.
+    /// Source files; `-` reads standard input. Those that cannot be scored are named at the end, after all
+    /// others have been.
     #[arg(required = true)]
     files: Vec<PathBuf>,
 }
@@ -194,7 +194,8 @@ fn to_json(name: &Path, outcome: &Outcome) -> serde_json::Value {
     json!({"file": file, "mean_score": scores.mean, "layers": scores.layers, "tokens": tokens})
 }
 
-/// The text on backgrounds from red (likely vulnerable) to green (likely secure), stretched to the scores' range.
+/// The text on backgrounds from red (likely vulnerable) to green (likely secure), stretched to the scores'
+/// range.
 fn heat_map(text: &str, scores: &TextScores, colours: bool) -> String {
     if !colours {
         return plain_map(text, scores);

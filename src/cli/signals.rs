@@ -1,5 +1,5 @@
-//! SIGINT and SIGTERM. While there is nothing to save, one ends the program at once; a training run is asked to stop, and
-//! only a second one ends the program there. Windows knows the first of them alone, as Ctrl-C.
+//! SIGINT and SIGTERM. While there is nothing to save, one ends the program at once; a training run is asked
+//! to stop, and only a second one ends the program there. Windows knows the first of them alone, as Ctrl-C.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};

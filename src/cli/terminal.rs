@@ -20,8 +20,8 @@ pub(super) fn shows_bars() -> bool {
     has_style(&std::io::stderr()) && !ProgressBar::no_length().is_hidden()
 }
 
-/// The rule of clap's help: a terminal, unless TERM is `dumb` or unset or NO_COLOR is set and not empty. CLICOLOR and
-/// CLICOLOR_FORCE decide otherwise.
+/// The rule of clap's help: a terminal, unless TERM is `dumb` or unset or NO_COLOR is set and not empty.
+/// CLICOLOR and CLICOLOR_FORCE decide otherwise.
 fn has_style<S: RawStream>(stream: &S) -> bool {
     AutoStream::choice(stream) != ColorChoice::Never
 }

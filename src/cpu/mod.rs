@@ -52,7 +52,8 @@ pub fn features() -> Vec<&'static str> {
     known.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
 }
 
-/// The CPU backend. Cloning shares its scratch memory, and the error of operations. Threads are rayon's current pool.
+/// The CPU backend. Cloning shares its scratch memory, and the error of operations. Threads are rayon's
+/// current pool.
 #[derive(Clone, Default)]
 pub struct Cpu {
     scratch: Arc<Scratch>,

@@ -63,7 +63,8 @@ impl Cuda {
     /// As [`new`](Self::new), on a stream of the program's own, whose slices can be used with
     /// [`view`](Self::view) and [`view_mut`](Self::view_mut) and whose order all work takes part in.
     ///
-    /// Usage error: the default stream of a context, which cannot be recorded, or of a thread, which is not one stream.
+    /// Usage error: the default stream of a context, which cannot be recorded, or of a thread, which is not
+    /// one stream.
     pub fn on_stream(stream: Arc<CudaStream>) -> Result<Self> {
         Self::open_on(stream, driver::emulator().is_some())
     }
@@ -201,8 +202,8 @@ impl Cuda {
         ))
     }
 
-    /// Waits for all work. An error of a kernel shows only here, so it names those that may be the one; and so does what a
-    /// kernel has refused.
+    /// Waits for all work. An error of a kernel shows only here, so it names those that may be the one; and
+    /// so does what a kernel has refused.
     pub(super) fn wait(&self) -> Result<()> {
         self.end_recording(None)?;
         let waited = self.stream().synchronize();

@@ -114,7 +114,8 @@ fn load_emulator(path: PathBuf) -> Result<()> {
         // SAFETY: the symbol is only compared, never called.
         unsafe { library.get::<*mut c_void>(b"cuInit") }.ok().map(|symbol| symbol.as_raw_ptr())
     };
-    // cudarc opens libcuda.so by name, or, where another crate wants it linked, takes what the program is linked with.
+    // cudarc opens libcuda.so by name, or, where another crate wants it linked, takes what the program is
+    // linked with.
     let answering = [driver.as_ref().and_then(entry), entry(&Library::this())];
     let own = entry(&emulator);
     if own.is_none() || answering != [own; 2] {

@@ -1,18 +1,21 @@
-//! Views of memory that is not an arena's: slices of cudarc, a program's own or another crate's, and weights in them.
+//! Views of memory that is not an arena's: slices of cudarc, a program's own or another crate's, and weights
+//! in them.
 //!
 //! # Order of streams
 //!
-//! Operations run on [`Cuda::stream`]. A slice may belong to another stream of the same context: cudarc keeps an event for
-//! the last read and one for the last write of each slice. [`Cuda::view`] has our stream wait for the last write, and
-//! [`Cuda::view_mut`] for the last read as well; when the view is dropped, its use is recorded in the slice, so that
-//! whatever comes next on any stream of cudarc, freeing the memory included, comes after the operations in between.
-//! **Keep a view until the operations that use it have been called**; nobody has to wait for them to finish.
+//! Operations run on [`Cuda::stream`]. A slice may belong to another stream of the same context: cudarc keeps
+//! an event for the last read and one for the last write of each slice. [`Cuda::view`] has our stream wait
+//! for the last write, and [`Cuda::view_mut`] for the last read as well; when the view is dropped, its use is
+//! recorded in the slice, so that whatever comes next on any stream of cudarc, freeing the memory included,
+//! comes after the operations in between. **Keep a view until the operations that use it have been called**;
+//! nobody has to wait for them to finish.
 //!
-//! This needs a context that tracks events (`CudaContext::is_managing_stream_synchronization`), which one with more than
-//! the default stream does unless it has been told not to. Slices of the same stream need no events.
+//! This needs a context that tracks events (`CudaContext::is_managing_stream_synchronization`), which one
+//! with more than the default stream does unless it has been told not to. Slices of the same stream need no
+//! events.
 //!
-//! Making or dropping a view between the operations of a [`graph`](crate::ops::Device::graph) ends its recording; views
-//! that outlive it do not.
+//! Making or dropping a view between the operations of a [`graph`](crate::ops::Device::graph) ends its
+//! recording; views that outlive it do not.
 
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -37,8 +40,9 @@ pub struct View<'a, T> {
 impl<T: Element> View<'_, T> {
     /// The elements.
     pub fn get(&self) -> Ref<'_, Cuda, T> {
-        // SAFETY: cudarc's slice has so many initialised elements there, which nothing writes while it is borrowed; our
-        // stream waits for earlier writes, and later ones wait for what is recorded when this view is dropped.
+        // SAFETY: cudarc's slice has so many initialised elements there, which nothing writes while it is
+        // borrowed; our stream waits for earlier writes, and later ones wait for what is recorded when this
+        // view is dropped.
         unsafe { Ref::from_raw(self.slice.address, self.slice.len) }
     }
 }
@@ -87,10 +91,12 @@ impl Deref for WeightRef<'_> {
 }
 
 impl Cuda {
-    /// A slice of `cudarc`, or a view of one, as an operation's input. See [`view`](self) for the order of streams.
+    /// A slice of `cudarc`, or a view of one, as an operation's input. See [`view`](self) for the order of
+    /// streams.
     ///
     /// # Errors
-    /// Kind `Usage` for a slice of another context, and for one of another stream whose context does not track events.
+    /// Kind `Usage` for a slice of another context, and for one of another stream whose context does not
+    /// track events.
     pub fn view<'a, T: Element, S: DevicePtr<T>>(&'a self, slice: &'a S) -> Result<View<'a, T>> {
         self.before_use()?;
         let (address, used) = slice.device_ptr(self.stream());
@@ -98,7 +104,8 @@ impl Cuda {
         Ok(View { slice, _borrow: PhantomData })
     }
 
-    /// A slice of `cudarc`, or a mutable view of one, as an operation's output. Errors as with [`view`](Self::view).
+    /// A slice of `cudarc`, or a mutable view of one, as an operation's output. Errors as with
+    /// [`view`](Self::view).
     pub fn view_mut<'a, T: Element, S: DevicePtrMut<T>>(
         &'a self,
         slice: &'a mut S,
@@ -112,8 +119,8 @@ impl Cuda {
     /// A matrix in device memory, `[out_features, in_features]`, as a frozen weight. It is read in place.
     ///
     /// # Errors
-    /// Kind `Usage` where rows do not start on multiples of 16 bytes, as the kernels read them in vectors, or where there
-    /// are fewer elements than the sizes say.
+    /// Kind `Usage` where rows do not start on multiples of 16 bytes, as the kernels read them in vectors, or
+    /// where there are fewer elements than the sizes say.
     pub fn weight<'a>(&self, matrix: Matrix<'a, Cuda, bf16>) -> Result<WeightRef<'a>> {
         let Matrix { data, rows, cols, stride } = matrix;
         matrix.check("a weight").map_err(Error::usage)?;

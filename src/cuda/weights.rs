@@ -19,8 +19,8 @@ use crate::ops::{Arena, Buffer, Dtype, Mut, Ref, TensorSpec, TensorView};
 /// Bytes of each of the two page-locked buffers through which weights are loaded.
 const STAGE: usize = 32 << 20;
 
-/// A frozen matrix `[rows, columns]` in bf16, whose rows start on multiples of 16 bytes: loaded from a file, or in memory
-/// that is borrowed ([`Cuda::weight`]).
+/// A frozen matrix `[rows, columns]` in bf16, whose rows start on multiples of 16 bytes: loaded from a file,
+/// or in memory that is borrowed ([`Cuda::weight`]).
 pub struct Weight {
     address: usize,
     len: usize,
@@ -41,8 +41,8 @@ impl Weight {
     /// The weight as an operand.
     pub(super) fn matrix(&self) -> Matrix<'_, Cuda, bf16> {
         let (rows, cols, stride) = (self.rows, self.columns, self.stride);
-        // SAFETY: they are in the buffer, or in what `borrowed` was given, whose lifetime `WeightRef` has; nothing writes
-        // to a frozen weight.
+        // SAFETY: they are in the buffer, or in what `borrowed` was given, whose lifetime `WeightRef` has;
+        // nothing writes to a frozen weight.
         let data = unsafe { Ref::from_raw(self.address, self.len) };
         Matrix { data, rows, cols, stride }
     }

@@ -1,4 +1,5 @@
-//! Generation: one prefill, then one token per sample and pass, guided by the security statistics (METHOD §8).
+//! Generation: one prefill, then one token per sample and pass, guided by the security statistics (METHOD
+//! §8).
 
 mod session;
 mod stage;
@@ -31,8 +32,9 @@ pub struct GenerateOptions {
     pub rescore_every: usize,
     /// Tokens that end a sample.
     pub stop_tokens: Vec<u32>,
-    /// Divides the positive and multiplies the negative logits of tokens that are in the prompt or the sample; 1 leaves
-    /// them. `None` is the model's own in [`DeepGuard::generate`](crate::DeepGuard::generate), and 1 in [`generate`].
+    /// Divides the positive and multiplies the negative logits of tokens that are in the prompt or the
+    /// sample; 1 leaves them. `None` is the model's own in
+    /// [`DeepGuard::generate`](crate::DeepGuard::generate), and 1 in [`generate`].
     pub repetition_penalty: Option<f32>,
     /// Tokens that are never generated; ids beyond the vocabulary are no tokens.
     pub suppress_tokens: Vec<u32>,
@@ -100,8 +102,8 @@ impl GenerateOptions {
     }
 }
 
-/// Continues `prompt`. `on_token` is called with (sample, token) as tokens are made and may stop the generation by
-/// returning `false`.
+/// Continues `prompt`. `on_token` is called with (sample, token) as tokens are made and may stop the
+/// generation by returning `false`.
 pub fn generate<B: Backend>(
     model: &Transformer<B>,
     attached: Option<&Attached<B>>,

@@ -143,7 +143,8 @@ impl<'a, B: Backend> Session<'a, B> {
         Ok(out)
     }
 
-    /// Prefill: fills the cache, scores the prompt and leaves the logits of the first new token for every sample.
+    /// Prefill: fills the cache, scores the prompt and leaves the logits of the first new token for every
+    /// sample.
     fn read_prompt(&mut self, prompt: &[u32]) {
         let (model, backend, n) = (self.model, &self.model.backend, prompt.len());
         let segments = self.prefill.place(backend, &[prompt]);

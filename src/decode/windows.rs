@@ -13,13 +13,14 @@ use crate::ops::Backend;
 pub struct Window {
     /// The first of them.
     pub start: usize,
-    /// Those whose scores are those of this pass; the ones before them are their context. They end the window.
+    /// Those whose scores are those of this pass; the ones before them are their context. They end the
+    /// window.
     pub scored: Range<usize>,
 }
 
-/// Windows of at most `most` tokens over `len` tokens. Where two overlap, the scores of the earlier one count, which has
-/// read more of what stands before; in every window but the first, each scored token has at least `most / 2` tokens
-/// before it.
+/// Windows of at most `most` tokens over `len` tokens. Where two overlap, the scores of the earlier one
+/// count, which has read more of what stands before; in every window but the first, each scored token has at
+/// least `most / 2` tokens before it.
 pub fn windows(len: usize, most: usize) -> Vec<Window> {
     let most = most.max(1);
     let new = most.div_ceil(2);
@@ -33,8 +34,9 @@ pub fn windows(len: usize, most: usize) -> Vec<Window> {
     windows
 }
 
-/// As [`score_with_attention`], of a text of any length: one beyond the model's context is read in [`windows`], each of
-/// which begins with the first `prefix` tokens, such as a token that marks the beginning of a text.
+/// As [`score_with_attention`], of a text of any length: one beyond the model's context is read in
+/// [`windows`], each of which begins with the first `prefix` tokens, such as a token that marks the beginning
+/// of a text.
 ///
 /// # Errors
 /// Those of [`score_with_attention`].
@@ -59,8 +61,8 @@ pub fn score_in_windows<B: Backend>(
     Ok(all)
 }
 
-/// As [`score_in_windows`], of several texts with their prefixes, none of which is empty: consecutive ones that are no
-/// longer than the model's context together are read in one pass.
+/// As [`score_in_windows`], of several texts with their prefixes, none of which is empty: consecutive ones
+/// that are no longer than the model's context together are read in one pass.
 ///
 /// # Errors
 /// Those of [`score_with_attention`].

@@ -1,5 +1,5 @@
-//! Folders that are being written under a temporary name. They go when their value is dropped, and also when the process
-//! is told to end in the middle: a merged model would leave gigabytes behind.
+//! Folders that are being written under a temporary name. They go when their value is dropped, and also when
+//! the process is told to end in the middle: a merged model would leave gigabytes behind.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -46,15 +46,16 @@ impl UnfinishedDir {
         self.dir.path()
     }
 
-    /// Moves the finished folder to its place by `rename`. [`abandon`] comes before it or after it: what has been begun to be
-    /// removed never gets a name.
+    /// Moves the finished folder to its place by `rename`. [`abandon`] comes before it or after it: what has
+    /// been begun to be removed never gets a name.
     pub fn finish(&self, rename: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
         let _held = unfinished();
         rename(self.path())
     }
 }
 
-/// Temporary files and folders are private by default; what is kept gets the permissions that the user's umask gives.
+/// Temporary files and folders are private by default; what is kept gets the permissions that the user's
+/// umask gives.
 pub(super) fn ordinary(mode: u32) -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(TEMPORARY);
@@ -68,8 +69,8 @@ impl Drop for Known {
     }
 }
 
-/// Removes all that are there, as far as that is possible, before a process ends. From then on none can be made, nor moved to
-/// its place.
+/// Removes all that are there, as far as that is possible, before a process ends. From then on none can be
+/// made, nor moved to its place.
 pub fn abandon() {
     let there = unfinished();
     // A file that is made meanwhile is in the way of the first try.

@@ -1,7 +1,7 @@
 //! The attention aggregator in its fused form, folded into the analyzer's first layer (METHOD §4).
 //!
-//! Forward: `u = Wkᵀ(Wq m + bq)`, `c = Σ softmax(u·h_l/√H) h_l`, `z1 = P c + …` with `P = W1h Wo Wv`. The aggregate
-//! `Wo (Wv c + bv) + bo` itself is never made while training.
+//! Forward: `u = Wkᵀ(Wq m + bq)`, `c = Σ softmax(u·h_l/√H) h_l`, `z1 = P c + …` with `P = W1h Wo Wv`. The
+//! aggregate `Wo (Wv c + bv) + bo` itself is never made while training.
 
 use crate::guard::analyzer::{matrix, matrix_mut};
 use crate::guard::{
@@ -66,8 +66,8 @@ impl Guard {
         backend.aggregate(context, weights, pass.taps, a.u.first(n * hidden), shape);
     }
 
-    /// The aggregate of every row as the paper writes it, `[rows, hidden_size]`, after [`Guard::forward`], which never
-    /// computes it: for the test against the published code.
+    /// The aggregate of every row as the paper writes it, `[rows, hidden_size]`, after [`Guard::forward`],
+    /// which never computes it: for the test against the published code.
     #[doc(hidden)]
     pub fn explicit_aggregate<B: Backend>(
         &self,
@@ -93,7 +93,8 @@ impl Guard {
         backend.download_act(out.view())
     }
 
-    /// Computes, from `dz[0]`, gradients of the embedding and of the taps, and all that [`Guard::linear_gradients`] needs.
+    /// Computes, from `dz[0]`, gradients of the embedding and of the taps, and all that
+    /// [`Guard::linear_gradients`] needs.
     pub(super) fn aggregator_backward<B: Backend>(
         &self,
         pass: &GuardPass<'_, B>,
@@ -137,9 +138,9 @@ impl Guard {
         }
     }
 
-    /// Makes of the rows two sums, `G = Σ w δ cᵀ` and `d = Σ w δ`, from which all gradients of `W1h`, `b1`, `Wo`, `bo`, `Wv`,
-    /// `bv` follow: with `A = W1h Wo` and `K = G Wvᵀ + d bvᵀ`, `dWv = AᵀG`, `dbv = Aᵀd`, `dWo = W1hᵀK`, `dbo = W1hᵀd`,
-    /// `dW1h = K Woᵀ + d boᵀ`, `db1 = d`. Leaves G, d and K, and adds `dW1h`.
+    /// Makes of the rows two sums, `G = Σ w δ cᵀ` and `d = Σ w δ`, from which all gradients of `W1h`, `b1`,
+    /// `Wo`, `bo`, `Wv`, `bv` follow: with `A = W1h Wo` and `K = G Wvᵀ + d bvᵀ`, `dWv = AᵀG`, `dbv = Aᵀd`,
+    /// `dWo = W1hᵀK`, `dbo = W1hᵀd`, `dW1h = K Woᵀ + d boᵀ`, `db1 = d`. Leaves G, d and K, and adds `dW1h`.
     fn folded_backward<B: Backend>(
         &self,
         pass: &GuardPass<'_, B>,

@@ -57,7 +57,8 @@ impl Guard {
         backend.score(acts.scores.first_mut(n), h3.first(n * w3), w, b);
     }
 
-    /// `z1 = W1h agg + W1e e` without the bias; collapsed with the aggregator's last two products when it attends.
+    /// `z1 = W1h agg + W1e e` without the bias; collapsed with the aggregator's last two products when it
+    /// attends.
     fn first_layer<B: Backend>(&self, pass: &GuardPass<'_, B>, acts: &mut GuardActivations<B>) {
         let (backend, n, w1, hidden) = (pass.backend, pass.rows, HIDDEN_WIDTHS[0], self.hidden_size);
         let weight = pass.params.matrix(&self.linear[0].weight);
@@ -104,8 +105,8 @@ impl Guard {
         pass.backend.layer_norm_relu(h, z, stats, bias, gamma, beta, pass.dropout_at(self, layer));
     }
 
-    /// Reverses [`Guard::analyze`] with upstream 1 for every score: leaves `dz[0]`, the gradients of the norms and of the
-    /// score, and what [`Guard::linear_gradients`] needs.
+    /// Reverses [`Guard::analyze`] with upstream 1 for every score: leaves `dz[0]`, the gradients of the
+    /// norms and of the score, and what [`Guard::linear_gradients`] needs.
     pub(super) fn analyzer_backward<B: Backend>(
         &self,
         pass: &GuardPass<'_, B>,

@@ -1,4 +1,5 @@
-//! Gradients of the weights and biases of all linear layers of the guard, together: one by one they are too small.
+//! Gradients of the weights and biases of all linear layers of the guard, together: one by one they are too
+//! small.
 
 use crate::guard::analyzer::matrix;
 use crate::guard::{EMBEDDING_WIDTH, Guard, GuardActivations, GuardPass, HIDDEN_WIDTHS};
@@ -37,8 +38,9 @@ impl<'a, B: Backend> Source<'a, B> {
 }
 
 impl Guard {
-    /// Gradients of all linear layers, from what the rest of the backward has left; the first layer's part that reads an
-    /// attending aggregate has its own already, and that of `bk` is exactly 0: softmax ignores what all taps share.
+    /// Gradients of all linear layers, from what the rest of the backward has left; the first layer's part
+    /// that reads an attending aggregate has its own already, and that of `bk` is exactly 0: softmax ignores
+    /// what all taps share.
     pub(super) fn linear_gradients<B: Backend>(
         &self,
         pass: &GuardPass<'_, B>,

@@ -182,8 +182,8 @@ impl Guard {
         Ok(Guard { config, taps, hidden_size: hidden, aggregator, embedding, linear: layers, norm, score })
     }
 
-    /// The layers of a model of `num_hidden_layers` that the taps are the outputs of, counted from 1: the last N. The
-    /// last tap has the model's final norm behind it.
+    /// The layers of a model of `num_hidden_layers` that the taps are the outputs of, counted from 1: the
+    /// last N. The last tap has the model's final norm behind it.
     pub fn tapped_layers(&self, num_hidden_layers: usize) -> RangeInclusive<usize> {
         num_hidden_layers + 1 - self.taps..=num_hidden_layers
     }
@@ -210,9 +210,9 @@ impl Guard {
         self.analyze(pass, acts);
     }
 
-    /// Gradients after [`Guard::forward`] of `Σ_i w_i score_i`, with `row_weight_params` `[rows]` as w for the guard's
-    /// parameters and `row_weight_taps` `[rows]` for the taps, whose gradient for the first `dtap_rows` rows goes to
-    /// `dtaps` `[N, dtap_rows, hidden_size]`.
+    /// Gradients after [`Guard::forward`] of `Σ_i w_i score_i`, with `row_weight_params` `[rows]` as w for
+    /// the guard's parameters and `row_weight_taps` `[rows]` for the taps, whose gradient for the first
+    /// `dtap_rows` rows goes to `dtaps` `[N, dtap_rows, hidden_size]`.
     pub fn backward<B: Backend>(
         &self,
         pass: &GuardPass<'_, B>,

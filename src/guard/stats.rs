@@ -26,8 +26,9 @@ impl TokenSecurityStats {
         self.hundredths.iter().map(|&h| h as f32 / UNITS as f32).collect()
     }
 
-    /// One training batch: −0.01 for each token of the vulnerable functions, +0.01 for each of the secure ones, then
-    /// clamped. A shared prefix cancels, so it may be left out of both. Tokens outside the vocabulary do not count.
+    /// One training batch: −0.01 for each token of the vulnerable functions, +0.01 for each of the secure
+    /// ones, then clamped. A shared prefix cancels, so it may be left out of both. Tokens outside the
+    /// vocabulary do not count.
     pub fn update(
         &mut self,
         vulnerable: impl IntoIterator<Item = u32>,

@@ -1,5 +1,6 @@
-//! Brings models from the hub into the local cache, laid out as the hub's own client does, which finds them there:
-//! contents in `blobs` under their hashes, links to them in `snapshots/<commit>`, and the commit of a branch in `refs`.
+//! Brings models from the hub into the local cache, laid out as the hub's own client does, which finds them
+//! there: contents in `blobs` under their hashes, links to them in `snapshots/<commit>`, and the commit of a
+//! branch in `refs`.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -27,14 +28,15 @@ pub enum Need {
     Model,
 }
 
-/// The directory of the model `spec`, as [`resolve_model`](super::resolve_model) finds it, after what is needed of a hub
-/// id's `revision` has been downloaded into the cache. A directory, and what is in the cache, is left as it is. A download
-/// that was cut off goes on where it was; every file is checked against its hash.
+/// The directory of the model `spec`, as [`resolve_model`](super::resolve_model) finds it, after what is
+/// needed of a hub id's `revision` has been downloaded into the cache. A directory, and what is in the cache,
+/// is left as it is. A download that was cut off goes on where it was; every file is checked against its
+/// hash.
 ///
 /// # Errors
-/// As [`resolve_model`](super::resolve_model) for what cannot be downloaded. Kind `Model` as well: the hub cannot be reached
-/// or does not have the model or revision, has no safetensors of it, or sends what does not fit its hash. Kind `Device`:
-/// the cache cannot be written.
+/// As [`resolve_model`](super::resolve_model) for what cannot be downloaded. Kind `Model` as well: the hub
+/// cannot be reached or does not have the model or revision, has no safetensors of it, or sends what does not
+/// fit its hash. Kind `Device`: the cache cannot be written.
 pub fn obtain(
     spec: &str,
     revision: Option<&str>,
@@ -195,8 +197,8 @@ impl Download<'_> {
         put(&blob, &place).kind(ErrorKind::Device, complain)
     }
 
-    /// Keeps other processes from a file for as long as what is returned is held; `None` where the file system has no
-    /// locks.
+    /// Keeps other processes from a file for as long as what is returned is held; `None` where the file
+    /// system has no locks.
     fn lock(&self, file: &RemoteFile, watch: &mut dyn FnMut(Event<'_>)) -> io::Result<Option<File>> {
         let lock = File::create(self.locks.join(format!("{}.lock", file.hash.name())))?;
         let locked = match lock.try_lock() {
@@ -253,7 +255,8 @@ impl Download<'_> {
         Ok(whole)
     }
 
-    /// Writes the commit of a branch or tag: last, so that a snapshot that is found is whole. A commit names itself.
+    /// Writes the commit of a branch or tag: last, so that a snapshot that is found is whole. A commit names
+    /// itself.
     fn point_at(&self, commit: &str) -> Result<()> {
         if is_commit_hash(self.revision) {
             return Ok(());
@@ -265,8 +268,8 @@ impl Download<'_> {
     }
 }
 
-/// Has `place`, a file of a snapshot, lead to `blob`: by a link or, where the file system has none, by being the file
-/// itself.
+/// Has `place`, a file of a snapshot, lead to `blob`: by a link or, where the file system has none, by being
+/// the file itself.
 fn put(blob: &Path, place: &Path) -> io::Result<()> {
     use io::ErrorKind::{AlreadyExists, PermissionDenied, Unsupported};
     let target = Path::new("../../blobs").join(blob.file_name().unwrap_or_default());

@@ -66,8 +66,8 @@ impl From<Error> for Failure {
     }
 }
 
-/// The outcome of `task`, which is done until it succeeds, fails for good, or has brought nothing too many times in a
-/// row: `given_up` makes an error of what was the matter then.
+/// The outcome of `task`, which is done until it succeeds, fails for good, or has brought nothing too many
+/// times in a row: `given_up` makes an error of what was the matter then.
 pub(super) fn persist<T>(
     watch: &mut dyn FnMut(Event<'_>),
     mut task: impl FnMut(&mut dyn FnMut(Event<'_>)) -> std::result::Result<T, Failure>,
@@ -91,14 +91,14 @@ pub(super) fn persist<T>(
     }
 }
 
-/// How long to wait after so many tries in a row that brought nothing, of a server that asks for a wait of `asked`; `None`
-/// where it is time to give up.
+/// How long to wait after so many tries in a row that brought nothing, of a server that asks for a wait of
+/// `asked`; `None` where it is time to give up.
 fn pause(attempt: u32, asked: Duration) -> Option<Duration> {
     (attempt < ATTEMPTS).then(|| asked.min(LONGEST_WAIT).max(FIRST_WAIT * 2u32.pow(attempt - 1)))
 }
 
-/// How long a server wants to be left alone: `Retry-After` in seconds, or `RateLimit: "api";r=0;t=55`, as the hub has
-/// it: nothing remains, and there will be more in 55 seconds.
+/// How long a server wants to be left alone: `Retry-After` in seconds, or `RateLimit: "api";r=0;t=55`, as the
+/// hub has it: nothing remains, and there will be more in 55 seconds.
 fn asked_wait(headers: &HeaderMap) -> Duration {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let retry_after = text(header::RETRY_AFTER.as_str()).and_then(|value| value.trim().parse().ok());

@@ -14,16 +14,16 @@ const ENDPOINT: &str = "https://huggingface.co";
 #[derive(Clone, Debug, Serialize)]
 pub struct Settings {
     /// The folder of cached models: `$HF_HUB_CACHE`, else `$HUGGINGFACE_HUB_CACHE`, else `$HF_HOME/hub`, else
-    /// `$XDG_CACHE_HOME/huggingface/hub`, else `~/.cache/huggingface/hub`; `None` without a home. (Serialised as it is
-    /// shown: JSON has no way to write a path that is not UTF-8.)
+    /// `$XDG_CACHE_HOME/huggingface/hub`, else `~/.cache/huggingface/hub`; `None` without a home. (Serialised
+    /// as it is shown: JSON has no way to write a path that is not UTF-8.)
     #[serde(serialize_with = "shown")]
     pub cache: Option<PathBuf>,
     /// Address of the hub or of a mirror, without a slash at its end: `$HF_ENDPOINT`, else huggingface.co.
     pub endpoint: String,
     /// `$HF_HUB_OFFLINE` or `$TRANSFORMERS_OFFLINE` is set: nothing is downloaded.
     pub offline: bool,
-    /// What access to gated models needs: `$HF_TOKEN`, else what `$HF_TOKEN_PATH` or `$HF_HOME/token` holds. (Serialised is
-    /// whether there is one.)
+    /// What access to gated models needs: `$HF_TOKEN`, else what `$HF_TOKEN_PATH` or `$HF_HOME/token` holds.
+    /// (Serialised is whether there is one.)
     #[serde(serialize_with = "whether")]
     pub(crate) token: Option<Token>,
 }
@@ -91,7 +91,8 @@ impl Token {
     }
 }
 
-/// `path`, with the user's home for a `~` at its beginning: no shell has seen what stands in a file of variables.
+/// `path`, with the user's home for a `~` at its beginning: no shell has seen what stands in a file of
+/// variables.
 fn expand(path: PathBuf, user_home: Option<&Path>) -> PathBuf {
     match (path.strip_prefix("~"), user_home) {
         (Ok(rest), Some(home)) => home.join(rest),

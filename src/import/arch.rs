@@ -201,8 +201,8 @@ impl Config {
         specs
     }
 
-    /// llama.cpp rotates neighbouring pairs for llama and so reorders q and k; for qwen2 it rotates halves, as
-    /// Hugging Face does.
+    /// llama.cpp rotates neighbouring pairs for llama and so reorders q and k; for qwen2 it rotates halves,
+    /// as Hugging Face does.
     fn interleaved(&self, spec: TensorSpec, heads: usize) -> TensorSpec {
         let interleaved_heads = (self.architecture == Architecture::Llama).then_some(heads);
         TensorSpec { interleaved_heads, ..spec }
@@ -317,8 +317,8 @@ fn rope_theta(keys: &Keys<'_>) -> Result<f64> {
     check_positive(&key, keys.metadata.get(&key)?.unwrap_or(10000.0))
 }
 
-/// The factor of linear scaling. A factor without a type is linear, as in llama.cpp; `rope.scale_linear` is what
-/// converters of 2023 called it.
+/// The factor of linear scaling. A factor without a type is linear, as in llama.cpp; `rope.scale_linear` is
+/// what converters of 2023 called it.
 fn rope_scaling(keys: &Keys<'_>) -> Result<Option<f64>> {
     let kind = keys.metadata.get(&keys.key("rope.scaling.type"))?.unwrap_or("linear");
     let factor_key = keys.key("rope.scaling.factor");

@@ -1,7 +1,7 @@
 //! Byte-level BPE (`gpt2`): the listed merges, and the pre-tokenizer that the file names.
 //!
-//! GGUF stores only the name of the rules that split text before merging. The rules below are those of the model's
-//! own `tokenizer.json`, which llama.cpp reproduces.
+//! GGUF stores only the name of the rules that split text before merging. The rules below are those of the
+//! model's own `tokenizer.json`, which llama.cpp reproduces.
 
 use super::pipeline::Pipeline;
 use super::vocabulary::Vocabulary;

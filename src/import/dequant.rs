@@ -1,6 +1,7 @@
 //! GGUF tensor types and their values as f32, bit for bit what ggml's reference functions compute.
 //!
-//! A quantised row is a run of blocks; the k-quants are in [`super::k_quants`]. The others have 32 values, and each block carries its own f16 scale:
+//! A quantised row is a run of blocks; the k-quants are in [`super::k_quants`]. The others have 32 values,
+//! and each block carries its own f16 scale:
 //! ```text
 //! Q8_0   d:f16, q:[i8; 32]              x[i] = d * q[i]
 //! Q4_0   d:f16, nibbles:[u8; 16]        x[i] = d * (q[i] - 8)
@@ -9,7 +10,8 @@
 //! Q5_1   d:f16, m:f16, high:u32, nibbles:[u8; 16] x[i] = d * q[i] + m
 //! IQ4_NL d:f16, nibbles:[u8; 16]        x[i] = d * LEVELS[q[i]]
 //! ```
-//! The low nibble of byte `j` is value `j`, the high nibble value `j + 16`; bit `i` of `high` is the fifth of value `i`.
+//! The low nibble of byte `j` is value `j`, the high nibble value `j + 16`; bit `i` of `high` is the fifth of
+//! value `i`.
 
 use super::k_quants::{self, LEVELS};
 use super::reader::DAMAGED;

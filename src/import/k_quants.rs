@@ -1,17 +1,18 @@
 //! The k-quants of GGUF and IQ4_XS, bit for bit what ggml's reference functions compute.
 //!
-//! A block has 256 values. With Q4_K and Q5_K it has eight groups of 32, each with a scale and a minimum of 6 bits, and f16
-//! factors for both; with Q2_K, Q3_K and Q6_K sixteen groups of 16 with a scale of 4, 6 or 8 bits; with IQ4_XS eight groups
-//! of 32 with a scale of 6 bits, whose values are levels of a table:
+//! A block has 256 values. With Q4_K and Q5_K it has eight groups of 32, each with a scale and a minimum of 6
+//! bits, and f16 factors for both; with Q2_K, Q3_K and Q6_K sixteen groups of 16 with a scale of 4, 6 or 8
+//! bits; with IQ4_XS eight groups of 32 with a scale of 6 bits, whose values are levels of a table:
 //! ```text
-//! Q2_K   scales:[u8; 16], quants:[u8; 64], d:f16, dmin:f16                  x[i] = d·scale · q[i] − dmin·min
-//! Q3_K   high:[u8; 32], quants:[u8; 64], scales:[u8; 12], d:f16             x[i] = d·(scale − 32) · (q[i] − 4)
-//! IQ4_XS d:f16, high:u16, low:[u8; 4], nibbles:[u8; 128]                    x[i] = d·(scale − 32) · LEVELS[q[i]]
-//! Q4_K   d:f16, dmin:f16, scales:[u8; 12], nibbles:[u8; 128]                x[i] = d·scale · q[i] − dmin·min
+//! Q2_K   scales:[u8; 16], quants:[u8; 64], d:f16, dmin:f16                  x = d·scale · q − dmin·min
+//! Q3_K   high:[u8; 32], quants:[u8; 64], scales:[u8; 12], d:f16             x = d·(scale − 32) · (q − 4)
+//! IQ4_XS d:f16, high:u16, low:[u8; 4], nibbles:[u8; 128]                    x = d·(scale − 32) · LEVELS[q]
+//! Q4_K   d:f16, dmin:f16, scales:[u8; 12], nibbles:[u8; 128]                x = d·scale · q − dmin·min
 //! Q5_K   d:f16, dmin:f16, scales:[u8; 12], high:[u8; 32], nibbles:[u8; 128] the same with q of 5 bits
-//! Q6_K   low:[u8; 128], high:[u8; 64], scales:[i8; 16], d:f16               x[i] = d·scale · (q[i] − 32)
+//! Q6_K   low:[u8; 128], high:[u8; 64], scales:[i8; 16], d:f16               x = d·scale · (q − 32)
 //! ```
-//! Nibbles: the low ones of 32 bytes are a group, the high ones the next. Products are rounded before a difference.
+//! Nibbles: the low ones of 32 bytes are a group, the high ones the next. Products are rounded before a
+//! difference.
 
 use half::f16;
 
@@ -36,8 +37,8 @@ fn f16_at(bytes: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }
 
-/// Scale and minimum of a group, 6 bits each. Those of the first four groups are whole; the others have their low four bits
-/// in bytes of their own, and their high two in what the first ones leave free.
+/// Scale and minimum of a group, 6 bits each. Those of the first four groups are whole; the others have their
+/// low four bits in bytes of their own, and their high two in what the first ones leave free.
 fn scale_and_minimum(scales: &[u8], group: usize) -> (f32, f32) {
     let (scale, minimum) = match group.checked_sub(4) {
         None => (scales[group] & 63, scales[group + 4] & 63),
@@ -79,7 +80,8 @@ pub(super) fn decode_q6_k(block: &[u8], out: &mut [f32]) {
     let (low, high, scales) = (&block[..128], &block[128..192], &block[192..208]);
     let d = f16_at(block, 208);
     for (i, out) in out.iter_mut().enumerate() {
-        // Half a block has 128 values in four quarters of 32: they share 64 bytes of nibbles and 32 of high bits.
+        // Half a block has 128 values in four quarters of 32: they share 64 bytes of nibbles and 32 of high
+        // bits.
         let (half, quarter, at) = (i / 128, i % 128 / 32, i % 32);
         let nibble = low[half * 64 + quarter % 2 * 32 + at] >> (4 * (quarter / 2)) & 15;
         let bits = high[half * 32 + at] >> (2 * quarter) & 3;

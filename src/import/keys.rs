@@ -4,9 +4,9 @@ use super::metadata::Metadata;
 use crate::error::{Error, Result};
 use crate::model::fields::{GGUF, Handling};
 
-/// Refuses what the table refuses and, below the architecture and the tokenizer, what it does not know: such a key may
-/// change what the model computes (experts, sliding windows, scales) or the ids of a text. Returns a sentence about other
-/// keys that it does not know.
+/// Refuses what the table refuses and, below the architecture and the tokenizer, what it does not know: such
+/// a key may change what the model computes (experts, sliding windows, scales) or the ids of a text. Returns
+/// a sentence about other keys that it does not know.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Model`], naming the key.

@@ -8,8 +8,9 @@
 //! keys       what becomes of every metadata key
 //! dequant    tensor types as f32                       vocabulary, tokenizer, bpe, spm   tokenizer.json
 //! ```
-//! Whatever cannot be converted exactly (an architecture, tensor type, scaling, tokenizer, tensor or hyperparameter
-//! that is not known here) is refused by name: a model that is silently a little wrong is worse than none.
+//! Whatever cannot be converted exactly (an architecture, tensor type, scaling, tokenizer, tensor or
+//! hyperparameter that is not known here) is refused by name: a model that is silently a little wrong is
+//! worse than none.
 
 mod arch;
 mod bpe;
@@ -78,16 +79,18 @@ pub struct ImportReport {
     pub notes: Vec<String>,
 }
 
-/// Converts the GGUF model in `file` into a Hugging Face directory `out`: `config.json`, `generation_config.json`,
-/// `model.safetensors`, `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`.
+/// Converts the GGUF model in `file` into a Hugging Face directory `out`: `config.json`,
+/// `generation_config.json`, `model.safetensors`, `tokenizer.json`, `tokenizer_config.json`,
+/// `special_tokens_map.json`.
 ///
-/// `file` is a GGUF file of architecture `llama` or `qwen2` with tensors of type F32, F16, BF16, Q4_0, Q4_1, Q5_0,
-/// Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL or IQ4_XS, or a .zip or .whl archive that holds exactly one. `out` appears complete or not at all: it is built in a hidden
-/// directory beside it, flushed and renamed.
+/// `file` is a GGUF file of architecture `llama` or `qwen2` with tensors of type F32, F16, BF16, Q4_0, Q4_1,
+/// Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL or IQ4_XS, or a .zip or .whl archive that holds exactly one. `out`
+/// appears complete or not at all: it is built in a hidden directory beside it, flushed and renamed.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] where `out` exists and is not an empty directory; [`ErrorKind::Model`] for a file that is
-/// damaged, or that holds anything which cannot be converted exactly; [`ErrorKind::Device`] where writing fails.
+/// [`ErrorKind::Usage`] where `out` exists and is not an empty directory; [`ErrorKind::Model`] for a file
+/// that is damaged, or that holds anything which cannot be converted exactly; [`ErrorKind::Device`] where
+/// writing fails.
 pub fn import_gguf(file: &Path, out: &Path, dtype: ImportDtype) -> Result<ImportReport> {
     require_vacant(out)?;
     let mut report = None;

@@ -1,4 +1,5 @@
-//! Where the GGUF bytes come from: a .gguf file, or a zip archive (such as a Python wheel) that holds exactly one.
+//! Where the GGUF bytes come from: a .gguf file, or a zip archive (such as a Python wheel) that holds exactly
+//! one.
 
 use super::gguf;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -16,8 +17,8 @@ const FREE: u64 = 64 << 20;
 /// Maps the GGUF bytes of `file`; an archive's member is first extracted to an unnamed file in `scratch`.
 ///
 /// # Errors
-/// [`ErrorKind::Model`] where `file` is unreadable or holds no single GGUF file, [`ErrorKind::Device`] where the
-/// disk cannot take the extracted member.
+/// [`ErrorKind::Model`] where `file` is unreadable or holds no single GGUF file, [`ErrorKind::Device`] where
+/// the disk cannot take the extracted member.
 pub(super) fn map(file: &Path, scratch: &Path) -> Result<Mmap> {
     let mut opened =
         File::open(file).kind(ErrorKind::Model, || "cannot open the file; check the path".into())?;
@@ -36,8 +37,8 @@ pub(super) fn map(file: &Path, scratch: &Path) -> Result<Mmap> {
 }
 
 fn map_file(file: &File) -> Result<Mmap> {
-    // SAFETY: the mapping is only read. Should another process truncate the file meanwhile, the reads fault, as they
-    // do for every program that maps its input; no memory of ours is touched.
+    // SAFETY: the mapping is only read. Should another process truncate the file meanwhile, the reads fault,
+    // as they do for every program that maps its input; no memory of ours is touched.
     unsafe { Mmap::map(file) }.kind(ErrorKind::Model, || "cannot map the file into memory".into())
 }
 

@@ -1,8 +1,8 @@
 //! SentencePiece BPE (`llama`): the merges of a `tokenizer.json`, recovered from the scores of the pieces.
 //!
-//! SentencePiece joins the neighbours whose union has the highest score; a `tokenizer.json` lists the unions in that
-//! order. Where a union can be made from two different pairs, both are listed, the pair of older pieces first, as
-//! Hugging Face's converter does.
+//! SentencePiece joins the neighbours whose union has the highest score; a `tokenizer.json` lists the unions
+//! in that order. Where a union can be made from two different pairs, both are listed, the pair of older
+//! pieces first, as Hugging Face's converter does.
 
 use super::pipeline::Pipeline;
 use super::vocabulary::{TokenKind, Vocabulary};
@@ -16,8 +16,8 @@ const SPACE: &str = "\u{2581}";
 /// The parts of `tokenizer.json` that are particular to SentencePiece BPE.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Model`] where the scores do not order the pieces, a byte has no token, or there is no unknown
-/// token.
+/// [`crate::ErrorKind::Model`] where the scores do not order the pieces, a byte has no token, or there is no
+/// unknown token.
 pub(super) fn pipeline(vocabulary: &Vocabulary<'_>) -> Result<Pipeline> {
     require_bytes(vocabulary)?;
     refuse_unused_pieces(vocabulary)?;
@@ -69,8 +69,8 @@ fn require_bytes(vocabulary: &Vocabulary<'_>) -> Result<()> {
     }
 }
 
-/// SentencePiece merges through an unused piece and then splits it again, which a list of merges cannot say; the
-/// converter's own padding is never reached.
+/// SentencePiece merges through an unused piece and then splits it again, which a list of merges cannot say;
+/// the converter's own padding is never reached.
 fn refuse_unused_pieces(vocabulary: &Vocabulary<'_>) -> Result<()> {
     let unused = vocabulary
         .iter()
@@ -120,7 +120,8 @@ fn scored_pieces<'m>(vocabulary: &Vocabulary<'m>) -> Result<HashMap<&'m str, Pie
     Ok(normal.map(|((id, text, _), score)| (text, Piece { id, text, score })).collect())
 }
 
-/// Some converters write one score for all pieces; the order of merges is then lost. `unions` is sorted by score.
+/// Some converters write one score for all pieces; the order of merges is then lost. `unions` is sorted by
+/// score.
 fn refuse_ties(unions: &[&Piece<'_>]) -> Result<()> {
     match unions.windows(2).find(|pair| pair[0].score == pair[1].score) {
         None => Ok(()),

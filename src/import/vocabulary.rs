@@ -28,7 +28,8 @@ const ENDS: [&str; 14] = [
 pub(super) enum TokenKind {
     /// Text, reached by merges.
     Normal,
-    /// Matched as a whole and left out of decoded text: the unknown token, control tokens, tokens with a role.
+    /// Matched as a whole and left out of decoded text: the unknown token, control tokens, tokens with a
+    /// role.
     Special,
     /// Matched as a whole, and text.
     UserDefined,

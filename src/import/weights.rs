@@ -22,7 +22,8 @@ pub(super) struct Weight<'a> {
     source: Tensor<'a>,
 }
 
-/// Pairs every tensor that `config` asks for with the file's; none may be missing, of another shape, or left over.
+/// Pairs every tensor that `config` asks for with the file's; none may be missing, of another shape, or left
+/// over.
 ///
 /// # Errors
 /// [`ErrorKind::Model`], naming the tensor.
@@ -89,7 +90,8 @@ pub(super) fn bytes(weights: &[Weight<'_>], dtype: ImportDtype) -> u64 {
 /// Writes `file` and reads its table back.
 ///
 /// # Errors
-/// [`ErrorKind::Model`] for a weight that is not finite in `dtype`; [`ErrorKind::Device`] where writing fails.
+/// [`ErrorKind::Model`] for a weight that is not finite in `dtype`; [`ErrorKind::Device`] where writing
+/// fails.
 pub(super) fn write(weights: &[Weight<'_>], dtype: ImportDtype, file: &Path) -> Result<()> {
     let not_finite = OnceLock::new();
     let views = weights
@@ -172,8 +174,8 @@ impl Converted<'_> {
     }
 }
 
-/// The row of the GGUF tensor that becomes `row`. llama.cpp stores rows `i` and `i + head_dim / 2` of a head, which
-/// rotate together, side by side as `2 i` and `2 i + 1`.
+/// The row of the GGUF tensor that becomes `row`. llama.cpp stores rows `i` and `i + head_dim / 2` of a head,
+/// which rotate together, side by side as `2 i` and `2 i + 1`.
 fn source_row(row: usize, rows: usize, interleaved_heads: Option<usize>) -> usize {
     let Some(heads) = interleaved_heads else { return row };
     let head_dim = rows / heads;

@@ -36,8 +36,9 @@ pub enum Recompute {
 
 /// One tensor of every layer.
 ///
-/// Layer `l` starts at row `l · saved`, so the rows beyond `saved`, which only the forward pass of that layer reads,
-/// lie where the next layer will be written. A tensor that is not kept uses the same rows for every layer.
+/// Layer `l` starts at row `l · saved`, so the rows beyond `saved`, which only the forward pass of that layer
+/// reads, lie where the next layer will be written. A tensor that is not kept uses the same rows for every
+/// layer.
 pub struct LayerStack<B: Backend, T> {
     buffer: Buffer<B, T>,
     width: usize,
@@ -80,7 +81,8 @@ impl<B: Backend, T: Element> LayerStack<B, T> {
 
 /// Everything the blocks write.
 pub struct Activations<B: Backend> {
-    /// `[layers + 1][rows, hidden_size]` residual stream entering each block; the last entry leaves the last block.
+    /// `[layers + 1][rows, hidden_size]` residual stream entering each block; the last entry leaves the last
+    /// block.
     pub x: LayerStack<B, B::Act>,
     /// `[layers][rows]` 1/rms before attention.
     pub rstd_attention: LayerStack<B, f32>,
@@ -94,7 +96,8 @@ pub struct Activations<B: Backend> {
     pub x_mid: LayerStack<B, B::Act>,
     /// `[layers][rows]` 1/rms before the feed-forward.
     pub rstd_mlp: LayerStack<B, f32>,
-    /// `[layers][rows, 2 · intermediate_size]` gate and up projections; a backend may write those of saved rows only.
+    /// `[layers][rows, 2 · intermediate_size]` gate and up projections; a backend may write those of saved
+    /// rows only.
     pub gate_up: LayerStack<B, B::Act>,
     /// `[adapters per layer][layers][rows, rank]` what each adapter's A made of its input.
     pub xa: Vec<LayerStack<B, B::Act>>,

@@ -147,8 +147,9 @@ impl<'a, B: Backend> BlockPass<'a, B> {
         }
     }
 
-    /// Gradient of `x[layer + 1]` in `grads.dx` → gradient of `x[layer]` there, and the adapters' gradients. The pass
-    /// covers the saved rows only. Where `needs_dx` is false, nothing below is trained and dx is not finished.
+    /// Gradient of `x[layer + 1]` in `grads.dx` → gradient of `x[layer]` there, and the adapters' gradients.
+    /// The pass covers the saved rows only. Where `needs_dx` is false, nothing below is trained and dx is not
+    /// finished.
     pub fn backward(
         &self,
         acts: &mut Activations<B>,
@@ -217,7 +218,8 @@ impl<'a, B: Backend> BlockPass<'a, B> {
         self.backend.linear(gate_up, normed, &self.block.gate_up, None, &lora, Write::Overwrite);
     }
 
-    /// [`Self::project_gate_up`] and [`Self::swiglu`]; the backward finds gate and up of the first `kept` rows.
+    /// [`Self::project_gate_up`] and [`Self::swiglu`]; the backward finds gate and up of the first `kept`
+    /// rows.
     fn gated(&self, acts: &mut Activations<B>, kept: usize) {
         let (rows, l, wide) = (self.pass.rows, self.layer, self.config.intermediate_size);
         self.norm(&mut acts.normed, &mut acts.rstd_mlp, &acts.x_mid, &self.block.post_attention_layernorm);
@@ -428,7 +430,8 @@ impl<'a, B: Backend> BlockPass<'a, B> {
         self.adapters(projections).map(term).collect()
     }
 
-    /// Gradients of the adapters among `projections`, whose layer has the input `x` and the output gradient `dy`.
+    /// Gradients of the adapters among `projections`, whose layer has the input `x` and the output gradient
+    /// `dy`.
     fn lora_backward(
         &self,
         dparams: &mut Grads<B>,

@@ -1,5 +1,5 @@
-//! `config.json` → [`Config`]: everything the model code needs to know, resolved once. What the code does not compute
-//! is refused by name here, so that no later layer has to ask.
+//! `config.json` → [`Config`]: everything the model code needs to know, resolved once. What the code does not
+//! compute is refused by name here, so that no later layer has to ask.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use super::rope::{self, RopeScaling};
 use crate::error::Result;
 use crate::ops::Dtype;
 
-// Sanity limits. Each is several times the largest published dense model (hidden 16,384; intermediate 53,248; 126
-// layers; 128 heads; vocabulary 262,144; context 10 M), so that none is in anybody's way, and small enough that the
-// bytes of any matrix (at most 2^17 · 2^24 · 8 = 2^44) can be computed in `usize` without overflow and that the table
-// of tensors stays below 13,000 rows.
+// Sanity limits. Each is several times the largest published dense model (hidden 16,384; intermediate 53,248;
+// 126 layers; 128 heads; vocabulary 262,144; context 10 M), so that none is in anybody's way, and small
+// enough that the bytes of any matrix (at most 2^17 · 2^24 · 8 = 2^44) can be computed in `usize` without
+// overflow and that the table of tensors stays below 13,000 rows.
 const MAX_HIDDEN_SIZE: usize = 1 << 17;
 const MAX_INTERMEDIATE_SIZE: usize = 1 << 20;
 const MAX_LAYERS: usize = 1 << 10;
@@ -87,8 +87,8 @@ impl Config {
     /// Reads `config.json` of a model directory.
     ///
     /// # Errors
-    /// Kind `Model`, naming file and field: a file that is missing, too large or not JSON; a field that is missing,
-    /// out of range, or asks for something this crate does not compute.
+    /// Kind `Model`, naming file and field: a file that is missing, too large or not JSON; a field that is
+    /// missing, out of range, or asks for something this crate does not compute.
     pub fn from_dir(dir: &Path) -> Result<Config> {
         Config::with_notes(dir, &mut Vec::new())
     }
@@ -120,7 +120,8 @@ impl Config {
         self.num_key_value_heads * self.head_dim
     }
 
-    /// The rotary angle per token, in radians, of the dimension pairs `(i, i + head_dim/2)`: `[head_dim / 2]`.
+    /// The rotary angle per token, in radians, of the dimension pairs `(i, i + head_dim/2)`: `[head_dim /
+    /// 2]`.
     pub fn rope_frequencies(&self) -> Vec<f32> {
         rope::frequencies(self.head_dim, self.rope_theta, self.rope_scaling)
     }

@@ -1,5 +1,5 @@
-//! Every field of a model's files, and what becomes of it. A reader gets at a field only through the table of its file, so
-//! a field that is in no table is read by nobody; `docs/model-files.md` shows the same tables.
+//! Every field of a model's files, and what becomes of it. A reader gets at a field only through the table of
+//! its file, so a field that is in no table is read by nobody; `docs/model-files.md` shows the same tables.
 
 use serde_json::Value;
 
@@ -32,7 +32,8 @@ pub const TABLES: [&Table; 8] = [
 pub enum Handling {
     /// The field is read and does what it says.
     Honoured,
-    /// The field is an error that names file, field and value, unless it is absent, `null` or one of these JSON values.
+    /// The field is an error that names file, field and value, unless it is absent, `null` or one of these
+    /// JSON values.
     Refused(&'static [&'static str]),
     /// The field changes neither ids nor logits nor stops here.
     Neutral,

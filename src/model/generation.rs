@@ -1,5 +1,5 @@
-//! `generation_config.json` → [`GenerationConfig`]: what a model's files say about generating. Training and scoring do not
-//! depend on it, so what is wrong with it is kept until something is generated.
+//! `generation_config.json` → [`GenerationConfig`]: what a model's files say about generating. Training and
+//! scoring do not depend on it, so what is wrong with it is kept until something is generated.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -62,8 +62,9 @@ impl Default for GenerationConfig {
 }
 
 impl GenerationConfig {
-    /// Reads `generation_config.json` of a model directory, or the same fields of `config.json` where there is none, for a
-    /// model of `vocab_size` tokens. What cannot be used becomes a problem, which [`GenerationConfig::check`] reports.
+    /// Reads `generation_config.json` of a model directory, or the same fields of `config.json` where there
+    /// is none, for a model of `vocab_size` tokens. What cannot be used becomes a problem, which
+    /// [`GenerationConfig::check`] reports.
     pub fn from_dir(dir: &Path, vocab_size: usize) -> GenerationConfig {
         match read(dir) {
             Ok((fields, config)) => resolve(&fields, &config, vocab_size),
@@ -158,7 +159,8 @@ fn as_token(id: i64, vocab_size: usize) -> Option<u32> {
 const OTHER_CUTS: [(&str, f64); 5] =
     [("min_p", 0.0), ("typical_p", 1.0), ("epsilon_cutoff", 0.0), ("eta_cutoff", 0.0), ("top_h", 0.0)];
 
-/// `None` where the files do not ask for sampling: what they say about it is then of no effect in `transformers`.
+/// `None` where the files do not ask for sampling: what they say about it is then of no effect in
+/// `transformers`.
 fn suggestion(fields: &Fields) -> Option<Suggestion> {
     if fields.get("do_sample") != Some(&Value::Bool(true)) {
         return None;

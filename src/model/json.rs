@@ -1,4 +1,5 @@
-//! The small JSON files of a model directory: read with a size limit, and every complaint names file and field.
+//! The small JSON files of a model directory: read with a size limit, and every complaint names file and
+//! field.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -35,8 +36,8 @@ pub(super) fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The fields of one JSON object, as far as the table of its file has them honoured. An absent field and a `null` are the
-/// same thing.
+/// The fields of one JSON object, as far as the table of its file has them honoured. An absent field and a
+/// `null` are the same thing.
 #[derive(Clone, Debug)]
 pub(super) struct Fields {
     label: String,
@@ -180,7 +181,8 @@ fn unknown<'a>(label: &str, names: impl Iterator<Item = &'a String>, table: &Tab
     (!names.is_empty()).then(|| format!("{label}: not known and not read: {}{more}", shown.join(", ")))
 }
 
-/// A sentence about the outer fields of a large JSON object that `table` does not know; none if it is no object.
+/// A sentence about the outer fields of a large JSON object that `table` does not know; none if it is no
+/// object.
 pub(super) fn unknown_outer_fields(label: &str, json: &[u8], table: &Table) -> Option<String> {
     let outer: BTreeMap<String, IgnoredAny> = serde_json::from_slice(json).ok()?;
     unknown(label, outer.keys(), table)

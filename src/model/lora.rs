@@ -95,8 +95,8 @@ impl FromStr for Projection {
     }
 }
 
-/// Which linear layers of every block are adapted. In options and files: nothing, `all-linear`, or names, as a list or
-/// separated by commas.
+/// Which linear layers of every block are adapted. In options and files: nothing, `all-linear`, or names, as
+/// a list or separated by commas.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Option<RawTargets>", into = "Option<RawTargets>")]
 pub enum TargetModules {
@@ -197,7 +197,8 @@ impl Default for LoraConfig {
 }
 
 impl LoraConfig {
-    /// The published defaults: rank 16, alpha 32, dropout 0.1, on q and v for Qwen2, on q, k, v and o for Llama.
+    /// The published defaults: rank 16, alpha 32, dropout 0.1, on q and v for Qwen2, on q, k, v and o for
+    /// Llama.
     pub fn default_for(config: &Config) -> Self {
         use Projection::{K, O, Q, V};
         let targets = match config.architecture {

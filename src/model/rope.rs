@@ -41,7 +41,8 @@ impl RopeScaling {
                 high_freq_factor,
                 original_max_position_embeddings,
             } => {
-                // `turns` that the original context makes; the published rule compares wavelengths, its reciprocals.
+                // `turns` that the original context makes; the published rule compares wavelengths, its
+                // reciprocals.
                 let turns = original_max_position_embeddings as f64 * inv_freq / TAU;
                 let keep = (turns - low_freq_factor) / (high_freq_factor - low_freq_factor);
                 let keep = keep.clamp(0.0, 1.0);
@@ -71,8 +72,8 @@ const FACTOR_RANGE: RangeInclusive<f64> = 1.0..=1e6;
 /// `low_freq_factor` and `high_freq_factor` count turns within the original context; published are 1 and 4.
 const TURNS_RANGE: RangeInclusive<f64> = 1e-6..=1e6;
 
-/// `(rope_theta, scaling)` from the fields of `config.json`, in the layout of old (`rope_theta` + `rope_scaling`) or new
-/// (`rope_parameters`) versions of `transformers`.
+/// `(rope_theta, scaling)` from the fields of `config.json`, in the layout of old (`rope_theta` +
+/// `rope_scaling`) or new (`rope_parameters`) versions of `transformers`.
 pub(super) fn resolve(config: &Fields, max_positions: usize) -> Result<(f64, RopeScaling)> {
     let outer_theta = config.number("rope_theta", ROPE_THETA_RANGE)?;
     let Some(rope) = rope_object(config)? else {

@@ -21,19 +21,19 @@ pub use stream::StreamDecoder;
 /// Files of the supported families have up to 17 MB.
 const MAX_FILE_BYTES: u64 = 32 << 20;
 
-/// Tokenizer files have up to a million values (128,000 tokens, 280,000 merges of 3). The library takes up to 300 bytes
-/// for each.
+/// Tokenizer files have up to a million values (128,000 tokens, 280,000 merges of 3). The library takes up to
+/// 300 bytes for each.
 const MAX_VALUES: usize = 2 << 20;
 
 /// Series of the `tokenizers` crate that reads the files; named where a file needs a newer one.
 const LIBRARY: &str = "tokenizers 0.23";
 
-/// A model's tokenizer. Truncation and padding that `tokenizer.json` may ask for are off: they belong to whoever made
-/// the file, and would silently cut or pad the data of others.
+/// A model's tokenizer. Truncation and padding that `tokenizer.json` may ask for are off: they belong to
+/// whoever made the file, and would silently cut or pad the data of others.
 ///
-/// A text has one encoding, for training, scores and prompts: its tokens after what the tokenizer starts every text with,
-/// usually a start token or nothing, and before what it ends every text with, usually nothing. A prompt is the beginning
-/// of a text, and has the former only.
+/// A text has one encoding, for training, scores and prompts: its tokens after what the tokenizer starts
+/// every text with, usually a start token or nothing, and before what it ends every text with, usually
+/// nothing. A prompt is the beginning of a text, and has the former only.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -45,11 +45,12 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` of a model directory, and `tokenizer_config.json` and `special_tokens_map.json` where they are.
+    /// Reads `tokenizer.json` of a model directory, and `tokenizer_config.json` and `special_tokens_map.json`
+    /// where they are.
     ///
     /// # Errors
-    /// Kind `Model`: a file is missing, too large, damaged, of a newer format, or asks for what is not done here, such as
-    /// BPE dropout.
+    /// Kind `Model`: a file is missing, too large, damaged, of a newer format, or asks for what is not done
+    /// here, such as BPE dropout.
     pub fn from_dir(dir: &Path) -> Result<Tokenizer> {
         let path = dir.join("tokenizer.json");
         if !path.exists() {
@@ -69,8 +70,9 @@ impl Tokenizer {
         Ok(Tokenizer { inner, path, around, notes, rows: None })
     }
 
-    /// The tokenizer for a model, whose embedding has `vocab_size` rows. Neither follows the other: embeddings are often
-    /// padded, and some tokenizers have tokens that were added without a row. Only a text with such a token is refused.
+    /// The tokenizer for a model, whose embedding has `vocab_size` rows. Neither follows the other:
+    /// embeddings are often padded, and some tokenizers have tokens that were added without a row. Only a
+    /// text with such a token is refused.
     ///
     /// # Errors
     /// Kind `Model`: what the tokenizer adds to every text has no row.
@@ -84,15 +86,16 @@ impl Tokenizer {
     /// The ids of a whole text. (The text of a special token, such as `<|endoftext|>`, becomes that token.)
     ///
     /// # Errors
-    /// Kind `Model`, if the tokenizer's own rules fail on the text, or the model has no embedding for a token of it.
+    /// Kind `Model`, if the tokenizer's own rules fail on the text, or the model has no embedding for a token
+    /// of it.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.run("encode", || self.inner.encode_fast(text, true))?;
         self.check(encoding.get_ids())?;
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The ids of the beginning of a text, which is to be continued: those of [`Tokenizer::encode`] without what the
-    /// tokenizer ends a text with.
+    /// The ids of the beginning of a text, which is to be continued: those of [`Tokenizer::encode`] without
+    /// what the tokenizer ends a text with.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
@@ -116,9 +119,10 @@ impl Tokenizer {
         }
     }
 
-    /// The ids of [`Tokenizer::encode`], each with the bytes of `text` it stands for. Tokens that share a multi-byte
-    /// character all bear its whole range; white space may belong to no token, if the tokenizer trims it. What the tokenizer
-    /// adds stands for nothing: `0..0` before the text, and an empty range at its end.
+    /// The ids of [`Tokenizer::encode`], each with the bytes of `text` it stands for. Tokens that share a
+    /// multi-byte character all bear its whole range; white space may belong to no token, if the tokenizer
+    /// trims it. What the tokenizer adds stands for nothing: `0..0` before the text, and an empty range at
+    /// its end.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
@@ -132,8 +136,8 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// The text of `ids`, special tokens included: in vocabularies of code they are spelt like code. An id that no token
-    /// has adds nothing: the embedding may have more rows than the tokenizer has tokens.
+    /// The text of `ids`, special tokens included: in vocabularies of code they are spelt like code. An id
+    /// that no token has adds nothing: the embedding may have more rows than the tokenizer has tokens.
     ///
     /// # Errors
     /// Kind `Model`, if the tokenizer's own rules fail on the ids.
@@ -184,8 +188,8 @@ fn parse(json: &[u8]) -> Result<tokenizers::Tokenizer> {
     })
 }
 
-/// The library panics on some files it does not understand; here that is an error like any other. (Nothing it was
-/// working on is used again after an error, except a cache behind a lock that remembers the panic.)
+/// The library panics on some files it does not understand; here that is an error like any other. (Nothing it
+/// was working on is used again after an error, except a cache behind a lock that remembers the panic.)
 fn no_panic<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
     let outer = CATCHING.replace(true);
     let result = std::panic::catch_unwind(AssertUnwindSafe(work));
@@ -198,8 +202,8 @@ thread_local! {
     static CATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Keeps panics that become errors here from being reported as well. For a program's `main`: the panic hook belongs to
-/// the whole process.
+/// Keeps panics that become errors here from being reported as well. For a program's `main`: the panic hook
+/// belongs to the whole process.
 pub fn silence_caught_panics() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -44,8 +44,8 @@ pub struct Upstream<'a> {
 }
 
 impl<B: Backend> Transformer<B> {
-    /// Loads a Hugging Face directory. A head that is stored although `config.json` ties it to the embedding, from which
-    /// it differs, is used.
+    /// Loads a Hugging Face directory. A head that is stored although `config.json` ties it to the embedding,
+    /// from which it differs, is used.
     pub fn load(backend: B, dir: &Path) -> Result<Self> {
         let mut notes = Vec::new();
         let mut config = Config::with_notes(dir, &mut notes)?;
@@ -102,7 +102,8 @@ impl<B: Backend> Transformer<B> {
         })
     }
 
-    /// Bytes of the device's memory that it takes, with what the device needs for itself; 0 in the system's memory.
+    /// Bytes of the device's memory that it takes, with what the device needs for itself; 0 in the system's
+    /// memory.
     pub fn device_bytes(&self) -> usize {
         self.device_bytes
     }
@@ -129,8 +130,8 @@ impl<B: Backend> Transformer<B> {
         (taps > 0 && layer >= first).then(|| layer - first)
     }
 
-    /// Embeds `ids` `[rows]`, runs the blocks and the final norm. Leaves the head's input in `acts.hidden` and `taps`
-    /// taps of the first `tapped_rows` rows in `acts.taps` `[taps, tapped_rows, hidden_size]`.
+    /// Embeds `ids` `[rows]`, runs the blocks and the final norm. Leaves the head's input in `acts.hidden`
+    /// and `taps` taps of the first `tapped_rows` rows in `acts.taps` `[taps, tapped_rows, hidden_size]`.
     pub fn forward(
         &self,
         acts: &mut Activations<B>,

@@ -1,5 +1,6 @@
-//! The tensors of a model directory: `model.safetensors`, or shards named by `model.safetensors.index.json`, mapped
-//! into memory and read in place. Nothing in a file is trusted: every offset is checked before a [`Weights`] exists.
+//! The tensors of a model directory: `model.safetensors`, or shards named by `model.safetensors.index.json`,
+//! mapped into memory and read in place. Nothing in a file is trusted: every offset is checked before a
+//! [`Weights`] exists.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -61,11 +62,12 @@ fn dtype(name: &str, found: safetensors::Dtype) -> Result<Dtype> {
 }
 
 impl Weights {
-    /// Maps the weights of the model directory `dir`. Their files must not be changed while the result is in use.
+    /// Maps the weights of the model directory `dir`. Their files must not be changed while the result is in
+    /// use.
     ///
     /// # Errors
-    /// Kind `Model`, naming the file: nothing to open, a truncated or malformed file, or an index that does not agree
-    /// with its shards.
+    /// Kind `Model`, naming the file: nothing to open, a truncated or malformed file, or an index that does
+    /// not agree with its shards.
     pub fn open(dir: &Path) -> Result<Weights> {
         let single = dir.join(SINGLE_FILE);
         let index = dir.join(INDEX_FILE);
@@ -121,7 +123,8 @@ impl Weights {
         hasher.finalize()
     }
 
-    /// The tensor `name`, in place. (A file that puts it at an address not aligned for its type costs a copy.)
+    /// The tensor `name`, in place. (A file that puts it at an address not aligned for its type costs a
+    /// copy.)
     ///
     /// # Errors
     /// Kind `Model`: no such tensor, or of a type other than F32, BF16 and F16.
@@ -132,7 +135,8 @@ impl Weights {
         }
     }
 
-    /// Whether there is a head of its own although `config` ties it to the embedding: one that differs from it.
+    /// Whether there is a head of its own although `config` ties it to the embedding: one that differs from
+    /// it.
     pub fn has_own_head(&self, config: &Config) -> bool {
         let bytes = |name: &str| {
             let entry = self.tensors.get(name)?;
@@ -209,8 +213,8 @@ impl Weights {
     }
 }
 
-/// Extras that old exports contain: the rotary frequencies, which follow from the configuration, and a copy of the
-/// embedding under the name of a tied head.
+/// Extras that old exports contain: the rotary frequencies, which follow from the configuration, and a copy
+/// of the embedding under the name of a tied head.
 fn is_harmless(name: &str, config: &Config) -> bool {
     name.ends_with(".rotary_emb.inv_freq") || (config.tie_word_embeddings && name == HEAD)
 }
@@ -240,7 +244,8 @@ const PICKLES: &[&str] = &[".bin", ".bin.index.json", ".pt", ".pth", ".ckpt"];
 const EMBEDDING: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
 
-/// The tensors of a model with `config`, in the order of the computation; the head, if it has one of its own, is last.
+/// The tensors of a model with `config`, in the order of the computation; the head, if it has one of its own,
+/// is last.
 pub fn expected_tensors(config: &Config) -> Vec<TensorSpec> {
     let (vocab, hidden) = (config.vocab_size, config.hidden_size);
     let mut specs = vec![spec(EMBEDDING, &[vocab, hidden])];

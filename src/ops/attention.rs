@@ -114,8 +114,9 @@ impl<'a, D: Device> QkvMut<'a, D> {
     pub fn packed(qkv: Mut<'a, D, D::Act>, heads: Heads) -> Self {
         let Qkv { q, k, v } = Qkv::packed(qkv.view(), heads);
         let columns = |m: Matrix<'_, D, D::Act>| {
-            // SAFETY: these elements were borrowed exclusively, and are to be written again. The three matrices are
-            // disjoint columns of the same rows; their fields are private, and backends write nothing but the columns.
+            // SAFETY: these elements were borrowed exclusively, and are to be written again. The three
+            // matrices are disjoint columns of the same rows; their fields are private, and backends write
+            // nothing but the columns.
             let data = unsafe { Mut::from_raw(m.data.address(), m.data.len()) };
             MatrixMut { data, rows: m.rows, cols: m.cols, stride: m.stride }
         };
@@ -263,8 +264,8 @@ pub trait Attention: Device {
         Ok(())
     }
 
-    /// o `[rows, q_width]`, lse `[rows, query heads]` (log-sum-exp of the scaled scores, saved), qkv after RoPE. Rows of no
-    /// segment are left alone; no row is in two.
+    /// o `[rows, q_width]`, lse `[rows, query heads]` (log-sum-exp of the scaled scores, saved), qkv after
+    /// RoPE. Rows of no segment are left alone; no row is in two.
     fn attention(
         &self,
         o: Mut<'_, Self, Self::Act>,
@@ -288,8 +289,8 @@ pub trait Attention: Device {
         heads: Heads,
     );
 
-    /// One new token per sample against the cache: o and q `[samples, q_width]`, q after RoPE. The new keys and
-    /// values are already in the cache.
+    /// One new token per sample against the cache: o and q `[samples, q_width]`, q after RoPE. The new keys
+    /// and values are already in the cache.
     fn attention_decode(
         &self,
         o: Mut<'_, Self, Self::Act>,

@@ -121,12 +121,12 @@ impl<'a, D: Device, T: Element> Ref<'a, D, T> {
     /// Borrows `len` elements at `address`, in memory of whatever origin.
     ///
     /// # Safety
-    /// - `address` is that of `len` initialised elements in memory of the device, aligned to their size. Kernels that read
-    ///   in vectors refuse what does not start on a multiple of 16 bytes.
-    /// - During `'a`, and until the operations that were given the view are done on the device, the memory stays
-    ///   allocated, and nothing writes it.
-    /// - On a device with streams, what writes it before comes earlier in the order of the device's stream, or has been
-    ///   waited for.
+    /// - `address` is that of `len` initialised elements in memory of the device, aligned to their size.
+    ///   Kernels that read in vectors refuse what does not start on a multiple of 16 bytes.
+    /// - During `'a`, and until the operations that were given the view are done on the device, the memory
+    ///   stays allocated, and nothing writes it.
+    /// - On a device with streams, what writes it before comes earlier in the order of the device's stream,
+    ///   or has been waited for.
     pub unsafe fn from_raw(address: usize, len: usize) -> Self {
         Ref { address, len, _borrow: PhantomData }
     }

@@ -1,7 +1,7 @@
 //! What operations refuse, so that none leaves its arguments whatever it is given.
 //!
-//! What the host can see is checked before anything starts; what only the device can (ids) is checked there. Either way
-//! nothing is read or written out of bounds, and [`finish`](super::Device::finish) tells.
+//! What the host can see is checked before anything starts; what only the device can (ids) is checked there.
+//! Either way nothing is read or written out of bounds, and [`finish`](super::Device::finish) tells.
 
 use crate::error::{Error, Result};
 

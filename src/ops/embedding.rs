@@ -12,8 +12,8 @@ pub(crate) fn check_ids(op: &str, ids: &[u32], count: usize) -> Result<()> {
     }
 }
 
-/// Gather and scatter of table rows. An id beyond the table is an error, which [`finish`](Device::finish) tells; on a device
-/// that only sees it late, the rows of other ids are computed all the same.
+/// Gather and scatter of table rows. An id beyond the table is an error, which [`finish`](Device::finish)
+/// tells; on a device that only sees it late, the rows of other ids are computed all the same.
 pub trait Embedding: Device {
     /// `out[i] = table[ids[i]]`; out `[rows, hidden_size]`, table `[vocab_size, hidden_size]` frozen, ids
     /// `[rows]`.

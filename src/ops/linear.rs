@@ -79,8 +79,8 @@ pub(crate) fn check_rows(
     Ok(rows)
 }
 
-/// Refuses what a linear layer of `[inputs, outputs]` cannot be computed with; y, x, bias and residual are numbers of
-/// elements.
+/// Refuses what a linear layer of `[inputs, outputs]` cannot be computed with; y, x, bias and residual are
+/// numbers of elements.
 pub(crate) fn check_linear<D: Device>(
     [y, x]: [usize; 2],
     shape: [usize; 2],

@@ -5,7 +5,8 @@ use super::linear::{Linear, LoraTerm, check_rows};
 use super::{Device, Mut, Ref};
 use crate::error::Result;
 
-/// Refuses what [`Mlp::gated`] cannot be computed with, for a layer of `shape` [inputs, outputs]; returns the rows.
+/// Refuses what [`Mlp::gated`] cannot be computed with, for a layer of `shape` [inputs, outputs]; returns the
+/// rows.
 pub(crate) fn check_gated<D: Device>(
     [h, gate_up, x]: [usize; 3],
     kept: usize,

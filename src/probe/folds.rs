@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::train::batch::TokenPair;
 use crate::train::schedule::epoch_order;
 
-/// Pairs that share a function go together, and so do both halves of a pair. Groups are shuffled, and each goes to the
-/// fold that has the fewest pairs.
+/// Pairs that share a function go together, and so do both halves of a pair. Groups are shuffled, and each
+/// goes to the fold that has the fewest pairs.
 pub(super) fn folds(pairs: &[TokenPair], options: &ProbeOptions) -> Result<Deal> {
     options.check()?;
     let groups = groups(pairs);

@@ -1,5 +1,5 @@
-//! Logistic regression with an L2 penalty, by L-BFGS (Nocedal & Wright, *Numerical Optimization*, algorithms 3.1 and
-//! 7.4).
+//! Logistic regression with an L2 penalty, by L-BFGS (Nocedal & Wright, *Numerical Optimization*, algorithms
+//! 3.1 and 7.4).
 
 use std::collections::VecDeque;
 
@@ -16,8 +16,8 @@ const SUFFICIENT: f64 = 1e-4;
 /// Halvings of a step at most; after them, rounding decides.
 const HALVINGS: usize = 20;
 
-/// Functions and what they are. Their states are read where they lie: on a large model, copies on another scale would
-/// take as much memory for every thread as a whole layer.
+/// Functions and what they are. Their states are read where they lie: on a large model, copies on another
+/// scale would take as much memory for every thread as a whole layer.
 #[derive(Clone, Copy)]
 pub(super) struct Examples<'a> {
     /// The states.

@@ -1,5 +1,6 @@
-//! The layer probe: how well a linear classifier tells secure from vulnerable functions by the states of each layer. It
-//! is the diagnostic from which the DeepGuard paper concludes that the upper layers, together, know more than the last.
+//! The layer probe: how well a linear classifier tells secure from vulnerable functions by the states of each
+//! layer. It is the diagnostic from which the DeepGuard paper concludes that the upper layers, together, know
+//! more than the last.
 
 mod folds;
 mod logistic;
@@ -122,7 +123,8 @@ pub struct Signal {
     pub best_layer: usize,
     /// The layers around it, first and last, of which none is worse for certain.
     pub band: [usize; 2],
-    /// How many upper layers a guard should look at: the fewest that reach into the band, but no fewer than are usual.
+    /// How many upper layers a guard should look at: the fewest that reach into the band, but no fewer than
+    /// are usual.
     pub guard_layers: usize,
 }
 
@@ -135,12 +137,13 @@ pub enum Progress {
     Fitted(usize, usize),
 }
 
-/// Probes every layer of `model`, with an adapter if one is given. `watch` gets the progress and ends the probe by
-/// returning `false`.
+/// Probes every layer of `model`, with an adapter if one is given. `watch` gets the progress and ends the
+/// probe by returning `false`.
 ///
 /// # Errors
-/// Kind `Usage`: fewer than [`FEWEST_FOLDS`]. Kind `Data`: fewer groups of pairs than folds. Kind `Device`: the states
-/// do not fit the free memory. Kind `Model`: a state is not finite. Kind `Interrupted`: `watch` has ended it.
+/// Kind `Usage`: fewer than [`FEWEST_FOLDS`]. Kind `Data`: fewer groups of pairs than folds. Kind `Device`:
+/// the states do not fit the free memory. Kind `Model`: a state is not finite. Kind `Interrupted`: `watch`
+/// has ended it.
 pub fn probe<B: Backend>(
     model: &Transformer<B>,
     attached: Option<&Attached<B>>,
@@ -245,8 +248,8 @@ impl Answer {
     }
 }
 
-/// What a probe of `layer` that has not seen the pairs of `fold` makes of them. The penalty is chosen on one of the
-/// other folds, by probes that have seen neither.
+/// What a probe of `layer` that has not seen the pairs of `fold` makes of them. The penalty is chosen on one
+/// of the other folds, by probes that have seen neither.
 fn held_out(
     states: &PairStates,
     layer: usize,
@@ -285,8 +288,8 @@ fn choose_penalty((rows, labels): &Labelled<'_>, (held_rows, held_labels): &Labe
     PENALTIES[best]
 }
 
-/// There is a signal if the best layer is above chance for certain. The order of pairs decides, as the guard's margin
-/// loss wants it.
+/// There is a signal if the best layer is above chance for certain. The order of pairs decides, as the
+/// guard's margin loss wants it.
 fn signal(layers: &[LayerProbe], flips: &SignFlips<'_>) -> Option<Signal> {
     let share = |layer: usize| layers[layer].pair_accuracy.value;
     let best = (0..layers.len()).max_by(|&a, &b| share(a).total_cmp(&share(b)).then(b.cmp(&a)))?;

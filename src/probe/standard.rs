@@ -1,5 +1,5 @@
-//! Features on one scale: of mean 0 and variance 1 over what is learnt from. States stay as they are; what is computed
-//! from them is what it would be on the scale.
+//! Features on one scale: of mean 0 and variance 1 over what is learnt from. States stay as they are; what is
+//! computed from them is what it would be on the scale.
 
 /// A feature that varies by less than this share of its size is taken for constant.
 const CONSTANT: f64 = 1e-6;
@@ -8,7 +8,8 @@ const CONSTANT: f64 = 1e-6;
 pub(super) struct Standard {
     /// Over what is learnt from.
     pub mean: Vec<f32>,
-    /// 1 / (standard deviation · √features), so that a row has a length of about 1 whatever the width; 0 for constants.
+    /// 1 / (standard deviation · √features), so that a row has a length of about 1 whatever the width; 0 for
+    /// constants.
     pub scale: Vec<f32>,
 }
 
@@ -37,8 +38,8 @@ impl Standard {
         weights.iter().zip(&self.scale).map(|(&w, &scale)| w as f32 * scale).collect()
     }
 
-    /// The product of weights and a state less the mean. Sixteen sums side by side, which the compiler keeps in vector
-    /// registers.
+    /// The product of weights and a state less the mean. Sixteen sums side by side, which the compiler keeps
+    /// in vector registers.
     pub fn dot(&self, row: &[f32], weights: &[f32]) -> f32 {
         let mut sums = [0.0f32; 16];
         let (rows, means) = (row.chunks_exact(16), self.mean.chunks_exact(16));

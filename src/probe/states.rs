@@ -24,8 +24,9 @@ impl PairStates {
         PairStates { values, width }
     }
 
-    /// Reads each of `pairs` in one pass, in which the second function goes on from what both have in common. `watch`
-    /// gets the number of pairs read and may end the reading; `free` are the bytes of the system's memory that the states may take.
+    /// Reads each of `pairs` in one pass, in which the second function goes on from what both have in common.
+    /// `watch` gets the number of pairs read and may end the reading; `free` are the bytes of the system's
+    /// memory that the states may take.
     ///
     /// # Errors
     /// Kind `Device`: the states do not fit the free memory. Kind `Model`: a state is not finite.

@@ -1,7 +1,7 @@
 //! What the answers about some groups of pairs say about all: intervals of shares, and tests of layers.
 //!
-//! Both functions of a pair have most of their text in common, and pairs of one group have functions in common, so that
-//! their answers are not independent. Groups are.
+//! Both functions of a pair have most of their text in common, and pairs of one group have functions in
+//! common, so that their answers are not independent. Groups are.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -22,11 +22,12 @@ const FLIPS: usize = 4096;
 
 /// How much wider chance is spread, at most, than the flips of independent answers: √(1 + 2/π).
 ///
-/// Each of two pairs of different folds is among the training pairs of the other's probe. By chance their differences
-/// point the same way or they do not, and both probes are helped or misled by it. Say a probe is linear in the labels,
-/// and `a` holds how much pair `j` moves the margin of pair `i`, with rows of length 1. Where nothing is known, two
-/// margins then have the correlation `aᵢⱼ aⱼᵢ`, and by the law of the arcsine, two answers have about 2/π of it. Summed
-/// up over all pairs, that is at most 2/π for each, by Cauchy and Schwarz, with equality where `a` is symmetric.
+/// Each of two pairs of different folds is among the training pairs of the other's probe. By chance their
+/// differences point the same way or they do not, and both probes are helped or misled by it. Say a probe is
+/// linear in the labels, and `a` holds how much pair `j` moves the margin of pair `i`, with rows of length 1.
+/// Where nothing is known, two margins then have the correlation `aᵢⱼ aⱼᵢ`, and by the law of the arcsine,
+/// two answers have about 2/π of it. Summed up over all pairs, that is at most 2/π for each, by Cauchy and
+/// Schwarz, with equality where `a` is symmetric.
 const SHARED_TRAINING: f64 = 1.279_304;
 
 /// Philox counter word of the flips, apart from other uses of a seed.
@@ -68,8 +69,8 @@ impl<'a> Groups<'a> {
         sums
     }
 
-    /// The mean of `values`, each from 0 to 1, with the interval of Wilson for as many independent pairs as these are
-    /// worth.
+    /// The mean of `values`, each from 0 to 1, with the interval of Wilson for as many independent pairs as
+    /// these are worth.
     pub fn share(&self, values: &[f64]) -> Share {
         let value = mean(values);
         let (count, squared) = (self.effective_pairs(values), NORMAL * NORMAL);
@@ -79,9 +80,9 @@ impl<'a> Groups<'a> {
         Share { value, low: (centre - half).clamp(0.0, value), high: (centre + half).clamp(value, 1.0) }
     }
 
-    /// Pairs over the design effect, which is estimated from how much more the groups differ than independent pairs
-    /// would. No fewer than if all pairs of a group always agreed, and no more than there are. Few groups say little
-    /// about the design effect, for which the degrees of freedom make up.
+    /// Pairs over the design effect, which is estimated from how much more the groups differ than independent
+    /// pairs would. No fewer than if all pairs of a group always agreed, and no more than there are. Few
+    /// groups say little about the design effect, for which the degrees of freedom make up.
     fn effective_pairs(&self, values: &[f64]) -> f64 {
         let (value, pairs, groups) = (mean(values), values.len() as f64, self.sizes.len() as f64);
         let fewest = pairs * pairs / self.sizes.iter().map(|size| size * size).sum::<f64>();
@@ -113,9 +114,9 @@ fn student(degrees: f64) -> f64 {
 
 /// Tests of several layers at once, by turning around what was found in some of the groups.
 ///
-/// Where there is nothing to find, the opposite would have been as likely in any group. What was found is compared with
-/// the highest of all layers in every way of turning, because the best of many is high by luck (the single step of
-/// Westfall & Young, 1993).
+/// Where there is nothing to find, the opposite would have been as likely in any group. What was found is
+/// compared with the highest of all layers in every way of turning, because the best of many is high by luck
+/// (the single step of Westfall & Young, 1993).
 pub(super) struct SignFlips<'a> {
     /// `[layers][groups]`
     layers: &'a [Vec<f64>],
@@ -124,8 +125,8 @@ pub(super) struct SignFlips<'a> {
 }
 
 impl<'a> SignFlips<'a> {
-    /// Tests of `layers` `[layers][groups]`, each value as far above 0 as an opposite one would be below. All ways there are,
-    /// or as many as [`FLIPS`] that are drawn.
+    /// Tests of `layers` `[layers][groups]`, each value as far above 0 as an opposite one would be below. All
+    /// ways there are, or as many as [`FLIPS`] that are drawn.
     pub fn new(layers: &'a [Vec<f64>], seed: u64) -> Self {
         let groups = layers.first().map_or(0, Vec::len);
         let all = u32::try_from(groups).ok().and_then(|groups| 1usize.checked_shl(groups));
@@ -139,8 +140,8 @@ impl<'a> SignFlips<'a> {
 
     /// For each layer, how likely any of them would be as far above 0 if none were above 0 but by luck.
     ///
-    /// Probes that learn from the opposite and are asked for the opposite find the same, so that no fewer than two ways
-    /// are as good as what was found.
+    /// Probes that learn from the opposite and are asked for the opposite find the same, so that no fewer
+    /// than two ways are as good as what was found.
     pub fn p_values(&self) -> Vec<f64> {
         let highest = |sums: &Vec<f64>| sums.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let highest: Vec<f64> = self.sums.iter().map(highest).collect();
@@ -153,8 +154,9 @@ impl<'a> SignFlips<'a> {
         self.sums[0].iter().map(p_value).collect()
     }
 
-    /// What turning the smallest group changes. Sums are this far apart, and each stands for all values that are nearer
-    /// to it than to others (a continuity correction); without that, what widens them would leave gaps.
+    /// What turning the smallest group changes. Sums are this far apart, and each stands for all values that
+    /// are nearer to it than to others (a continuity correction); without that, what widens them would leave
+    /// gaps.
     fn step(&self) -> f64 {
         let sizes = self.layers.iter().flatten().map(|sum| sum.abs()).filter(|&size| size > 0.0);
         2.0 * sizes.reduce(f64::min).unwrap_or(0.5)
@@ -165,7 +167,8 @@ impl<'a> SignFlips<'a> {
         (0..self.layers.len()).into_par_iter().map(|layer| self.is_below_none(layer)).collect()
     }
 
-    /// The leads of other layers are measured by how much they differ from group to group, which turning leaves alone.
+    /// The leads of other layers are measured by how much they differ from group to group, which turning
+    /// leaves alone.
     fn is_below_none(&self, layer: usize) -> bool {
         let size = |other: &Vec<f64>| {
             let lead: Vec<f64> = other.iter().zip(&self.layers[layer]).map(|(a, b)| a - b).collect();
@@ -285,8 +288,8 @@ mod tests {
         probabilities.iter().enumerate().map(of).collect()
     }
 
-    /// Ten of twelve are 4 above chance. Of the ways, those with up to two turned count, and those with three, which
-    /// are 3 above chance, as far as 2.5 to 3.5 is above (4 − 0.5) / 1.2793 = 2.736.
+    /// Ten of twelve are 4 above chance. Of the ways, those with up to two turned count, and those with
+    /// three, which are 3 above chance, as far as 2.5 to 3.5 is above (4 − 0.5) / 1.2793 = 2.736.
     #[test]
     fn all_ways_are_tried_where_there_are_few() {
         let p_values = |layer: Vec<f64>| SignFlips::new(&[layer], 1).p_values();

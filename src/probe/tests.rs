@@ -10,8 +10,8 @@ fn normal(seed: u64, counter: [u32; 3]) -> f32 {
     (0..3).flat_map(uniform).sum::<f32>() - 6.0
 }
 
-/// Pairs whose halves have most in common, as functions and their fixes do, and differ by noise; in the layers of
-/// `signal`, numbered from 1, also by a step along one feature.
+/// Pairs whose halves have most in common, as functions and their fixes do, and differ by noise; in the
+/// layers of `signal`, numbered from 1, also by a step along one feature.
 fn states(pairs: usize, layers: usize, signal: &[usize], seed: u64) -> PairStates {
     let value = |layer: usize, pair: usize, half: usize, i: usize| {
         let common = normal(seed, [pair as u32, i as u32, layer as u32]);
@@ -67,7 +67,8 @@ fn where_there_is_no_signal_none_is_found() {
         assert!((mean - CHANCE).abs() < 0.15, "seed {seed}: {mean}");
         report.signal.is_some()
     });
-    // One in twenty is what a significance of 5 % allows; with twice as many, this would fail half of the time.
+    // One in twenty is what a significance of 5 % allows; with twice as many, this would fail half of the
+    // time.
     assert!(found.count() <= 5);
 }
 
@@ -82,8 +83,8 @@ fn copied(groups: usize, copies: usize, layers: usize, seed: u64) -> (PairStates
     (PairStates::new((0..layers).map(of_layer).collect(), WIDTH), pairs.collect())
 }
 
-/// Every pair is there three times, and tells its halves apart by a direction of its own: whoever has seen the pair
-/// knows the answer, and nobody else does.
+/// Every pair is there three times, and tells its halves apart by a direction of its own: whoever has seen
+/// the pair knows the answer, and nobody else does.
 #[test]
 fn knowing_a_pair_is_of_no_use() {
     let (groups, copies, layers) = (20, 3, 4);
@@ -218,8 +219,8 @@ fn states_are_the_means_of_what_the_model_computes() {
             if model.config.tie_word_embeddings { "model.embed_tokens.weight" } else { "lm_head.weight" };
         let head = weights.tensor(head).unwrap().to_f32_vec();
         let function = |len: u32, step: u32| (0..len).map(|i| (i * step + 3) % 500).collect::<Vec<u32>>();
-        // Two pairs with next to nothing in common, one whose functions differ late, and one of which one begins the
-        // other.
+        // Two pairs with next to nothing in common, one whose functions differ late, and one of which one
+        // begins the other.
         let pair = |secure: Vec<u32>, vulnerable| TokenPair { id: 0, secure, vulnerable };
         let late = [function(25, 7), function(9, 13)].concat();
         let pairs = [

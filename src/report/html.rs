@@ -54,8 +54,8 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// As [`escape`], with a visible sign for every character that would otherwise not be seen, or that would put its
-/// neighbours in another order. Tabs and line feeds stay.
+/// As [`escape`], with a visible sign for every character that would otherwise not be seen, or that would put
+/// its neighbours in another order. Tabs and line feeds stay.
 pub fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + text.len() / 8);
     for c in text.chars() {

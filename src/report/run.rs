@@ -16,7 +16,8 @@ use crate::train::environment::{ENVIRONMENT, Environment};
 /// Tokens shown at either end of the statistics.
 const EXTREMES: usize = 20;
 
-/// A run folder as it is now. Values are kept as they were written, so that runs of other versions can be read.
+/// A run folder as it is now. Values are kept as they were written, so that runs of other versions can be
+/// read.
 pub struct Run {
     /// The folder.
     pub dir: PathBuf,

@@ -19,7 +19,8 @@ const NOT_SCORED: &str = "deepguard/not-scored";
 /// What the scores are.
 const METHOD: &str = "https://arxiv.org/abs/2604.09089";
 
-/// The log of `texts`: every line whose score is below `threshold` is a result, every one of `unscored` a notification.
+/// The log of `texts`: every line whose score is below `threshold` is a result, every one of `unscored` a
+/// notification.
 pub fn sarif(texts: &[ScoredText<'_>], unscored: &[Unscored<'_>], threshold: f64) -> Value {
     // No file may be there twice.
     let mut files: Vec<(Value, &ScoredText<'_>)> = Vec::new();
@@ -128,14 +129,15 @@ fn region(number: usize, source: &str) -> Value {
     })
 }
 
-/// A fingerprint that is the same wherever the line stands: its text, and which of the lines with this text it is.
+/// A fingerprint that is the same wherever the line stands: its text, and which of the lines with this text
+/// it is.
 fn fingerprint(source: &str, nth: usize) -> String {
     let hash = blake3::hash(source.trim().as_bytes()).to_hex();
     format!("{}:{nth}", &hash[..16])
 }
 
-/// A path as SARIF has it: relative to the root of the source, which is the current folder, or, outside of it, absolute as
-/// a `file:` URI.
+/// A path as SARIF has it: relative to the root of the source, which is the current folder, or, outside of
+/// it, absolute as a `file:` URI.
 fn location(path: &Path) -> Value {
     let mut parts: Vec<&OsStr> = Vec::new();
     for part in path.components() {
@@ -183,8 +185,8 @@ fn drive(prefix: Prefix<'_>) -> String {
     }
 }
 
-/// Part of a URI's path: its bytes, whether they are text or not, percent-encoded but for unreserved characters (RFC 3986). A
-/// colon could look like a scheme.
+/// Part of a URI's path: its bytes, whether they are text or not, percent-encoded but for unreserved
+/// characters (RFC 3986). A colon could look like a scheme.
 fn encoded(part: &OsStr) -> String {
     percent_encode(part.as_encoded_bytes(), RESERVED).to_string()
 }

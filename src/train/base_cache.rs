@@ -1,4 +1,5 @@
-//! Hidden states of the base model, which do not change between epochs: kept in memory up to a budget, then on disk.
+//! Hidden states of the base model, which do not change between epochs: kept in memory up to a budget, then
+//! on disk.
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -1,4 +1,5 @@
-//! The batch plan: one packed row matrix `[secure | vulnerable suffixes | base]` for the three passes (METHOD §6).
+//! The batch plan: one packed row matrix `[secure | vulnerable suffixes | base]` for the three passes (METHOD
+//! §6).
 
 use std::ops::Range;
 
@@ -68,8 +69,8 @@ impl std::iter::Sum for Totals {
 pub struct PlanOptions {
     /// Let the vulnerable pass reuse the secure pass's keys, values and taps of the common prefix.
     pub share_prefix: bool,
-    /// Recompute the last common token with the vulnerable suffix, whose first target it predicts. Evaluation does,
-    /// to have the likelihood of the vulnerable function too.
+    /// Recompute the last common token with the vulnerable suffix, whose first target it predicts. Evaluation
+    /// does, to have the likelihood of the vulnerable function too.
     pub predict_suffix: bool,
     /// Tokens with this id are no targets and do not count for the KL term.
     pub ignore_token: Option<u32>,
@@ -125,8 +126,8 @@ pub struct ScoreWeights {
 }
 
 impl BatchPlan {
-    /// Plans `pairs`, the first of which is pair `first_in_step` of the optimiser step. `needs_base` says for which
-    /// pair ids the base pass must run.
+    /// Plans `pairs`, the first of which is pair `first_in_step` of the optimiser step. `needs_base` says for
+    /// which pair ids the base pass must run.
     pub fn new(
         pairs: &[&TokenPair],
         first_in_step: usize,
@@ -218,8 +219,9 @@ impl BatchPlan {
         (pair.secure.start..pair.secure.start + pair.shared).chain(pair.suffix.clone())
     }
 
-    /// Weights that make the guard's backward that of `−weight · (mean score_secure − mean score_vulnerable)` over the
-    /// step. A shared prefix counts in both means but reaches the language model through the secure one only.
+    /// Weights that make the guard's backward that of `−weight · (mean score_secure − mean score_vulnerable)`
+    /// over the step. A shared prefix counts in both means but reaches the language model through the secure
+    /// one only.
     pub fn score_weights(&self, totals: Totals, weight: f64) -> ScoreWeights {
         let secure = (-weight / totals.secure_tokens.max(1) as f64) as f32;
         let vulnerable = (weight / totals.vulnerable_tokens.max(1) as f64) as f32;

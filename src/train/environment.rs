@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, ErrorKind, Result};
 use crate::ops::{Backend, Element};
 
-/// The file's name in a run folder. It is no part of `metrics.jsonl`, which is the same however often a run is continued.
+/// The file's name in a run folder. It is no part of `metrics.jsonl`, which is the same however often a run
+/// is continued.
 pub const ENVIRONMENT: &str = "environment.jsonl";
 
 /// What one start of a run computed with.

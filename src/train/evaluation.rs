@@ -52,7 +52,8 @@ fn mean(values: impl Iterator<Item = f32>) -> f64 {
 fn pair_figures(plan: &BatchPlan, results: &RowResults, pair: &PairRows) -> PairFigures {
     let rows = |row: &usize| plan.targets[*row] >= 0;
     let secure = || pair.secure.clone();
-    // The last shared row predicts the secure function's next token; the suffix repeats it for the vulnerable one.
+    // The last shared row predicts the secure function's next token; the suffix repeats it for the vulnerable
+    // one.
     let vulnerable = || plan.vulnerable_rows(pair);
     PairFigures {
         nll: [

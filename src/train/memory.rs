@@ -14,8 +14,8 @@ use crate::train::results::Results;
 pub(super) const ADVICE: &str = "lower `batch_size` (and raise `gradient_accumulation_steps` by as much: the result is the \
                                  same) or `max_seq_len`, or choose another `device`";
 
-/// Most bytes of one chunk of logits, and most rows. Every chunk reads the head's weights three times, so that few rows take
-/// longer than their products; there is room for as many with a vocabulary of 152,000.
+/// Most bytes of one chunk of logits, and most rows. Every chunk reads the head's weights three times, so
+/// that few rows take longer than their products; there is room for as many with a vocabulary of 152,000.
 const LOGITS_BYTES: usize = 300 << 20;
 const LOGITS_ROWS: usize = 1024;
 /// Rows of a tile of a product: other numbers of rows would be multiplied in vain.
@@ -79,8 +79,8 @@ impl<B: Backend> Memory<B> {
     }
 }
 
-/// Bytes that training takes of a device's own memory, at its peak: the model, what is trained, working memory and what
-/// the device needs for itself. `None` in the system's memory.
+/// Bytes that training takes of a device's own memory, at its peak: the model, what is trained, working
+/// memory and what the device needs for itself. `None` in the system's memory.
 pub(super) fn device_bytes<B: Backend>(
     model: &Transformer<B>,
     attached: &Attached<B>,

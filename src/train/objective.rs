@@ -80,7 +80,8 @@ impl Sums {
     }
 }
 
-/// Which pieces of the loss have a gradient; known for certain only when a step's last micro-batch is through.
+/// Which pieces of the loss have a gradient; known for certain only when a step's last micro-batch is
+/// through.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Regime {
     pub(super) hinge_active: bool,

@@ -1,5 +1,5 @@
-//! What a step computes for the host: row losses, row scores and the gradient norm, fetched together, so that a device
-//! is waited for once a step.
+//! What a step computes for the host: row losses, row scores and the gradient norm, fetched together, so that
+//! a device is waited for once a step.
 
 use std::ops::Range;
 
@@ -21,7 +21,8 @@ pub struct RowResults {
     pub kl: Vec<f32>,
     /// `[adapter rows]` scores.
     pub scores: Vec<f32>,
-    /// `[adapter rows, N]` the guard's attention over the taps, of an evaluation only; empty without attention.
+    /// `[adapter rows, N]` the guard's attention over the taps, of an evaluation only; empty without
+    /// attention.
     pub attention: Vec<f32>,
 }
 

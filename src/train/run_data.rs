@@ -49,11 +49,12 @@ impl RunData {
         Ok(data)
     }
 
-    /// Pairs of functions. Without validation pairs, `val_fraction` of the training pairs are set aside. `config` is
-    /// [for the model](TrainConfig::for_model).
+    /// Pairs of functions. Without validation pairs, `val_fraction` of the training pairs are set aside.
+    /// `config` is [for the model](TrainConfig::for_model).
     ///
     /// # Errors
-    /// Kind `Data`: there is no pair from which anything can be learnt. Kind `Model`: the tokenizer fails on a text.
+    /// Kind `Data`: there is no pair from which anything can be learnt. Kind `Model`: the tokenizer fails on
+    /// a text.
     #[cfg(feature = "text")]
     pub fn from_pairs(
         mut train: Vec<CodePair>,

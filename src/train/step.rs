@@ -65,8 +65,8 @@ pub struct Stepper<'m, B: Backend> {
 }
 
 impl<'m, B: Backend> Stepper<'m, B> {
-    /// Plans memory for micro-batches of at most `capacity` rows (see [`BatchPlan::capacity`]), with the first of
-    /// `policies` that fits the device's free memory.
+    /// Plans memory for micro-batches of at most `capacity` rows (see [`BatchPlan::capacity`]), with the
+    /// first of `policies` that fits the device's free memory.
     pub fn new(
         model: &'m Transformer<B>,
         attached: Attached<B>,
@@ -111,14 +111,14 @@ impl<'m, B: Backend> Stepper<'m, B> {
         self.memory.acts.recompute
     }
 
-    /// Bytes that training takes of a device's own memory, at its peak: the model, what is trained, working memory and
-    /// what the device needs for itself. `None` in the system's memory.
+    /// Bytes that training takes of a device's own memory, at its peak: the model, what is trained, working
+    /// memory and what the device needs for itself. `None` in the system's memory.
     pub fn device_bytes(&self) -> Option<usize> {
         device_bytes(self.model, &self.attached, &self.plan_rows)
     }
 
-    /// One optimiser step over `micro_batches`, whose losses are normalised together, so that cutting a step into
-    /// more of them changes nothing. `step` keys the dropout masks.
+    /// One optimiser step over `micro_batches`, whose losses are normalised together, so that cutting a step
+    /// into more of them changes nothing. `step` keys the dropout masks.
     pub fn step(
         &mut self,
         micro_batches: &[Vec<&TokenPair>],
@@ -128,8 +128,8 @@ impl<'m, B: Backend> Stepper<'m, B> {
         self.step_unless(micro_batches, step, update, &mut || false)
     }
 
-    /// [`Self::step`] that is abandoned if `stop`, asked before every micro-batch, says so. Parameters, statistics and
-    /// moments are then as they were.
+    /// [`Self::step`] that is abandoned if `stop`, asked before every micro-batch, says so. Parameters,
+    /// statistics and moments are then as they were.
     ///
     /// # Errors
     /// Kind `Interrupted` if it was abandoned.
@@ -165,8 +165,9 @@ impl<'m, B: Backend> Stepper<'m, B> {
         let totals: Totals = micro_batches.iter().flatten().map(|pair| pair.totals(ignore)).sum();
         let missing = self.missing(micro_batches.iter().flatten());
         self.reserve_inputs(micro_batches.len());
-        // Whether hinge and KL limit are active depends on means over the whole step. Guess from the last step, and
-        // do the step again in the rare case that the guess was wrong: the means do not depend on it.
+        // Whether hinge and KL limit are active depends on means over the whole step. Guess from the last
+        // step, and do the step again in the rare case that the guess was wrong: the means do not depend on
+        // it.
         loop {
             let backend = self.model.backend.clone();
             let accumulated = backend
@@ -187,8 +188,8 @@ impl<'m, B: Backend> Stepper<'m, B> {
         &self.memory.dparams
     }
 
-    /// Gradients of all micro-batches and the sum of their squares. Returns what is known of the losses already, and the
-    /// micro-batches whose results have not been fetched.
+    /// Gradients of all micro-batches and the sum of their squares. Returns what is known of the losses
+    /// already, and the micro-batches whose results have not been fetched.
     fn accumulate(
         &mut self,
         micro_batches: &[Vec<&TokenPair>],
@@ -245,15 +246,17 @@ impl<'m, B: Backend> Stepper<'m, B> {
             || self.base_cache.as_ref().is_some_and(|cache| cache.contains(pair.id))
     }
 
-    /// Keeps the base model's states of a micro-batch, which are those that it has without any in the cache, bit by bit.
+    /// Keeps the base model's states of a micro-batch, which are those that it has without any in the cache,
+    /// bit by bit.
     pub fn learn_base(&mut self, pairs: &[&TokenPair], evaluation: bool) -> Result<()> {
         self.guard.prepare(&self.model.backend, &self.attached.params, &mut self.memory.guard);
         let plan = BatchPlan::new(pairs, 0, |_| true, self.objective.plan_options(evaluation));
         self.forward(&plan, None)
     }
 
-    /// Numbers of the pairs whose base states have to be computed. Found before a step, and not while it fills the cache: the
-    /// last bit of a product may depend on what else is in a micro-batch, and a step may be done twice.
+    /// Numbers of the pairs whose base states have to be computed. Found before a step, and not while it
+    /// fills the cache: the last bit of a product may depend on what else is in a micro-batch, and a step may
+    /// be done twice.
     fn missing<'a>(&self, pairs: impl IntoIterator<Item = &'a &'a TokenPair>) -> HashSet<usize> {
         pairs.into_iter().filter(|pair| !self.knows_base(pair)).map(|pair| pair.id).collect()
     }
@@ -334,8 +337,8 @@ impl<'m, B: Backend> Stepper<'m, B> {
         Ok(())
     }
 
-    /// Losses of the first `rows` rows and, where asked, the gradient of their hidden states: a chunk of logits at a
-    /// time. Rows beyond the secure ones have a cross-entropy only.
+    /// Losses of the first `rows` rows and, where asked, the gradient of their hidden states: a chunk of
+    /// logits at a time. Rows beyond the secure ones have a cross-entropy only.
     fn head(&mut self, batch: &Pending, totals: Totals, rows: usize, backward: bool) {
         let with_kl = self.objective.kl_weight > 0.0;
         let weights = HeadWeights {
@@ -375,7 +378,8 @@ impl<'m, B: Backend> Stepper<'m, B> {
         let y = with_kl.then(|| base_logits.first_mut(n * vocab_size));
         // Rows without a KL term have no mask either.
         let kl_mask = if with_kl { b.kl_mask.slice(rows.clone()) } else { b.weights_taps.first(n) };
-        // Suffix rows have no place for a KL divergence, which is 0: that of their scores, which come later, does.
+        // Suffix rows have no place for a KL divergence, which is 0: that of their scores, which come later,
+        // does.
         let Slot { nll, kl, scores } = results.slot(batch);
         let kl = if rows.start < kl.len() { kl.slice(rows.clone()) } else { scores.slice(0..n) };
         model.backend.cross_entropy_kl(

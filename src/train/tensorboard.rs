@@ -1,7 +1,7 @@
 //! TensorBoard's event file: the numbers of `metrics.jsonl` as scalars.
 //!
-//! A file is a sequence of TFRecords, each an `Event` in protobuf. Of both formats only what scalars need is written,
-//! by hand: the code that a protobuf compiler makes of the whole schema would be many times as long.
+//! A file is a sequence of TFRecords, each an `Event` in protobuf. Of both formats only what scalars need is
+//! written, by hand: the code that a protobuf compiler makes of the whole schema would be many times as long.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -49,8 +49,8 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Starts an event file in the folder `run`, for what follows after `step`. A new run removes those that it finds;
-    /// a continued one has TensorBoard forget what earlier files say of later steps.
+    /// Starts an event file in the folder `run`, for what follows after `step`. A new run removes those that
+    /// it finds; a continued one has TensorBoard forget what earlier files say of later steps.
     pub fn create(run: &Path, step: usize) -> Result<Self> {
         if step == 0 {
             remove_old(run)?;
@@ -70,7 +70,8 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Writes the numbers among the fields of `values` as `group/field`; `total` is `group/loss`, as everybody calls it.
+    /// Writes the numbers among the fields of `values` as `group/field`; `total` is `group/loss`, as
+    /// everybody calls it.
     pub fn scalars(&mut self, group: &str, step: usize, values: &impl Serialize) -> Result<()> {
         let complain = || format!("cannot write {}", self.path.display());
         let fields = serde_json::to_value(values).kind(ErrorKind::Internal, complain)?;

@@ -1,5 +1,5 @@
-//! Stands in for the libraries that candle has every program linked with: `standins.c` for those of the CUDA toolkit, the
-//! emulator for the driver.
+//! Stands in for the libraries that candle has every program linked with: `standins.c` for those of the CUDA
+//! toolkit, the emulator for the driver.
 
 use std::env;
 use std::os::unix::fs::symlink;
@@ -13,7 +13,8 @@ fn main() {
     for library in ["cublas", "cublasLt", "curand", "nvrtc", "cudart"] {
         compile(&out.join(format!("lib{library}.so")));
     }
-    // OUT_DIR is target/profile/build/package/out; cargo puts the emulator's library into target/profile/deps.
+    // OUT_DIR is target/profile/build/package/out; cargo puts the emulator's library into
+    // target/profile/deps.
     let profile = out.ancestors().nth(3).expect("a target folder");
     link(&profile.join("deps/libcuda_emulator.so"), &out.join("libcuda.so"));
     println!("cargo::rustc-link-search=native={}", out.display());

@@ -54,7 +54,8 @@ impl CustomOp2 for Linear {
     }
 }
 
-/// Causal attention of one sequence: q `[rows, q_width]`, k and v `[rows, kv_width]` in bf16, with any strides.
+/// Causal attention of one sequence: q `[rows, q_width]`, k and v `[rows, kv_width]` in bf16, with any
+/// strides.
 pub struct Attention(pub Cuda, pub Heads);
 
 impl CustomOp3 for Attention {

@@ -198,7 +198,8 @@ fn terminal() -> (std::fs::File, std::fs::File) {
     let size = libc::winsize { ws_row: 24, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
     let (mut master, mut slave) = (-1, -1);
     let none = std::ptr::null_mut();
-    // SAFETY: both places and the size are valid, and so is none for the name; what is opened is this function's own.
+    // SAFETY: both places and the size are valid, and so is none for the name; what is opened is this
+    // function's own.
     unsafe {
         assert_eq!(libc::openpty(&mut master, &mut slave, none, none.cast(), &size), 0);
         (std::fs::File::from_raw_fd(master), std::fs::File::from_raw_fd(slave))

@@ -39,7 +39,8 @@ pub fn cuda() -> &'static Cuda {
     CUDA.get_or_init(own_cuda)
 }
 
-/// The same with a stream of its own: for a test that records graphs, or whose errors are no other test's business.
+/// The same with a stream of its own: for a test that records graphs, or whose errors are no other test's
+/// business.
 pub fn own_cuda() -> Cuda {
     if on_a_gpu() {
         return Cuda::new(0).expect("a GPU");

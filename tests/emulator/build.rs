@@ -1,4 +1,5 @@
-//! Names the library as the driver is named, so that whoever opens `libcuda.so` gets the one that is already loaded.
+//! Names the library as the driver is named, so that whoever opens `libcuda.so` gets the one that is already
+//! loaded.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

@@ -78,7 +78,8 @@ fn faults_in_recordings_are_those_of_one_kernel_if_each_is_waited_for() {
 
 /// A view as long as `table`, of memory that is not there.
 fn nowhere(table: &Buffer<Cuda, f32>) -> Ref<'_, Cuda, f32> {
-    // SAFETY: not at all, which is what the test is about: operations themselves do not leave their arguments.
+    // SAFETY: not at all, which is what the test is about: operations themselves do not leave their
+    // arguments.
     unsafe { Ref::from_raw(table.view().address() + (1 << 32), table.len()) }
 }
 

@@ -23,8 +23,8 @@ fn numbers(len: usize) -> Vec<bf16> {
     (0..len).map(|i| bf16::from_f32((i as f32 * 0.7).sin())).collect()
 }
 
-/// Nobody waits on the host: what is read comes after what was written before on the other stream, and before what is
-/// written next; and the other way round.
+/// Nobody waits on the host: what is read comes after what was written before on the other stream, and before
+/// what is written next; and the other way round.
 #[test]
 fn cuda_views_order_two_streams() {
     let cuda = own_cuda();
@@ -138,8 +138,8 @@ fn product(x: &[bf16], w: &[bf16], (k, stride): (usize, usize)) -> Vec<f32> {
     x.chunks(k).flat_map(|x| w.chunks(stride).map(move |w| dot(x, &w[..k]))).collect()
 }
 
-/// A weight in a slice, of which it may be some columns, multiplies as one that was loaded: few rows and many, forward and
-/// backward, and as a table. The slices are exactly as long as they have to be.
+/// A weight in a slice, of which it may be some columns, multiplies as one that was loaded: few rows and
+/// many, forward and backward, and as a table. The slices are exactly as long as they have to be.
 #[test]
 fn cuda_weights_in_slices() {
     let cuda = own_cuda();

@@ -1,4 +1,5 @@
-//! What operations refuse: whatever they are given, nothing is read or written out of bounds, and `finish` tells.
+//! What operations refuse: whatever they are given, nothing is read or written out of bounds, and `finish`
+//! tells.
 
 use deepguard::ops::aggregate::{TapGradient, TapShape};
 use deepguard::ops::attention::{CachedKv, Heads, Qkv, QkvMut, Segment};

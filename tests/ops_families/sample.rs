@@ -18,11 +18,13 @@ pub fn guide<B: Backend>(backend: &B) {
     bench.check("logits", &logits.buffer, &expected);
 }
 
-/// The penalty divides what is positive and multiplies what is negative, of tokens seen; −∞ goes to those suppressed.
+/// The penalty divides what is positive and multiplies what is negative, of tokens seen; −∞ goes to those
+/// suppressed.
 pub fn adjust<B: Backend>(backend: &B) {
     const MARKS: [u8; 7] =
         [0, 0, mark::SEEN, 0, mark::SUPPRESSED, mark::SUPPRESSED_FIRST, mark::SEEN | mark::SUPPRESSED];
-    // Widths that are a multiple of 8 and that are not, with marks everywhere and with none but the last tokens'.
+    // Widths that are a multiple of 8 and that are not, with marks everywhere and with none but the last
+    // tokens'.
     for (samples, vocab, marked) in [(3, 21, true), (2, 1024, false), (4, 2056, true), (1, 7, true)] {
         // The last column, none, any, and an id just beyond.
         let last: Vec<u32> = [vocab as u32 - 1, u32::MAX, 3, vocab as u32][..samples].to_vec();

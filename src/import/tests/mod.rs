@@ -103,7 +103,8 @@ impl Fixture {
         self
     }
 
-    /// Adds an f32 tensor of `shape` (slowest axis first) whose values are 0, 1, 2, ... plus a number of its own.
+    /// Adds an f32 tensor of `shape` (slowest axis first) whose values are 0, 1, 2, ... plus a number of its
+    /// own.
     fn floats(&mut self, name: &str, shape: &[u64]) -> &mut Self {
         let start = 100.0 * self.tensors.len() as f32;
         let values = (0..shape.iter().product()).map(|i: u64| start + i as f32);

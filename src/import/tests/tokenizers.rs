@@ -170,7 +170,8 @@ fn sentencepiece(pieces: &[&str]) -> Fixture {
 
 const PIECES: [&str; 13] = ["▁a", "ab", "▁▁", "ba", "▁ab", "bab", "aba", "▁▁ab", "baba", "a", "b", "▁", "bb"];
 
-/// SentencePiece by definition: join the neighbours with the best union, the leftmost of equals, until none is left.
+/// SentencePiece by definition: join the neighbours with the best union, the leftmost of equals, until none
+/// is left.
 fn by_definition(text: &str) -> Vec<u32> {
     let prefixed = format!("▁{}", text.replace(' ', "▁"));
     let rank = |union: &str| PIECES.iter().position(|piece| *piece == union);

@@ -307,7 +307,8 @@ fn llama3_frequencies() {
         "original_max_position_embeddings": 8192}}))
     .unwrap();
     let found = config.rope_frequencies();
-    // Computed by hand, outside this crate, for Llama 3.1: kept up to 28, blended from 29 to 34, then divided by 8.
+    // Computed by hand, outside this crate, for Llama 3.1: kept up to 28, blended from 29 to 34, then divided
+    // by 8.
     for (i, expected) in [
         (0, 1.0),
         (1, 0.8146172338565447),

@@ -1,4 +1,5 @@
-//! `generation_config.json`. Nothing of it matters to training and scoring, so what is refused is refused by `generate`.
+//! `generation_config.json`. Nothing of it matters to training and scoring, so what is refused is refused by
+//! `generate`.
 
 use super::{Field, NAMED, Table, honoured, neutral, refused};
 

@@ -100,7 +100,8 @@ pub const SPECIAL_TOKENS_MAP: Table = Table {
     ],
 };
 
-/// `tokenizer.json`: its outer fields. The `tokenizers` library reads what is in them and refuses what it does not know.
+/// `tokenizer.json`: its outer fields. The `tokenizers` library reads what is in them and refuses what it
+/// does not know.
 pub const TOKENIZER: Table = Table {
     file: "tokenizer.json",
     otherwise: "refused",

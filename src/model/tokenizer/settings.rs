@@ -1,4 +1,5 @@
-//! What `tokenizer_config.json` and `special_tokens_map.json` change about `tokenizer.json`, as `transformers` 4 applies it.
+//! What `tokenizer_config.json` and `special_tokens_map.json` change about `tokenizer.json`, as
+//! `transformers` 4 applies it.
 
 use std::path::Path;
 
@@ -137,8 +138,9 @@ impl Settings {
         token.map(Some).ok_or_else(|| fields.unexpected(name, "a token, or an object with its content"))
     }
 
-    /// `add_prefix_space`: a switch of the pre-tokenizer, where that is a byte-level one. A Llama tokenizer that says
-    /// otherwise than its `tokenizer.json` was meant to be converted anew, from files that are not read.
+    /// `add_prefix_space`: a switch of the pre-tokenizer, where that is a byte-level one. A Llama tokenizer
+    /// that says otherwise than its `tokenizer.json` was meant to be converted anew, from files that are not
+    /// read.
     fn set_prefix_space(&self, tokenizer: &mut tokenizers::Tokenizer) -> Result<()> {
         let Some(wanted) = self.config.flag("add_prefix_space")? else { return Ok(()) };
         if let Some(PreTokenizerWrapper::ByteLevel(byte_level)) = tokenizer.get_pre_tokenizer().cloned() {
@@ -208,7 +210,8 @@ pub(super) fn around(tokenizer: &tokenizers::Tokenizer) -> Result<Around> {
     Ok(Around { before: ids[..before].to_vec(), after: ids[ids.len() - after..].to_vec() })
 }
 
-/// A special token as the files write it: its content, or an object. Absent properties have the values of `transformers`.
+/// A special token as the files write it: its content, or an object. Absent properties have the values of
+/// `transformers`.
 fn added_token(value: &Value) -> Option<AddedToken> {
     #[derive(Deserialize)]
     struct Written {

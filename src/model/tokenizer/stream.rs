@@ -1,5 +1,5 @@
-//! Decoding token by token. A token is not always text: it may be a part of a character, and what it reads as may
-//! depend on the token before it.
+//! Decoding token by token. A token is not always text: it may be a part of a character, and what it reads as
+//! may depend on the token before it.
 
 use super::Tokenizer;
 use crate::error::Result;
@@ -7,14 +7,17 @@ use crate::error::Result;
 /// What stands in decoded text for bytes that are not (yet) UTF-8.
 const REPLACEMENT: char = '\u{FFFD}';
 
-/// An unfinished UTF-8 character has at most three bytes, thus three tokens, thus three replacement characters.
+/// An unfinished UTF-8 character has at most three bytes, thus three tokens, thus three replacement
+/// characters.
 const MAX_UNFINISHED: usize = 3;
 
-/// Only a generation that is no UTF-8 at all gets to this length; without it, decoding it would take quadratic time.
+/// Only a generation that is no UTF-8 at all gets to this length; without it, decoding it would take
+/// quadratic time.
 const MAX_WINDOW: usize = 64;
 
 /// Turns ids into text as they come; made by [`Tokenizer::stream_decoder`]. The pieces make up what
-/// [`Tokenizer::decode`] gives for all ids at once. (Where that text contains U+FFFD, their number may differ.)
+/// [`Tokenizer::decode`] gives for all ids at once. (Where that text contains U+FFFD, their number may
+/// differ.)
 #[derive(Clone, Debug)]
 pub struct StreamDecoder<'a> {
     tokenizer: &'a Tokenizer,
@@ -31,8 +34,8 @@ impl<'a> StreamDecoder<'a> {
         StreamDecoder { tokenizer, window: Vec::new(), context: 0, emitted: String::new() }
     }
 
-    /// Takes the next id and gives the text that is now certain, often empty: a character is held back until its last
-    /// byte has come, and so are up to three replacement characters, which could become one.
+    /// Takes the next id and gives the text that is now certain, often empty: a character is held back until
+    /// its last byte has come, and so are up to three replacement characters, which could become one.
     ///
     /// # Errors
     /// As [`Tokenizer::decode`].

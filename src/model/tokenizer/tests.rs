@@ -12,8 +12,8 @@ const REPLACEMENT: char = '\u{fffd}';
 const END: u32 = 259;
 const START: u32 = 260;
 
-/// A byte-level tokenizer like those of Qwen2 and DeepSeek-Coder: 256 bytes, three merges, two special tokens. It asks
-/// for truncation and padding.
+/// A byte-level tokenizer like those of Qwen2 and DeepSeek-Coder: 256 bytes, three merges, two special
+/// tokens. It asks for truncation and padding.
 fn byte_level() -> Value {
     let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
     alphabet.sort_unstable();
@@ -261,7 +261,8 @@ proptest! {
         }
     }
 
-    /// Damage at any byte: an answer or a refusal, never a panic. (The vocabulary, which is most of the file, is last.)
+    /// Damage at any byte: an answer or a refusal, never a panic. (The vocabulary, which is most of the file,
+    /// is last.)
     #[test]
     fn damaged_files_do_not_panic(at in 0usize..1800, byte: u8, which in 0..2) {
         let mut json = [byte_level(), byte_fallback()][which as usize].to_string().into_bytes();
@@ -279,7 +280,8 @@ proptest! {
     }
 }
 
-/// The tokenizer of a directory with `tokenizer_config.json` and `special_tokens_map.json` beside `tokenizer.json`.
+/// The tokenizer of a directory with `tokenizer_config.json` and `special_tokens_map.json` beside
+/// `tokenizer.json`.
 fn beside(json: &Value, config: Value, map: Value) -> Result<Tokenizer> {
     let dir = directory(&json.to_string());
     fs::write(dir.path().join("tokenizer_config.json"), config.to_string()).unwrap();

@@ -17,7 +17,8 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::fields::INDEX;
 use crate::model::json::{read_bounded, unknown_outer_fields};
 
-/// Room for 25,000 tensors, twice the most that a configuration can ask for. Parsing takes up to 20 times this.
+/// Room for 25,000 tensors, twice the most that a configuration can ask for. Parsing takes up to 20 times
+/// this.
 const MAX_HEADER_BYTES: usize = 4 << 20;
 
 /// As for the header; an index says less about a tensor than a header does.
@@ -42,9 +43,9 @@ fn map(path: &Path) -> Result<Mmap> {
     }
     let file = File::open(path).kind(ErrorKind::Model, complain)?;
     // SAFETY: a mapping may change under its reader if the file is written to. Nothing here writes to a model
-    // directory in place, `Weights::open` asks the same of everybody else, and the bytes are only ever read as
-    // plain numbers, for which every bit pattern is valid: a foreign write can yield wrong numbers (or, if it cuts
-    // the file, end the process with SIGBUS), as with every loader of this format.
+    // directory in place, `Weights::open` asks the same of everybody else, and the bytes are only ever read
+    // as plain numbers, for which every bit pattern is valid: a foreign write can yield wrong numbers (or, if
+    // it cuts the file, end the process with SIGBUS), as with every loader of this format.
     unsafe { Mmap::map(&file) }.kind(ErrorKind::Model, complain)
 }
 

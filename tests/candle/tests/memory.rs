@@ -1,12 +1,13 @@
-//! Our kernels on memory that candle has allocated, on the emulator, which this program is linked with as its driver.
+//! Our kernels on memory that candle has allocated, on the emulator, which this program is linked with as its
+//! driver.
 
 use beside_candle::{Attention, Linear, finish};
 use candle_core::{DType, Device, Result, Tensor};
 use deepguard::cuda::Cuda;
 use deepguard::ops::attention::Heads;
 
-/// Devices of candle, and ours on the same memory: on candle's stream, or on one beside it. Candle's usual stream is that
-/// of a thread, which is not one stream; slices of it are ordered by their events.
+/// Devices of candle, and ours on the same memory: on candle's stream, or on one beside it. Candle's usual
+/// stream is that of a thread, which is not one stream; slices of it are ordered by their events.
 fn devices() -> Result<Vec<(Device, Cuda)>> {
     let with_stream = Device::new_cuda_with_stream(0)?;
     let usual = Device::new_cuda(0)?;

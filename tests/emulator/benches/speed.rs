@@ -1,7 +1,8 @@
 //! How fast kernels run with all checks on, on one core.
 //!
-//! `sgemm` is ordinary arithmetic: its elements are warp instructions. `gemm` keeps the tensor cores busy: its elements
-//! are floating-point operations. Both PTX files are nvcc's, of `sgemm.cu` beside this file and of `kernels/gemm.cu`.
+//! `sgemm` is ordinary arithmetic: its elements are warp instructions. `gemm` keeps the tensor cores busy:
+//! its elements are floating-point operations. Both PTX files are nvcc's, of `sgemm.cu` beside this file and
+//! of `kernels/gemm.cu`.
 
 use std::sync::Arc;
 

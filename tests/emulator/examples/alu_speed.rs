@@ -41,7 +41,8 @@ fn main() {
             for _ in 0..REPETITIONS {
                 let start = Instant::now();
                 for _ in 0..COUNT {
-                    // SAFETY: operands of up to four rows lie inside of the register file, which nothing else borrows.
+                    // SAFETY: operands of up to four rows lie inside of the register file, which nothing else
+                    // borrows.
                     unsafe {
                         (op.run)(black_box(rows.as_mut_ptr()), preds.as_mut_ptr(), black_box(&args), mask)
                     };

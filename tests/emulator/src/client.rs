@@ -1,7 +1,7 @@
 //! For tests: loads the emulator as the driver, and reads what only the emulator can tell.
 //!
-//! The library that the tests load and the one that they are linked with have statics of their own, so everything here
-//! goes through the loaded library's C functions.
+//! The library that the tests load and the one that they are linked with have statics of their own, so
+//! everything here goes through the loaded library's C functions.
 
 use std::ffi::{CString, c_char, c_int};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
 //! Runs real PTX on the CPU behind the CUDA driver API, checks every access and counts what a profiler would.
 //!
-//! Two ways in. As a library: [`machine::Machine`] loads PTX and launches kernels. As `libcuda.so`: [`load`] opens the
-//! cdylib of this crate, and an unmodified program that uses the driver API finds it instead of a driver.
+//! Two ways in. As a library: [`machine::Machine`] loads PTX and launches kernels. As `libcuda.so`: [`load`]
+//! opens the cdylib of this crate, and an unmodified program that uses the driver API finds it instead of a
+//! driver.
 //!
 //! ```
 //! use cuda_emulator::machine::{Launch, Machine, Module, Options};

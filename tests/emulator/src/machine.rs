@@ -299,8 +299,8 @@ impl Machine {
         };
         check_geometry(function, &grid)?;
         grid.workspace = self.workspace(function, launch)?;
-        // How often blocks look for each other must depend on the seed alone, and whoever waits for a block that is not
-        // promised to run must not be saved by chance.
+        // How often blocks look for each other must depend on the seed alone, and whoever waits for a block
+        // that is not promised to run must not be saved by chance.
         let one_by_one = function.program.polls || launch.cooperative;
         let plan = Plan {
             seed: self.options.seed.wrapping_add(id.wrapping_mul(0x9E37_79B9)),

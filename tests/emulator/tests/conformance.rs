@@ -1,7 +1,7 @@
 //! PTX with inputs and expected outputs: every case of a folder runs, a line each.
 //!
-//! The folder is `PTX_CONFORMANCE_DIR`, or `tests/conformance` beside this file. A case is a folder with `kernel.ptx`,
-//! `case.json` and raw little-endian files.
+//! The folder is `PTX_CONFORMANCE_DIR`, or `tests/conformance` beside this file. A case is a folder with
+//! `kernel.ptx`, `case.json` and raw little-endian files.
 
 use std::path::{Path, PathBuf};
 

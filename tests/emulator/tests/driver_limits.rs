@@ -1,5 +1,5 @@
-//! Memory that runs short, and captures that all threads must mind. These concern the whole process, so they have one of
-//! their own, and its tests take turns.
+//! Memory that runs short, and captures that all threads must mind. These concern the whole process, so they
+//! have one of their own, and its tests take turns.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +12,8 @@ const MEMORY: usize = 64 << 20;
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    // SAFETY: the tests take turns, and nothing else in this process reads or writes the environment meanwhile.
+    // SAFETY: the tests take turns, and nothing else in this process reads or writes the environment
+    // meanwhile.
     unsafe { std::env::set_var("DG_EMULATOR_MEMORY", "64M") };
     cuda_emulator::load().expect("the emulator");
     turn

@@ -128,8 +128,9 @@ pub(super) trait LaneFn<S: Sources>: Copy {
     fn call(self, arguments: S) -> Self::Out;
 }
 
-/// [`op`] for a body too large to be inlined as a closure, without which its loop is not vectorized: the body becomes
-/// a method, which can be told to be inlined. It sees items, type aliases and constants, but no generic parameters.
+/// [`op`] for a body too large to be inlined as a closure, without which its loop is not vectorized: the body
+/// becomes a method, which can be told to be inlined. It sees items, type aliases and constants, but no
+/// generic parameters.
 macro_rules! inlined {
     (|$($a:ident: $t:ty),*| -> $out:ty { $body:expr }) => {{
         #[derive(Clone, Copy)]
@@ -203,14 +204,14 @@ fn executor<S: Sources, F: LaneFn<S>>(body: F) -> AluFn {
 /// # Safety
 /// As for [`AluFn`].
 unsafe fn portable<S: Sources, F: LaneFn<S>>(rows: *mut Row, preds: *mut u32, args: &AluArgs, mask: u32) {
-    // A lane that the compiler cannot know: the loop stays a loop, which keeps two thousand of these small and quick to
-    // compile.
+    // A lane that the compiler cannot know: the loop stays a loop, which keeps two thousand of these small
+    // and quick to compile.
     // SAFETY: the caller's promise is the same.
     unsafe { execute::<S, F>(rows, preds, args, mask, std::hint::black_box) }
 }
 
-/// Computes all lanes, active or not, before anything is stored: sources may be destinations too, and a loop without
-/// branches becomes vector instructions.
+/// Computes all lanes, active or not, before anything is stored: sources may be destinations too, and a loop
+/// without branches becomes vector instructions.
 ///
 /// # Safety
 /// As for [`AluFn`].
@@ -244,7 +245,8 @@ mod tests {
     use crate::numeric::{bits, half, narrow, round, single, special};
     use crate::required::not_tested;
 
-    /// Runs both executors on the same registers, where the processor allows, and compares all of them afterwards.
+    /// Runs both executors on the same registers, where the processor allows, and compares all of them
+    /// afterwards.
     fn check<S: Sources, F: LaneFn<S>>(body: F) {
         if !vectorized() {
             return not_tested("the processor has no AVX2");
@@ -259,7 +261,8 @@ mod tests {
             let args = AluArgs { dst: [0, 4], src: [8, 12, 16, 20] };
             let run = |executor: AluFn| {
                 let (mut rows, mut preds) = (rows, preds);
-                // SAFETY: operands of up to four rows lie inside of both arrays, and the features were detected.
+                // SAFETY: operands of up to four rows lie inside of both arrays, and the features were
+                // detected.
                 unsafe { executor(rows.as_mut_ptr(), preds.as_mut_ptr(), &args, mask) };
                 (rows, preds)
             };

@@ -92,8 +92,8 @@ fn rectified(base: &str, kind: &str) -> Option<AluOp> {
     }
 }
 
-/// `addc` and `subc`, and `add.cc` and `sub.cc`: the carry is a predicate, read as the last source and written as the
-/// second destination.
+/// `addc` and `subc`, and `add.cc` and `sub.cc`: the carry is a predicate, read as the last source and
+/// written as the second destination.
 pub(super) fn carry(base: &str, mut m: Modifiers) -> Option<AluOp> {
     let kind = m.last()?;
     let out = m.flag("cc");

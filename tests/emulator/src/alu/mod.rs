@@ -2,18 +2,19 @@
 //!
 //! Conventions for whoever decodes operands:
 //!
-//! * The carry flag is a predicate. `add.cc`, `sub.cc`, `mad.cc` and the `.cc` forms of `addc`, `subc` and `madc` write it
-//!   as their second destination; `addc`, `subc` and `madc` read it as their last source. One hidden predicate per
-//!   kernel serves all of them. After a subtraction it is the borrow.
-//! * `setp` always writes two predicates, the second being the complement of the comparison (combined with the source
-//!   predicate where there is one), or the upper element's comparison for packed types. An instruction that names only
-//!   one needs a predicate to spare.
-//! * The number of sources in the text must be the number of kinds that are not [`Kind::None`]: forms with other counts,
-//!   like `min` of three values, are different instructions, which this table does not have.
+//! * The carry flag is a predicate. `add.cc`, `sub.cc`, `mad.cc` and the `.cc` forms of `addc`, `subc` and
+//!   `madc` write it as their second destination; `addc`, `subc` and `madc` read it as their last source. One
+//!   hidden predicate per kernel serves all of them. After a subtraction it is the borrow.
+//! * `setp` always writes two predicates, the second being the complement of the comparison (combined with
+//!   the source predicate where there is one), or the upper element's comparison for packed types. An
+//!   instruction that names only one needs a predicate to spare.
+//! * The number of sources in the text must be the number of kinds that are not [`Kind::None`]: forms with
+//!   other counts, like `min` of three values, are different instructions, which this table does not have.
 //! * The table of `lop3` is a source like any other.
-//! * Sources are cut to the width of the instruction's type, whatever the register holds above. Results narrower than a
-//!   register are extended by zeros, but `cvt` to `.s8` extends by the sign up to 16 bits. Where `cvt` to a signed type
-//!   names a register wider than that, the value must still be extended, which is another `cvt`.
+//! * Sources are cut to the width of the instruction's type, whatever the register holds above. Results
+//!   narrower than a register are extended by zeros, but `cvt` to `.s8` extends by the sign up to 16 bits.
+//!   Where `cvt` to a signed type names a register wider than that, the value must still be extended, which
+//!   is another `cvt`.
 //! * `mov` between a vector and a register is not arithmetic.
 //!
 //! [`Kind::None`]: crate::row::Kind::None

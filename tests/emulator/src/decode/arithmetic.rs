@@ -62,7 +62,8 @@ impl Decoder<'_> {
         self.push(i, alu::class(&i.base, &modifiers), Op::Alu(op.run, args))
     }
 
-    /// A conversion may name a register wider than its type: it is converted into a narrow one, then extended.
+    /// A conversion may name a register wider than its type: it is converted into a narrow one, then
+    /// extended.
     fn convert_into_wide(&mut self, i: &Instruction, wide: &Operand) -> Result<()> {
         let mut operands = i.operands.clone();
         let name = format!("{WIDENED}{}", self.instructions.len());

@@ -323,7 +323,8 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    /// Flags every instruction that touches a register of some `wgmma`, or a copy of one: it may have to wait.
+    /// Flags every instruction that touches a register of some `wgmma`, or a copy of one: it may have to
+    /// wait.
     fn mark_wgmma_rows(&mut self) {
         let mut used = vec![false; self.template.len()];
         for instruction in &self.instructions {

@@ -210,7 +210,8 @@ impl Decoder<'_> {
         }
     }
 
-    /// A 64-bit address of dynamic shared memory: widened from 32 bits, as only those can be fixed up at the end.
+    /// A 64-bit address of dynamic shared memory: widened from 32 bits, as only those can be fixed up at the
+    /// end.
     fn dynamic_shared_wide(&mut self, wide: u32, offset: i64) -> Result<u32> {
         self.dynamic_shared.pop();
         let narrow = self.allocate(Kind::B32);

@@ -40,8 +40,8 @@ pub struct Program {
     pub polls: bool,
     /// Whether it synchronises through memory: fences, or loads and stores with an order.
     pub has_fences: bool,
-    /// Whether it asks memory what other blocks have done, and so may be handed values by them: strong loads, atomics with a
-    /// result.
+    /// Whether it asks memory what other blocks have done, and so may be handed values by them: strong loads,
+    /// atomics with a result.
     pub exchanges: bool,
 }
 

@@ -1,7 +1,8 @@
 //! Types as they cross the C boundary.
 //!
-//! A C caller vouches for the pointers it passes. [`Out`], [`In`] and [`Text`] carry that promise: they only come into
-//! being as parameters of entry points, which are `unsafe` to call, and so may be used without further ado.
+//! A C caller vouches for the pointers it passes. [`Out`], [`In`] and [`Text`] carry that promise: they only
+//! come into being as parameters of entry points, which are `unsafe` to call, and so may be used without
+//! further ado.
 
 use std::ffi::{CStr, c_char, c_void};
 

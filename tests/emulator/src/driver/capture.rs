@@ -107,7 +107,8 @@ impl Driver {
         Ok(())
     }
 
-    /// Records an event in a stream that is captured: it stands for the nodes so far, or becomes a node itself.
+    /// Records an event in a stream that is captured: it stands for the nodes so far, or becomes a node
+    /// itself.
     pub fn capture_record(&mut self, event: Handle, stream: Handle, external: bool) -> Result {
         if external {
             return self.capture_payload(stream, Payload::Record(event));

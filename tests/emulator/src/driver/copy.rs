@@ -99,7 +99,8 @@ impl Copy {
         };
         let writable = |address: u64| {
             let row = (address + destination) as *mut u8;
-            // SAFETY: the caller of the copy promises that nobody else uses the destination until the copy is done.
+            // SAFETY: the caller of the copy promises that nobody else uses the destination until the copy is
+            // done.
             unsafe { std::slice::from_raw_parts_mut(row, width as usize) }
         };
         let staged = |bytes: &Arc<[u8]>| bytes[source as usize..(source + width) as usize].to_vec();
@@ -198,7 +199,8 @@ impl Driver {
         Ok(if pinned { Place::Device(address) } else { Place::Host(address) })
     }
 
-    /// Queues a copy in a stream. As the driver documents it, the host waits if the copy goes to pageable memory.
+    /// Queues a copy in a stream. As the driver documents it, the host waits if the copy goes to pageable
+    /// memory.
     fn queue_copy(&mut self, stream: Handle, mut copy: Copy) -> Result {
         if copy.size.contains(&0) {
             return Ok(());

@@ -84,7 +84,8 @@ impl Graph {
     }
 }
 
-/// Nodes in an order in which each comes after those it follows, or `None` where they follow each other in a circle.
+/// Nodes in an order in which each comes after those it follows, or `None` where they follow each other in a
+/// circle.
 pub fn in_order(nodes: &[Node]) -> Option<Vec<usize>> {
     let index: HashMap<Handle, usize> = nodes.iter().enumerate().map(|(i, node)| (node.handle, i)).collect();
     let mut missing: Vec<usize> = nodes.iter().map(|node| node.after.len()).collect();

@@ -36,7 +36,8 @@ impl Driver {
 
     fn map(&mut self, context: Handle, pointer: *mut u8, len: usize, origin: Origin) {
         let len = len as u64;
-        // SAFETY: it stays valid until `release` frees it, or, where the program allocated it, until it unregisters it.
+        // SAFETY: it stays valid until `release` frees it, or, where the program allocated it, until it
+        // unregisters it.
         let address = unsafe { self.machine.memory.map_host(pointer, len) };
         self.allocations.insert(address, Allocation { len, context, origin, dying: false });
     }

@@ -52,8 +52,8 @@ pub unsafe fn find_ptx(image: *const c_void, capability: u32) -> Result<String, 
     if image.is_null() {
         return Err((Status::INVALID_VALUE, "no image".into()));
     }
-    // SAFETY: containers and machine code are longer than four bytes; a C string may be shorter, so bytes are read one
-    // by one up to its end.
+    // SAFETY: containers and machine code are longer than four bytes; a C string may be shorter, so bytes are
+    // read one by one up to its end.
     let magic = unsafe { first_bytes(image.cast()) };
     match magic {
         ELF_MAGIC => Err((Status::NO_BINARY_FOR_GPU, "machine code cannot be emulated, only PTX".into())),
@@ -154,7 +154,8 @@ fn target(text: &str) -> Option<&str> {
     line.split(',').next()?.split_whitespace().next()
 }
 
-/// Whether a device runs PTX for `sm_90`, `sm_90a`, `sm_100f` and so on. What is not of that form is left to the parser.
+/// Whether a device runs PTX for `sm_90`, `sm_90a`, `sm_100f` and so on. What is not of that form is left to
+/// the parser.
 fn supports(capability: u32, target: &str) -> bool {
     let Some(name) = target.strip_prefix("sm_") else { return true };
     let digits = name.trim_end_matches(|c: char| c.is_ascii_alphabetic());

@@ -64,8 +64,8 @@ impl Geometry {
         Geometry { grid, block, cluster: [0; 3], dynamic_shared, cooperative: false }
     }
 
-    /// As `CUlaunchConfig` says. Attributes that are only hints change nothing; a launch that may overlap with the one
-    /// before it runs after it, which is one of the orders allowed.
+    /// As `CUlaunchConfig` says. Attributes that are only hints change nothing; a launch that may overlap
+    /// with the one before it runs after it, which is one of the orders allowed.
     pub fn from_config(config: &LaunchConfig) -> Result<Self> {
         let mut geometry = Geometry::plain(config.grid, config.block, config.dynamic_shared);
         // SAFETY: C passes as many attributes as it says.

@@ -1,8 +1,8 @@
 //! CUDA driver API: the entry points that a program finds when it opens `libcuda.so`.
 //!
-//! Work is queued and done as late as possible: when the host waits for something, asks whether something is done, or
-//! frees memory. Among the operations that no stream order and no event holds back, a seeded random choice decides
-//! which is next. A missing event therefore shows itself by the wrong order, sooner or later.
+//! Work is queued and done as late as possible: when the host waits for something, asks whether something is
+//! done, or frees memory. Among the operations that no stream order and no event holds back, a seeded random
+//! choice decides which is next. A missing event therefore shows itself by the wrong order, sooner or later.
 
 #![allow(non_snake_case)]
 
@@ -54,7 +54,8 @@ macro_rules! api {
             $(#[$meta])*
             ///
             /// # Safety
-            /// Pointers are null or valid for what the API reads and writes through them, by the time that it does.
+            /// Pointers are null or valid for what the API reads and writes through them, by the time that it
+            /// does.
             #[unsafe(no_mangle)]
             #[allow(clippy::too_many_arguments)]
             pub unsafe extern "C" fn $name($($arg: $type),*) -> $crate::driver::status::Code {
@@ -104,7 +105,8 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
 
 /// Says on stderr what an error code cannot say.
 fn complain(message: &str) {
-    // In one piece, so that what other threads say stands before or after it. Nobody is told if stderr is closed.
+    // In one piece, so that what other threads say stands before or after it. Nobody is told if stderr is
+    // closed.
     let _ = std::io::stderr().write_all(format!("cuda-emulator: {message}\n").as_bytes());
 }
 

@@ -1,4 +1,5 @@
-//! Work that was handed over but not done: a graph of operations, of which any that waits for nothing may be next.
+//! Work that was handed over but not done: a graph of operations, of which any that waits for nothing may be
+//! next.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -26,8 +27,8 @@ pub struct Op {
 
 /// Decides by chance, the same way for the same seed.
 ///
-/// Lanes have random priorities that are drawn again now and then. So one stream is often far ahead of another, which a
-/// fresh choice for every operation would hardly ever bring about.
+/// Lanes have random priorities that are drawn again now and then. So one stream is often far ahead of
+/// another, which a fresh choice for every operation would hardly ever bring about.
 pub struct Chooser {
     random: Random,
     priorities: HashMap<u64, u64>,

@@ -34,7 +34,8 @@ pub struct HostCall {
     pub data: *mut c_void,
 }
 
-// SAFETY: whoever queues a call promises that it may be made on any thread, as the driver API says it will be.
+// SAFETY: whoever queues a call promises that it may be made on any thread, as the driver API says it will
+// be.
 unsafe impl Send for HostCall {}
 
 /// What an operation does.

@@ -21,12 +21,14 @@ impl Exec<'_> {
         Ok(Flow::Next)
     }
 
-    /// Fences order what surrounds them: the locations that threads synchronise through carry what was released.
+    /// Fences order what surrounds them: the locations that threads synchronise through carry what was
+    /// released.
     pub(super) fn fence(&mut self, fence: Fence) {
         match fence {
             Fence::ProxyAsync => self.warp.clock.proxy_fence(),
             Fence::Memory | Fence::Near | Fence::MbarrierInit => {
-                // Blocks run on several threads: their accesses to global memory must not pass each other either.
+                // Blocks run on several threads: their accesses to global memory must not pass each other
+                // either.
                 std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
                 let mut fenced = Clock::new(self.warp.clock.known.visible.len(), 0);
                 self.warp.clock.release(&mut fenced);

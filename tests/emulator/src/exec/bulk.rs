@@ -1,4 +1,5 @@
-//! Bulk copies, with and without tensor maps (TMA): issued here, completed when somebody waits or nobody can move.
+//! Bulk copies, with and without tensor maps (TMA): issued here, completed when somebody waits or nobody can
+//! move.
 
 use crate::decode::operands::{PARAM_WINDOW, WINDOW_MASK};
 use crate::decode::program::{Address, Bulk, BulkDirection, NONE, Space, TensorMapReplace};
@@ -205,7 +206,8 @@ impl Exec<'_> {
         }
     }
 
-    /// The pieces of a copy; `shared` is its address in shared memory, `far` that of the other side or of the map.
+    /// The pieces of a copy; `shared` is its address in shared memory, `far` that of the other side or of the
+    /// map.
     fn bulk_pieces(
         &mut self,
         bulk: &Bulk,

@@ -39,8 +39,9 @@ fn sectors_in_any_order(addresses: &Addresses, bytes: u32, active: u32) -> u64 {
 
 /// Wavefronts that a shared access takes and would take without bank conflicts.
 ///
-/// An access of 4 bytes or fewer is one pass over all lanes; one of 8 bytes two passes of 16 lanes; one of 16 bytes four
-/// passes of 8. In a pass, each of 32 banks delivers one word of 4 bytes per wavefront, to any number of lanes.
+/// An access of 4 bytes or fewer is one pass over all lanes; one of 8 bytes two passes of 16 lanes; one of 16
+/// bytes four passes of 8. In a pass, each of 32 banks delivers one word of 4 bytes per wavefront, to any
+/// number of lanes.
 #[inline(always)]
 pub(super) fn wavefronts(addresses: &Addresses, bytes: u32, active: u32) -> (u64, u64) {
     match bytes {
@@ -65,8 +66,8 @@ fn passes<const WIDTH: usize>(addresses: &Addresses, words: u64, active: u32) ->
     (taken, ideal)
 }
 
-/// Wavefronts of instructions by the pattern of their addresses: a loop repeats its patterns, and comparing them is
-/// faster than counting again.
+/// Wavefronts of instructions by the pattern of their addresses: a loop repeats its patterns, and comparing
+/// them is faster than counting again.
 #[derive(Default)]
 pub struct Patterns(Vec<Pattern>);
 

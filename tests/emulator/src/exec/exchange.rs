@@ -143,8 +143,8 @@ impl<'a> Exec<'a> {
         Ok(())
     }
 
-    /// What a lane is about to store, in pieces that change something and pieces that do not: address, bytes, and which it
-    /// is.
+    /// What a lane is about to store, in pieces that change something and pieces that do not: address, bytes,
+    /// and which it is.
     fn changes(&self, access: &Access, address: u64, lane: usize) -> Result<SmallVec<[(u64, u64, bool); 4]>> {
         let (width, mut old) = (access.width.bytes(), [0; 64]);
         let old = &mut old[..access.slots.len() * width];

@@ -13,8 +13,8 @@ use super::memory::Addresses;
 use super::{Exec, Result, lanes};
 
 impl Exec<'_> {
-    /// The allocation of an access. The last one is taken out of its place: counting references is slow when threads
-    /// compete. Give it back with [`Exec::keep`].
+    /// The allocation of an access. The last one is taken out of its place: counting references is slow when
+    /// threads compete. Give it back with [`Exec::keep`].
     #[inline(always)]
     pub(super) fn allocation(&mut self, address: u64, bytes: u32) -> Result<Arc<Allocation>> {
         self.cluster.take_allocation(self.grid.memory, address, u64::from(bytes))

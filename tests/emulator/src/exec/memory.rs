@@ -14,8 +14,8 @@ pub(super) type Addresses = [u64; LANES];
 /// The most elements of an access (`.v8`).
 const MAX_SLOTS: usize = 8;
 
-/// Bits of an address in shared memory that hold the offset; above them is the block's rank plus one, or zero for the
-/// own block.
+/// Bits of an address in shared memory that hold the offset; above them is the block's rank plus one, or zero
+/// for the own block.
 pub const RANK_SHIFT: u32 = 24;
 
 impl Exec<'_> {

@@ -178,7 +178,8 @@ impl<'a> Exec<'a> {
         self.warp.groups.iter().any(|g| !g.parked && !g.asleep)
     }
 
-    /// Whether no lane can run before something outside the warp happens: some wait for that, the others for those.
+    /// Whether no lane can run before something outside the warp happens: some wait for that, the others for
+    /// those.
     #[inline(always)]
     fn all_wait(&self) -> bool {
         let groups = &self.warp.groups;
@@ -341,8 +342,9 @@ impl<'a> Exec<'a> {
         Ok(Flow::Next)
     }
 
-    /// Lanes that come to an `.aligned` instruction before others of their warp wait for them where these are busy
-    /// waiting for something else, as one lane does for all: `if (lane == 0) while (!ready); __syncthreads();`.
+    /// Lanes that come to an `.aligned` instruction before others of their warp wait for them where these are
+    /// busy waiting for something else, as one lane does for all: `if (lane == 0) while (!ready);
+    /// __syncthreads();`.
     #[cold]
     fn gather(&mut self, current: usize, active: u32) -> Result<Flow> {
         let whole_group = active == self.warp.groups[current].mask;

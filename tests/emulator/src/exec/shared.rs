@@ -145,8 +145,8 @@ impl Exec<'_> {
         Ok(())
     }
 
-    /// Threads may synchronise through a location with strong accesses: whoever reads it learns what its writers knew.
-    /// Only kernels that fence or order accesses explicitly do so.
+    /// Threads may synchronise through a location with strong accesses: whoever reads it learns what its
+    /// writers knew. Only kernels that fence or order accesses explicitly do so.
     pub(super) fn acquire_location(&mut self, block: usize, at: u32) {
         if !self.grid.program.has_fences {
             return;

@@ -234,9 +234,10 @@ impl Exec<'_> {
         Ok(())
     }
 
-    /// Registers of a `wgmma` under way may only be touched by another `wgmma`, and copied by moves: compilers put those
-    /// before the wait and leave it to the assembler to do them after it. So such a move is put off, and its destination
-    /// is under way as well. What other instructions write has to be fenced. Returns whether the instruction was put off.
+    /// Registers of a `wgmma` under way may only be touched by another `wgmma`, and copied by moves:
+    /// compilers put those before the wait and leave it to the assembler to do them after it. So such a move
+    /// is put off, and its destination is under way as well. What other instructions write has to be fenced.
+    /// Returns whether the instruction was put off.
     #[cold]
     pub(super) fn must_wait_for_wgmma(
         &mut self,
@@ -268,7 +269,8 @@ impl Exec<'_> {
         Ok(false)
     }
 
-    /// The first of some rows that a `wgmma`, or a move of its registers, still has to write or read; with its line.
+    /// The first of some rows that a `wgmma`, or a move of its registers, still has to write or read; with
+    /// its line.
     fn row_under_way(&self, touched: &[u32]) -> Option<(u32, u32)> {
         let program = self.grid.program;
         let line = |pc: u32| program.sites[pc as usize].ptx_line;

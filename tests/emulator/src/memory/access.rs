@@ -33,7 +33,8 @@ impl Width {
 /// Loads, zero-extended.
 ///
 /// # Safety
-/// `pointer` is aligned to the width and points to that many bytes, which are accessed by atomics or raw copies only.
+/// `pointer` is aligned to the width and points to that many bytes, which are accessed by atomics or raw
+/// copies only.
 #[inline(always)]
 pub unsafe fn load(pointer: *const u8, width: Width) -> u128 {
     // SAFETY: by the caller.

@@ -1,9 +1,10 @@
-//! What happened before what: vector clocks, one entry per warp of a cluster and one for the asynchronous copies.
+//! What happened before what: vector clocks, one entry per warp of a cluster and one for the asynchronous
+//! copies.
 
 /// Knowledge of a warp about the accesses of every actor, in two flavours.
 ///
-/// Every access carries the epoch of its actor. An actor's epoch grows whenever it releases what it did. An access is
-/// ordered before whoever knows its epoch.
+/// Every access carries the epoch of its actor. An actor's epoch grows whenever it releases what it did. An
+/// access is ordered before whoever knows its epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clock {
     /// Latest epoch of each actor whose accesses are visible.

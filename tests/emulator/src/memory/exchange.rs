@@ -1,9 +1,10 @@
-//! What blocks do to global memory, and what they know of each other, in launches where one may wait for another or ask who
-//! is the last.
+//! What blocks do to global memory, and what they know of each other, in launches where one may wait for
+//! another or ask who is the last.
 //!
-//! A block hands values to another by a release at a location and an acquire there: `.release`, or a fence before a
-//! strong write; `.acquire`, or a fence behind a strong read. Weak accesses of different blocks to the same bytes, at
-//! least one of them a write, need such an order, in whatever order they have run here. Blocks of a cluster count as one.
+//! A block hands values to another by a release at a location and an acquire there: `.release`, or a fence
+//! before a strong write; `.acquire`, or a fence behind a strong read. Weak accesses of different blocks to
+//! the same bytes, at least one of them a write, need such an order, in whatever order they have run here.
+//! Blocks of a cluster count as one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};

@@ -37,8 +37,8 @@ pub struct Allocation {
     written: Box<[AtomicU8]>,
 }
 
-// SAFETY: `data` is only accessed through atomics or raw copies, as a GPU's memory is by its threads; the allocation
-// lives as long as the value.
+// SAFETY: `data` is only accessed through atomics or raw copies, as a GPU's memory is by its threads; the
+// allocation lives as long as the value.
 unsafe impl Send for Allocation {}
 // SAFETY: as above.
 unsafe impl Sync for Allocation {}
@@ -64,8 +64,8 @@ impl Allocation {
         let written = if bits.size() == 0 {
             Box::default()
         } else {
-            // SAFETY: zeroed bytes are valid `AtomicU8`s; pointer and length are those of the allocation, made with the
-            // layout that `Box` will free it with.
+            // SAFETY: zeroed bytes are valid `AtomicU8`s; pointer and length are those of the allocation,
+            // made with the layout that `Box` will free it with.
             unsafe {
                 let pointer = alloc_zeroed(bits).cast::<AtomicU8>();
                 if pointer.is_null() {
@@ -213,7 +213,8 @@ impl GlobalMemory {
         Ok(base)
     }
 
-    /// Makes `len` bytes of host memory accessible at their own address. Everything in them counts as written.
+    /// Makes `len` bytes of host memory accessible at their own address. Everything in them counts as
+    /// written.
     ///
     /// # Safety
     /// The memory stays valid until [`GlobalMemory::free`] is called with its address.

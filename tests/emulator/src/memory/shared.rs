@@ -237,8 +237,8 @@ impl Shared {
         ))
     }
 
-    /// Checks and notes a write by a lane. `same` says whether the bytes already have the value written: then no race
-    /// with another write is reported.
+    /// Checks and notes a write by a lane. `same` says whether the bytes already have the value written: then
+    /// no race with another write is reported.
     #[inline(always)]
     pub fn write(
         &mut self,
@@ -390,8 +390,8 @@ impl Shared {
         self.record(granules, Record::new(actor, 0, ASYNC_PROXY, epoch));
     }
 
-    /// Begins an asynchronous read through the async proxy: what is read must be ordered and fenced, and nobody may
-    /// write it until the read ends.
+    /// Begins an asynchronous read through the async proxy: what is read must be ordered and fenced, and
+    /// nobody may write it until the read ends.
     pub fn begin_read(
         &mut self,
         at: u32,

@@ -86,8 +86,8 @@ pub fn shift_amount(position: u32, top: u32) -> u32 {
     if position == u32::MAX { u32::MAX } else { top - position }
 }
 
-/// `bfe` from a value of `bits` bits: the field of `length` bits at `position`, filled up with the highest bit of the
-/// field if `SIGNED`. Fields that reach beyond the value are filled with its sign.
+/// `bfe` from a value of `bits` bits: the field of `length` bits at `position`, filled up with the highest
+/// bit of the field if `SIGNED`. Fields that reach beyond the value are filled with its sign.
 #[inline(always)]
 fn extract<const SIGNED: bool>(a: u64, position: u32, length: u32, bits: u32) -> u64 {
     let (position, length) = (position & 0xff, length & 0xff);
@@ -164,7 +164,8 @@ pub fn szext<const SIGNED: bool, const WRAP: bool>(a: u32, width: u32) -> u32 {
     a & mask | if negative { !mask } else { 0 }
 }
 
-/// `fns`: position of the `offset`-th set bit of `mask` counted from `base`, upwards or downwards; 0 for the bit `base`.
+/// `fns`: position of the `offset`-th set bit of `mask` counted from `base`, upwards or downwards; 0 for the
+/// bit `base`.
 #[inline(always)]
 pub fn fns(mask: u32, base: u32, offset: i32) -> u32 {
     if base > 31 {

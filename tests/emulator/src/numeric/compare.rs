@@ -1,6 +1,7 @@
 //! Comparisons and what they combine with.
 
-/// A comparison known at compile time. The ordered ones are false and the unordered ones true for NaN operands.
+/// A comparison known at compile time. The ordered ones are false and the unordered ones true for NaN
+/// operands.
 pub trait Comparison {
     /// Whether it holds.
     fn holds<T: PartialOrd>(a: T, b: T) -> bool;

@@ -97,7 +97,8 @@ macro_rules! from_float {
 
 from_float! { u8 u16 u32 u64 i8 i16 i32 i64 }
 
-/// `cvt` to an integer: rounded and clamped. NaN becomes 0, or the highest bit alone where a 64-bit type is involved.
+/// `cvt` to an integer: rounded and clamped. NaN becomes 0, or the highest bit alone where a 64-bit type is
+/// involved.
 #[inline(always)]
 pub fn to_integer<I: FromFloat, S: Source, R: Round>(x: S) -> I {
     let x = x.wide();

@@ -1,7 +1,7 @@
 //! binary64: `.f64`.
 //!
-//! NaN payloads survive: the result of an operation with NaN operands is the first of them, made quiet. An invalid
-//! operation yields [`INVALID`].
+//! NaN payloads survive: the result of an operation with NaN operands is the first of them, made quiet. An
+//! invalid operation yields [`INVALID`].
 
 use super::round::{Format, Mode, Round};
 use super::soft;

@@ -1,9 +1,9 @@
 //! binary16 and bfloat16: `.f16`, `.bf16` and the packed pairs of them.
 //!
-//! Sums go through binary32, whose precision makes the second rounding harmless. Products are exact in a wider format.
-//! `fma` adds to the exact product and sets the lowest bit of an inexact sum (rounds it to odd), after which a second
-//! rounding is harmless as well; where an operand is not finite, the computed error is NaN and the sum stays. Every NaN
-//! that arithmetic produces is 0x7fff.
+//! Sums go through binary32, whose precision makes the second rounding harmless. Products are exact in a
+//! wider format. `fma` adds to the exact product and sets the lowest bit of an inexact sum (rounds it to
+//! odd), after which a second rounding is harmless as well; where an operand is not finite, the computed
+//! error is NaN and the sum stays. Every NaN that arithmetic produces is 0x7fff.
 
 use super::round::Format;
 

@@ -99,8 +99,8 @@ impl Format {
         if outward { self.infinity() } else { self.max_finite() }
     }
 
-    /// Encoding of `±significand · 2^exponent`, rounded. An inexact value is passed with its lowest bit set and at least
-    /// two bits more than the format has.
+    /// Encoding of `±significand · 2^exponent`, rounded. An inexact value is passed with its lowest bit set
+    /// and at least two bits more than the format has.
     pub fn round(self, negative: bool, significand: u128, exponent: i32, mode: Mode) -> u64 {
         let sign = if negative { self.sign() } else { 0 };
         if significand == 0 {

@@ -1,7 +1,7 @@
 //! binary32: `.f32`.
 //!
-//! Every NaN that an operation produces is the canonical one, 0x7fffffff. `FTZ` flushes subnormal operands and results to
-//! zeros of their sign, `SAT` clamps the result to [0, 1] and turns NaN into +0.
+//! Every NaN that an operation produces is the canonical one, 0x7fffffff. `FTZ` flushes subnormal operands
+//! and results to zeros of their sign, `SAT` clamps the result to [0, 1] and turns NaN into +0.
 
 use super::round::{Format, Mode, Round};
 use super::soft;
@@ -15,8 +15,9 @@ pub fn flush<const FTZ: bool>(x: f32) -> f32 {
     if FTZ && x.to_bits() & 0x7f80_0000 == 0 { f32::from_bits(x.to_bits() & 0x8000_0000) } else { x }
 }
 
-/// Whether a value is NaN, asked of its bits. The compiler takes all NaNs of floating-point arithmetic for the same and
-/// would drop a choice between a computed one and [`NAN`] if the comparison were one of floating-point numbers.
+/// Whether a value is NaN, asked of its bits. The compiler takes all NaNs of floating-point arithmetic for
+/// the same and would drop a choice between a computed one and [`NAN`] if the comparison were one of
+/// floating-point numbers.
 #[inline(always)]
 pub fn is_nan(x: f32) -> bool {
     x.to_bits() & 0x7fff_ffff > 0x7f80_0000

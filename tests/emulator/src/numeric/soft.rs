@@ -1,7 +1,7 @@
 //! Arithmetic in integers: exact operations on binary64 values, rounded once to any format in any direction.
 //!
-//! All narrower formats convert to binary64 without loss, so these functions serve them too. They are for what the
-//! hardware cannot do, not for speed.
+//! All narrower formats convert to binary64 without loss, so these functions serve them too. They are for
+//! what the hardware cannot do, not for speed.
 
 use super::round::{Format, Mode};
 

@@ -61,8 +61,8 @@ impl Nursery {
             self.floor = self.floor.max(warp.clock.epoch);
             self.warps.push(warp);
         }
-        // Records of asynchronous operations that never ended would look unfinished for ever: start afresh, as when
-        // epochs run out.
+        // Records of asynchronous operations that never ended would look unfinished for ever: start afresh,
+        // as when epochs run out.
         if self.floor > u32::MAX / 2 {
             self.floor = 0;
             self.shared.clear();

@@ -1,7 +1,8 @@
 //! Blocks, warps and the order they run in.
 //!
-//! Clusters are dealt to threads in the order of their numbers. Within a cluster one warp runs at a time: a random one,
-//! until it blocks, only waits in a loop, or has had its slice. Asynchronous operations complete when no warp can move.
+//! Clusters are dealt to threads in the order of their numbers. Within a cluster one warp runs at a time: a
+//! random one, until it blocks, only waits in a loop, or has had its slice. Asynchronous operations complete
+//! when no warp can move.
 
 mod create;
 pub mod random;
@@ -25,7 +26,8 @@ type Result<T> = std::result::Result<T, Box<Fault>>;
 const SLICE: u64 = 4096;
 /// Times that waits may give up without anybody getting further before that is a deadlock.
 const STALLS: u32 = 256;
-/// Times, for each of the clusters that are there together, that all may only wait in loops before that is a deadlock.
+/// Times, for each of the clusters that are there together, that all may only wait in loops before that is a
+/// deadlock.
 const IDLE: u64 = 1 << 12;
 
 /// How a launch is run.

@@ -7,8 +7,9 @@ use std::marker::PhantomData;
 /// Eight rows of eight columns. Columns are kept in the order of [`column`].
 pub(super) type Tile<T> = [[T; 8]; 8];
 
-/// The column that a tile keeps in position `slot`: even columns first, then odd ones. A lane holds two neighbouring
-/// columns in two registers, so that in this order four lanes of one register are four neighbours.
+/// The column that a tile keeps in position `slot`: even columns first, then odd ones. A lane holds two
+/// neighbouring columns in two registers, so that in this order four lanes of one register are four
+/// neighbours.
 #[inline(always)]
 pub(super) const fn column(slot: usize) -> usize {
     2 * (slot % 4) + slot / 4
@@ -142,8 +143,8 @@ impl Overflow for Clamp {
     }
 }
 
-/// `s32`. Products are summed in `f32`, which holds every sum of up to 256 products of eight bits exactly, and C is
-/// added last: only that addition can overflow.
+/// `s32`. Products are summed in `f32`, which holds every sum of up to 256 products of eight bits exactly,
+/// and C is added last: only that addition can overflow.
 pub(super) struct Integer<O>(PhantomData<O>);
 
 impl<O: Overflow> Accumulator for Integer<O> {

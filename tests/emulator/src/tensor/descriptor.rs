@@ -10,7 +10,8 @@ pub const CHUNK: usize = 16;
 pub enum Major {
     /// Along K: a chunk is part of a row of A or of a column of B.
     K,
-    /// Along M or N: a chunk is eight rows of A or eight columns of B, at one `k`. Only for elements of 16 bits.
+    /// Along M or N: a chunk is eight rows of A or eight columns of B, at one `k`. Only for elements of 16
+    /// bits.
     Mn,
 }
 
@@ -48,8 +49,8 @@ impl MatrixDescriptor {
 
     /// Address of a chunk of a block: eight rows of A or eight columns of B, by 32 bytes of K.
     ///
-    /// Along K, `half` says which 16 bytes and `i` which row of the block. Along M or N, `8 * half + i` is `k` and the
-    /// chunk is the whole block at that `k`.
+    /// Along K, `half` says which 16 bytes and `i` which row of the block. Along M or N, `8 * half + i` is
+    /// `k` and the chunk is the whole block at that `k`.
     #[inline(always)]
     pub fn chunk(&self, major: Major, block: u32, half: u32, i: u32) -> u32 {
         let chunks = self.swizzle.chunks();

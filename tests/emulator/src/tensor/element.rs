@@ -104,8 +104,8 @@ element!(/// `u8`.
 element!(/// `f64`.
     F64: u64 => f64, 1, |word, _i| f64::from_bits(word));
 
-/// Widens an `f16`. Exponent and mantissa move into place and a multiplication corrects the exponent bias, which also
-/// normalises subnormals; only infinities and NaN need their exponent set.
+/// Widens an `f16`. Exponent and mantissa move into place and a multiplication corrects the exponent bias,
+/// which also normalises subnormals; only infinities and NaN need their exponent set.
 #[inline(always)]
 pub(super) fn f16_to_f32(bits: u32) -> f32 {
     let magnitude = (bits & 0x7fff) << 13;

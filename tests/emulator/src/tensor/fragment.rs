@@ -1,7 +1,8 @@
 //! Fragments of A and B as dense tiles, and the product of tiles.
 //!
-//! A register of a fragment is eight rows of four lanes: of A eight matrix rows, of B eight matrix columns, each with as
-//! many consecutive `k` as four words hold. A has its registers in the order (k block, row block), B by k block.
+//! A register of a fragment is eight rows of four lanes: of A eight matrix rows, of B eight matrix columns,
+//! each with as many consecutive `k` as four words hold. A has its registers in the order (k block, row
+//! block), B by k block.
 
 use crate::row::Row;
 use crate::tensor::accumulator::{Tile, column};

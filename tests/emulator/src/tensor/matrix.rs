@@ -1,4 +1,5 @@
-//! `ldmatrix`, `stmatrix` and `movmatrix`: eight by eight matrices of 16 bits between shared memory and registers.
+//! `ldmatrix`, `stmatrix` and `movmatrix`: eight by eight matrices of 16 bits between shared memory and
+//! registers.
 
 use crate::row::{LANES, Row};
 
@@ -8,7 +9,8 @@ pub type MatrixRow = [u8; 16];
 /// A decoded `ldmatrix` or `stmatrix`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MatrixOp {
-    /// Matrices, and registers: 1, 2 or 4. Lane `i` below eight times as many gives the address of matrix row `i`.
+    /// Matrices, and registers: 1, 2 or 4. Lane `i` below eight times as many gives the address of matrix row
+    /// `i`.
     pub count: usize,
     /// Whether matrices are transposed on their way.
     pub transposed: bool,
@@ -21,8 +23,8 @@ impl MatrixOp {
     }
 }
 
-/// The operation that the modifiers after `ldmatrix` or `stmatrix` name, or `None` where there is none or it is not
-/// supported: matrices other than `m8n8.b16` are not.
+/// The operation that the modifiers after `ldmatrix` or `stmatrix` name, or `None` where there is none or it
+/// is not supported: matrices other than `m8n8.b16` are not.
 pub fn lookup(modifiers: &[&str]) -> Option<MatrixOp> {
     let ["sync", "aligned", "m8n8", count, rest @ ..] = modifiers else { return None };
     let count = match *count {

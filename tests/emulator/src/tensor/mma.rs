@@ -1,9 +1,9 @@
 //! `mma.sync`: a warp multiplies matrices in its registers.
 //!
-//! The order of summation, which hardware leaves open: `D[m][n]` starts as `C[m][n]` and takes one fused multiply-add
-//! in `f32` for each `k`, in ascending order. Products are exact. An `f16` accumulator is widened first and rounded
-//! once, at the end; `f64` is summed in `f64`. Subnormals are kept. A result that is not a number is `0x7fffffff`
-//! (`f16`: `0x7fff`, `f64`: `0xfff8000000000000`).
+//! The order of summation, which hardware leaves open: `D[m][n]` starts as `C[m][n]` and takes one fused
+//! multiply-add in `f32` for each `k`, in ascending order. Products are exact. An `f16` accumulator is
+//! widened first and rounded once, at the end; `f64` is summed in `f64`. Subnormals are kept. A result that
+//! is not a number is `0x7fffffff` (`f16`: `0x7fff`, `f64`: `0xfff8000000000000`).
 
 use crate::row::Row;
 use crate::tensor::accumulator::{Accumulator, Clamp, Double, Half, Integer, Overflow, Single, Wrap};
@@ -12,7 +12,8 @@ use crate::tensor::fragment::{multiply_add, unpack_a, unpack_b};
 use crate::tensor::simd::{Task, dispatch};
 use std::marker::PhantomData;
 
-/// `D = A · B + C`, each as the rows that [`MmaOp`] counts. A 64-bit register is two rows seen as `[u64; 32]`.
+/// `D = A · B + C`, each as the rows that [`MmaOp`] counts. A 64-bit register is two rows seen as `[u64;
+/// 32]`.
 pub type MmaFn = fn(d: &mut [Row], a: &[Row], b: &[Row], c: &[Row]);
 
 /// An `mma` instruction, decoded.

@@ -1,6 +1,7 @@
 //! Tensor cores, matrix loads and stores, and the tensor memory accelerator.
 //!
-//! Everything here is a pure function over register rows and bytes; the executor checks accesses and plugs them in.
+//! Everything here is a pure function over register rows and bytes; the executor checks accesses and plugs
+//! them in.
 
 mod accumulator;
 mod element;

@@ -13,8 +13,8 @@ pub struct Reduction {
     pub apply: fn(old: u64, copied: u64) -> u64,
 }
 
-/// The reduction `cp.reduce.async.bulk` of that operation and type, both as PTX writes them, or `None` where there is
-/// none. Addition of `f16` and `bf16` is the one called `.noftz`.
+/// The reduction `cp.reduce.async.bulk` of that operation and type, both as PTX writes them, or `None` where
+/// there is none. Addition of `f16` and `bf16` is the one called `.noftz`.
 pub fn lookup(operation: &str, data_type: &str) -> Option<Reduction> {
     let (bytes, apply): (usize, fn(u64, u64) -> u64) = match (operation, data_type) {
         ("add", "u32" | "s32") => (4, |a, b| u64::from((a as u32).wrapping_add(b as u32))),

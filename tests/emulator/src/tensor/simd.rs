@@ -1,9 +1,10 @@
 //! The same code compiled twice: for any processor, and for processors with AVX2, FMA and their companions.
 //!
-//! Both give the same bits, because the code says `mul_add` where it means a fused multiply-add: compiled without FMA
-//! that is a call of the (slow, correct) library function.
+//! Both give the same bits, because the code says `mul_add` where it means a fused multiply-add: compiled
+//! without FMA that is a call of the (slow, correct) library function.
 
-/// Work that is compiled once for every set of instructions. `run` must be `#[inline(always)]` down to its loops.
+/// Work that is compiled once for every set of instructions. `run` must be `#[inline(always)]` down to its
+/// loops.
 pub(super) trait Task {
     /// What it computes.
     type Output;

@@ -1,8 +1,8 @@
 //! Tensor maps: a tensor in global memory and the box of it that one copy moves.
 //!
-//! The 128 bytes are our own encoding. A field of zero bytes has its default: `u8` elements, rank 1, extents and
-//! strides of one element, nothing interleaved or swizzled, zeros outside. Thus a map may start as zeros and be filled in
-//! on the device.
+//! The 128 bytes are our own encoding. A field of zero bytes has its default: `u8` elements, rank 1, extents
+//! and strides of one element, nothing interleaved or swizzled, zeros outside. Thus a map may start as zeros
+//! and be filled in on the device.
 
 use crate::tensor::swizzle::Swizzle;
 
@@ -158,8 +158,8 @@ pub struct Tiled<'a> {
     pub oob_fill: u32,
 }
 
-/// The encoding. Numbers that are never zero are stored less one, so that zero is the default; the layout that
-/// is not interleaved, the only one supported, needs no field.
+/// The encoding. Numbers that are never zero are stored less one, so that zero is the default; the layout
+/// that is not interleaved, the only one supported, needs no field.
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 struct Encoded {
@@ -244,8 +244,8 @@ impl TensorMap {
         Ok(map)
     }
 
-    /// The rules that the driver checks. Strides need not grow from dimension to dimension, nor be multiples of one
-    /// another, which the driver documents but does not enforce.
+    /// The rules that the driver checks. Strides need not grow from dimension to dimension, nor be multiples
+    /// of one another, which the driver documents but does not enforce.
     fn validate(&self) -> Result<(), String> {
         let rank = self.rank;
         if rank > MAX_RANK {
@@ -395,9 +395,9 @@ impl Field {
     }
 }
 
-/// `tensormap.replace`: sets one field. `ordinal` is the dimension, 0 for fields without. `value` is what PTX takes: the
-/// rank less one, strides in bytes, element types by the numbers of PTX. What depends on other fields is checked when the
-/// map is used.
+/// `tensormap.replace`: sets one field. `ordinal` is the dimension, 0 for fields without. `value` is what PTX
+/// takes: the rank less one, strides in bytes, element types by the numbers of PTX. What depends on other
+/// fields is checked when the map is used.
 pub fn replace(bytes: &mut [u8; MAP_BYTES], field: Field, ordinal: u32, value: u64) -> Result<(), String> {
     let mut map: Encoded = bytemuck::pod_read_unaligned(bytes);
     let dimension = ordinal as usize;

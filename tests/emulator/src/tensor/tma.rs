@@ -1,7 +1,8 @@
 //! Tensor copies in tiled mode: which bytes of a box in shared memory are which bytes of global memory.
 //!
-//! The box lies densely in shared memory, innermost dimension first. With swizzling, 16-byte chunks move by the bits of
-//! their shared *address*, so that a box that does not start at a multiple of the pattern is permuted accordingly.
+//! The box lies densely in shared memory, innermost dimension first. With swizzling, 16-byte chunks move by
+//! the bits of their shared *address*, so that a box that does not start at a multiple of the pattern is
+//! permuted accordingly.
 
 use crate::tensor::swizzle::Swizzle;
 use crate::tensor::tensor_map::TensorMap;
@@ -26,8 +27,8 @@ impl TensorMap {
         self.inner_bytes() * (1..self.rank).map(|d| self.steps(d)).product::<u32>()
     }
 
-    /// The pieces of the box at `coordinates` (of its first element, innermost first) and shared address `shared`.
-    /// Together they cover [`Self::box_bytes`], each byte once.
+    /// The pieces of the box at `coordinates` (of its first element, innermost first) and shared address
+    /// `shared`. Together they cover [`Self::box_bytes`], each byte once.
     pub fn pieces(&self, coordinates: &[i32], shared: u32) -> Result<impl Iterator<Item = Piece>, String> {
         if coordinates.len() != self.rank {
             let (rank, given) = (self.rank, coordinates.len());

@@ -1,7 +1,8 @@
 //! `wgmma.mma_async`: four warps multiply a matrix of 64 rows with one in shared memory.
 //!
-//! A warp computes 16 rows on its own. Numerics and order of summation are those of [`crate::tensor::mma`]: `D` takes
-//! one fused multiply-add for each `k`, in ascending order, starting from its old value or from zero.
+//! A warp computes 16 rows on its own. Numerics and order of summation are those of [`crate::tensor::mma`]:
+//! `D` takes one fused multiply-add for each `k`, in ascending order, starting from its old value or from
+//! zero.
 
 use crate::row::Row;
 use crate::tensor::accumulator::{Accumulator, Clamp, Half, Integer, Overflow, Single, Wrap};
@@ -116,8 +117,9 @@ impl WgmmaOp {
         chunks(b, major, 0..self.n / 8)
     }
 
-    /// Computes the rows of warp `warp` (0 to 3) of the warp group; `d` holds [`Self::d`] rows, before and after.
-    /// `shared` is the block's shared memory from address 0. Where a chunk lies outside, `d` is partly written.
+    /// Computes the rows of warp `warp` (0 to 3) of the warp group; `d` holds [`Self::d`] rows, before and
+    /// after. `shared` is the block's shared memory from address 0. Where a chunk lies outside, `d` is partly
+    /// written.
     pub fn run(
         &self,
         operands: &Operands,
@@ -134,8 +136,8 @@ fn chunks(matrix: MatrixDescriptor, major: Major, blocks: std::ops::Range<u32>) 
     places.map(move |(block, i)| matrix.chunk(major, block, i / 8, i % 8))
 }
 
-/// The operation that the modifiers after `wgmma` name, or `None` where there is none or it is not supported: sparse
-/// matrices and bits are not.
+/// The operation that the modifiers after `wgmma` name, or `None` where there is none or it is not supported:
+/// sparse matrices and bits are not.
 pub fn lookup(modifiers: &[&str]) -> Option<WgmmaOp> {
     let ["mma_async", "sync", "aligned", shape, rest @ ..] = modifiers else { return None };
     let (satfinite, types) = match rest {

@@ -24,7 +24,8 @@ fn accesses_without_a_barrier_of_the_cluster() {
     Case::new(&body.replace("FIX", BARRIER)).grid(2).cluster(2).passes();
 }
 
-/// "Distributed Shared Memory" of the CUDA programming guide: a block must not exit while others access its memory.
+/// "Distributed Shared Memory" of the CUDA programming guide: a block must not exit while others access its
+/// memory.
 #[test]
 fn memory_of_a_block_that_has_exited() {
     let body = format!(

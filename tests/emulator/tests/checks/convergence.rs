@@ -50,8 +50,8 @@ fn shuffles_votes_and_the_like_without_all_of_their_members() {
     }
 }
 
-/// "All non-exited threads named in the mask must execute": the emulator is stricter for masks other than that of the
-/// whole warp, whose results would depend on lanes that are gone.
+/// "All non-exited threads named in the mask must execute": the emulator is stricter for masks other than
+/// that of the whole warp, whose results would depend on lanes that are gone.
 #[test]
 fn members_that_have_exited() {
     let body = "setp.ge.u32 %p1, %t, 8; @%p1 exit;\nshfl.sync.bfly.b32 %r1, %t, 8, 31, 0xFFFF; // here";

@@ -1,5 +1,5 @@
-//! Kernels that do something wrong, each with the fault it must end in, and their corrected twins, which must not fault
-//! in any order.
+//! Kernels that do something wrong, each with the fault it must end in, and their corrected twins, which must
+//! not fault in any order.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -43,7 +43,8 @@ fn a_read_before_a_write() {
 
 #[test]
 fn a_double_buffer_that_is_written_too_early() {
-    // Buffer b is read in round i and written in round i + 2: with one barrier too few in the loop, reading and writing meet.
+    // Buffer b is read in round i and written in round i + 2: with one barrier too few in the loop, reading
+    // and writing meet.
     let body = "mov.u32 %r10, 0; add.u32 %r12, %r2, 0; add.u32 %r13, %r3, 0;\nL: st.shared.u32 [%r12], %t; // here\nbar.sync 0;\nld.shared.u32 %r5, [%r13]; // here\nFIX\n\
         add.u32 %r10, %r10, 1; setp.lt.u32 %p1, %r10, 6; @%p1 bra L;";
     race(64, body, "bar.sync 0;");

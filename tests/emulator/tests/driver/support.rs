@@ -49,7 +49,8 @@ impl Blocking {
 
 impl Drop for Blocking {
     fn drop(&mut self) {
-        // SAFETY: the stream is ours. In a context that failed this fails too, which does not matter any more.
+        // SAFETY: the stream is ours. In a context that failed this fails too, which does not matter any
+        // more.
         let _ = unsafe { result::stream::destroy(self.0) };
     }
 }
@@ -94,7 +95,8 @@ impl Bytes {
 
 impl Drop for Bytes {
     fn drop(&mut self) {
-        // SAFETY: allocated by `new`. In a context that failed this fails too, which does not matter any more.
+        // SAFETY: allocated by `new`. In a context that failed this fails too, which does not matter any
+        // more.
         let _ = unsafe { result::free_sync(self.address) };
     }
 }

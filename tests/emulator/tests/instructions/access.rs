@@ -70,8 +70,8 @@ fn double_words_in_every_space() {
     }
 }
 
-/// A load into a register wider than the type extends to the register's width, not beyond it (PTX ISA, "Operand Size
-/// Exceeding Instruction-Type Size").
+/// A load into a register wider than the type extends to the register's width, not beyond it (PTX ISA,
+/// "Operand Size Exceeding Instruction-Type Size").
 #[test]
 fn a_signed_byte_in_a_half_register_is_sign_extended_to_16_bits() {
     let body = ".shared .align 4 .b8 sm[128];\nmov.u32 %r1, sm; add.u32 %r1, %r1, %t; st.shared.u8 [%r1], 0x80;\n\

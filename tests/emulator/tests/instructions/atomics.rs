@@ -4,7 +4,8 @@ use half::{bf16, f16};
 
 use crate::support::{Buffer, Case, words};
 
-/// Applies an operation once, by lane 0, to a location in global and in shared memory; returns old and new bits of each.
+/// Applies an operation once, by lane 0, to a location in global and in shared memory; returns old and new
+/// bits of each.
 fn once(op: &str, ty: &str, bits: u32, start: u64, operands: &[u64]) -> [(u64, u64); 2] {
     let register = match bits {
         16 => ("%h2", "u16", "%h3", "%h4"),
@@ -74,7 +75,8 @@ fn integers() {
     }
 }
 
-/// "Atomic instructions: atom": inc is `old >= b ? 0 : old + 1`, dec is `(old == 0 || old > b) ? b : old - 1`.
+/// "Atomic instructions: atom": inc is `old >= b ? 0 : old + 1`, dec is `(old == 0 || old > b) ? b : old -
+/// 1`.
 #[test]
 fn increments_and_decrements_wrap() {
     for (start, bound, expected) in

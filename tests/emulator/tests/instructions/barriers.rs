@@ -53,8 +53,8 @@ fn a_reduction_with_a_count_is_that_of_the_threads_that_take_part() {
     assert_eq!(Case::new(body).block(128).zeros(512).output_of_seeds(0, 5), expected);
 }
 
-/// Without a count a barrier waits for all threads of the block, so giving their number means the same ("Parallel
-/// Synchronization and Communication Instructions: barrier").
+/// Without a count a barrier waits for all threads of the block, so giving their number means the same
+/// ("Parallel Synchronization and Communication Instructions: barrier").
 #[test]
 fn no_count_means_the_number_of_all_threads() {
     let body = "setp.lt.u32 %p1, %t, 32; @%p1 bra A; bar.sync 1, 64; bra B;\nA: bar.sync 1;\nB: st.global.u32 [%o], 1;";
@@ -92,8 +92,8 @@ fn a_cooperative_grid_meets_at_a_barrier_in_global_memory() {
     }
 }
 
-/// The barrier of `cooperative_groups::grid_group`, as nvcc writes it: a counter in the workspace whose address is in two
-/// environment registers.
+/// The barrier of `cooperative_groups::grid_group`, as nvcc writes it: a counter in the workspace whose
+/// address is in two environment registers.
 #[test]
 fn the_barrier_of_a_grid_finds_its_workspace() {
     let body = "mov.u32 %r1, %envreg2; cvt.u64.u32 %rd1, %r1; mov.u32 %r2, %envreg1; cvt.u64.u32 %rd2, %r2; bfi.b64 %rd3, %rd2, %rd1, 32, 32;\n\

@@ -37,8 +37,8 @@ fn early_exits_leave_the_rest_running() {
     assert_eq!(found[21..], [7; 11]);
 }
 
-/// The lane that holds the lock is behind the loop that the others spin in: all have to get on (Volta's independent
-/// thread scheduling).
+/// The lane that holds the lock is behind the loop that the others spin in: all have to get on (Volta's
+/// independent thread scheduling).
 #[test]
 fn lanes_of_one_warp_spin_for_each_other() {
     let loops = [

@@ -2,8 +2,8 @@
 
 use crate::support::{Case, each, lanes};
 
-/// The rule of "Data Movement and Conversion Instructions: shfl.sync", written from its text: `c` holds the clamp in bits
-/// 0–4 and the segment mask in bits 8–12.
+/// The rule of "Data Movement and Conversion Instructions: shfl.sync", written from its text: `c` holds the
+/// clamp in bits 0–4 and the segment mask in bits 8–12.
 fn source(mode: &str, lane: u32, b: u32, c: u32) -> (u32, bool) {
     let (clamp, segment) = (c & 31, c >> 8 & 31);
     let max = lane & segment | clamp & !segment & 31;

@@ -1,5 +1,5 @@
-//! Modules that are damaged or absurd: the loader must end in good time, with an error that names a line or with a module,
-//! and never panic.
+//! Modules that are damaged or absurd: the loader must end in good time, with an error that names a line or
+//! with a module, and never panic.
 
 #[path = "../support/mod.rs"]
 mod support;

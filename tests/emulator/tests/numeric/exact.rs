@@ -74,8 +74,8 @@ impl Format {
         Signed { negative: self.is_negative(x), magnitude: Dyadic::new(digits.into(), exponent) }
     }
 
-    /// Fails unless `result` is `±exact` rounded in the given direction. `compare` compares the exact magnitude, which
-    /// is not zero, with another.
+    /// Fails unless `result` is `±exact` rounded in the given direction. `compare` compares the exact
+    /// magnitude, which is not zero, with another.
     pub fn is_rounded(
         self,
         result: u64,

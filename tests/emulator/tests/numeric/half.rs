@@ -7,7 +7,8 @@ use crate::samples::{Random, floats, slices};
 const NAN: u64 = 0x7fff;
 const FORMATS: [(&str, Format); 2] = [("f16", F16), ("bf16", BF16)];
 
-/// Both operands of everything in binary64, where products of 16-bit values are exact; only for special results.
+/// Both operands of everything in binary64, where products of 16-bit values are exact; only for special
+/// results.
 fn wide(format: Format, x: u64) -> f64 {
     let bits = if format == F16 { return wide16(x) } else { (x as u32) << 16 };
     f32::from_bits(bits).into()

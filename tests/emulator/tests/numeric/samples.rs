@@ -60,8 +60,8 @@ pub fn edges(format: Format) -> Vec<u64> {
     magnitudes.iter().flat_map(|&m| [m, m | sign]).collect()
 }
 
-/// `arity` operands of one format: all combinations of edges (a part of them for three operands), and random ones, half
-/// of these with exponents close to each other.
+/// `arity` operands of one format: all combinations of edges (a part of them for three operands), and random
+/// ones, half of these with exponents close to each other.
 pub fn floats(format: Format, arity: usize, seed: u64) -> Vec<Vec<u64>> {
     let edges = edges(format);
     let mut random = Random::new(seed);

@@ -1,7 +1,8 @@
 //! Runs the body of a hand-written kernel on buffers.
 //!
-//! The body finds the address of buffer *n* in `%an`, its thread in `%t` (in the grid, linear in x), its lane in `%l`
-//! and, in `%o`, the address of its own 32-bit word of buffer 0. Registers of every kind are declared.
+//! The body finds the address of buffer *n* in `%an`, its thread in `%t` (in the grid, linear in x), its lane
+//! in `%l` and, in `%o`, the address of its own 32-bit word of buffer 0. Registers of every kind are
+//! declared.
 
 #![allow(dead_code)] // Each test binary uses a part of it.
 

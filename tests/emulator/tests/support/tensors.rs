@@ -1,4 +1,5 @@
-//! A small `wgmma`: D = A · B with B the first eight columns of the unit matrix, so that D is the left half of A.
+//! A small `wgmma`: D = A · B with B the first eight columns of the unit matrix, so that D is the left half
+//! of A.
 
 use half::f16;
 
@@ -9,8 +10,8 @@ pub fn element(row: u32, k: u32) -> f32 {
     (row + 64 * k) as f32
 }
 
-/// A (64 × 16) and B (16 × 8) as they lie in shared memory: cores of eight rows (columns) by 16 bytes, those along K
-/// 128 bytes apart, those along M 256 bytes apart.
+/// A (64 × 16) and B (16 × 8) as they lie in shared memory: cores of eight rows (columns) by 16 bytes, those
+/// along K 128 bytes apart, those along M 256 bytes apart.
 pub fn operands() -> Vec<u32> {
     let mut halves = vec![0u16; 1024 + 128];
     for row in 0..64 {

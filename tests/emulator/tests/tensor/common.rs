@@ -99,7 +99,8 @@ fn minifloat(bits: u8, mantissa_bits: i32, bias: i32) -> f64 {
     if bits & 0x80 != 0 { -magnitude } else { magnitude }
 }
 
-/// Reads `bits` bits of what one lane holds in consecutive registers, from bit `offset` of their concatenation.
+/// Reads `bits` bits of what one lane holds in consecutive registers, from bit `offset` of their
+/// concatenation.
 pub fn get(rows: &[Row], register_bits: usize, lane: usize, offset: usize, bits: usize) -> u64 {
     let byte = |i: usize| {
         let (row, at) = place(register_bits, lane, offset / 8 + i);
@@ -116,8 +117,8 @@ pub fn put(rows: &mut [Row], register_bits: usize, lane: usize, offset: usize, b
     }
 }
 
-/// Row, and byte in it, of byte `i` of what a lane holds: registers of 32 bits are a row each, registers of 64 bits two
-/// rows as `[u64; 32]`.
+/// Row, and byte in it, of byte `i` of what a lane holds: registers of 32 bits are a row each, registers of
+/// 64 bits two rows as `[u64; 32]`.
 fn place(register_bits: usize, lane: usize, i: usize) -> (usize, usize) {
     let bytes_per_lane = register_bits / 8;
     let (register, within) = (i / bytes_per_lane, i % bytes_per_lane);

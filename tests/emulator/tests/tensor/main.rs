@@ -1,4 +1,5 @@
-//! Tensor cores, matrix loads and the tensor memory accelerator against definitions written down a second time.
+//! Tensor cores, matrix loads and the tensor memory accelerator against definitions written down a second
+//! time.
 
 mod common;
 mod matrix;

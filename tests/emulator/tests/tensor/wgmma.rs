@@ -10,8 +10,8 @@ use std::collections::HashSet;
 
 const SHARED: usize = 160 << 10;
 
-/// How a matrix lies in shared memory: one instruction's part of a tile with `steps` times as much K, the part being
-/// number `step`.
+/// How a matrix lies in shared memory: one instruction's part of a tile with `steps` times as much K, the
+/// part being number `step`.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
     major: Major,
@@ -27,8 +27,8 @@ impl Layout {
         [16, 32, 64, 128][self.swizzle as usize]
     }
 
-    /// Swaps chunks: bits 4 to 6 of the address take bits 7 to 9 on, as many as the mode has, counted from where the
-    /// tile starts.
+    /// Swaps chunks: bits 4 to 6 of the address take bits 7 to 9 on, as many as the mode has, counted from
+    /// where the tile starts.
     fn swizzled(self, offset: usize) -> usize {
         let mask = self.span() / 16 - 1;
         self.base + (offset ^ (((offset / 128) & mask) * 16))
