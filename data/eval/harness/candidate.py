@@ -19,6 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 NONCE = 16
 MESSAGE_LIMIT = 1 << 20
 OUTPUT_LIMIT = 1 << 20
+MEMORY_LIMIT = 2 << 30
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 C_FLAGS = ["-std=gnu11", "-O0", "-g", "-w", "-fno-builtin", "-fno-omit-frame-pointer", *SANITIZERS]
 ASAN_OPTIONS = ["detect_leaks=0", "allocator_may_return_null=1", "max_allocation_size_mb=512", "exitcode=99"]
@@ -63,6 +64,12 @@ def limits():
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 20, 16 << 20))
     os.umask(0o022)
+
+
+def limits_with_memory():
+    """The same for all but AddressSanitizer's programs, which need terabytes of address space."""
+    limits()
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
 
 
 def untag(value):
@@ -204,7 +211,7 @@ class Case:
         self.output = tempfile.TemporaryFile()
         command = [*self.wrap, sys.executable, "-I", os.path.join(HERE, "worker.py"), self.program]
         self.process = subprocess.Popen(
-            [*command, str(theirs_in), str(theirs_out)], cwd=self.folder, env=ENVIRONMENT, preexec_fn=limits,
+            [*command, str(theirs_in), str(theirs_out)], cwd=self.folder, env=ENVIRONMENT, preexec_fn=limits_with_memory,
             stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output,
             pass_fds=(theirs_in, theirs_out), start_new_session=True,
         )
@@ -354,7 +361,7 @@ def build(program, scenario, folder, time_limit, wrap=()):
 
 def compile_step(command, folder, time_limit):
     process = subprocess.Popen(
-        command, cwd=folder, env=ENVIRONMENT, preexec_fn=limits, start_new_session=True,
+        command, cwd=folder, env=ENVIRONMENT, preexec_fn=limits_with_memory, start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )
     try:
