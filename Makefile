@@ -3,7 +3,7 @@
 MODEL := models/smollm2-135m
 ARCHS := 80,86,89,90a,100,120
 
-.PHONY: help build toolkit browser archs dist model demo test test-long fuzz bench gpu-build gpu-check fmt lint clean
+.PHONY: help build toolkit browser archs dist model demo test test-long candle fuzz bench gpu-build gpu-check fmt lint clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -36,6 +36,9 @@ test-long: test ## those, a thousand kills of runs and an hour of fuzzing for ea
 	DG_KILLS=1000 cargo test --release --locked --test runs killed
 	scripts/fuzz.sh 3600
 
+candle: toolkit ## build beside candle, and run our kernels on its tensors
+	cd tests/candle && cargo test --release --locked
+
 fuzz: ## fuzz every parser for FUZZ_SECONDS each, 60 if not set
 	scripts/fuzz.sh $(or $(FUZZ_SECONDS),60)
 
@@ -50,9 +53,11 @@ gpu-check: ## run tests and benches of CUDA on this machine's GPU, and write doc
 
 fmt: ## format the code
 	cargo fmt --all
+	"$$(scripts/get-lint-tools.sh)/clang-format" -i kernels/*.cu kernels/*.h
 
 lint: ## check format, lints, spelling, licences of dependencies and documentation
 	PATH="$$(scripts/get-lint-tools.sh):$$PATH" && typos && cargo deny --locked check licenses bans sources
+	"$$(scripts/get-lint-tools.sh)/clang-format" --dry-run --Werror kernels/*.cu kernels/*.h
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets --locked -- -D warnings
 	scripts/check-features.sh

@@ -1,10 +1,12 @@
-//! Compiles `kernels/*.cu` and puts the results into the crate: machine code and PTX, a table of what each kernel
-//! uses, and the constants of `kernels/tile.h`. Without nvcc the tables are empty and the crate computes on the CPU.
+//! Compiles `kernels/*.cu` and puts the results into the crate: machine code and PTX, a table of what each
+//! kernel uses, the constants of `kernels/tile.h`, and the structs that kernels take by value. Without nvcc
+//! the tables are empty and the crate computes on the CPU.
 //!
 //! Without the feature `cuda` there is nothing to do, and nvcc is not looked for.
 //!
-//! Environment: `NVCC`, `CUDA_HOME` (where nvcc is; `NVCC=` with nothing leaves the kernels out), `DG_CUDA_ARCHS`
-//! (architectures to make machine code for, default `80,90a`), and nvcc's own `NVCC_*_FLAGS` and `NVCC_CCBIN`.
+//! Environment: `NVCC`, `CUDA_HOME` (where nvcc is; `NVCC=` with nothing leaves the kernels out),
+//! `DG_CUDA_ARCHS` (architectures to make machine code for, default `80,90a`), and nvcc's own `NVCC_*_FLAGS`
+//! and `NVCC_CCBIN`.
 
 #[path = "build/compile.rs"]
 mod compile;
@@ -12,6 +14,8 @@ mod compile;
 mod emit;
 #[path = "build/nvcc.rs"]
 mod nvcc;
+#[path = "build/params.rs"]
+mod params;
 #[path = "build/ptxas.rs"]
 mod ptxas;
 
@@ -20,10 +24,11 @@ use std::{env, fs};
 
 use nvcc::Nvcc;
 
-/// What a kernel is compiled with besides the architecture.
+/// Options of the compiler besides the architecture.
 const FLAGS: [&str; 2] = ["-std=c++17", "-lineinfo"];
 
-/// Architectures of which the PTX is kept: what a GPU without machine code here compiles from, and what the tests run.
+/// Architectures of which the PTX is kept: what a GPU without machine code here compiles from, and what the
+/// tests run.
 const PTX_ARCHS: [&str; 2] = ["80", "90a"];
 
 fn main() {
@@ -36,7 +41,9 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     println!("cargo::rerun-if-changed=kernels");
     let sources = sources(&root.join("kernels"));
-    emit::tile_constants(&root.join("kernels/tile.h"), &out.join("tile.rs"));
+    let constants = emit::tile_constants(&root.join("kernels/tile.h"));
+    emit::tile(&constants, &out.join("tile.rs"));
+    emit::params(&sources, &constants, &out.join("params.rs"));
 
     let nvcc = nvcc::find(&out);
     if let Some(path) = nvcc.as_ref().and_then(|nvcc| nvcc.path.to_str()) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use deepguard::cpu::Cpu;
 use deepguard::ops::aggregate::{Aggregate, TapShape};
-use deepguard::ops::attention::{Attention, Heads, Segment};
+use deepguard::ops::attention::{Attention, Heads, Qkv, QkvMut, Segment};
 use deepguard::ops::loss::{HeadWeights, Loss};
 use deepguard::ops::mlp::Mlp;
 use deepguard::ops::norm::Norm;
@@ -40,14 +40,17 @@ fn attention(c: &mut Criterion) {
     let mut group = c.benchmark_group("attention, one sequence of 1024");
     group.throughput(Throughput::Elements(2 * product));
     group.bench_function("forward", |b| {
-        b.iter(|| cpu.attention(o.view_mut(), lse.view_mut(), qkv.view(), &segments, HEADS));
+        b.iter(|| {
+            cpu.attention(o.view_mut(), lse.view_mut(), Qkv::packed(qkv.view(), HEADS), &segments, HEADS)
+        });
     });
     let dout = random(&[ROWS, HEADS.q_width()]);
     group.throughput(Throughput::Elements(5 * product));
     group.bench_function("backward", |b| {
         b.iter(|| {
-            let (o, lse, qkv) = (o.view(), lse.view(), qkv.view());
-            cpu.attention_backward(dqkv.view_mut(), dout.view(), o, lse, qkv, &segments, HEADS);
+            let (o, lse, qkv) = (o.view(), lse.view(), Qkv::packed(qkv.view(), HEADS));
+            let dqkv = QkvMut::packed(dqkv.view_mut(), HEADS);
+            cpu.attention_backward(dqkv, dout.view(), o, lse, qkv, &segments, HEADS);
         });
     });
 }

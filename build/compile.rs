@@ -21,7 +21,7 @@ pub struct Built {
     pub arch: String,
     pub ptx: PathBuf,
     pub cubin: PathBuf,
-    /// What the compiler said.
+    /// Output of the compiler.
     pub log: String,
     /// Whether machine code was asked for.
     pub wanted: bool,
@@ -102,7 +102,7 @@ fn forget_others(cache: &Path, key: u64) {
     let key = format!(".{key:016x}.");
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
         if !entry.file_name().to_string_lossy().contains(&key) {
-            // What cannot be removed is merely in the way.
+            // A file that cannot be removed only takes space.
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -135,7 +135,8 @@ fn compile(nvcc: &Nvcc, root: &Path, stem: &Path, file: &str, arch: &str) -> Str
     let virtual_arch = format!("-arch=compute_{arch}");
     let mut log = run(nvcc, root, &["-ptx".as_ref(), virtual_arch.as_ref()], &source, &ptx);
     let text = fs::read_to_string(&ptx).unwrap_or_else(|e| panic!("{}: {e}", ptx.display()));
-    // Line information names files; where this repository lies on the machine that builds is nobody's concern.
+    // Line information names files; where this repository lies on the machine that builds is nobody's
+    // concern.
     let text = text.replace(&format!("\"{}/", root.display()), "\"");
     fs::write(&ptx, text).unwrap_or_else(|e| panic!("{}: {e}", ptx.display()));
     let real_arch = format!("-arch=sm_{arch}");

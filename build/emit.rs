@@ -2,25 +2,42 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::PTX_ARCHS;
 use crate::compile::Built;
-use crate::ptxas;
+use crate::{params, ptxas};
 
-/// `#define NAME number` → `pub const NAME: usize = number;`
-pub fn tile_constants(header: &Path, to: &Path) {
-    let text = fs::read_to_string(header).unwrap_or_else(|e| panic!("{}: {e}", header.display()));
-    let mut rust = String::new();
-    for line in text.lines() {
-        let Some(definition) = line.strip_prefix("#define ") else { continue };
-        let (name, number) = definition.split_once(' ').unwrap_or((definition, ""));
-        let number: usize = number.parse().unwrap_or_else(|_| {
-            panic!("{}: expected `#define NAME number`, found `{line}`", header.display())
-        });
-        writeln!(rust, "/// `{name}` of `kernels/tile.h`.\npub const {name}: usize = {number};").unwrap();
-    }
-    write(to, &rust);
+/// `#define NAME number` of `kernels/tile.h`, in its order.
+pub fn tile_constants(header: &Path) -> Vec<(String, usize)> {
+    let text = read(header);
+    let definitions = text.lines().filter_map(|line| line.strip_prefix("#define "));
+    let constant = |definition: &str| {
+        let (name, number) = definition.split_once(' ')?;
+        Some((name.to_owned(), number.parse().ok()?))
+    };
+    let constants = definitions.map(|definition| {
+        constant(definition).unwrap_or_else(|| {
+            panic!("{}: expected `#define NAME number`, found `#define {definition}`", header.display())
+        })
+    });
+    constants.collect()
+}
+
+/// Rust constants; the module is `deepguard::cuda::tile`.
+pub fn tile(constants: &[(String, usize)], to: &Path) {
+    let constant = |(name, number): &(String, usize)| {
+        format!("/// `{name}` of `kernels/tile.h`.\npub const {name}: usize = {number};\n")
+    };
+    write(to, &constants.iter().map(constant).collect::<String>());
+}
+
+/// Mirrors of the structs that kernels take by value; the module is `src/cuda/params.rs`.
+pub fn params(sources: &[PathBuf], constants: &[(String, usize)], to: &Path) {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let texts: Vec<_> = sources.iter().map(|path| (name(path), read(path))).collect();
+    let constants = constants.iter().cloned().collect();
+    write(to, &params::generate(&texts, &constants).unwrap_or_else(|problem| panic!("{problem}")));
 }
 
 /// Tables of compiled files and of kernels; types and meaning are in `src/cuda/images.rs`.
@@ -38,7 +55,7 @@ pub fn kernels(version: Option<&str>, built: &[Built], to: &Path) {
             let text = format!("include_str!({:?})", job.ptx);
             writeln!(images, "Image {{ file: {file:?}, arch: {arch:?}, code: Code::Ptx({text}) }},").unwrap();
         }
-        let ptx = fs::read_to_string(&job.ptx).unwrap_or_else(|e| panic!("{}: {e}", job.ptx.display()));
+        let ptx = read(&job.ptx);
         for kernel in ptxas::usage(&job.log) {
             let ptxas::Usage { name, registers, shared, stack, spills } = &kernel;
             let parameters = parameter_sizes(&ptx, name);
@@ -77,6 +94,10 @@ fn parameter_sizes(ptx: &str, kernel: &str) -> Vec<usize> {
 /// Bits of a PTX type such as `u64`.
 fn type_bits(word: &str) -> Option<usize> {
     word.strip_prefix(['b', 'f', 's', 'u'])?.parse().ok()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 fn write(to: &Path, text: &str) {

@@ -17,7 +17,8 @@ pub struct Nvcc {
 
 /// The first that runs of `$NVCC`, PATH, `$CUDA_HOME`, the usual place, and what `make toolkit` installed.
 ///
-/// PATH is looked at but not watched: it differs between terminals and editors, and every change would rebuild.
+/// PATH is looked at but not watched: it differs between terminals and editors, and every change would
+/// rebuild.
 pub fn find(out: &Path) -> Option<Nvcc> {
     for variable in ["NVCC", "CUDA_HOME"] {
         println!("cargo::rerun-if-env-changed={variable}");

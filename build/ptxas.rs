@@ -1,6 +1,6 @@
 //! Reading what ptxas says about kernels.
 
-/// What one kernel uses on one architecture.
+/// Resources of one kernel on one architecture.
 #[derive(Default)]
 pub struct Usage {
     pub name: String,

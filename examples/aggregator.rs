@@ -32,8 +32,11 @@ pub fn layer_weights(cuda: &Cuda, shape: TapShape) -> Result<Vec<f32>, Box<dyn E
     let mut context = stream.alloc_zeros::<bf16>(rows * hidden_size)?;
     let mut weights = stream.alloc_zeros::<f32>(rows * taps)?;
 
-    let (context_out, weights_out) = (cuda.view_mut(&mut context)?, cuda.view_mut(&mut weights)?);
-    cuda.aggregate(context_out, weights_out, cuda.view(&taps_slice)?, cuda.view(&u)?, shape);
+    // Views order what cudarc does with the slices; they are there until the operation has been called.
+    let (taps_view, u_view) = (cuda.view(&taps_slice)?, cuda.view(&u)?);
+    let (mut context_view, mut weights_view) = (cuda.view_mut(&mut context)?, cuda.view_mut(&mut weights)?);
+    cuda.aggregate(context_view.get(), weights_view.get(), taps_view.get(), u_view.get(), shape);
+    drop((context_view, weights_view));
     cuda.finish()?;
     Ok(stream.clone_dtoh(&weights)?)
 }

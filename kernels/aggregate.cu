@@ -1,9 +1,10 @@
-// The aggregator over the taps of a token. Contract: src/ops/aggregate.rs. taps[N, rows, width]: tap l of a row lies
-// rows · width elements after tap l − 1. One block per row, whose threads walk it in vectors of N elements.
+// The aggregator over the taps of a token. Contract: src/ops/aggregate.rs. taps[N, rows, width]: tap l of a
+// row lies rows · width elements after tap l − 1. One block per row, whose threads walk it in vectors of N
+// elements.
 //
-// A pass over the taps needs each of them twice: for its product with a vector, and in a sum weighted by what all
-// products together give. Every thread keeps what it has read in shared memory, its own part and no other's, so that
-// global memory is read once and no thread waits for another's copy.
+// A pass over the taps needs each of them twice: for its dot product with a vector, and in a sum whose
+// weights depend on all dot products. Every thread keeps its own elements in shared memory, so that global
+// memory is read once and no barrier is needed for them.
 
 #include "common.h"
 
@@ -22,8 +23,8 @@ __device__ __forceinline__ void for_each_tap(int taps, F f) {
     }
 }
 
-// One number per tap, in the lane of that number: a warp reads all of them at once.
-__device__ __forceinline__ float of_lane(const float* numbers, int taps) {
+// Loads one number per tap, tap l into lane l: one coalesced access of the warp.
+__device__ __forceinline__ float load_by_lane(const float* numbers, int taps) {
     const int lane = threadIdx.x % WARP;
     return lane < taps ? numbers[lane] : 0.0f;
 }
@@ -99,12 +100,12 @@ __device__ __forceinline__ void forward_row(bf16* context, float* weights, const
 }
 
 template <int N>
-__device__ __forceinline__ void backward_row(bf16* du, float* dscores, const bf16* dcontext, const float* weights,
-                                             const Taps& taps) {
+__device__ __forceinline__ void backward_row(bf16* du, float* dscores, const bf16* dcontext,
+                                             const float* weights, const Taps& taps) {
     float ds[MAX_TAPS];
     taps.dots<N>(ds, dcontext);
     const float scale = 1.0f / sqrtf(float(taps.width));
-    const float weight_of_lane = of_lane(weights, taps.count);
+    const float weight_of_lane = load_by_lane(weights, taps.count);
     float mean = 0.0f;
     for_each_tap(taps.count, [&](int l) { mean += __shfl_sync(ALL_LANES, weight_of_lane, l) * ds[l]; });
     for_each_tap(taps.count, [&](int l) {
@@ -134,19 +135,19 @@ template <int N>
 __device__ __forceinline__ void gradient_row(bf16* dtaps, size_t stride, const bf16* g, const bf16* u,
                                              const bf16* dmean, const float* weights, const float* dscores,
                                              float row_weight, int taps, int width) {
-    const float weight_of_lane = row_weight * of_lane(weights, taps);
-    const float dscore_of_lane = row_weight * of_lane(dscores, taps);
-    float of_g[MAX_TAPS], of_u[MAX_TAPS];
+    const float weight_of_lane = row_weight * load_by_lane(weights, taps);
+    const float dscore_of_lane = row_weight * load_by_lane(dscores, taps);
+    float g_factor[MAX_TAPS], u_factor[MAX_TAPS];
     for_each_tap(taps, [&](int l) {
-        of_g[l] = __shfl_sync(ALL_LANES, weight_of_lane, l);
-        of_u[l] = __shfl_sync(ALL_LANES, dscore_of_lane, l);
+        g_factor[l] = __shfl_sync(ALL_LANES, weight_of_lane, l);
+        u_factor[l] = __shfl_sync(ALL_LANES, dscore_of_lane, l);
     });
     for_each_vector<N>(width, [&](int at) {
         const Vector<N> g_here = load<N>(g + at), u_here = load<N>(u + at), dmean_here = load<N>(dmean + at);
         for_each_tap(taps, [&](int l) {
             Vector<N> d = {};
-            add_scaled(d, of_g[l], g_here);
-            add_scaled(d, of_u[l], u_here);
+            add_scaled(d, g_factor[l], g_here);
+            add_scaled(d, u_factor[l], u_here);
             add_scaled(d, row_weight / taps, dmean_here);
             store(dtaps + l * stride + at, d);
         });
@@ -159,7 +160,7 @@ __device__ __forceinline__ void gradient_row(bf16* dtaps, size_t stride, const b
 
 // mean[rows, width] = Σ taps / N.
 extern "C" __global__ void __launch_bounds__(ROW_THREADS)
-tap_mean(bf16* mean, const bf16* taps, int count, int width) {
+    tap_mean(bf16* mean, const bf16* taps, int count, int width) {
     const size_t row = size_t(blockIdx.x) * width, stride = size_t(gridDim.x) * width;
     if (width % 8 == 0) {
         mean_row<8>(mean + row, taps + row, stride, count, width);
@@ -168,14 +169,15 @@ tap_mean(bf16* mean, const bf16* taps, int count, int width) {
     }
 }
 
-// context[rows, width], weights[rows, N] from taps and u[rows, width]; N · width elements of dynamic shared memory, where
-// `keep`.
+// context[rows, width], weights[rows, N] from taps and u[rows, width]; N · width elements of dynamic shared
+// memory, where `keep`.
 extern "C" __global__ void __launch_bounds__(ROW_THREADS)
-aggregate(bf16* context, float* weights, const bf16* taps, const bf16* u, int count, int width, int keep) {
+    aggregate(bf16* context, float* weights, const bf16* taps, const bf16* u, int count, int width,
+              int keep) {
     extern __shared__ __align__(16) unsigned char kept[];
     const size_t row = size_t(blockIdx.x) * width;
-    const Taps of_row = {taps + row, size_t(gridDim.x) * width, keep ? reinterpret_cast<bf16*>(kept) : nullptr, count,
-                         width};
+    const Taps of_row = {taps + row, size_t(gridDim.x) * width,
+                         keep ? reinterpret_cast<bf16*>(kept) : nullptr, count, width};
     if (width % 8 == 0) {
         forward_row<8>(context + row, weights + size_t(blockIdx.x) * count, u + row, of_row);
     } else {
@@ -183,14 +185,15 @@ aggregate(bf16* context, float* weights, const bf16* taps, const bf16* u, int co
     }
 }
 
-// du[rows, width], dscores[rows, N] from dcontext[rows, width], taps and weights[rows, N]; shared memory as above.
+// du[rows, width], dscores[rows, N] from dcontext[rows, width], taps and weights[rows, N]; shared memory as
+// above.
 extern "C" __global__ void __launch_bounds__(ROW_THREADS)
-aggregate_backward(bf16* du, float* dscores, const bf16* dcontext, const bf16* taps, const float* weights, int count,
-                   int width, int keep) {
+    aggregate_backward(bf16* du, float* dscores, const bf16* dcontext, const bf16* taps, const float* weights,
+                       int count, int width, int keep) {
     extern __shared__ __align__(16) unsigned char kept[];
     const size_t row = size_t(blockIdx.x) * width, scores = size_t(blockIdx.x) * count;
-    const Taps of_row = {taps + row, size_t(gridDim.x) * width, keep ? reinterpret_cast<bf16*>(kept) : nullptr, count,
-                         width};
+    const Taps of_row = {taps + row, size_t(gridDim.x) * width,
+                         keep ? reinterpret_cast<bf16*>(kept) : nullptr, count, width};
     if (width % 8 == 0) {
         backward_row<8>(du + row, dscores + scores, dcontext + row, weights + scores, of_row);
     } else {
@@ -198,19 +201,19 @@ aggregate_backward(bf16* du, float* dscores, const bf16* dcontext, const bf16* t
     }
 }
 
-// dtaps[N, rows, width] from g, u, dmean [·, width], weights, dscores [·, N] and row_weight[·], of which the first `rows`
-// are read.
+// dtaps[N, rows, width] from g, u, dmean [·, width], weights, dscores [·, N] and row_weight[·], of which the
+// first `rows` are read.
 extern "C" __global__ void __launch_bounds__(ROW_THREADS)
-tap_gradient(bf16* dtaps, const bf16* g, const bf16* u, const bf16* dmean, const float* weights, const float* dscores,
-             const float* row_weight, int count, int width) {
+    tap_gradient(bf16* dtaps, const bf16* g, const bf16* u, const bf16* dmean, const float* weights,
+                 const float* dscores, const float* row_weight, int count, int width) {
     const size_t row = size_t(blockIdx.x) * width, scores = size_t(blockIdx.x) * count;
     const size_t stride = size_t(gridDim.x) * width;
     const float weight = row_weight[blockIdx.x];
     if (width % 8 == 0) {
-        gradient_row<8>(dtaps + row, stride, g + row, u + row, dmean + row, weights + scores, dscores + scores, weight,
-                        count, width);
+        gradient_row<8>(dtaps + row, stride, g + row, u + row, dmean + row, weights + scores,
+                        dscores + scores, weight, count, width);
     } else {
-        gradient_row<1>(dtaps + row, stride, g + row, u + row, dmean + row, weights + scores, dscores + scores, weight,
-                        count, width);
+        gradient_row<1>(dtaps + row, stride, g + row, u + row, dmean + row, weights + scores,
+                        dscores + scores, weight, count, width);
     }
 }

@@ -8,29 +8,29 @@ __device__ __forceinline__ unsigned shared_address(const void* pointer) {
     return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
 }
 
-// Starts to copy 16 bytes from global to shared memory; zeros instead, reading nothing, where not `valid`.
+// Starts a copy of 16 bytes from global to shared memory; zeros instead, reading nothing, where not `valid`.
 __device__ __forceinline__ void copy_async(unsigned to, const void* from, bool valid) {
     const int bytes = valid ? 16 : 0;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
 }
 
-// The same for the first `bytes` of 16; the others are zeros, and are not read.
+// Starts a copy of the first `bytes` of 16; the others become zeros, and are not read.
 __device__ __forceinline__ void copy_async_part(unsigned to, const void* from, int bytes) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
 }
 
-// The same for 4 bytes.
+// Starts a copy of 4 bytes; zeros instead where not `valid`.
 __device__ __forceinline__ void copy_async_word(unsigned to, const void* from, bool valid) {
     const int bytes = valid ? 4 : 0;
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
 }
 
-// Ends a group of copies.
+// Commits a group of copies.
 __device__ __forceinline__ void copy_commit() {
     asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-// Waits until at most `PENDING` of this thread's groups are still on their way.
+// Waits until at most `PENDING` of this thread's groups are in flight.
 template <int PENDING>
 __device__ __forceinline__ void copy_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
@@ -44,7 +44,7 @@ __device__ __forceinline__ void load_matrices(unsigned (&to)[4], unsigned row_ad
                  : "memory");
 }
 
-// The same, each matrix transposed on its way.
+// Four 8×8 matrices as above, each transposed.
 __device__ __forceinline__ void load_matrices_transposed(unsigned (&to)[4], unsigned row_address) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])

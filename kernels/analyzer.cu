@@ -1,20 +1,20 @@
-// Element-wise parts of the security analyzer. Contract: src/ops/analyzer.rs. Rows are short (512, 256 and 128 elements),
-// so a warp takes a row, and a block takes many rows: what all rows share (γ, β, biases, w) is copied to shared memory
-// once for all of them.
+// Element-wise parts of the security analyzer. Contract: src/ops/analyzer.rs. Rows are short (512, 256 and
+// 128 elements), so a warp takes a row, and a block takes many rows: vectors that all rows share (γ, β,
+// biases, w) are copied to shared memory once for all of them.
 //
-// Gradients of these shared vectors are sums over rows. Every warp adds up its rows in shared memory of its own, the block
-// adds its warps in order and writes one partial sum, and `add_partials` adds the blocks in order. Which rows a block has
-// does not depend on the device, so the result does not either.
+// Gradients of these shared vectors are sums over rows. Every warp sums its rows in shared memory of its own,
+// the block reduces its warps in order and writes one partial sum, and `add_partials` reduces the blocks in
+// order. The rows of a block do not depend on the device, and so neither does the result.
 
 #include "philox.h"
 #include "shared_vector.h"
 
 namespace {
 
-// Vectors of a row that a lane keeps in registers; what lies beyond is read again.
+// Vectors of a row that a lane keeps in registers; further ones are read again.
 constexpr int KEPT = 2;
 
-// f(at, slot) for a lane's vectors of a row; slot KEPT is none that is kept.
+// f(at, slot) for a lane's vectors of a row; slot KEPT stands for vectors that are not kept.
 template <int N, typename F>
 __device__ __forceinline__ void for_each_lane_vector(int width, F f) {
     int at = threadIdx.x % WARP * N;
@@ -30,8 +30,8 @@ __device__ __forceinline__ void for_each_lane_vector(int width, F f) {
     }
 }
 
-// The rows that this warp has of the block's `rows_of_block`: they lie together, so that a lane each can move what there
-// is one number of in a row.
+// This warp's rows of the block's `rows_of_block`: consecutive ones, so that scalars of up to 32 rows are
+// moved by a lane each, coalesced.
 struct Rows {
     int begin, end;
 
@@ -60,7 +60,7 @@ struct Rows {
     }
 };
 
-// What the dropout makes of the N elements at a column: 0, or `scale`.
+// Dropout's factors of N elements: 0 or `scale` each.
 template <int N>
 __device__ __forceinline__ Vector<N> dropout_factors(const DropoutKey& key, unsigned row_key, int at) {
     const uint4 bits = dropout_bits(key, row_key, at / 8);
@@ -90,7 +90,7 @@ struct Layer {
     __device__ __forceinline__ Layer(float* base, int width)
         : gamma(base, width), beta(base + Shared<N>::size(width), width) {}
 
-    // With all threads of the block; a barrier has to follow.
+    // Called by all threads of the block; a barrier has to follow.
     __device__ __forceinline__ void fill(const float* from_gamma, const float* from_beta, int width) const {
         gamma.fill(from_gamma, width);
         beta.fill(from_beta, width);
@@ -121,7 +121,7 @@ __device__ __forceinline__ void forward_rows(const ForwardArguments& a, float* m
     __syncthreads();
     Rows(a.rows, ANALYZER_ROWS).for_each([&](int row) {
         bf16* z = a.z + size_t(row) * width;
-        // Sums with the bias, which are rounded on their way out alone.
+        // z + bias, which is rounded only where it is stored.
         Vector<N> kept_z[KEPT] = {};
         const auto summed = [&](int at) {
             Vector<N> here = load<N>(z + at);
@@ -188,7 +188,7 @@ struct WarpSums {
         return Shared<N>(base + (warp * vectors + vector) * Shared<N>::size(width), width);
     }
 
-    // With all threads of the block; a barrier has to follow.
+    // Called by all threads of the block; a barrier has to follow.
     __device__ __forceinline__ void clear() const {
         const int n = blockDim.x / WARP * vectors * Shared<N>::size(width);
         for (int i = threadIdx.x; i < n; i += blockDim.x) {
@@ -313,7 +313,8 @@ __device__ __forceinline__ void backward_rows(const BackwardArguments& a, float*
 }
 
 template <int N>
-__device__ __forceinline__ void bias_relu_rows(bf16* h, const float* bias, int rows, int width, float* memory) {
+__device__ __forceinline__ void bias_relu_rows(bf16* h, const float* bias, int rows, int width,
+                                               float* memory) {
     const Shared<N> shared(memory, width);
     shared.fill(bias, width);
     __syncthreads();
@@ -332,14 +333,14 @@ __device__ __forceinline__ void bias_relu_rows(bf16* h, const float* bias, int r
 }
 
 template <int N>
-__device__ __forceinline__ void score_rows(float* scores, const bf16* h, const float* w, float b, int rows, int width,
-                                           float* memory) {
+__device__ __forceinline__ void score_rows(float* scores, const bf16* h, const float* w, float b, int rows,
+                                           int width, float* memory) {
     const Shared<N> shared(memory, width);
     shared.fill(w, width);
     __syncthreads();
     Rows(rows, ANALYZER_BACKWARD_ROWS).for_each_group([&](int first, int count) {
         const int lane = threadIdx.x % WARP;
-        float mine = 0.0f;  // of row first + lane
+        float mine = 0.0f;  // the sum of row first + lane
 #pragma unroll 1
         for (int i = 0; i < count; i++) {
             float sum = 0.0f;
@@ -360,9 +361,9 @@ __device__ __forceinline__ void score_rows(float* scores, const bf16* h, const f
 }
 
 template <int N>
-__device__ __forceinline__ void score_backward_rows(bf16* dz, float* partial, const float* scores, const bf16* h,
-                                                    const float* w, const float* row_weight, int rows, int width,
-                                                    float* memory) {
+__device__ __forceinline__ void score_backward_rows(bf16* dz, float* partial, const float* scores,
+                                                    const bf16* h, const float* w, const float* row_weight,
+                                                    int rows, int width, float* memory) {
     __shared__ float db[ANALYZER_BACKWARD_THREADS / WARP];
     const Shared<N> shared(memory, width);
     const WarpSums<N> sums = {memory + Shared<N>::size(width), width, 1};
@@ -372,8 +373,9 @@ __device__ __forceinline__ void score_backward_rows(bf16* dz, float* partial, co
     float slopes = 0.0f;
     Rows(rows, ANALYZER_BACKWARD_ROWS).for_each_group([&](int first, int count) {
         const int lane = threadIdx.x % WARP;
-        // Of row first + lane: the slope of its score, and how much it counts.
-        const float score = lane < count ? scores[first + lane] : 0.0f, slope_of_lane = score * (1.0f - score);
+        // Slope of the score of row first + lane, and its weight.
+        const float score = lane < count ? scores[first + lane] : 0.0f,
+                    slope_of_lane = score * (1.0f - score);
         const float weight_of_lane = lane < count ? row_weight[first + lane] * slope_of_lane : 0.0f;
         slopes += warp_sum(weight_of_lane);
 #pragma unroll 1
@@ -410,14 +412,15 @@ __device__ __forceinline__ void score_backward_rows(bf16* dz, float* partial, co
 
 }  // namespace
 
-// All below: with width a multiple of 8, matrices and vectors start on multiples of 16 bytes. Blocks take ANALYZER_ROWS
-// rows, those of the scores and those that make partial sums ANALYZER_BACKWARD_ROWS. A vector in shared memory takes width + 32 floats.
+// All below: with width a multiple of 8, matrices and vectors start on multiples of 16 bytes. Blocks take
+// ANALYZER_ROWS rows; those of `score` and those that write partial sums, ANALYZER_BACKWARD_ROWS. A vector in
+// shared memory takes width + 32 floats.
 
-// h, z [rows, width], stats[rows, 2], bias, gamma, beta [width], row_keys[rows] or null for no dropout. Three vectors in
-// dynamic shared memory.
+// h, z [rows, width], stats[rows, 2], bias, gamma, beta [width], row_keys[rows] or null for no dropout. Three
+// vectors in dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(ANALYZER_THREADS)
-layer_norm_relu(bf16* h, bf16* z, float* stats, const bf16* bias, const float* gamma, const float* beta,
-                const unsigned* row_keys, DropoutKey dropout, int rows, int width) {
+    layer_norm_relu(bf16* h, bf16* z, float* stats, const bf16* bias, const float* gamma, const float* beta,
+                    const unsigned* row_keys, DropoutKey dropout, int rows, int width) {
     extern __shared__ __align__(16) float memory[];
     const ForwardArguments arguments = {h, z, stats, bias, gamma, beta, row_keys, dropout, rows, width};
     if (width % 8 == 0) {
@@ -427,12 +430,13 @@ layer_norm_relu(bf16* h, bf16* z, float* stats, const bf16* bias, const float* g
     }
 }
 
-// dz[rows, width] and partial[blocks, 2, width] of dγ and dβ from dh, z [rows, width], stats[rows, 2], gamma, beta
-// [width], row_weight[rows], and row_keys as above. Two vectors in dynamic shared memory, and two more for each warp.
+// dz[rows, width] and partial[blocks, 2, width] of dγ and dβ from dh, z [rows, width], stats[rows, 2], gamma,
+// beta [width], row_weight[rows], and row_keys as above. Two vectors in dynamic shared memory, and two more
+// for each warp.
 extern "C" __global__ void __launch_bounds__(ANALYZER_BACKWARD_THREADS)
-layer_norm_relu_backward(bf16* dz, float* partial, const bf16* dh, const bf16* z, const float* stats,
-                         const float* gamma, const float* beta, const float* row_weight, const unsigned* row_keys,
-                         DropoutKey dropout, int rows, int width) {
+    layer_norm_relu_backward(bf16* dz, float* partial, const bf16* dh, const bf16* z, const float* stats,
+                             const float* gamma, const float* beta, const float* row_weight,
+                             const unsigned* row_keys, DropoutKey dropout, int rows, int width) {
     extern __shared__ __align__(16) float memory[];
     const BackwardArguments arguments = {dz,   partial,    dh,       z,       stats, gamma,
                                          beta, row_weight, row_keys, dropout, rows,  width};
@@ -445,7 +449,7 @@ layer_norm_relu_backward(bf16* dz, float* partial, const bf16* dh, const bf16* z
 
 // first[n1] and second[n2] += Σ partial[blocks, n1 + n2] over the blocks, in order.
 extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
-add_partials(float* first, float* second, const float* partial, int blocks, int n1, int n2) {
+    add_partials(float* first, float* second, const float* partial, int blocks, int n1, int n2) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= n1 + n2) {
         return;
@@ -460,7 +464,7 @@ add_partials(float* first, float* second, const float* partial, int blocks, int 
 
 // h[rows, width] = relu(h + bias[width]). One vector in dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(ANALYZER_THREADS)
-bias_relu(bf16* h, const float* bias, int rows, int width) {
+    bias_relu(bf16* h, const float* bias, int rows, int width) {
     extern __shared__ __align__(16) float memory[];
     if (width % 8 == 0) {
         bias_relu_rows<8>(h, bias, rows, width, memory);
@@ -471,7 +475,7 @@ bias_relu(bf16* h, const float* bias, int rows, int width) {
 
 // scores[rows] = sigmoid(h[rows, width] · w[width] + b[1]). One vector in dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(ANALYZER_THREADS)
-score(float* scores, const bf16* h, const float* w, const float* b, int rows, int width) {
+    score(float* scores, const bf16* h, const float* w, const float* b, int rows, int width) {
     extern __shared__ __align__(16) float memory[];
     if (width % 8 == 0) {
         score_rows<8>(scores, h, w, *b, rows, width, memory);
@@ -480,11 +484,11 @@ score(float* scores, const bf16* h, const float* w, const float* b, int rows, in
     }
 }
 
-// dz[rows, width], before the ReLU, and partial[blocks, width + 1] of dw and db from scores[rows], h, w[width], row_weight[rows]. One vector
-// in dynamic shared memory, and one more for each warp.
+// dz[rows, width], before the ReLU, and partial[blocks, width + 1] of dw and db from scores[rows], h,
+// w[width], row_weight[rows]. One vector in dynamic shared memory, and one more for each warp.
 extern "C" __global__ void __launch_bounds__(ANALYZER_BACKWARD_THREADS, 2)
-score_backward(bf16* dz, float* partial, const float* scores, const bf16* h, const float* w, const float* row_weight,
-               int rows, int width) {
+    score_backward(bf16* dz, float* partial, const float* scores, const bf16* h, const float* w,
+                   const float* row_weight, int rows, int width) {
     extern __shared__ __align__(16) float memory[];
     if (width % 8 == 0) {
         score_backward_rows<8>(dz, partial, scores, h, w, row_weight, rows, width, memory);

@@ -1,13 +1,15 @@
-// What the attention kernels share: packed rows, tiles in shared memory, products of a warp, the online softmax.
+// Shared by the attention kernels: packed rows, tiles in shared memory, warp-level products, the online
+// softmax.
 //
-// Packed rows. All query heads of a group read one key/value head, so a block treats (query, head of the group) pairs as
-// the rows of its matrices: row r is query r / group, head r % group. A tile of rows then spans few queries, which keeps
-// the part of the diagonal that is computed for nothing small, and one load of a key serves the whole group.
+// Packed rows. All query heads of a group read one key/value head (GQA), so a block treats (query, head of
+// the group) pairs as the rows of its matrices: row r is query r / group, head r % group. A tile of rows then
+// spans few queries, which wastes little work on the causal diagonal, and one load of a key serves the whole
+// group.
 //
-// Tiles. A tile in shared memory has rows of D elements, the head's dimension rounded up; what is beyond the head or
-// beyond the last row is filled with zeros. The 16-byte chunks of a row are permuted so that eight consecutive rows have
-// the same chunk in eight different groups of four banks: ldmatrix, cp.async and the 16-byte accesses of the results are
-// free of bank conflicts.
+// Tiles. A tile in shared memory has rows of D elements, the head's dimension rounded up; elements beyond the
+// head or the last row are zeros. The 16-byte chunks of a row are swizzled so that eight consecutive rows
+// have the same chunk in eight different groups of four banks: ldmatrix, cp.async and the 16-byte accesses of
+// the results are free of bank conflicts.
 #pragma once
 
 #include <limits.h>
@@ -19,22 +21,22 @@ constexpr int ATTENTION_WARPS = ATTENTION_THREADS / WARP;
 constexpr float LOG2_E = 1.4426950408889634f;
 constexpr float LN_2 = 0.6931471805599453f;
 
-// Keys, or packed rows, that a loop visits at once: fewer where accumulators of wide heads take most registers.
+// Keys, or packed rows, of a tile that a loop visits: fewer where accumulators of wide heads take most
+// registers.
 template <int D>
 constexpr int VISITED = D <= ATTENTION_NARROW ? ATTENTION_LONG : ATTENTION_SHORT;
 
 // Head counts and widths, as the launch passes them.
-struct HeadShape {
+struct KERNEL_PARAMETER HeadShape {
     int query;
     int key_value;
     int dim;
-    int group;                 // query heads per key/value head
-    unsigned group_reciprocal; // ⌈2³² / group⌉, for group > 1
+    int group;                  // query heads per key/value head
+    unsigned group_reciprocal;  // ⌈2³² / group⌉, for group > 1
     float scale;
 
     __device__ __forceinline__ int q_width() const { return query * dim; }
     __device__ __forceinline__ int kv_width() const { return key_value * dim; }
-    __device__ __forceinline__ int qkv_width() const { return q_width() + 2 * kv_width(); }
 
     // row / group; exact as long as row · group < 2³².
     __device__ __forceinline__ int query_of(int row) const {
@@ -42,19 +44,43 @@ struct HeadShape {
     }
 };
 
-// Sequences of a packed batch, and the number of the first block of each.
-struct Sequence {
+// Queries, keys and values of packed rows: where they start, and elements from one row to the next.
+struct KERNEL_PARAMETER Qkv {
+    const bf16* q;
+    const bf16* k;
+    const bf16* v;
+    int q_stride;
+    int k_stride;
+    int v_stride;
+    int padding;
+};
+
+// Gradients of the same.
+struct KERNEL_PARAMETER QkvGradient {
+    bf16* q;
+    bf16* k;
+    bf16* v;
+    int q_stride;
+    int k_stride;
+    int v_stride;
+    int padding;
+};
+
+// A sequence of a packed (varlen) batch, and its first block.
+struct KERNEL_PARAMETER Sequence {
     int start;
     int len;
     int prefix_start;
     int prefix_len;
     int first_tile;
 };
-struct Sequences {
+
+// The sequences of a launch.
+struct KERNEL_PARAMETER Sequences {
     int count;
     Sequence of[ATTENTION_SEQUENCES];
 
-    // The sequence that a block works on.
+    // The sequence of a block.
     __device__ __forceinline__ Sequence find(int tile) const {
         int low = 0, high = count;
         while (high - low > 1) {
@@ -69,26 +95,27 @@ struct Sequences {
     }
 };
 
-// 2^x to within 2 units in the last place of f32 (2⁻²²), and 0 for -inf. The argument, a difference of numbers below
-// 2⁷ in any sane model, is good to 2⁻¹⁷, so that the result is to some 2⁻¹⁷: nothing beside bf16's 2⁻⁹.
+// 2^x to within 2 ulp of f32 (2⁻²²), and 0 for -inf. The argument, a difference of numbers below 2⁷ in any
+// sane model, has an error of 2⁻¹⁷, and so has the result: negligible beside bf16's 2⁻⁹.
 __device__ __forceinline__ float exp2_fast(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
 
-// Where a chunk of a tile's row lies. Rows 16 apart are permuted alike.
+// Offset of a chunk of a tile's row. Rows 16 apart have the same swizzle.
 template <int D>
 __device__ __forceinline__ int tile_offset(int row, int chunk) {
     constexpr int CHUNKS = D / CHUNK;
     static_assert(D % 16 == 0);
-    // Unpermuted, eight rows begin in 8 / PERMUTED of the eight groups of banks; the permutation makes up the rest.
-    constexpr int PERMUTED = CHUNKS % 8 == 0 ? 8 : CHUNKS % 4 == 0 ? 4 : 2;
-    return row * (D * 2) + (chunk ^ (row / (8 / PERMUTED) % PERMUTED)) * 16;
+    // Without a swizzle, eight rows begin in 8 / SWIZZLED of the eight groups of banks; the swizzle covers
+    // the others.
+    constexpr int SWIZZLED = CHUNKS % 8 == 0 ? 8 : CHUNKS % 4 == 0 ? 4 : 2;
+    return row * (D * 2) + (chunk ^ (row / (8 / SWIZZLED) % SWIZZLED)) * 16;
 }
 
-// Copies ROWS rows of `dim` elements into a tile. row_at(i) is where row i starts, null for one of zeros; `anywhere` is a
-// valid address.
+// Starts copies of ROWS rows of `dim` elements into a tile. row_at(i) is where row i starts, null for a row
+// of zeros; `anywhere` is a valid address.
 template <int D, int ROWS, typename RowAt>
 __device__ __forceinline__ void copy_tile(unsigned tile, int dim, const bf16* anywhere, RowAt row_at) {
     constexpr int CHUNKS = D / CHUNK;
@@ -105,7 +132,7 @@ __device__ __forceinline__ void copy_tile(unsigned tile, int dim, const bf16* an
     }
 }
 
-// Whether a tile has to be masked, as a type.
+// A boolean as a type: whether a tile has to be masked.
 template <bool B>
 struct Constant {
     static constexpr bool value = B;
@@ -119,10 +146,12 @@ __device__ __forceinline__ void load_transposed(unsigned (&to)[4], unsigned row_
                  : "memory");
 }
 
-// acc[M · 16, N] += a · bᵀ over D, both row by row in tiles; a_tile and b_tile are the addresses of the warp's first row
-// (a multiple of 16) of each. With LIMITED, groups of 16 columns from `columns` on are left alone.
+// acc[M · 16, N] += a · bᵀ over D, both row by row in tiles; a_tile and b_tile are the addresses of the
+// warp's first row (a multiple of 16) of each. With LIMITED, groups of 16 columns from `columns` on are
+// skipped.
 template <int D, int M, int N, bool LIMITED>
-__device__ __forceinline__ void multiply_rows(float (&acc)[M][N / 8][4], unsigned a_tile, unsigned b_tile, int columns) {
+__device__ __forceinline__ void multiply_rows(float (&acc)[M][N / 8][4], unsigned a_tile, unsigned b_tile,
+                                              int columns) {
     const int lane = threadIdx.x % WARP;
 #pragma unroll
     for (int chunk = 0; chunk < D / CHUNK; chunk += 2) {
@@ -147,8 +176,8 @@ __device__ __forceinline__ void multiply_rows(float (&acc)[M][N / 8][4], unsigne
     }
 }
 
-// acc[M · 16, D] += p[M · 16, K] · b[K, D], b row by row in a tile. With LIMITED, groups of 16 of K from `rows` on are
-// left out. p is rounded to bf16.
+// acc[M · 16, D] += p[M · 16, K] · b[K, D], b row by row in a tile. With LIMITED, groups of 16 of K from
+// `rows` on are skipped. p is rounded to bf16.
 template <int D, int M, int K, bool LIMITED>
 __device__ __forceinline__ void multiply_weights(float (&acc)[M][D / 8][4], const float (&p)[M][K / 8][4],
                                                  unsigned b_tile, int rows) {
@@ -180,11 +209,12 @@ __device__ __forceinline__ void multiply_weights(float (&acc)[M][D / 8][4], cons
     }
 }
 
-// Rounds 16 rows of accumulators times `factor`, of row lane / 4 and of the one 8 below, into a warp's own rows of a tile,
-// from which whole rows can be written 16 bytes at a time.
+// Epilogue, first step: rounds 16 rows of accumulators times `factor`, that of row lane / 4 and that of the
+// row 8 below, and stores them to the warp's own rows of a tile, from which whole rows can be written 16
+// bytes at a time.
 template <int D>
-__device__ __forceinline__ void put_down(unsigned char* tile, const float (&acc)[D / 8][4], float factor,
-                                         float factor_below) {
+__device__ __forceinline__ void store_accumulators(unsigned char* tile, const float (&acc)[D / 8][4],
+                                                   float factor, float factor_below) {
     const int lane = threadIdx.x % WARP;
 #pragma unroll
     for (int n = 0; n < D / 8; n++) {
@@ -198,7 +228,8 @@ __device__ __forceinline__ void put_down(unsigned char* tile, const float (&acc)
     }
 }
 
-// Writes a warp's own ROWS rows of a tile. row_at(i) as with copy_tile.
+// Epilogue, second step: writes a warp's own ROWS rows of a tile with coalesced stores. row_at(i) as with
+// copy_tile.
 template <int D, int ROWS, typename RowAt>
 __device__ __forceinline__ void write_rows(const unsigned char* tile, int dim, RowAt row_at) {
     __syncwarp();
@@ -213,22 +244,22 @@ __device__ __forceinline__ void write_rows(const unsigned char* tile, int dim, R
     }
 }
 
-// Packed rows `first ..` up to `end` of a sequence of queries whose first is row `start` of the batch.
+// Packed rows `first .. end` of a sequence whose first query is row `start` of the batch.
 struct PackedRows {
     int start;
     int kv_head;
     int first;
     int end;
 
-    // Element of q, o or their gradients `[.., width]` where row i of a tile starts, -1 for none.
-    __device__ __forceinline__ long long at(int i, int width, const HeadShape& heads) const {
+    // Element of q, o or their gradients, in rows `stride` elements apart, where row i of a tile starts, -1 for none.
+    __device__ __forceinline__ long long at(int i, int stride, const HeadShape& heads) const {
         const int row = first + i;
         const int query = heads.query_of(row);
         const int head = kv_head * heads.group + row - query * heads.group;
-        return row < end ? (long long)(start + query) * width + head * heads.dim : -1;
+        return row < end ? (long long)(start + query) * stride + head * heads.dim : -1;
     }
 
-    // The same for one number per row and head.
+    // Element of `[.., query heads]` that belongs to row i of a tile, -1 for none.
     __device__ __forceinline__ long long number(int i, const HeadShape& heads) const {
         const int row = first + i;
         const int query = heads.query_of(row);
@@ -242,12 +273,12 @@ __device__ __forceinline__ T* offset_or_null(T* from, long long at) {
     return at < 0 ? nullptr : from + at;
 }
 
-// Softmax-weighted sums of values for M · 16 rows of a warp, in the layout of the accumulators: a lane has rows lane / 4
-// and lane / 4 + 8 of each 16. Scores are in units of ln 2, relative to `max`.
+// Online softmax: weighted sums of values for M · 16 rows of a warp, in the layout of the accumulators: a
+// lane has rows lane / 4 and lane / 4 + 8 of each 16. Scores are in units of ln 2, relative to `max`.
 //
-// `max` need not be the largest score so far, only near it: it is raised, and what was added up rescaled, when a score is
-// more than SLACK above it. Weights are then at most 2^SLACK, which f32 and bf16 hold as exactly as those below 1, and
-// the rescaling hardly ever happens after the first tile.
+// The running maximum is lazy: `max` is raised, and the sums rescaled, only when a score is more than SLACK
+// above it. Weights are then at most 2^SLACK, which f32 and bf16 represent as exactly as those below 1, and
+// rescaling hardly ever happens after the first tile.
 template <int D, int M>
 struct Softmax {
     static constexpr float SLACK = 8.0f;
@@ -274,7 +305,7 @@ struct Softmax {
         }
     }
 
-    // Turns scores into weights and adds them to the sums. No row is without a score above -inf.
+    // Turns scores into weights and adds the weights to the sums. Every row has a score above -inf.
     template <int KEYS>
     __device__ __forceinline__ void weigh(float (&s)[M][KEYS / 8][4], float scale) {
         float largest[M][2];
@@ -328,8 +359,8 @@ struct Softmax {
         }
     }
 
-    // The sums over all lanes of a row.
-    __device__ __forceinline__ void finish() {
+    // Reduces the sums over the lanes of a row.
+    __device__ __forceinline__ void reduce_sums() {
 #pragma unroll
         for (int m = 0; m < M; m++) {
 #pragma unroll
@@ -345,23 +376,23 @@ struct Softmax {
     }
 };
 
-// What the packed rows `first ..` of a warp see: all keys below keys_of(row), of those that the block visits. What lies
-// beyond `last` sees what that sees.
+// The causal mask of the packed rows `first ..` of a warp: row sees the keys below keys_of(row), of those
+// that the block visits. Rows beyond `last` see the keys of `last`.
 struct Visible {
     int first;
     int last;
-    int before;  // keys that even the first query sees, itself included; INT_MAX for all of the block's
+    int before;  // keys that the first query sees, its own included; INT_MAX where every row sees all keys
 
     __device__ __forceinline__ int keys_of(int row, const HeadShape& heads) const {
         return before == INT_MAX ? INT_MAX : before + heads.query_of(min(first + row, last));
     }
 };
 
-// Attends to keys `begin .. end`, of which every row sees the first; keys.k(j) and keys.v(j) are where key and value j
-// start, keys.anywhere() is some address among them. The rows' queries are (or will be) in the tile at
-// the warp's q_tile: copies that were started before and not yet ended as a group are waited for. `ring` has room for
-// three tiles of KEYS rows, which take keys and values in turn: while one is multiplied the next is on its way, and the
-// one after it is asked for as soon as all warps are through with the one before.
+// Attends to keys `begin .. end`, of which every row sees the first; keys.k(j) and keys.v(j) are the
+// addresses of key and value j, keys.anywhere() is some address among them. The rows' queries are in the
+// warp's q_tile, or in copies that were started and not yet committed, which the first wait covers. `ring`
+// has room for three tiles of KEYS rows, keys and values in turn: while one is multiplied the next is in
+// flight, and the prefetch of the one after it starts as soon as all warps have released the one before.
 template <int D, int M, int KEYS, typename Keys>
 __device__ __forceinline__ void attend(Softmax<D, M>& state, unsigned q_tile, unsigned ring, const Keys& keys,
                                        int begin, int end, const Visible& visible, const HeadShape& heads) {
@@ -370,11 +401,11 @@ __device__ __forceinline__ void attend(Softmax<D, M>& state, unsigned q_tile, un
     const int lane = threadIdx.x % WARP;
     const int items = 2 * ((end - begin + KEYS - 1) / KEYS);
     const float scale = heads.scale * LOG2_E;
-    // All rows of the warp see the first `least` keys, none sees those from `most` on.
+    // All rows of the warp see the first `least` keys, no row those from `most` on.
     const int least = min(end, visible.keys_of(0, heads));
     const int most = visible.first <= visible.last ? min(end, visible.keys_of(M * 16 - 1, heads)) : 0;
 
-    const auto fetch = [&](int item) {
+    const auto prefetch = [&](int item) {
         if (item < items) {
             const int first = begin + item / 2 * KEYS;
             const bool values = item % 2 != 0;
@@ -383,9 +414,9 @@ __device__ __forceinline__ void attend(Softmax<D, M>& state, unsigned q_tile, un
                 return key >= end ? nullptr : values ? keys.v(key) : keys.k(key);
             });
         }
-        copy_commit();  // an empty group at the end keeps the counts below right
+        copy_commit();  // empty groups at the end keep the count of pending groups constant
     };
-    const auto arrived = [&]() {
+    const auto wait_for_tile = [&]() {
         copy_wait<1>();
         __syncthreads();
     };
@@ -413,21 +444,21 @@ __device__ __forceinline__ void attend(Softmax<D, M>& state, unsigned q_tile, un
             }
         }
         state.template weigh<KEYS>(s, scale);
-        arrived();
-        fetch(item + 3);
+        wait_for_tile();
+        prefetch(item + 3);
         multiply_weights<D, M, KEYS, MASKED>(state.o, s, ring + (item + 1) % RING * TILE_BYTES, seen);
     };
 
     state.clear();
-    fetch(0);
-    fetch(1);
+    prefetch(0);
+    prefetch(1);
     for (int item = 0; item < items; item += 2) {
-        arrived();
-        fetch(item + 2);
+        wait_for_tile();
+        prefetch(item + 2);
         const int first = begin + item / 2 * KEYS;
         if (first >= most) {
-            arrived();
-            fetch(item + 3);
+            wait_for_tile();
+            prefetch(item + 3);
         } else if (first + KEYS <= least) {
             tile(Constant<false>{}, item);
         } else {
@@ -435,5 +466,5 @@ __device__ __forceinline__ void attend(Softmax<D, M>& state, unsigned q_tile, un
         }
     }
     copy_wait<0>();
-    state.finish();
+    state.reduce_sums();
 }

@@ -1,23 +1,24 @@
-// Gradients of causal attention over packed sequences without prefixes. Contract: src/ops/attention.rs. Launched by
+// Causal varlen attention without prefixes, backward. Contract: src/ops/attention.rs. Launched by
 // src/cuda/attention.rs.
 //
-// With p the softmax: dv = pᵀ do; ds = p ∘ (do vᵀ − D), D = rowsum(do ∘ o); dq = scale · ds k; dk = scale · dsᵀ q. Two
-// kernels compute p and ds anew, one for dq and D, then one for dk and dv, so that every result is the work of one warp,
-// which adds in a fixed order: no atomics, no partial sums in memory. p and ds are rounded to bf16 for the products.
-// Rows are packed (attention.h); tiles that a warp's part of the diagonal leaves empty are skipped.
+// With p the softmax: dv = pᵀ do; ds = p ∘ (do vᵀ − D), D = rowsum(do ∘ o); dq = scale · ds k; dk = scale ·
+// dsᵀ q. Two kernels recompute p and ds, one for dq and D, then one for dk and dv, so that every result is
+// the work of one warp, which sums in a fixed order: no atomics, no partial sums in memory. p and ds are
+// rounded to bf16 for the products. Rows are packed (attention.h); tiles above a warp's causal diagonal are
+// skipped.
 
 #include "attention.h"
 
 namespace {
 
-// Bytes of a tile that the loops visit. They come in pairs, of which there are two: one is multiplied while the other is
-// on its way.
+// Bytes of a tile that the loops visit. Tiles come in pairs, double-buffered: one pair is multiplied while
+// the other is in flight.
 template <int D>
 constexpr int OPERAND_BYTES = VISITED<D> * D * 2;
 
 constexpr int QUERY_ROWS = ATTENTION_QUERY_ROWS;
 static_assert(QUERY_ROWS == 16 * ATTENTION_WARPS);
-static_assert(QUERY_ROWS <= 2 * ATTENTION_SHORT, "o has the place of a pair of operands");
+static_assert(QUERY_ROWS <= 2 * ATTENTION_SHORT, "o fits the second pair of operands");
 
 // rowsum(do ∘ o) of a warp's 16 rows: of row lane % 16, for lanes 16 apart.
 template <int D>
@@ -38,52 +39,53 @@ __device__ __forceinline__ float row_products(const unsigned char* dout, const u
 }
 
 template <int D>
-__device__ __forceinline__ void query_gradient(bf16* dqkv, float* products, const bf16* dout, const bf16* o,
-                                               const float* lse, const bf16* qkv, const Sequences& sequences,
-                                               const HeadShape& heads) {
+__device__ __forceinline__ void query_gradient(bf16* gradient, int stride, float* products, const bf16* dout,
+                                               const bf16* o, const float* lse, const Qkv& qkv,
+                                               const Sequences& sequences, const HeadShape& heads) {
     extern __shared__ __align__(128) unsigned char shared[];
     constexpr int KEYS = VISITED<D>;
     constexpr int TILE_BYTES = QUERY_ROWS * D * 2;
     const Sequence sequence = sequences.find(blockIdx.x);
     const int rows = sequence.len * heads.group;
-    // The last queries, which see most, come first.
+    // Longest first: the last queries see most keys.
     const int tile = (rows - 1) / QUERY_ROWS - (int(blockIdx.x) - sequence.first_tile);
     const int kv_head = blockIdx.y;
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const PackedRows of_block = {sequence.start, kv_head, tile * QUERY_ROWS, rows};
     const PackedRows of_warp = {sequence.start, kv_head, tile * QUERY_ROWS + warp * 16, rows};
-    const int width = heads.qkv_width(), q_width = heads.q_width();
+    const int q_width = heads.q_width();
     const int end = heads.query_of(min(of_block.first + QUERY_ROWS, rows) - 1) + 1;
     const int tiles = (end + KEYS - 1) / KEYS;
 
     unsigned char* own_q = shared + warp * 16 * D * 2;
     unsigned char* own_dout = own_q + TILE_BYTES;
     unsigned char* const operands = shared + 2 * TILE_BYTES;
-    const bf16* k = qkv + size_t(sequence.start) * width + q_width + kv_head * heads.dim;
-    const auto fetch = [&](int tile) {
+    const bf16* k = qkv.k + size_t(sequence.start) * qkv.k_stride + kv_head * heads.dim;
+    const bf16* v = qkv.v + size_t(sequence.start) * qkv.v_stride + kv_head * heads.dim;
+    const auto prefetch = [&](int tile) {
         if (tile < tiles) {
             const unsigned to = shared_address(operands) + tile % 2 * 2 * OPERAND_BYTES<D>;
-            const auto key = [&](int row) {
-                const int j = tile * KEYS + row;
-                return j < end ? k + size_t(j) * width : nullptr;
+            const auto copy = [&](unsigned to, const bf16* from, int from_stride) {
+                copy_tile<D, KEYS>(to, heads.dim, from, [&](int row) {
+                    const int j = tile * KEYS + row;
+                    return j < end ? from + size_t(j) * from_stride : nullptr;
+                });
             };
-            copy_tile<D, KEYS>(to, heads.dim, k, key);
-            copy_tile<D, KEYS>(to + OPERAND_BYTES<D>, heads.dim, k, [&](int row) {
-                const bf16* here = key(row);
-                return here == nullptr ? here : here + heads.kv_width();
-            });
+            copy(to, k, qkv.k_stride);
+            copy(to + OPERAND_BYTES<D>, v, qkv.v_stride);
         }
         copy_commit();
     };
-    copy_tile<D, QUERY_ROWS>(shared_address(shared), heads.dim, qkv,
-                             [&](int row) { return offset_or_null(qkv, of_block.at(row, width, heads)); });
+    copy_tile<D, QUERY_ROWS>(shared_address(shared), heads.dim, qkv.q, [&](int row) {
+        return offset_or_null(qkv.q, of_block.at(row, qkv.q_stride, heads));
+    });
     copy_tile<D, QUERY_ROWS>(shared_address(shared) + TILE_BYTES, heads.dim, dout,
                              [&](int row) { return offset_or_null(dout, of_block.at(row, q_width, heads)); });
-    // The second pair of operands is not there yet: its place takes o.
+    // The second pair of operands is not in flight yet: its buffer takes o.
     unsigned char* const o_tile = operands + 2 * OPERAND_BYTES<D>;
     copy_tile<D, QUERY_ROWS>(shared_address(o_tile), heads.dim, o,
                              [&](int row) { return offset_or_null(o, of_block.at(row, q_width, heads)); });
-    fetch(0);
+    prefetch(0);
     copy_wait<0>();
     __syncthreads();
     const float product = row_products<D>(own_dout, o_tile + warp * 16 * D * 2);
@@ -128,8 +130,8 @@ __device__ __forceinline__ void query_gradient(bf16* dqkv, float* products, cons
     };
     for (int tile = 0; tile < tiles; tile++) {
         copy_wait<0>();
-        __syncthreads();  // this tile has arrived for all, and all are done with the one before
-        fetch(tile + 1);
+        __syncthreads();  // all threads have this tile, and are done with the one before
+        prefetch(tile + 1);
         if (tile * KEYS >= most) {
             continue;
         }
@@ -140,10 +142,9 @@ __device__ __forceinline__ void query_gradient(bf16* dqkv, float* products, cons
         }
     }
     if (any) {
-        put_down<D>(own_q, dq[0], heads.scale, heads.scale);
-        write_rows<D, 16>(own_q, heads.dim, [&](int row) {
-            return offset_or_null(dqkv, of_warp.at(row, width, heads));
-        });
+        store_accumulators<D>(own_q, dq[0], heads.scale, heads.scale);
+        write_rows<D, 16>(own_q, heads.dim,
+                          [&](int row) { return offset_or_null(gradient, of_warp.at(row, stride, heads)); });
     }
 }
 
@@ -157,9 +158,9 @@ __device__ __forceinline__ void copy_number_async(unsigned to, const float* from
 }
 
 template <int D>
-__device__ __forceinline__ void key_value_gradient(bf16* dqkv, const float* products, const bf16* dout,
-                                                   const float* lse, const bf16* qkv, const Sequences& sequences,
-                                                   const HeadShape& heads) {
+__device__ __forceinline__ void key_value_gradient(const QkvGradient& dqkv, const float* products,
+                                                   const bf16* dout, const float* lse, const Qkv& qkv,
+                                                   const Sequences& sequences, const HeadShape& heads) {
     extern __shared__ __align__(128) unsigned char shared[];
     constexpr int ROWS = VISITED<D>;
     constexpr int TILE_BYTES = KEY_ROWS * D * 2;
@@ -169,7 +170,7 @@ __device__ __forceinline__ void key_value_gradient(bf16* dqkv, const float* prod
     const int first_key = (int(blockIdx.x) - sequence.first_tile) * KEY_ROWS;
     const int kv_head = blockIdx.y;
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    const int width = heads.qkv_width(), q_width = heads.q_width();
+    const int q_width = heads.q_width();
     // Packed rows whose queries see the first key.
     const int first_row = first_key * heads.group;
     const int tiles = (rows - first_row + ROWS - 1) / ROWS;
@@ -178,12 +179,13 @@ __device__ __forceinline__ void key_value_gradient(bf16* dqkv, const float* prod
     unsigned char* own_k = shared + warp * 16 * D * 2;
     unsigned char* own_v = own_k + TILE_BYTES;
     unsigned char* const stages = shared + 2 * TILE_BYTES;
-    const auto fetch = [&](int tile) {
+    const auto prefetch = [&](int tile) {
         if (tile < tiles) {
             const unsigned to = shared_address(stages) + tile % 2 * STAGE_BYTES;
             const PackedRows here = {sequence.start, kv_head, first_row + tile * ROWS, rows};
-            copy_tile<D, ROWS>(to, heads.dim, qkv,
-                               [&](int row) { return offset_or_null(qkv, here.at(row, width, heads)); });
+            copy_tile<D, ROWS>(to, heads.dim, qkv.q, [&](int row) {
+                return offset_or_null(qkv.q, here.at(row, qkv.q_stride, heads));
+            });
             copy_tile<D, ROWS>(to + OPERAND_BYTES<D>, heads.dim, dout,
                                [&](int row) { return offset_or_null(dout, here.at(row, q_width, heads)); });
             static_assert(2 * ROWS <= ATTENTION_THREADS);
@@ -195,17 +197,16 @@ __device__ __forceinline__ void key_value_gradient(bf16* dqkv, const float* prod
         }
         copy_commit();
     };
-    const bf16* k = qkv + size_t(sequence.start) * width + q_width + kv_head * heads.dim;
-    const auto key = [&](int row) {
-        const int j = first_key + row;
-        return j < sequence.len ? k + size_t(j) * width : nullptr;
+    // Where row j of this head's keys or values starts, null behind the last.
+    const auto head_row = [&](auto* from, int stride, int j) {
+        return j < sequence.len ? from + (size_t(sequence.start + j) * stride + kv_head * heads.dim)
+                                : nullptr;
     };
-    copy_tile<D, KEY_ROWS>(shared_address(shared), heads.dim, qkv, key);
-    copy_tile<D, KEY_ROWS>(shared_address(shared) + TILE_BYTES, heads.dim, qkv, [&](int row) {
-        const bf16* here = key(row);
-        return here == nullptr ? here : here + heads.kv_width();
-    });
-    fetch(0);
+    copy_tile<D, KEY_ROWS>(shared_address(shared), heads.dim, qkv.k,
+                           [&](int row) { return head_row(qkv.k, qkv.k_stride, first_key + row); });
+    copy_tile<D, KEY_ROWS>(shared_address(shared) + TILE_BYTES, heads.dim, qkv.v,
+                           [&](int row) { return head_row(qkv.v, qkv.v_stride, first_key + row); });
+    prefetch(0);
 
     const float scale = heads.scale * LOG2_E;
     float dk[1][D / 8][4] = {}, dv[1][D / 8][4] = {};
@@ -214,7 +215,7 @@ __device__ __forceinline__ void key_value_gradient(bf16* dqkv, const float* prod
         const unsigned char* stage = stages + tile % 2 * STAGE_BYTES;
         const unsigned q_tile = shared_address(stage), dout_tile = q_tile + OPERAND_BYTES<D>;
         const float* numbers = reinterpret_cast<const float*>(stage + 2 * OPERAND_BYTES<D>);
-        // Transposed: keys are rows here.
+        // pᵀ and dsᵀ: keys are rows here.
         float p[1][ROWS / 8][4] = {}, ds[1][ROWS / 8][4] = {};
         multiply_rows<D, 1, ROWS, false>(p, shared_address(own_k), q_tile, ROWS);
 #pragma unroll
@@ -237,7 +238,8 @@ __device__ __forceinline__ void key_value_gradient(bf16* dqkv, const float* prod
         multiply_rows<D, 1, ROWS, false>(ds, shared_address(own_v), dout_tile, ROWS);
 #pragma unroll
         for (int n = 0; n < ROWS / 8; n++) {
-            const float2 products_here = *reinterpret_cast<const float2*>(numbers + ROWS + n * 8 + lane % 4 * 2);
+            const float2 products_here =
+                *reinterpret_cast<const float2*>(numbers + ROWS + n * 8 + lane % 4 * 2);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 ds[0][n][i] = p[0][n][i] * (ds[0][n][i] - (i % 2 == 0 ? products_here.x : products_here.y));
@@ -247,8 +249,8 @@ __device__ __forceinline__ void key_value_gradient(bf16* dqkv, const float* prod
     };
     for (int tile = 0; tile < tiles; tile++) {
         copy_wait<0>();
-        __syncthreads();  // this tile has arrived for all, and all are done with the one before
-        fetch(tile + 1);
+        __syncthreads();  // all threads have this tile, and are done with the one before
+        prefetch(tile + 1);
         const int first = first_row + tile * ROWS;
         if (own_key >= sequence.len || heads.query_of(min(first + ROWS, rows) - 1) < own_key) {
             continue;
@@ -260,44 +262,37 @@ __device__ __forceinline__ void key_value_gradient(bf16* dqkv, const float* prod
         }
     }
     if (own_key < sequence.len) {
-        // Keys and values have served: their places take their gradients.
-        put_down<D>(own_k, dk[0], heads.scale, heads.scale);
-        put_down<D>(own_v, dv[0], 1.0f, 1.0f);
-        bf16* const to = dqkv + size_t(sequence.start) * width + q_width + kv_head * heads.dim;
-        const auto gradient = [&](int row) {
-            const int j = own_key + row;
-            return j < sequence.len ? to + size_t(j) * width : nullptr;
-        };
-        write_rows<D, 16>(own_k, heads.dim, gradient);
-        write_rows<D, 16>(own_v, heads.dim, [&](int row) {
-            bf16* here = gradient(row);
-            return here == nullptr ? here : here + heads.kv_width();
-        });
+        // The tiles of keys and values are free: they take the gradients.
+        store_accumulators<D>(own_k, dk[0], heads.scale, heads.scale);
+        store_accumulators<D>(own_v, dv[0], 1.0f, 1.0f);
+        write_rows<D, 16>(own_k, heads.dim,
+                          [&](int row) { return head_row(dqkv.k, dqkv.k_stride, own_key + row); });
+        write_rows<D, 16>(own_v, heads.dim,
+                          [&](int row) { return head_row(dqkv.v, dqkv.v_stride, own_key + row); });
     }
 }
 
 }  // namespace
 
-// attention_backward_q: columns of the queries of dqkv[.., qkv_width], and products[.., query heads] = rowsum(dout ∘ o),
-// from dout and o [.., q_width], lse[.., query heads] and qkv[.., qkv_width]; blockIdx.x is a tile of QUERY_ROWS packed
-// rows of a sequence, blockIdx.y a key/value head. 2 · (QUERY_ROWS + 2 · VISITED<D>) · D · 2 bytes of shared memory.
+// attention_backward_q: dq, whose rows lie dq_stride elements apart, and products[.., query heads] =
+// rowsum(dout ∘ o), from dout and o [.., q_width], lse[.., query heads], q[.., q_width], k and v
+// [.., kv_width]; blockIdx.x is a tile of QUERY_ROWS packed rows of a sequence, blockIdx.y a key/value head.
+// 2 · (QUERY_ROWS + 2 · VISITED<D>) · D · 2 bytes of shared memory.
 //
-// attention_backward_kv, after it: columns of keys and values; blockIdx.x is a tile of KEY_ROWS keys of a sequence. Shared
+// attention_backward_kv, after it: dk and dv; blockIdx.x is a tile of KEY_ROWS keys of a sequence. Shared
 // memory as above with KEY_ROWS, and 16 · VISITED<D> bytes.
 //
-// The head's dimension is a multiple of 8, at most D; buffers of bf16 start on multiples of 16 bytes.
-#define BACKWARD(D)                                                                                               \
-    extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS, 2)                                            \
-    attention_backward_q_##D(bf16* dqkv, float* products, const bf16* dout, const bf16* o, const float* lse,      \
-                             const bf16* qkv, const __grid_constant__ Sequences sequences,                        \
-                             const HeadShape heads) {                                                             \
-        query_gradient<D>(dqkv, products, dout, o, lse, qkv, sequences, heads);                                   \
-    }                                                                                                             \
-    extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS, 2)                                            \
-    attention_backward_kv_##D(bf16* dqkv, const float* products, const bf16* dout, const float* lse,              \
-                              const bf16* qkv, const __grid_constant__ Sequences sequences,                       \
-                              const HeadShape heads) {                                                            \
-        key_value_gradient<D>(dqkv, products, dout, lse, qkv, sequences, heads);                                  \
+// The head's dimension is a multiple of 8, at most D; rows of bf16 start on multiples of 16 bytes.
+#define BACKWARD(D)                                                                                       \
+    extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS, 2) attention_backward_q_##D(          \
+        bf16* dq, int dq_stride, float* products, const bf16* dout, const bf16* o, const float* lse,      \
+        const Qkv qkv, const __grid_constant__ Sequences sequences, const HeadShape heads) {              \
+        query_gradient<D>(dq, dq_stride, products, dout, o, lse, qkv, sequences, heads);                  \
+    }                                                                                                     \
+    extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS, 2) attention_backward_kv_##D(         \
+        const QkvGradient dqkv, const float* products, const bf16* dout, const float* lse, const Qkv qkv, \
+        const __grid_constant__ Sequences sequences, const HeadShape heads) {                             \
+        key_value_gradient<D>(dqkv, products, dout, lse, qkv, sequences, heads);                          \
     }
 BACKWARD(16)
 BACKWARD(64)

@@ -1,21 +1,22 @@
-// Instructions of sm_90 for blocks of a cluster.
+// Instructions of sm_90 for thread block clusters.
 #pragma once
 
 #include "ampere.h"
 
+// Rank of this block in its cluster.
 __device__ __forceinline__ int cluster_rank() {
     int rank;
     asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
     return rank;
 }
 
-// Waits for all threads of all blocks; what they have written before is visible after.
+// Barrier of all threads of the cluster: writes before it are visible after it.
 __device__ __forceinline__ void cluster_sync() {
     asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
     asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
-// Reads the float that lies at `address` of shared memory in another block of the cluster.
+// Loads a float from distributed shared memory: that at `address` in block `rank` of the cluster.
 __device__ __forceinline__ float cluster_load(const float* address, int rank) {
     float value;
     asm volatile(

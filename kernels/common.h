@@ -1,4 +1,4 @@
-// What every kernel uses: bf16 vectors and sums over a block.
+// Shared by all kernels: bf16 vectors, warp and block reductions.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -7,11 +7,14 @@
 
 using bf16 = __nv_bfloat16;
 
+// Marks a struct that kernels take by value. The build script generates its Rust mirror (build/params.rs).
+#define KERNEL_PARAMETER
+
 constexpr int WARP = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;
 
-// N elements as f32. With N = 8, bf16 is read and written 16 bytes at a time, f32 as two such loads; the address has to
-// be a multiple of that. N = 1 does for anything else.
+// N elements as f32. With N = 8, bf16 is read and written 16 bytes at a time, f32 as two such loads; the
+// address has to be a multiple of that. N = 1 fits any address.
 template <int N>
 struct Vector {
     float v[N];
@@ -58,7 +61,7 @@ __device__ __forceinline__ Vector<N> load(const float* from) {
     return to;
 }
 
-// The other way, rounded. One vector of words, as a struct of smaller parts may be stored part by part.
+// Eight f32 rounded to packed bf16. A single uint4, as the compiler may store a struct member by member.
 __device__ __forceinline__ uint4 packed(const Vector<8>& from) {
     unsigned words[4];
 #pragma unroll
@@ -79,11 +82,12 @@ __device__ __forceinline__ void store(bf16* to, const Vector<N>& from) {
     }
 }
 
-// Four elements as 8 bytes: with 16 bytes of f32 for each thread, neighbours read and write neighbouring memory on both
-// sides.
+// Stores four elements as 8 bytes: with 16 bytes of f32 for each thread, loads and stores are both coalesced.
 __device__ __forceinline__ void store_quad(bf16* to, float4 from) {
-    const __nv_bfloat162_raw low = __floats2bfloat162_rn(from.x, from.y), high = __floats2bfloat162_rn(from.z, from.w);
-    *reinterpret_cast<uint2*>(to) = make_uint2(low.x | unsigned(low.y) << 16, high.x | unsigned(high.y) << 16);
+    const __nv_bfloat162_raw low = __floats2bfloat162_rn(from.x, from.y),
+                             high = __floats2bfloat162_rn(from.z, from.w);
+    *reinterpret_cast<uint2*>(to) =
+        make_uint2(low.x | unsigned(low.y) << 16, high.x | unsigned(high.y) << 16);
 }
 
 template <int N>
@@ -122,8 +126,8 @@ __device__ __forceinline__ T warp_sum(T x) {
     return x;
 }
 
-// Σ x over the block, for all of its threads, in a fixed order. blockDim.x is a multiple of 32, at most 1024. Once per
-// kernel: a second call would have to wait until every thread has read the first result.
+// Σ x over the block, for all of its threads, in a fixed order. blockDim.x is a multiple of 32, at most 1024.
+// Once per kernel: a second call would have to wait until every thread has read the first result.
 template <typename T>
 __device__ __forceinline__ T block_sum(T x) {
     __shared__ T of_warp[WARP];

@@ -28,7 +28,7 @@ __device__ __forceinline__ void add_row(bf16* y, const bf16* x, int width) {
 
 // y[rows, width] = scale · row_weight[rows] · x.
 extern "C" __global__ void __launch_bounds__(ROW_THREADS)
-scale_rows(bf16* y, const bf16* x, const float* row_weight, float scale, int width) {
+    scale_rows(bf16* y, const bf16* x, const float* row_weight, float scale, int width) {
     const size_t row = size_t(blockIdx.x) * width;
     const float factor = scale * row_weight[blockIdx.x];
     if (width % 8 == 0) {

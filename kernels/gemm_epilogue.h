@@ -4,11 +4,11 @@
 #include "philox.h"
 #include "swiglu.h"
 
-// Sizes and strides of a product, as src/cuda/gemm/ passes them. With a SwiGLU epilogue n counts the columns of h, in
-// gated_skinny_* those of [gate | up].
-struct GemmParams {
+// Sizes and strides of a product, as src/cuda/gemm/ passes them. With a SwiGLU epilogue n counts the columns
+// of h, in gated_skinny_* those of [gate | up].
+struct KERNEL_PARAMETER GemmParams {
     int m, n, k;
-    int a_stride, b_stride;      // elements from one row of an operand to the next
+    int a_stride, b_stride;  // elements from one row of an operand to the next
     int y_stride, residual_stride;
     int a_vector, b_vector, y_vector;  // whether rows start on multiples of 16 bytes
     float alpha, beta;
@@ -20,9 +20,9 @@ enum Output { OVERWRITE, ACCUMULATE };
 // The plain epilogue.
 struct Epilogue {
     static constexpr bool GATED = false;
-    void* y;                  // f32 for ACCUMULATE, else bf16
-    const bf16* residual;     // [m, n] or null; may be y
-    const float* bias;        // [n] or null
+    void* y;               // f32 for ACCUMULATE, else bf16
+    const bf16* residual;  // [m, n] or null; may be y
+    const float* bias;     // [n] or null
 };
 
 // SwiGLU epilogue: h = silu(gate) · up for [gate | up] = y.
@@ -74,7 +74,7 @@ __device__ __forceinline__ void store_partial(bf16* to, const Vector<8>& from, i
 
 // OVERWRITE: eight columns of y = alpha · sum + bias + beta · residual.
 __device__ __forceinline__ void epilogue(const Epilogue& to, const GemmParams& params, Vector<8> sum, int row,
-                                       int column) {
+                                         int column) {
     const int valid = min(8, params.n - column);
     const size_t at = size_t(row) * params.y_stride + column;
     const bool vector = params.y_vector;
@@ -102,8 +102,8 @@ __device__ __forceinline__ void epilogue(const Epilogue& to, const GemmParams& p
 }
 
 // ACCUMULATE: four columns of y += alpha · sum.
-__device__ __forceinline__ void epilogue(const Epilogue& to, const GemmParams& params, const Vector<4>& sum, int row,
-                                       int column) {
+__device__ __forceinline__ void epilogue(const Epilogue& to, const GemmParams& params, const Vector<4>& sum,
+                                         int row, int column) {
     float* y = static_cast<float*>(to.y) + size_t(row) * params.y_stride + column;
     if (params.y_vector && column + 4 <= params.n) {
         const Vector<4> before = load<4>(y);
@@ -121,8 +121,8 @@ __device__ __forceinline__ void epilogue(const Epilogue& to, const GemmParams& p
 }
 
 // SwiGLU: eight columns of h, and of gate and up.
-__device__ __forceinline__ void epilogue(const GatedEpilogue& to, const GemmParams& params, const Vector<8>& gate,
-                                       const Vector<8>& up, int row, int column) {
+__device__ __forceinline__ void epilogue(const GatedEpilogue& to, const GemmParams& params,
+                                         const Vector<8>& gate, const Vector<8>& up, int row, int column) {
     const int valid = min(8, params.n - column);
     const bool vector = params.y_vector;
     if (row < to.kept) {

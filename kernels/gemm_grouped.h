@@ -1,25 +1,25 @@
-// Grouped GEMM: several products in one launch, for those too small to fill a device one by one. Their table is a kernel
-// parameter, and a block finds its product there. Launched by src/cuda/gemm/grouped.rs.
+// Grouped GEMM: several products in one launch, for those too small to fill a device one by one. Their table
+// is a kernel parameter, and a block finds its product there. Launched by src/cuda/gemm/grouped.rs.
 #pragma once
 
 #include "gemm_tile.h"
 
 // A product of a group.
-struct GroupedGemm {
+struct KERNEL_PARAMETER GroupedGemm {
     const bf16* a;
     const bf16* b;
     void* y;
-    const float* row_weight;  // [k] or null, TN only
-    Mask mask;                // dropout of b, TN only
+    const float* row_weight;   // [k] or null, TN only
+    Mask mask;                 // dropout of b, TN only
     SplitWorkspace workspace;  // of split-K
     GemmParams gemm;
     int first_block;
-    int splits;               // of k
-    int transposed;           // aᵀ b rather than a b
+    int splits;      // of k
+    int transposed;  // aᵀ b rather than a b
 };
 
 // The table of a launch.
-struct GemmGroup {
+struct KERNEL_PARAMETER GemmGroup {
     GroupedGemm of[GROUPED_GEMMS];
     int count;
     int blocks;
@@ -36,7 +36,8 @@ __device__ __forceinline__ void grouped_gemm_block(const GemmGroup& group, int b
     const GroupedGemm& own = group.of[i];
     const int tiles_m = (own.gemm.m + S::TILE - 1) / S::TILE, tiles_n = (own.gemm.n + S::TILE - 1) / S::TILE;
     const int tiles = tiles_m * tiles_n;
-    const WorkTile work = {(block - own.first_block) % tiles, (block - own.first_block) / tiles, own.splits, own.workspace};
+    const WorkTile work = {(block - own.first_block) % tiles, (block - own.first_block) / tiles, own.splits,
+                           own.workspace};
     const Operands from = {own.a, own.b, own.row_weight, nullptr, own.mask};
     const Epilogue to = {own.y, nullptr, nullptr};
     if (ALL_TRANSPOSED || own.transposed) {

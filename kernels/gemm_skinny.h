@@ -1,10 +1,12 @@
-// Skinny GEMM: many lines with few, as a frozen weight with the tokens of a decoding step, or a batch with the rows of a
-// lora_A. The m operand has the many lines, which are read once, 16 bytes at a time, straight into the registers of mma; the
-// lines of the n operand come from the L1 cache. The kernels are in linear.cu and linear_lora.cu.
+// Skinny GEMM: many lines with few, as a frozen weight with the tokens of a decoding step, or a batch with
+// the rows of a lora_A. The m operand has the many lines, which are read once, 16 bytes at a time, straight
+// into the registers of mma; the lines of the n operand come from the L1 cache. The kernels are in linear.cu
+// and linear_lora.cu.
 //
-// A block has 16 M lines of the m operand, and 8 N of each of A n operands; its warps share k and add up their sums in a fixed
-// order. The order of k within an mma is free as long as both operands agree: thread t of a quad takes elements 8t to 8t + 7
-// of 32, which are one access for each line and, for dropout, one group of a mask.
+// A block has 16 M lines of the m operand, and 8 N of each of A n operands; its warps share k and add up
+// their sums in a fixed order. The order of k within an mma is free as long as both operands agree: thread t
+// of a quad takes elements 8t to 8t + 7 of 32, which are one access for each line and, for dropout, one group
+// of a mask.
 #pragma once
 
 #include "ampere.h"
@@ -18,15 +20,13 @@ static_assert(SKINNY_LINES == 16 && SKINNY_DOWN_LINES == 32, "one and two times 
 struct Operand {
     const bf16* data;
     int stride;
-    int first;   // this block's first line; may lie before line 0
+    int first;  // this block's first line; may lie before line 0
     int count;
-    bool vector; // whether lines start on multiples of 16 bytes
-    int gap = 8; // from the first to the second half of 16 lines
+    bool vector;  // whether lines start on multiples of 16 bytes
+    int gap = 8;  // from the first to the second half of 16 lines
 
     // First line of the i-th group of 8 lines: half of an mma's m.
-    __device__ __forceinline__ int eighth(int i) const {
-        return first + i / 2 * 16 + i % 2 * gap;
-    }
+    __device__ __forceinline__ int eighth(int i) const { return first + i / 2 * 16 + i % 2 * gap; }
 };
 
 // Loads eight elements of a line; zeros outside of the matrix.
@@ -88,8 +88,8 @@ __device__ __forceinline__ void multiply(float (&acc)[4], uint4 low, uint4 high,
 
 // One step along k, any element of which may lie outside.
 template <int M, int N>
-__device__ __forceinline__ void step(Sums<M, N>& acc, const Operand& m_operand, const Operand& n_operand, const Mask& mask, int k0,
-                                     int k) {
+__device__ __forceinline__ void step(Sums<M, N>& acc, const Operand& m_operand, const Operand& n_operand,
+                                     const Mask& mask, int k0, int k) {
     const int lane = threadIdx.x % WARP, at = k0 + lane % 4 * 8;
     uint4 here[2 * M];
 #pragma unroll
@@ -108,12 +108,12 @@ __device__ __forceinline__ void step(Sums<M, N>& acc, const Operand& m_operand, 
     }
 }
 
-// One step along k, where a thread's eight elements are inside as a whole or not at all: the loaded m operand with each of the
-// n operands in turn. `offsets` are those of a thread's elements in an n operand.
+// One step along k, where a thread's eight elements are inside as a whole or not at all: the loaded m operand
+// with each of the n operands in turn. `offsets` are those of a thread's elements in an n operand.
 template <int A, int M, int N>
 __device__ __forceinline__ void multiply_each(GroupedSums<A, M, N>& acc, const uint4 (&m_chunks)[2 * M],
-                                              const int (&lines)[2 * M], const NOperands<A>& n_operands, const int (&offsets)[N],
-                                              int k0, bool inside) {
+                                              const int (&lines)[2 * M], const NOperands<A>& n_operands,
+                                              const int (&offsets)[N], int k0, bool inside) {
 #pragma unroll
     for (int a = 0; a < A; a++) {
         uint4 n_chunks[N];
@@ -123,7 +123,8 @@ __device__ __forceinline__ void multiply_each(GroupedSums<A, M, N>& acc, const u
         }
         Mask mask = n_operands.mask[a];
         if (A > 1) {
-            // Computes the keys of Philox's rounds anew: those of several masks, kept, would fill the registers.
+            // Computes the keys of Philox's rounds anew: those of several masks, kept, would fill the
+            // registers.
             asm volatile("" : "+l"(mask.key.seed));
         }
 #pragma unroll
@@ -139,10 +140,11 @@ __device__ __forceinline__ void multiply_each(GroupedSums<A, M, N>& acc, const u
     }
 }
 
-// This warp's share in the sums over k. The sums are the same for any A, as neither a warp's share of k nor its order depend
-// on A. With several n operands, all lines have to start on multiples of 16 bytes.
+// This warp's share in the sums over k. The sums are the same for any A, as neither a warp's share of k nor
+// its order depend on A. With several n operands, all lines have to start on multiples of 16 bytes.
 template <int A, int M, int N>
-__device__ __forceinline__ void accumulate(GroupedSums<A, M, N>& acc, const Operand& m_operand, const NOperands<A>& n_operands, int k) {
+__device__ __forceinline__ void accumulate(GroupedSums<A, M, N>& acc, const Operand& m_operand,
+                                           const NOperands<A>& n_operands, int k) {
     constexpr int UNROLL = 4 / M;                 // consecutive steps along k of one warp
     constexpr int AT_ONCE = A == 1 ? UNROLL : 1;  // steps whose loads are in flight at the same time
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
@@ -158,7 +160,8 @@ __device__ __forceinline__ void accumulate(GroupedSums<A, M, N>& acc, const Oper
         }
 #pragma unroll
         for (int j = 0; j < N; j++) {
-            offsets[j] = min(n_operands.first + j * 8 + lane / 4, n_operands.count - 1) * n_operands.stride + lane % 4 * 8;
+            offsets[j] = min(n_operands.first + j * 8 + lane / 4, n_operands.count - 1) * n_operands.stride +
+                         lane % 4 * 8;
         }
         for (; k0 + WARPS * UNROLL * STEP <= k; k0 += WARPS * UNROLL * STEP) {
 #pragma unroll 1
@@ -226,6 +229,7 @@ __device__ __forceinline__ void for_each_sum(const Sums<M, N>& acc, F f) {
     constexpr int COUNT = M * N * 16 * 8;
     const float* sums = store_sums(acc);
     for (int at = threadIdx.x; at < COUNT; at += SKINNY_THREADS) {
-        f(sum_of_warps<COUNT>(sums, at), at / (N * 16 * 8) * 16 + at / 8 % 16, at / (16 * 8) % N * 8 + at % 8);
+        f(sum_of_warps<COUNT>(sums, at), at / (N * 16 * 8) * 16 + at / 8 % 16,
+          at / (16 * 8) % N * 8 + at % 8);
     }
 }

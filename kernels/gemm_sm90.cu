@@ -1,10 +1,12 @@
-// Warp-specialised GEMM with TMA and wgmma: y[m, n] = x[m, k] · w[n, k]ᵀ + bias[n] + residual[m, n] with LoRA, also with a
-// SwiGLU epilogue, as gemm_nt.cu; and y = x[m, k] · w[k, n], as gemm_nn.cu. Launched by src/cuda/gemm/sm90.rs.
+// Warp-specialised GEMM with TMA and wgmma: y[m, n] = x[m, k] · w[n, k]ᵀ + bias[n] + residual[m, n] with
+// LoRA, also with a SwiGLU epilogue, as gemm_nt.cu; and y = x[m, k] · w[k, n], as gemm_nn.cu. Launched by
+// src/cuda/gemm/sm90.rs.
 //
-// A producer warp issues TMA loads of tiles of x and w into a ring of STAGES; two consumer warpgroups multiply 64 rows of the
-// tile of y each, straight from shared memory. Each stage has two mbarriers: `full` completes when its bytes have arrived,
-// `empty` when all consumers have released it. The TMA fills elements outside of a matrix with zeros, and does not store
-// them. The residual is prefetched into the boxes of y, with an mbarrier of its own.
+// A producer warp issues TMA loads of tiles of x and w into a ring of STAGES; two consumer warpgroups
+// multiply 64 rows of the tile of y each, straight from shared memory. Each stage has two mbarriers: `full`
+// completes when its bytes have arrived, `empty` when all consumers have released it. The TMA fills elements
+// outside of a matrix with zeros, and does not store them. The residual is prefetched into the boxes of y,
+// with an mbarrier of its own.
 
 #include "hopper.h"
 #include "raster.h"
@@ -28,7 +30,7 @@ static_assert(TILE_K * 2 == 128 && STORE_N * 2 == 128, "rows of the 128-byte swi
 static_assert(HALF_N == STORE_N, "each half of a tile, which may lie apart from the other, is one store box");
 
 // Extent of a LoRA term: in some columns and the first rows, y += xa[rows, rank] · b[columns, rank]ᵀ.
-struct LoraRange {
+struct KERNEL_PARAMETER LoraRange {
     int rows;
     int column;  // the first
     int columns;
@@ -36,7 +38,7 @@ struct LoraRange {
 };
 
 // The LoRA terms of a launch.
-struct LoraMaps {
+struct KERNEL_PARAMETER LoraMaps {
     CUtensorMap xa[GEMM_LORA_TERMS];
     CUtensorMap b[GEMM_LORA_TERMS];
     LoraRange range[GEMM_LORA_TERMS];
@@ -45,7 +47,7 @@ struct LoraMaps {
 };
 
 // Outputs of the SwiGLU epilogue: h, and the rows of [gate | up] that are kept.
-struct GatedMaps {
+struct KERNEL_PARAMETER GatedMaps {
     CUtensorMap h;
     CUtensorMap gate_up;
 };
@@ -58,7 +60,9 @@ struct Halves {
 
 // Tiles along k that a LoRA term adds to a tile of y.
 __device__ __forceinline__ int lora_tiles(const LoraRange& term, int first_row, const Halves& columns) {
-    const auto meets = [&](int column) { return column < term.column + term.columns && column + HALF_N > term.column; };
+    const auto meets = [&](int column) {
+        return column < term.column + term.columns && column + HALF_N > term.column;
+    };
     const bool any = first_row < term.rows && (meets(columns.first) || meets(columns.second));
     return any ? (term.rank + TILE_K - 1) / TILE_K : 0;
 }
@@ -99,11 +103,11 @@ struct Ring {
     const L& shared;
     int tile;
 
-    // Loads the next tiles of both operands into the next stage, once it is empty: x at (row, k), w at the halves' lines and k.
-    // W_ALONG_K says whether a row of w is a line or a k.
+    // Loads the next tiles of both operands into the next stage, once it is empty: x at (row, k), w at the
+    // halves' lines and k. W_ALONG_K says whether a row of w is a line or a k.
     template <bool W_ALONG_K>
-    __device__ __forceinline__ void fetch(const CUtensorMap& x_map, const CUtensorMap& w_map, int k, int x_row,
-                                          const Halves& lines) {
+    __device__ __forceinline__ void fetch(const CUtensorMap& x_map, const CUtensorMap& w_map, int k,
+                                          int x_row, const Halves& lines) {
         const int stage = tile % STAGES, round = tile / STAGES;
         if (round > 0) {
             barrier_wait(shared.empty(stage), (round - 1) % 2);
@@ -149,7 +153,8 @@ __device__ __forceinline__ int tiles_along_k(int k) {
     return (k + TILE_K - 1) / TILE_K;
 }
 
-__device__ __forceinline__ int tiles_along_k(int k, const LoraMaps& lora, int first_row, const Halves& columns) {
+__device__ __forceinline__ int tiles_along_k(int k, const LoraMaps& lora, int first_row,
+                                             const Halves& columns) {
     int tiles = tiles_along_k(k);
 #pragma unroll 1
     for (int i = 0; i < lora.count; i++) {
@@ -160,7 +165,7 @@ __device__ __forceinline__ int tiles_along_k(int k, const LoraMaps& lora, int fi
 
 // Prefetches the residual of the block's tile into the boxes of y.
 __device__ __forceinline__ void prefetch_residual(const Linear& shared, const CUtensorMap& map, int first_row,
-                                               int first_column) {
+                                                  int first_column) {
     barrier_arrive_expect(shared.residual(), CONSUMERS * STORES * STORE_BYTES);
     for (int consumer = 0; consumer < CONSUMERS; consumer++) {
         for (int i = 0; i < STORES; i++) {
@@ -170,8 +175,8 @@ __device__ __forceinline__ void prefetch_residual(const Linear& shared, const CU
     }
 }
 
-// Consumer: all products of one warpgroup. A stage is released once the wgmmas of the next stage have been issued, so that the
-// tensor cores always have work in flight.
+// Consumer: all products of one warpgroup. A stage is released once the wgmmas of the next stage have been
+// issued, so that the tensor cores always have work in flight.
 template <bool W_ALONG_K, typename L>
 __device__ __forceinline__ void consume(float (&acc)[64], const L& shared, int consumer, int tiles) {
     const bool is_leader_lane = threadIdx.x % WARP == 0;
@@ -208,9 +213,11 @@ __device__ __forceinline__ __nv_bfloat162* pair_in_box(unsigned char* box, int c
     return reinterpret_cast<__nv_bfloat162*>(box + output_offset(row, chunk) + lane % 4 * 4);
 }
 
-// Epilogue, first step: stores acc + bias, plus the residual that the boxes hold, rounded, to the warpgroup's boxes.
-__device__ __forceinline__ void store_accumulators(unsigned char* boxes, const float (&acc)[64], const float* bias,
-                                         int first_column, int n, bool residual) {
+// Epilogue, first step: stores acc + bias, plus the residual that the boxes hold, rounded, to the warpgroup's
+// boxes.
+__device__ __forceinline__ void store_accumulators(unsigned char* boxes, const float (&acc)[64],
+                                                   const float* bias, int first_column, int n,
+                                                   bool residual) {
 #pragma unroll
     for (int j = 0; j < TILE_N / 8; j++) {
         const int column = first_column + j * 8 + threadIdx.x % 4 * 2;
@@ -229,8 +236,8 @@ __device__ __forceinline__ void store_accumulators(unsigned char* boxes, const f
     }
 }
 
-// SwiGLU epilogue, first step: stores gate, up and h = silu(gate) · up to the warpgroup's boxes. Both factors are rounded
-// before h is computed, as in `swiglu`.
+// SwiGLU epilogue, first step: stores gate, up and h = silu(gate) · up to the warpgroup's boxes. Both factors
+// are rounded before h is computed, as in `swiglu`.
 __device__ __forceinline__ void store_gated_accumulators(unsigned char* boxes, const float (&acc)[64]) {
 #pragma unroll
     for (int j = 0; j < HALF_N / 8; j++) {
@@ -248,9 +255,10 @@ __device__ __forceinline__ void store_gated_accumulators(unsigned char* boxes, c
     }
 }
 
-// Epilogue store without the TMA, element by element: for rows of y that do not start on multiples of 16 bytes.
-__device__ __forceinline__ void epilogue_store(bf16* y, const unsigned char* boxes, int first_row, int first_column, int m,
-                                          int n) {
+// Epilogue store without the TMA, element by element: for rows of y that do not start on multiples of 16
+// bytes.
+__device__ __forceinline__ void epilogue_store(bf16* y, const unsigned char* boxes, int first_row,
+                                               int first_column, int m, int n) {
     for (int i = threadIdx.x % WARPGROUP; i < STORE_M * TILE_N; i += WARPGROUP) {
         const int row = i / TILE_N, column = i % TILE_N;
         if (first_row + row < m && first_column + column < n) {
@@ -263,9 +271,9 @@ __device__ __forceinline__ void epilogue_store(bf16* y, const unsigned char* box
 }
 
 // Epilogue of a warpgroup's rows of the tile: accumulators, bias and residual to y.
-__device__ __forceinline__ void epilogue(unsigned char* bytes, const Linear& shared, const CUtensorMap& y_map, bf16* y,
-                                       const float (&acc)[64], const float* bias, bool residual, int first_row,
-                                       int first_column, int m, int n) {
+__device__ __forceinline__ void epilogue(unsigned char* bytes, const Linear& shared, const CUtensorMap& y_map,
+                                         bf16* y, const float (&acc)[64], const float* bias, bool residual,
+                                         int first_row, int first_column, int m, int n) {
     const unsigned output = shared.output(threadIdx.x / WARPGROUP);
     unsigned char* boxes = bytes + (output - shared.base);
     if (residual) {
@@ -289,14 +297,15 @@ __device__ __forceinline__ void epilogue(unsigned char* bytes, const Linear& sha
 
 }  // namespace
 
-// blockIdx.x is a tile of y, in the order of tile_of_block; dynamic shared memory as in Layout. Boxes of the maps: [TILE_M,
-// TILE_K] of x[m, k] and each xa, [HALF_N, TILE_K] of w[n, k] and each b, [STORE_M, STORE_N] of y[m, n] and residual, all
-// with the 128-byte swizzle. y_map is only used where n is a multiple of 8, which `with_residual` requires. bias may be null.
+// blockIdx.x is a tile of y, in the order of tile_of_block; dynamic shared memory as in Layout. Boxes of the
+// maps: [TILE_M, TILE_K] of x[m, k] and each xa, [HALF_N, TILE_K] of w[n, k] and each b, [STORE_M, STORE_N]
+// of y[m, n] and residual, all with the 128-byte swizzle. y_map is only used where n is a multiple of 8,
+// which `with_residual` requires. bias may be null.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-gemm_nt_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap w_map,
-             const __grid_constant__ CUtensorMap y_map, bf16* y, const float* bias, int m, int n, int k,
-             const __grid_constant__ CUtensorMap residual_map, int with_residual,
-             const __grid_constant__ LoraMaps lora) {
+    gemm_nt_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap w_map,
+                 const __grid_constant__ CUtensorMap y_map, bf16* y, const float* bias, int m, int n, int k,
+                 const __grid_constant__ CUtensorMap residual_map, int with_residual,
+                 const __grid_constant__ LoraMaps lora) {
     extern __shared__ __align__(GEMM_SM90_ALIGNMENT) unsigned char bytes[];
     const Linear shared{shared_address(bytes)};
     const int2 tile = tile_of_block(blockIdx.x, (m + TILE_M - 1) / TILE_M, (n + TILE_N - 1) / TILE_N);
@@ -317,13 +326,14 @@ gemm_nt_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ 
     }
     float acc[64] = {};
     consume<true>(acc, shared, consumer, tiles_along_k(k, lora, first_row, columns));
-    epilogue(bytes, shared, y_map, y, acc, bias, with_residual, first_row + consumer * STORE_M, first_column, m, n);
+    epilogue(bytes, shared, y_map, y, acc, bias, with_residual, first_row + consumer * STORE_M, first_column,
+             m, n);
 }
 
 // y[m, n] = x[m, k] · w[k, n]. As above, but boxes of w are [TILE_K, HALF_N].
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-gemm_nn_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap w_map,
-             const __grid_constant__ CUtensorMap y_map, bf16* y, int m, int n, int k) {
+    gemm_nn_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap w_map,
+                 const __grid_constant__ CUtensorMap y_map, bf16* y, int m, int n, int k) {
     extern __shared__ __align__(GEMM_SM90_ALIGNMENT) unsigned char bytes[];
     const Linear shared{shared_address(bytes)};
     const int2 tile = tile_of_block(blockIdx.x, (m + TILE_M - 1) / TILE_M, (n + TILE_N - 1) / TILE_N);
@@ -339,15 +349,17 @@ gemm_nn_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ 
     }
     float acc[64] = {};
     consume<false>(acc, shared, consumer, tiles_along_k(k));
-    epilogue(bytes, shared, y_map, y, acc, nullptr, false, first_row + consumer * STORE_M, first_column, m, n);
+    epilogue(bytes, shared, y_map, y, acc, nullptr, false, first_row + consumer * STORE_M, first_column, m,
+             n);
 }
 
-// h[m, n] = silu(gate) · up for [gate | up] = x[m, k] · w[2n, k]ᵀ, n a multiple of HALF_N. A block computes HALF_N columns of
-// h. Boxes as above, of h[m, n] and gate_up[kept, 2n] like y; the latter's map is not used if `kept` is 0.
+// h[m, n] = silu(gate) · up for [gate | up] = x[m, k] · w[2n, k]ᵀ, n a multiple of HALF_N. A block computes
+// HALF_N columns of h. Boxes as above, of h[m, n] and gate_up[kept, 2n] like y; the latter's map is not used
+// if `kept` is 0.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-gemm_nt_gated_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap w_map,
-                   const __grid_constant__ GatedMaps to, int kept, int m, int n, int k,
-                   const __grid_constant__ LoraMaps lora) {
+    gemm_nt_gated_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap w_map,
+                       const __grid_constant__ GatedMaps to, int kept, int m, int n, int k,
+                       const __grid_constant__ LoraMaps lora) {
     extern __shared__ __align__(GEMM_SM90_ALIGNMENT) unsigned char bytes[];
     const Gated shared{shared_address(bytes)};
     const int2 tile = tile_of_block(blockIdx.x, (m + TILE_M - 1) / TILE_M, n / HALF_N);

@@ -1,14 +1,14 @@
-// Tiled GEMM of bf16 with sums in f32. The kernels are in gemm_nt.cu, gemm_nn.cu and gemm_tn.cu, which differ in the layout
-// of their operands, and in gemm_grouped.cu; src/cuda/gemm/ launches them.
+// Tiled GEMM of bf16 with sums in f32. The kernels are in gemm_nt.cu, gemm_nn.cu and gemm_tn.cu, which differ
+// in the layout of their operands, and in gemm_grouped.cu; src/cuda/gemm/ launches them.
 //
-// A block computes one tile of y[m, n]. STAGES tiles of both operands lie in shared memory: while the warps multiply
-// one, cp.async prefetches the next ones. An operand has "lines", the rows of y for a and its columns for b. Lines are
-// either contiguous along k, or k is the row: ldmatrix then transposes. Elements outside of the matrices are zero in shared
-// memory and not written, so that m, n and k may be anything. Operands whose rows do not start on multiples of 16 bytes
-// are copied element by element.
+// A block computes one tile of y[m, n]. STAGES tiles of both operands lie in shared memory: while the warps
+// multiply one, cp.async prefetches the next ones. An operand has "lines", the rows of y for a and its
+// columns for b. Lines are either contiguous along k, or k is the row: ldmatrix then transposes. Elements
+// outside of the matrices are zero in shared memory and not written, so that m, n and k may be anything.
+// Operands whose rows do not start on multiples of 16 bytes are copied element by element.
 //
-// With split-K, the tiles along k are divided among several blocks. Each writes its sums to a workspace; the block that
-// arrives last reduces them, in the order of the splits, and runs the epilogue.
+// With split-K, the tiles along k are divided among several blocks. Each writes its sums to a workspace; the
+// block that arrives last reduces them, in the order of the splits, and runs the epilogue.
 #pragma once
 
 #include "ampere.h"
@@ -31,7 +31,8 @@ struct Shape {
     static constexpr int OPERAND_BYTES = TILE * TILE_K * 2;
     static constexpr int WEIGHT_BYTES = TILE_K * 4;  // row weights of a stage
     static constexpr int STAGE_BYTES = 2 * OPERAND_BYTES + WEIGHT_BYTES;
-    static constexpr int COPIES = TILE * TILE_K / CHUNK / THREADS;  // chunks that a thread copies per operand and stage
+    static constexpr int COPIES =
+        TILE * TILE_K / CHUNK / THREADS;  // chunks that a thread copies per operand and stage
     using Accumulators = float[MMAS_M][MMAS_N][4];
 
     static_assert(THREADS / WARP == TILE / WARP_M * WARPS_N);
@@ -44,15 +45,15 @@ using Small = Shape<GEMM_SMALL_TILE, GEMM_SMALL_THREADS, 32, 32>;
 struct Lines {
     const bf16* data;
     int stride;
-    int first;   // line at which the tile starts; may lie before line 0
-    int count;   // lines of the matrix
+    int first;  // line at which the tile starts; may lie before line 0
+    int count;  // lines of the matrix
     int k;
     bool vector;
     int second;  // line at which the second half of the tile starts, if HALVES lie apart
 };
 
-// Layout of an operand's tile in shared memory: rows of chunks, swizzled such that the eight chunks of an 8×8 matrix of
-// ldmatrix, and those that eight threads copy, lie on different banks.
+// Layout of an operand's tile in shared memory: rows of chunks, swizzled such that the eight chunks of an 8×8
+// matrix of ldmatrix, and those that eight threads copy, lie on different banks.
 template <typename S, bool ALONG_K>
 struct SharedLayout {
     // Chunks of a row: along k, or along the lines.
@@ -83,8 +84,8 @@ __device__ __forceinline__ void copy_chunk(unsigned to, const bf16* from, int va
         const unsigned low = 2 * i < valid ? bits[2 * i] : 0, high = 2 * i + 1 < valid ? bits[2 * i + 1] : 0;
         pairs[i] = low | high << 16;
     }
-    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(pairs[0]), "r"(pairs[1]), "r"(pairs[2]),
-                 "r"(pairs[3])
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(pairs[0]), "r"(pairs[1]),
+                 "r"(pairs[2]), "r"(pairs[3])
                  : "memory");
 }
 
@@ -95,7 +96,7 @@ __device__ __forceinline__ void fetch(unsigned tile, const Lines& from, int firs
     static_assert(!HALVES || (ALONG_K && S::COPIES == 2), "each copy of a thread belongs to one half");
     const int row = threadIdx.x / P::CHUNKS, chunk = threadIdx.x % P::CHUNKS;
     const unsigned to = tile + P::offset(row, chunk);
-#pragma unroll (VECTOR ? S::COPIES : 1)
+#pragma unroll(VECTOR ? S::COPIES : 1)
     for (int i = 0; i < S::COPIES; i++) {
         const int here = row + i * P::ROWS_PER_COPY;
         const int line = HALVES && i == 1 ? from.second + row : from.first + (ALONG_K ? here : chunk * CHUNK);
@@ -103,12 +104,13 @@ __device__ __forceinline__ void fetch(unsigned tile, const Lines& from, int firs
         const bool inside = line >= 0 && line < from.count && at < from.k;
         const int valid = inside ? min(CHUNK, ALONG_K ? from.k - at : from.count - line) : 0;
         const size_t element = ALONG_K ? size_t(line) * from.stride + at : size_t(at) * from.stride + line;
-        copy_chunk<VECTOR>(to + i * P::ROWS_PER_COPY * P::ROW_BYTES, from.data + (inside ? element : 0), valid,
-                           from.vector);
+        copy_chunk<VECTOR>(to + i * P::ROWS_PER_COPY * P::ROW_BYTES, from.data + (inside ? element : 0),
+                           valid, from.vector);
     }
 }
 
-// Applies a dropout mask to the elements of b that this thread itself has copied, k being the rows of the mask.
+// Applies a dropout mask to the elements of b that this thread itself has copied, k being the rows of the
+// mask.
 template <typename S>
 __device__ __forceinline__ void drop_copied(unsigned tile, const Lines& b, int first_k, const Mask& mask) {
     using P = SharedLayout<S, false>;
@@ -125,8 +127,8 @@ __device__ __forceinline__ void drop_copied(unsigned tile, const Lines& b, int f
                          : "r"(address)
                          : "memory");
             x = drop(mask.key, x, mask.row_keys[k], b.first / CHUNK + chunk);
-            asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(x.x), "r"(x.y), "r"(x.z),
-                         "r"(x.w)
+            asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(x.x), "r"(x.y),
+                         "r"(x.z), "r"(x.w)
                          : "memory");
         }
     }
@@ -149,7 +151,8 @@ __device__ __forceinline__ void load_a(unsigned (&a)[4], unsigned tile, int line
     if constexpr (ALONG_K) {
         load_matrices(a, tile + P::offset(line + lane % 16, k / CHUNK + lane / 16));
     } else {
-        load_matrices_transposed(a, tile + P::offset(k + lane / 16 * 8 + lane % 8, line / CHUNK + lane / 8 % 2));
+        load_matrices_transposed(a,
+                                 tile + P::offset(k + lane / 16 * 8 + lane % 8, line / CHUNK + lane / 8 % 2));
     }
 }
 
@@ -161,15 +164,16 @@ __device__ __forceinline__ void load_b(unsigned (&b)[4], unsigned tile, int line
     if constexpr (ALONG_K) {
         load_matrices(b, tile + P::offset(line + lane / 16 * 8 + lane % 8, k / CHUNK + lane / 8 % 2));
     } else {
-        load_matrices_transposed(b, tile + P::offset(k + lane / 8 % 2 * 8 + lane % 8, line / CHUNK + lane / 16));
+        load_matrices_transposed(b,
+                                 tile + P::offset(k + lane / 8 % 2 * 8 + lane % 8, line / CHUNK + lane / 16));
     }
 }
 
-// acc += the product of one stage, for the warp tile at (warp_m, warp_n). With `weights`, each k of a is multiplied with its
-// row weight, which lies behind the operands.
+// acc += the product of one stage, for the warp tile at (warp_m, warp_n). With `weights`, each k of a is
+// multiplied with its row weight, which lies behind the operands.
 template <typename S, Layout LAYOUT>
-__device__ __forceinline__ void multiply(typename S::Accumulators& acc, const unsigned char* stage, int warp_m,
-                                         int warp_n, bool weights) {
+__device__ __forceinline__ void multiply(typename S::Accumulators& acc, const unsigned char* stage,
+                                         int warp_m, int warp_n, bool weights) {
     const unsigned a_tile = shared_address(stage), b_tile = a_tile + S::OPERAND_BYTES;
 #pragma unroll
     for (int k = 0; k < TILE_K; k += 16) {
@@ -204,8 +208,8 @@ __device__ __forceinline__ void multiply(typename S::Accumulators& acc, const un
     }
 }
 
-// Swizzle of the sums in shared memory, by groups of four columns: a half-warp, which stores pairs of four rows at a time,
-// then hits different banks. The swizzle is its own inverse.
+// Swizzle of the sums in shared memory, by groups of four columns: a half-warp, which stores pairs of four
+// rows at a time, then hits different banks. The swizzle is its own inverse.
 __device__ __forceinline__ int swizzled(int row, int quad) {
     return quad ^ (row % 4 * 2);
 }
@@ -218,7 +222,8 @@ __device__ __forceinline__ int sum_offset(int row, int column) {
 
 // Stores the accumulators of a warp to shared memory, for the epilogue.
 template <typename S>
-__device__ __forceinline__ void store_accumulators(float* sums, const typename S::Accumulators& acc, int warp_m, int warp_n) {
+__device__ __forceinline__ void store_accumulators(float* sums, const typename S::Accumulators& acc,
+                                                   int warp_m, int warp_n) {
     const int lane = threadIdx.x % WARP;
 #pragma unroll
     for (int j = 0; j < S::MMAS_N; j++) {
@@ -227,14 +232,15 @@ __device__ __forceinline__ void store_accumulators(float* sums, const typename S
             const float* pair = &acc[i / 2][j][i % 2 * 2];
             const int at = sum_offset<S>(warp_m + i * 8 + lane / 4, warp_n + j * 8 + lane % 4 * 2);
             // In PTX, as the compiler splits some of these stores in two.
-            asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(shared_address(sums + at)), "f"(pair[0]), "f"(pair[1])
+            asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(shared_address(sums + at)), "f"(pair[0]),
+                         "f"(pair[1])
                          : "memory");
         }
     }
 }
 
-// Loads four or eight sums of a row. Of eight, every other four threads begin with the second half, which avoids bank
-// conflicts.
+// Loads four or eight sums of a row. Of eight, every other four threads begin with the second half, which
+// avoids bank conflicts.
 template <typename S>
 __device__ __forceinline__ void load_sums(Vector<4>& to, const float* sums, int row, int column) {
     to = load<4>(sums + sum_offset<S>(row, column));
@@ -251,14 +257,16 @@ __device__ __forceinline__ void load_sums(Vector<8>& to, const float* sums, int 
 
 // Epilogue of the tile in shared memory, whole rows at a time, N columns by each thread.
 template <typename S, int N>
-__device__ __forceinline__ void epilogue_store_rows(const float* sums, const Epilogue& to, const GemmParams& params, int first_row,
-                                           int first_column) {
+__device__ __forceinline__ void epilogue_store_rows(const float* sums, const Epilogue& to,
+                                                    const GemmParams& params, int first_row,
+                                                    int first_column) {
     constexpr int GROUPS = S::TILE / N;
     const int in_row = threadIdx.x % GROUPS * N;
     if (first_column + in_row >= params.n) {
         return;
     }
-    for (int row = threadIdx.x / GROUPS; row < min(S::TILE, params.m - first_row); row += S::THREADS / GROUPS) {
+    for (int row = threadIdx.x / GROUPS; row < min(S::TILE, params.m - first_row);
+         row += S::THREADS / GROUPS) {
         Vector<N> sum;
         load_sums<S>(sum, sums, row, in_row);
         epilogue(to, params, sum, first_row + row, first_column + in_row);
@@ -267,8 +275,8 @@ __device__ __forceinline__ void epilogue_store_rows(const float* sums, const Epi
 
 // Epilogue with coalesced stores: neighbouring threads write neighbouring 16 bytes, of bf16 or of f32.
 template <typename S>
-__device__ __forceinline__ void epilogue_store(const float* sums, const Epilogue& to, const GemmParams& params, int first_row,
-                                          int first_column) {
+__device__ __forceinline__ void epilogue_store(const float* sums, const Epilogue& to,
+                                               const GemmParams& params, int first_row, int first_column) {
     if (params.output == ACCUMULATE) {
         epilogue_store_rows<S, 4>(sums, to, params, first_row, first_column);
     } else {
@@ -276,17 +284,20 @@ __device__ __forceinline__ void epilogue_store(const float* sums, const Epilogue
     }
 }
 
-// SwiGLU epilogue of a tile: h and, for rows up to `kept`, [gate | up], eight columns of each by a thread. The first half of
-// the tile belongs to gate, the second to the same columns of up. Both are rounded before h is computed, as in `swiglu`.
+// SwiGLU epilogue of a tile: h and, for rows up to `kept`, [gate | up], eight columns of each by a thread.
+// The first half of the tile belongs to gate, the second to the same columns of up. Both are rounded before h
+// is computed, as in `swiglu`.
 template <typename S>
-__device__ __forceinline__ void epilogue_store_gated(const float* sums, const GatedEpilogue& to, const GemmParams& params, int first_row,
-                                            int first_column) {
+__device__ __forceinline__ void epilogue_store_gated(const float* sums, const GatedEpilogue& to,
+                                                     const GemmParams& params, int first_row,
+                                                     int first_column) {
     constexpr int HALF = S::TILE / 2, GROUPS = HALF / 8;
     const int in_row = threadIdx.x % GROUPS * 8, column = first_column + in_row;
     if (column >= params.n) {
         return;
     }
-    for (int row = threadIdx.x / GROUPS; row < min(S::TILE, params.m - first_row); row += S::THREADS / GROUPS) {
+    for (int row = threadIdx.x / GROUPS; row < min(S::TILE, params.m - first_row);
+         row += S::THREADS / GROUPS) {
         Vector<8> gate, up;
         load_sums<S>(gate, sums, row, in_row);
         load_sums<S>(up, sums, row, HALF + in_row);
@@ -296,7 +307,8 @@ __device__ __forceinline__ void epilogue_store_gated(const float* sums, const Ga
 
 // Tiles along k that a LoRA term adds to a tile of y, whose halves may lie apart.
 template <typename S>
-__device__ __forceinline__ int lora_tiles(const LoraTerm& term, int first_row, int first_column, int second_column) {
+__device__ __forceinline__ int lora_tiles(const LoraTerm& term, int first_row, int first_column,
+                                          int second_column) {
     const auto meets = [&](int column) {
         return column < term.column + term.columns && column + S::TILE / 2 > term.column;
     };
@@ -317,19 +329,22 @@ __device__ __forceinline__ WorkTile work_tile_of_block(const SplitWorkspace& wor
     return {int(blockIdx.x), int(blockIdx.z), int(gridDim.z), workspace};
 }
 
-// Split-K reduction: writes the block's sums of `rows` by `columns` of a tile to the workspace. In the block that arrives last,
-// for which the result is true, `sums` become the totals of all splits. The workspace has the layout of shared memory, swizzle
-// included, so that a thread reads and writes whole sectors and adds to sums of its own. A thread issues all its loads of a
-// split before it adds, as few other warps are left to hide their latency.
+// Split-K reduction: writes the block's sums of `rows` by `columns` of a tile to the workspace. In the block
+// that arrives last, for which the result is true, `sums` become the totals of all splits. The workspace has
+// the layout of shared memory, swizzle included, so that a thread reads and writes whole sectors and adds to
+// sums of its own. A thread issues all its loads of a split before it adds, as few other warps are left to
+// hide their latency.
 template <typename S>
 __device__ __forceinline__ bool reduce_split_k(float* sums, const WorkTile& work, int rows, int columns) {
-    constexpr int OF_ROW = S::TILE / 4, OF_TILE = S::TILE * OF_ROW, OWN = OF_TILE / S::THREADS, STEP = S::THREADS / OF_ROW;
+    constexpr int OF_ROW = S::TILE / 4, OF_TILE = S::TILE * OF_ROW, OWN = OF_TILE / S::THREADS,
+                  STEP = S::THREADS / OF_ROW;
     static_assert(STEP % 4 == 0, "the sums of a thread have the same swizzle");
     const int row = threadIdx.x / OF_ROW;
     const bool inside = swizzled(row, threadIdx.x % OF_ROW) * 4 < columns;
     const int end = inside ? rows : 0;
     float4* own = reinterpret_cast<float4*>(sums) + threadIdx.x;
-    float4* partials = reinterpret_cast<float4*>(work.workspace.partials) + size_t(work.tile) * work.splits * OF_TILE + threadIdx.x;
+    float4* partials = reinterpret_cast<float4*>(work.workspace.partials) +
+                       size_t(work.tile) * work.splits * OF_TILE + threadIdx.x;
 #pragma unroll
     for (int i = 0; i < OWN; i++) {
         if (row + i * STEP < end) {
@@ -345,7 +360,8 @@ __device__ __forceinline__ bool reduce_split_k(float* sums, const WorkTile& work
 #pragma unroll
         for (int i = 0; i < OWN; i++) {
             const float4 zero = {};
-            const float4 more = row + i * STEP < end ? __ldcg(partials + split * OF_TILE + i * S::THREADS) : zero;
+            const float4 more =
+                row + i * STEP < end ? __ldcg(partials + split * OF_TILE + i * S::THREADS) : zero;
             sum[i].x += more.x;
             sum[i].y += more.y;
             sum[i].z += more.z;
@@ -364,9 +380,9 @@ __device__ __forceinline__ bool reduce_split_k(float* sums, const WorkTile& work
 struct Operands {
     const bf16* a;
     const bf16* b;
-    const float* row_weight;   // [k] or null, TN only
-    const LoraTerms* terms;    // NT only
-    Mask mask;                 // dropout of b, TN only
+    const float* row_weight;  // [k] or null, TN only
+    const LoraTerms* terms;   // NT only
+    Mask mask;                // dropout of b, TN only
 };
 
 // Starts this thread's copies of tile `tile` of the LoRA tiles of a tile of y: of xa and of lora_B.
@@ -388,11 +404,11 @@ __device__ __forceinline__ void fetch_lora(unsigned stage, const LoraTerms& term
     }
 }
 
-// Computes a work tile. To is Epilogue or GatedEpilogue; with the latter y has half as many columns as b has lines, of which
-// each tile takes two groups, one from either half.
+// Computes a work tile. To is Epilogue or GatedEpilogue; with the latter y has half as many columns as b has
+// lines, of which each tile takes two groups, one from either half.
 template <typename S, Layout LAYOUT, bool VECTOR, typename To>
 __device__ __forceinline__ void gemm_block(const Operands& from, const To& to, const GemmParams& params,
-                                                 const WorkTile& work) {
+                                           const WorkTile& work) {
     extern __shared__ __align__(128) unsigned char shared[];
     constexpr bool A_ALONG_K = LAYOUT != Layout::TN, B_ALONG_K = LAYOUT == Layout::NT, GATED = To::GATED;
     constexpr int COLUMNS = GATED ? S::TILE / 2 : S::TILE;
@@ -403,7 +419,7 @@ __device__ __forceinline__ void gemm_block(const Operands& from, const To& to, c
     const int warp = threadIdx.x / WARP;
     const int warp_m = warp / S::WARPS_N * S::WARP_M, warp_n = warp % S::WARPS_N * S::WARP_N;
     const Lines a = {from.a, params.a_stride, first_row, params.m, params.k, params.a_vector != 0};
-    const Lines b = {from.b,    params.b_stride,      first_column, GATED ? 2 * params.n : params.n,
+    const Lines b = {from.b,   params.b_stride,      first_column, GATED ? 2 * params.n : params.n,
                      params.k, params.b_vector != 0, second_column};
     const int own_tiles = (params.k + TILE_K - 1) / TILE_K;
     int tiles = own_tiles;
@@ -422,11 +438,12 @@ __device__ __forceinline__ void gemm_block(const Operands& from, const To& to, c
             fetch<S, B_ALONG_K, VECTOR, GATED>(stage + S::OPERAND_BYTES, b, tile * TILE_K);
             if (LAYOUT == Layout::TN && from.row_weight && threadIdx.x < TILE_K) {
                 const int k = tile * TILE_K + threadIdx.x;
-                copy_async_word(stage + 2 * S::OPERAND_BYTES + threadIdx.x * 4, from.row_weight + min(k, params.k - 1),
-                                k < params.k);
+                copy_async_word(stage + 2 * S::OPERAND_BYTES + threadIdx.x * 4,
+                                from.row_weight + min(k, params.k - 1), k < params.k);
             }
         } else if (LAYOUT == Layout::NT && tile < end) {
-            fetch_lora<S, GATED>(stage, *from.terms, tile - own_tiles, first_row, first_column, second_column);
+            fetch_lora<S, GATED>(stage, *from.terms, tile - own_tiles, first_row, first_column,
+                                 second_column);
         }
         copy_commit();  // empty groups at the end keep the count of pending groups constant
     };

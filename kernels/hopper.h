@@ -1,5 +1,5 @@
-// Instructions of sm_90a that C++ has no name for: mbarriers with transaction counts, the tensor memory accelerator (TMA), and
-// warpgroup matrix products (wgmma).
+// Instructions of sm_90a that C++ has no name for: mbarriers with transaction counts, the tensor memory
+// accelerator (TMA), and warpgroup matrix products (wgmma).
 #pragma once
 
 #include <cuda.h>
@@ -24,7 +24,8 @@ __device__ __forceinline__ void barrier_arrive(unsigned barrier) {
 
 // Arrives, and expects `bytes` more from the TMA in this phase.
 __device__ __forceinline__ void barrier_arrive_expect(unsigned barrier, unsigned bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+                 : "memory");
 }
 
 // Waits for the end of the phase with this parity.
@@ -49,18 +50,21 @@ __device__ __forceinline__ void named_barrier(int name, int threads) {
 }
 
 // Starts a TMA load of the box of `map` at (column, row) to shared memory; its bytes complete on `barrier`.
-__device__ __forceinline__ void tma_load(unsigned to, const CUtensorMap& map, int column, int row, unsigned barrier) {
+__device__ __forceinline__ void tma_load(unsigned to, const CUtensorMap& map, int column, int row,
+                                         unsigned barrier) {
     asm volatile(
-        "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
-        ::"r"(to), "l"(&map), "r"(column), "r"(row), "r"(barrier)
+        "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, "
+        "%3}], [%4];" ::"r"(to),
+        "l"(&map), "r"(column), "r"(row), "r"(barrier)
         : "memory");
 }
 
 // Starts a TMA store of shared memory to the box of `map` at (column, row).
 __device__ __forceinline__ void tma_store(const CUtensorMap& map, int column, int row, unsigned from) {
-    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%1, %2}], [%3];"
-                 ::"l"(&map), "r"(column), "r"(row), "r"(from)
-                 : "memory");
+    asm volatile(
+        "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%1, %2}], [%3];" ::"l"(&map),
+        "r"(column), "r"(row), "r"(from)
+        : "memory");
 }
 
 // Waits for all stores that this thread has started.
@@ -79,9 +83,10 @@ __device__ __forceinline__ void tma_prefetch(const CUtensorMap& map) {
     asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
 
-// Matrix descriptor of a wgmma operand in shared memory: rows of 128 bytes with the TMA's 128-byte swizzle, groups of eight
-// rows 1024 bytes apart. Rows lie along k, and the address may point into the first row, at multiples of 32 bytes; or each
-// row is a k, has 64 lines of the operand, and the next 64 are `next` bytes further.
+// Matrix descriptor of a wgmma operand in shared memory: rows of 128 bytes with the TMA's 128-byte swizzle,
+// groups of eight rows 1024 bytes apart. Rows lie along k, and the address may point into the first row, at
+// multiples of 32 bytes; or each row is a k, has 64 lines of the operand, and the next 64 are `next` bytes
+// further.
 __device__ __forceinline__ unsigned long long operand_descriptor(unsigned address, unsigned next = 16) {
     constexpr unsigned long long SWIZZLE_128B = 1ull << 62;
     constexpr unsigned long long GROUP_STRIDE = 1024ull >> 4 << 32;
@@ -127,22 +132,17 @@ __device__ __forceinline__ void wgmma(float (&acc)[64], unsigned long long a, un
         "%48, %49, %50, %51, %52, %53, %54, %55, "
         "%56, %57, %58, %59, %60, %61, %62, %63}, "
         "%64, %65, 1, 1, 1, 0, %66;"
-        : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3]),
-          "+f"(acc[4]), "+f"(acc[5]), "+f"(acc[6]), "+f"(acc[7]),
-          "+f"(acc[8]), "+f"(acc[9]), "+f"(acc[10]), "+f"(acc[11]),
-          "+f"(acc[12]), "+f"(acc[13]), "+f"(acc[14]), "+f"(acc[15]),
-          "+f"(acc[16]), "+f"(acc[17]), "+f"(acc[18]), "+f"(acc[19]),
-          "+f"(acc[20]), "+f"(acc[21]), "+f"(acc[22]), "+f"(acc[23]),
-          "+f"(acc[24]), "+f"(acc[25]), "+f"(acc[26]), "+f"(acc[27]),
-          "+f"(acc[28]), "+f"(acc[29]), "+f"(acc[30]), "+f"(acc[31]),
-          "+f"(acc[32]), "+f"(acc[33]), "+f"(acc[34]), "+f"(acc[35]),
-          "+f"(acc[36]), "+f"(acc[37]), "+f"(acc[38]), "+f"(acc[39]),
-          "+f"(acc[40]), "+f"(acc[41]), "+f"(acc[42]), "+f"(acc[43]),
-          "+f"(acc[44]), "+f"(acc[45]), "+f"(acc[46]), "+f"(acc[47]),
-          "+f"(acc[48]), "+f"(acc[49]), "+f"(acc[50]), "+f"(acc[51]),
-          "+f"(acc[52]), "+f"(acc[53]), "+f"(acc[54]), "+f"(acc[55]),
-          "+f"(acc[56]), "+f"(acc[57]), "+f"(acc[58]), "+f"(acc[59]),
-          "+f"(acc[60]), "+f"(acc[61]), "+f"(acc[62]), "+f"(acc[63])
+        : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3]), "+f"(acc[4]), "+f"(acc[5]), "+f"(acc[6]),
+          "+f"(acc[7]), "+f"(acc[8]), "+f"(acc[9]), "+f"(acc[10]), "+f"(acc[11]), "+f"(acc[12]),
+          "+f"(acc[13]), "+f"(acc[14]), "+f"(acc[15]), "+f"(acc[16]), "+f"(acc[17]), "+f"(acc[18]),
+          "+f"(acc[19]), "+f"(acc[20]), "+f"(acc[21]), "+f"(acc[22]), "+f"(acc[23]), "+f"(acc[24]),
+          "+f"(acc[25]), "+f"(acc[26]), "+f"(acc[27]), "+f"(acc[28]), "+f"(acc[29]), "+f"(acc[30]),
+          "+f"(acc[31]), "+f"(acc[32]), "+f"(acc[33]), "+f"(acc[34]), "+f"(acc[35]), "+f"(acc[36]),
+          "+f"(acc[37]), "+f"(acc[38]), "+f"(acc[39]), "+f"(acc[40]), "+f"(acc[41]), "+f"(acc[42]),
+          "+f"(acc[43]), "+f"(acc[44]), "+f"(acc[45]), "+f"(acc[46]), "+f"(acc[47]), "+f"(acc[48]),
+          "+f"(acc[49]), "+f"(acc[50]), "+f"(acc[51]), "+f"(acc[52]), "+f"(acc[53]), "+f"(acc[54]),
+          "+f"(acc[55]), "+f"(acc[56]), "+f"(acc[57]), "+f"(acc[58]), "+f"(acc[59]), "+f"(acc[60]),
+          "+f"(acc[61]), "+f"(acc[62]), "+f"(acc[63])
         : "l"(a), "l"(b), "n"(TRANSPOSE_B)
         : "memory");
 }

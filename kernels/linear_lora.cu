@@ -1,24 +1,24 @@
-// The down projection of LoRA: a batch with the rows of each lora_A that reads it. Launched by src/cuda/linear/lora.rs. See
-// gemm_skinny.h.
+// The down projection of LoRA: a batch with the rows of each lora_A that reads it. Launched by
+// src/cuda/linear/lora.rs. See gemm_skinny.h.
 
 #include "gemm_skinny.h"
 
 namespace {
 
 // One of the adapters that read x, as src/cuda/linear/lora.rs passes it.
-struct LoraDown {
+struct KERNEL_PARAMETER LoraDown {
     bf16* xa;       // [rows, rank]
     const bf16* a;  // [rank, width]
     Mask mask;      // dropout of x
 };
 
-struct LoraDowns {
+struct KERNEL_PARAMETER LoraDowns {
     LoraDown of[GEMM_LORA_TERMS];
     int count;
     int adapters_per_block;  // the last block may have fewer
 };
 
-struct LoraDownShape {
+struct KERNEL_PARAMETER LoraDownShape {
     int rows;
     int width;
     int rank;
@@ -26,8 +26,8 @@ struct LoraDownShape {
 };
 
 template <int A, int N>
-__device__ __forceinline__ void down_block(const LoraDown* adapters, const bf16* x, const LoraDownShape& shape,
-                                              float scale) {
+__device__ __forceinline__ void down_block(const LoraDown* adapters, const bf16* x,
+                                           const LoraDownShape& shape, float scale) {
     const bool vector = shape.vector != 0;
     const int first = blockIdx.y * SKINNY_DOWN_LINES, first_rank = blockIdx.z * N * 8;
     const Operand m_operand = {x, shape.width, first, shape.rows, vector};
@@ -56,7 +56,8 @@ __device__ __forceinline__ void down_block(const LoraDown* adapters, const bf16*
 
 // The adapters of a block, at most MOST of them.
 template <int MOST, int N>
-__device__ __forceinline__ void down(const LoraDowns& adapters, const bf16* x, const LoraDownShape& shape, float scale) {
+__device__ __forceinline__ void down(const LoraDowns& adapters, const bf16* x, const LoraDownShape& shape,
+                                     float scale) {
     const int first = blockIdx.x * adapters.adapters_per_block;
     const int count = min(adapters.adapters_per_block, adapters.count - first);
     if constexpr (MOST > 1) {
@@ -70,13 +71,13 @@ __device__ __forceinline__ void down(const LoraDowns& adapters, const bf16* x, c
 
 }  // namespace
 
-// xa[rows, rank] = scale · dropout(x)[rows, width] · a[rank, width]ᵀ of some adapters; blockIdx.x for some of them,
-// blockIdx.y for SKINNY_DOWN_LINES rows, blockIdx.z for 8 times the number in the name of the rank. A piece of x is read
-// once for all adapters of a block, and masked for each.
-#define DOWN(MOST, N)                                                                                                 \
-    extern "C" __global__ void __launch_bounds__(SKINNY_THREADS, 2)                                                   \
-    lora_down_##N(const bf16* x, const __grid_constant__ LoraDowns adapters, const LoraDownShape shape, float scale) {    \
-        down<MOST, N>(adapters, x, shape, scale);                                                                     \
+// xa[rows, rank] = scale · dropout(x)[rows, width] · a[rank, width]ᵀ of some adapters; blockIdx.x for some of
+// them, blockIdx.y for SKINNY_DOWN_LINES rows, blockIdx.z for 8 times the number in the name of the rank. A
+// piece of x is read once for all adapters of a block, and masked for each.
+#define DOWN(MOST, N)                                                                                        \
+    extern "C" __global__ void __launch_bounds__(SKINNY_THREADS, 2) lora_down_##N(                           \
+        const bf16* x, const __grid_constant__ LoraDowns adapters, const LoraDownShape shape, float scale) { \
+        down<MOST, N>(adapters, x, shape, scale);                                                            \
     }
 
 DOWN(SKINNY_DOWN_ADAPTERS, 2)

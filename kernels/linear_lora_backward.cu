@@ -1,27 +1,29 @@
-// The second half of the backward of the adapters that read one input. A grouped GEMM (gemm_grouped.cu) computes the gradient
-// of each lora_B, and t = scale · dy B; here, another one computes from t the gradient of each lora_A, and further blocks of
-// the same launch the gradient of the input. Launched by src/cuda/linear/lora.rs.
+// The second half of the backward of the adapters that read one input. A grouped GEMM (gemm_grouped.cu)
+// computes the gradient of each lora_B, and t = scale · dy B; here, another one computes from t the gradient
+// of each lora_A, and further blocks of the same launch the gradient of the input. Launched by
+// src/cuda/linear/lora.rs.
 
 #include "gemm_grouped.h"
 
 namespace {
 
-// The term of an adapter in the gradient of the input: factor · mask ∘ (t A), the factor being that of the dropout.
-struct LoraInputTerm {
+// The term of an adapter in the gradient of the input: factor · mask ∘ (t A), the factor being that of the
+// dropout.
+struct KERNEL_PARAMETER LoraInputTerm {
     const bf16* t;  // [rows, rank]
     const bf16* a;  // [rank, width]
     Mask mask;
     int rank;
-    int vector;     // whether rows of both start on multiples of 16 bytes
+    int vector;  // whether rows of both start on multiples of 16 bytes
 };
 
-struct LoraInputTerms {
+struct KERNEL_PARAMETER LoraInputTerms {
     LoraInputTerm term[GEMM_LORA_TERMS];
-    bf16* dx;       // [rows, width]
+    bf16* dx;  // [rows, width]
     int count;
     int rows;
     int width;
-    int vector;     // whether rows of dx start on multiples of 16 bytes
+    int vector;  // whether rows of dx start on multiples of 16 bytes
 };
 
 using S = Small;
@@ -35,14 +37,15 @@ __device__ __forceinline__ void drop(const DropoutKey& key, Vector<8>& x, unsign
     }
 }
 
-// A tile of dx: its own values, plus the term of each adapter, in their order. The tiles of one adapter along its rank follow
-// those of the one before; while one is multiplied, the next is prefetched. The sums of an adapter lie behind the two stages,
-// so that every thread masks eight columns of a row, a group of the mask.
+// A tile of dx: its own values, plus the term of each adapter, in their order. The tiles of one adapter along
+// its rank follow those of the one before; while one is multiplied, the next is prefetched. The sums of an
+// adapter lie behind the two stages, so that every thread masks eight columns of a row, a group of the mask.
 template <bool VECTOR>
 __device__ __forceinline__ void input_gradient(const LoraInputTerms& terms, int block) {
     extern __shared__ __align__(128) unsigned char shared[];
     constexpr int GROUPS = S::TILE / 8, ROWS = S::THREADS / GROUPS, OWN = S::TILE / ROWS;
-    static_assert(2 * S::STAGE_BYTES + S::TILE * S::TILE * 4 <= STAGES * S::STAGE_BYTES, "no more than a grouped GEMM needs");
+    static_assert(2 * S::STAGE_BYTES + S::TILE * S::TILE * 4 <= STAGES * S::STAGE_BYTES,
+                  "no more than a grouped GEMM needs");
     static_assert(2 * S::STAGE_BYTES % 16 == 0);
     float* sums = reinterpret_cast<float*>(shared + 2 * S::STAGE_BYTES);
     const int2 tile_of_dx =
@@ -124,16 +127,16 @@ __device__ __forceinline__ void input_gradient(const LoraInputTerms& terms, int 
 
 }  // namespace
 
-// dx[rows, width] += Σ factor · mask ∘ (t A) over the adapters, and the products of a group, all of them aᵀ b. A block for
-// each tile of a product, then one for each tile of dx; shared memory as in gemm_grouped.cu.
-#define LORA_INPUTS(NAME, VECTOR)                                                                                     \
-    extern "C" __global__ void __launch_bounds__(S::THREADS, 4)                                                       \
-    NAME(const __grid_constant__ GemmGroup group, const __grid_constant__ LoraInputTerms terms) {                      \
-        if (int(blockIdx.x) < group.blocks) {                                                                         \
-            grouped_gemm_block<VECTOR, true>(group, blockIdx.x);                                                        \
-        } else {                                                                                                      \
-            input_gradient<VECTOR>(terms, blockIdx.x - group.blocks);                                                 \
-        }                                                                                                             \
+// dx[rows, width] += Σ factor · mask ∘ (t A) over the adapters, and the products of a group, all of them aᵀ
+// b. A block for each tile of a product, then one for each tile of dx; shared memory as in gemm_grouped.cu.
+#define LORA_INPUTS(NAME, VECTOR)                                                                     \
+    extern "C" __global__ void __launch_bounds__(S::THREADS, 4)                                       \
+        NAME(const __grid_constant__ GemmGroup group, const __grid_constant__ LoraInputTerms terms) { \
+        if (int(blockIdx.x) < group.blocks) {                                                         \
+            grouped_gemm_block<VECTOR, true>(group, blockIdx.x);                                      \
+        } else {                                                                                      \
+            input_gradient<VECTOR>(terms, blockIdx.x - group.blocks);                                 \
+        }                                                                                             \
     }
 
 LORA_INPUTS(lora_inputs, true)

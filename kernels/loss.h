@@ -1,13 +1,15 @@
 // Cross-entropy and KL divergence of rows of logits, with their gradient. Contract: src/ops/loss.rs.
 //
-// One pass over a row finds both softmaxes' sums, relative to the largest logit so far; a second one makes the gradient.
-// Between them the row is kept in shared memory, as far as it fits: then z and y are read once and dz is written once,
-// which is the least there is to do. A thread reads in the second pass what it has read in the first, so that no thread
-// waits for another's copy.
+// Online softmax: one pass over a row finds the sums of both softmaxes, relative to the running maximum; a
+// second pass computes the gradient. Between them the row stays in shared memory, as far as it fits: then z
+// and y are read once and dz is written once, the minimum of traffic. A thread visits the same elements in
+// both passes, so that no barrier is needed between them.
 #pragma once
 
+#include "refusal.h"
 #include "row.h"
 
+// Arguments of the kernels.
 struct LossArguments {
     float* nll;
     float* kl;
@@ -15,50 +17,58 @@ struct LossArguments {
     bf16* y;  // null: no KL
     const int* targets;
     const float* kl_mask;
+    Refusal* refusal;
     float cross_entropy, kl_weight;
     int width;
     int kept;  // vectors of a row that a block keeps in shared memory
+
+    // Negative for none; one beyond the row is none.
+    __device__ __forceinline__ int target(int index) const {
+        const int target = targets[index];
+        return target < width ? target : -1;
+    }
 };
 
-// Sums over a part of a row.
+// Softmax sums over a part of a row.
 struct LossSums {
     float z_max, z_sum;  // Σ exp(z − z_max)
     float y_max, y_sum;
     float cross;  // Σ exp(y − y_max) · (y − z)
 };
 
-// Of no logits. The maximum is finite, so that differences of it are no NaN, and no logit is smaller, except −∞.
+// The sums of no logits. The maximum is finite, so that differences of it are no NaN, and no logit is
+// smaller, except −∞.
 __device__ __forceinline__ LossSums no_logits() {
     constexpr float LOWEST = -3.402823466e38f;
     return {LOWEST, 0.0f, LOWEST, 0.0f, 0.0f};
 }
 
+// The sums of two parts of a row.
 __device__ __forceinline__ LossSums merged(const LossSums& a, const LossSums& b) {
     LossSums sums;
     sums.z_max = fmaxf(a.z_max, b.z_max);
     sums.y_max = fmaxf(a.y_max, b.y_max);
     sums.z_sum = a.z_sum * exp_fast(a.z_max - sums.z_max) + b.z_sum * exp_fast(b.z_max - sums.z_max);
-    const float of_a = exp_fast(a.y_max - sums.y_max), of_b = exp_fast(b.y_max - sums.y_max);
-    sums.y_sum = a.y_sum * of_a + b.y_sum * of_b;
-    sums.cross = a.cross * of_a + b.cross * of_b;
+    const float a_factor = exp_fast(a.y_max - sums.y_max), b_factor = exp_fast(b.y_max - sums.y_max);
+    sums.y_sum = a.y_sum * a_factor + b.y_sum * b_factor;
+    sums.cross = a.cross * a_factor + b.cross * b_factor;
     return sums;
 }
 
-// Over the warp, in a fixed order, for lane 0.
+// Reduces sums over the warp, in a fixed order, for lane 0.
 __device__ __forceinline__ LossSums warp_merged(LossSums sums) {
 #pragma unroll
     for (int lanes = WARP / 2; lanes > 0; lanes /= 2) {
-        const LossSums other = {__shfl_xor_sync(ALL_LANES, sums.z_max, lanes),
-                                __shfl_xor_sync(ALL_LANES, sums.z_sum, lanes),
-                                __shfl_xor_sync(ALL_LANES, sums.y_max, lanes),
-                                __shfl_xor_sync(ALL_LANES, sums.y_sum, lanes),
-                                __shfl_xor_sync(ALL_LANES, sums.cross, lanes)};
+        const LossSums other = {
+            __shfl_xor_sync(ALL_LANES, sums.z_max, lanes), __shfl_xor_sync(ALL_LANES, sums.z_sum, lanes),
+            __shfl_xor_sync(ALL_LANES, sums.y_max, lanes), __shfl_xor_sync(ALL_LANES, sums.y_sum, lanes),
+            __shfl_xor_sync(ALL_LANES, sums.cross, lanes)};
         sums = merged(sums, other);
     }
     return sums;
 }
 
-// Over the block, for all of its threads, which are LOSS_THREADS.
+// Reduces sums over the LOSS_THREADS threads of a block, for all of them.
 __device__ __forceinline__ LossSums block_merged(LossSums sums) {
     __shared__ LossSums of_warp[LOSS_THREADS / WARP];
     __shared__ LossSums of_block;
@@ -78,19 +88,19 @@ __device__ __forceinline__ LossSums block_merged(LossSums sums) {
     return of_block;
 }
 
-// A block's part of a row: vectors [begin, end). `together` makes the row's sums of the blocks'. `writes` is true for the
-// one block that writes the losses.
+// A block's part of a row: vectors [begin, end). `all_reduce` turns the block's sums into those of the row.
+// `writes` is true for the one block that writes the losses.
 template <bool WITH_Y, typename F>
 __device__ __forceinline__ void loss_row(const LossArguments& a, int index, int begin, int end, bool writes,
-                                         uint4* memory, F together) {
+                                         uint4* memory, F all_reduce) {
     constexpr unsigned LOWEST = 0xff7f;  // the lowest finite bf16
     const Row z(a.z, index, a.width);
     const Row y(WITH_Y ? a.y : a.z, index, a.width);
-    const int target = a.targets[index];
+    const int target = a.target(index);
     const int kept = min(a.kept, end - begin);
     const auto get = [&](const Row& row, int vector) { return row.get(vector, LOWEST); };
-    const bool asked = writes && threadIdx.x == 0 && target >= 0;
-    const float target_logit = asked ? __bfloat162float(z.base[z.shift + target]) : 0.0f;
+    const bool needs_target = writes && threadIdx.x == 0 && target >= 0;
+    const float target_logit = needs_target ? __bfloat162float(z.base[z.shift + target]) : 0.0f;
 
     LossSums sums = no_logits();
     for (int vector = begin + threadIdx.x; vector < end; vector += blockDim.x) {
@@ -130,7 +140,7 @@ __device__ __forceinline__ void loss_row(const LossArguments& a, int index, int 
         sums.z_max = z_max;
         sums.y_max = y_max;
     }
-    sums = together(block_merged(sums));
+    sums = all_reduce(block_merged(sums));
 
     const float cross_entropy = target >= 0 ? a.cross_entropy : 0.0f;
     const float kl_weight = WITH_Y ? a.kl_weight : 0.0f;
@@ -162,8 +172,9 @@ __device__ __forceinline__ void loss_row(const LossArguments& a, int index, int 
     }
 }
 
-// A row that is in neither loss has no gradient.
-__device__ __forceinline__ void no_loss_row(const LossArguments& a, int index, int begin, int end, bool writes) {
+// A row that is in neither loss: its gradient is zero.
+__device__ __forceinline__ void no_loss_row(const LossArguments& a, int index, int begin, int end,
+                                            bool writes) {
     const Row z(a.z, index, a.width);
     for (int vector = begin + threadIdx.x; vector < end; vector += blockDim.x) {
         z.set(vector, Vector<8>{});
@@ -174,17 +185,20 @@ __device__ __forceinline__ void no_loss_row(const LossArguments& a, int index, i
     }
 }
 
-// The part of row `index` that block `rank` of `ranks` has.
+// The part of row `index` of block `rank` of `ranks`.
 template <typename F>
-__device__ __forceinline__ void loss_of_row(const LossArguments& a, int index, int rank, int ranks, uint4* memory,
-                                            F together) {
+__device__ __forceinline__ void loss_of_row(const LossArguments& a, int index, int rank, int ranks,
+                                            uint4* memory, F all_reduce) {
     const int vectors = Row(a.z, index, a.width).vectors();
     const int each = (vectors + ranks - 1) / ranks;
     const int begin = min(rank * each, vectors), end = min(begin + each, vectors);
+    if (rank == 0 && threadIdx.x == 0 && a.targets[index] >= a.width) {
+        refuse(a.refusal, REFUSED_CROSS_ENTROPY, index, a.targets[index], a.width);
+    }
     if (a.y != nullptr && a.kl_mask[index] > 0.0f) {
-        loss_row<true>(a, index, begin, end, rank == 0, memory, together);
-    } else if (a.targets[index] >= 0) {
-        loss_row<false>(a, index, begin, end, rank == 0, memory, together);
+        loss_row<true>(a, index, begin, end, rank == 0, memory, all_reduce);
+    } else if (a.target(index) >= 0) {
+        loss_row<false>(a, index, begin, end, rank == 0, memory, all_reduce);
     } else {
         no_loss_row(a, index, begin, end, rank == 0);
     }

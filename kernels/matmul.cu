@@ -6,30 +6,31 @@
 namespace {
 
 // A matrix whose columns are summed, as src/cuda/matmul.rs passes it.
-struct ColumnSum {
-    float* y;                 // [n], accumulated
-    SplitWorkspace workspace; // partials are [splits, n], arrivals [column_blocks]
-    const bf16* x;            // [rows, n]
-    const float* row_weight;  // [rows]
+struct KERNEL_PARAMETER ColumnSum {
+    float* y;                  // [n], accumulated
+    SplitWorkspace workspace;  // partials are [splits, n], arrivals [column_blocks]
+    const bf16* x;             // [rows, n]
+    const float* row_weight;   // [rows]
     int rows;
     int n;
     int x_stride;
-    int vector;               // whether rows of x start on multiples of 16 bytes
-    int splits;               // of the rows
+    int vector;  // whether rows of x start on multiples of 16 bytes
+    int splits;  // of the rows
     int column_blocks;
     int first_block;
     int padding;
 };
 
-struct ColumnSums {
+struct KERNEL_PARAMETER ColumnSums {
     ColumnSum of[COLUMN_SUMS];
     int count;
     int padding;
 };
 
-// Adds the sum of a column over a split of the rows to y; of several splits, the block that arrives last adds all sums.
-__device__ __forceinline__ void accumulate_column(const ColumnSum& own, float sum, int split, int block, int column,
-                                       bool has_column) {
+// Adds the sum of a column over a split of the rows to y; of several splits, the block that arrives last adds
+// all sums.
+__device__ __forceinline__ void accumulate_column(const ColumnSum& own, float sum, int split, int block,
+                                                  int column, bool has_column) {
     if (own.splits > 1) {
         if (has_column) {
             own.workspace.partials[size_t(split) * own.n + column] = sum;
@@ -49,10 +50,11 @@ __device__ __forceinline__ void accumulate_column(const ColumnSum& own, float su
 
 }  // namespace
 
-// Column sums of some matrices, each row with its weight. A block sums COLUMN_SUM_WIDTH columns of every splits-th group of
-// COLUMN_SUM_THREADS rows; a thread has eight columns of one row in 16. The last block to arrive reduces the splits.
+// Column sums of some matrices, each row with its weight. A block sums COLUMN_SUM_WIDTH columns of every
+// splits-th group of COLUMN_SUM_THREADS rows; a thread has eight columns of one row in 16. The last block to
+// arrive reduces the splits.
 extern "C" __global__ void __launch_bounds__(COLUMN_SUM_THREADS, 5)
-column_sums(const __grid_constant__ ColumnSums several) {
+    column_sums(const __grid_constant__ ColumnSums several) {
     constexpr int GROUPS = COLUMN_SUM_WIDTH / 8, LANES = COLUMN_SUM_THREADS / GROUPS;
     // Element i of a thread's eight, with padding that avoids bank conflicts when a warp reads them.
     __shared__ float sums[8][COLUMN_SUM_THREADS + 4];
@@ -76,7 +78,8 @@ column_sums(const __grid_constant__ ColumnSums several) {
         }
         __syncthreads();
         for (int row = valid > 0 ? lane : here; row < here; row += LANES) {
-            const Vector<8> more = load_partial(own.x + size_t(first + row) * own.x_stride + column, valid, own.vector);
+            const Vector<8> more =
+                load_partial(own.x + size_t(first + row) * own.x_stride + column, valid, own.vector);
             const float weight = weights[row];
 #pragma unroll
             for (int i = 0; i < 8; i++) {

@@ -29,7 +29,8 @@ __device__ __forceinline__ void forward_row(bf16* h, const bf16* gate_up, int wi
 template <int N>
 __device__ __forceinline__ void backward_row(bf16* dgate_up, const bf16* dh, const bf16* gate_up, int width) {
     at_vector<N>(width, [&](int at) {
-        const Vector<N> gate = load<N>(gate_up + at), up = load<N>(gate_up + width + at), d = load<N>(dh + at);
+        const Vector<N> gate = load<N>(gate_up + at), up = load<N>(gate_up + width + at),
+                        d = load<N>(dh + at);
         Vector<N> dgate, dup;
 #pragma unroll
         for (int i = 0; i < N; i++) {
@@ -42,8 +43,10 @@ __device__ __forceinline__ void backward_row(bf16* dgate_up, const bf16* dh, con
     });
 }
 
-// h[rows, width] from gate_up[rows, 2 · width]. With width a multiple of 8, both start on multiples of 16 bytes.
-extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS) swiglu(bf16* h, const bf16* gate_up, int width) {
+// h[rows, width] from gate_up[rows, 2 · width]. With width a multiple of 8, both start on multiples of 16
+// bytes.
+extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
+    swiglu(bf16* h, const bf16* gate_up, int width) {
     const size_t row = size_t(blockIdx.x) * width;
     if (width % 8 == 0) {
         forward_row<8>(h + row, gate_up + 2 * row, width);
@@ -54,7 +57,7 @@ extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS) swiglu(bf16* h, co
 
 // dgate_up[rows, 2 · width] from dh[rows, width] and gate_up; alignment as above.
 extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
-swiglu_backward(bf16* dgate_up, const bf16* dh, const bf16* gate_up, int width) {
+    swiglu_backward(bf16* dgate_up, const bf16* dh, const bf16* gate_up, int width) {
     const size_t row = size_t(blockIdx.x) * width;
     if (width % 8 == 0) {
         backward_row<8>(dgate_up + 2 * row, dh + row, gate_up + 2 * row, width);

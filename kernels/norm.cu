@@ -1,7 +1,7 @@
-// RMSNorm. Contract: src/ops/norm.rs. A warp takes a row at a time, so that nobody waits for other warps, and a block many
-// rows: the weight is copied to shared memory once for all of them. A lane keeps its first KEPT vectors of a row in
-// registers, as they are in memory: rows of up to 4096 elements are read once, and all of a row is asked for at once.
-// Rows that are no multiple of 8 elements are walked one element at a time, and read again.
+// RMSNorm. Contract: src/ops/norm.rs. A warp takes a row at a time, without barriers, and a persistent block
+// many rows: the weight is copied to shared memory once for all of them. A lane keeps its first KEPT vectors
+// of a row in registers, packed: rows of up to 4096 elements are read once, with all loads in flight
+// together. Rows that are no multiple of 8 elements are walked one element at a time, and read again.
 
 #include "shared_vector.h"
 
@@ -37,12 +37,10 @@ struct WarpRow<1> {
 
     __device__ __forceinline__ WarpRow(const bf16* from, int) : from(from) {}
 
-    __device__ __forceinline__ Vector<1> get(int at, int) const {
-        return load<1>(from + at);
-    }
+    __device__ __forceinline__ Vector<1> get(int at, int) const { return load<1>(from + at); }
 };
 
-// f(at, slot) for a lane's vectors of a row; slot KEPT is none that is kept.
+// f(at, slot) for a lane's vectors of a row; slot KEPT stands for vectors that are not kept.
 template <int N, typename F>
 __device__ __forceinline__ void for_each_lane_vector(int width, F f) {
     int at = threadIdx.x % WARP * N;
@@ -71,8 +69,8 @@ __device__ __forceinline__ void for_each_row(int rows, F f) {
 }
 
 template <int N>
-__device__ __forceinline__ void forward_rows(bf16* y, float* rstds, const bf16* x, const float* weight, int rows,
-                                             int width, float eps, float* memory) {
+__device__ __forceinline__ void forward_rows(bf16* y, float* rstds, const bf16* x, const float* weight,
+                                             int rows, int width, float eps, float* memory) {
     const Shared<N> shared(memory, width);
     shared.fill(weight, width);
     __syncthreads();
@@ -120,8 +118,8 @@ __device__ __forceinline__ void backward_rows(bf16* dx_acc, const bf16* dy, cons
             return wdy;
         };
         float projected = 0.0f;
-        for_each_lane_vector<N>(width,
-                           [&](int at, int slot) { projected += dot(weighted_dy(at, slot), x_row.get(at, slot)); });
+        for_each_lane_vector<N>(
+            width, [&](int at, int slot) { projected += dot(weighted_dy(at, slot), x_row.get(at, slot)); });
         const float projection = rstd * rstd * rstd * warp_sum(projected) / width;
         for_each_lane_vector<N>(width, [&](int at, int slot) {
             const Vector<N> x_here = x_row.get(at, slot), wdy = weighted_dy(at, slot);
@@ -137,10 +135,11 @@ __device__ __forceinline__ void backward_rows(bf16* dx_acc, const bf16* dy, cons
 
 }  // namespace
 
-// y[rows, width], rstd[rows] from x[rows, width], weight[width]. With width a multiple of 8, all but rstd have to start
-// on a multiple of 16 bytes. Any grid of whole warps; width + 32 floats of dynamic shared memory.
+// y[rows, width], rstd[rows] from x[rows, width], weight[width]. With width a multiple of 8, all but rstd
+// have to start on a multiple of 16 bytes. Any grid of whole warps; width + 32 floats of dynamic shared
+// memory.
 extern "C" __global__ void __launch_bounds__(ROW_THREADS)
-rms_norm(bf16* y, float* rstd, const bf16* x, const float* weight, int rows, int width, float eps) {
+    rms_norm(bf16* y, float* rstd, const bf16* x, const float* weight, int rows, int width, float eps) {
     extern __shared__ __align__(16) float memory[];
     if (width % 8 == 0) {
         forward_rows<8>(y, rstd, x, weight, rows, width, eps, memory);
@@ -151,8 +150,8 @@ rms_norm(bf16* y, float* rstd, const bf16* x, const float* weight, int rows, int
 
 // dx_acc[rows, width] += … of dy, x [rows, width], rstd[rows], weight[width]; the rest as above.
 extern "C" __global__ void __launch_bounds__(ROW_THREADS)
-rms_norm_backward(bf16* dx_acc, const bf16* dy, const bf16* x, const float* rstd, const float* weight, int rows,
-                  int width) {
+    rms_norm_backward(bf16* dx_acc, const bf16* dy, const bf16* x, const float* rstd, const float* weight,
+                      int rows, int width) {
     extern __shared__ __align__(16) float memory[];
     if (width % 8 == 0) {
         backward_rows<8>(dx_acc, dy, x, rstd, weight, rows, width, memory);

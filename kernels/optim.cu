@@ -2,9 +2,8 @@
 
 #include "common.h"
 
-// The constants of one update, derived in f64 by the host; the same fields in the same order as
-// `cuda::optim::Constants`.
-struct AdamWConstants {
+// The constants of one update, derived in f64 by src/cuda/optim.rs.
+struct KERNEL_PARAMETER AdamWConstants {
     float keep;             // 1 − lr·wd
     float step;             // lr / (1 − β1ᵗ)
     float root_correction;  // 1 / √(1 − β2ᵗ)
@@ -25,7 +24,7 @@ __device__ __forceinline__ void update(float& p, float& m, float& v, float g, co
 
 // params, m, v, grads [n], each starting on a multiple of 16 bytes. Any grid of ELEMENT_THREADS threads.
 extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
-adamw(float* params, float* m, float* v, const float* grads, size_t n, AdamWConstants constants) {
+    adamw(float* params, float* m, float* v, const float* grads, size_t n, AdamWConstants constants) {
     const size_t first = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
     const size_t threads = size_t(gridDim.x) * blockDim.x;
     for (size_t quad = first; quad < n / 4; quad += threads) {
@@ -47,10 +46,10 @@ adamw(float* params, float* m, float* v, const float* grads, size_t n, AdamWCons
     }
 }
 
-// partial[block] = Σ x² over the block's SUM_CHUNK elements of x[n], x starting on a multiple of 16 bytes. The order of
-// the sum depends on n alone.
+// partial[block] = Σ x² over the block's SUM_CHUNK elements of x[n], x starting on a multiple of 16 bytes.
+// The order of the sum depends on n alone.
 extern "C" __global__ void __launch_bounds__(SUM_THREADS)
-sum_of_squares(double* partial, const float* x, size_t n) {
+    sum_of_squares(double* partial, const float* x, size_t n) {
     const size_t begin = size_t(blockIdx.x) * SUM_CHUNK;
     const size_t end = min(begin + SUM_CHUNK, n);
     double sum = 0.0;
@@ -73,7 +72,7 @@ sum_of_squares(double* partial, const float* x, size_t n) {
 
 // total[0] = Σ partial[n], by a single block.
 extern "C" __global__ void __launch_bounds__(SUM_THREADS)
-sum_of_partials(double* total, const double* partial, int n) {
+    sum_of_partials(double* total, const double* partial, int n) {
     double sum = 0.0;
     for (int i = threadIdx.x; i < n; i += SUM_THREADS) {
         sum += partial[i];

@@ -1,5 +1,5 @@
-// Philox4x32-10, as src/ops/philox.rs: random numbers that are functions of (seed, counter), and the dropout masks made
-// of them.
+// Philox4x32-10, as src/ops/philox.rs: counter-based random numbers, functions of (seed, counter), and the
+// dropout masks derived from them.
 #pragma once
 
 #include "common.h"
@@ -25,18 +25,18 @@ __device__ __forceinline__ float unit(unsigned word) {
 }
 
 // A dropout, as the launching code passes it (src/cuda/dropout.rs).
-struct DropoutKey {
+struct KERNEL_PARAMETER DropoutKey {
     unsigned long long seed;
     unsigned step;
     unsigned site;
-    unsigned threshold;  // drop when 16 random bits are below this; 0 drops nothing
-    float scale;         // what kept elements are multiplied with
+    unsigned threshold;  // an element is dropped where its 16 random bits are below this; 0 drops nothing
+    float scale;         // factor of kept elements
 };
 
 // A dropout of a matrix.
-struct Mask {
+struct KERNEL_PARAMETER Mask {
     DropoutKey key;
-    const unsigned* row_keys;  // of its rows, or null: nothing is dropped
+    const unsigned* row_keys;  // a key for each row, or null: nothing is dropped
 };
 
 // The random bits of columns 8 · group … of the row with this key: column i has half i % 2 of word i / 2.
@@ -49,12 +49,12 @@ __device__ __forceinline__ bool kept(const DropoutKey& key, unsigned word, int h
     return (half == 0 ? word & 0xffffu : word >> 16) >= key.threshold;
 }
 
-// Two bf16 with what is dropped set to zero.
+// Applies a mask to two bf16: dropped elements become zero.
 __device__ __forceinline__ unsigned drop(const DropoutKey& key, unsigned pair, unsigned word) {
     return (kept(key, word, 0) ? pair & 0xffffu : 0u) | (kept(key, word, 1) ? pair & 0xffff0000u : 0u);
 }
 
-// Eight bf16, the columns of a group, with what is dropped set to zero.
+// Applies a mask to eight bf16, the columns of a group.
 __device__ __forceinline__ uint4 drop(const DropoutKey& key, uint4 eight, unsigned row_key, unsigned group) {
     const uint4 bits = dropout_bits(key, row_key, group);
     return make_uint4(drop(key, eight.x, bits.x), drop(key, eight.y, bits.y), drop(key, eight.z, bits.z),

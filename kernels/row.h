@@ -1,4 +1,4 @@
-// Rows of any length, which therefore may start anywhere, in vectors that start on multiples of 16 bytes.
+// Rows of any length, which may start anywhere, in vectors that start on multiples of 16 bytes.
 #pragma once
 
 #include "common.h"
@@ -16,25 +16,20 @@ struct Row {
         base = matrix + (start - shift);
     }
 
-    __device__ __forceinline__ int vectors() const {
-        return (shift + width + 7) / 8;
-    }
+    __device__ __forceinline__ int vectors() const { return (shift + width + 7) / 8; }
 
-    // Column of element i of a vector; it may lie outside.
-    __device__ __forceinline__ int column(int vector, int i) const {
-        return vector * 8 + i - shift;
-    }
+    // Column of element i of a vector; may lie outside of the row.
+    __device__ __forceinline__ int column(int vector, int i) const { return vector * 8 + i - shift; }
 
-    __device__ __forceinline__ bool inside(int column) const {
-        return unsigned(column) < unsigned(width);
-    }
+    __device__ __forceinline__ bool inside(int column) const { return unsigned(column) < unsigned(width); }
 
     // Whether all elements of a vector are elements of the row.
     __device__ __forceinline__ bool whole(int vector) const {
         return inside(column(vector, 0)) && inside(column(vector, 7));
     }
 
-    // A vector with `outside`, bits of a bf16, where it leaves the row. Neighbours may be written meanwhile.
+    // Loads a vector; elements outside of the row, which others may be writing, are `outside`, bits of a
+    // bf16.
     __device__ __forceinline__ uint4 get(int vector, unsigned outside) const {
         const bf16* from = base + vector * 8;
         if (whole(vector)) {
@@ -44,17 +39,19 @@ struct Row {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const unsigned low = inside(column(vector, 2 * i)) ? __bfloat16_as_ushort(from[2 * i]) : outside;
-            const unsigned high = inside(column(vector, 2 * i + 1)) ? __bfloat16_as_ushort(from[2 * i + 1]) : outside;
+            const unsigned high =
+                inside(column(vector, 2 * i + 1)) ? __bfloat16_as_ushort(from[2 * i + 1]) : outside;
             words[i] = low | high << 16;
         }
         return make_uint4(words[0], words[1], words[2], words[3]);
     }
 
-    // Writes what of a vector lies in the row.
+    // Stores the elements of a vector that lie inside the row.
     __device__ __forceinline__ void set(int vector, const Vector<8>& from) const {
         bf16* to = base + vector * 8;
         if (whole(vector)) {
-            // Kept whole: else parts that agree with the other branch would be stored there, one by one.
+            // One 16-byte store: the compiler would otherwise merge parts of it with the other branch's
+            // stores.
             __stwb(reinterpret_cast<uint4*>(to), packed(from));
             return;
         }

@@ -1,11 +1,12 @@
 // Adjustment of marked tokens, guidance and sampling. Contract: src/ops/sample.rs.
 //
-// Sampling does not sort the logits. A block reads its row once, keeping it in registers and shared memory, and finds the
-// largest logit and the sum of all weights e^((x − largest) / temperature). Some tokens are candidates: all whose logit is
-// not below the c-th largest of the threads' largest logits. These are the likeliest ones, at least c, and hardly more as
-// the threads have stripes of the row; they are sorted, and top-k, top-p and the draw go on among them in f64, as on the
-// CPU. Where more are needed or there are too many, `search` finds the same cuts by bisection over the 65536 values that
-// a bf16 has, going over the row (which is in L2) again and again.
+// Sampling does not sort the logits. A block reads its row once, keeping it in registers and shared memory,
+// and finds the largest logit and the sum of all weights e^((x − largest) / temperature). Candidates are the
+// tokens whose logit is not below the c-th largest of the threads' maxima: the likeliest ones, at least c of
+// them, and hardly more as the threads have stripes of the row. They are sorted, and top-k, top-p and the
+// draw are computed among them in f64, as on the CPU. Where more are needed or there are too many, `search`
+// finds the same cuts by bisection over the 65536 values of a bf16, with repeated passes over the row, which
+// is in L2.
 
 #include "philox.h"
 #include "row.h"
@@ -16,8 +17,8 @@ constexpr int WARPS = SAMPLE_THREADS / WARP;
 constexpr unsigned NO_TOKEN = 0xffffffffu;
 constexpr unsigned NEGATIVE_INFINITY = 0xff80, NOTHING = 0xffff;  // bits of bf16; the key of the latter is 0
 
-// The same fields in the same order as `cuda::sample::Arguments`.
-struct Arguments {
+// How a row is sampled, as src/cuda/sample.rs passes it.
+struct KERNEL_PARAMETER SampleArguments {
     unsigned long long seed;
     unsigned position;
     unsigned site;
@@ -27,11 +28,12 @@ struct Arguments {
     int kept;  // vectors of a row that fit shared memory
 };
 
-// The bits of a bf16 as a number that is ordered as the values are.
+// The bits of a bf16 as an integer with the same order.
 __device__ __forceinline__ unsigned key_of(unsigned bits) {
     return bits & 0x8000u ? ~bits & 0xffffu : bits | 0x8000u;
 }
 
+// The inverse of key_of.
 __device__ __forceinline__ float value_of(unsigned key) {
     return __uint_as_float((key & 0x8000u ? key ^ 0x8000u : ~key & 0xffffu) << 16);
 }
@@ -46,7 +48,7 @@ __device__ __forceinline__ void for_each_element(const Row& row, int vector, con
     }
 }
 
-// A row, as far as possible where this thread can read it again.
+// A row, of which each thread caches its own vectors in registers and shared memory.
 struct KeptRow {
     Row row;
     uint4* memory;
@@ -55,7 +57,7 @@ struct KeptRow {
 
     static constexpr int FIRST_IN_MEMORY = SAMPLE_VECTORS * SAMPLE_THREADS;
 
-    // f(vector, elements) for this thread's vectors, read for the first time.
+    // f(vector, elements) for this thread's vectors, which are loaded and cached.
     template <typename F>
     __device__ __forceinline__ void read(F f) {
         const int vectors = row.vectors();
@@ -78,7 +80,7 @@ struct KeptRow {
         }
     }
 
-    // The same again.
+    // f(vector, elements) for this thread's vectors, from the cache.
     template <typename F>
     __device__ __forceinline__ void again(F f) const {
         const int vectors = row.vectors();
@@ -86,8 +88,8 @@ struct KeptRow {
         for (int slot = 0; slot < SAMPLE_VECTORS; slot++) {
             int vector = slot * SAMPLE_THREADS + threadIdx.x;
             if (vector < vectors) {
-                // The compiler must not see that these are the same in every turn of a loop: it would keep what follows
-                // from them, which is more than there are registers.
+                // Hides that these are loop-invariant: the compiler would hoist values derived from them,
+                // more than there are registers for.
                 uint4 here = registers[slot];
                 asm volatile("" : "+r"(vector), "+r"(here.x), "+r"(here.y), "+r"(here.z), "+r"(here.w));
                 f(vector, here);
@@ -101,7 +103,7 @@ struct KeptRow {
     }
 };
 
-// Σ x over the block, for all threads, in a fixed order; as often as one likes.
+// Σ x over the block, for all threads, in a fixed order. May be called repeatedly.
 __device__ __forceinline__ double sum_of_block(double x) {
     __shared__ double of_warp[WARPS];
     x = warp_sum(x);
@@ -114,7 +116,7 @@ __device__ __forceinline__ double sum_of_block(double x) {
     return warp_sum(lane < WARPS ? of_warp[lane] : 0.0);
 }
 
-// The largest x of the block, for all threads; once.
+// The largest x of the block, for all threads. Called once per kernel.
 __device__ __forceinline__ unsigned long long largest_of_block(unsigned long long x) {
     __shared__ unsigned long long of_warp[WARPS];
     const auto largest_of_warp = [](unsigned long long x) {
@@ -133,7 +135,7 @@ __device__ __forceinline__ unsigned long long largest_of_block(unsigned long lon
     return largest_of_warp(lane < WARPS ? of_warp[lane] : 0);
 }
 
-// What the sums up to and including this thread's x and all before it are; once.
+// Inclusive prefix sum of x over the block. Called once per kernel.
 __device__ __forceinline__ double running_sum(double x) {
     __shared__ double of_warp[WARPS];
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
@@ -154,17 +156,15 @@ __device__ __forceinline__ double running_sum(double x) {
     return before + x;
 }
 
-// What a row asks for.
+// Parameters of a draw.
 struct Draw {
-    int k;          // tokens kept by top-k
+    int k;  // tokens kept by top-k
     double top_p;
     double random;  // in [0, 1)
     float largest, temperature, inverse;
 
-    // e^((x − largest) / temperature), quickly.
-    __device__ __forceinline__ float weight(float x) const {
-        return exp_fast((x - largest) * inverse);
-    }
+    // e^((x − largest) / temperature), approximately.
+    __device__ __forceinline__ float weight(float x) const { return exp_fast((x - largest) * inverse); }
 };
 
 // Σ f(key, column) over the row, for all threads, in a fixed order.
@@ -180,11 +180,12 @@ __device__ __forceinline__ double sum_of_row(const Row& row, F f) {
     return sum_of_block(sum);
 }
 
-// The token, whatever the row looks like. Three cuts are found in the same way, each the largest key from which on there
-// is enough: tokens for top-k, mass for top-p, mass for the draw.
+// The drawn token of any row. Three cuts are found by the same bisection, each the largest key from which on
+// there is enough: tokens for top-k, mass for top-p, mass for the draw.
 __device__ __forceinline__ unsigned search(const Row& row, const Draw& draw) {
     unsigned kth = 0, last = 0, drawn = 0;  // keys at the cuts
-    double kth_ties = 0.0, last_ties = 0.0, drawn_before = 0.0;  // tokens of that key that are in, or before the one drawn
+    double kth_ties = 0.0, last_ties = 0.0,
+           drawn_before = 0.0;  // tokens of that key that are in, or before the one drawn
     double total = 0.0, mass = 0.0;
     const auto key_weight = [&](unsigned key) { return double(draw.weight(value_of(key))); };
 #pragma unroll 1
@@ -235,9 +236,10 @@ __device__ __forceinline__ unsigned search(const Row& row, const Draw& draw) {
         drawn = last;
         drawn_before = min(drawn_before, last_ties - 1.0);
     }
-    // The token with so many of the same key before it: the smallest up to which there is one more.
+    // Bisection for the token with `drawn_before` tokens of the same key before it.
     const auto up_to = [&](unsigned token) {
-        return sum_of_row(row, [&](unsigned key, int column) { return key == drawn && column <= token ? 1.0f : 0.0f; });
+        return sum_of_row(
+            row, [&](unsigned key, int column) { return key == drawn && column <= token ? 1.0f : 0.0f; });
     };
     const double wanted = min(drawn_before + 1.0, up_to(row.width));
     unsigned low = 0, high = row.width - 1;
@@ -261,8 +263,9 @@ struct Candidates {
 };
 static_assert(SAMPLE_CANDIDATES == SAMPLE_THREADS);
 
-// The token, if it can be told from the candidates; else NO_TOKEN. `total` is the weight of the whole row.
-__device__ __forceinline__ unsigned draw_from(Candidates& candidates, int width, const Draw& draw, double total) {
+// The drawn token, if the candidates decide it; else NO_TOKEN. `total` is the weight of the whole row.
+__device__ __forceinline__ unsigned draw_from(Candidates& candidates, int width, const Draw& draw,
+                                              double total) {
     const int count = candidates.count, i = threadIdx.x;
     if (count > SAMPLE_CANDIDATES || (count < draw.k && draw.k < width)) {
         return NO_TOKEN;
@@ -310,7 +313,7 @@ __device__ __forceinline__ unsigned draw_from(Candidates& candidates, int width,
     return unsigned(candidates.sorted[min(drawn, kept - 1)]);
 }
 
-// The largest key that at least `wanted` threads reach.
+// The largest key that is reached by at least `wanted` threads.
 __device__ __forceinline__ unsigned reached_by(int wanted, unsigned key) {
     unsigned cut = 0;
 #pragma unroll 1
@@ -323,8 +326,8 @@ __device__ __forceinline__ unsigned reached_by(int wanted, unsigned key) {
 }
 
 template <int N>
-__device__ __forceinline__ void guide_rows(bf16* logits, const float* stats, const float* strength, float boost,
-                                           int rows, int width) {
+__device__ __forceinline__ void guide_rows(bf16* logits, const float* stats, const float* strength,
+                                           float boost, int rows, int width) {
     const int at = (blockIdx.x * blockDim.x + threadIdx.x) * N;
     if (at >= width) {
         return;
@@ -343,7 +346,7 @@ __device__ __forceinline__ void guide_rows(bf16* logits, const float* stats, con
     }
 }
 
-// N tokens of a row, all of which most threads can pass over: few tokens are marked.
+// Adjusts N tokens of a row. Most threads return at once, as few tokens are marked.
 template <int N>
 __device__ __forceinline__ void adjust_row(bf16* logits, unsigned char* marks, unsigned last, float penalty,
                                            unsigned seen, unsigned suppressed, int width) {
@@ -381,11 +384,11 @@ __device__ __forceinline__ void adjust_row(bf16* logits, unsigned char* marks, u
 
 }  // namespace
 
-// logits[rows, width] by marks[rows, width], in which last[rows] become `seen`. Blocks along x share the columns, along y
-// the rows. With width a multiple of 8, marks start on a multiple of 8 bytes.
+// Adjusts logits[rows, width] by marks[rows, width], in which last[rows] become `seen`. Blocks along x share
+// the columns, along y the rows. With width a multiple of 8, marks start on a multiple of 8 bytes.
 extern "C" __global__ void __launch_bounds__(GUIDE_THREADS)
-adjust(bf16* logits, unsigned char* marks, const unsigned* last, float penalty, unsigned seen, unsigned suppressed,
-       int width) {
+    adjust(bf16* logits, unsigned char* marks, const unsigned* last, float penalty, unsigned seen,
+           unsigned suppressed, int width) {
     const unsigned token = last[blockIdx.y];
     if (width % 8 == 0) {
         adjust_row<8>(logits, marks, token, penalty, seen, suppressed, width);
@@ -394,10 +397,10 @@ adjust(bf16* logits, unsigned char* marks, const unsigned* last, float penalty, 
     }
 }
 
-// logits[rows, width] += …, stats[width], strength[rows]. Blocks along x share the columns, along y the rows, GUIDE_ROWS
-// each. With width a multiple of 8, logits and stats start on multiples of 16 bytes.
+// logits[rows, width] += …, stats[width], strength[rows]. Blocks along x share the columns, along y the rows,
+// GUIDE_ROWS each. With width a multiple of 8, logits and stats start on multiples of 16 bytes.
 extern "C" __global__ void __launch_bounds__(GUIDE_THREADS)
-guide(bf16* logits, const float* stats, const float* strength, float boost, int rows, int width) {
+    guide(bf16* logits, const float* stats, const float* strength, float boost, int rows, int width) {
     if (width % 8 == 0) {
         guide_rows<8>(logits, stats, strength, boost, rows, width);
     } else {
@@ -405,10 +408,10 @@ guide(bf16* logits, const float* stats, const float* strength, float boost, int 
     }
 }
 
-// tokens[rows] from logits[rows, width], which start on a multiple of 16 bytes. One block per row; 16 · kept bytes of
-// dynamic shared memory.
+// tokens[rows] from logits[rows, width], which start on a multiple of 16 bytes. One block per row; 16 · kept
+// bytes of dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS)
-sample(unsigned* tokens, bf16* logits, Arguments a, int width) {
+    sample(unsigned* tokens, bf16* logits, SampleArguments a, int width) {
     extern __shared__ uint4 memory[];
     __shared__ Candidates candidates;
     KeptRow kept = {Row(logits, blockIdx.x, width), memory, a.kept, {}};
@@ -416,7 +419,7 @@ sample(unsigned* tokens, bf16* logits, Arguments a, int width) {
     draw.temperature = a.temperature;
     draw.inverse = fminf(1.0f / a.temperature, 3e38f);
 
-    // The first of the largest logits: ±0 are equal.
+    // The first of the largest logits, where ±0 are equal.
     unsigned best = 0, best_token = 0, largest_key = 0;
     float largest = -3.402823466e38f, sum = 0.0f;
     bool nan = false;
@@ -443,7 +446,8 @@ sample(unsigned* tokens, bf16* logits, Arguments a, int width) {
             }
         });
     });
-    const unsigned long long first_best = static_cast<unsigned long long>(best) << 32 | (NO_TOKEN - best_token);
+    const unsigned long long first_best =
+        static_cast<unsigned long long>(best) << 32 | (NO_TOKEN - best_token);
     const unsigned long long best_of_all = largest_of_block(first_best);
     draw.largest = value_of(unsigned(best_of_all >> 32));
     const bool any_nan = __syncthreads_or(nan);
@@ -458,8 +462,8 @@ sample(unsigned* tokens, bf16* logits, Arguments a, int width) {
     draw.k = a.top_k == 0 ? width : min(a.top_k, width);
     draw.top_p = a.top_p;
     draw.random = unit(philox(a.seed, make_uint4(blockIdx.x, a.position, a.site, 0)).x);
-    // The fewer stripes have to reach the bound, the fewer tokens do; less than what top-k asks for helps only if equal
-    // logits were in the way.
+    // The fewer stripes have to reach the bound, the fewer tokens do. Fewer than top-k only help where equal
+    // logits made the candidates too many.
     const int stripes = min(kept.row.vectors(), SAMPLE_THREADS);
     int wanted = a.top_k == 0 ? stripes / 4 : min(draw.k, stripes / 2);
 #pragma unroll 1
@@ -476,7 +480,8 @@ sample(unsigned* tokens, bf16* logits, Arguments a, int width) {
                     if (key >= bound && kept.row.inside(column)) {
                         const int place = atomicAdd(&candidates.count, 1);
                         if (place < SAMPLE_CANDIDATES) {
-                            candidates.found[place] = static_cast<unsigned long long>(0xffffu - key) << 32 | column;
+                            candidates.found[place] =
+                                static_cast<unsigned long long>(0xffffu - key) << 32 | column;
                         }
                     }
                 });

@@ -1,11 +1,11 @@
-// Vectors that many rows share, in shared memory.
+// Vectors that all rows of a block share, in shared memory.
 #pragma once
 
 #include "common.h"
 
-// A vector of f32 in shared memory, one float for each element of a row. With N = 8, the first four elements of all
-// vectors come first and the last four after them, so that neighbouring lanes touch neighbouring 16 bytes; the gap
-// between the halves puts them into different banks.
+// A vector of f32 in shared memory, one float for each element of a row. With N = 8, the first four elements
+// of all vectors come first and the last four after them, so that neighbouring lanes access neighbouring 16
+// bytes; the padding between the halves puts them into different banks.
 template <int N>
 struct Shared {
     float* base;
@@ -16,9 +16,7 @@ struct Shared {
     __device__ __forceinline__ Shared(float* base, int width) : base(base), half(width / 2 + GAP) {}
 
     // Floats that a row of `width` takes.
-    static __device__ __forceinline__ int size(int width) {
-        return width + (N == 8 ? 2 * GAP : 0);
-    }
+    static __device__ __forceinline__ int size(int width) { return width + (N == 8 ? 2 * GAP : 0); }
 
     __device__ __forceinline__ float& element(int i) const {
         return base[N == 8 ? i % 8 / 4 * half + i / 8 * 4 + i % 4 : i];
@@ -39,8 +37,10 @@ struct Shared {
 
     __device__ __forceinline__ void set(int at, const Vector<N>& from) const {
         if constexpr (N == 8) {
-            *reinterpret_cast<float4*>(base + at / 2) = make_float4(from.v[0], from.v[1], from.v[2], from.v[3]);
-            *reinterpret_cast<float4*>(base + half + at / 2) = make_float4(from.v[4], from.v[5], from.v[6], from.v[7]);
+            *reinterpret_cast<float4*>(base + at / 2) =
+                make_float4(from.v[0], from.v[1], from.v[2], from.v[3]);
+            *reinterpret_cast<float4*>(base + half + at / 2) =
+                make_float4(from.v[4], from.v[5], from.v[6], from.v[7]);
         } else {
             base[at] = from.v[0];
         }

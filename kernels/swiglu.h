@@ -1,7 +1,7 @@
-// The gate of a feed-forward.
+// SwiGLU's activation.
 #pragma once
 
-// To some 10⁻⁵, which is nothing beside a rounding to bf16; 0 and 1 for what is far out.
+// Sigmoid with an error of some 10⁻⁵, negligible beside a rounding to bf16; saturates at 0 and 1.
 __device__ __forceinline__ float sigmoid(float x) {
     return __fdividef(1.0f, 1.0f + __expf(-x));
 }

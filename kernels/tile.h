@@ -1,5 +1,5 @@
-// Shapes that a kernel and the code that launches it have to agree on. The build script makes a Rust constant of every
-// `#define NAME number` here (`deepguard::cuda::tile`), so that they are written down once.
+// Shapes that a kernel and the code that launches it have to agree on. The build script makes a Rust constant
+// of every `#define NAME number` here (`deepguard::cuda::tile`), so that they are written down once.
 #pragma once
 
 // Row kernels: at most this many threads share a row.
@@ -14,22 +14,22 @@
 // Element-wise kernels.
 #define ELEMENT_THREADS 256
 
-// The analyzer: rows and threads of a block in the forward and in the backward, and the most of shared memory that the sums
-// of its warps may take. The order of those sums depends on these alone.
+// The analyzer: rows and threads of a block in the forward and in the backward, and the most of shared memory
+// that the sums of its warps may take. The order of those sums depends on these alone.
 #define ANALYZER_ROWS 64
 #define ANALYZER_THREADS 256
 #define ANALYZER_BACKWARD_ROWS 128
 #define ANALYZER_BACKWARD_THREADS 512
 #define ANALYZER_SUMS 98304
 
-// Losses: threads of a block; blocks of a cluster, which share a row too long for the shared memory of one; and, where a
-// group of blocks shares it, room for the sums of one of them in global memory, in floats.
+// Losses: threads of a block; blocks of a cluster, which share a row too long for the shared memory of one;
+// and, where a group of blocks shares it, room for the sums of one of them in global memory, in floats.
 #define LOSS_THREADS 1024
 #define LOSS_CLUSTER 4
 #define LOSS_SUMS 8
 
-// Sampling: threads of a block, vectors of a row that each keeps in registers, and the most tokens among which a token is
-// drawn without going over the row again.
+// Sampling: threads of a block, vectors of a row that each keeps in registers, and the most tokens among
+// which a token is drawn without going over the row again.
 #define SAMPLE_THREADS 512
 #define SAMPLE_VECTORS 20
 #define SAMPLE_CANDIDATES 512
@@ -46,9 +46,9 @@
 #define SUM_CHUNK 16384
 #define SUM_THREADS 256
 
-// Attention: threads of a block; the most sequences of a launch, whose table is a parameter; packed rows of a block in the
-// forward pass, the gradient of queries and decoding; keys of a block in the gradient of keys and values. Loops visit LONG
-// keys (or packed rows) at once for heads up to NARROW, SHORT for wider ones.
+// Attention: threads of a block; the most sequences of a launch, whose table is a parameter; packed rows of a
+// block in the forward pass, the gradient of queries and decoding; keys of a block in the gradient of keys
+// and values. Loops visit LONG keys (or packed rows) at once for heads up to NARROW, SHORT for wider ones.
 #define ATTENTION_THREADS 128
 #define ATTENTION_SEQUENCES 128
 #define ATTENTION_ROWS 128
@@ -59,8 +59,8 @@
 #define ATTENTION_LONG 64
 #define ATTENTION_SHORT 32
 
-// Tiled GEMM: a block computes a TILE by TILE tile of y, TILE_K of the inner dimension at a time, with STAGES tiles of both
-// operands in shared memory. A large tile is for many tiles, a small one for few.
+// Tiled GEMM: a block computes a TILE by TILE tile of y, TILE_K of the inner dimension at a time, with STAGES
+// tiles of both operands in shared memory. A large tile is for many tiles, a small one for few.
 #define GEMM_LARGE_TILE 128
 #define GEMM_LARGE_THREADS 256
 #define GEMM_SMALL_TILE 64
@@ -74,8 +74,8 @@
 // The most products of a grouped GEMM: in the backward of LoRA, two for each term.
 #define GROUPED_GEMMS 14
 
-// Skinny GEMM: lines of the m operand of a block, in linear layers and in lora_down; there, the most adapters of 16 ranks of a
-// block; and threads of a block, whose warps share k.
+// Skinny GEMM: lines of the m operand of a block, in linear layers and in lora_down; there, the most adapters
+// of 16 ranks of a block; and threads of a block, whose warps share k.
 #define SKINNY_LINES 16
 #define SKINNY_DOWN_LINES 32
 #define SKINNY_DOWN_ADAPTERS 3
@@ -86,8 +86,8 @@
 #define COLUMN_SUM_THREADS 256
 #define COLUMN_SUMS 8
 
-// GEMM of gemm_sm90.cu: the same; TILE_K elements are one 128-byte row of the hardware's swizzle. A warpgroup stores one box with
-// one TMA instruction.
+// GEMM of gemm_sm90.cu: the same; TILE_K elements are one 128-byte row of the hardware's swizzle. A warpgroup
+// stores one box with one TMA instruction.
 #define GEMM_SM90_TILE_M 128
 #define GEMM_SM90_TILE_N 128
 #define GEMM_SM90_TILE_K 64
@@ -97,3 +97,9 @@
 #define GEMM_SM90_STORE_M 64
 #define GEMM_SM90_STORE_N 64
 #define GEMM_SM90_ALIGNMENT 1024
+
+// Operations that can refuse what is in their data (refusal.h).
+#define REFUSED_EMBED 1
+#define REFUSED_GATHER 2
+#define REFUSED_SCATTER_ADD 3
+#define REFUSED_CROSS_ENTROPY 4

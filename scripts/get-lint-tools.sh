@@ -21,6 +21,8 @@ if ! cmp --silent "$wanted" "$dest/lint-tools.txt"; then
         echo "get-lint-tools: pip could not install the programs of $wanted" >&2
         exit 1
     fi
+    # Of clang-format, the program itself: the script in its place needs Python to find the package.
+    ln -sf ../clang_format/data/bin/clang-format "$scratch/bin/clang-format"
     cp "$wanted" "$scratch/lint-tools.txt"
     rm -rf "$dest"
     mv "$scratch" "$dest"

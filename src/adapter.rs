@@ -1,7 +1,10 @@
-//! Adapter folders: LoRA in PEFT's format, with the guard beside it.
+//! Adapter folders: LoRA in PEFT's format and, where one was trained, the guard beside it.
 //!
 //! `adapter_config.json` and `adapter_model.safetensors` are what PEFT reads and writes;
-//! `deepguard_config.json` and `deepguard_model.safetensors` hold guard and token statistics, which PEFT ignores.
+//! `deepguard_config.json` and `deepguard_model.safetensors` hold guard and token statistics, which PEFT ignores. A folder
+//! without them is a plain adapter.
+
+mod folder;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,6 +23,7 @@ use crate::model::lora::{LoraConfig, MAX_RANK, Projection};
 use crate::model::params::Param;
 use crate::model::weights::Weights;
 use crate::ops::Device;
+pub use folder::{AdapterFolder, FINAL_ADAPTER};
 
 /// PEFT's configuration file.
 pub const ADAPTER_CONFIG: &str = "adapter_config.json";
@@ -53,21 +57,21 @@ struct GuardFile {
     analyzer_dropout: f32,
 }
 
-/// Writes both halves into the existing folder `dir`. `base_model` is noted for PEFT as the name of the base model.
+/// Writes the adapters, and the guard if there is one, into the existing folder `dir`. `base_model` is noted for PEFT as the name of the base model.
 pub fn save<D: Device>(dir: &Path, attached: &Attached<D>, model: &Config, base_model: &str) -> Result<()> {
     let lora = &attached.lora.config;
     write_json(&dir.join(ADAPTER_CONFIG), &peft_config(lora, base_model))?;
-    write_json(&dir.join(GUARD_CONFIG), &guard_file(&attached.guard.config, model))?;
     let tensor = |p: &Param| finite_tensor(&p.name, &p.shape, &attached.params.download(p)?);
     let tensors = |of_lora: bool| -> Result<Vec<(String, OwnedTensor)>> {
         let params = attached.params.layout().params().iter();
         params.filter(|p| p.name.starts_with(LORA_PREFIX) == of_lora).map(tensor).collect()
     };
     write_safetensors(&dir.join(ADAPTER_MODEL), &tensors(true)?)?;
-    let mut guard = tensors(false)?;
-    let stats = attached.stats.values();
-    guard.push(finite_tensor(STATS, &[stats.len()], &stats)?);
-    write_safetensors(&dir.join(GUARD_MODEL), &guard)
+    let (Some(guard), Some(stats)) = (&attached.guard, &attached.stats) else { return Ok(()) };
+    write_json(&dir.join(GUARD_CONFIG), &guard_file(&guard.config, model))?;
+    let (mut tensors, stats) = (tensors(false)?, stats.values());
+    tensors.push(finite_tensor(STATS, &[stats.len()], &stats)?);
+    write_safetensors(&dir.join(GUARD_MODEL), &tensors)
 }
 
 /// About how many bytes an adapter folder takes.
@@ -77,12 +81,13 @@ pub fn written_bytes<D: Device>(attached: &Attached<D>) -> u64 {
     const OTHERS: usize = 4096;
     let layout = attached.params.layout();
     let headers: usize = layout.params().iter().map(|p| p.name.len() + ENTRY).sum();
-    let values = layout.parameter_count() + attached.stats.values().len();
+    let stats = attached.stats.as_ref().map_or(0, |stats| stats.values().len());
+    let values = layout.parameter_count() + stats;
     (size_of::<f32>() * values + headers + OTHERS) as u64
 }
 
-/// Reads an adapter folder for `model`. Every expected tensor must be there in its shape, and no other; where there is a
-/// manifest, every file must be as it was committed.
+/// Reads an adapter folder for `model`, with its guard if it has one. Every expected tensor must be there in its shape, and
+/// no other; where there is a manifest, every file must be as it was committed.
 pub fn load<D: Device>(device: &D, dir: &Path, model: &Config) -> Result<Attached<D>> {
     if dir.join(MANIFEST).is_file() {
         manifest::verify(dir, Others::Ignored).map_err(|e| {
@@ -96,28 +101,37 @@ pub fn load<D: Device>(device: &D, dir: &Path, model: &Config) -> Result<Attache
 
 /// [`load`] for a folder whose manifest has been checked.
 pub(crate) fn load_verified<D: Device>(device: &D, dir: &Path, model: &Config) -> Result<Attached<D>> {
+    let folder = AdapterFolder::at(dir)?;
     let lora = read_peft_config(&dir.join(ADAPTER_CONFIG))?;
-    let guard = read_guard_config(&dir.join(GUARD_CONFIG), model)?;
+    let guard = folder.has_guard().then(|| read_guard_config(&dir.join(GUARD_CONFIG), model)).transpose()?;
     let mut attached = Attached::new(device, model, lora, guard)?;
-    let (lora_file, guard_file) = (dir.join(ADAPTER_MODEL), dir.join(GUARD_MODEL));
-    let (lora_weights, guard_weights) = (Weights::open_file(&lora_file)?, Weights::open_file(&guard_file)?);
     let params: Vec<Param> = attached.params.layout().params().to_vec();
     let (of_lora, of_guard): (Vec<&Param>, Vec<&Param>) =
         params.iter().partition(|p| p.name.starts_with(LORA_PREFIX));
-    check_names(&lora_file, &lora_weights, &of_lora, &[])?;
-    check_names(&guard_file, &guard_weights, &of_guard, &[STATS])?;
-    for (params, weights, file) in
-        [(of_lora, &lora_weights, &lora_file), (of_guard, &guard_weights, &guard_file)]
-    {
-        for param in params {
-            let values = read_tensor(weights, &param.name, &param.shape);
-            attached.params.upload(param, &values.map_err(|e| e.context(file.display()))?);
-        }
+    upload(&mut attached, &dir.join(ADAPTER_MODEL), &of_lora, &[])?;
+    if folder.has_guard() {
+        let weights = upload(&mut attached, &dir.join(GUARD_MODEL), &of_guard, &[STATS])?;
+        let stats = read_tensor(&weights, STATS, &[model.vocab_size])?;
+        attached.stats = Some(TokenSecurityStats::from_values(&stats));
     }
     device.finish()?;
-    let stats = read_tensor(&guard_weights, STATS, &[model.vocab_size])?;
-    attached.stats = TokenSecurityStats::from_values(&stats);
     Ok(attached)
+}
+
+/// Fills `params` from the tensors of `file`, which has these, `others` and no more.
+fn upload<D: Device>(
+    attached: &mut Attached<D>,
+    file: &Path,
+    params: &[&Param],
+    others: &[&str],
+) -> Result<Weights> {
+    let weights = Weights::open_file(file)?;
+    check_names(file, &weights, params, others)?;
+    for param in params {
+        let values = read_tensor(&weights, &param.name, &param.shape);
+        attached.params.upload(param, &values.map_err(|e| e.context(file.display()))?);
+    }
+    Ok(weights)
 }
 
 /// Reads only the token statistics of an adapter folder.

@@ -3,10 +3,11 @@
 mod any;
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::adapter;
+use crate::adapter::{self, AdapterFolder};
 use crate::attached::Attached;
+use crate::decode::windows::score_batch;
 use crate::decode::{self, GenerateOptions, Generated, GuardScores};
 use crate::error::{Error, Result};
 use crate::model::generation::GenerationConfig;
@@ -14,20 +15,22 @@ use crate::model::tokenizer::Tokenizer;
 use crate::model::transformer::Transformer;
 use crate::ops::Backend;
 use crate::train::records::CodePair;
-use crate::train::run_folder::FINAL_ADAPTER;
 use crate::train::{Observer, RunData, RunFolder, RunSummary, TrainConfig, train_in, train_on};
 
 pub use any::{AnyDevice, AnyGuard, DeviceChoice, Visitor};
+
+/// What some editors write at the beginning of a file. It is no part of its text.
+pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// A base model, its tokenizer and, if attached, adapter and guard.
 pub struct DeepGuard<B: Backend> {
     /// The frozen base model.
     pub model: Transformer<B>,
-    /// Its tokenizer.
+    /// The model's tokenizer.
     pub tokenizer: Tokenizer,
     /// What its files say about generating.
     pub generation: GenerationConfig,
-    /// Adapter, guard and token statistics.
+    /// Adapter and, if it has one, guard with token statistics.
     pub attached: Option<Attached<B>>,
 }
 
@@ -49,12 +52,50 @@ pub struct TokenScore {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TextScores {
-    /// One entry per token.
+    /// Scores of the tokens in their order.
     pub tokens: Vec<TokenScore>,
-    /// Their mean.
+    /// Mean of the tokens' scores; NaN for a text without tokens.
     pub mean: f64,
     /// The layers of the model that the guard looks at, counted from 1.
     pub layers: Vec<usize>,
+}
+
+impl TextScores {
+    /// The mean and the number of tokens, for people.
+    pub fn summary(&self) -> String {
+        match self.tokens.len() {
+            0 => "nothing to score".to_owned(),
+            n => format!("mean score {:.4} over {n} tokens", self.mean),
+        }
+    }
+}
+
+/// Tokens with the bytes of the text that they stand for.
+type Encoded = Vec<(u32, Range<usize>)>;
+
+/// The tokens, and how many of them mark the beginning of the text.
+fn ids(encoded: &Encoded) -> (Vec<u32>, usize) {
+    let prefix = encoded.iter().take_while(|(_, range)| range.is_empty()).count();
+    (encoded.iter().map(|(id, _)| *id).collect(), prefix)
+}
+
+impl TextScores {
+    fn new(encoded: Encoded, found: GuardScores, layers: &[usize]) -> Self {
+        let GuardScores { scores, attention } = found;
+        // Not a number where there is no token.
+        let mean = scores.iter().map(|&s| f64::from(s)).sum::<f64>() / scores.len() as f64;
+        // A guard that does not attend has nothing to chunk.
+        let mut attention = attention.chunks(layers.len().max(1)).map(<[f32]>::to_vec);
+        let token = |((token, range), score)| {
+            let attention = attention.next().unwrap_or_default();
+            TokenScore { token, range, score, attention }
+        };
+        TextScores {
+            tokens: encoded.into_iter().zip(scores).map(token).collect(),
+            mean,
+            layers: layers.to_vec(),
+        }
+    }
 }
 
 impl<B: Backend> DeepGuard<B> {
@@ -76,13 +117,14 @@ impl<B: Backend> DeepGuard<B> {
         self.model.notes().iter().chain(self.tokenizer.notes()).map(String::as_str)
     }
 
-    /// Attaches an adapter folder, or the finished adapter of a run folder.
+    /// Attaches an adapter folder, or the finished adapter of a run folder. A plain PEFT adapter has no guard: it changes
+    /// what is generated, but cannot guide it, nor score.
     ///
     /// # Errors
     /// Kind `Model`: the folder does not fit the base model or is not complete.
     pub fn attach(&mut self, adapter: &Path) -> Result<()> {
-        let dir = adapter_dir(adapter)?;
-        self.attached = Some(adapter::load(&self.model.backend, &dir, &self.model.config)?);
+        let folder = AdapterFolder::find(adapter)?;
+        self.attached = Some(adapter::load(&self.model.backend, folder.path(), &self.model.config)?);
         Ok(())
     }
 
@@ -90,7 +132,7 @@ impl<B: Backend> DeepGuard<B> {
     /// the result.
     ///
     /// # Errors
-    /// Of all kinds; see [`crate::error::ErrorKind`].
+    /// Errors of all kinds; see [`crate::error::ErrorKind`].
     pub fn train(&mut self, config: &TrainConfig, observer: &mut dyn Observer) -> Result<RunSummary> {
         config.validate()?;
         self.train_in(&RunFolder::open(&config.output_dir)?, config, observer)
@@ -100,7 +142,7 @@ impl<B: Backend> DeepGuard<B> {
     /// `config.output_dir` is not looked at.
     ///
     /// # Errors
-    /// Of all kinds; see [`crate::error::ErrorKind`].
+    /// Errors of all kinds; see [`crate::error::ErrorKind`].
     pub fn train_in(
         &mut self,
         folder: &RunFolder,
@@ -115,7 +157,7 @@ impl<B: Backend> DeepGuard<B> {
     /// `config.val_fraction` of the pairs are set aside.
     ///
     /// # Errors
-    /// Of all kinds; see [`crate::error::ErrorKind`].
+    /// Errors of all kinds; see [`crate::error::ErrorKind`].
     pub fn train_on(
         &mut self,
         pairs: Vec<CodePair>,
@@ -138,33 +180,48 @@ impl<B: Backend> DeepGuard<B> {
         Ok(summary)
     }
 
-    /// Scores every token of `text`.
+    /// Scores every token of `text`. One that is longer than the model's context is read in
+    /// [`windows`](crate::decode::windows) that overlap; a byte order mark at the beginning is not read.
     ///
     /// # Errors
-    /// Kind `Usage` without a guard; kind `Data` for a text that is empty or longer than the model's context.
+    /// Kind `Usage` without a guard; kind `Device` for a text that does not fit the memory.
     pub fn score(&self, text: &str) -> Result<TextScores> {
+        let scores = self.score_batch(&[text])?.pop();
+        scores.ok_or_else(|| Error::internal("no scores of a text"))
+    }
+
+    /// Scores several texts, in their order. Those that are no longer than the model's context together are read in one
+    /// pass, which takes less time than [one after the other](Self::score); the last digits of scores may differ.
+    ///
+    /// # Errors
+    /// As [`DeepGuard::score`].
+    pub fn score_batch<T: AsRef<str>>(&self, texts: &[T]) -> Result<Vec<TextScores>> {
         let attached = self.attached.as_ref();
         let attached =
             attached.ok_or_else(|| Error::usage("scoring needs a guard: attach an adapter first"))?;
-        let encoded = self.tokenizer.encode_with_offsets(text)?;
-        let limit = self.model.config.max_position_embeddings;
-        if encoded.is_empty() || encoded.len() > limit {
-            return Err(Error::data(format!(
-                "expected a text of 1 to {limit} tokens, found {}",
-                encoded.len()
-            )));
-        }
-        let ids: Vec<u32> = encoded.iter().map(|(id, _)| *id).collect();
-        let GuardScores { scores, attention } = decode::score_with_attention(&self.model, attached, &ids)?;
-        let mean = scores.iter().map(|&s| f64::from(s)).sum::<f64>() / scores.len() as f64;
-        let layers: Vec<usize> = attached.guard.tapped_layers(self.model.config.num_hidden_layers).collect();
-        // A guard that does not attend has nothing to chunk.
-        let mut attention = attention.chunks(layers.len()).map(<[f32]>::to_vec);
-        let token = |((token, range), score)| {
-            let attention = attention.next().unwrap_or_default();
-            TokenScore { token, range, score, attention }
+        attached.require_guard().map_err(|e| e.context("scoring needs a guard"))?;
+        let layers = attached.tapped_layers(self.model.config.num_hidden_layers);
+        let encoded: Vec<Encoded> =
+            texts.iter().map(|text| self.encode_source(text.as_ref())).collect::<Result<_>>()?;
+        let ids: Vec<(Vec<u32>, usize)> = encoded.iter().filter(|text| !text.is_empty()).map(ids).collect();
+        let read: Vec<(&[u32], usize)> = ids.iter().map(|(ids, prefix)| (ids.as_slice(), *prefix)).collect();
+        let mut found = score_batch(&self.model, attached, &read)?.into_iter();
+        let scores = |encoded: Encoded| {
+            let scores = if encoded.is_empty() { None } else { found.next() };
+            TextScores::new(encoded, scores.unwrap_or_default(), &layers)
         };
-        Ok(TextScores { tokens: encoded.into_iter().zip(scores).map(token).collect(), mean, layers })
+        Ok(encoded.into_iter().map(scores).collect())
+    }
+
+    /// Tokens and their bytes in `text`, without its byte order mark; none of a text in which there is nothing else.
+    fn encode_source(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>> {
+        let source = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+        if source.is_empty() {
+            return Ok(Vec::new());
+        }
+        let skipped = text.len() - source.len();
+        let shifted = |(id, range): (u32, Range<usize>)| (id, range.start + skipped..range.end + skipped);
+        Ok(self.tokenizer.encode_with_offsets(source)?.into_iter().map(shifted).collect())
     }
 
     /// Continues `prompt`; `on_token` gets (sample, token) as they come and stops by returning `false`. What
@@ -189,17 +246,4 @@ impl<B: Backend> DeepGuard<B> {
         options.repetition_penalty.get_or_insert(generation.repetition_penalty);
         decode::generate(&self.model, self.attached.as_ref(), &ids, &options, on_token)
     }
-}
-
-/// `dir` itself if it is an adapter folder, else the finished adapter of the run folder `dir`.
-fn adapter_dir(dir: &Path) -> Result<PathBuf> {
-    let candidates = [dir.to_owned(), dir.join(FINAL_ADAPTER)];
-    let found = candidates.into_iter().find(|d| d.join(adapter::ADAPTER_CONFIG).is_file());
-    found.ok_or_else(|| {
-        Error::model(format!(
-            "{}: there is no {} in it, nor in its folder {FINAL_ADAPTER}; expected an adapter or a finished run",
-            dir.display(),
-            adapter::ADAPTER_CONFIG
-        ))
-    })
 }

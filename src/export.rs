@@ -1,7 +1,6 @@
 //! Merging an adapter into its base model: `W' = W + scale · B A`, in f32, written as a plain Hugging Face directory.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::path::Path;
 
 use half::{bf16, f16};
@@ -12,16 +11,19 @@ use crate::cpu::Cpu;
 use crate::cpu::blas::{MatMut, MatRef, gemm};
 use crate::decode::final_logits;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::files::{require_space, write_dir, write_json};
+use crate::files::{copy_file, require_space, require_vacant, write_json, write_tensors, write_vacant_dir};
 use crate::model::config::Config;
 use crate::model::lora::{LoraPair, Projection};
 use crate::model::transformer::Transformer;
 use crate::model::weights::Weights;
 use crate::ops::{Dtype, TensorView};
 
+/// Without it, a folder is no model.
+const CONFIG: &str = "config.json";
+
 /// Files of a model directory that are copied as they are.
 const COPIED: &[&str] = &[
-    "config.json",
+    CONFIG,
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -93,7 +95,7 @@ impl View for Merged {
 /// the result with base and adapter on the tokens of a text.
 ///
 /// # Errors
-/// Kind `Usage` if `out` exists; kind `Model` if the merged model's logits are off by more than rounding explains (then
+/// Kind `Usage` if `out` is there and not an empty folder; kind `Model` if the merged model's logits are off by more than rounding explains (then
 /// nothing is written).
 pub fn merge(
     model: &Transformer<Cpu>,
@@ -102,13 +104,11 @@ pub fn merge(
     out: &Path,
     check_tokens: &[u32],
 ) -> Result<MergeCheck> {
-    if out.exists() {
-        return Err(Error::usage(format!("{} exists already; choose another folder", out.display())));
-    }
+    require_vacant(out)?;
     let mut result = None;
     let weights = Weights::open(base_dir)?;
     require_space(out, weights.bytes())?;
-    write_dir(out, |dir| {
+    write_vacant_dir(out, CONFIG, |dir| {
         copy_files(base_dir, dir)?;
         if weights.has_own_head(&Config::from_dir(base_dir)?) {
             untie(&dir.join("config.json"))?;
@@ -135,7 +135,7 @@ fn copy_files(base: &Path, dir: &Path) -> Result<()> {
     for name in COPIED {
         let from = base.join(name);
         if from.is_file() {
-            std::fs::copy(&from, dir.join(name)).kind(ErrorKind::Device, || format!("cannot copy {name}"))?;
+            copy_file(&from, &dir.join(name))?;
         }
     }
     Ok(())
@@ -161,9 +161,7 @@ fn write_weights(
         let update = update_of(model, attached, name)?;
         tensors.push((name.to_owned(), Merged { tensor: weights.tensor(name)?, update }));
     }
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(tensors, Some(metadata), &dir.join("model.safetensors"))
-        .kind(ErrorKind::Device, || "cannot write model.safetensors".to_owned())
+    write_tensors(&dir.join("model.safetensors"), tensors)
 }
 
 /// The update of the tensor `name`, if it is an adapted layer's weight.

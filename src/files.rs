@@ -4,6 +4,7 @@ mod unfinished;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -12,7 +13,7 @@ use safetensors::tensor::{Dtype, View};
 use serde::Serialize;
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::platform::{exchange, free_bytes, sync};
+use crate::platform::{exchange, free_bytes, is_mount_point, may_add_to, sync};
 pub use unfinished::abandon;
 use unfinished::{TEMPORARY, UnfinishedDir, ordinary};
 
@@ -34,6 +35,61 @@ pub fn write_dir(dir: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<
     });
     // What is left under the temporary name, if anything, is what was replaced: it goes when `temporary` does.
     renamed.and_then(|()| sync(parent)).kind(ErrorKind::Device, complain)
+}
+
+/// As [`write_dir`], into a folder that is new or empty. One that cannot be replaced, as something is mounted there or it is
+/// the working folder, is filled: what is written is moved into it at the end, the file `last` after all others.
+///
+/// # Errors
+/// Kind `Usage` if there is something in `dir`, or in its place.
+pub fn write_vacant_dir(dir: &Path, last: &str, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    require_vacant(dir)?;
+    let complain = || format!("cannot write {}", dir.display());
+    let Ok(there) = dir.metadata() else { return write_dir(dir, write) };
+    if can_be_replaced(dir) {
+        return write_dir(dir, |new| {
+            write(new)?;
+            std::fs::set_permissions(new, there.permissions()).kind(ErrorKind::Device, complain)
+        });
+    }
+    let temporary = UnfinishedDir::create_in(dir).kind(ErrorKind::Device, complain)?;
+    write(temporary.path())?;
+    sync_files(temporary.path()).kind(ErrorKind::Device, complain)?;
+    let moved = temporary.finish(|new| move_files(new, dir, last));
+    moved.and_then(|()| sync(dir)).kind(ErrorKind::Device, complain)
+}
+
+/// Refuses to write a folder where something is.
+///
+/// # Errors
+/// Kind `Usage`.
+pub fn require_vacant(dir: &Path) -> Result<()> {
+    let found = match std::fs::read_dir(dir) {
+        Ok(mut entries) => match entries.next() {
+            Some(Ok(entry)) => format!("`{}` in it", entry.file_name().display()),
+            Some(Err(error)) => error.to_string(),
+            None => return Ok(()),
+        },
+        Err(_) if dir.symlink_metadata().is_err() => return Ok(()),
+        Err(error) => error.to_string(),
+    };
+    Err(Error::usage(format!(
+        "{}: expected a folder that is new or empty, found {found}; choose another folder, or empty this one",
+        dir.display()
+    )))
+}
+
+/// Whether another folder beside `dir`, which is there, can take its name.
+fn can_be_replaced(dir: &Path) -> bool {
+    dir.file_name().is_some() && !dir.is_symlink() && !is_mount_point(dir) && may_add_to(parent(dir))
+}
+
+/// Moves all files of `from` to `to`, that of the name `last` after the others.
+fn move_files(from: &Path, to: &Path, last: &str) -> std::io::Result<()> {
+    let names = std::fs::read_dir(from)?.map(|entry| Ok(entry?.file_name()));
+    let mut names = names.collect::<std::io::Result<Vec<_>>>()?;
+    names.sort_by_key(|name| name == last);
+    names.iter().try_for_each(|name| std::fs::rename(from.join(name), to.join(name)))
 }
 
 /// Makes a folder, and those above it, which are then there after a power failure as well.
@@ -154,11 +210,11 @@ pub fn json_text(value: &impl Serialize) -> Result<String> {
 
 /// A tensor to be written.
 pub struct OwnedTensor {
-    /// Its element type.
+    /// Element type of the tensor.
     pub dtype: Dtype,
-    /// Its shape.
+    /// Shape of the tensor.
     pub shape: Vec<usize>,
-    /// Its elements, little-endian.
+    /// Elements of the tensor, little-endian.
     pub bytes: Vec<u8>,
 }
 
@@ -201,13 +257,27 @@ impl View for &OwnedTensor {
 
 /// Writes tensors in the layout of PyTorch's users (`format = pt`).
 pub fn write_safetensors(path: &Path, tensors: &[(String, OwnedTensor)]) -> Result<()> {
+    write_tensors(path, tensors.iter().map(|(name, tensor)| (name, tensor)))
+}
+
+/// As [`write_safetensors`], of tensors that are made when they are written.
+pub fn write_tensors<V: View>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (impl AsRef<str> + Ord + Display, V)>,
+) -> Result<()> {
     let complain = || format!("cannot write {}", path.display());
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let views = tensors.iter().map(|(name, tensor)| (name, tensor));
     // The library's file is private; it gets the permissions of any other.
     let created = File::create(path).and_then(|file| file.metadata()).kind(ErrorKind::Device, complain)?;
-    safetensors::serialize_to_file(views, Some(metadata), path).kind(ErrorKind::Device, complain)?;
+    safetensors::serialize_to_file(tensors, Some(metadata), path).kind(ErrorKind::Device, complain)?;
     std::fs::set_permissions(path, created.permissions()).kind(ErrorKind::Device, complain)
+}
+
+/// Copies a file's content into a new file, whose permissions are those of any other.
+pub fn copy_file(from: &Path, to: &Path) -> Result<()> {
+    let copied = File::open(from).and_then(|mut from| std::io::copy(&mut from, &mut File::create(to)?));
+    let complain = || format!("cannot copy {} to {}", from.display(), to.display());
+    copied.map(drop).kind(ErrorKind::Device, complain)
 }
 
 #[cfg(test)]

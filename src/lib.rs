@@ -74,7 +74,7 @@
 //! ops                            every operation's contract; tensors, buffers, arenas
 //! manifest                       folders in which every changed bit is noticed
 //! files                          files that are written whole or not at all
-//! error  platform                one error type, whose kind fixes the exit code; where operating systems differ
+//! error  platform  system        errors with exit codes; where operating systems differ; memory of the process
 //! ```
 //!
 //! `tests/layers.rs` holds this picture against the imports. What is computed is written once for every
@@ -123,6 +123,7 @@ mod platform;
 pub mod probe;
 #[cfg(feature = "cli")]
 pub mod report;
+pub mod system;
 pub mod train;
 
 #[cfg(feature = "text")]

@@ -32,7 +32,7 @@ type Entries = BTreeMap<String, Entry>;
 struct Manifest {
     format_version: u32,
     files: Entries,
-    /// Of the entries, so that a damaged manifest is not taken for a damaged file.
+    /// Hash of the entries, so that a damaged manifest is not taken for a damaged file.
     blake3: String,
 }
 

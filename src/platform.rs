@@ -1,4 +1,4 @@
-//! Where operating systems differ: file systems, names of files, the machine's name.
+//! Where operating systems differ: file systems, names of files, pipes, the machine's name.
 
 use std::fs::File;
 use std::io;
@@ -15,6 +15,59 @@ pub(crate) fn free_bytes(dir: &Path) -> Option<u64> {
     {
         let _ = dir;
         None
+    }
+}
+
+/// Whether something is mounted at `dir`.
+pub(crate) fn is_mount_point(dir: &Path) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+        let found = statx(CWD, dir, AtFlags::empty(), StatxFlags::BASIC_STATS);
+        found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+    }
+    #[cfg(all(unix, not(target_os = "linux")))]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let device = |dir: &Path| dir.metadata().map(|metadata| metadata.dev()).ok();
+        device(dir) != device(&dir.join(".."))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = dir;
+        false
+    }
+}
+
+/// Whether this process may make files and folders in `dir`.
+pub(crate) fn may_add_to(dir: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::fs::{Access, access};
+        access(dir, Access::WRITE_OK | Access::EXEC_OK).is_ok()
+    }
+    #[cfg(not(unix))]
+    {
+        dir.metadata().is_ok_and(|metadata| !metadata.permissions().readonly())
+    }
+}
+
+/// Whether somebody may still read what is written to standard output: a pipe without a reader is in error. Windows tells when
+/// something is written.
+#[cfg(feature = "cli")]
+pub(crate) fn has_reader() -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let stdout = io::stdout();
+        let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let gone = PollFlags::ERR | PollFlags::HUP;
+        poll(&mut polled, Some(&at_once)).is_err() || !polled[0].revents().intersects(gone)
+    }
+    #[cfg(not(unix))]
+    {
+        true
     }
 }
 

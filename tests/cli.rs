@@ -4,8 +4,12 @@
 #[path = "common/tiny.rs"]
 mod tiny;
 
+#[path = "cli/adapters.rs"]
+mod adapters;
 #[path = "cli/data.rs"]
 mod data;
+#[path = "cli/folders.rs"]
+mod folders;
 #[path = "cli/hostile.rs"]
 mod hostile;
 #[path = "cli/info.rs"]
@@ -18,6 +22,10 @@ mod paths;
 mod probe;
 #[path = "cli/products.rs"]
 mod products;
+#[path = "cli/score.rs"]
+mod score;
+#[path = "cli/terminal.rs"]
+mod terminal;
 
 use std::path::Path;
 use std::process::{Command as Process, Stdio};
@@ -48,6 +56,11 @@ impl Done {
         assert_eq!(self.code, code, "{}", self.stderr);
         assert_eq!(self.stdout, "");
         named.iter().for_each(|n| assert!(self.stderr.contains(n), "{n:?} not in: {}", self.stderr));
+    }
+
+    /// Standard output that is one object, over several lines.
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap()
     }
 
     fn json_lines(&self) -> Vec<Value> {
@@ -188,7 +201,7 @@ fn export_writes_a_model_that_runs() {
         |model: &str| run(&tiny, &format!("generate --max-new-tokens 8 --no-guard --model {model} abc")).ok();
     assert_eq!(of("merged").stdout, of("model --adapter run").stdout);
     run(&tiny, "export --model model --adapter run --merge --out merged")
-        .fails(2, &["merged exists already"]);
+        .fails(2, &["merged: expected a folder that is new or empty"]);
     run(&tiny, "export --model model --merge --out other").fails(2, &["--adapter"]);
     run(&tiny, "export --model model --adapter run --out other").fails(2, &["--merge"]);
 }

@@ -6,7 +6,11 @@ mod tiny;
 
 use deepguard::attached::Attached;
 use deepguard::cpu::Cpu;
-use deepguard::decode::{FinishReason, GenerateOptions, Generated, final_logits, generate, score};
+use deepguard::decode::windows::{Window, score_in_windows, windows};
+use deepguard::decode::{
+    FinishReason, GenerateOptions, Generated, final_logits, generate, score, score_with_attention,
+};
+use deepguard::model::lora::LoraConfig;
 use deepguard::model::transformer::Transformer;
 use deepguard::ops::philox::{philox, unit};
 use deepguard::ops::sample::Sampling;
@@ -65,7 +69,7 @@ impl Setup {
             // The strength is that of the last multiple of `rescore_every`.
             let known = new.len() - new.len().checked_rem(options.rescore_every).unwrap_or(new.len());
             let sigma = self.sigma(&text[..PROMPT.len() + known]);
-            let values = self.attached.as_ref().unwrap().stats.values();
+            let values = self.attached.as_ref().unwrap().stats.as_ref().unwrap().values();
             let largest = values.iter().fold(0.0f64, |m, &v| m.max(f64::from(v).abs()));
             for (logit, value) in last.iter_mut().zip(values) {
                 let normalized = f64::from(value) / (largest + 1e-8);
@@ -157,7 +161,6 @@ fn guidance_adds_the_statistics_over_the_score() {
         let generated = setup.generate(&guided);
         setup.check(&generated, &guided);
         assert!((generated.prompt_score.unwrap() - setup.sigma(&PROMPT)).abs() < 1e-5);
-        assert_eq!(generated.prompt_scores.len(), PROMPT.len());
         assert_ne!(generated.samples, setup.generate(&options()).samples, "guidance changes something");
     }
 }
@@ -361,4 +364,55 @@ fn damaged_weights_are_noticed() {
     let error = setup.refusal(&PROMPT, &options());
     assert_eq!(error.kind(), ErrorKind::Model);
     assert!(error.to_string().contains("weights are damaged"), "{error}");
+}
+
+#[test]
+fn a_text_beyond_the_context_is_scored_in_windows() {
+    let mut setup = Setup::new("llama", true);
+    let attached = setup.attached.as_ref().unwrap();
+    let text: Vec<u32> = (0..45).map(|i| (i * 37 + 5) % 300).collect();
+    let whole = score_with_attention(&setup.model, attached, &text).unwrap();
+    // A text that fits is read in one pass.
+    for prefix in [0, 1] {
+        let one = score_in_windows(&setup.model, attached, &text, prefix).unwrap();
+        assert_eq!((&one.scores, &one.attention), (&whole.scores, &whole.attention));
+    }
+    setup.model.config.max_position_embeddings = 20;
+    for prefix in [0, 2] {
+        let found = score_in_windows(&setup.model, attached, &text, prefix).unwrap();
+        assert_eq!((found.scores.len(), found.attention.len()), (text.len(), whole.attention.len()));
+        let taps = whole.attention.len() / text.len();
+        for Window { start, scored } in windows(text.len() - prefix, 20 - prefix) {
+            let read = [&text[..prefix], &text[prefix + start..prefix + scored.end]].concat();
+            assert!(read.len() <= 20);
+            let alone = score_with_attention(&setup.model, attached, &read).unwrap();
+            let (at, of) = (prefix + scored.start, prefix + scored.start - start);
+            let length = scored.len();
+            assert_eq!(found.scores[at..at + length], alone.scores[of..of + length]);
+            let attention = |of: &[f32], from: usize| of[from * taps..(from + length) * taps].to_vec();
+            assert_eq!(attention(&found.attention, at), attention(&alone.attention, of));
+        }
+        // The first window is the beginning of the whole text.
+        let same = found.scores[..20].iter().zip(&whole.scores).all(|(a, b)| (a - b).abs() < 1e-5);
+        assert!(same, "{:?} {:?}", &found.scores[..20], &whole.scores[..20]);
+        assert_ne!(found.scores[20..], whole.scores[20..]);
+    }
+}
+
+#[test]
+fn without_a_guard_nothing_is_scored_or_guided() {
+    let model = Tiny::new("llama").load();
+    let mut plain =
+        Attached::new(&Cpu::new(), &model.config, LoraConfig::default_for(&model.config), None).unwrap();
+    deepguard::init::initialize(&mut plain, 3);
+    let setup = Setup { model, attached: Some(plain) };
+    let generated = setup.generate(&options());
+    assert!(generated.prompt_score.is_none());
+    setup.check(&generated, &options());
+    let guided = setup.refusal(&PROMPT, &options().with(|o| o.guided = true));
+    let scored = score(&setup.model, setup.attached.as_ref().unwrap(), &PROMPT).unwrap_err();
+    for error in [guided, scored] {
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert!(error.to_string().contains("plain adapter"), "{error}");
+    }
 }

@@ -374,7 +374,7 @@ fn an_abandoned_step_changes_nothing() {
         params.iter().map(|p| s.attached.params.download(p).unwrap()).collect()
     };
     assert_eq!(values(&disturbed), values(&undisturbed));
-    assert_eq!(disturbed.attached.stats.values(), undisturbed.attached.stats.values());
+    assert_eq!(disturbed.attached.stats, undisturbed.attached.stats);
 }
 
 #[test]

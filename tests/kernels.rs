@@ -9,11 +9,15 @@ use deepguard::cuda::Cuda;
 mod aggregator;
 #[path = "common/emulator.rs"]
 mod emulator;
+#[allow(dead_code)] // its main asks for a device
+#[path = "../examples/linear.rs"]
+mod linear;
 mod kernels {
     pub mod attention;
     pub mod device;
     pub mod errors;
     pub mod products;
+    pub mod views;
 }
 
 /// What `examples/aggregator.rs` prints, on slices of cudarc.
@@ -31,6 +35,18 @@ fn cuda_runs_the_example_of_the_aggregator() {
     }
     // The query is the first row of the first layer.
     assert!(weights[0] > weights[1], "{weights:?}");
+}
+
+/// What `examples/linear.rs` prints.
+#[test]
+fn cuda_runs_the_example_of_a_linear_layer() {
+    let wave = |i: usize| half::bf16::from_f32((i as f32 * 0.37).sin()).to_f32();
+    let found = linear::layer(&emulator::own_cuda(), 3).expect("a layer");
+    for (at, found) in found.iter().enumerate() {
+        let (row, column) = (at / 4, at % 4);
+        let expected: f32 = (0..64).map(|k| wave(row * 64 + k) * wave(column * 96 + 16 + k)).sum();
+        assert!((found - expected).abs() <= expected.abs() / 100.0 + 0.02, "[{at}]: {found}, not {expected}");
+    }
 }
 
 /// All of this once more.

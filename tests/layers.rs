@@ -211,6 +211,42 @@ fn what_is_generic_names_no_device() {
     }
 }
 
+/// One stem per operation: a contract, a kernel, a CUDA side, a CPU side, and tests that run on both.
+#[test]
+fn every_family_of_operations_has_its_homes() {
+    let repository = root().parent().unwrap();
+    let text = |path: &Path| fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let kernels: Vec<String> = fs::read_dir(repository.join("kernels"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let tested = text(&repository.join("tests/ops.rs"));
+    let mut families = 0;
+    for entry in fs::read_dir(root().join("ops")).unwrap() {
+        let path = entry.unwrap().path();
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        let text_of_stem = text(&path);
+        let family = |line: &str| line.starts_with("pub trait ") && line.contains(": Device");
+        if stem == "mod" || !text_of_stem.lines().any(family) {
+            continue;
+        }
+        let mut homes =
+            ["cpu", "cuda"].map(|device| root().join(device).join(stem).with_extension("rs")).to_vec();
+        homes.push(repository.join("tests/ops_families").join(stem).with_extension("rs"));
+        for home in homes {
+            assert!(home.is_file(), "{stem}: {} is missing", home.display());
+        }
+        let own = |name: &String| {
+            let rest = name.strip_prefix(stem).and_then(|rest| rest.strip_suffix(".cu"));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+        };
+        assert!(kernels.iter().any(own), "{stem}: no kernel file");
+        assert!(tested.contains(&format!(" {stem} {{")), "{stem}: not in tests/ops.rs");
+        families += 1;
+    }
+    assert!(families >= 13, "only {families} families found: has the form of the contracts changed?");
+}
+
 #[test]
 fn paths_are_found_wherever_they_stand() {
     let text = code(

@@ -59,15 +59,21 @@ fn continued(guard: &DeepGuard<Cpu>) -> Vec<u32> {
     guard.generate(TEXT, &greedy(), &mut |_, _| true).unwrap().samples.remove(0)
 }
 
+/// The id that the tokenizer gives `<|endoftext|>`.
+fn end_of_text(tiny: &Tiny) -> u32 {
+    load(tiny).tokenizer.token_id("<|endoftext|>").unwrap()
+}
+
 /// A model whose tokenizer starts every text with `<|endoftext|>`: by its template, and by a switch beside it.
 fn with_start_token(by_template: bool) -> Tiny {
     let tiny = Tiny::new("llama");
+    let start = end_of_text(&tiny);
     if by_template {
         tiny::edit_json(&tiny.model().join("tokenizer.json"), |tokenizer| {
             tokenizer["post_processor"] = json!({"type": "TemplateProcessing",
                 "single": [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
                 "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-                "special_tokens": {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [EOS], "tokens": ["<|endoftext|>"]}}});
+                "special_tokens": {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [start], "tokens": ["<|endoftext|>"]}}});
         });
     } else {
         let config = json!({"tokenizer_class": "LlamaTokenizerFast", "add_bos_token": true, "bos_token": "<|endoftext|>"});
@@ -81,6 +87,7 @@ fn with_start_token(by_template: bool) -> Tiny {
 fn a_text_has_one_encoding() {
     for by_template in [true, false] {
         let tiny = with_start_token(by_template);
+        let start_id = end_of_text(&tiny);
         ok(&tiny, "train --model model --data data --output-dir run --max-steps 1 --lora-r 2 --device cpu");
         std::fs::write(tiny.path("x.py"), TEXT).unwrap();
         let (scored, _) = ok(&tiny, "score --model model --adapter run --json --device cpu x.py");
@@ -91,9 +98,9 @@ fn a_text_has_one_encoding() {
         let generated: Value = serde_json::from_str(&generated).unwrap();
         let of = |value: &Value| value.as_f64().unwrap();
         let (score, prompt) = (of(&scored["mean_score"]), of(&generated["prompt_score"]));
-        assert!((score - prompt).abs() < 1e-9, "{score} against {prompt}");
+        assert!((score - prompt).abs() < 1e-6, "{score} against {prompt}");
         let start = &scored["tokens"][0];
-        assert_eq!((&start["id"], &start["start"], &start["end"]), (&json!(EOS), &json!(0), &json!(0)));
+        assert_eq!((&start["id"], &start["start"], &start["end"]), (&json!(start_id), &json!(0), &json!(0)));
         // Training and the check of its data read the start token too, once a function.
         let tokenizer = load(&tiny).tokenizer;
         let pairs = std::fs::read_to_string(tiny.path("data/train/pairs.jsonl")).unwrap();
@@ -103,7 +110,7 @@ fn a_text_has_one_encoding() {
                 let pair: Value = serde_json::from_str(line).unwrap();
                 let tokens = |side: &str| tokenizer.encode(pair[side].as_str().unwrap()).unwrap();
                 let both = [tokens("func_src_before"), tokens("func_src_after")];
-                assert!(both.iter().all(|tokens| tokens[0] == EOS && !tokens[1..].contains(&EOS)));
+                assert!(both.iter().all(|tokens| tokens[0] == start_id && !tokens[1..].contains(&start_id)));
                 both.concat().len()
             })
             .sum();
@@ -117,23 +124,17 @@ fn a_text_has_one_encoding() {
 #[test]
 fn generated_special_tokens_are_printed() {
     let tiny = Tiny::new("llama");
-    let first = continued(&load(&tiny))[0];
-    // The likeliest token becomes a special one.
-    let spelling = load(&tiny).tokenizer.token_str(first).unwrap();
-    tiny::edit_json(&tiny.model().join("tokenizer.json"), |tokenizer| {
-        let vocab = tokenizer["model"]["vocab"].as_object().unwrap();
-        assert_eq!(vocab[&spelling], first);
-        let token = json!({"id": first, "content": spelling, "single_word": false, "lstrip": false, "rstrip": false,
-                           "normalized": false, "special": true});
-        tokenizer["added_tokens"].as_array_mut().unwrap().push(token);
-    });
-    std::fs::write(tiny.path("x.py"), TEXT).unwrap();
-    let generate = "generate --model model --max-new-tokens 1 --device cpu --prompt-file x.py";
+    // Nothing is left to be generated but `<|endoftext|>`.
+    let end = end_of_text(&tiny);
+    let others: Vec<u32> = (0..512).filter(|&id| id != end).collect();
+    write(&tiny, "generation_config.json", &json!({"suppress_tokens": others, "eos_token_id": end}));
+    let generate = "generate --model model --max-new-tokens 2 --device cpu --ignore-eos y";
     let (json, _) = ok(&tiny, &format!("{generate} --json"));
     let json: Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["tokens"], json!([first]));
-    assert!(!json["text"].as_str().unwrap().is_empty());
-    assert_eq!(ok(&tiny, generate).0, format!("{}\n", json["text"].as_str().unwrap()));
+    assert_eq!((&json["tokens"], &json["text"]), (&json!([end, end]), &json!("<|endoftext|><|endoftext|>")));
+    assert_eq!(ok(&tiny, generate).0, "<|endoftext|><|endoftext|>\n");
+    let (stopped, _) = ok(&tiny, &generate.replace(" --ignore-eos", ""));
+    assert_eq!(stopped, "\n", "a stop token is no text");
 }
 
 #[test]
@@ -203,19 +204,19 @@ fn a_stored_head_is_used() {
     let tiny = Tiny::new("qwen2");
     let tied = continued(&load(&tiny));
     let file = tiny.model().join("model.safetensors");
-    let head = |change: f32| {
+    let head = |factor: f32| {
         tiny::edit_tensors(&file, |tensors| {
             tensors.retain(|tensor| tensor.0 != "lm_head.weight");
             let (_, shape, mut values) =
                 tensors.iter().find(|t| t.0.contains("embed_tokens")).unwrap().clone();
-            values.iter_mut().rev().take(1000).for_each(|value| *value += change);
+            values.iter_mut().for_each(|value| *value *= factor);
             tensors.push(("lm_head.weight".into(), shape, values));
         });
     };
-    head(0.0);
+    head(1.0);
     let equal = load(&tiny);
     assert_eq!((continued(&equal), equal.notes().count()), (tied.clone(), 0), "a copy is dropped silently");
-    head(3.0);
+    head(-1.0);
     let differing = load(&tiny);
     let [note] = differing.notes().collect::<Vec<_>>()[..] else { panic!("one note") };
     assert!(note.contains("lm_head.weight") && note.contains("tie_word_embeddings"), "{note}");

@@ -1,7 +1,8 @@
-//! Every operation against a plain f64 reference, on odd shapes, with outputs that hold NaN before; every backward
-//! against central differences of that reference.
+//! Every operation against a plain f64 reference, on odd shapes, with outputs that hold NaN before; every
+//! backward against central differences of that reference.
 //!
-//! The bodies run on any backend: another one is another line at the end of this file. CUDA runs on the emulator.
+//! The bodies run on any backend: another one is another line at the end of this file. CUDA runs on the
+//! emulator.
 
 #[path = "common/emulator.rs"]
 mod emulator;
@@ -28,7 +29,7 @@ macro_rules! test_backend {
                 analyzer {
                     layer_norm_relu, layer_norm_relu_backward, bias_relu, score_and_backward
                 }
-                attention { forward, many_sequences, backward, decode }
+                attention { forward, many_sequences, backward, separate, decode }
                 elementwise { add, scale_rows, cast }
                 embedding { embed, gather, scatter_add }
                 linear {
@@ -52,6 +53,23 @@ macro_rules! test_backend {
 
 test_backend!(cpu, deepguard::cpu::Cpu::new());
 test_backend!(cuda, crate::emulator::cuda());
+
+/// What is refused: on devices of their own, as an error is that of all operations since the last wait.
+macro_rules! test_contracts {
+    ($name:ident, $backend:expr) => {
+        mod $name {
+            tests_of! {
+                $backend;
+                contracts {
+                    ids, heads, segments, matrices, cache, rotations, taps, logits, layers, products
+                }
+            }
+        }
+    };
+}
+
+test_contracts!(cpu_refuses, deepguard::cpu::Cpu::new());
+test_contracts!(cuda_refuses, crate::emulator::own_cuda());
 
 /// CUDA once more, on another device: it has other instructions, and so other kernels.
 #[test]

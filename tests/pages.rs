@@ -4,6 +4,8 @@
 
 #[path = "pages/browser.rs"]
 mod browser;
+#[path = "common/required.rs"]
+mod required;
 #[path = "common/tiny.rs"]
 mod tiny;
 

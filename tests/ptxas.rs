@@ -1,4 +1,4 @@
-//! What the compiler made of the kernels: registers, spills, and the instructions that they are written for.
+//! Results of ptxas: registers, spills, occupancy, and the instructions that kernels are written for.
 //!
 //! Kernels run as PTX in the tests, which says nothing about this; machine code is what a GPU runs.
 
@@ -148,7 +148,8 @@ fn cubins(file: &str) -> impl Iterator<Item = &'static Image> {
     IMAGES.iter().filter(move |image| image.file == file && matches!(image.code, Code::Cubin(_)))
 }
 
-/// Counts of instructions for each architecture that a file was compiled for; local memory is never among them.
+/// Counts of instructions for each architecture that a file was compiled for; local memory is never among
+/// them.
 fn compiled(file: &str) -> Vec<(&'static str, BTreeMap<String, usize>)> {
     let all: Vec<_> = cubins(file).map(|image| (image.arch, instructions(image))).collect();
     assert!(!all.is_empty(), "no machine code of {file}: make toolkit, and leave DG_CUDA_ARCHS alone");
@@ -166,9 +167,10 @@ fn count(counts: &BTreeMap<String, usize>, name: &str) -> usize {
 
 #[test]
 fn gemm_is_made_of_tensor_cores_and_asynchronous_copies() {
-    // One turn of the loop, not unrolled: two steps along k, each of 4 by 4 products from 4 + 2 loads of matrices (half as
-    // many rows in those with small tiles), and four copies. Besides, NT copies LoRA in all but one of its kernels with two
-    // instructions and has only those in that one; TN copies weights; the third of the others has two loops of copies.
+    // One turn of the loop, not unrolled: two steps along k, each of 4 by 4 products from 4 + 2 loads of
+    // matrices (half as many rows in those with small tiles), and four copies. Besides, NT copies LoRA in all
+    // but one of its kernels with two instructions and has only those in that one; TN copies weights; the
+    // third of the others has two loops of copies.
     for (file, large, small, copies) in
         [("gemm_nt", 2, 3, 4 * 6 + 4), ("gemm_nn", 1, 2, 4 + 4 + 2), ("gemm_tn", 1, 2, 5 + 5 + 3)]
     {
@@ -182,7 +184,7 @@ fn gemm_is_made_of_tensor_cores_and_asynchronous_copies() {
 }
 
 #[test]
-fn products_with_few_rows_use_tensor_cores() {
+fn skinny_gemm_uses_tensor_cores() {
     for (arch, counts) in compiled("linear").into_iter().chain(compiled("linear_lora")) {
         assert!(count(&counts, "HMMA") > 0, "no tensor cores for sm_{arch}: {counts:?}");
     }
@@ -191,9 +193,9 @@ fn products_with_few_rows_use_tensor_cores() {
 #[test]
 fn gemm_sm90_is_made_of_warpgroup_products_and_bulk_copies() {
     for (arch, counts) in compiled("gemm_sm90") {
-        // In each of three kernels four steps along k, which nothing but a fence and two waits holds up, and a load of x and
-        // two of w; in two of them as many for the factors of LoRA. Four loads of the residual and a store, in a loop, of two
-        // kernels; three stores of gate, up and h.
+        // In each of three kernels four steps along k, which nothing but a fence and two waits holds up, and
+        // a load of x and two of w; in two of them as many for the factors of LoRA. Four loads of the
+        // residual and a store, in a loop, of two kernels; three stores of gate, up and h.
         for (name, expected) in [
             ("HGMMA", 3 * 4),
             ("WARPGROUP", 3 * 3),

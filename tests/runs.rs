@@ -3,6 +3,8 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "common/required.rs"]
+mod required;
 #[path = "common/tiny.rs"]
 mod tiny;
 
@@ -10,6 +12,8 @@ mod tiny;
 mod disk;
 #[path = "runs/kill.rs"]
 mod kill;
+#[path = "runs/memory.rs"]
+mod memory;
 #[path = "runs/order.rs"]
 mod order;
 #[path = "runs/process.rs"]
@@ -17,7 +21,6 @@ mod process;
 #[path = "runs/signals.rs"]
 mod signals;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -28,12 +31,6 @@ use tiny::{Tiny, folder};
 
 /// Options that every run here has in common.
 const TRAIN: &str = "train --device cpu --model model --max-seq-len 160 --lora-r 4 --lr 1e-3 --batch-size 1";
-
-/// Says that something is not tested, past the harness, which swallows what tests print that pass.
-fn skipped(why: &str) {
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    let _ = writeln!(std::io::stderr(), "\n*** NOT TESTED: {test}: {why} ***\n");
-}
 
 /// Names in a folder, sorted; none if there is no folder.
 fn names(dir: &Path) -> Vec<String> {

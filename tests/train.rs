@@ -122,6 +122,19 @@ fn pairs_in_memory_train_as_those_of_files() {
     assert!(guard.attached.is_some());
     assert_eq!(metrics(&memory.output_dir), metrics(&files.output_dir));
     assert_eq!(folder(&memory.output_dir.join("adapter")), folder(&files.output_dir.join("adapter")));
+    // Texts that share a pass are scored as on their own.
+    let long = "x = 1\n".repeat(900);
+    let texts = ["def f(x):\n    return x\n", "", "import os\n", &long, "a"];
+    let batch = guard.score_batch(&texts).unwrap();
+    assert_eq!(batch.len(), texts.len());
+    for (text, together) in texts.iter().zip(&batch) {
+        let alone = guard.score(text).unwrap();
+        assert_eq!(alone.tokens.len(), together.tokens.len());
+        for (a, b) in alone.tokens.iter().zip(&together.tokens) {
+            assert_eq!((a.token, &a.range, a.attention.len()), (b.token, &b.range, b.attention.len()));
+            assert!((a.score - b.score).abs() < 1e-5, "{text:?}: {} alone, {} together", a.score, b.score);
+        }
+    }
     // Without validation pairs, some of those given are set aside.
     memory.output_dir = tiny.path("set-aside");
     (memory.val_fraction, memory.max_steps) = (0.25, Some(1));
@@ -193,15 +206,12 @@ fn the_base_cache_changes_nothing() {
 struct Counts {
     train: usize,
     validation: usize,
-    identical: usize,
-    lost: usize,
     cut: usize,
 }
 
 impl Observer for Counts {
     fn on_start(&mut self, start: &RunStart<'_>) {
         (self.train, self.validation) = (start.train.pairs.len(), start.validation.pairs.len());
-        (self.identical, self.lost) = (start.train.identical, start.train.limit.lost);
         self.cut = start.train.limit.cut;
     }
 }
@@ -356,15 +366,15 @@ fn absurd_settings_are_refused_by_name() {
 #[test]
 fn functions_longer_than_the_model_s_context_are_cut() {
     let tiny = Tiny::new("llama");
-    tiny.edit_config(|config| config["max_position_embeddings"] = 64.into());
+    tiny.edit_config(|config| config["max_position_embeddings"] = 100.into());
     let run = config(&tiny, "run").with(|o| {
         o.max_seq_len = Some(1024);
         o.max_steps = Some(1);
     });
-    refused(&run, ErrorKind::Usage, &["max_seq_len", "1024", "64"]);
+    refused(&run, ErrorKind::Usage, &["max_seq_len", "1024", "100"]);
     // Without a limit of one's own, the context is the limit.
     let mut counts = Counts::default();
     train_with(&run.clone().with(|o| o.max_seq_len = None), &mut counts).unwrap();
-    assert_eq!(read_json(&run.output_dir.join("train_config.json"))["max_seq_len"], 64);
+    assert_eq!(read_json(&run.output_dir.join("train_config.json"))["max_seq_len"], 100);
     assert!(counts.cut > 0, "no pair is longer than the context");
 }

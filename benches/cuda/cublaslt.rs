@@ -12,7 +12,7 @@ use super::device::Device;
 const LIBRARIES: [&str; 3] = ["libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"];
 const WORKSPACE: usize = 64 << 20;
 
-// Of cublasLt.h and library_types.h.
+// Values of cublasLt.h and library_types.h.
 const COMPUTE_32F: c_int = 68;
 const R_32F: c_int = 0;
 const R_16BF: c_int = 14;
@@ -126,7 +126,8 @@ impl CublasLt {
         check("cublasLtMatrixLayoutCreate", status).map(|()| layout)
     }
 
-    /// Of x `[rows, input]`, w `[out, input]` and y `[rows, out]`. Descriptions stay until the program ends.
+    /// The product of x `[rows, input]` and w `[out, input]` to y `[rows, out]`. Descriptions stay until the
+    /// program ends.
     pub fn linear(&self, rows: usize, out: usize, input: usize) -> Result<Linear<'_>, String> {
         let (weight, x, y) = (self.layout(out, input)?, self.layout(rows, input)?, self.layout(rows, out)?);
         let (mut desc, mut preference) = (std::ptr::null_mut(), std::ptr::null_mut());

@@ -13,7 +13,7 @@ use half::bf16;
 const FLUSH_BYTES: usize = 256 << 20;
 /// Random numbers before the same ones come again: not a power of two, so that rows differ.
 const PERIOD: usize = 1_000_003;
-/// Of these, by compute capability: multiply-adds in bf16 that a multiprocessor's tensor cores do in a cycle.
+/// Multiply-adds in bf16 of a multiprocessor's tensor cores in a cycle, by compute capability.
 const TENSOR: [(u32, f64); 6] =
     [(80, 1024.0), (86, 512.0), (89, 512.0), (90, 2048.0), (100, 4096.0), (120, 512.0)];
 
@@ -25,7 +25,7 @@ pub struct Device {
     flush: std::cell::RefCell<Buffer<Cuda, u32>>,
 }
 
-/// What bounds a case: floating-point operations or bytes of memory.
+/// The bound of a case: floating-point operations or bytes of memory.
 #[derive(Clone, Copy)]
 pub enum Work {
     Flops(f64),
@@ -111,7 +111,8 @@ impl Device {
         Duration::from_secs_f32(start.elapsed_ms(&end).expect("two events that are over") / 1e3)
     }
 
-    /// Time of `run`, which ends with a wait, by the host's clock; prints how many of `items` that is a second.
+    /// Time of `run`, which ends with a wait, by the host's clock; prints how many of `items` that is a
+    /// second.
     pub fn measure_steps(
         &self,
         criterion: &mut Criterion,

@@ -1,6 +1,7 @@
-//! The CUDA kernels at the sizes of Qwen2.5-Coder-7B and -0.5B, timed by the device's own events, with the second-level
-//! cache flushed before each run: time, TFLOP/s or GB/s, and per cent of what the device can do at best; cuBLASLt's products
-//! beside ours, where it is there. Then whole training steps and decoding passes of a model of the smaller one's shape.
+//! The CUDA kernels at the sizes of Qwen2.5-Coder-7B and -0.5B, timed by the device's own events, with the
+//! second-level cache flushed before each run: time, TFLOP/s or GB/s, and per cent of what the device can do
+//! at best; cuBLASLt's products beside ours, where it is there. Then whole training steps and decoding passes
+//! of a model of the smaller one's shape.
 //!
 //! `cargo bench --bench cuda` on a machine with an NVIDIA GPU. Without one there is nothing to measure; with
 //! `-- --test` every case runs once, also on the emulator.

@@ -3,7 +3,7 @@
 use criterion::Criterion;
 use deepguard::ops::Device as _;
 use deepguard::ops::aggregate::{Aggregate, TapGradient, TapShape};
-use deepguard::ops::attention::{Attention, CachedKv, Heads, Segment};
+use deepguard::ops::attention::{Attention, CachedKv, Heads, Qkv, QkvMut, Segment};
 use deepguard::ops::loss::{HeadWeights, Loss};
 use deepguard::ops::mlp::Mlp;
 use deepguard::ops::norm::Norm;
@@ -15,7 +15,7 @@ use super::device::{Device, Work};
 
 const BF16: usize = 2;
 const ROWS: usize = 8192;
-/// Of Qwen2.5-Coder-7B.
+/// Sizes of Qwen2.5-Coder-7B.
 const HIDDEN: usize = 3584;
 const INTERMEDIATE: usize = 18944;
 const VOCAB: usize = 152_064;
@@ -82,11 +82,12 @@ fn attention(c: &mut Criterion, device: &Device) {
         let mut dqkv = device.zeros(&[rows, HEADS.qkv_width()]);
         let flops = |products: f64| Work::Flops(2.0 * products * seen(&segments, HEADS));
         device.measure(c, &format!("attention {name}"), flops(2.0), || {
-            cuda.attention(o.view_mut(), lse.view_mut(), qkv.view(), &segments, HEADS);
+            cuda.attention(o.view_mut(), lse.view_mut(), Qkv::packed(qkv.view(), HEADS), &segments, HEADS);
         });
         device.measure(c, &format!("attention_backward {name}"), flops(5.0), || {
-            let (o, lse) = (o.view(), lse.view());
-            cuda.attention_backward(dqkv.view_mut(), dout.view(), o, lse, qkv.view(), &segments, HEADS);
+            let (o, lse, qkv) = (o.view(), lse.view(), Qkv::packed(qkv.view(), HEADS));
+            let dqkv = QkvMut::packed(dqkv.view_mut(), HEADS);
+            cuda.attention_backward(dqkv, dout.view(), o, lse, qkv, &segments, HEADS);
         });
     }
     let rows = device.rows(ROWS);
@@ -116,7 +117,7 @@ fn decoding(c: &mut Criterion, device: &Device) {
                 sample_v: own_v.view(),
                 filled,
             };
-            cuda.attention_decode(o.view_mut(), qkv.view(), &cache, HEADS);
+            cuda.attention_decode(o.view_mut(), Qkv::packed(qkv.view(), HEADS).q, &cache, HEADS);
         });
     }
 }

@@ -15,7 +15,7 @@ use deepguard::train::step::{Objective, Stepper, Update};
 use super::device::Device;
 use super::random_model::{Lengths, SVEN, attached, pairs, random_model};
 
-/// Of Qwen2.5-Coder-0.5B.
+/// Sizes of Qwen2.5-Coder-0.5B.
 const CONFIG: &str = r#"{"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 896,
     "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2,
     "vocab_size": 151936, "hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 1000000.0,

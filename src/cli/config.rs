@@ -1,5 +1,5 @@
-//! Options of `train` from three places, flags > file > defaults, resolved and checked before anything is loaded. What is
-//! wrong is reported together, with the place where it stands.
+//! Options of `train` from three places, flags > file > defaults, resolved and checked before anything is
+//! loaded. What is wrong is reported together, with the place where it stands.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

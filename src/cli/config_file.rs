@@ -24,7 +24,8 @@ pub(super) struct Entry {
     pub(super) shown: String,
 }
 
-/// Reads a file: JSON if it is an object in braces, else TOML. A JSON key whose value is null is as good as absent.
+/// Reads a file: JSON if it is an object in braces, else TOML. A JSON key whose value is null is as good as
+/// absent.
 pub(super) fn read(path: &Path) -> Result<Vec<Entry>> {
     let complain = || format!("cannot read {}", path.display());
     let text = std::fs::read_to_string(path).kind(ErrorKind::Usage, complain)?;
@@ -70,7 +71,8 @@ fn from_json(text: &str) -> std::result::Result<Vec<Entry>, Place> {
     entries.map_err(|error| (error.line(), format!("expected a JSON object: {error}")))
 }
 
-/// A text that counts the lines as it is read. serde_json reads a byte at a time, and no further than it must.
+/// A text that counts the lines as it is read. serde_json reads a byte at a time, and no further than it
+/// must.
 struct Lines<'a> {
     bytes: &'a [u8],
     line: &'a Cell<usize>,

@@ -39,7 +39,8 @@ struct CheckArgs {
     /// Validation pairs; default: the folder `val` in the data if there is one.
     #[arg(long)]
     val_data: Option<PathBuf>,
-    /// Model whose tokenizer counts tokens: a Hugging Face directory, or a hub id, downloaded if it is not in the local cache.
+    /// Model whose tokenizer counts tokens: a Hugging Face directory, or a hub id, downloaded if it is not in
+    /// the local cache.
     #[arg(long, short, alias = "model-name-or-path")]
     model: Option<String>,
     /// Branch, tag or commit of a hub id; main if not given.

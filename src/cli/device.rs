@@ -90,6 +90,7 @@ impl DeviceArgs {
             return Ok(AnyDevice::open(self.device)?);
         }
         if self.dtype == DtypeChoice::F32 {
+            note("device: the processor, as --dtype f32 is its type");
             return Ok(AnyDevice::open(DeviceChoice::Cpu)?);
         }
         let (device, reason) = AnyDevice::auto();

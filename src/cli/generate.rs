@@ -7,8 +7,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::device::Task;
-use super::say::warn;
-use super::{ModelArgs, note, print, read_text};
+use super::say::{note, warn};
+use super::terminal::{has_reader, print, require_reader};
+use super::{Guard, ModelArgs, read_text};
 use crate::decode::{GenerateOptions, Generated};
 use crate::deepguard::DeepGuard;
 use crate::error::Error;
@@ -65,12 +66,13 @@ pub struct GenerateArgs {
 /// Generates.
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let prompt = match (&args.prompt_file, args.prompt.as_deref()) {
-        (Some(file), _) => read_text(file)?,
-        (None, Some("-")) => read_text("-".as_ref())?,
+        (Some(file), _) => read_text(file).map_err(|e| e.context(file.display()))?,
+        (None, Some("-")) => read_text("-".as_ref()).map_err(|e| e.context("standard input"))?,
         (None, Some(text)) => text.to_owned(),
         (None, None) => return Err(Error::usage("a prompt is required").into()),
     };
-    args.model.run(Generation { args, prompt: &prompt })
+    let guard = if args.no_guard { Guard::Unused } else { Guard::Needed };
+    args.model.run(guard, Generation { args, prompt: &prompt })
 }
 
 struct Generation<'a> {
@@ -110,7 +112,8 @@ fn generate<B: Backend>(args: &GenerateArgs, mut guard: DeepGuard<B>, prompt: &s
     if args.num_samples == 1 && !args.json {
         return stream(&guard, prompt, &options);
     }
-    let generated = guard.generate(prompt, &options, &mut |_, _| true)?;
+    let generated = guard.generate(prompt, &options, &mut |_, _| has_reader())?;
+    require_reader()?;
     for sample in 0..generated.samples.len() {
         let text = guard.tokenizer.decode(&generated.samples[sample])?;
         if args.json {

@@ -1,15 +1,14 @@
 //! `dg-run info`: what this program was built with, and what it finds on this machine.
 
+use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 
 use super::print;
-use crate::cpu::Cpu;
 use crate::cuda::images::{IMAGES, Image, KERNELS, KernelInfo, NVCC_VERSION, architectures};
 use crate::cuda::{DeviceInfo, EMULATOR_VARIABLE, devices, emulator};
-use crate::error::{Error, Result};
 use crate::hub::Settings;
-use crate::ops::Device;
+use crate::system::Memory;
 
 #[derive(Args)]
 pub(super) struct InfoArgs {
@@ -41,8 +40,7 @@ struct SystemInfo {
     name: &'static str,
     /// Of the kernel.
     release: Option<String>,
-    /// Bytes that may be used.
-    free_memory: Option<usize>,
+    memory: Option<Memory>,
 }
 
 /// Of the hub and its cache, as the environment has them.
@@ -71,10 +69,10 @@ struct ImageInfo {
 pub(super) fn run(args: &InfoArgs) -> Result<()> {
     let info = Info::new();
     if !args.json {
-        return print(&info.to_text());
+        return Ok(print(&info.to_text())?);
     }
     let json = serde_json::to_string_pretty(&info);
-    print(&(json.map_err(|e| Error::internal("info as JSON").with_source(e))? + "\n"))
+    Ok(print(&(json.context("info as JSON")? + "\n"))?)
 }
 
 impl Info {
@@ -90,7 +88,7 @@ impl Info {
                 release: std::fs::read_to_string("/proc/sys/kernel/osrelease")
                     .ok()
                     .map(|text| text.trim().into()),
-                free_memory: Some(Cpu::new().free_memory()).filter(|bytes| *bytes != usize::MAX),
+                memory: Memory::of_process(),
             },
             hub: HubInfo::new(Settings::from_env()),
             cpu: CpuInfo {
@@ -157,9 +155,20 @@ impl Info {
 impl SystemInfo {
     fn to_text(&self) -> String {
         let release = self.release.as_deref().unwrap_or("of unknown release");
-        let free = self.free_memory.map(|bytes| format!(", {:.1} GiB of memory free", gib(bytes)));
-        format!("system: {} {release}{}\n", self.name, free.unwrap_or_default())
+        let system = format!("system: {} {release}\n", self.name);
+        system + &self.memory.as_ref().map(memory_text).unwrap_or_default()
     }
+}
+
+/// What there is, what may be used of it, and the limit that leaves the least.
+fn memory_text(memory: &Memory) -> String {
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let text = format!("memory: {:.2} GiB free of {:.2}\n", gib(memory.available), gib(memory.total));
+    let limit = memory.limit.as_ref().map(|limit| {
+        let (bytes, used) = (gib(limit.bytes), gib(limit.used));
+        format!("memory limit: {bytes:.2} GiB, {used:.2} used, by {}\n", limit.of)
+    });
+    text + &limit.unwrap_or_default()
 }
 
 impl HubInfo {

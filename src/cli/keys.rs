@@ -1,5 +1,5 @@
-//! Keys of a training configuration. The command line of `train` is their table: names, aliases, types and help are its
-//! own, and defaults are those of the library.
+//! Keys of a training configuration. The command line of `train` is their table: names, aliases, types and
+//! help are its own, and defaults are those of the library.
 
 use std::any::TypeId;
 use std::path::PathBuf;
@@ -192,7 +192,8 @@ pub(super) fn with_default(arg: Arg, defaults: &Map<String, Value>) -> Arg {
 /// A default as it stands in help and files: 2e-5 rather than 0.00002. `None` where nothing is the default.
 pub(super) fn shown(default: &Value) -> Option<String> {
     match default {
-        Value::Null => None,
+        // A flag is off, and does not say so.
+        Value::Null | Value::Bool(_) => None,
         Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
         Value::Number(number) => match number.as_f64() {
             Some(small) if small != 0.0 && small.abs() < 1e-3 => Some(format!("{small:e}")),

@@ -21,12 +21,13 @@ mod schema;
 mod score;
 mod signals;
 mod summary;
+mod terminal;
 mod train;
 mod train_args;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -34,7 +35,9 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand}
 use device::{DeviceArgs, Task};
 use say::{Verbosity, note};
 use signals::{Signal, Signals};
+use terminal::{ReaderGone, print};
 
+use crate::adapter::AdapterFolder;
 use crate::deepguard::DeepGuard;
 use crate::error::{Context as _, Error, ErrorKind};
 use crate::model::tokenizer::silence_caught_panics;
@@ -100,26 +103,45 @@ struct ModelArgs {
     device: DeviceArgs,
 }
 
+/// Whether a command needs the guard of an adapter.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Guard {
+    Needed,
+    /// A plain PEFT adapter will do.
+    Unused,
+}
+
 impl ModelArgs {
-    /// Loads model and adapter on the chosen device and does `task` with them.
-    fn run(&self, task: impl Task) -> Result<()> {
-        let task = WithAdapter { adapter: self.adapter.as_deref(), task };
-        self.device.run(&self.model, self.revision.as_deref(), task)
+    /// Loads model and adapter on the chosen device and does `task` with them. The adapter is looked for first: a model
+    /// may be large.
+    fn run(&self, guard: Guard, task: impl Task) -> Result<()> {
+        let adapter = self.adapter(guard)?;
+        self.device.run(&self.model, self.revision.as_deref(), WithAdapter { adapter, task })
+    }
+
+    /// The adapter, if one is given.
+    fn adapter(&self, guard: Guard) -> Result<Option<AdapterFolder>> {
+        let folder = self.adapter.as_deref().map(AdapterFolder::find).transpose()?;
+        if let Some(folder) = folder.as_ref().filter(|_| guard == Guard::Needed) {
+            folder.require_guard().map_err(|e| {
+                e.advice("give the folder of a training run; `generate` without guidance takes --no-guard")
+            })?;
+        }
+        Ok(folder)
     }
 }
 
 /// A task for a model with its adapter attached.
-struct WithAdapter<'a, T> {
-    adapter: Option<&'a Path>,
+struct WithAdapter<T> {
+    adapter: Option<AdapterFolder>,
     task: T,
 }
 
-impl<T: Task> Task for WithAdapter<'_, T> {
+impl<T: Task> Task for WithAdapter<T> {
     fn run<B: Backend>(self, mut guard: DeepGuard<B>) -> Result<()> {
         if let Some(adapter) = self.adapter {
-            guard
-                .attach(adapter)
-                .with_context(|| format!("cannot attach the adapter {}", adapter.display()))?;
+            let named = || format!("cannot attach the adapter {}", adapter.path().display());
+            guard.attach(adapter.path()).with_context(named)?;
         }
         self.task.run(guard)
     }
@@ -152,6 +174,7 @@ fn run_command(cli: Cli, matches: &ArgMatches) -> u8 {
     };
     match execute(cli, matches, &signals) {
         Ok(()) => 0,
+        Err(error) if ReaderGone::is_cause_of(error.as_ref()) => 0,
         Err(error) => {
             let code = complain(&error);
             let signal = signals.received().filter(|_| kind(&error) == ErrorKind::Interrupted);
@@ -163,8 +186,11 @@ fn run_command(cli: Cli, matches: &ArgMatches) -> u8 {
 /// The command line, with the defaults of `train` in its help.
 fn command_line() -> Result<clap::Command> {
     let defaults = keys::defaults()?;
-    let with_defaults = |train: clap::Command| train.mut_args(|arg| keys::with_default(arg, &defaults));
-    Ok(Cli::command().mut_subcommand("train", with_defaults))
+    let with_defaults = |command: clap::Command| match command.get_name() {
+        "train" => command.mut_args(|arg| keys::with_default(arg, &defaults)),
+        _ => command,
+    };
+    Ok(Cli::command().mut_subcommands(with_defaults))
 }
 
 /// Underscores in the names of flags are as good as hyphens.
@@ -201,6 +227,9 @@ fn complain(error: &anyhow::Error) -> u8 {
     kind(error).exit_code()
 }
 
+/// What stands before names of fields and keys of files.
+const OF_FILES: [&str; 3] = ["field ", "key ", "mean "];
+
 /// The library calls an option by the name of its field, between backticks; here it is a flag.
 fn with_flags(text: &str) -> String {
     let program = Cli::command();
@@ -212,8 +241,8 @@ fn with_flags(text: &str) -> String {
     while let Some(name) = parts.next() {
         let Some(behind) = parts.next() else { return shown + "`" + name };
         let flag = name.replace('_', "-");
-        // Parsers speak of fields of files.
-        let is_option = flags.contains(flag.as_str()) && !shown.ends_with("field ");
+        let of_file = OF_FILES.iter().any(|before| shown.ends_with(before));
+        let is_option = flags.contains(flag.as_str()) && !of_file;
         shown += &if is_option { format!("--{flag}") } else { format!("`{name}`") };
         shown += behind;
     }
@@ -267,25 +296,14 @@ fn check_threads(threads: Option<usize>) -> std::result::Result<(), String> {
     }
 }
 
-/// Writes data to standard output; a reader that has gone away is no error.
-fn print(text: &str) -> crate::Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::device("cannot write to standard output").with_source(e))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Whether standard output shows colours.
-fn colours() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
-}
-
-/// Reads a text file, or standard input for `-`.
+/// Reads a text file, or standard input for `-`. Errors do not name it.
 fn read_text(path: &Path) -> crate::Result<String> {
-    let complain = || format!("cannot read {}", path.display());
+    let complain = || "cannot be read".to_owned();
+    if path.is_dir() {
+        return Err(Error::data(
+            "expected a file, found a folder; give its files, for instance those that `git ls-files` or `find` list",
+        ));
+    }
     let bytes = if path == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes)
@@ -296,7 +314,7 @@ fn read_text(path: &Path) -> crate::Result<String> {
     };
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
-        Error::data(format!("{}: expected UTF-8 text, found another byte at offset {at}", path.display()))
+        Error::data(format!("expected UTF-8 text, found another byte at offset {at}"))
     })
 }
 
@@ -310,6 +328,7 @@ mod tests {
             ("lower `max_seq_len`, or", "lower --max-seq-len, or"),
             ("`output_dir`: `x y` and `device` cpu", "--output-dir: `x y` and --device cpu"),
             ("missing field `model` in it", "missing field `model` in it"),
+            ("key `x`; did you mean `seed`?", "key `x`; did you mean `seed`?"),
             ("`q_proj` and `seed", "`q_proj` and `seed"),
             ("nothing", "nothing"),
         ] {

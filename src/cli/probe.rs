@@ -10,7 +10,8 @@ use super::device::Task;
 use super::keys::named;
 use super::output::write_file;
 use super::say::{note, shows_bars};
-use super::{ModelArgs, print};
+use super::terminal::{has_reader, print, require_reader};
+use super::{Guard, ModelArgs};
 use crate::cpu::Cpu;
 use crate::deepguard::DeepGuard;
 use crate::error::Error;
@@ -63,7 +64,7 @@ pub fn run(args: &ProbeArgs) -> Result<()> {
     if args.max_seq_len == Some(0) {
         return Err(Error::usage("--max-seq-len: expected at least 1, found 0").into());
     }
-    args.model.run(Probing { args })
+    args.model.run(Guard::Unused, Probing { args })
 }
 
 struct Probing<'a> {
@@ -87,9 +88,13 @@ impl Task for Probing<'_> {
         let shown = Shown::new();
         let report =
             probe(&guard.model, guard.attached.as_ref(), &pairs.pairs, &args.options(), &|progress| {
-                shown.update(progress)
+                shown.update(progress);
+                args.html.is_some() || has_reader()
             });
         shown.finish();
+        if args.html.is_none() {
+            require_reader()?;
+        }
         let report = report?;
         if args.json {
             let json = serde_json::to_string_pretty(&report);
@@ -97,12 +102,9 @@ impl Task for Probing<'_> {
         } else {
             print(&to_text(&report))?;
         }
-        match &args.html {
-            Some(page) => write_file(
-                page,
-                &report::probe_page(&report, &args.model.model, args.model.adapter.as_deref()),
-            )?,
-            None => {}
+        if let Some(page) = &args.html {
+            let adapter = args.model.adapter.as_deref();
+            write_file(page, &report::probe_page(&report, &args.model.model, adapter))?;
         }
         Ok(())
     }
@@ -159,7 +161,7 @@ fn restart(bar: &ProgressBar, of: usize, what: &str) {
 fn to_text(report: &ProbeReport) -> String {
     let mut text = format!(
         "{} pairs in {} groups, {} folds; intervals of {:.0} %; chance is {}\n\n\
-         layer  functions told rightly   secure above vulnerable       p\n",
+         layer  classified correctly     secure above vulnerable       p\n",
         report.pairs,
         report.groups,
         report.folds,

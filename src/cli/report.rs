@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context, Result};
 use clap::Args;
 
 use super::output::write_file;
-use crate::error::Result;
 use crate::report;
 
 /// Options of `dg-run report`.
@@ -13,14 +13,14 @@ use crate::report;
 pub(super) struct ReportArgs {
     /// Folder of a run: finished, going on or cut off.
     run: PathBuf,
-    /// Page to write; `-` is standard output [default: report.html in the folder of the run].
+    /// Page to write; `-` is standard output. If not given, report.html in the folder of the run.
     #[arg(long, short)]
     out: Option<PathBuf>,
 }
 
 /// Writes the page.
 pub(super) fn run(args: &ReportArgs) -> Result<()> {
-    let page = report::run_page(&args.run)?;
+    let page = report::run_page(&args.run).context("cannot make the page of the run")?;
     let out = args.out.clone().unwrap_or_else(|| args.run.join("report.html"));
-    write_file(&out, &page)
+    Ok(write_file(&out, &page)?)
 }

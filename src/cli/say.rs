@@ -1,9 +1,11 @@
 //! Lines for people on standard error: as many as `--quiet` and `--verbose` ask for.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use clap::Args;
+
+use super::terminal;
 
 /// How much is said.
 #[derive(Args, Clone, Copy)]
@@ -68,5 +70,5 @@ pub(super) fn is_verbose() -> bool {
 
 /// Whether progress bars are shown: on a terminal that nobody wants quiet.
 pub(super) fn shows_bars() -> bool {
-    is_at_least(NORMAL) && std::io::stderr().is_terminal()
+    is_at_least(NORMAL) && terminal::shows_bars()
 }

@@ -2,17 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
 use super::device::Task;
 use super::output::write_file;
-use super::{ModelArgs, colours, note, print, read_text};
+use super::say::note;
+use super::terminal::{ReaderGone, colours, print, require_reader};
+use super::{Guard, ModelArgs, read_text};
 use crate::deepguard::{DeepGuard, TextScores};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::ops::Backend;
-use crate::report::{self, ScoredText, printable};
+use crate::report::{self, ScoredText, Unscored, printable};
 
 /// Options of `dg-run score`.
 #[derive(Args)]
@@ -32,78 +33,151 @@ pub struct ScoreArgs {
     /// Write a page that needs no network: heat maps of all files side by side, and where the guard looked.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Source files; `-` reads standard input.
+    /// Source files; `-` reads standard input. Those that cannot be scored are named at the end, after all others have
+    /// been.
     #[arg(required = true)]
     files: Vec<PathBuf>,
 }
 
 /// Scores every file.
-pub fn run(args: &ScoreArgs) -> Result<()> {
+pub fn run(args: &ScoreArgs) -> anyhow::Result<()> {
     if args.model.adapter.is_none() {
         return Err(
             Error::usage("scoring needs a guard: give the folder of a training run with --adapter").into()
         );
     }
-    let texts: Vec<(&Path, String)> =
-        args.files.iter().map(|file| Ok((file.as_path(), read_text(file)?))).collect::<Result<_>>()?;
     if !(0.0..=1.0).contains(&args.threshold) {
         return Err(Error::usage(format!("--threshold: expected 0 to 1, found {}", args.threshold)).into());
     }
-    args.model.run(Scoring { texts: &texts, args })
+    let sources: Vec<Source> = args.files.iter().map(|file| Source::read(file)).collect();
+    if sources.iter().all(|source| source.text.is_err()) {
+        args.model.adapter(Guard::Needed)?;
+        return Ok(Scoring { sources, args }.score(|_| Err(Error::internal("no text was read")))?);
+    }
+    args.model.run(Guard::Needed, Scoring { sources, args })
+}
+
+/// A file and its text, or why it has none.
+struct Source {
+    name: PathBuf,
+    text: Result<String>,
+}
+
+impl Source {
+    fn read(file: &Path) -> Self {
+        let name = if file == Path::new("-") { Path::new("stdin") } else { file };
+        Source { name: name.to_owned(), text: read_text(file) }
+    }
 }
 
 struct Scoring<'a> {
-    texts: &'a [(&'a Path, String)],
+    sources: Vec<Source>,
     args: &'a ScoreArgs,
 }
 
 impl Task for Scoring<'_> {
-    fn run<B: Backend>(self, guard: DeepGuard<B>) -> Result<()> {
-        let Scoring { texts, args } = self;
-        let mut all = Vec::new();
-        for (file, text) in texts {
-            let scores = guard.score(text).map_err(|e| e.context(file.display()))?;
-            if args.json {
-                print(&format!("{}\n", to_json(file, text, &scores)))?;
-            } else {
-                note(&format!(
-                    "{}: mean score {:.4} over {} tokens",
-                    file.display(),
-                    scores.mean,
-                    scores.tokens.len()
-                ));
-            }
-            if !(args.json || args.sarif || args.html.is_some()) {
-                print(&heat_map(text, &scores, colours()))?;
-            }
-            all.push((shown_name(file), scores));
+    fn run<B: Backend>(self, guard: DeepGuard<B>) -> anyhow::Result<()> {
+        Ok(self.score(|text| guard.score(text))?)
+    }
+}
+
+/// A file's text and scores, or why it has none.
+type Outcome = Result<(String, TextScores)>;
+
+impl Scoring<'_> {
+    /// Scores what can be scored, says what cannot, and fails at the end if there is any of that.
+    fn score(self, score: impl Fn(&str) -> Result<TextScores>) -> Result<()> {
+        let Scoring { sources, args } = self;
+        let mut outcomes: Vec<(PathBuf, Outcome)> = Vec::new();
+        for Source { name, text } in sources {
+            args.require_reader()?;
+            let outcome = text.and_then(|text| score(&text).map(|scores| (text, scores)));
+            args.show(&name, &outcome)?;
+            outcomes.push((name, outcome));
         }
-        let scored: Vec<ScoredText<'_>> = all
-            .iter()
-            .zip(texts)
-            .map(|((name, scores), (_, text))| ScoredText { name, text, scores })
-            .collect();
-        if args.sarif {
-            print(&format!("{:#}\n", report::sarif(&scored, args.threshold)))?;
-        }
-        match &args.html {
-            Some(page) => write_page(page, &args.model, &scored),
-            None => Ok(()),
+        args.write_documents(&outcomes)?;
+        failure(outcomes)
+    }
+}
+
+/// What a batch with files that could not be scored ends with.
+fn failure(outcomes: Vec<(PathBuf, Outcome)>) -> Result<()> {
+    let all = outcomes.len();
+    let errors: Vec<Error> = outcomes.into_iter().filter_map(|(_, outcome)| outcome.err()).collect();
+    match errors.first() {
+        None => Ok(()),
+        Some(first) => {
+            let text = format!("{} of {all} files could not be scored", errors.len());
+            Err(Error::new(first.kind(), text))
         }
     }
 }
 
-fn write_page(page: &Path, model: &ModelArgs, scored: &[ScoredText<'_>]) -> Result<()> {
-    let adapter = model.adapter.as_deref().unwrap_or(Path::new("")).display().to_string();
-    Ok(write_file(page, &report::scores_page(scored, &model.model, &adapter))?)
+impl ScoreArgs {
+    /// Whether scores go to standard output as they come.
+    fn shows_maps(&self) -> bool {
+        !(self.json || self.sarif || self.html.is_some())
+    }
+
+    /// Ends the command where nobody reads standard output and no page is wanted.
+    fn require_reader(&self) -> Result<()> {
+        if self.html.is_some() { Ok(()) } else { require_reader() }
+    }
+
+    /// [`print`] to a reader who may have gone, if there is a page to be written all the same.
+    fn print(&self, text: &str) -> Result<()> {
+        match print(text) {
+            Err(error) if self.html.is_some() && ReaderGone::is_cause_of(&error) => Ok(()),
+            printed => printed,
+        }
+    }
+
+    /// What is said of a file when it has been scored.
+    fn show(&self, name: &Path, outcome: &Outcome) -> Result<()> {
+        let said = match outcome {
+            Ok((_, scores)) => scores.summary(),
+            Err(error) => error.to_string(),
+        };
+        if !self.json || outcome.is_err() {
+            note(&printable(&format!("{}: {said}", report::file_name(name))));
+        }
+        if self.json {
+            self.print(&format!("{}\n", to_json(name, outcome)))?;
+        }
+        match outcome {
+            Ok((text, scores)) if self.shows_maps() => self.print(&heat_map(text, scores, colours())),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is written of all files together.
+    fn write_documents(&self, outcomes: &[(PathBuf, Outcome)]) -> Result<()> {
+        let reasons: Vec<(&Path, String)> = outcomes
+            .iter()
+            .filter_map(|(name, outcome)| Some((name.as_path(), outcome.as_ref().err()?.to_string())))
+            .collect();
+        let unscored: Vec<Unscored<'_>> =
+            reasons.iter().map(|(name, reason)| Unscored { name, reason }).collect();
+        let scored = outcomes.iter().filter_map(|(name, outcome)| {
+            let (text, scores) = outcome.as_ref().ok()?;
+            Some(ScoredText { name, text, scores })
+        });
+        let scored: Vec<ScoredText<'_>> = scored.collect();
+        if self.sarif {
+            self.print(&format!("{:#}\n", report::sarif(&scored, &unscored, self.threshold)))?;
+        }
+        let Some(page) = &self.html else { return Ok(()) };
+        let adapter = self.model.adapter.as_deref().map(report::file_name).unwrap_or_default();
+        write_file(page, &report::scores_page(&scored, &unscored, &self.model.model, &adapter))
+    }
 }
 
-/// What a file is called in pages and logs.
-fn shown_name(file: &Path) -> String {
-    if file == Path::new("-") { "stdin".to_owned() } else { file.display().to_string() }
-}
-
-fn to_json(file: &Path, text: &str, scores: &TextScores) -> serde_json::Value {
+fn to_json(name: &Path, outcome: &Outcome) -> serde_json::Value {
+    let file = report::file_name(name);
+    let (text, scores) = match outcome {
+        Ok((text, scores)) => (text, scores),
+        Err(error) => return json!({"file": file, "error": error.to_string()}),
+    };
     let tokens: Vec<_> = scores
         .tokens
         .iter()
@@ -117,7 +191,7 @@ fn to_json(file: &Path, text: &str, scores: &TextScores) -> serde_json::Value {
             token
         })
         .collect();
-    json!({"file": file.display().to_string(), "mean_score": scores.mean, "layers": scores.layers, "tokens": tokens})
+    json!({"file": file, "mean_score": scores.mean, "layers": scores.layers, "tokens": tokens})
 }
 
 /// The text on backgrounds from red (likely vulnerable) to green (likely secure), stretched to the scores' range.

@@ -24,16 +24,17 @@ const CHECKPOINTS: &str = "Checkpoints";
 const MEMORY: &str = "Device and memory";
 const OUTPUT: &str = "Output";
 
-/// Options of `dg-run train`. Every one may also stand in the configuration file, with underscores for hyphens, but for
-/// those that belong to one call. Defaults are those of [`TrainConfig`], with which the help ends.
+/// Options of `dg-run train`. Every one may also stand in the configuration file, with underscores for
+/// hyphens, but for those that belong to one call. Defaults are those of [`TrainConfig`], with which the help
+/// ends.
 #[derive(Args, Serialize)]
 pub struct TrainArgs {
     /// TOML or JSON file with any of these options, such as a run's own train_config.json; flags override it.
     #[arg(long, short)]
     #[serde(skip)]
     pub(super) config: Option<PathBuf>,
-    /// Show what would be done: pairs, steps, memory, and the time of a step if the run has taken some. Nothing is
-    /// written.
+    /// Show what would be done: pairs, steps, memory, and the time of a step if the run has taken some.
+    /// Nothing is written.
     #[arg(long)]
     #[serde(skip)]
     pub(super) dry_run: bool,
@@ -55,7 +56,8 @@ pub struct TrainArgs {
     /// Whether records that cannot be used are an error or left out.
     #[arg(long, value_parser = names(OnBadRecord::ALL.map(OnBadRecord::name)), help_heading = DATA)]
     on_bad_record: Option<String>,
-    /// Longest function in tokens; longer ones are cut. If not given, 1024, or the model's context if that is shorter.
+    /// Longest function in tokens; longer ones are cut. If not given, 1024, or the model's context if that is
+    /// shorter.
     #[arg(long, alias = "max-length", alias = "max-seq-length", help_heading = DATA)]
     max_seq_len: Option<usize>,
     /// Most passes over the training pairs.
@@ -100,7 +102,8 @@ pub struct TrainArgs {
     /// Dropout on the adapters' inputs.
     #[arg(long, help_heading = LORA)]
     lora_dropout: Option<f32>,
-    /// Adapted linear layers, separated by commas, or all-linear. If not given, what was published for the architecture.
+    /// Adapted linear layers, separated by commas, or all-linear. If not given, what was published for the
+    /// architecture.
     #[arg(long, alias = "lora-target-modules", value_delimiter = ',', value_parser = names(target_names()), help_heading = LORA)]
     target_modules: Vec<String>,
     /// How the guard aggregates layers.

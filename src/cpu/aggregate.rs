@@ -20,6 +20,9 @@ fn softmax(scores: &mut [f32]) {
 
 impl Aggregate for Cpu {
     fn tap_mean(&self, mean: Mut<'_, Self, f32>, taps: Ref<'_, Self, f32>, shape: TapShape) {
+        if !self.accepts(shape.check("tap_mean")) {
+            return;
+        }
         let taps = taps.as_slice();
         parallel::rows(mean.into_slice(), shape.hidden_size, |i, mean| {
             mean.copy_from_slice(shape.row(taps, 0, i));
@@ -38,6 +41,9 @@ impl Aggregate for Cpu {
         u: Ref<'_, Self, f32>,
         shape: TapShape,
     ) {
+        if !self.accepts(shape.check("aggregate")) {
+            return;
+        }
         let (taps, u) = (taps.as_slice(), u.as_slice());
         let (width, scale) = (shape.hidden_size, 1.0 / (shape.hidden_size as f32).sqrt());
         parallel::rows2(
@@ -68,6 +74,9 @@ impl Aggregate for Cpu {
         weights: Ref<'_, Self, f32>,
         shape: TapShape,
     ) {
+        if !self.accepts(shape.check("aggregate_backward")) {
+            return;
+        }
         let (taps, dcontext, weights) = (taps.as_slice(), dcontext.as_slice(), weights.as_slice());
         let (width, scale) = (shape.hidden_size, 1.0 / (shape.hidden_size as f32).sqrt());
         parallel::rows2(du.into_slice(), width, dscores.into_slice(), shape.taps, |i, du, dscores| {
@@ -93,6 +102,9 @@ impl Aggregate for Cpu {
         args: TapGradient<'_, Self>,
         shape: TapShape,
     ) {
+        if !self.accepts(TapShape { rows: dtap_rows, ..shape }.check("tap_gradient")) {
+            return;
+        }
         let width = shape.hidden_size;
         let (dcontext, u, dmean) = (args.dcontext.as_slice(), args.u.as_slice(), args.dmean.as_slice());
         let (weights, dscores) = (args.weights.as_slice(), args.dscores.as_slice());

@@ -39,7 +39,8 @@ impl Analyzer for Cpu {
         let (z, dh, stats) = (args.z.as_slice(), args.dh.as_slice(), args.stats.as_slice());
         let width = gamma.len();
         let dz = args.dz.into_slice();
-        // First the gradient of the normalised value times γ's factor, kept in dz for the parameter gradients.
+        // First the gradient of the normalised value times γ's factor, kept in dz for the parameter
+        // gradients.
         parallel::rows(dz, width, |i, dn| {
             let (mean, rstd) = (stats[2 * i], stats[2 * i + 1]);
             dn.copy_from_slice(&dh[i * width..][..width]);

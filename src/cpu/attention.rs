@@ -1,43 +1,26 @@
-//! Attention, as written in `ops/attention.rs`: tiles of queries against all the keys they see, as matrix products.
+//! Attention, as written in `ops/attention.rs`: tiles of queries against all the keys they see, as matrix
+//! products.
 
 use std::ops::Range;
 
 use super::blas::{MatMut, MatRef, gemm_serial};
 use super::parallel::SharedRows;
 use super::{Cpu, math, team};
-use crate::ops::attention::{Attention, CachedKv, Heads, Segment};
+use crate::ops::attention::{
+    Attention, CachedKv, Heads, Qkv, QkvMut, Segment, check_backward, check_forward,
+};
+use crate::ops::matrix::Matrix;
 use crate::ops::{Mut, Ref};
 
-/// Rows per tile, the queries of all heads that read the same keys: the scores of a 1024-token sequence then stay in the
-/// second-level cache.
+/// Rows per tile, the queries of all heads that read the same keys: the scores of a 1024-token sequence then
+/// stay in the L2 cache.
 const TILE_ROWS: usize = 112;
 /// Queries per task of the backward: the heads of the longest sequence alone would not keep all threads busy.
 const PART: usize = 256;
 /// Queries per task of decoding.
 const QUERIES: usize = 16;
 
-/// The columns of one head inside packed `[q | k | v]` rows.
-#[derive(Clone, Copy)]
-enum Part {
-    Key,
-    Value,
-}
-
 impl Heads {
-    /// First column of a key/value head's keys or values.
-    fn column(self, part: Part, head: usize) -> usize {
-        let start = match part {
-            Part::Key => self.q_width(),
-            Part::Value => self.q_width() + self.kv_width(),
-        };
-        start + head * self.dim
-    }
-
-    /// Query heads per key/value head.
-    fn group(self) -> usize {
-        self.query / self.key_value
-    }
-
     /// Columns of the queries, outputs and their gradients that belong to a key/value head.
     fn group_columns(self, kv_head: usize) -> Range<usize> {
         let width = self.group() * self.dim;
@@ -45,15 +28,41 @@ impl Heads {
     }
 }
 
-/// One head's rows `row .. row + n` of packed rows.
-fn head_rows(qkv: &[f32], heads: Heads, part: Part, head: usize, row: usize, n: usize) -> MatRef<'_> {
-    let width = heads.qkv_width();
-    let from = (row * width + heads.column(part, head)).min(qkv.len());
-    MatRef::strided(&qkv[from..], n, heads.dim, width)
+/// Rows of heads, `stride` elements apart.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    data: &'a [f32],
+    stride: usize,
 }
 
-/// Queries `first .. first + count` of a segment, those of all heads that read one key/value head. Row `r` of their
-/// matrices is query `r / group`, head `r % group`.
+impl<'a> Rows<'a> {
+    fn of(matrix: Matrix<'a, Cpu, f32>) -> Self {
+        Rows { data: matrix.data.as_slice(), stride: matrix.stride }
+    }
+
+    /// One head's rows `row .. row + n`.
+    fn head(self, heads: Heads, head: usize, row: usize, n: usize) -> MatRef<'a> {
+        let from = (row * self.stride + head * heads.dim).min(self.data.len());
+        MatRef::strided(&self.data[from..], n, heads.dim, self.stride)
+    }
+}
+
+/// What attention reads.
+#[derive(Clone, Copy)]
+struct Inputs<'a> {
+    q: Rows<'a>,
+    k: Rows<'a>,
+    v: Rows<'a>,
+}
+
+impl<'a> Inputs<'a> {
+    fn of(qkv: Qkv<'a, Cpu>) -> Self {
+        Inputs { q: Rows::of(qkv.q), k: Rows::of(qkv.k), v: Rows::of(qkv.v) }
+    }
+}
+
+/// Queries `first .. first + count` of a segment, those of all heads that read one key/value head. Row `r` of
+/// their matrices is query `r / group`, head `r % group`.
 #[derive(Clone, Copy)]
 struct Tile {
     segment: Segment,
@@ -101,15 +110,15 @@ impl Tile {
         self.row() + r / self.heads.group()
     }
 
-    /// Copies the tile's part of a matrix whose rows of `width` begin with the query heads.
-    fn gather(self, to: &mut [f32], from: &[f32], width: usize) {
+    /// Copies the tile's part of rows of query heads.
+    fn gather(self, to: &mut [f32], from: Rows<'_>) {
         let columns = self.heads.group_columns(self.kv_head);
         for (i, to) in to.chunks_exact_mut(columns.len()).enumerate() {
-            to.copy_from_slice(&from[(self.row() + i) * width..][columns.clone()]);
+            to.copy_from_slice(&from.data[(self.row() + i) * from.stride..][columns.clone()]);
         }
     }
 
-    /// Reverses [`Self::gather`].
+    /// The inverse of [`Self::gather`].
     ///
     /// # Safety
     /// No other task may use this part of `to`.
@@ -136,10 +145,10 @@ fn tiles(
 }
 
 /// `scores = q kᵀ`, `[rows, keys]`, unscaled and unmasked.
-fn scores(out: &mut [f32], q: &[f32], qkv: &[f32], tile: Tile) {
+fn scores(out: &mut [f32], q: &[f32], k: Rows<'_>, tile: Tile) {
     let q = MatRef::new(q, tile.rows(), tile.heads.dim);
     key_pieces(tile, |column, row, n| {
-        let k = head_rows(qkv, tile.heads, Part::Key, tile.kv_head, row, n);
+        let k = k.head(tile.heads, tile.kv_head, row, n);
         gemm_serial(MatMut::strided(&mut out[column..], tile.rows(), n, tile.keys()), q, k.t(), 1.0, 0.0);
     });
 }
@@ -169,20 +178,20 @@ fn softmax(row: &mut [f32], scale: f32) -> f32 {
     max + sum.ln()
 }
 
-fn forward_tile(cpu: &Cpu, o: &SharedRows<'_>, lse: &SharedRows<'_>, qkv: &[f32], tile: Tile) {
+fn forward_tile(cpu: &Cpu, o: &SharedRows<'_>, lse: &SharedRows<'_>, inputs: Inputs<'_>, tile: Tile) {
     let (rows, dim) = (tile.rows(), tile.heads.dim);
     // The queries, and later the output.
     let mut out = cpu.scratch.take(rows * dim);
-    tile.gather(&mut out, qkv, tile.heads.qkv_width());
+    tile.gather(&mut out, inputs.q);
     let mut p = cpu.scratch.take(rows * tile.keys());
-    scores(&mut p, &out, qkv, tile);
+    scores(&mut p, &out, inputs.k, tile);
     causal_softmax(&mut p, tile, |r, value| {
         // SAFETY: (row, head) belongs to this tile alone.
         unsafe { lse.piece(tile.batch_row(r), tile.head(r), 1)[0] = value };
     });
     key_pieces(tile, |column, row, n| {
         let p = MatRef::strided(&p[column..], rows, n, tile.keys());
-        let v = head_rows(qkv, tile.heads, Part::Value, tile.kv_head, row, n);
+        let v = inputs.v.head(tile.heads, tile.kv_head, row, n);
         let beta = if column == tile.prefix() && tile.prefix() > 0 { 1.0 } else { 0.0 };
         gemm_serial(MatMut::new(&mut out, rows, dim), p, v, 1.0, beta);
     });
@@ -190,35 +199,28 @@ fn forward_tile(cpu: &Cpu, o: &SharedRows<'_>, lse: &SharedRows<'_>, qkv: &[f32]
     unsafe { tile.scatter(o, &out) };
 }
 
-/// What the backward of one tile reads.
+/// Inputs of the backward of one tile.
 struct Saved<'a> {
-    qkv: &'a [f32],
+    inputs: Inputs<'a>,
     o: &'a [f32],
-    dout: &'a [f32],
+    dout: Rows<'a>,
     lse: &'a [f32],
 }
 
 /// Adds one tile's part to dk and dv `[keys, dim]` of its key/value head and writes its dq.
 ///
 /// With p the softmax: dv = pᵀ do; ds = p ∘ (do vᵀ − rowsum(do ∘ o)) · scale; dq = ds k; dk = dsᵀ q.
-fn backward_tile(
-    cpu: &Cpu,
-    dqkv: &SharedRows<'_>,
-    dk: &mut [f32],
-    dv: &mut [f32],
-    s: &Saved<'_>,
-    tile: Tile,
-) {
+fn backward_tile(cpu: &Cpu, dq: &SharedRows<'_>, dk: &mut [f32], dv: &mut [f32], s: &Saved<'_>, tile: Tile) {
     let (keys, rows, heads) = (tile.keys(), tile.rows(), tile.heads);
     let (dim, scale, start) = (heads.dim, heads.softmax_scale(), tile.segment.start as usize);
-    let k = head_rows(s.qkv, heads, Part::Key, tile.kv_head, start, keys);
-    let v = head_rows(s.qkv, heads, Part::Value, tile.kv_head, start, keys);
+    let k = s.inputs.k.head(heads, tile.kv_head, start, keys);
+    let v = s.inputs.v.head(heads, tile.kv_head, start, keys);
     let (mut q, mut dout) = (cpu.scratch.take(rows * dim), cpu.scratch.take(rows * dim));
-    tile.gather(&mut q, s.qkv, heads.qkv_width());
-    tile.gather(&mut dout, s.dout, heads.q_width());
+    tile.gather(&mut q, s.inputs.q);
+    tile.gather(&mut dout, s.dout);
 
     let mut p = cpu.scratch.take(rows * keys);
-    scores(&mut p, &q, s.qkv, tile);
+    scores(&mut p, &q, s.inputs.k, tile);
     for (r, row) in p.chunks_exact_mut(keys).enumerate() {
         let (seen, hidden) = row.split_at_mut(tile.visible(r));
         math::exp_in_place(seen, scale, s.lse[tile.batch_row(r) * heads.query + tile.head(r)]);
@@ -238,11 +240,12 @@ fn backward_tile(
     gemm_serial(MatMut::new(&mut dk[..keys * dim], keys, dim), ds.t(), MatRef::new(&*q, rows, dim), 1.0, 1.0);
     // The queries have served: their place takes their gradient.
     gemm_serial(MatMut::new(&mut q, rows, dim), ds, k, 1.0, 0.0);
-    // SAFETY: the query columns of these rows belong to this tile alone.
-    unsafe { tile.scatter(dqkv, &q) };
+    // SAFETY: these heads of these rows belong to this tile alone.
+    unsafe { tile.scatter(dq, &q) };
 }
 
-/// Some queries of a segment in the backward of one key/value head, and where their part of its gradient lies.
+/// Some queries of a segment in the backward of one key/value head, and where their part of its gradient
+/// lies.
 struct BackwardPart {
     segment: Segment,
     kv_head: usize,
@@ -270,26 +273,26 @@ fn backward_parts(segments: &[Segment], heads: Heads) -> (Vec<BackwardPart>, usi
 
 impl BackwardPart {
     /// Writes the queries' gradient and this part of that of the keys and values.
-    fn run(&self, cpu: &Cpu, dqkv: &SharedRows<'_>, partial: &SharedRows<'_>, s: &Saved<'_>, heads: Heads) {
+    fn run(&self, cpu: &Cpu, dq: &SharedRows<'_>, partial: &SharedRows<'_>, s: &Saved<'_>, heads: Heads) {
         let len = self.queries.end * heads.dim;
         // SAFETY: these rows belong to this part alone.
         let (dk, dv) = unsafe { partial.piece(self.row, 0, 2 * len) }.split_at_mut(len);
         dk.fill(0.0);
         dv.fill(0.0);
         for tile in tiles(self.segment, self.kv_head, self.queries.clone(), heads) {
-            backward_tile(cpu, dqkv, dk, dv, s, tile);
+            backward_tile(cpu, dq, dk, dv, s, tile);
         }
     }
 }
 
 /// Adds up the parts of one key/value head of one segment, in their order.
-fn sum_parts(dqkv: &SharedRows<'_>, partial: &[f32], parts: &[BackwardPart], heads: Heads) {
+fn sum_parts(to: [&SharedRows<'_>; 2], partial: &[f32], parts: &[BackwardPart], heads: Heads) {
     let Some(BackwardPart { segment, kv_head, .. }) = parts.first() else { return };
     for row in 0..segment.len as usize {
-        for (part, offset) in [(Part::Key, 0), (Part::Value, 1)] {
+        for (offset, to) in to.into_iter().enumerate() {
             let at = segment.start as usize + row;
-            // SAFETY: this head's key and value columns of these rows belong to this task alone.
-            let sum = unsafe { dqkv.piece(at, heads.column(part, *kv_head), heads.dim) };
+            // SAFETY: this head's columns of these rows belong to this task alone.
+            let sum = unsafe { to.piece(at, kv_head * heads.dim, heads.dim) };
             sum.fill(0.0);
             for part in parts.iter().filter(|part| row < part.queries.end) {
                 let from = part.row + offset * part.queries.end + row;
@@ -299,9 +302,9 @@ fn sum_parts(dqkv: &SharedRows<'_>, partial: &[f32], parts: &[BackwardPart], hea
     }
 }
 
-/// What decoding attention reads.
+/// Inputs of decoding.
 struct Decoding<'a> {
-    qkv: &'a [f32],
+    q: Rows<'a>,
     /// Keys and values `[prompt, kv_width]` that all samples share.
     prompt: (&'a [f32], &'a [f32]),
     /// Keys and values `[samples, capacity, kv_width]` of their own.
@@ -323,15 +326,13 @@ impl Decoding<'_> {
         MatRef::strided(&rows[from..], n, self.heads.dim, width)
     }
 
-    /// The new queries that read one key/value head, of some samples: `out` `[samples · group, dim]`. All of them meet
-    /// the prompt's keys and values together.
+    /// The new queries that read one key/value head, of some samples: `out` `[samples · group, dim]`. One
+    /// product with the prompt's keys, and one with its values, serves all of them.
     fn attend(&self, out: &mut [f32], scores: &mut [f32], samples: Range<usize>, kv_head: usize) {
         let (group, dim, prompt) = (self.heads.group(), self.heads.dim, self.prompt_len());
         let (rows, keys) = (samples.len() * group, prompt + self.filled);
         for (q, sample) in out.chunks_exact_mut(group * dim).zip(samples.clone()) {
-            q.copy_from_slice(
-                &self.qkv[sample * self.heads.qkv_width() + kv_head * group * dim..][..group * dim],
-            );
+            q.copy_from_slice(&self.q.data[sample * self.q.stride..][self.heads.group_columns(kv_head)]);
         }
         let k = self.cached(self.prompt.0, kv_head, 0, prompt);
         gemm_serial(
@@ -365,10 +366,14 @@ impl Attention for Cpu {
         &self,
         o: Mut<'_, Self, f32>,
         lse: Mut<'_, Self, f32>,
-        qkv: Ref<'_, Self, f32>,
+        qkv: Qkv<'_, Self>,
         segments: &[Segment],
         heads: Heads,
     ) {
+        if !self.accepts(check_forward([o.len(), lse.len()], &qkv, segments, heads)) {
+            return;
+        }
+        let inputs = Inputs::of(qkv);
         let o = SharedRows::new(o.into_slice(), heads.q_width());
         let lse = SharedRows::new(lse.into_slice(), heads.query);
         let all_heads = |&segment: &Segment| {
@@ -376,56 +381,59 @@ impl Attention for Cpu {
             (0..heads.key_value).flat_map(move |head| tiles(segment, head, all.clone(), heads))
         };
         let mut all: Vec<Tile> = segments.iter().flat_map(all_heads).collect();
-        // The longest first, so that no thread is left with a long one at the end.
+        // Longest first, for balance at the end.
         all.sort_by_key(|tile| std::cmp::Reverse(tile.count * tile.keys()));
-        team::run(all.len(), |i| forward_tile(self, &o, &lse, qkv.as_slice(), all[i]));
+        team::run(all.len(), |i| forward_tile(self, &o, &lse, inputs, all[i]));
     }
 
     fn attention_backward(
         &self,
-        dqkv: Mut<'_, Self, f32>,
+        dqkv: QkvMut<'_, Self>,
         dout: Ref<'_, Self, f32>,
         o: Ref<'_, Self, f32>,
         lse: Ref<'_, Self, f32>,
-        qkv: Ref<'_, Self, f32>,
+        qkv: Qkv<'_, Self>,
         segments: &[Segment],
         heads: Heads,
     ) {
-        assert!(
-            segments.iter().all(|s| s.prefix_len == 0),
-            "attention_backward: a segment has a shared prefix"
-        );
-        let dqkv = SharedRows::new(dqkv.into_slice(), heads.qkv_width());
-        let saved =
-            Saved { qkv: qkv.as_slice(), o: o.as_slice(), dout: dout.as_slice(), lse: lse.as_slice() };
+        let lengths = [dout.len(), o.len(), lse.len()];
+        if !self.accepts(check_backward(&dqkv, lengths, &qkv, segments, heads)) {
+            return;
+        }
+        let QkvMut { q, k, v } = dqkv;
+        let [dq, dk, dv] = [q, k, v].map(SharedRows::of);
+        let dout = Rows { data: dout.as_slice(), stride: heads.q_width() };
+        let saved = Saved { inputs: Inputs::of(qkv), o: o.as_slice(), dout, lse: lse.as_slice() };
         let (parts, rows) = backward_parts(segments, heads);
         let mut partial = self.scratch.take(rows * heads.dim);
         let mut order: Vec<&BackwardPart> = parts.iter().collect();
         order.sort_by_key(|part| std::cmp::Reverse(part.queries.len() * part.queries.end));
         {
             let partial = SharedRows::new(&mut partial, heads.dim);
-            team::run(order.len(), |i| order[i].run(self, &dqkv, &partial, &saved, heads));
+            team::run(order.len(), |i| order[i].run(self, &dq, &partial, &saved, heads));
         }
         let of_one_head =
             |a: &BackwardPart, b: &BackwardPart| (a.segment.start, a.kv_head) == (b.segment.start, b.kv_head);
         let by_head: Vec<&[BackwardPart]> = parts.chunk_by(of_one_head).collect();
-        team::run(by_head.len(), |i| sum_parts(&dqkv, &partial, by_head[i], heads));
+        team::run(by_head.len(), |i| sum_parts([&dk, &dv], &partial, by_head[i], heads));
     }
 
     fn attention_decode(
         &self,
         o: Mut<'_, Self, f32>,
-        qkv: Ref<'_, Self, f32>,
+        q: Matrix<'_, Self, f32>,
         cache: &CachedKv<'_, Self>,
         heads: Heads,
     ) {
-        let qkv = qkv.as_slice();
-        let samples = qkv.len() / heads.qkv_width();
+        if !self.accepts(cache.check(o.len(), &q, heads)) {
+            return;
+        }
+        let samples = q.rows;
         let decoding = Decoding {
-            qkv,
+            q: Rows::of(q),
             prompt: (cache.prompt_k.as_slice(), cache.prompt_v.as_slice()),
             own: (cache.sample_k.as_slice(), cache.sample_v.as_slice()),
-            capacity: cache.sample_k.len() / heads.kv_width() / samples.max(1),
+            capacity: cache.capacity(samples, heads),
             filled: cache.filled,
             heads,
         };

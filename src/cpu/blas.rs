@@ -2,7 +2,8 @@
 //!
 //! Operands keep the element type they are stored in (f32, bf16, f16) and are widened to f32 on their way
 //! into registers or packed panels; a whole weight is never copied. Two algorithms, chosen by shape alone:
-//! `blocked` packs panels for a register-tiled micro-kernel, `skinny` streams a weight once for a few rows.
+//! `blocked` packs panels for a register-tiled micro-kernel, `skinny`, a batched GEMV, streams a weight once
+//! for a few rows.
 //!
 //! The bits of the result depend on shapes, operands and instruction set, never on the number of threads:
 //! threads divide rows and columns of C, and every element adds its products in one fixed order.
@@ -33,8 +34,8 @@ pub fn gemm(c: MatMut, a: MatRef, b: MatRef, alpha: f32, beta: f32) {
     update(c, a, b, Scale { alpha, beta, parallel: true });
 }
 
-/// [`gemm`] on the calling thread alone, for products inside tasks that are parallel already: waking other threads
-/// would cost more than these products take.
+/// [`gemm`] on the calling thread alone, for products inside tasks that are parallel already: waking other
+/// threads would cost more than these products take.
 ///
 /// # Panics
 /// When the three shapes disagree.

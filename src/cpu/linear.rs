@@ -5,7 +5,10 @@ use super::dropout::dropout_row;
 use super::matrix::operand;
 use super::weight::Weight;
 use super::{Cpu, math, parallel};
-use crate::ops::linear::{Linear, LoraBackward, LoraDown, LoraTerm, Write};
+use crate::ops::linear::{
+    Linear, LoraBackward, LoraDown, LoraTerm, Write, check_down, check_linear, check_lora_backward,
+    check_rows,
+};
 use crate::ops::matrix::Matrix;
 use crate::ops::{Dropout, Mut, Ref};
 
@@ -43,8 +46,8 @@ impl Cpu {
     ) {
         let dy = operand(args.dy);
         let (rows, out) = (args.dy.rows, args.dy.cols);
-        let rank = args.b.len() / out;
-        let width = args.a.len() / rank;
+        let width = x.len() / rows;
+        let rank = args.a.len() / width;
         let a = MatRef::new(args.a.as_slice(), rank, width);
         let b = MatRef::new(args.b.as_slice(), out, rank);
         let xa = MatRef::new(args.xa.as_slice(), rows, rank);
@@ -82,10 +85,15 @@ impl Linear for Cpu {
         lora: &[LoraTerm<'_, Self>],
         write: Write<'_, Self>,
     ) {
-        let (width, rows) = (weight.out_features(), x.len() / weight.in_features());
+        let (inputs, width) = (weight.in_features(), weight.out_features());
+        let beside = [bias.map(Ref::len), write.residual().map(Ref::len)];
+        let checked = check_linear([y.len(), x.len()], [inputs, width], beside, lora);
+        if !self.accepts(checked) || x.is_empty() {
+            return;
+        }
+        let rows = x.len() / inputs;
         let x = MatRef::new(x.as_slice(), rows, weight.in_features());
         let y = y.into_slice();
-        assert_eq!(y.len(), rows * width, "linear: output of {rows} × {width}");
         let beta = match write {
             Write::Overwrite => 0.0,
             Write::Residual(residual) => {
@@ -97,7 +105,7 @@ impl Linear for Cpu {
             gemm(columns(y, rows, width, column, part.rows()), x, part.t(), 1.0, beta);
         }
         for term in lora {
-            let rows = term.xa.len() / term.rank;
+            let rows = term.xa.len() / term.rank.max(1);
             let xa = MatRef::new(term.xa.as_slice(), rows, term.rank);
             let b = MatRef::new(term.b.as_slice(), term.out_features, term.rank);
             gemm(columns(y, rows, width, term.column, term.out_features), xa, b.t(), 1.0, 1.0);
@@ -109,8 +117,12 @@ impl Linear for Cpu {
     }
 
     fn linear_backward(&self, dx: Mut<'_, Self, f32>, dy: Ref<'_, Self, f32>, weight: &Weight) {
-        let (width, dx) = (weight.out_features(), dx.into_slice());
-        let rows = dx.len() / weight.in_features();
+        let (inputs, width) = (weight.in_features(), weight.out_features());
+        let checked = check_rows("linear_backward", [("dx", dx.len()), ("dy", dy.len())], [inputs, width]);
+        if !self.accepts(checked.map(|_| ())) || dx.is_empty() {
+            return;
+        }
+        let (dx, rows) = (dx.into_slice(), dy.len() / width.max(1));
         let dy = Matrix::new(dy, rows, width);
         for (i, (column, part)) in weight.parts().enumerate() {
             let beta = if i == 0 { 0.0 } else { 1.0 };
@@ -120,6 +132,9 @@ impl Linear for Cpu {
     }
 
     fn lora_down(&self, adapters: Vec<LoraDown<'_, Self>>, x: Ref<'_, Self, f32>, rank: usize, scale: f32) {
+        if !self.accepts(check_down(&adapters, x.len(), rank)) {
+            return;
+        }
         for LoraDown { xa, a, dropout } in adapters {
             let xa = xa.into_slice();
             let (rows, width) = (xa.len() / rank, a.len() / rank);
@@ -137,6 +152,11 @@ impl Linear for Cpu {
         x: Ref<'_, Self, f32>,
         scale: f32,
     ) {
+        if !self.accepts(check_lora_backward(dx_acc.as_ref().map(Mut::len), &adapters, x.len()))
+            || x.is_empty()
+        {
+            return;
+        }
         for adapter in adapters {
             self.backward_of_adapter(dx_acc.as_mut().map(Mut::reborrow), adapter, x, scale);
         }

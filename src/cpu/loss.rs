@@ -1,7 +1,9 @@
 //! Cross-entropy and KL with their gradient, as written in `ops/loss.rs`.
 
 use super::{Cpu, math, parallel};
-use crate::ops::loss::{HeadWeights, Loss};
+use crate::error::Result;
+use crate::ops::contract::refused;
+use crate::ops::loss::{HeadWeights, Loss, check};
 use crate::ops::{Mut, Ref};
 
 /// Losses of one row: negative log-likelihood and KL divergence.
@@ -42,6 +44,18 @@ fn subtract_onehot(z: &mut [f32], target: Option<usize>, weight: f32) {
     }
 }
 
+/// Refuses targets beyond a row.
+fn check_targets(targets: &[i32], vocab_size: usize) -> Result<()> {
+    let beyond = |&(_, &target): &(usize, &i32)| usize::try_from(target).is_ok_and(|t| t >= vocab_size);
+    match targets.iter().enumerate().find(beyond) {
+        Some((row, target)) => {
+            let what = format!("targets[{row}]: expected less than {vocab_size}, found {target}");
+            Err(refused("cross_entropy_kl", what))
+        }
+        None => Ok(()),
+    }
+}
+
 impl Loss for Cpu {
     fn cross_entropy_kl(
         &self,
@@ -53,6 +67,12 @@ impl Loss for Cpu {
         kl_mask: Ref<'_, Self, f32>,
         weights: HeadWeights,
     ) {
+        let lengths = [nll.len(), kl.len(), z.len(), kl_mask.len()];
+        let checked = check(targets.len(), lengths, y.as_ref().map(Mut::len))
+            .and_then(|()| check_targets(targets.as_slice(), z.len() / targets.len().max(1)));
+        if !self.accepts(checked) {
+            return;
+        }
         let (nll, kl, targets, kl_mask) =
             (nll.into_slice(), kl.into_slice(), targets.as_slice(), kl_mask.as_slice());
         let rows = targets.len();

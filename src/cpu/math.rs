@@ -7,7 +7,8 @@ const LANES: usize = 16;
 
 /// eˣ with a relative error below 2e-7; 0 below −87.3, saturating above 88; NaN stays NaN.
 ///
-/// x = n·ln2 + r, |r| ≤ ln2/2; eʳ by a degree-6 Taylor polynomial (remainder < 1.3e-7), 2ⁿ by its exponent bits.
+/// x = n·ln2 + r, |r| ≤ ln2/2; eʳ by a degree-6 Taylor polynomial (remainder < 1.3e-7), 2ⁿ by its exponent
+/// bits.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5·2²³: adding it rounds to an integer

@@ -1,11 +1,12 @@
-//! Products of activations and gradients of trainable weights, as written in `ops/matmul.rs`, on the products of
-//! [`super::blas`].
+//! Products of activations and gradients of trainable weights, as written in `ops/matmul.rs`, on the products
+//! of [`super::blas`].
 
 use super::blas::{MatRef, gemm};
 use super::matrix::{operand, target};
 use super::{Cpu, math, parallel};
 use crate::ops::Ref;
-use crate::ops::matmul::{BiasGradient, Matmul, Transpose, WeightGradient};
+use crate::ops::contract::expect_exactly;
+use crate::ops::matmul::{BiasGradient, Matmul, Transpose, WeightGradient, check_operands, check_vectors};
 use crate::ops::matrix::{Matrix, MatrixMut};
 
 impl Cpu {
@@ -44,6 +45,9 @@ impl Matmul for Cpu {
         alpha: f32,
         beta: f32,
     ) {
+        if !self.accepts(check_operands("matmul", &c, &a, &b, transpose)) {
+            return;
+        }
         let (a, b) = match transpose {
             Transpose::None => (operand(a), operand(b)),
             Transpose::Second => (operand(a), operand(b).t()),
@@ -60,6 +64,11 @@ impl Matmul for Cpu {
         bias: Option<Ref<'_, Self, f32>>,
         outer: Option<[Ref<'_, Self, f32>; 2]>,
     ) {
+        let checked = check_operands("affine", &c, &a, &b, Transpose::Second)
+            .and_then(|()| check_vectors::<Self>("affine", [c.rows, c.cols], bias, outer));
+        if !self.accepts(checked) || c.rows * c.cols == 0 {
+            return;
+        }
         let (cols, stride) = (c.cols, c.stride);
         for row in c.data.reborrow().into_slice().chunks_mut(stride) {
             match bias {
@@ -80,6 +89,11 @@ impl Matmul for Cpu {
         b: Matrix<'_, Self, f32>,
         outer: [Ref<'_, Self, f32>; 2],
     ) {
+        let checked = check_operands("affine_gradient", &dw_acc, &a, &b, Transpose::Second)
+            .and_then(|()| check_vectors("affine_gradient", [dw_acc.rows, dw_acc.cols], None, Some(outer)));
+        if !self.accepts(checked) || dw_acc.rows * dw_acc.cols == 0 {
+            return;
+        }
         add_outer(&mut dw_acc, outer);
         gemm(target(dw_acc), operand(a), operand(b).t(), 1.0, 1.0);
     }
@@ -91,16 +105,27 @@ impl Matmul for Cpu {
         b: Matrix<'_, Self, f32>,
         row_weight: Ref<'_, Self, f32>,
     ) {
+        let checked = check_operands("weighted_product", &c, &a, &b, Transpose::First)
+            .and_then(|()| expect_exactly("weighted_product", "row_weight", row_weight.len(), Some(a.rows)));
+        if !self.accepts(checked) {
+            return;
+        }
         self.with_weights(a, Some(row_weight), |a| gemm(target(c), a.t(), operand(b), 1.0, 0.0));
     }
 
     fn weight_gradients(&self, gradients: Vec<WeightGradient<'_, Self>>) {
+        if !self.accepts(gradients.iter().try_for_each(WeightGradient::check)) {
+            return;
+        }
         for WeightGradient { dw_acc, dy, x, row_weight } in gradients {
             self.with_weights(dy, row_weight, |dy| gemm(target(dw_acc), dy.t(), operand(x), 1.0, 1.0));
         }
     }
 
     fn bias_gradients(&self, gradients: Vec<BiasGradient<'_, Self>>) {
+        if !self.accepts(gradients.iter().try_for_each(BiasGradient::check)) {
+            return;
+        }
         for BiasGradient { db_acc, dy, row_weight } in gradients {
             let db = db_acc.into_slice();
             let rows = dy.data.as_slice().chunks(dy.stride.max(1));

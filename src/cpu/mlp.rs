@@ -2,8 +2,9 @@
 
 use multiversion::multiversion;
 
-use super::{Cpu, math, parallel};
-use crate::ops::mlp::Mlp;
+use super::{Cpu, Weight, math, parallel};
+use crate::ops::linear::{Linear, LoraTerm, Write};
+use crate::ops::mlp::{Mlp, check_gated};
 use crate::ops::{Mut, Ref};
 
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
@@ -31,6 +32,26 @@ impl Mlp for Cpu {
                 gate_up[i * 2 * intermediate_size..][..2 * intermediate_size].split_at(intermediate_size);
             forward_row(h, gate, up);
         });
+    }
+
+    /// All rows of gate_up are kept.
+    fn gated(
+        &self,
+        h: Mut<'_, Self, f32>,
+        mut gate_up: Mut<'_, Self, f32>,
+        kept: usize,
+        x: Ref<'_, Self, f32>,
+        weight: &Weight,
+        lora: &[LoraTerm<'_, Self>],
+        intermediate_size: usize,
+    ) {
+        let (lengths, shape) =
+            ([h.len(), gate_up.len(), x.len()], [weight.in_features(), weight.out_features()]);
+        let checked = check_gated(lengths, kept, shape, lora, intermediate_size);
+        if self.accepts(checked.map(|_| ())) {
+            self.linear(gate_up.reborrow(), x, weight, None, lora, Write::Overwrite);
+            self.swiglu(h, gate_up.view(), intermediate_size);
+        }
     }
 
     fn swiglu_backward(

@@ -1,6 +1,8 @@
-//! The CPU backend: f32 activations, weights read in place as they are stored, deterministic for any thread count.
+//! The CPU backend: f32 activations, weights read in place as they are stored, deterministic for any thread
+//! count.
 //!
-//! It is both what a machine without a GPU runs and the oracle that every other backend is tested against.
+//! This backend is both what a machine without a GPU runs and the oracle that every other backend is tested
+//! against.
 
 mod aggregate;
 mod analyzer;
@@ -24,14 +26,18 @@ mod scratch;
 mod team;
 mod weight;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::MmapMut;
 
 use crate::error::{Error, Result};
 use crate::ops::{Backend, Device, Element, Mut, Ref, TensorView};
+use crate::system::available_memory;
 use scratch::Scratch;
 pub use weight::Weight;
+
+/// Bytes for what is not planned: scratch vectors, stacks, what is read and written.
+const RESERVE: usize = 64 << 20;
 
 /// Instruction sets that this backend has code for, and the processor has.
 pub fn features() -> Vec<&'static str> {
@@ -46,16 +52,27 @@ pub fn features() -> Vec<&'static str> {
     known.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
 }
 
-/// The CPU backend. Cloning shares its scratch memory. Threads are rayon's current pool.
+/// The CPU backend. Cloning shares its scratch memory, and the error of operations. Threads are rayon's current pool.
 #[derive(Clone, Default)]
 pub struct Cpu {
     scratch: Arc<Scratch>,
+    /// The first error since the last [`finish`](Device::finish).
+    failure: Arc<Mutex<Option<Error>>>,
 }
 
 impl Cpu {
     /// A backend with empty scratch memory.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Whether an operation takes its arguments; why not is kept for [`finish`](Device::finish).
+    fn accepts(&self, check: Result<()>) -> bool {
+        let accepted = check.is_ok();
+        if let Err(error) = check {
+            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+        accepted
     }
 }
 
@@ -64,9 +81,10 @@ impl Backend for Cpu {}
 impl<'a, T: Element> Ref<'a, Cpu, T> {
     /// The elements.
     pub fn as_slice(self) -> &'a [T] {
-        // SAFETY: address and length come from a `Buffer`, which owns that part of an allocation that the `Arc` it
-        // holds keeps alive, aligned and initialised (zeroed); the borrow `'a` is one of that buffer, and `Mut` is the
-        // only way to write to it. Buffers of a planning arena are dropped unread: `Arena::build` sees to it.
+        // SAFETY: address and length come from a `Buffer`, which owns that part of an allocation that the
+        // `Arc` it holds keeps alive, aligned and initialised (zeroed); the borrow `'a` is one of that
+        // buffer, and `Mut` is the only way to write to it. Buffers of a planning arena are dropped unread:
+        // `Arena::build` sees to it.
         unsafe { std::slice::from_raw_parts(self.address() as *const T, self.len()) }
     }
 }
@@ -74,8 +92,8 @@ impl<'a, T: Element> Ref<'a, Cpu, T> {
 impl<'a, T: Element> Mut<'a, Cpu, T> {
     /// The elements, for writing.
     pub fn into_slice(self) -> &'a mut [T] {
-        // SAFETY: as in `Ref::as_slice`; the borrow is exclusive because `Mut` is neither `Clone` nor `Copy` and
-        // `Buffer`s of one arena never overlap.
+        // SAFETY: as in `Ref::as_slice`; the borrow is exclusive because `Mut` is neither `Clone` nor `Copy`
+        // and `Buffer`s of one arena never overlap.
         unsafe { std::slice::from_raw_parts_mut(self.address() as *mut T, self.len()) }
     }
 }
@@ -108,12 +126,9 @@ impl Device for Cpu {
         Ok(map)
     }
 
-    /// What the system calls available; everything where it does not say.
+    /// What this process may have of the system's memory, under all limits, less a reserve.
     fn free_memory(&self) -> usize {
-        let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-        let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<usize>().ok());
-        kib.map_or(usize::MAX, |kib| kib * 1024)
+        available_memory().saturating_sub(RESERVE)
     }
 
     fn address(memory: &MmapMut) -> usize {
@@ -148,8 +163,8 @@ impl Device for Cpu {
         self.upload(to, from);
     }
 
-    /// Operations are done when they return, and have no errors.
+    /// Operations are done when they return; what they refuse is kept.
     fn finish(&self) -> Result<()> {
-        Ok(())
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }
 }

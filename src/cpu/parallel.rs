@@ -2,7 +2,8 @@
 
 use std::marker::PhantomData;
 
-use super::team;
+use super::{Cpu, team};
+use crate::ops::matrix::MatrixMut;
 
 /// Elements below which a thread is not worth calling.
 const MIN_ELEMENTS: usize = 1 << 12;
@@ -29,6 +30,9 @@ pub fn rows2<T: Send, U: Send>(
     b_width: usize,
     body: impl Fn(usize, &mut [T], &mut [U]) + Sync,
 ) {
+    if a_width == 0 || b_width == 0 {
+        return;
+    }
     assert_eq!(a.len() / a_width, b.len() / b_width, "two outputs with the same rows");
     let (a, b) = (Shared::new(a), Shared::new(b));
     for_each_row(a.len / a_width, a_width, |i| {
@@ -58,8 +62,8 @@ struct Shared<'a, T> {
     _borrow: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: the pointer stands for an exclusive borrow, whose elements may be sent to other threads; `range` makes its
-// caller promise disjointness.
+// SAFETY: the pointer stands for an exclusive borrow, whose elements may be sent to other threads; `range`
+// makes its caller promise disjointness.
 unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
 impl<'a, T> Shared<'a, T> {
@@ -74,7 +78,8 @@ impl<'a, T> Shared<'a, T> {
     #[allow(clippy::mut_from_ref)]
     unsafe fn range(&self, at: usize, n: usize) -> &mut [T] {
         assert!(at <= self.len && n <= self.len - at);
-        // SAFETY: in bounds by the assertion, borrowed exclusively for 'a by `new`, disjoint by the caller's promise.
+        // SAFETY: in bounds by the assertion, borrowed exclusively for 'a by `new`, disjoint by the caller's
+        // promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), n) }
     }
 }
@@ -82,13 +87,20 @@ impl<'a, T> Shared<'a, T> {
 /// A row-major matrix whose disjoint row pieces are written from several threads.
 pub struct SharedRows<'a> {
     data: Shared<'a, f32>,
-    width: usize,
+    /// Elements from one row to the next.
+    stride: usize,
 }
 
 impl<'a> SharedRows<'a> {
     /// Shares `data` as rows of `width`.
     pub fn new(data: &'a mut [f32], width: usize) -> Self {
-        SharedRows { data: Shared::new(data), width }
+        SharedRows { data: Shared::new(data), stride: width }
+    }
+
+    /// Shares a matrix. Others may have columns beside its own, so there is no slice of its memory.
+    pub fn of(matrix: MatrixMut<'a, Cpu, f32>) -> Self {
+        let (start, len) = (matrix.data.address() as *mut f32, matrix.data.len());
+        SharedRows { data: Shared { start, len, _borrow: PhantomData }, stride: matrix.stride }
     }
 
     /// Columns `column .. column + n` of `row`.
@@ -98,6 +110,6 @@ impl<'a> SharedRows<'a> {
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn piece(&self, row: usize, column: usize, n: usize) -> &mut [f32] {
         // SAFETY: the caller's promise is the callee's.
-        unsafe { self.data.range(row * self.width + column, n) }
+        unsafe { self.data.range(row * self.stride + column, n) }
     }
 }

@@ -4,7 +4,7 @@ use multiversion::multiversion;
 
 use super::{Cpu, parallel};
 use crate::ops::attention::Heads;
-use crate::ops::rope::{CacheRows, Rope};
+use crate::ops::rope::{CacheRows, Rope, check};
 use crate::ops::{Mut, Ref};
 
 /// Cosines, then sines, of the angles of every row: `[rows, 2, head_dim / 2]`.
@@ -57,6 +57,9 @@ impl Rope for Cpu {
         inv_freq: Ref<'_, Self, f32>,
         heads: Heads,
     ) {
+        if !self.accepts(check("rope", [qkv.len(), positions.len(), inv_freq.len()], heads)) {
+            return;
+        }
         let positions = positions.as_slice();
         self.rotate(qkv.into_slice(), |i| positions[i], inv_freq.as_slice(), heads, 1.0);
     }
@@ -69,8 +72,14 @@ impl Rope for Cpu {
         inv_freq: Ref<'_, Self, f32>,
         heads: Heads,
     ) {
+        let lengths = [qkv.len(), positions.len(), inv_freq.len()];
+        let checked =
+            check("rope_into_cache", lengths, heads).and_then(|()| to.check(positions.len(), heads));
+        if !self.accepts(checked) {
+            return;
+        }
         let (qkv, positions, first) = (qkv.into_slice(), positions.as_slice(), to.first as u32);
-        self.rotate(qkv, |i| positions[i] + first, inv_freq.as_slice(), heads, 1.0);
+        self.rotate(qkv, |i| positions[i].wrapping_add(first), inv_freq.as_slice(), heads, 1.0);
         let (k, v, width) = (to.k.into_slice(), to.v.into_slice(), heads.kv_width());
         for (i, row) in qkv.chunks_exact(heads.qkv_width()).enumerate() {
             let (row_k, row_v) = row[heads.q_width()..].split_at(width);
@@ -87,6 +96,9 @@ impl Rope for Cpu {
         inv_freq: Ref<'_, Self, f32>,
         heads: Heads,
     ) {
+        if !self.accepts(check("rope_backward", [dqkv.len(), positions.len(), inv_freq.len()], heads)) {
+            return;
+        }
         let positions = positions.as_slice();
         self.rotate(dqkv.into_slice(), |i| positions[i], inv_freq.as_slice(), heads, -1.0);
     }

@@ -2,7 +2,7 @@
 
 use super::{Cpu, math, parallel};
 use crate::ops::philox::{philox, unit};
-use crate::ops::sample::{Adjustment, SAMPLING_SITE, Sample, Sampling, mark};
+use crate::ops::sample::{Adjustment, SAMPLING_SITE, Sample, Sampling, check, mark};
 use crate::ops::{Mut, Ref};
 
 /// The token with the largest logit, the first of equals; `u32::MAX` if any logit is NaN.
@@ -35,7 +35,8 @@ fn top_k(logits: &[f32], k: usize) -> Vec<u32> {
 /// Logits whose maximum is taken together.
 const BLOCK: usize = 64;
 
-/// The `k`-th largest of the blocks' maxima: at least `k` logits are not below it. `None` where there are fewer blocks.
+/// The `k`-th largest of the blocks' maxima: at least `k` logits are not below it. `None` where there are
+/// fewer blocks.
 fn kth_block_max(logits: &[f32], k: usize) -> Option<f32> {
     let mut maxima: Vec<f32> = logits.chunks(BLOCK).map(math::max).collect();
     let at = k.checked_sub(1).filter(|&at| at < maxima.len())?;
@@ -122,6 +123,9 @@ impl Sample for Cpu {
         sampling: Sampling,
         position: u32,
     ) {
+        if !self.accepts(check("sample", tokens.len(), logits.len())) {
+            return;
+        }
         let tokens = tokens.into_slice();
         let vocab_size = logits.len() / tokens.len().max(1);
         let logits = logits.as_slice();
@@ -156,7 +160,8 @@ mod tests {
     #[test]
     fn sampled_frequencies_are_the_probabilities() {
         let base = Sampling { temperature: 0.7, top_p: 1.0, top_k: 0, seed: 9 };
-        // At temperature 0.7 the probabilities are .537, .263, .129, .031 and .002 of tokens 1, 4, 2, 0 and 3.
+        // At temperature 0.7 the probabilities are .537, .263, .129, .031 and .002 of tokens 1, 4, 2, 0 and
+        // 3.
         let cases = [
             (base, vec![0, 1, 2, 3, 4]),
             (Sampling { top_k: 3, ..base }, vec![1, 4, 2]),

@@ -1,8 +1,8 @@
 //! Threads that stay awake between the operations of a pass.
 //!
-//! A decoding pass is hundreds of operations of some ten microseconds each. Waking a sleeping thread for each of them
-//! costs as much as the operation, so the workers of the rayon pool that help a caller once go on watching for its
-//! next operation for a while, and return to the pool when none comes.
+//! A decoding pass is hundreds of operations of some ten microseconds each. Waking a sleeping thread for each
+//! of them costs as much as the operation, so the workers of the rayon pool that help a caller once go on
+//! watching for its next operation for a while, and return to the pool when none comes.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -19,8 +19,8 @@ const EAGERNESS: Duration = Duration::from_micros(50);
 /// Glances at the shared state between two looks at the clock or offers of the core.
 const GLANCES: usize = 64;
 
-/// Runs `task(0)`, `task(1)`, … `task(count − 1)`, each once, in any order, on the calling thread and the other workers
-/// of the current rayon pool. Inside a task, everything runs on the task's thread.
+/// Runs `task(0)`, `task(1)`, … `task(count − 1)`, each once, in any order, on the calling thread and the
+/// other workers of the current rayon pool. Inside a task, everything runs on the task's thread.
 pub fn run(count: usize, task: impl Fn(usize) + Sync) {
     let helpers = rayon::current_num_threads() - 1;
     if count <= 1 || helpers == 0 || BUSY.get() {
@@ -43,8 +43,8 @@ struct Job {
     count: usize,
 }
 
-/// One caller and its helpers. The caller owns `job` while `epoch` is even and `active` is 0; while `epoch` is odd,
-/// helpers that have entered read it.
+/// One caller and its helpers. The caller owns `job` while `epoch` is even and `active` is 0; while `epoch`
+/// is odd, helpers that have entered read it.
 #[derive(Default)]
 struct Team {
     /// Odd while an operation accepts helpers; grows with every change.
@@ -56,21 +56,21 @@ struct Team {
     job: UnsafeCell<Option<Job>>,
     /// Helpers invited that have not left.
     present: AtomicUsize,
-    /// What a helper's task panicked with.
+    /// Payload of a panic in a helper's task.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-// SAFETY: `job` is the only part that is not `Sync`. The caller writes it while the operation is closed and no helper
-// is inside; helpers read it only between entering and leaving, with the operation seen open after entering. The task
-// it points to is `Sync`.
+// SAFETY: `job` is the only part that is not `Sync`. The caller writes it while the operation is closed and
+// no helper is inside; helpers read it only between entering and leaving, with the operation seen open after
+// entering. The task it points to is `Sync`.
 unsafe impl Sync for Team {}
 // SAFETY: as above; what `job` points to may be called from any thread.
 unsafe impl Send for Team {}
 
 impl Team {
     fn run(self: &Arc<Self>, count: usize, helpers: usize, task: &(dyn Fn(usize) + Sync)) {
-        // SAFETY: only the lifetime changes. `Closing` ends the operation before `task` goes out of scope, also when
-        // it panics, and nobody calls the task after that.
+        // SAFETY: only the lifetime changes. `Closing` ends the operation before `task` goes out of scope,
+        // also when it panics, and nobody calls the task after that.
         let task =
             unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(task) };
         let job = Job { task, count };
@@ -105,7 +105,8 @@ impl Team {
             if index >= job.count {
                 return;
             }
-            // SAFETY: the caller has not closed the operation, or waits for this helper: the task still exists.
+            // SAFETY: the caller has not closed the operation, or waits for this helper: the task still
+            // exists.
             unsafe { (*job.task)(index) };
         }
     }
@@ -148,8 +149,8 @@ impl Team {
 
     /// Enters the operation, unless it has been closed, and works.
     fn take_part(&self) {
-        // Sequentially consistent, like the caller's closing: either the helper sees that the operation is closed, or
-        // the caller sees that the helper is inside.
+        // Sequentially consistent, like the caller's closing: either the helper sees that the operation is
+        // closed, or the caller sees that the helper is inside.
         self.active.fetch_add(1, Ordering::SeqCst);
         if self.epoch.load(Ordering::SeqCst) % 2 == 1 {
             // SAFETY: the operation is open and this helper inside, so that the caller does not write.

@@ -14,7 +14,7 @@ use crate::ops::{Mut, Ref};
 const SUMS: usize = AGGREGATE_TAPS * 32 * size_of::<f32>();
 
 impl Cuda {
-    /// Shape of a pass that needs the taps twice, and whether a row of them fits shared memory.
+    /// Launch shape of a pass that reads the taps twice, and whether a row of taps fits shared memory.
     fn pass(&self, shape: TapShape) -> (Shape, i32) {
         let bytes = shape.taps * shape.hidden_size * size_of::<bf16>();
         let fits = bytes + SUMS <= self.info().shared_memory;
@@ -23,31 +23,31 @@ impl Cuda {
         (Shape { shared, ..line }, i32::from(fits))
     }
 
-    /// Whether the kernels have room for so many taps.
-    fn takes(&self, shape: TapShape) -> bool {
-        let fits = shape.taps <= AGGREGATE_TAPS;
-        if !fits {
-            self.fail(Error::usage(format!(
-                "the guard looks at {} layers; on CUDA it can at most {AGGREGATE_TAPS}: train with fewer `guard_layers`, or on \
-                 the CPU",
+    /// Whether the kernels take such taps; the failure is kept where they do not.
+    fn takes(&self, op: &str, shape: TapShape) -> bool {
+        let room = || match shape.taps <= AGGREGATE_TAPS {
+            true => Ok(()),
+            false => Err(Error::usage(format!(
+                "the guard reads {} layers; on CUDA it can read at most {AGGREGATE_TAPS}: train with fewer `guard_layers`, or on \
+                  the CPU",
                 shape.taps
-            )));
-        }
-        fits
+            ))),
+        };
+        self.keep(shape.check(op).and_then(|()| room())).is_some()
     }
 }
 
 impl Aggregate for Cuda {
     fn tap_mean(&self, mean: Mut<'_, Self, bf16>, taps: Ref<'_, Self, bf16>, shape: TapShape) {
-        let (width, n) = (shape.hidden_size, shape.rows * shape.hidden_size);
-        if !self.takes(shape) {
+        if !self.takes("tap_mean", shape) {
             return;
         }
+        let (width, n) = (shape.hidden_size, shape.rows * shape.hidden_size);
         self.launch("tap_mean")
             .write("mean", &mean, n, alignment(width))
             .read("taps", taps, shape.taps * n, alignment(width))
-            .value(shape.taps as i32)
-            .value(width as i32)
+            .int("taps", shape.taps)
+            .int("width", width)
             .run(Shape::line(shape.rows, threads(width)));
     }
 
@@ -59,18 +59,18 @@ impl Aggregate for Cuda {
         u: Ref<'_, Self, bf16>,
         shape: TapShape,
     ) {
-        let (width, n) = (shape.hidden_size, shape.rows * shape.hidden_size);
-        if !self.takes(shape) {
+        if !self.takes("aggregate", shape) {
             return;
         }
+        let (width, n) = (shape.hidden_size, shape.rows * shape.hidden_size);
         let (pass, keep) = self.pass(shape);
         self.launch("aggregate")
             .write("context", &context, n, alignment(width))
             .write("weights", &weights, shape.rows * shape.taps, 4)
             .read("taps", taps, shape.taps * n, alignment(width))
             .read("u", u, n, alignment(width))
-            .value(shape.taps as i32)
-            .value(width as i32)
+            .int("taps", shape.taps)
+            .int("width", width)
             .value(keep)
             .run(pass);
     }
@@ -84,6 +84,9 @@ impl Aggregate for Cuda {
         weights: Ref<'_, Self, f32>,
         shape: TapShape,
     ) {
+        if !self.takes("aggregate_backward", shape) {
+            return;
+        }
         let (width, n) = (shape.hidden_size, shape.rows * shape.hidden_size);
         let (pass, keep) = self.pass(shape);
         self.launch("aggregate_backward")
@@ -92,8 +95,8 @@ impl Aggregate for Cuda {
             .read("dcontext", dcontext, n, alignment(width))
             .read("taps", taps, shape.taps * n, alignment(width))
             .read("weights", weights, shape.rows * shape.taps, 4)
-            .value(shape.taps as i32)
-            .value(width as i32)
+            .int("taps", shape.taps)
+            .int("width", width)
             .value(keep)
             .run(pass);
     }
@@ -105,6 +108,9 @@ impl Aggregate for Cuda {
         args: TapGradient<'_, Self>,
         shape: TapShape,
     ) {
+        if !self.takes("tap_gradient", TapShape { rows: dtap_rows, ..shape }) {
+            return;
+        }
         let (width, n) = (shape.hidden_size, dtap_rows * shape.hidden_size);
         self.launch("tap_gradient")
             .write("dtaps", &dtaps, shape.taps * n, alignment(width))
@@ -114,8 +120,8 @@ impl Aggregate for Cuda {
             .read("weights", args.weights, dtap_rows * shape.taps, 4)
             .read("dscores", args.dscores, dtap_rows * shape.taps, 4)
             .read("row_weight", args.row_weight, dtap_rows, 4)
-            .value(shape.taps as i32)
-            .value(width as i32)
+            .int("taps", shape.taps)
+            .int("width", width)
             .run(Shape::line(dtap_rows, threads(width)));
     }
 }

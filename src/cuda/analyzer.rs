@@ -3,14 +3,15 @@
 use half::bf16;
 
 use super::Cuda;
-use super::dropout::KernelDropout;
 use super::launch::{Shape, VECTOR};
+use super::params::DropoutKey;
 use super::rows::alignment;
 use super::tile::{
     ANALYZER_BACKWARD_ROWS, ANALYZER_BACKWARD_THREADS, ANALYZER_ROWS, ANALYZER_SUMS, ANALYZER_THREADS,
 };
 use crate::error::Error;
 use crate::ops::analyzer::{Analyzer, LayerNormBackward};
+use crate::ops::contract::refused;
 use crate::ops::{Dropout, Mut, Ref};
 
 /// Bytes of shared memory that a vector of `width` takes.
@@ -24,8 +25,8 @@ fn forward(rows: usize, each: usize, width: usize, vectors: usize) -> Shape {
     Shape { shared: vectors * vector(width), ..line }
 }
 
-/// Blocks that take `ANALYZER_BACKWARD_ROWS` rows each, with `vectors` vectors in shared memory and as many for each
-/// warp. There are fewer warps where these would take too much.
+/// Blocks that take `ANALYZER_BACKWARD_ROWS` rows each, with `vectors` vectors in shared memory and as many
+/// for each warp, of which there are fewer where the vectors are long.
 fn backward(rows: usize, width: usize, vectors: usize) -> Shape {
     let warps = (ANALYZER_SUMS / (vectors * vector(width))).clamp(1, ANALYZER_BACKWARD_THREADS / 32);
     let line = Shape::line(rows.div_ceil(ANALYZER_BACKWARD_ROWS), 32 * warps);
@@ -33,9 +34,9 @@ fn backward(rows: usize, width: usize, vectors: usize) -> Shape {
 }
 
 impl Cuda {
-    /// Whether a block can have that much shared memory.
+    /// Whether a block can have the shape's shared memory; the failure is kept where it cannot.
     fn holds(&self, width: usize, shape: Shape) -> bool {
-        // The rest is for arrays of a fixed size.
+        // 1 KiB is left for static shared memory.
         let fits = shape.shared + 1024 <= self.info().shared_memory;
         if !fits {
             self.fail(Error::usage(format!("{width} columns of the analyzer are too many for CUDA")));
@@ -43,17 +44,24 @@ impl Cuda {
         fits
     }
 
+    /// Whether gradients have the lengths of what they are of; the failure is kept where they do not.
+    fn are_of(&self, op: &str, found: [usize; 2], expected: [usize; 2]) -> bool {
+        let error = || refused(op, format!("gradients: expected {expected:?} elements, found {found:?}"));
+        self.keep((found == expected).then_some(()).ok_or_else(error)).is_some()
+    }
+
     /// `to += Σ partial` over blocks, each of which has a partial sum of every element of both.
     fn add_partials(&self, to: [Mut<'_, Cuda, f32>; 2], partial: Ref<'_, Cuda, f32>) {
         let [first, second] = to;
         let n = first.len() + second.len();
+        let blocks = partial.len().checked_div(n).unwrap_or(0);
         self.launch("add_partials")
             .write("first", &first, first.len(), 4)
             .write("second", &second, second.len(), 4)
             .read("partial", partial, partial.len(), 4)
-            .value((partial.len() / n) as i32)
-            .value(first.len() as i32)
-            .value(second.len() as i32)
+            .int("blocks", blocks)
+            .int("length", first.len())
+            .int("length", second.len())
             .run(Shape::line(n.div_ceil(32), 32));
     }
 }
@@ -83,9 +91,9 @@ impl Analyzer for Cuda {
             .read("gamma", gamma, width, alignment)
             .read("beta", beta, width, alignment)
             .read_optional("row_keys", dropout.map(|d| d.row_keys), rows, 4)
-            .value(KernelDropout::new(dropout.map(|d| d.key)))
-            .value(rows as i32)
-            .value(width as i32)
+            .value(DropoutKey::new(dropout.map(|d| d.key)))
+            .int("rows", rows)
+            .int("width", width)
             .run(shape);
     }
 
@@ -93,7 +101,11 @@ impl Analyzer for Cuda {
         let (rows, width) = (args.row_weight.len(), args.gamma.len());
         let (shape, alignment) = (backward(rows, width, 2), alignment(width));
         let blocks = shape.grid.0;
-        if rows == 0 || !self.holds(width, shape) {
+        let found = [args.dgamma_acc.len(), args.dbeta_acc.len()];
+        if rows == 0
+            || !self.holds(width, shape)
+            || !self.are_of("layer_norm_relu_backward", found, [width; 2])
+        {
             return;
         }
         let mut scratch = self.scratch();
@@ -108,9 +120,9 @@ impl Analyzer for Cuda {
             .read("beta", args.beta, width, alignment)
             .read("row_weight", args.row_weight, rows, 4)
             .read_optional("row_keys", args.dropout.map(|d| d.row_keys), rows, 4)
-            .value(KernelDropout::new(args.dropout.map(|d| d.key)))
-            .value(rows as i32)
-            .value(width as i32)
+            .value(DropoutKey::new(args.dropout.map(|d| d.key)))
+            .int("rows", rows)
+            .int("width", width)
             .run(shape);
         self.add_partials([args.dgamma_acc, args.dbeta_acc], partial.view());
     }
@@ -125,8 +137,8 @@ impl Analyzer for Cuda {
         self.launch("bias_relu")
             .write("h", &h, rows * width, alignment(width))
             .read("bias", bias, width, alignment(width))
-            .value(rows as i32)
-            .value(width as i32)
+            .int("rows", rows)
+            .int("width", width)
             .run(shape);
     }
 
@@ -147,8 +159,8 @@ impl Analyzer for Cuda {
             .read("h", h, rows * width, alignment(width))
             .read("w", w, width, alignment(width))
             .read("b", b, 1, 4)
-            .value(rows as i32)
-            .value(width as i32)
+            .int("rows", rows)
+            .int("width", width)
             .run(shape);
     }
 
@@ -165,7 +177,8 @@ impl Analyzer for Cuda {
         let (rows, width) = (scores.len(), w.len());
         let (shape, alignment) = (backward(rows, width, 1), alignment(width));
         let blocks = shape.grid.0;
-        if rows == 0 || !self.holds(width, shape) {
+        let found = [dw_acc.len(), db_acc.len()];
+        if rows == 0 || !self.holds(width, shape) || !self.are_of("score_backward", found, [width, 1]) {
             return;
         }
         let mut scratch = self.scratch();
@@ -177,8 +190,8 @@ impl Analyzer for Cuda {
             .read("h", h, rows * width, alignment)
             .read("w", w, width, alignment)
             .read("row_weight", row_weight, rows, 4)
-            .value(rows as i32)
-            .value(width as i32)
+            .int("rows", rows)
+            .int("width", width)
             .run(shape);
         self.add_partials([dw_acc, db_acc], partial.view());
     }

@@ -1,47 +1,40 @@
-//! Attention, as written in `ops/attention.rs`: bf16 in tensor cores, softmax and sums in f32, results rounded once.
-//! Weights and their gradients are rounded to bf16 for the products.
+//! Attention, as written in `ops/attention.rs`: bf16 in tensor cores, softmax and sums in f32, results
+//! rounded once. Weights and their gradients are rounded to bf16 for the products.
 //!
-//! Refused are heads whose dimension is no multiple of 8 or above 128. Kernels exist for some dimensions; others take the
-//! next larger one, the rest of which is zero.
+//! Refused are heads whose dimension is no multiple of 8 or above 128. Kernels exist for some dimensions;
+//! others take the next larger one, the rest of which is zero.
 
-use bytemuck::{Pod, Zeroable};
 use half::bf16;
 
 use super::Cuda;
-use super::launch::{Shape, VECTOR};
+use super::launch::{Launch, Shape, VECTOR};
+use super::params::{self, HeadShape, KvSplits, QkvGradient, Sequence, Sequences};
 use super::tile::{
     ATTENTION_DECODE_ROWS, ATTENTION_KEYS, ATTENTION_LONG, ATTENTION_NARROW, ATTENTION_QUERY_ROWS,
     ATTENTION_ROWS, ATTENTION_SEQUENCES, ATTENTION_SHORT, ATTENTION_THREADS,
 };
 use crate::error::{Error, Result};
-use crate::ops::attention::{Attention, CachedKv, Heads, Segment};
+use crate::ops::attention::{
+    Attention, CachedKv, Heads, Qkv, QkvMut, Segment, check_backward, check_forward, reach,
+};
+use crate::ops::contract::refused;
+use crate::ops::matrix::{Matrix, MatrixMut};
 use crate::ops::{Mut, Ref};
 
 /// Bytes of an element of a tile in shared memory.
 const BYTES: usize = size_of::<bf16>();
-/// Tiles of keys or values that are in shared memory at once.
+/// Tiles of keys or values in shared memory: stages of the pipeline.
 const RING: usize = 3;
-/// Blocks that decoding cuts its work into, if there is enough of it. Each has two tiles on their way, 32 KiB with heads of
-/// 128, which is together what an H100's memory delivers within its latency; more pieces mean more partial results.
+/// Blocks that split-KV decoding aims at. Each has two tiles in flight, 32 KiB with heads of 128: all blocks
+/// together have as many bytes in flight as an H100's memory delivers within its latency. More splits mean
+/// more partial results.
 const DECODE_BLOCKS: usize = 64;
-/// The most pieces of 64 keys that one block of decoding attends to.
-const DECODE_PIECES: usize = 64;
-
-/// Heads as the kernels see them: `HeadShape` of `kernels/attention.h`.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct HeadShape {
-    query: i32,
-    key_value: i32,
-    dim: i32,
-    group: i32,
-    group_reciprocal: u32,
-    scale: f32,
-}
+/// The most tiles of 64 keys of a split.
+const MOST_KEY_TILES: usize = 64;
 
 impl HeadShape {
     fn new(heads: Heads) -> Self {
-        let group = heads.query / heads.key_value;
+        let group = heads.group();
         HeadShape {
             query: heads.query as i32,
             key_value: heads.key_value as i32,
@@ -53,29 +46,54 @@ impl HeadShape {
     }
 }
 
-/// `Sequence` of `kernels/attention.h`.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Sequence {
-    start: i32,
-    len: i32,
-    prefix_start: i32,
-    prefix_len: i32,
-    first_tile: i32,
+/// Adds what is read to a launch.
+fn pass<'l>(qkv: &Qkv<'_, Cuda>, mut launch: Launch<'l>) -> Launch<'l> {
+    let Qkv { q, k, v } = qkv;
+    let mut to = params::Qkv::default();
+    for (to, name, from) in [(&mut to.q, "q", q), (&mut to.k, "k", k), (&mut to.v, "v", v)] {
+        launch = launch.reads(to, name, from.data, from.extent(), VECTOR);
+    }
+    (to.q_stride, to.k_stride, to.v_stride) = (q.stride as i32, k.stride as i32, v.stride as i32);
+    launch.value(to)
 }
 
-/// `Sequences` of `kernels/attention.h`.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Sequences {
-    count: i32,
-    of: [Sequence; ATTENTION_SEQUENCES],
+/// Adds the gradients of keys and values to a launch.
+fn pass_gradient<'l>(
+    k: &MatrixMut<'_, Cuda, bf16>,
+    v: &MatrixMut<'_, Cuda, bf16>,
+    launch: Launch<'l>,
+) -> Launch<'l> {
+    let mut to = QkvGradient::default();
+    let launch = launch.writes(&mut to.k, "dk", &k.data, k.extent(), VECTOR);
+    let launch = launch.writes(&mut to.v, "dv", &v.data, v.extent(), VECTOR);
+    (to.k_stride, to.v_stride) = (k.stride as i32, v.stride as i32);
+    launch.value(to)
+}
+
+/// Refuses rows that do not start on multiples of 16 bytes, and more than a kernel's integers count.
+fn check_strides(op: &str, heads: Heads, matrices: &[(&str, [usize; 2])]) -> Result<()> {
+    let most = i32::MAX as usize;
+    for &(name, [rows, stride]) in matrices {
+        if rows.saturating_mul(heads.query) > most || stride > most {
+            return Err(refused(op, format!("{name}: {rows} rows with a stride of {stride} are too many")));
+        }
+        if rows > 1 && !stride.is_multiple_of(VECTOR / BYTES) {
+            let expected = "expected rows that start on multiples of 16 bytes";
+            return Err(refused(op, format!("{name}: {expected}, found a stride of {stride} elements")));
+        }
+    }
+    Ok(())
+}
+
+fn strides<'n>(qkv: &Qkv<'_, Cuda>) -> [(&'n str, [usize; 2]); 3] {
+    let Qkv { q, k, v } = qkv;
+    [("q", [q.rows, q.stride]), ("k", [k.rows, k.stride]), ("v", [v.rows, v.stride])]
 }
 
 impl Sequences {
-    /// Up to [`ATTENTION_SEQUENCES`] segments, those with the most work first, and the tiles that they make.
+    /// Up to [`ATTENTION_SEQUENCES`] segments, longest first, and the number of their tiles.
     fn new(segments: &[Segment], tiles_of: impl Fn(usize) -> usize) -> (Self, usize) {
-        let mut all = Self::zeroed();
+        let mut all = Self::default();
         let mut sorted = [Segment { start: 0, len: 0, prefix_start: 0, prefix_len: 0 }; ATTENTION_SEQUENCES];
         let sorted = &mut sorted[..segments.len()];
         sorted.copy_from_slice(segments);
@@ -96,58 +114,43 @@ impl Sequences {
     }
 }
 
-/// `Pieces` of `kernels/attention_decode.cu`.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Pieces {
-    samples: i32,
-    prompt_len: i32,
-    filled: i32,
-    capacity: i32,
-    keys: i32,
-    prompt_pieces: i32,
-    own_pieces: i32,
-    prompt_tiles: i32,
-    own_tiles: i32,
-}
-
-impl Pieces {
-    /// Pieces as long as possible, as long as there are blocks enough.
+impl KvSplits {
+    /// Splits as long as possible, as long as there are [`DECODE_BLOCKS`] blocks.
     fn new(samples: usize, prompt: usize, filled: usize, capacity: usize, heads: Heads) -> Self {
-        let group = heads.query / heads.key_value;
+        let group = heads.group();
         // One sample has prompt and own keys in one list.
         let (prompt_keys, own_keys) = if samples == 1 { (0, prompt + filled) } else { (prompt, filled) };
-        let tiles = |rows: usize| rows.div_ceil(ATTENTION_DECODE_ROWS);
-        let with = |keys: usize| Pieces {
+        let row_tiles = |rows: usize| rows.div_ceil(ATTENTION_DECODE_ROWS);
+        let with = |keys: usize| KvSplits {
             samples: samples as i32,
             prompt_len: prompt as i32,
             filled: filled as i32,
             capacity: capacity as i32,
             keys: keys as i32,
-            prompt_pieces: prompt_keys.div_ceil(keys) as i32,
-            own_pieces: own_keys.div_ceil(keys) as i32,
-            prompt_tiles: tiles(samples * group) as i32,
-            own_tiles: tiles(group) as i32,
+            prompt_splits: prompt_keys.div_ceil(keys) as i32,
+            own_splits: own_keys.div_ceil(keys) as i32,
+            prompt_tiles: row_tiles(samples * group) as i32,
+            own_tiles: row_tiles(group) as i32,
         };
-        let mut pieces = DECODE_PIECES;
-        while pieces > 1 && with(pieces * ATTENTION_LONG).blocks() * heads.key_value < DECODE_BLOCKS {
-            pieces /= 2;
+        let mut tiles = MOST_KEY_TILES;
+        while tiles > 1 && with(tiles * ATTENTION_LONG).blocks() * heads.key_value < DECODE_BLOCKS {
+            tiles /= 2;
         }
-        with(pieces * ATTENTION_LONG)
+        with(tiles * ATTENTION_LONG)
     }
 
     /// Blocks for each key/value head.
     fn blocks(&self) -> usize {
-        (self.prompt_pieces * self.prompt_tiles + self.samples * self.own_pieces * self.own_tiles) as usize
+        (self.prompt_splits * self.prompt_tiles + self.samples * self.own_splits * self.own_tiles) as usize
     }
 
-    /// Results for each query, to be put together.
-    fn results(&self) -> usize {
-        (self.prompt_pieces + self.own_pieces) as usize
+    /// Splits of the keys of a query.
+    fn count(&self) -> usize {
+        (self.prompt_splits + self.own_splits) as usize
     }
 }
 
-/// The dimension that kernels take a head for, and their names.
+/// The kernels of one instance: the padded head dimension, and their names.
 struct Kernels {
     dim: usize,
     forward: &'static str,
@@ -171,7 +174,7 @@ macro_rules! kernels {
 const KERNELS: [Kernels; 5] = [kernels!(16), kernels!(64), kernels!(80), kernels!(96), kernels!(128)];
 
 impl Kernels {
-    /// Keys, or packed rows, that loops visit at once.
+    /// Keys, or packed rows, of a tile that loops visit.
     fn visited(&self) -> usize {
         if self.dim <= ATTENTION_NARROW { ATTENTION_LONG } else { ATTENTION_SHORT }
     }
@@ -180,13 +183,6 @@ impl Kernels {
     fn shared(&self, rows: usize) -> usize {
         rows * self.dim * BYTES
     }
-}
-
-/// Rows of the batch up to the end of the last segment and of the last prefix.
-fn rows_of(segments: &[Segment]) -> (usize, usize) {
-    let own = segments.iter().map(|s| s.start + s.len).max().unwrap_or(0);
-    let prefix = segments.iter().map(|s| s.prefix_start + s.prefix_len).max().unwrap_or(0);
-    (own as usize, prefix.max(own) as usize)
 }
 
 /// The kernels for a head.
@@ -209,112 +205,130 @@ impl Attention for Cuda {
         &self,
         o: Mut<'_, Self, bf16>,
         lse: Mut<'_, Self, f32>,
-        qkv: Ref<'_, Self, bf16>,
+        qkv: Qkv<'_, Self>,
         segments: &[Segment],
         heads: Heads,
     ) {
-        let Some(kernels) = self.keep(kernels_for(heads)) else { return };
-        let group = heads.query / heads.key_value;
+        let checked = check_forward([o.len(), lse.len()], &qkv, segments, heads)
+            .and_then(|()| check_strides("attention", heads, &strides(&qkv)))
+            .and_then(|()| kernels_for(heads));
+        let Some(kernels) = self.keep(checked) else { return };
         let shared = kernels.shared(ATTENTION_ROWS + RING * kernels.visited());
         for segments in segments.chunks(ATTENTION_SEQUENCES) {
-            let (sequences, tiles) = Sequences::new(segments, |len| (len * group).div_ceil(ATTENTION_ROWS));
-            let (own, all) = rows_of(segments);
-            self.launch(kernels.forward)
-                .write("o", &o, own * heads.q_width(), VECTOR)
-                .write("lse", &lse, own * heads.query, 4)
-                .read("qkv", qkv, all * heads.qkv_width(), VECTOR)
-                .value(sequences)
-                .value(HeadShape::new(heads))
-                .run(Shape { grid: (tiles, heads.key_value, 1), block: ATTENTION_THREADS, shared });
+            let (sequences, tiles) =
+                Sequences::new(segments, |len| (len * heads.group()).div_ceil(ATTENTION_ROWS));
+            let (own, _) = reach(segments);
+            let launch = self.launch(kernels.forward).write("o", &o, own * heads.q_width(), VECTOR).write(
+                "lse",
+                &lse,
+                own * heads.query,
+                4,
+            );
+            pass(&qkv, launch).value(sequences).value(HeadShape::new(heads)).run(Shape {
+                grid: (tiles, heads.key_value, 1),
+                block: ATTENTION_THREADS,
+                shared,
+            });
         }
     }
 
     fn attention_backward(
         &self,
-        dqkv: Mut<'_, Self, bf16>,
+        dqkv: QkvMut<'_, Self>,
         dout: Ref<'_, Self, bf16>,
         o: Ref<'_, Self, bf16>,
         lse: Ref<'_, Self, f32>,
-        qkv: Ref<'_, Self, bf16>,
+        qkv: Qkv<'_, Self>,
         segments: &[Segment],
         heads: Heads,
     ) {
-        assert!(
-            segments.iter().all(|s| s.prefix_len == 0),
-            "attention_backward: a segment has a shared prefix"
-        );
-        let Some(kernels) = self.keep(kernels_for(heads)) else { return };
-        let group = heads.query / heads.key_value;
-        let (rows, _) = rows_of(segments);
-        let (wide, width, numbers) = (rows * heads.qkv_width(), rows * heads.q_width(), rows * heads.query);
+        let QkvMut { q: dq, k: dk, v: dv } = &dqkv;
+        let of_gradient =
+            [("dq", [dq.rows, dq.stride]), ("dk", [dk.rows, dk.stride]), ("dv", [dv.rows, dv.stride])];
+        let lengths = [dout.len(), o.len(), lse.len()];
+        let checked = check_backward(&dqkv, lengths, &qkv, segments, heads)
+            .and_then(|()| check_strides("attention_backward", heads, &strides(&qkv)))
+            .and_then(|()| check_strides("attention_backward", heads, &of_gradient))
+            .and_then(|()| kernels_for(heads));
+        let Some(kernels) = self.keep(checked) else { return };
+        let (rows, _) = reach(segments);
+        let (width, numbers) = (rows * heads.q_width(), rows * heads.query);
         let mut scratch = self.scratch();
         let Some(products) = scratch.take::<f32>(self, numbers) else { return };
         let visited = kernels.visited();
         for segments in segments.chunks(ATTENTION_SEQUENCES) {
             let (sequences, tiles) =
-                Sequences::new(segments, |len| (len * group).div_ceil(ATTENTION_QUERY_ROWS));
+                Sequences::new(segments, |len| (len * heads.group()).div_ceil(ATTENTION_QUERY_ROWS));
             let shared = 2 * kernels.shared(ATTENTION_QUERY_ROWS + 2 * visited);
-            self.launch(kernels.backward_q)
-                .write("dqkv", &dqkv, wide, VECTOR)
+            let launch = self
+                .launch(kernels.backward_q)
+                .write("dq", &dq.data, dq.extent(), VECTOR)
+                .value(dq.stride as i32)
                 .write("products", &products, numbers, 4)
                 .read("dout", dout, width, VECTOR)
                 .read("o", o, width, VECTOR)
-                .read("lse", lse, numbers, 4)
-                .read("qkv", qkv, wide, VECTOR)
-                .value(sequences)
-                .value(HeadShape::new(heads))
-                .run(Shape { grid: (tiles, heads.key_value, 1), block: ATTENTION_THREADS, shared });
+                .read("lse", lse, numbers, 4);
+            pass(&qkv, launch).value(sequences).value(HeadShape::new(heads)).run(Shape {
+                grid: (tiles, heads.key_value, 1),
+                block: ATTENTION_THREADS,
+                shared,
+            });
             let (sequences, tiles) = Sequences::new(segments, |len| len.div_ceil(ATTENTION_KEYS));
             let numbers_of_tiles = 2 * 2 * visited * size_of::<f32>();
             let shared = 2 * kernels.shared(ATTENTION_KEYS + 2 * visited) + numbers_of_tiles;
-            self.launch(kernels.backward_kv)
-                .write("dqkv", &dqkv, wide, VECTOR)
+            let launch = pass_gradient(dk, dv, self.launch(kernels.backward_kv))
                 .read("products", products.view(), numbers, 4)
                 .read("dout", dout, width, VECTOR)
-                .read("lse", lse, numbers, 4)
-                .read("qkv", qkv, wide, VECTOR)
-                .value(sequences)
-                .value(HeadShape::new(heads))
-                .run(Shape { grid: (tiles, heads.key_value, 1), block: ATTENTION_THREADS, shared });
+                .read("lse", lse, numbers, 4);
+            pass(&qkv, launch).value(sequences).value(HeadShape::new(heads)).run(Shape {
+                grid: (tiles, heads.key_value, 1),
+                block: ATTENTION_THREADS,
+                shared,
+            });
         }
     }
 
     fn attention_decode(
         &self,
         o: Mut<'_, Self, bf16>,
-        qkv: Ref<'_, Self, bf16>,
+        q: Matrix<'_, Self, bf16>,
         cache: &CachedKv<'_, Self>,
         heads: Heads,
     ) {
-        let Some(kernels) = self.keep(kernels_for(heads)) else { return };
-        let samples = qkv.len() / heads.qkv_width();
+        let checked = cache
+            .check(o.len(), &q, heads)
+            .and_then(|()| check_strides("attention_decode", heads, &[("q", [q.rows, q.stride])]))
+            .and_then(|()| kernels_for(heads));
+        let Some(kernels) = self.keep(checked) else { return };
+        let samples = q.rows;
         let (prompt, all) = (cache.prompt_k.len(), cache.sample_k.len());
-        let capacity = all / heads.kv_width() / samples.max(1);
-        let pieces = Pieces::new(samples, prompt / heads.kv_width(), cache.filled, capacity, heads);
-        let (width, results) = (samples * heads.q_width(), pieces.results());
+        let capacity = cache.capacity(samples, heads);
+        let splits = KvSplits::new(samples, cache.prompt_len(heads), cache.filled, capacity, heads);
+        let (width, count) = (samples * heads.q_width(), splits.count());
         let tiles = kernels.shared(ATTENTION_DECODE_ROWS + RING * ATTENTION_LONG);
-        // In the end they make room for a number for each piece and head of a group.
-        let shared = tiles.max(results * heads.query / heads.key_value * size_of::<f32>());
+        // The tiles' memory is reused for the log-sum-exp of each split and head of a group.
+        let shared = tiles.max(count * heads.group() * size_of::<f32>());
         let mut scratch = self.scratch();
-        let Some(partial) = scratch.take::<f32>(self, results * (width + samples * heads.query)) else {
+        let Some(partial) = scratch.take::<f32>(self, count * (width + samples * heads.query)) else {
             return;
         };
-        let (partial_o, partial_lse) = partial.split_at(results * width);
+        let (partial_o, partial_lse) = partial.split_at(count * width);
         let mut counters = self.counters();
         let groups = samples * heads.key_value;
-        let Some(arrived) = counters.take(self, groups) else { return };
+        let Some(arrivals) = counters.take(self, groups) else { return };
         self.launch(kernels.decode)
             .write("o", &o, width, VECTOR)
-            .write("partial_o", &partial_o, results * width, VECTOR)
-            .write("partial_lse", &partial_lse, results * samples * heads.query, 4)
-            .write("arrived", &arrived, groups, 4)
-            .read("qkv", qkv, samples * heads.qkv_width(), VECTOR)
+            .write("partial_o", &partial_o, count * width, VECTOR)
+            .write("partial_lse", &partial_lse, count * samples * heads.query, 4)
+            .write("arrivals", &arrivals, groups, 4)
+            .read("q", q.data, q.extent(), VECTOR)
+            .value(q.stride as i32)
             .read("prompt_k", cache.prompt_k, prompt, VECTOR)
             .read("prompt_v", cache.prompt_v, prompt, VECTOR)
             .read("sample_k", cache.sample_k, all, VECTOR)
             .read("sample_v", cache.sample_v, all, VECTOR)
-            .value(pieces)
+            .value(splits)
             .value(HeadShape::new(heads))
-            .run(Shape { grid: (pieces.blocks(), heads.key_value, 1), block: ATTENTION_THREADS, shared });
+            .run(Shape { grid: (splits.blocks(), heads.key_value, 1), block: ATTENTION_THREADS, shared });
     }
 }

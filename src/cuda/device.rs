@@ -11,12 +11,14 @@ use super::graph::Graphs;
 use super::images::{self, IMAGES, KERNELS};
 use super::launch::{Kernel, Module};
 use super::memory::{Counters, Scratch, Staging};
+use super::refusal::Refusals;
 use crate::error::{Error, Result};
 
-/// A CUDA device: its context, a stream that all work goes to in order, and the kernels loaded for it. Clones share it.
+/// A CUDA device: its context, a stream that all work goes to in order, and the kernels loaded for it. Clones
+/// share it.
 ///
-/// The operations are those of [`crate::ops`]; they return before the device is done. What goes wrong with one is kept,
-/// nothing is started after it, and [`finish`](crate::ops::Device::finish) reports it.
+/// The operations are those of [`crate::ops`]; they return before the device is done. What goes wrong with
+/// one is kept, nothing is started after it, and [`finish`](crate::ops::Device::finish) reports it.
 #[derive(Clone)]
 pub struct Cuda {
     shared: Arc<Shared>,
@@ -36,6 +38,7 @@ struct Shared {
     counters: Mutex<Counters>,
     staging: Mutex<Staging>,
     graphs: Mutex<Graphs>,
+    refusals: Mutex<Refusals>,
 }
 
 /// A panic elsewhere leaves these locks usable: what they guard is valid at all times.
@@ -44,8 +47,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Cuda {
-    /// Opens a device with the code that suits it best: machine code for exactly its architecture, else PTX, which the
-    /// driver compiles. Under `DG_EMULATOR`, PTX.
+    /// Opens a device with the code that suits it best: machine code for exactly its architecture, else PTX,
+    /// which the driver compiles. Under `DG_EMULATOR`, PTX.
     ///
     /// Device errors: no driver, no such device, or no kernels that run on it.
     pub fn new(ordinal: usize) -> Result<Self> {
@@ -60,7 +63,7 @@ impl Cuda {
     /// As [`new`](Self::new), on a stream of the program's own, whose slices can be used with
     /// [`view`](Self::view) and [`view_mut`](Self::view_mut) and whose order all work takes part in.
     ///
-    /// Usage error: the default stream of a context, which cannot be recorded.
+    /// Usage error: the default stream of a context, which cannot be recorded, or of a thread, which is not one stream.
     pub fn on_stream(stream: Arc<CudaStream>) -> Result<Self> {
         Self::open_on(stream, driver::emulator().is_some())
     }
@@ -71,9 +74,11 @@ impl Cuda {
     }
 
     fn open_on(stream: Arc<CudaStream>, ptx_only: bool) -> Result<Self> {
-        if stream.cu_stream().is_null() {
+        // The default stream cannot be recorded; that of a thread is another one in each.
+        const DEFAULT_STREAMS: usize = 2;
+        if stream.cu_stream() as usize <= DEFAULT_STREAMS {
             return Err(Error::usage(
-                "expected a stream of CudaContext::new_stream, found the context's default one, which cannot be recorded",
+                "expected a stream of CudaContext::new_stream, found a default one of the context or of a thread",
             ));
         }
         start()?;
@@ -90,6 +95,8 @@ impl Cuda {
 
     fn with_stream(stream: Arc<CudaStream>, info: DeviceInfo, ptx_only: bool) -> Result<Self> {
         let kernels = load(stream.context(), &info, ptx_only).map_err(|e| e.context(title(&info)))?;
+        stream.context().bind_to_thread().map_err(|e| complaint(title(&info), e))?;
+        let refusals = Mutex::new(Refusals::new()?);
         let cuda = Cuda {
             shared: Arc::new(Shared {
                 stream,
@@ -103,6 +110,7 @@ impl Cuda {
                 counters: Mutex::new(Counters::default()),
                 staging: Mutex::new(Staging::default()),
                 graphs: Mutex::new(Graphs::default()),
+                refusals,
             }),
         };
         cuda.scratch().reserve(&cuda)?;
@@ -110,7 +118,7 @@ impl Cuda {
         Ok(cuda)
     }
 
-    /// What the driver says of the device.
+    /// The driver's description of the device.
     pub fn info(&self) -> &DeviceInfo {
         &self.shared.info
     }
@@ -142,6 +150,10 @@ impl Cuda {
 
     pub(super) fn graphs(&self) -> MutexGuard<'_, Graphs> {
         lock(&self.shared.graphs)
+    }
+
+    pub(super) fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        lock(&self.shared.refusals)
     }
 
     /// Whether something has gone wrong, so that starting more makes no sense.
@@ -189,12 +201,14 @@ impl Cuda {
         ))
     }
 
-    /// Waits for all work. An error of a kernel shows only here, so it names those that may be the one.
+    /// Waits for all work. An error of a kernel shows only here, so it names those that may be the one; and so does what a
+    /// kernel has refused.
     pub(super) fn wait(&self) -> Result<()> {
         self.end_recording(None)?;
         let waited = self.stream().synchronize();
         let launched = std::mem::take(&mut *lock(&self.shared.launched));
-        waited.map_err(|e| complaint(suspects(&launched), e))
+        waited.map_err(|e| complaint(suspects(&launched), e))?;
+        self.refusals().take().map_or(Ok(()), Err)
     }
 }
 
@@ -216,7 +230,7 @@ fn last_first(launched: &[&'static str]) -> Vec<&'static str> {
     names
 }
 
-/// What may have failed, from the kernels started since the last wait.
+/// The kernels that may have failed, of those started since the last wait.
 fn suspects(launched: &[&'static str]) -> String {
     match last_first(launched).as_slice() {
         [] => "CUDA failed, and no kernel was running".into(),

@@ -13,7 +13,8 @@ use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use super::images::NVCC_VERSION;
 use crate::error::{Error, Result};
 
-/// For developers of kernels: path of a library to use in place of the driver, such as the emulator of the tests.
+/// For developers of kernels: path of a library to use in place of the driver, such as the emulator of the
+/// tests.
 pub const EMULATOR_VARIABLE: &str = "DG_EMULATOR";
 
 /// A device that the driver knows.
@@ -59,8 +60,8 @@ pub(super) fn start() -> Result<()> {
     check_version()
 }
 
-/// Refuses drivers older than the CUDA that the kernels are compiled with, as they know neither its machine code nor its
-/// PTX.
+/// Refuses drivers older than the CUDA that the kernels are compiled with, as they know neither its machine
+/// code nor its PTX.
 fn check_version() -> Result<()> {
     let mut found = 0;
     // SAFETY: the pointer is valid; the driver has been started.
@@ -97,7 +98,7 @@ fn load_emulator(path: PathBuf) -> Result<()> {
     Err(Error::device(format!("{EMULATOR_VARIABLE}={}: expected Linux", path.display())))
 }
 
-/// Opens the emulator such that cudarc, which asks for `libcuda.so`, gets it, and says so.
+/// Opens the emulator such that cudarc's calls reach it, and says so.
 #[cfg(unix)]
 fn load_emulator(path: PathBuf) -> Result<()> {
     // SAFETY: whoever sets the variable vouches for the library, as with any program that is started.
@@ -113,8 +114,10 @@ fn load_emulator(path: PathBuf) -> Result<()> {
         // SAFETY: the symbol is only compared, never called.
         unsafe { library.get::<*mut c_void>(b"cuInit") }.ok().map(|symbol| symbol.as_raw_ptr())
     };
-    let answering = driver.as_ref().and_then(entry);
-    if answering.is_none() || answering != entry(&emulator) {
+    // cudarc opens libcuda.so by name, or, where another crate wants it linked, takes what the program is linked with.
+    let answering = [driver.as_ref().and_then(entry), entry(&Library::this())];
+    let own = entry(&emulator);
+    if own.is_none() || answering != [own; 2] {
         return Err(Error::device(format!(
             "{EMULATOR_VARIABLE}={}: expected a CUDA driver of the SONAME libcuda.so, found another library; build \
              the emulator with cargo build -p cuda-emulator",
@@ -126,10 +129,19 @@ fn load_emulator(path: PathBuf) -> Result<()> {
     Ok(())
 }
 
+/// Names of the driver's library, which are among those that cudarc tries.
+const DRIVER_LIBRARIES: &[&str] =
+    if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so", "libcuda.so.1"] };
+
 /// Whether there is a driver, or something in its place: without one, there is nothing to say about CUDA.
+///
+/// Not `cudarc::driver::sys::is_culib_present`, which is gone where another crate has cudarc link the driver.
 pub fn has_driver() -> bool {
-    // SAFETY: loads the driver library, whose initialisers are meant to run in any program.
-    emulator().is_some() || unsafe { sys::is_culib_present() }
+    let opens = |name: &&str| {
+        // SAFETY: loads the driver library, whose initialisers are meant to run in any program.
+        unsafe { libloading::Library::new(*name) }.is_ok()
+    };
+    emulator().is_some() || DRIVER_LIBRARIES.iter().any(opens)
 }
 
 /// All devices; an error where there is no driver.

@@ -6,18 +6,20 @@ use super::Cuda;
 use super::launch::{Shape, VECTOR};
 use super::rows::{alignment, threads};
 use super::tile::{ELEMENT_THREADS, ROW_THREADS};
+use crate::ops::contract::expect_len;
 use crate::ops::elementwise::Elementwise;
 use crate::ops::{Mut, Ref};
 
 /// Elements of one row of [`Elementwise::add`], which has no rows of its own.
 const ADD_WIDTH: usize = ROW_THREADS * 8 * 4;
 
-/// Blocks for each multiprocessor in kernels that go over everything with a fixed grid: enough to keep it busy.
+/// Blocks for each multiprocessor in kernels that go over everything with a fixed grid: enough to keep it
+/// busy.
 const BLOCKS_PER_MULTIPROCESSOR: usize = 8;
 
 impl Cuda {
-    /// Blocks of a kernel that goes over `n` elements, each thread taking `each` at a time: no more than keep all
-    /// multiprocessors busy.
+    /// Blocks of a kernel that goes over `n` elements, each thread taking `each` at a time: no more than keep
+    /// all multiprocessors busy.
     pub(super) fn element_blocks(&self, n: usize, each: usize) -> usize {
         let busy = self.info().multiprocessors as usize * BLOCKS_PER_MULTIPROCESSOR;
         n.div_ceil(each * ELEMENT_THREADS).min(busy)
@@ -27,6 +29,9 @@ impl Cuda {
 impl Elementwise for Cuda {
     fn add(&self, y_acc: Mut<'_, Self, bf16>, x: Ref<'_, Self, bf16>) {
         let n = x.len();
+        if self.keep(expect_len("add", "y", y_acc.len(), n)).is_none() {
+            return;
+        }
         let (wide, rest) = y_acc.split_at(n / ADD_WIDTH * ADD_WIDTH);
         let start = wide.len();
         for (y, x, width) in [(wide, x.slice(0..start), ADD_WIDTH), (rest, x.slice(start..n), n - start)] {
@@ -34,7 +39,7 @@ impl Elementwise for Cuda {
             self.launch("add_rows")
                 .write("y", &y, x.len(), alignment(width))
                 .read("x", x, x.len(), alignment(width))
-                .value(width as i32)
+                .int("width", width)
                 .run(Shape::line(rows, threads(width)));
         }
     }
@@ -53,7 +58,7 @@ impl Elementwise for Cuda {
             .read("x", x, rows * width, alignment(width))
             .read("row_weight", row_weight, rows, 4)
             .value(scale)
-            .value(width as i32)
+            .int("width", width)
             .run(Shape::line(rows, threads(width)));
     }
 

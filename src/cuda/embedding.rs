@@ -15,10 +15,12 @@ impl Embedding for Cuda {
         let (rows, width) = (ids.len(), table.columns());
         self.launch("embed")
             .write("out", &out, rows * width, alignment(width))
-            .read("table", table.data(), table.rows() * table.stride(), VECTOR)
+            .read("table", table.matrix().data, table.matrix().extent(), VECTOR)
             .read("ids", ids, rows, 4)
-            .value(width as i32)
-            .value(table.stride() as i32)
+            .refusal()
+            .int("width", width)
+            .int("stride", table.stride())
+            .int("table", table.rows())
             .run(Shape::line(rows, threads(width)));
     }
 
@@ -34,7 +36,9 @@ impl Embedding for Cuda {
             .write("out", &out, rows * width, alignment(width))
             .read("table", table, table.len(), alignment(width))
             .read("ids", ids, rows, 4)
-            .value(width as i32)
+            .refusal()
+            .int("width", width)
+            .int("table", table.len() / width.max(1))
             .run(Shape::line(rows, threads(width)));
     }
 
@@ -58,7 +62,9 @@ impl Embedding for Cuda {
             .write("sorted_weights", &sorted_weights, rows, 4)
             .read("ids", ids, rows, 4)
             .read("row_weight", row_weight, rows, 4)
-            .value(rows as i32)
+            .refusal()
+            .int("rows", rows)
+            .int("dtable", dtable_acc.len() / width.max(1))
             .run(Shape::line(rows.div_ceil(ELEMENT_THREADS), ELEMENT_THREADS));
         let alignment = if width.is_multiple_of(4) { VECTOR } else { 1 };
         self.launch("scatter_add")
@@ -67,8 +73,9 @@ impl Embedding for Cuda {
             .read("order", order.view(), rows, 4)
             .read("ids", sorted_ids.view(), rows, 4)
             .read("weights", sorted_weights.view(), rows, 4)
-            .value(rows as i32)
-            .value(width as i32)
+            .int("rows", rows)
+            .int("width", width)
+            .int("dtable", dtable_acc.len() / width.max(1))
             .run(Shape::line(rows.div_ceil(SCATTER_ROWS * SCATTER_THREADS / 32), SCATTER_THREADS));
     }
 }

@@ -1,9 +1,9 @@
-//! Work started as one CUDA graph: the device need not wait for the host between its kernels.
+//! Work launched as one CUDA graph: the device need not wait for the host between kernels.
 //!
-//! While work is recorded, its operations go into a graph rather than to the device. What cannot be recorded, as it has to
-//! wait for the device or to allocate, ends the recording: what there is so far is started, and the rest goes to the
-//! device directly. So a graph is never wrong, only shorter than it could be; that of a first step, for which memory
-//! is still being allocated, is.
+//! While work is captured, its operations go into a graph rather than to the device. An operation that cannot
+//! be captured, as it has to wait for the device or to allocate, ends the capture: the graph so far is
+//! launched, and later operations go to the device directly. So a graph is never wrong, only shorter than
+//! possible, as that of a first step is, during which memory is still allocated.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use cudarc::driver::sys;
 use super::Cuda;
 use crate::error::Result;
 
-/// What was made of earlier recordings.
+/// Instantiated graphs of earlier recordings.
 #[derive(Default)]
 pub(super) struct Graphs {
     recording: bool,
@@ -30,7 +30,7 @@ impl Drop for Graph {
     }
 }
 
-/// A graph that can be started.
+/// An instantiated graph.
 struct Executable(sys::CUgraphExec);
 
 // SAFETY: a handle, which the driver allows to be used from any thread; `Graphs` is behind a lock.
@@ -38,7 +38,8 @@ unsafe impl Send for Executable {}
 
 impl Drop for Executable {
     fn drop(&mut self) {
-        // SAFETY: made by `cuGraphInstantiateWithFlags`, destroyed once; the driver waits for a run that is going on.
+        // SAFETY: made by `cuGraphInstantiateWithFlags`, destroyed once; the driver waits for a run that is
+        // going on.
         let _ = unsafe { sys::cuGraphExecDestroy(self.0) };
     }
 }
@@ -75,7 +76,8 @@ impl Cuda {
         Ok(())
     }
 
-    /// Starts what was recorded, if anything is being recorded. Under a name, the graph is kept for the next time.
+    /// Starts what was recorded, if anything is being recorded. Under a name, the graph is kept for the next
+    /// time.
     pub(super) fn end_recording(&self, name: Option<&'static str>) -> Result<()> {
         let what = |e| self.graph_complaint("starting a graph", e);
         let mut graphs = self.graphs();

@@ -1,4 +1,5 @@
-//! What `build/` made of `kernels/`: machine code and PTX by architecture, and what each kernel uses.
+//! Results of the build script: machine code and PTX of `kernels/` by architecture, and the resources of each
+//! kernel.
 
 /// A compiled kernel file.
 #[derive(Debug)]
@@ -7,21 +8,21 @@ pub struct Image {
     pub file: &'static str,
     /// Architecture, as in `sm_90a`.
     pub arch: &'static str,
-    /// What it was compiled to.
+    /// Its code.
     pub code: Code,
 }
 
-/// A form that a driver takes.
+/// A form of code that a driver loads.
 #[derive(Debug)]
 pub enum Code {
-    /// Machine code, for one architecture.
+    /// Machine code (cubin), for one architecture.
     Cubin(&'static [u8]),
-    /// Text that the driver compiles, also for later architectures.
+    /// PTX text that the driver compiles, also for later architectures.
     Ptx(&'static str),
 }
 
 impl Code {
-    /// What people call it.
+    /// Its name in messages.
     pub fn name(&self) -> &'static str {
         match self {
             Code::Cubin(_) => "machine code",
@@ -30,7 +31,7 @@ impl Code {
     }
 }
 
-/// What one kernel uses on one architecture, as the compiler says.
+/// Resources of one kernel on one architecture, as ptxas reports them.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct KernelInfo {
     /// Name of the kernel.
@@ -41,11 +42,11 @@ pub struct KernelInfo {
     pub arch: &'static str,
     /// Registers of a thread.
     pub registers: usize,
-    /// Bytes of static shared memory of a block; what a launch adds is not in here.
+    /// Bytes of static shared memory of a block, without the dynamic shared memory of a launch.
     pub shared: usize,
     /// Bytes of stack of a thread.
     pub stack: usize,
-    /// Bytes that a thread stores and loads because it has no register for them.
+    /// Bytes of register spills, stores and loads, of a thread.
     pub spills: usize,
     /// Bytes of each parameter.
     pub parameters: &'static [usize],
@@ -64,8 +65,8 @@ pub fn architectures(images: &[Image]) -> Vec<&'static str> {
     archs
 }
 
-/// The image of `file` for a device of this compute capability (90 for 9.0): machine code for exactly it, else the PTX
-/// of the newest architecture that is not newer. `ptx_only` leaves out machine code.
+/// The image of `file` for a device of this compute capability (90 for 9.0): machine code for exactly it,
+/// else the PTX of the newest architecture that is not newer. `ptx_only` leaves out machine code.
 pub fn choose(
     images: &'static [Image],
     file: &str,

@@ -1,9 +1,10 @@
 //! Launching kernels. Nothing else here starts code on the device.
 //!
-//! Rust cannot see into a kernel, so a launch is safe as far as three things agree: the number and sizes of the
-//! parameters, which are compared with those that the compiler reports; the elements behind every pointer, of which
-//! [`Launch::read`] and [`Launch::write`] are told how many the kernel touches; and the meaning of both, for which
-//! kernel and wrapper have to be read side by side.
+//! Rust cannot see into a kernel, so a launch is safe as far as three things agree: the number and sizes of
+//! the parameters, which are compared with those that the compiler reports (structs are generated from the
+//! kernels' own declarations); the elements behind every pointer, of which [`Launch::read`] and
+//! [`Launch::write`] are told how many the kernel accesses; and the meaning of both, for which kernel and
+//! wrapper have to be read side by side.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use super::images::{Code, Image, KernelInfo};
 use crate::error::{Error, Result};
 use crate::ops::{Element, Mut, Ref};
 
-/// Alignment that kernels with 16-byte accesses ask for.
+/// Alignment that kernels with 16-byte accesses require.
 pub(super) const VECTOR: usize = 16;
 
 /// A compiled file on a device.
@@ -40,8 +41,8 @@ impl Module {
         Ok(Module { module })
     }
 
-    /// A kernel of the file, which may use up to `shared` bytes of shared memory: more than 48 KiB have to be asked
-    /// for beforehand.
+    /// A kernel of the file, which may use up to `shared` bytes of shared memory: more than 48 KiB have to be
+    /// asked for beforehand.
     pub fn kernel(&self, info: &'static KernelInfo, shared: usize) -> Result<Kernel> {
         let what = || format!("kernel {}", info.name);
         let function = self.module.load_function(info.name).map_err(|e| complaint(what(), e))?;
@@ -59,7 +60,7 @@ pub(super) struct Kernel {
     function: CudaFunction,
 }
 
-/// How many threads run, and what they share.
+/// Grid, block and dynamic shared memory of a launch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     /// Blocks along x, y and z.
@@ -76,15 +77,15 @@ impl Shape {
         Shape { grid: (blocks, 1, 1), block, shared: 0 }
     }
 
-    /// Whether nothing would run.
+    /// Whether the grid has no blocks.
     fn is_empty(self) -> bool {
         let (x, y, z) = self.grid;
         x * y * z == 0
     }
 }
 
-/// A launch being put together: parameters in the kernel's order, then [`run`](Self::run). The first thing that is
-/// wrong with it is what `run` reports.
+/// A builder of a launch: parameters in the kernel's order, then [`run`](Self::run), which reports the first
+/// problem found.
 #[must_use]
 pub(super) struct Launch<'a> {
     cuda: &'a Cuda,
@@ -103,7 +104,7 @@ pub(super) struct Launch<'a> {
 struct Block([u8; 16]);
 
 impl Cuda {
-    /// Starts to put together a launch of a kernel.
+    /// Starts to build a launch of a kernel.
     pub(super) fn launch(&self, name: &'static str) -> Launch<'_> {
         let (bytes, parameters) = (Vec::new(), Vec::new());
         Launch { cuda: self, name, bytes, parameters, cooperative: false, problem: None }
@@ -122,7 +123,7 @@ impl Launch<'_> {
         self.pointer(name, (buffer.address(), buffer.len()), len, alignment)
     }
 
-    /// The same for a buffer that the kernel reads.
+    /// A buffer, at a multiple of `alignment` bytes, of which the kernel reads up to `len` elements.
     pub fn read<T: Element>(
         self,
         name: &str,
@@ -133,7 +134,7 @@ impl Launch<'_> {
         self.pointer(name, (buffer.address(), buffer.len()), len, alignment)
     }
 
-    /// The same for a buffer that need not be there; the kernel gets a null pointer.
+    /// A buffer that the kernel reads, or a null pointer.
     pub fn read_optional<T: Element>(
         self,
         name: &str,
@@ -160,7 +161,7 @@ impl Launch<'_> {
         self.check(name, (buffer.address(), buffer.len()), len, alignment)
     }
 
-    /// The same for a buffer that it writes.
+    /// A buffer that the kernel writes, whose address goes into a structure that is passed by value.
     pub fn writes<T: Element>(
         self,
         to: &mut u64,
@@ -198,8 +199,8 @@ impl Launch<'_> {
         }
     }
 
-    /// Two parameters for a matrix that the kernel writes: its tensor map, which is empty if the number of columns is
-    /// no multiple of 8, as such rows cannot be described; and its address.
+    /// Two parameters for a matrix that the kernel writes: its tensor map, which is empty if the number of
+    /// columns is no multiple of 8, as such rows cannot be described; and its address.
     pub fn write_tiled(self, name: &str, buffer: &Mut<'_, Cuda, bf16>, matrix: &TiledMatrix) -> Self {
         let address = buffer.address();
         let checked = self.check(name, (address, buffer.len()), matrix.rows * matrix.columns, VECTOR);
@@ -249,8 +250,25 @@ impl Launch<'_> {
         self
     }
 
-    /// All blocks are there at the same time, so that they may wait for each other. A grid that the device cannot hold
-    /// is an error.
+    /// A number of rows or columns, which a kernel takes as `int`.
+    pub fn int(self, name: &str, number: usize) -> Self {
+        match i32::try_from(number) {
+            Ok(number) => self.value(number),
+            Err(_) => {
+                let error = Error::internal(format!("kernel {}: {name}: {number} are too many", self.name));
+                self.value(0i32).fail(error)
+            }
+        }
+    }
+
+    /// Where the kernel leaves what it refuses.
+    pub fn refusal(self) -> Self {
+        let address = self.cuda.refusals().address();
+        self.value(address)
+    }
+
+    /// Makes the launch a cooperative one: all blocks are resident at the same time, so that they may wait
+    /// for each other. A grid that the device cannot hold is an error.
     pub fn cooperative(mut self) -> Self {
         self.cooperative = true;
         self
@@ -292,10 +310,10 @@ impl Launch<'_> {
         let mut pointers: Vec<*mut c_void> = self.parameters.iter().map(pointer).collect();
         cuda.stream().context().bind_to_thread().map_err(|e| complaint(what(), e))?;
         let (function, stream) = (kernel.function.cu_function(), cuda.stream().cu_stream());
-        // SAFETY: the function's module is kept alive by the kernel. Parameters are as many and as large as the
-        // compiler says, and are copied before the call returns. Buffers are pieces of an allocation that is only
-        // freed after a wait for the stream (`Memory`), as long as the wrapper says that the kernel needs, and those
-        // that it writes are borrowed exclusively.
+        // SAFETY: the function's module is kept alive by the kernel. Parameters are as many and as large as
+        // the compiler says, and are copied before the call returns. Buffers are pieces of an allocation that
+        // is only freed after a wait for the stream (`Memory`), as long as the wrapper says that the kernel
+        // needs, and those that it writes are borrowed exclusively.
         let launched = unsafe {
             match self.cooperative {
                 true => {

@@ -1,4 +1,5 @@
-//! Frozen linear layers with LoRA, as written in `ops/linear.rs`: bf16 factors, sums in f32, results rounded once.
+//! Frozen linear layers with LoRA, as written in `ops/linear.rs`: bf16 factors, sums in f32, results rounded
+//! once.
 
 mod lora;
 
@@ -7,16 +8,12 @@ use half::bf16;
 use super::Cuda;
 use super::gemm::{Gemm, Layout, Residual, SKINNY_ROWS, Target, Terms};
 use super::weights::Weight;
-use crate::ops::linear::{Linear, LoraBackward, LoraDown, LoraTerm, Write};
+use crate::ops::linear::{
+    Linear, LoraBackward, LoraDown, LoraTerm, Write, check_down, check_linear, check_lora_backward,
+    check_rows,
+};
 use crate::ops::matrix::{Matrix, MatrixMut};
 use crate::ops::{Mut, Ref};
-
-impl Weight {
-    /// The weight as an operand.
-    pub(super) fn matrix(&self) -> Matrix<'_, Cuda, bf16> {
-        Matrix { data: self.data(), rows: self.rows(), cols: self.columns(), stride: self.stride() }
-    }
-}
 
 impl Linear for Cuda {
     fn linear(
@@ -29,12 +26,13 @@ impl Linear for Cuda {
         write: Write<'_, Self>,
     ) {
         let (width, out) = (weight.columns(), weight.rows());
+        let beside = [bias.map(Ref::len), write.residual().map(Ref::len)];
+        if self.keep(check_linear([y.len(), x.len()], [width, out], beside, lora)).is_none() {
+            return;
+        }
         let rows = x.len() / width.max(1);
         let (x, y) = (Matrix::new(x, rows, width), MatrixMut::new(y, rows, out));
-        let residual = match write {
-            Write::Overwrite => None,
-            Write::Residual(residual) => Some(Matrix::new(residual, rows, out)),
-        };
+        let residual = write.residual().map(|residual| Matrix::new(residual, rows, out));
         let Some(terms) = Terms::new(self, lora) else { return };
         if rows <= SKINNY_ROWS {
             return self.skinny_linear(y, x, weight, bias, &terms, residual);
@@ -46,13 +44,16 @@ impl Linear for Cuda {
 
     fn linear_backward(&self, dx: Mut<'_, Self, bf16>, dy: Ref<'_, Self, bf16>, weight: &Weight) {
         let (width, out) = (weight.columns(), weight.rows());
-        let rows = dx.len() / width.max(1);
+        let rows = check_rows("linear_backward", [("dx", dx.len()), ("dy", dy.len())], [width, out]);
+        let Some(rows) = self.keep(rows) else { return };
         let dx = Target::Rounded(MatrixMut::new(dx, rows, width));
         Gemm::new(Layout::NN, Matrix::new(dy, rows, out), weight.matrix(), dx).run(self);
     }
 
     fn lora_down(&self, adapters: Vec<LoraDown<'_, Self>>, x: Ref<'_, Self, bf16>, rank: usize, scale: f32) {
-        self.lora_down_projections(adapters, x, rank, scale);
+        if self.keep(check_down(&adapters, x.len(), rank)).is_some() {
+            self.lora_down_projections(adapters, x, rank, scale);
+        }
     }
 
     fn lora_backward(
@@ -62,6 +63,8 @@ impl Linear for Cuda {
         x: Ref<'_, Self, bf16>,
         scale: f32,
     ) {
-        self.lora_gradients(dx_acc, adapters, x, scale);
+        if self.keep(check_lora_backward(dx_acc.as_ref().map(Mut::len), &adapters, x.len())).is_some() {
+            self.lora_gradients(dx_acc, adapters, x, scale);
+        }
     }
 }

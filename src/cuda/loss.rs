@@ -1,28 +1,29 @@
-//! Cross-entropy and KL with their gradient, as written in `ops/loss.rs`. Computed in f32, rounded once. y stays as it is.
+//! Cross-entropy and KL with their gradient, as written in `ops/loss.rs`. Computed in f32, rounded once. y
+//! stays as it is.
 
 use half::bf16;
 
 use super::Cuda;
 use super::launch::{Launch, Shape, VECTOR};
 use super::tile::{LOSS_CLUSTER, LOSS_SUMS, LOSS_THREADS};
-use crate::ops::loss::{HeadWeights, Loss};
+use crate::ops::loss::{HeadWeights, Loss, check};
 use crate::ops::{Mut, Ref};
 
-/// Shared memory for anything but logits.
+/// Shared memory besides the logits.
 const SUMS: usize = 1024;
 
-/// Who takes a row.
+/// Blocks that share a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Team {
-    /// A block.
+    /// One block.
     Block,
     /// A cluster of blocks.
     Cluster,
-    /// A group of so many blocks, which takes one row after another.
+    /// A persistent group of so many blocks, which takes one row after another.
     Group(usize),
 }
 
-/// How rows of some length are shared out.
+/// How rows of some length are distributed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Plan {
     team: Team,
@@ -31,8 +32,8 @@ struct Plan {
 }
 
 impl Plan {
-    /// Rows that fit the shared memory of one block are taken by one, longer ones by as many as they take, of which the
-    /// device holds at most `most`. What does not even fit those is read again.
+    /// One block for rows that fit its shared memory, for longer ones as many as it takes, of which the
+    /// device holds at most `most`. Vectors that do not fit even those are read again.
     fn new(vocab_size: usize, matrices: usize, shared_memory: usize, clusters: bool, most: usize) -> Self {
         let room = (shared_memory - SUMS) / (matrices * VECTOR);
         // A row may begin and end within a vector.
@@ -66,7 +67,11 @@ impl Loss for Cuda {
         weights: HeadWeights,
     ) {
         let rows = targets.len();
-        let vocab_size = z.len() / rows.max(1);
+        let lengths = [nll.len(), kl.len(), z.len(), kl_mask.len()];
+        if rows == 0 || self.keep(check(rows, lengths, y.as_ref().map(Mut::len))).is_none() {
+            return;
+        }
+        let vocab_size = z.len() / rows;
         let matrices = 1 + usize::from(y.is_some());
         let Plan { team, kept } = self.loss_plan(vocab_size, matrices);
         let start = |kernel| -> Launch<'_> {
@@ -77,6 +82,7 @@ impl Loss for Cuda {
                 .read_optional("y", y.as_ref().map(Mut::view), rows * vocab_size, VECTOR)
                 .read("targets", targets, rows, 4)
                 .read("kl_mask", kl_mask, rows, 4)
+                .refusal()
         };
         let (width, vectors) = (vocab_size as i32, kept as i32);
         let shape = |blocks| Shape { shared: kept * matrices * VECTOR, ..Shape::line(blocks, LOSS_THREADS) };
@@ -88,21 +94,21 @@ impl Loss for Cuda {
             Team::Block => one_row("cross_entropy_kl", 1),
             Team::Cluster => one_row("cross_entropy_kl_cluster", LOSS_CLUSTER),
             Team::Group(blocks) => {
-                // A block takes all registers of its multiprocessor.
+                // Occupancy is one block to a multiprocessor: a block takes all its registers.
                 let groups = rows.min(self.info().multiprocessors as usize / blocks);
                 let (mut scratch, mut counters) = (self.scratch(), self.counters());
                 let len = groups * 2 * blocks * LOSS_SUMS;
                 let Some(sums) = scratch.take::<f32>(self, len) else { return };
-                let Some(arrived) = counters.take(self, groups) else { return };
+                let Some(arrivals) = counters.take(self, groups) else { return };
                 start("cross_entropy_kl_group")
                     .write("sums", &sums, len, VECTOR)
-                    .write("arrived", &arrived, groups, 4)
+                    .write("arrivals", &arrivals, groups, 4)
                     .value(weights.cross_entropy)
                     .value(weights.kl)
-                    .value(rows as i32)
+                    .int("rows", rows)
                     .value(width)
                     .value(vectors)
-                    .value(blocks as i32)
+                    .int("blocks", blocks)
                     .cooperative()
                     .run(shape(groups * blocks));
             }
@@ -131,7 +137,7 @@ mod tests {
         assert_eq!(team(262_144, 2, (227, 132), true), Team::Group(5));
     }
 
-    /// What no device holds is read again, as far as it has to be.
+    /// Vectors that no device can hold are read again, and no others.
     #[test]
     fn a_group_is_no_larger_than_the_device() {
         let plan = Plan::new(1 << 20, 2, 99 << 10, false, 14);

@@ -1,49 +1,23 @@
-//! Products of activations and gradients of trainable weights, as written in `ops/matmul.rs`: bf16 factors, sums in f32,
-//! results rounded once.
+//! Products of activations and gradients of trainable weights, as written in `ops/matmul.rs`: bf16 factors,
+//! sums in f32, results rounded once.
 
-use bytemuck::Zeroable;
 use half::bf16;
 
 use super::Cuda;
 use super::gemm::grouped::{GroupedGemm, splits};
 use super::gemm::{Gemm, Layout, Residual, Target, Terms, alignment};
 use super::launch::Shape;
-use super::split::{KernelWorkspace, Split, SplitWorkspace};
+use super::params::{ColumnSum, ColumnSums};
+use super::split::{Split, SplitWorkspace};
 use super::tile::*;
 use crate::ops::Ref;
+use crate::ops::contract::expect_exactly;
 use crate::ops::linear::LoraTerm;
-use crate::ops::matmul::{BiasGradient, Matmul, Transpose, WeightGradient};
+use crate::ops::matmul::{BiasGradient, Matmul, Transpose, WeightGradient, check_operands, check_vectors};
 use crate::ops::matrix::{Matrix, MatrixMut};
 
 /// Rows that are worth a split of their own.
 const ROWS_PER_SPLIT: usize = 512;
-
-/// `ColumnSum` of `kernels/matmul.cu`.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct KernelColumnSum {
-    y: u64,
-    workspace: KernelWorkspace,
-    x: u64,
-    row_weight: u64,
-    rows: i32,
-    n: i32,
-    x_stride: i32,
-    vector: i32,
-    splits: i32,
-    column_blocks: i32,
-    first_block: i32,
-    padding: i32,
-}
-
-/// `ColumnSums` of `kernels/matmul.cu`.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct KernelColumnSums {
-    of: [KernelColumnSum; COLUMN_SUMS],
-    count: i32,
-    padding: i32,
-}
 
 /// `f` of up to `most` at a time.
 fn in_groups<T>(mut all: Vec<T>, most: usize, f: impl Fn(Vec<T>)) {
@@ -68,6 +42,9 @@ impl Matmul for Cuda {
         alpha: f32,
         beta: f32,
     ) {
+        if self.keep(check_operands("matmul", &c, &a, &b, transpose)).is_none() {
+            return;
+        }
         let layout = match transpose {
             Transpose::None => Layout::NN,
             Transpose::Second => Layout::NT,
@@ -86,6 +63,11 @@ impl Matmul for Cuda {
         bias: Option<Ref<'_, Self, f32>>,
         outer: Option<[Ref<'_, Self, bf16>; 2]>,
     ) {
+        let checked = check_operands("affine", &c, &a, &b, Transpose::Second)
+            .and_then(|()| check_vectors::<Self>("affine", [c.rows, c.cols], bias, outer));
+        if self.keep(checked).is_none() {
+            return;
+        }
         let term = outer.map(|outer| outer_product(outer, b.rows));
         let Some(terms) = Terms::new(self, term.as_slice()) else { return };
         let gemm = Gemm::new(Layout::NT, a, b, Target::Rounded(c));
@@ -99,6 +81,11 @@ impl Matmul for Cuda {
         b: Matrix<'_, Self, bf16>,
         outer: [Ref<'_, Self, bf16>; 2],
     ) {
+        let checked = check_operands("affine_gradient", &dw_acc, &a, &b, Transpose::Second)
+            .and_then(|()| check_vectors("affine_gradient", [dw_acc.rows, dw_acc.cols], None, Some(outer)));
+        if self.keep(checked).is_none() {
+            return;
+        }
         let term = [outer_product(outer, b.rows)];
         let Some(terms) = Terms::new(self, &term) else { return };
         let gemm = Gemm::new(Layout::NT, a, b, Target::Added(dw_acc));
@@ -112,11 +99,19 @@ impl Matmul for Cuda {
         b: Matrix<'_, Self, bf16>,
         row_weight: Ref<'_, Self, f32>,
     ) {
+        let checked = check_operands("weighted_product", &c, &a, &b, Transpose::First)
+            .and_then(|()| expect_exactly("weighted_product", "row_weight", row_weight.len(), Some(a.rows)));
+        if self.keep(checked).is_none() {
+            return;
+        }
         let gemm = Gemm::new(Layout::TN, a, b, Target::Rounded(c));
         Gemm { row_weight: Some(row_weight), ..gemm }.run(self);
     }
 
     fn weight_gradients(&self, gradients: Vec<WeightGradient<'_, Self>>) {
+        if self.keep(gradients.iter().try_for_each(WeightGradient::check)).is_none() {
+            return;
+        }
         let gemm = |gradient| {
             let WeightGradient { dw_acc, dy, x, row_weight } = gradient;
             Gemm { row_weight, ..Gemm::new(Layout::TN, dy, x, Target::Added(dw_acc)) }
@@ -130,6 +125,9 @@ impl Matmul for Cuda {
     }
 
     fn bias_gradients(&self, mut gradients: Vec<BiasGradient<'_, Self>>) {
+        if self.keep(gradients.iter().try_for_each(BiasGradient::check)).is_none() {
+            return;
+        }
         gradients.retain(|gradient| gradient.db_acc.len() * gradient.row_weight.len() > 0);
         in_groups(gradients, COLUMN_SUMS, |gradients| self.column_sums(gradients));
     }
@@ -164,7 +162,7 @@ impl Cuda {
         let workspaces = SplitWorkspace::take(self, &splits, &[], &mut scratch, &mut counters);
         let Some((workspaces, _)) = workspaces else { return };
 
-        let (mut several, mut blocks) = (KernelColumnSums::zeroed(), 0);
+        let (mut several, mut blocks) = (ColumnSums::default(), 0);
         let mut launch = self.launch("column_sums");
         for ((to, gradient), workspace) in several.of.iter_mut().zip(&gradients).zip(&workspaces) {
             let (n, rows, dy) = (gradient.db_acc.len(), gradient.row_weight.len(), gradient.dy);
@@ -172,7 +170,7 @@ impl Cuda {
             launch = launch.writes(&mut to.y, "db", &gradient.db_acc, n, 4);
             launch = launch.reads(&mut to.x, "dy", dy.data, dy.extent(), alignment(dy.in_vectors()));
             launch = launch.reads(&mut to.row_weight, "row_weight", gradient.row_weight, rows, 4);
-            *to = KernelColumnSum {
+            *to = ColumnSum {
                 rows: rows as i32,
                 n: n as i32,
                 x_stride: dy.stride as i32,

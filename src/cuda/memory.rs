@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cudarc::driver::sys::CUresult;
-use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, DriverError, result};
+use cudarc::driver::{CudaStream, DriverError, result};
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
@@ -15,20 +15,21 @@ use super::weights::{Loader, Weight};
 use crate::error::{Error, Result};
 use crate::ops::{Arena, Buffer, Device, Element, Mut, Ref, TensorSpec, TensorView};
 
-/// Bytes of the page-locked memory through which inputs go, where nothing else is reserved. Those of 16 pairs take some
-/// 200 KiB, without states of the base model.
+/// Bytes of the page-locked memory through which inputs go, where nothing else is reserved. Those of 16 pairs
+/// take some 200 KiB, without states of the base model.
 const INPUT_STAGE: usize = 4 << 20;
-/// Most bytes that are reserved, as the system cannot use them for anything else. The base model's states of 64 pairs of
-/// 1024 tokens take 448 MiB with a model of 7B. Inputs beyond that wait.
+/// Most bytes that are reserved, as the system cannot use them for anything else. The base model's states of
+/// 64 pairs of 1024 tokens take 448 MiB with a model of 7B. Inputs beyond that wait.
 const MOST_INPUT_STAGE: usize = 512 << 20;
-/// Bytes of scratch memory from the start: more than the parts of any product take, which are two large tiles for each
-/// multiprocessor. Growing would make the first steps shorter graphs.
+/// Bytes of scratch memory from the start: more than the parts of any product take, which are two large tiles
+/// for each multiprocessor. Growing would make the first steps shorter graphs.
 const SCRATCH: usize = 32 << 20;
-/// Counters from the start, for the same reason: a decoding step takes one for each sample and key/value head, products fewer.
+/// Counters from the start, for the same reason: a decoding step takes one for each sample and key/value
+/// head, products fewer.
 const COUNTERS: usize = 4096;
 /// Bytes of both.
 const OWN: usize = SCRATCH + COUNTERS * size_of::<u32>();
-/// What helps where the device has no room for what it needs in any case.
+/// Advice where the device has no room for its own needs.
 const OTHER_DEVICE: &str = "choose another device (`device` cuda:N), or compute on the CPU (`device` cpu)";
 /// Device memory that is left to the driver: for modules, graphs and the stacks of kernels.
 const RESERVE: usize = 256 << 20;
@@ -49,7 +50,7 @@ impl Drop for Memory {
     }
 }
 
-/// Where host data waits for the device.
+/// Host memory that data waits in for the device.
 #[derive(Default)]
 pub(super) struct Staging {
     inputs: Option<Pinned>,
@@ -86,7 +87,8 @@ impl Scratch {
     }
 }
 
-/// Numbers by which blocks of a kernel tell who is the last. They are 0 between kernels: each sets back what it has counted.
+/// Numbers by which blocks of a kernel tell who is the last. They are 0 between kernels: each sets back what
+/// it has counted.
 #[derive(Default)]
 pub(super) struct Counters {
     buffer: Option<Buffer<Cuda, u32>>,
@@ -129,36 +131,6 @@ fn own<T: Element>(cuda: &Cuda, name: &str, len: usize) -> Result<Buffer<Cuda, T
 }
 
 impl Cuda {
-    /// A slice of `cudarc` as an operation's input.
-    ///
-    /// # Errors
-    /// Kind `Usage` for a slice of another stream than [`Cuda::stream`]: it could be freed while in use.
-    pub fn view<'a, T: Element + DeviceRepr>(&self, slice: &'a CudaSlice<T>) -> Result<Ref<'a, Cuda, T>> {
-        self.own(slice)?;
-        let (address, _used) = slice.device_ptr(self.stream());
-        // SAFETY: the slice owns `len` elements there, is borrowed for `'a`, and is freed in the order of the stream.
-        Ok(unsafe { Ref::from_raw(address as usize, slice.len()) })
-    }
-
-    /// A slice of `cudarc` as an operation's output. Errors as with [`view`](Self::view).
-    pub fn view_mut<'a, T: Element + DeviceRepr>(
-        &self,
-        slice: &'a mut CudaSlice<T>,
-    ) -> Result<Mut<'a, Cuda, T>> {
-        self.own(slice)?;
-        let len = slice.len();
-        let (address, _used) = slice.device_ptr_mut(self.stream());
-        // SAFETY: as above, and borrowed exclusively.
-        Ok(unsafe { Mut::from_raw(address as usize, len) })
-    }
-
-    fn own<T>(&self, slice: &CudaSlice<T>) -> Result<()> {
-        if slice.stream().cu_stream() == self.stream().cu_stream() {
-            return Ok(());
-        }
-        Err(Error::usage("a CudaSlice of another stream: expected one allocated with Cuda::stream()"))
-    }
-
     /// Bytes that the driver says are free.
     pub(super) fn driver_free(&self) -> Result<usize> {
         let free = self.stream().context().bind_to_thread().and_then(|()| result::mem_get_info());
@@ -172,8 +144,8 @@ impl Cuda {
         Error::memory(format!("{name}: {needed} MiB of device memory are needed, {free} MiB are free"))
     }
 
-    /// There would be enough, but the driver does not give it: free memory may lie in pieces, or another process was
-    /// faster.
+    /// There would be enough, but the driver does not give it: free memory may lie in pieces, or another
+    /// process was faster.
     fn refused(&self, bytes: usize, free: usize, error: DriverError) -> Error {
         let reason = complaint("and the driver refuses", error);
         Error::memory(format!("{}, {reason}", self.lacking(bytes, free)))
@@ -204,8 +176,8 @@ impl Cuda {
         let Some(pinned) = &mut staging.inputs else { return Ok(()) };
         let waiting = pinned.slice::<T>(start..start + size_of_val(from));
         waiting.copy_from_slice(from);
-        // SAFETY: the buffer holds as many elements, and this part of the page-locked memory is not written again
-        // before a wait for the stream.
+        // SAFETY: the buffer holds as many elements, and this part of the page-locked memory is not written
+        // again before a wait for the stream.
         let copied =
             unsafe { result::memcpy_htod_async(to.address() as u64, waiting, self.stream().cu_stream()) };
         copied.map_err(what)
@@ -370,11 +342,12 @@ impl Device for Cuda {
             return self.finish();
         }
         self.download(to, from);
-        self.take_failure().map_or(Ok(()), Err)
+        if self.has_failed() { self.finish() } else { Ok(()) }
     }
 
     fn finish(&self) -> Result<()> {
-        let waited = if self.has_failed() { Ok(()) } else { self.wait_for_inputs() };
+        // After an error too: what kernels have refused since must not be told later.
+        let waited = self.wait_for_inputs();
         self.take_failure().map_or(waited, Err)
     }
 }

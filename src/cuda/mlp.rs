@@ -9,7 +9,7 @@ use super::rows::{alignment, reads, threads};
 use super::weights::Weight;
 use crate::ops::linear::{Linear, LoraTerm, Write};
 use crate::ops::matrix::{Matrix, MatrixMut};
-use crate::ops::mlp::Mlp;
+use crate::ops::mlp::{Mlp, check_gated};
 use crate::ops::{Mut, Ref};
 
 /// A block for each row and part of it that takes all its threads.
@@ -25,11 +25,12 @@ impl Mlp for Cuda {
         self.launch("swiglu")
             .write("h", &h, rows * width, alignment)
             .read("gate_up", gate_up, 2 * rows * width, alignment)
-            .value(width as i32)
+            .int("width", width)
             .run(shape(rows, width));
     }
 
-    /// One launch, unless rows start anywhere or a few rows are kept. Rows of gate_up that are not kept are not written.
+    /// One launch, unless rows start anywhere or a few rows are kept. Rows of gate_up that are not kept are
+    /// not written.
     fn gated(
         &self,
         h: Mut<'_, Self, bf16>,
@@ -41,7 +42,9 @@ impl Mlp for Cuda {
         intermediate_size: usize,
     ) {
         let wide = intermediate_size;
-        let rows = h.len() / wide.max(1);
+        let lengths = [h.len(), gate_up.len(), x.len()];
+        let checked = check_gated(lengths, kept, [weight.columns(), weight.rows()], lora, wide);
+        let Some(rows) = self.keep(checked) else { return };
         let matrix = Matrix::new(x, rows, weight.columns());
         if rows <= SKINNY_ROWS && kept == 0 {
             self.skinny_gated(h, x, weight, lora);
@@ -70,7 +73,7 @@ impl Mlp for Cuda {
             .write("dgate_up", &dgate_up, 2 * rows * width, alignment)
             .read("dh", dh, rows * width, alignment)
             .read("gate_up", gate_up, 2 * rows * width, alignment)
-            .value(width as i32)
+            .int("width", width)
             .run(shape(rows, width));
     }
 }

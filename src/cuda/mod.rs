@@ -1,11 +1,11 @@
 //! CUDA: the kernels of `kernels/`, and functions that launch them.
 //!
 //! [`Cuda::new`] opens a device, and [`Cuda::on_stream`] one on a stream of the program's own. It is a
-//! [`Backend`](crate::ops::Backend) with bf16 activations. `docs/kernels.md` tells how kernels are built, run without a GPU,
-//! and tested.
+//! [`Backend`](crate::ops::Backend) with bf16 activations. `docs/kernels.md` tells how kernels are built, run
+//! without a GPU, and tested.
 //!
-//! `unsafe` is where the driver is called: `driver.rs` reaches it, `launch.rs` starts kernels, `memory.rs` allocates and copies,
-//! `weights.rs` loads, `graph.rs` records.
+//! `unsafe` is where the driver is called: `driver.rs` reaches it, `launch.rs` starts kernels, `memory.rs`
+//! allocates and copies, `weights.rs` loads, `graph.rs` records.
 
 mod aggregate;
 mod analyzer;
@@ -26,11 +26,14 @@ mod memory;
 mod mlp;
 mod norm;
 mod optim;
+mod params;
 mod pinned;
+mod refusal;
 mod rope;
 mod rows;
 mod sample;
 mod split;
+pub mod view;
 mod weights;
 pub mod tile {
     //! The constants of `kernels/tile.h`.
@@ -42,6 +45,7 @@ pub use cudarc;
 pub use device::Cuda;
 pub use driver::{DeviceInfo, EMULATOR_VARIABLE, devices, emulator, has_driver};
 pub use memory::Memory;
+pub use view::{View, ViewMut, WeightRef};
 pub use weights::Weight;
 
 impl crate::ops::Backend for Cuda {}

@@ -9,12 +9,12 @@ use super::tile::ROW_THREADS;
 use crate::ops::norm::Norm;
 use crate::ops::{Mut, Ref};
 
-/// Rows that a block has at least, where there are enough for all multiprocessors, so that the weight it copies is little
-/// beside them.
+/// Fewest rows of a block, where there are enough for all multiprocessors: copying the weight to shared
+/// memory is then a small part of its traffic.
 const ROWS_OF_BLOCK: usize = 24;
 
 impl Cuda {
-    /// Few rows are spread over all multiprocessors; of many, each block takes as many as it can.
+    /// Few rows are spread over all multiprocessors; many rows are taken by persistent blocks.
     fn norm_shape(&self, rows: usize, width: usize) -> Shape {
         let multiprocessors = self.info().multiprocessors as usize;
         let warps = rows.div_ceil(multiprocessors).clamp(1, ROW_THREADS / 32);
@@ -40,8 +40,8 @@ impl Norm for Cuda {
             .write("rstd", &rstd, rows, 4)
             .read("x", x, rows * width, alignment)
             .read("weight", weight, width, alignment)
-            .value(rows as i32)
-            .value(width as i32)
+            .int("rows", rows)
+            .int("width", width)
             .value(eps)
             .run(self.norm_shape(rows, width));
     }
@@ -62,8 +62,8 @@ impl Norm for Cuda {
             .read("x", x, rows * width, alignment)
             .read("rstd", rstd, rows, 4)
             .read("weight", weight, width, alignment)
-            .value(rows as i32)
-            .value(width as i32)
+            .int("rows", rows)
+            .int("width", width)
             .run(self.norm_shape(rows, width));
     }
 }

@@ -2,29 +2,15 @@
 
 use super::Cuda;
 use super::launch::{Shape, VECTOR};
+use super::params::AdamWConstants;
 use super::tile::{ELEMENT_THREADS, SUM_CHUNK, SUM_THREADS};
 use crate::ops::optim::{AdamW, Optim};
 use crate::ops::{Mut, Ref};
 
-/// What the kernel needs of an update; the same fields in the same order as `AdamWConstants` in `kernels/optim.cu`.
-/// Derived in f64, as 1 − 0.999 has only four good digits in f32.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct Constants {
-    keep: f32,
-    step: f32,
-    root_correction: f32,
-    beta1: f32,
-    beta2: f32,
-    gain1: f32,
-    gain2: f32,
-    eps: f32,
-    grad_scale: f32,
-}
-
-impl Constants {
+impl AdamWConstants {
+    /// The constants of an update. They are derived in f64, as 1 − 0.999 has only four good digits in f32.
     fn new(s: AdamW) -> Self {
-        Constants {
+        AdamWConstants {
             keep: (1.0 - s.lr * s.weight_decay) as f32,
             step: (s.lr / (1.0 - s.beta1.powi(s.t as i32))) as f32,
             root_correction: (1.0 / (1.0 - s.beta2.powi(s.t as i32)).sqrt()) as f32,
@@ -54,7 +40,7 @@ impl Optim for Cuda {
             .write("v", &v, n, VECTOR)
             .read("grads", grads, n, VECTOR)
             .value(n as u64)
-            .value(Constants::new(step))
+            .value(AdamWConstants::new(step))
             .run(Shape::line(self.element_blocks(n, 4), ELEMENT_THREADS));
     }
 
@@ -71,7 +57,7 @@ impl Optim for Cuda {
         self.launch("sum_of_partials")
             .write("total", &sum, 1, 8)
             .read("partial", partial.view(), blocks, 8)
-            .value(blocks as i32)
+            .int("blocks", blocks)
             .run(Shape::line(1, SUM_THREADS));
     }
 }

@@ -27,6 +27,11 @@ impl Pinned {
         Ok(Pinned { start: start.cast(), len })
     }
 
+    /// Where it starts, for host and device.
+    pub fn address(&self) -> usize {
+        self.start as usize
+    }
+
     /// Bytes.
     pub fn len(&self) -> usize {
         self.len

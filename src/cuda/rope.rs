@@ -7,7 +7,7 @@ use super::launch::Shape;
 use super::rows::alignment;
 use super::tile::ROPE_THREADS;
 use crate::ops::attention::Heads;
-use crate::ops::rope::{CacheRows, Rope};
+use crate::ops::rope::{CacheRows, Rope, check};
 use crate::ops::{Mut, Ref};
 
 impl Cuda {
@@ -17,8 +17,11 @@ impl Cuda {
         positions: Ref<'_, Self, u32>,
         inv_freq: Ref<'_, Self, f32>,
         heads: Heads,
-        sign: f32,
+        (op, sign): (&str, f32),
     ) {
+        if self.keep(check(op, [qkv.len(), positions.len(), inv_freq.len()], heads)).is_none() {
+            return;
+        }
         let (rows, width, half) = (positions.len(), heads.qkv_width(), heads.dim / 2);
         let alignment = alignment(half);
         let rotated = heads.query + heads.key_value;
@@ -26,9 +29,9 @@ impl Cuda {
             .write("qkv", &qkv, rows * width, alignment)
             .read("positions", positions, rows, 4)
             .read("inv_freq", inv_freq, half, alignment)
-            .value(width as i32)
-            .value(rotated as i32)
-            .value(half as i32)
+            .int("width", width)
+            .int("rotated", rotated)
+            .int("half", half)
             .value(sign)
             .run(Shape::line(rows, ROPE_THREADS));
     }
@@ -42,7 +45,7 @@ impl Rope for Cuda {
         inv_freq: Ref<'_, Self, f32>,
         heads: Heads,
     ) {
-        self.rotate(qkv, positions, inv_freq, heads, 1.0);
+        self.rotate(qkv, positions, inv_freq, heads, ("rope", 1.0));
     }
 
     fn rope_into_cache(
@@ -53,6 +56,12 @@ impl Rope for Cuda {
         inv_freq: Ref<'_, Self, f32>,
         heads: Heads,
     ) {
+        let lengths = [qkv.len(), positions.len(), inv_freq.len()];
+        let checked =
+            check("rope_into_cache", lengths, heads).and_then(|()| to.check(positions.len(), heads));
+        if self.keep(checked).is_none() {
+            return;
+        }
         let (rows, width, half) = (positions.len(), heads.qkv_width(), heads.dim / 2);
         let alignment = alignment(half);
         let cached = rows.checked_sub(1).map_or(0, |last| last * to.step + to.first + 1) * heads.kv_width();
@@ -62,11 +71,11 @@ impl Rope for Cuda {
             .write("v", &to.v, cached, alignment)
             .read("positions", positions, rows, 4)
             .read("inv_freq", inv_freq, half, alignment)
-            .value(heads.query as i32)
-            .value(heads.key_value as i32)
-            .value(half as i32)
-            .value(to.first as i32)
-            .value(to.step as i32)
+            .int("query", heads.query)
+            .int("key_value", heads.key_value)
+            .int("half", half)
+            .int("first", to.first)
+            .int("step", to.step)
             .run(Shape::line(rows, ROPE_THREADS));
     }
 
@@ -77,6 +86,6 @@ impl Rope for Cuda {
         inv_freq: Ref<'_, Self, f32>,
         heads: Heads,
     ) {
-        self.rotate(dqkv, positions, inv_freq, heads, -1.0);
+        self.rotate(dqkv, positions, inv_freq, heads, ("rope_backward", -1.0));
     }
 }

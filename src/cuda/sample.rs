@@ -4,26 +4,14 @@ use half::bf16;
 
 use super::Cuda;
 use super::launch::{Shape, VECTOR};
+use super::params::SampleArguments;
 use super::rows::{alignment, reads};
 use super::tile::{GUIDE_ROWS, GUIDE_THREADS, SAMPLE_CANDIDATES, SAMPLE_THREADS, SAMPLE_VECTORS};
-use crate::ops::sample::{Adjustment, SAMPLING_SITE, Sample, Sampling, mark};
+use crate::ops::sample::{Adjustment, SAMPLING_SITE, Sample, Sampling, check, mark};
 use crate::ops::{Mut, Ref};
 
 /// Shared memory for candidates and for sums.
 const CANDIDATES: usize = SAMPLE_CANDIDATES * 16 + 1024;
-
-/// What decides on a token; the same fields in the same order as in `kernels/sample.cu`.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct Arguments {
-    seed: u64,
-    position: u32,
-    site: u32,
-    temperature: f32,
-    top_p: f32,
-    top_k: i32,
-    kept: i32,
-}
 
 impl Sample for Cuda {
     fn adjust(
@@ -63,8 +51,8 @@ impl Sample for Cuda {
             .read("stats", stats, width, alignment(width))
             .read("strength", strength, rows, 4)
             .value(boost)
-            .value(rows as i32)
-            .value(width as i32)
+            .int("rows", rows)
+            .int("width", width)
             .run(Shape { grid: (columns, rows.div_ceil(GUIDE_ROWS), 1), block: GUIDE_THREADS, shared: 0 });
     }
 
@@ -76,12 +64,16 @@ impl Sample for Cuda {
         position: u32,
     ) {
         let rows = tokens.len();
+        if self.keep(check("sample", rows, logits.len())).is_none() {
+            return;
+        }
         let width = logits.len() / rows.max(1);
-        // A row may begin and end within a vector. What neither registers nor shared memory hold is read again.
+        // A row may begin and end within a vector. Vectors that fit neither registers nor shared memory are
+        // read again.
         let vectors = width.div_ceil(VECTOR / size_of::<bf16>()) + 1;
         let room = (self.info().shared_memory - CANDIDATES) / VECTOR;
         let kept = room.min(vectors.saturating_sub(SAMPLE_VECTORS * SAMPLE_THREADS));
-        let arguments = Arguments {
+        let arguments = SampleArguments {
             seed: sampling.seed,
             position,
             site: SAMPLING_SITE,
@@ -94,7 +86,7 @@ impl Sample for Cuda {
             .write("tokens", &tokens, rows, 4)
             .read("logits", logits, rows * width, VECTOR)
             .value(arguments)
-            .value(width as i32)
+            .int("width", width)
             .run(Shape { shared: kept * VECTOR, ..Shape::line(rows, SAMPLE_THREADS) });
     }
 }

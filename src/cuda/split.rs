@@ -1,22 +1,16 @@
-//! Split reductions (split-K and its like): several blocks write partial results of one tile to scratch memory, and the
-//! one that arrives last, by an arrival counter, reduces them in a fixed order (`kernels/arrival.h`).
+//! Split reductions (split-K and its like): several blocks write partial results of one tile to scratch
+//! memory, and the one that arrives last, by an arrival counter, reduces them in a fixed order
+//! (`kernels/arrival.h`).
 
 use std::ops::Range;
 
-use super::Cuda;
 use super::launch::{Launch, VECTOR};
 use super::memory::{Counters, Scratch};
+use super::{Cuda, params};
 use crate::ops::Mut;
 
-/// `SplitWorkspace` of `kernels/arrival.h`.
-#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-pub(super) struct KernelWorkspace {
-    partials: u64,
-    arrivals: u64,
-}
-
-/// How a result is computed: tiles of `len` numbers each, the reduction of each tile split among `count` blocks.
+/// How a result is computed: tiles of `len` numbers each, the reduction of each tile split among `count`
+/// blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Split {
     pub tiles: usize,
@@ -41,7 +35,7 @@ impl Split {
     }
 }
 
-/// Where pieces of memory of these lengths lie, each at a multiple of 256 bytes.
+/// Ranges of memory of these lengths, each at a multiple of 256 bytes.
 fn places(lens: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
     let place = |end: &mut usize, len| {
         let start = end.next_multiple_of(64);
@@ -66,8 +60,8 @@ pub(super) struct SplitWorkspace<'a> {
 }
 
 impl<'a> SplitWorkspace<'a> {
-    /// Workspaces of several results, and as many f32 of scratch memory as `beside` says for other things. `None`, with
-    /// the failure kept, where there is no such memory.
+    /// Workspaces of several results, and as many f32 of scratch memory as `beside` says for other things.
+    /// `None`, with the failure kept, where there is no such memory.
     pub fn take(
         cuda: &Cuda,
         splits: &[Split],
@@ -86,7 +80,7 @@ impl<'a> SplitWorkspace<'a> {
     }
 
     /// Addresses for a structure passed by value; null where nothing is split.
-    pub fn pass<'l>(&self, to: &mut KernelWorkspace, launch: Launch<'l>) -> Launch<'l> {
+    pub fn pass<'l>(&self, to: &mut params::SplitWorkspace, launch: Launch<'l>) -> Launch<'l> {
         if self.split.count == 1 {
             return launch;
         }

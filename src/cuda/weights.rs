@@ -13,22 +13,38 @@ use super::launch::VECTOR;
 use super::pinned::Pinned;
 use crate::error::{Error, Result};
 use crate::ops::buffer::ALIGNMENT;
+use crate::ops::matrix::Matrix;
 use crate::ops::{Arena, Buffer, Dtype, Mut, Ref, TensorSpec, TensorView};
 
 /// Bytes of each of the two page-locked buffers through which weights are loaded.
 const STAGE: usize = 32 << 20;
 
-/// A frozen matrix `[rows, columns]` in bf16, each row padded with zeros to a multiple of 16 bytes.
+/// A frozen matrix `[rows, columns]` in bf16, whose rows start on multiples of 16 bytes: loaded from a file, or in memory
+/// that is borrowed ([`Cuda::weight`]).
 pub struct Weight {
-    data: Buffer<Cuda, bf16>,
+    address: usize,
+    len: usize,
     rows: usize,
     columns: usize,
     stride: usize,
+    /// Keeps loaded elements alive; `None` for borrowed ones.
+    _loaded: Option<Buffer<Cuda, bf16>>,
 }
 
 impl Weight {
-    pub(super) fn data(&self) -> Ref<'_, Cuda, bf16> {
-        self.data.view()
+    /// One whose elements are `matrix`'s, whose borrow the caller has to see to.
+    pub(super) fn borrowed(matrix: Matrix<'_, Cuda, bf16>) -> Self {
+        let Matrix { data, rows, cols, stride } = matrix;
+        Weight { address: data.address(), len: data.len(), rows, columns: cols, stride, _loaded: None }
+    }
+
+    /// The weight as an operand.
+    pub(super) fn matrix(&self) -> Matrix<'_, Cuda, bf16> {
+        let (rows, cols, stride) = (self.rows, self.columns, self.stride);
+        // SAFETY: they are in the buffer, or in what `borrowed` was given, whose lifetime `WeightRef` has; nothing writes
+        // to a frozen weight.
+        let data = unsafe { Ref::from_raw(self.address, self.len) };
+        Matrix { data, rows, cols, stride }
     }
 
     /// out_features
@@ -99,7 +115,8 @@ impl Cuda {
             first = end;
         }
         loader.end(self)?;
-        Ok(Weight { data, rows, columns, stride })
+        let (address, len) = (data.view().address(), data.len());
+        Ok(Weight { address, len, rows, columns, stride, _loaded: Some(data) })
     }
 }
 
@@ -130,7 +147,7 @@ impl Loader {
         Ok(Loader { stream, stages, copied: [None, None], next: 0 })
     }
 
-    /// What the device is doing, such as zeroing the weight's memory, comes before the copies.
+    /// Orders earlier work of the device, such as zeroing the weight's memory, before the copies.
     fn begin(&self, cuda: &Cuda) -> Result<()> {
         self.stream.join(cuda.stream()).map_err(loading)
     }

@@ -2,9 +2,10 @@
 
 mod session;
 mod stage;
+pub mod windows;
 
 pub use session::{FinishReason, Generated};
-pub use stage::{GuardScores, final_logits, score, score_with_attention};
+pub use stage::{GuardScores, final_logits, score, score_packed, score_with_attention};
 
 use crate::attached::Attached;
 use crate::error::{Error, Result};
@@ -121,10 +122,11 @@ pub fn generate<B: Backend>(
             options.max_new_tokens
         )));
     }
-    if options.guided && attached.is_none() {
-        return Err(Error::usage(
-            "guidance needs an adapter with a guard: attach one, or generate without guidance",
-        ));
+    if options.guided {
+        let attached = attached.ok_or_else(|| {
+            Error::usage("guidance needs an adapter with a guard: attach one, or generate without guidance")
+        })?;
+        attached.require_guard().map_err(|e| e.context("guidance needs a guard"))?;
     }
     Session::new(model, attached, prompt.len(), options)?.run(prompt, on_token)
 }

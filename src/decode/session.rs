@@ -19,9 +19,9 @@ const BOOSTED: std::ops::RangeInclusive<usize> = 1..=2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// It produced a stop token.
+    /// The sample produced a stop token.
     Stop,
-    /// It reached the limit of new tokens.
+    /// The sample reached the limit of new tokens.
     Length,
     /// The caller ended the generation.
     Cancelled,
@@ -37,8 +37,6 @@ pub struct Generated {
     pub finish_reasons: Vec<FinishReason>,
     /// Mean analyzer score of the prompt, with a guard.
     pub prompt_score: Option<f64>,
-    /// Per-token scores of the prompt, with a guard.
-    pub prompt_scores: Vec<f32>,
     /// Seconds until the first token.
     pub prefill_seconds: f64,
     /// Seconds of all further tokens.
@@ -55,7 +53,7 @@ pub(super) struct Session<'a, B: Backend> {
     attached: Option<&'a Attached<B>>,
     options: &'a GenerateOptions,
     prefill: Stage<B>,
-    /// Its ids are the chosen tokens: the next step reads them where they were drawn.
+    /// The stage's ids are the chosen tokens: the next step reads them where they were drawn.
     decode: Stage<B>,
     cache: KvCache<B>,
     /// `[samples, vocab_size]`.
@@ -115,13 +113,12 @@ impl<'a, B: Backend> Session<'a, B> {
     ) -> Result<Generated> {
         let samples = self.options.num_samples;
         let started = std::time::Instant::now();
-        let prompt_scores = self.read_prompt(prompt);
+        self.read_prompt(prompt);
         self.mark_tokens(prompt);
         let mut out = Generated {
             samples: vec![Vec::new(); samples],
             finish_reasons: vec![FinishReason::Length; samples],
-            prompt_score: self.attached.map(|_| self.score_sums[0] / prompt.len() as f64),
-            prompt_scores,
+            prompt_score: self.guarded().map(|_| self.score_sums[0] / prompt.len() as f64),
             prefill_seconds: 0.0,
             decode_seconds: 0.0,
         };
@@ -147,9 +144,9 @@ impl<'a, B: Backend> Session<'a, B> {
     }
 
     /// Prefill: fills the cache, scores the prompt and leaves the logits of the first new token for every sample.
-    fn read_prompt(&mut self, prompt: &[u32]) -> Vec<f32> {
+    fn read_prompt(&mut self, prompt: &[u32]) {
         let (model, backend, n) = (self.model, &self.model.backend, prompt.len());
-        let segments = self.prefill.place(backend, prompt);
+        let segments = self.prefill.place(backend, &[prompt]);
         let mut keys = Keys::Prompt(&segments, &mut self.cache);
         self.prefill.run(model, self.attached, &mut keys, true);
         backend.upload(self.decode.positions.view_mut(), &vec![n as u32; self.options.num_samples]);
@@ -162,13 +159,19 @@ impl<'a, B: Backend> Session<'a, B> {
             let to = others.reborrow().slice((sample - 1) * vocab_size..sample * vocab_size);
             backend.copy(to, first.view());
         }
-        let Some(attached) = self.attached else { return Vec::new() };
+        let Some(attached) = self.guarded() else { return };
         self.prefill.prepare(model, attached);
         self.decode.prepare(model, attached);
         let scores = self.prefill.score(model, attached);
         self.score_sums.fill(scores.iter().map(|&s| f64::from(s)).sum());
-        backend.upload(self.stats.view_mut(), &attached.stats.normalized());
-        scores
+        if let Some(stats) = &attached.stats {
+            backend.upload(self.stats.view_mut(), &stats.normalized());
+        }
+    }
+
+    /// What is attached, if a guard is part of it.
+    fn guarded(&self) -> Option<&'a Attached<B>> {
+        self.attached.filter(|attached| attached.guard.is_some())
     }
 
     /// Marks the tokens of the prompt and those to be suppressed. Nothing has been chosen yet.

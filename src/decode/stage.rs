@@ -29,14 +29,15 @@ impl<B: Backend> Stage<B> {
         let shape = ActivationShape {
             rows: Rows::forward_only(rows),
             adapter_rows: rows,
-            taps: attached.map_or(0, |a| a.guard.taps),
+            taps: attached.map_or(0, Attached::taps),
             adapters: attached.map_or(0, |a| a.lora.per_layer()),
             rank: attached.map_or(0, |a| a.lora.config.rank),
             recompute: Recompute::Forward,
         };
+        let guard = attached.and_then(|a| a.guard.as_ref());
         Ok(Stage {
             acts: Activations::new(arena, &model.config, shape)?,
-            guard: attached.map(|a| GuardActivations::new(arena, &a.guard, rows, false)).transpose()?,
+            guard: guard.map(|guard| GuardActivations::new(arena, guard, rows, false)).transpose()?,
             ids: arena.buffer("ids", &[rows])?,
             positions: arena.buffer("positions", &[rows])?,
         })
@@ -53,39 +54,44 @@ impl<B: Backend> Stage<B> {
         let n = self.ids.len();
         let adapter = attached.map(|a| Adapter { lora: &a.lora, params: &a.params, rows: n, dropout: None });
         let pass = Pass { rows: Rows::forward_only(n), positions: self.positions.view(), adapter };
-        let taps = attached.filter(|_| tapped).map_or(0, |a| a.guard.taps);
+        let taps = attached.filter(|_| tapped).map_or(0, Attached::taps);
         model.forward(&mut self.acts, self.ids.view(), pass, keys, taps, n);
     }
 
-    /// Uploads a text that is a single sequence of its own.
-    pub(super) fn place(&mut self, backend: &B, tokens: &[u32]) -> [Segment; 1] {
-        let len = tokens.len() as u32;
-        let positions: Vec<u32> = (0..len).collect();
-        backend.upload(self.ids.view_mut(), tokens);
+    /// Uploads texts, each a sequence of its own, and returns where they lie.
+    pub(super) fn place(&mut self, backend: &B, texts: &[&[u32]]) -> Vec<Segment> {
+        let positions: Vec<u32> = texts.iter().flat_map(|text| 0..text.len() as u32).collect();
+        backend.upload(self.ids.view_mut(), &texts.concat());
         backend.upload(self.positions.view_mut(), &positions);
-        [Segment { start: 0, len, prefix_start: 0, prefix_len: 0 }]
+        let mut start = 0;
+        let segment = |text: &&[u32]| {
+            let segment = Segment { start, len: text.len() as u32, prefix_start: 0, prefix_len: 0 };
+            start += segment.len;
+            segment
+        };
+        texts.iter().map(segment).collect()
     }
 
     /// Scores of the rows of the last pass, which must have been tapped.
     pub(super) fn score(&mut self, model: &Transformer<B>, attached: &Attached<B>) -> Vec<f32> {
-        let Some(guard) = &mut self.guard else { return Vec::new() };
+        let (Some(guard), Some(acts)) = (&attached.guard, &mut self.guard) else { return Vec::new() };
         let rows = self.ids.len();
         let pass = GuardPass {
             backend: &model.backend,
             params: &attached.params,
-            taps: self.acts.taps.first(attached.guard.taps * rows * model.config.hidden_size),
+            taps: self.acts.taps.first(guard.taps * rows * guard.hidden_size()),
             ids: self.ids.view(),
             rows,
             dropout: None,
         };
-        attached.guard.forward(&pass, guard);
-        model.backend.to_host(guard.scores.first(rows))
+        guard.forward(&pass, acts);
+        model.backend.to_host(acts.scores.first(rows))
     }
 
     /// Makes the guard ready for [`Stage::score`].
     pub(super) fn prepare(&mut self, model: &Transformer<B>, attached: &Attached<B>) {
-        if let Some(guard) = &mut self.guard {
-            attached.guard.prepare(&model.backend, &attached.params, guard);
+        if let (Some(guard), Some(acts)) = (&attached.guard, &mut self.guard) {
+            guard.prepare(&model.backend, &attached.params, acts);
         }
     }
 }
@@ -95,21 +101,22 @@ fn lacking(error: Error) -> Error {
     error.context("working memory for the text").memory_advice("shorten it, or choose another `device`")
 }
 
-/// Reads `tokens` in one pass.
+/// Reads texts in one pass.
 fn read<B: Backend>(
     model: &Transformer<B>,
     attached: Option<&Attached<B>>,
-    tokens: &[u32],
+    texts: &[&[u32]],
 ) -> Result<Stage<B>> {
+    let rows = texts.iter().map(|text| text.len()).sum();
     let (mut stage, _) =
-        Arena::build(&model.backend, |arena| Stage::new(arena, model, attached, tokens.len()))
-            .map_err(lacking)?;
-    let segments = stage.place(&model.backend, tokens);
+        Arena::build(&model.backend, |arena| Stage::new(arena, model, attached, rows)).map_err(lacking)?;
+    let segments = stage.place(&model.backend, texts);
     stage.run(model, attached, &mut Keys::Packed(&segments), true);
     Ok(stage)
 }
 
 /// What the guard makes of a text.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct GuardScores {
     /// `[tokens]` scores in (0, 1); high is secure.
     pub scores: Vec<f32>,
@@ -123,18 +130,48 @@ pub fn score<B: Backend>(model: &Transformer<B>, attached: &Attached<B>, tokens:
 }
 
 /// As [`score`], with where the guard looked.
+///
+/// # Errors
+/// Kind `Usage` without a guard; kind `Device` where the text does not fit the memory.
 pub fn score_with_attention<B: Backend>(
     model: &Transformer<B>,
     attached: &Attached<B>,
     tokens: &[u32],
 ) -> Result<GuardScores> {
-    let mut stage = read(model, Some(attached), tokens)?;
+    let found = score_packed(model, attached, &[tokens])?.pop();
+    found.ok_or_else(|| Error::internal("no scores of a text"))
+}
+
+/// As [`score_with_attention`], of several texts in one pass.
+///
+/// # Errors
+/// As [`score_with_attention`].
+pub fn score_packed<B: Backend>(
+    model: &Transformer<B>,
+    attached: &Attached<B>,
+    texts: &[&[u32]],
+) -> Result<Vec<GuardScores>> {
+    attached.require_guard()?;
+    let mut stage = read(model, Some(attached), texts)?;
     stage.prepare(model, attached);
     let scores = stage.score(model, attached);
-    let weights = stage.guard.as_ref().and_then(|guard| guard.attention(tokens.len()));
+    let weights = stage.guard.as_ref().and_then(|guard| guard.attention(scores.len()));
     let attention = weights.map(|weights| model.backend.to_host(weights)).unwrap_or_default();
     model.backend.finish()?;
-    Ok(GuardScores { scores, attention })
+    let taps = attention.len() / scores.len().max(1);
+    let (mut scores, mut attention) = (scores.as_slice(), attention.as_slice());
+    let mut of_text = |text: &&[u32]| GuardScores {
+        scores: take(&mut scores, text.len()),
+        attention: take(&mut attention, text.len() * taps),
+    };
+    Ok(texts.iter().map(&mut of_text).collect())
+}
+
+/// The first `n` of `values`, which then begin behind them.
+fn take(values: &mut &[f32], n: usize) -> Vec<f32> {
+    let (first, rest) = values.split_at(n);
+    *values = rest;
+    first.to_vec()
 }
 
 /// Logits `[tokens, vocab_size]` of a text.
@@ -143,7 +180,7 @@ pub fn final_logits<B: Backend>(
     attached: Option<&Attached<B>>,
     tokens: &[u32],
 ) -> Result<Vec<f32>> {
-    let stage = read(model, attached, tokens)?;
+    let stage = read(model, attached, &[tokens])?;
     let (n, backend) = (tokens.len(), &model.backend);
     let shape = [n, model.config.vocab_size];
     let (mut logits, _) = Arena::build(backend, |arena| arena.buffer("logits", &shape)).map_err(lacking)?;

@@ -226,6 +226,14 @@ impl AnyGuard {
         on_device!(self, guard => guard.score(text))
     }
 
+    /// As [`DeepGuard::score_batch`].
+    ///
+    /// # Errors
+    /// As [`DeepGuard::score_batch`].
+    pub fn score_batch<T: AsRef<str>>(&self, texts: &[T]) -> Result<Vec<TextScores>> {
+        on_device!(self, guard => guard.score_batch(texts))
+    }
+
     /// As [`DeepGuard::generate`].
     ///
     /// # Errors

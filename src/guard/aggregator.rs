@@ -66,7 +66,9 @@ impl Guard {
         backend.aggregate(context, weights, pass.taps, a.u.first(n * hidden), shape);
     }
 
-    /// The aggregate of every row as the paper writes it, `[rows, hidden_size]`, after [`Guard::forward`].
+    /// The aggregate of every row as the paper writes it, `[rows, hidden_size]`, after [`Guard::forward`], which never
+    /// computes it: for the test against the published code.
+    #[doc(hidden)]
     pub fn explicit_aggregate<B: Backend>(
         &self,
         pass: &GuardPass<'_, B>,
@@ -91,7 +93,7 @@ impl Guard {
         backend.download_act(out.view())
     }
 
-    /// From `dz[0]`: gradients of the embedding and of the taps, and all that [`Guard::linear_gradients`] needs.
+    /// Computes, from `dz[0]`, gradients of the embedding and of the taps, and all that [`Guard::linear_gradients`] needs.
     pub(super) fn aggregator_backward<B: Backend>(
         &self,
         pass: &GuardPass<'_, B>,

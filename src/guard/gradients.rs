@@ -66,7 +66,7 @@ impl Guard {
         add_gradients(pass.backend, dparams, sources);
     }
 
-    /// Of the aggregator, see [`Guard::folded_backward`].
+    /// Gradients of the aggregator; see [`Guard::folded_backward`].
     fn aggregator_sources<'a, B: Backend>(
         &'a self,
         pass: &GuardPass<'a, B>,

@@ -31,9 +31,9 @@ pub const HIDDEN_WIDTHS: [usize; 3] = [512, 256, 128];
 pub enum Aggregation {
     /// Attention over the taps.
     Attention,
-    /// Their mean.
+    /// The mean of the taps.
     Average,
-    /// The last one.
+    /// The last tap.
     #[serde(alias = "last-layer")]
     LastLayer,
 }

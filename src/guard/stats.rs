@@ -10,12 +10,12 @@ pub struct TokenSecurityStats {
 }
 
 impl TokenSecurityStats {
-    /// All zero.
+    /// Statistics that are all zero.
     pub fn new(vocab_size: usize) -> Self {
         TokenSecurityStats { hundredths: vec![0; vocab_size] }
     }
 
-    /// From saved values in [−1, 1].
+    /// Statistics from saved values in [−1, 1].
     pub fn from_values(values: &[f32]) -> Self {
         let units = |&v: &f32| ((v * UNITS as f32).round() as i32).clamp(-UNITS, UNITS);
         TokenSecurityStats { hundredths: values.iter().map(units).collect() }

@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 /// What may stand in a part of a path as it is.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// For a connection, and for the next bytes on it.
+/// Time limit for a connection, and for the next bytes on it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Most characters that are shown of what a server says about a refusal.
@@ -32,7 +32,7 @@ const MAX_TOLD: usize = 300;
 pub(super) struct Listing {
     /// The commit.
     pub sha: String,
-    /// All files, as they came: most are not needed, and what they look like is of no concern.
+    /// Files of the repository, as they came: most are not needed, and what they look like is of no concern.
     siblings: Vec<serde_json::Value>,
 }
 

@@ -154,7 +154,7 @@ impl Download<'_> {
         Ok(())
     }
 
-    /// Of what is missing; before the first byte comes rather than when the disk is full.
+    /// Checks the space for what is missing; before the first byte comes rather than when the disk is full.
     fn require_space(&self, files: &[RemoteFile], commit: &str) -> Result<()> {
         let blobs = self.repo.join("blobs");
         std::fs::create_dir_all(&blobs)

@@ -18,7 +18,7 @@ struct Listed {
     lfs: Option<Lfs>,
 }
 
-/// Of large files git holds a pointer only.
+/// Git holds only a pointer to a large file.
 #[derive(Deserialize)]
 struct Lfs {
     sha256: String,
@@ -31,9 +31,9 @@ struct Lfs {
 pub(super) struct RemoteFile {
     /// Path in the model.
     pub name: String,
-    /// In bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Of the content.
+    /// Hash of the content.
     pub hash: Hash,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// How far the download of a file is.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress<'a> {
-    /// Its name.
+    /// The file's name.
     pub file: &'a str,
     /// Bytes that have come, those of earlier tries included.
     pub received: u64,

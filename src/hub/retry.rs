@@ -41,7 +41,7 @@ impl Failure {
         Failure::Passing(Problem { text: problem.to_string(), wait: Duration::ZERO, progress: false })
     }
 
-    /// The same, where it is known whether something came.
+    /// A failed request, where it is known whether something came.
     pub fn after(self, progress: bool) -> Self {
         match self {
             Failure::Passing(problem) => Failure::Passing(Problem { progress, ..problem }),
@@ -49,7 +49,7 @@ impl Failure {
         }
     }
 
-    /// Of an answer with a status that may pass; `None` of another.
+    /// The failure of an answer whose status may pass; `None` for another.
     pub fn of_answer(status: StatusCode, headers: &HeaderMap) -> Option<Self> {
         let passes = status.is_server_error()
             || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status);

@@ -43,7 +43,7 @@ impl fmt::Debug for Token {
 }
 
 impl Settings {
-    /// Of this process.
+    /// Settings of this process.
     pub fn from_env() -> Self {
         Self::new(|name| std::env::var_os(name), std::env::home_dir())
     }

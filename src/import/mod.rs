@@ -29,7 +29,7 @@ mod vocabulary;
 mod weights;
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::files::{require_space, write_dir};
+use crate::files::{require_space, require_vacant, write_vacant_dir};
 use arch::{Architecture, Config};
 use gguf::Gguf;
 use std::fs;
@@ -72,7 +72,7 @@ pub struct ImportReport {
     pub tensors: usize,
     /// Values in all tensors together.
     pub parameters: u64,
-    /// Their type.
+    /// Element type of the written weights.
     pub dtype: ImportDtype,
     /// What was found in the file and not read; one sentence each.
     pub notes: Vec<String>,
@@ -89,9 +89,9 @@ pub struct ImportReport {
 /// [`ErrorKind::Usage`] where `out` exists and is not an empty directory; [`ErrorKind::Model`] for a file that is
 /// damaged, or that holds anything which cannot be converted exactly; [`ErrorKind::Device`] where writing fails.
 pub fn import_gguf(file: &Path, out: &Path, dtype: ImportDtype) -> Result<ImportReport> {
-    refuse_occupied(out)?;
+    require_vacant(out)?;
     let mut report = None;
-    write_dir(out, |dir| {
+    write_vacant_dir(out, "config.json", |dir| {
         // What an archive holds is unpacked to an unnamed file there.
         let bytes = source::map(file, dir)?;
         let model = Model::read(&bytes)?;
@@ -139,9 +139,7 @@ impl<'a> Model<'a> {
         write_json(out, "tokenizer.json", &self.tokenizer.tokenizer)?;
         write_json(out, "tokenizer_config.json", &self.tokenizer.tokenizer_config)?;
         write_json(out, "special_tokens_map.json", &self.tokenizer.special_tokens_map)?;
-        let model = out.join("model.safetensors");
-        weights::write(&self.weights, dtype, &model)?;
-        share_like(&model, &out.join("config.json"))
+        weights::write(&self.weights, dtype, &out.join("model.safetensors"))
     }
 
     fn report(&self, dtype: ImportDtype) -> ImportReport {
@@ -174,29 +172,8 @@ fn refuse_other_contents(metadata: &metadata::Metadata<'_>) -> Result<()> {
     }
 }
 
-fn refuse_occupied(out: &Path) -> Result<()> {
-    let occupied = match fs::read_dir(out) {
-        Ok(mut entries) => entries.next().is_some(),
-        Err(_) => out.symlink_metadata().is_ok(),
-    };
-    if !occupied {
-        return Ok(());
-    }
-    Err(Error::usage(format!(
-        "output `{}`: expected a new or empty directory, found something in its place; name another directory",
-        out.display()
-    )))
-}
-
 fn write_json(out: &Path, name: &str, value: &serde_json::Value) -> Result<()> {
     let text = format!("{value:#}\n");
     fs::write(out.join(name), text)
         .kind(ErrorKind::Device, || format!("cannot write `{name}`; free disk space"))
-}
-
-/// Gives `file` the permissions of `model`: safetensors creates its file for the owner alone.
-fn share_like(file: &Path, model: &Path) -> Result<()> {
-    fs::metadata(model)
-        .and_then(|metadata| fs::set_permissions(file, metadata.permissions()))
-        .kind(ErrorKind::Device, || format!("cannot set the permissions of `{}`", file.display()))
 }

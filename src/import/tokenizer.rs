@@ -103,6 +103,8 @@ fn require_bos(vocabulary: &Vocabulary<'_>) -> Result<usize> {
 fn tokenizer_config(vocabulary: &Vocabulary<'_>, max_length: u64) -> Result<Value> {
     let mut config = roles(vocabulary);
     config["tokenizer_class"] = json!("PreTrainedTokenizerFast");
+    // By default this class makes token types as well, which models of these architectures do not take.
+    config["model_input_names"] = json!(["input_ids", "attention_mask"]);
     config["add_prefix_space"] = json!(false);
     config["padding_side"] = json!("right");
     config["clean_up_tokenization_spaces"] = json!(false);

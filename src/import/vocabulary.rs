@@ -54,11 +54,11 @@ pub(super) struct Vocabulary<'m> {
     pub(super) model: Model,
     /// Distinct and non-empty.
     pub(super) tokens: &'m [&'m str],
-    /// One per token.
+    /// The kind of each token.
     pub(super) kinds: Vec<TokenKind>,
     pub(super) bos: Option<usize>,
     pub(super) eos: usize,
-    /// All tokens that end a generation: the end of a text, of a turn, of a message. `eos` comes first.
+    /// Tokens that end a generation: the end of a text, of a turn, of a message. `eos` comes first.
     pub(super) ends: Vec<usize>,
     /// The end token where the file names no padding token.
     pub(super) pad: usize,

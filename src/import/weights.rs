@@ -4,6 +4,7 @@ use super::ImportDtype;
 use super::arch::{Config, TensorSpec};
 use super::gguf::Tensor;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::files::write_tensors;
 use half::bf16;
 use memmap2::Mmap;
 use rayon::prelude::*;
@@ -94,10 +95,7 @@ pub(super) fn write(weights: &[Weight<'_>], dtype: ImportDtype, file: &Path) -> 
     let views = weights
         .iter()
         .map(|weight| (&weight.spec.name, Converted { weight, dtype, not_finite: &not_finite }));
-    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    safetensors::serialize_to_file(views, Some(metadata), file).kind(ErrorKind::Device, || {
-        format!("cannot write `{}`; free disk space and try again", file.display())
-    })?;
+    write_tensors(file, views).map_err(|e| e.advice("free disk space and try again"))?;
     match not_finite.into_inner() {
         Some(name) => Err(Error::model(format!(
             "tensor `{name}`: expected finite weights in {}, found NaN or infinity; use another file of this model",

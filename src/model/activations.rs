@@ -8,7 +8,7 @@ use crate::ops::{Arena, Backend, Buffer, Element, Mut, Ref};
 /// Rows of a packed batch: `[saved | the rest]`. Only the first `saved` rows get a backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rows {
-    /// All rows.
+    /// Rows of the pass.
     pub total: usize,
     /// Rows whose activations the backward needs.
     pub saved: usize,
@@ -62,12 +62,12 @@ impl<B: Backend, T: Element> LayerStack<B, T> {
         start..start + rows.total * self.width
     }
 
-    /// All rows of a layer.
+    /// The tensor of a layer, with all rows.
     pub fn get(&self, layer: usize, rows: Rows) -> Ref<'_, B, T> {
         self.buffer.slice(self.range(layer, rows))
     }
 
-    /// All rows of a layer, for writing.
+    /// The tensor of a layer, with all rows, for writing.
     pub fn get_mut(&mut self, layer: usize, rows: Rows) -> Mut<'_, B, T> {
         self.buffer.slice_mut(self.range(layer, rows))
     }
@@ -94,7 +94,7 @@ pub struct Activations<B: Backend> {
     pub x_mid: LayerStack<B, B::Act>,
     /// `[layers][rows]` 1/rms before the feed-forward.
     pub rstd_mlp: LayerStack<B, f32>,
-    /// `[layers][rows, 2 · intermediate_size]`.
+    /// `[layers][rows, 2 · intermediate_size]` gate and up projections; a backend may write those of saved rows only.
     pub gate_up: LayerStack<B, B::Act>,
     /// `[adapters per layer][layers][rows, rank]` what each adapter's A made of its input.
     pub xa: Vec<LayerStack<B, B::Act>>,
@@ -167,9 +167,9 @@ impl<B: Backend> Activations<B> {
 pub struct ActivationGrads<B: Backend> {
     /// `[rows, hidden_size]` of the residual stream.
     pub dx: Buffer<B, B::Act>,
-    /// `[rows, hidden_size]` of a norm's output, and of the attention output's projection input.
+    /// `[rows, hidden_size]` of a norm's output.
     pub dnormed: Buffer<B, B::Act>,
-    /// `[rows, q_width]`.
+    /// `[rows, q_width]` of the attention output.
     pub dout: Buffer<B, B::Act>,
     /// `[rows, qkv_width]`.
     pub dqkv: Buffer<B, B::Act>,

@@ -7,7 +7,7 @@ use crate::model::kv_cache::KvCache;
 use crate::model::lora::{Lora, LoraPair, Projection};
 use crate::model::params::{Grads, Params};
 use crate::model::weights::Weights;
-use crate::ops::attention::Segment;
+use crate::ops::attention::{Qkv, QkvMut, Segment};
 use crate::ops::linear::{LoraBackward, LoraDown, LoraTerm, Write};
 use crate::ops::matrix::Matrix;
 use crate::ops::philox::DropoutKey;
@@ -30,7 +30,7 @@ pub struct Block<B: Backend> {
 pub struct Adapter<'a, B: Backend> {
     /// Where their parameters lie.
     pub lora: &'a Lora,
-    /// Their values.
+    /// Values of the adapters' parameters.
     pub params: &'a Params<B>,
     /// The first rows of the batch, those with adapters.
     pub rows: usize,
@@ -113,7 +113,7 @@ pub struct BlockPass<'a, B: Backend> {
     pub config: &'a Config,
     /// The block's weights.
     pub block: &'a Block<B>,
-    /// Its index.
+    /// The block's index.
     pub layer: usize,
     /// RoPE's frequencies `[head_dim / 2]`.
     pub inv_freq: Ref<'a, B, f32>,
@@ -188,11 +188,12 @@ impl<'a, B: Backend> BlockPass<'a, B> {
             }
         }
         let (o, lse, qkv) = (acts.o.get_mut(l, rows), acts.lse.get_mut(l, rows), acts.qkv.get(l, rows));
+        let qkv = Qkv::packed(qkv, heads);
         match keys {
             Keys::Packed(segments) | Keys::Prompt(segments, _) => {
                 backend.attention(o, lse, qkv, segments, heads)
             }
-            Keys::Cache(cache) => backend.attention_decode(o, qkv, &cache.layer(l), heads),
+            Keys::Cache(cache) => backend.attention_decode(o, qkv.q, &cache.layer(l), heads),
         }
     }
 
@@ -307,7 +308,8 @@ impl<'a, B: Backend> BlockPass<'a, B> {
         let (qkv, lse) = (acts.qkv.saved(l, rows), acts.lse.saved(l, rows));
         let dout = grads.dout.first(n * heads.q_width());
         let mut dqkv = grads.dqkv.first_mut(n * heads.qkv_width());
-        backend.attention_backward(dqkv.reborrow(), dout, o, lse, qkv, segments, heads);
+        let (qkv, to) = (Qkv::packed(qkv, heads), QkvMut::packed(dqkv.reborrow(), heads));
+        backend.attention_backward(to, dout, o, lse, qkv, segments, heads);
         backend.rope_backward(dqkv, self.pass.positions, self.inv_freq, heads);
 
         let dqkv = grads.dqkv.first(n * heads.qkv_width());

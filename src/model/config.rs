@@ -39,7 +39,7 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// Its `model_type` in `config.json`.
+    /// The family's `model_type` in `config.json`.
     pub fn model_type(self) -> &'static str {
         match self {
             Architecture::Llama => "llama",

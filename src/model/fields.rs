@@ -30,18 +30,18 @@ pub const TABLES: [&Table; 8] = [
 /// What becomes of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handling {
-    /// It is read and does what it says.
+    /// The field is read and does what it says.
     Honoured,
-    /// It is an error that names file, field and value, unless it is absent, `null` or one of these JSON values.
+    /// The field is an error that names file, field and value, unless it is absent, `null` or one of these JSON values.
     Refused(&'static [&'static str]),
-    /// It changes neither ids nor logits nor stops here.
+    /// The field changes neither ids nor logits nor stops here.
     Neutral,
 }
 
 /// A field of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
-    /// Its name; a `*` at its end stands for anything.
+    /// The field's name; a `*` at its end stands for anything.
     pub name: &'static str,
     /// What becomes of it.
     pub handling: Handling,
@@ -56,7 +56,7 @@ pub struct Table {
     pub file: &'static str,
     /// What becomes of a field that is not in the table.
     pub otherwise: &'static str,
-    /// All that the ecosystem is known to write.
+    /// Every field that the ecosystem is known to write.
     pub fields: &'static [Field],
 }
 

@@ -33,7 +33,7 @@ pub enum Projection {
 }
 
 impl Projection {
-    /// All of them, in the order of the computation.
+    /// All projections, in the order of the computation.
     pub const ALL: [Projection; 7] = [
         Projection::Q,
         Projection::K,
@@ -103,7 +103,7 @@ pub enum TargetModules {
     /// What was published for the architecture.
     #[default]
     ByArchitecture,
-    /// All seven.
+    /// All seven projections.
     AllLinear,
     /// These.
     Named(BTreeSet<Projection>),

@@ -5,7 +5,7 @@ pub mod block;
 pub mod config;
 pub mod fields;
 pub mod generation;
-pub mod kv_cache;
+pub(crate) mod kv_cache;
 pub mod lora;
 pub mod params;
 #[cfg(feature = "text")]

@@ -12,11 +12,11 @@ const ALIGNMENT: usize = crate::ops::buffer::ALIGNMENT / size_of::<f32>();
 /// Where one trainable tensor lies in the flat buffers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Param {
-    /// Its name in files.
+    /// The tensor's name in files.
     pub name: String,
-    /// Its shape, row-major.
+    /// The tensor's shape, row-major.
     pub shape: Vec<usize>,
-    /// Its elements.
+    /// The tensor's elements.
     pub range: Range<usize>,
 }
 
@@ -37,7 +37,7 @@ impl Layout {
         param
     }
 
-    /// All tensors in order.
+    /// The tensors in their order.
     pub fn params(&self) -> &[Param] {
         &self.params
     }
@@ -112,7 +112,7 @@ impl<D: Device> Params<D> {
         Matrix::new(self.operand(param), param.shape[0], param.shape[1..].iter().product())
     }
 
-    /// All values, alignment included, for the optimiser; call [`Params::refresh`] afterwards.
+    /// The values of all tensors, alignment included, for the optimiser; call [`Params::refresh`] afterwards.
     pub fn master_mut(&mut self) -> Mut<'_, D, f32> {
         self.master.view_mut()
     }
@@ -153,12 +153,12 @@ impl<D: Device> Grads<D> {
         Ok(Grads { buffer: arena.buffer("gradients", &[layout.len()])? })
     }
 
-    /// All gradients.
+    /// The gradients of all tensors.
     pub fn all(&self) -> Ref<'_, D, f32> {
         self.buffer.view()
     }
 
-    /// All gradients, for writing.
+    /// The gradients of all tensors, for writing.
     pub fn all_mut(&mut self) -> Mut<'_, D, f32> {
         self.buffer.view_mut()
     }

@@ -13,12 +13,12 @@ pub enum RopeScaling {
     None,
     /// All frequencies are divided by `factor`.
     Linear {
-        /// At least 1.
+        /// A factor of at least 1.
         factor: f64,
     },
     /// Llama 3.1: long wavelengths are stretched by `factor`, short ones kept, those between blended.
     Llama3 {
-        /// At least 1.
+        /// A factor of at least 1.
         factor: f64,
         /// Wavelengths above `original_max_position_embeddings / low_freq_factor` are stretched.
         low_freq_factor: f64,

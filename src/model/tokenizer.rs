@@ -21,7 +21,7 @@ pub use stream::StreamDecoder;
 /// Files of the supported families have up to 17 MB.
 const MAX_FILE_BYTES: u64 = 32 << 20;
 
-/// Those files have up to a million values (128,000 tokens, 280,000 merges of 3). The library takes up to 300 bytes
+/// Tokenizer files have up to a million values (128,000 tokens, 280,000 merges of 3). The library takes up to 300 bytes
 /// for each.
 const MAX_VALUES: usize = 2 << 20;
 
@@ -214,7 +214,7 @@ fn missing(dir: &Path) -> Error {
     Error::model(format!("{}: there is no tokenizer.json, which is needed; {hint}", dir.display()))
 }
 
-/// With dropout the same text has other ids every time, and no run could be repeated.
+/// Refuses dropout, with which the same text has other ids every time, and no run could be repeated.
 fn refuse_dropout(path: &Path, tokenizer: &tokenizers::Tokenizer) -> Result<()> {
     match tokenizer.get_model() {
         ModelWrapper::BPE(bpe) if bpe.dropout.is_some_and(|p| p != 0.0) => Err(Error::model(format!(

@@ -20,7 +20,7 @@ const ADVICE: &str =
 pub struct Transformer<B: Backend> {
     /// Where it runs.
     pub backend: B,
-    /// Its configuration.
+    /// The model's configuration.
     pub config: Config,
     /// Element type of the checkpoint's embedding, and by convention of all its matrices.
     pub dtype: Dtype,
@@ -122,12 +122,8 @@ impl<B: Backend> Transformer<B> {
         self.weights.hash()
     }
 
-    /// Layers whose output is tapped: the last `taps` of `(h_1, …, h_{L−1}, norm(h_L))` (METHOD §3).
-    pub fn tap_count(&self, requested: usize) -> usize {
-        requested.min(self.config.num_hidden_layers)
-    }
-
-    /// Which tap `x[layer]` is, for `1 ≤ layer < L`.
+    /// The index of `x[layer]` among the taps, for `1 ≤ layer < L`: they are the last `taps` of
+    /// `(h_1, …, h_{L−1}, norm(h_L))` (METHOD §3).
     fn tap_of(&self, layer: usize, taps: usize) -> Option<usize> {
         let first = self.config.num_hidden_layers + 1 - taps;
         (taps > 0 && layer >= first).then(|| layer - first)

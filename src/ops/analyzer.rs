@@ -5,7 +5,7 @@ use super::{Device, Dropout, Mut, Ref};
 /// LayerNorm's epsilon in the analyzer.
 pub const LAYER_NORM_EPS: f32 = 1e-5;
 
-/// What the backward of [`Analyzer::layer_norm_relu`] needs.
+/// Arguments of [`Analyzer::layer_norm_relu_backward`].
 pub struct LayerNormBackward<'a, D: Device> {
     /// `[rows, width]`.
     pub dz: Mut<'a, D, D::Act>,
@@ -25,7 +25,7 @@ pub struct LayerNormBackward<'a, D: Device> {
     pub beta: Ref<'a, D, f32>,
     /// `[rows]` weight of each row in the parameter gradients, `w_θ`.
     pub row_weight: Ref<'a, D, f32>,
-    /// The same mask as in the forward.
+    /// Dropout with the mask of the forward pass.
     pub dropout: Option<Dropout<'a, D>>,
 }
 
@@ -60,8 +60,8 @@ pub trait Analyzer: Device {
         b: Ref<'_, Self, f32>,
     );
 
-    /// Backward of [`Analyzer::bias_relu`] and [`Analyzer::score`] with upstream 1 for every score: `dz = σ' w where h > 0,
-    /// else 0`, `dw_acc += Σ w_θ σ' h`, `db_acc += Σ w_θ σ'`, `σ' = s (1 − s)`.
+    /// Backward of [`Analyzer::bias_relu`] and [`Analyzer::score`] with upstream 1 for every score: `dz = σ'
+    /// w where h > 0, else 0`, `dw_acc += Σ w_θ σ' h`, `db_acc += Σ w_θ σ'`, `σ' = s (1 − s)`.
     #[allow(clippy::too_many_arguments)]
     fn score_backward(
         &self,

@@ -1,7 +1,7 @@
 //! Device memory: owned buffers carved from an arena, and borrowed views of them.
 //!
-//! A [`Buffer`] owns a disjoint piece of one allocation; [`Ref`] and [`Mut`] borrow (parts of) it under Rust's usual
-//! rules. All three are an address and a length: only a backend can look behind them.
+//! A [`Buffer`] owns a disjoint piece of one allocation; [`Ref`] and [`Mut`] borrow (parts of) it under
+//! Rust's usual rules. All three are an address and a length: only a backend can look behind them.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -21,7 +21,8 @@ macro_rules! element {
 }
 element!(f32 => "f32", half::bf16 => "bf16", f64 => "f64", u32 => "u32", i32 => "i32", u8 => "u8");
 
-/// Every buffer starts on a multiple of this many bytes, which suits any vector load and a GPU's memory sectors.
+/// Every buffer starts on a multiple of this many bytes, which suits any vector load and a GPU's memory
+/// sectors.
 pub const ALIGNMENT: usize = 256;
 
 /// An owned piece of device memory holding `len` elements, zero at the start.
@@ -117,15 +118,20 @@ impl<'a, D: Device, T: Element> Ref<'a, D, T> {
         }
     }
 
-    /// Borrows `len` elements at `address`.
+    /// Borrows `len` elements at `address`, in memory of whatever origin.
     ///
     /// # Safety
-    /// They are there, are initialised, and nothing writes them during `'a`.
-    pub(crate) unsafe fn from_raw(address: usize, len: usize) -> Self {
+    /// - `address` is that of `len` initialised elements in memory of the device, aligned to their size. Kernels that read
+    ///   in vectors refuse what does not start on a multiple of 16 bytes.
+    /// - During `'a`, and until the operations that were given the view are done on the device, the memory stays
+    ///   allocated, and nothing writes it.
+    /// - On a device with streams, what writes it before comes earlier in the order of the device's stream, or has been
+    ///   waited for.
+    pub unsafe fn from_raw(address: usize, len: usize) -> Self {
         Ref { address, len, _borrow: PhantomData }
     }
 
-    /// The same memory as another element type, if that is the same type after all.
+    /// The memory as another element type, if both types are the same after all.
     ///
     /// Lets backends whose activations are `f32` read the `f32` master weights in place.
     pub fn same_type<U: Element>(self) -> Option<Ref<'a, D, U>> {
@@ -166,15 +172,15 @@ impl<'a, D: Device, T: Element> Mut<'a, D, T> {
         }
     }
 
-    /// Borrows `len` elements at `address`.
+    /// Borrows `len` elements at `address` for writing, in memory of whatever origin.
     ///
     /// # Safety
-    /// They are there, are initialised, and nothing else uses them during `'a`.
-    pub(crate) unsafe fn from_raw(address: usize, len: usize) -> Self {
+    /// As for [`Ref::from_raw`]; and nothing else reads the memory either.
+    pub unsafe fn from_raw(address: usize, len: usize) -> Self {
         Mut { address, len, _borrow: PhantomData }
     }
 
-    /// The same bytes as elements of another type, as many as fit; the start must suit it.
+    /// The bytes as elements of another type, as many as fit; the start must suit it.
     pub(crate) fn cast<U: Element>(self) -> Mut<'a, D, U> {
         assert!(self.address.is_multiple_of(align_of::<U>()), "a cast to {} of unaligned memory", U::NAME);
         let len = self.len * size_of::<T>() / size_of::<U>();
@@ -223,13 +229,13 @@ fn element_address<T>(address: usize, len: usize, range: &Range<usize>) -> usize
 /// One line of a memory plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlanRow {
-    /// What the tensor is.
+    /// Name of the tensor.
     pub name: String,
-    /// Its shape, row-major.
+    /// The tensor's shape, row-major.
     pub shape: Vec<usize>,
-    /// Its element type.
+    /// The tensor's element type.
     pub dtype: &'static str,
-    /// Its size in bytes, padded to [`ALIGNMENT`].
+    /// The tensor's size in bytes, padded to [`ALIGNMENT`].
     pub bytes: usize,
 }
 
@@ -250,15 +256,15 @@ pub struct Arena<D: Device> {
 }
 
 impl<D: Device> Arena<D> {
-    /// Runs `layout` twice: once to plan (its buffers must not be touched), once on a single zeroed allocation of
-    /// exactly the planned size. Returns what `layout` built and the plan.
+    /// Runs `layout` twice: once to plan (its buffers must not be touched), once on a single zeroed
+    /// allocation of exactly the planned size. Returns what `layout` built and the plan.
     pub fn build<S>(device: &D, layout: impl Fn(&mut Arena<D>) -> Result<S>) -> Result<(S, Vec<PlanRow>)> {
         let mut arena = Arena::allocate(device, PlanRow::total(&Self::plan(&layout)?))?;
         let built = layout(&mut arena)?;
         Ok((built, arena.rows))
     }
 
-    /// What `layout` asks for.
+    /// Bytes that `layout` asks for.
     pub fn plan<S>(layout: impl Fn(&mut Arena<D>) -> Result<S>) -> Result<Vec<PlanRow>> {
         let mut planning =
             Arena { memory: None, base: ALIGNMENT, used: 0, capacity: usize::MAX, rows: Vec::new() };

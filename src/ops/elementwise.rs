@@ -16,7 +16,7 @@ pub trait Elementwise: Device {
         scale: f32,
     );
 
-    /// `to = from` in the type of activations, rounded where that is narrower: the operands that master parameters are
-    /// multiplied as; to and from of one length.
+    /// `to = from` in the type of activations, rounded where that is narrower: the operands that master
+    /// parameters are multiplied as; to and from of one length.
     fn cast(&self, to: Mut<'_, Self, Self::Act>, from: Ref<'_, Self, f32>);
 }

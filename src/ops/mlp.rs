@@ -1,7 +1,27 @@
 //! The gated feed-forward of a block.
 
-use super::linear::{Linear, LoraTerm, Write};
+use super::contract::{expect_exactly, expect_len, refused};
+use super::linear::{Linear, LoraTerm, check_rows};
 use super::{Device, Mut, Ref};
+use crate::error::Result;
+
+/// Refuses what [`Mlp::gated`] cannot be computed with, for a layer of `shape` [inputs, outputs]; returns the rows.
+pub(crate) fn check_gated<D: Device>(
+    [h, gate_up, x]: [usize; 3],
+    kept: usize,
+    shape: [usize; 2],
+    lora: &[LoraTerm<'_, D>],
+    intermediate_size: usize,
+) -> Result<usize> {
+    const OP: &str = "gated";
+    expect_exactly(OP, "weight: rows", shape[1], intermediate_size.checked_mul(2))?;
+    let rows = check_rows(OP, [("x", x), ("h", h)], [shape[0], intermediate_size])?;
+    expect_len(OP, "gate_up", gate_up, rows * shape[1])?;
+    if kept > rows {
+        return Err(refused(OP, format!("kept: expected at most {rows} rows, found {kept}")));
+    }
+    lora.iter().try_for_each(|term| term.check(OP, [rows, shape[1]])).map(|()| rows)
+}
 
 /// SwiGLU, `h = silu(gate) · up`, on the stacked output `[gate | up]` of the fused projection.
 pub trait Mlp: Device + Linear {
@@ -13,24 +33,20 @@ pub trait Mlp: Device + Linear {
         intermediate_size: usize,
     );
 
-    /// [`Linear::linear`] without a bias, then [`Mlp::swiglu`]: h `[rows, intermediate_size]`, x `[rows, in]`, W `[2 ·
-    /// intermediate_size, in]`. gate_up `[rows, 2 · intermediate_size]` is what lies between; its first `kept` rows are for
-    /// the backward, the others may hold anything afterwards.
+    /// [`Linear::linear`] without a bias, then [`Mlp::swiglu`]: h `[rows, intermediate_size]`, x `[rows,
+    /// in]`, W `[2 · intermediate_size, in]`. gate_up `[rows, 2 · intermediate_size]` is the intermediate
+    /// result; its first `kept` rows are saved for the backward, the others may hold anything afterwards.
     #[allow(clippy::too_many_arguments)]
     fn gated(
         &self,
         h: Mut<'_, Self, Self::Act>,
-        mut gate_up: Mut<'_, Self, Self::Act>,
+        gate_up: Mut<'_, Self, Self::Act>,
         kept: usize,
         x: Ref<'_, Self, Self::Act>,
         weight: &Self::Weight,
         lora: &[LoraTerm<'_, Self>],
         intermediate_size: usize,
-    ) {
-        let _ = kept; // all of it is
-        self.linear(gate_up.reborrow(), x, weight, None, lora, Write::Overwrite);
-        self.swiglu(h, gate_up.view(), intermediate_size);
-    }
+    );
 
     /// dgate_up `[rows, 2 · intermediate_size]` from dh `[rows, intermediate_size]`.
     fn swiglu_backward(

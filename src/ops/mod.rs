@@ -1,16 +1,18 @@
 //! The operations a model is made of, as contracts that every backend fulfils.
 //!
-//! One stem per operation family and one trait per stem: `ops/norm.rs` states the contract, `cpu/norm.rs` implements
-//! it. Matrices are row-major; `rows` is the number of packed tokens; a buffer's shape stands beside its name.
+//! One stem per operation family and one trait per stem: `ops/norm.rs` states the contract, `cpu/norm.rs`
+//! implements it. Matrices are row-major; `rows` is the number of packed tokens; a buffer's shape stands
+//! beside its name.
 //!
-//! Write contract, everywhere: **activation gradients overwrite, parameter gradients and the residual gradient
-//! accumulate**; an accumulating argument ends in `_acc`. Outputs may hold anything (NaN included) before.
-//! Argument order: outputs, saved values, inputs, scalars.
+//! Write contract, everywhere: **activation gradients overwrite, parameter gradients and the residual
+//! gradient accumulate**; an accumulating argument ends in `_acc`. Outputs may hold anything (NaN included)
+//! before. Argument order: outputs, saved values, inputs, scalars.
 
 pub mod aggregate;
 pub mod analyzer;
 pub mod attention;
 pub mod buffer;
+pub(crate) mod contract;
 pub mod elementwise;
 pub mod embedding;
 pub mod linear;
@@ -37,25 +39,26 @@ pub trait Device: Clone + Send + Sync + 'static {
     type Act: Element;
     /// An allocation.
     type Memory: Send + Sync;
-    /// A frozen weight matrix `[out_features, in_features]`, possibly several matrices stacked along `out_features`.
+    /// A frozen weight matrix `[out_features, in_features]`, possibly several matrices stacked along
+    /// `out_features`.
     type Weight: Send + Sync;
 
     /// Whether its memory is that of the system.
     const IN_SYSTEM_MEMORY: bool;
 
-    /// What the device is, for people.
+    /// Name of the device, for people.
     fn description(&self) -> String;
-    /// A zeroed allocation of `bytes`, aligned to [`buffer::ALIGNMENT`]. Fails with a device error: [`Error::memory`] if
-    /// there is not that much.
+    /// A zeroed allocation of `bytes`, aligned to [`buffer::ALIGNMENT`]. Fails with a device error:
+    /// [`Error::memory`] if there is not that much.
     ///
     /// [`Error::memory`]: crate::error::Error::memory
     fn allocate(&self, bytes: usize) -> Result<Self::Memory>;
     /// Bytes that can still be allocated.
     fn free_memory(&self) -> usize;
-    /// Where an allocation starts.
+    /// Start address of an allocation.
     fn address(memory: &Self::Memory) -> usize;
-    /// Says that the next uploads up to a wait are of at most `bytes` in all, each rounded up to [`buffer::ALIGNMENT`],
-    /// so that none of them has to wait.
+    /// Announces that the next uploads up to a wait are of at most `bytes` in all, each rounded up to
+    /// [`buffer::ALIGNMENT`], so that none of them has to wait.
     fn reserve_inputs(&self, _bytes: usize) {}
     /// Copies host elements to the device; the lengths must be equal.
     fn upload<T: Element>(&self, to: Mut<'_, Self, T>, from: &[T]);
@@ -65,8 +68,9 @@ pub trait Device: Clone + Send + Sync + 'static {
     fn copy<T: Element>(&self, to: Mut<'_, Self, T>, from: Ref<'_, Self, T>);
     /// Sets all elements to zero.
     fn zero<T: Element>(&self, to: Mut<'_, Self, T>);
-    /// Bytes of its memory that a model of these frozen tensors takes, with what the device needs for itself; a device
-    /// error if the tensors do not fit. Memory of the system, which files are mapped into, does not count.
+    /// Bytes of its memory that a model of these frozen tensors takes, with what the device needs for itself;
+    /// a device error if the tensors do not fit. Memory of the system, which files are mapped into, does not
+    /// count.
     fn room_for(&self, _tensors: &[TensorSpec]) -> Result<usize> {
         Ok(0)
     }
@@ -77,14 +81,15 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// Writes host f32 as activations.
     fn upload_act(&self, to: Mut<'_, Self, Self::Act>, from: &[f32]);
 
-    /// Does `work`, whose operations a device may start as one rather than one after the other. Work of the same
-    /// `name` is expected to be much the same each time.
+    /// Does `work`, whose operations a device may launch as one graph. Work of the same `name` is expected to
+    /// consist of the same operations each time.
     fn graph<T>(&self, _name: &'static str, work: impl FnOnce() -> T) -> T {
         work()
     }
 
-    /// Waits for all earlier work and returns the first error of any of it: operations do not return errors of their
-    /// own, as a device may be far behind. After an error nothing that was computed since can be trusted.
+    /// Waits for all earlier work and returns the first error of any of it: operations do not return errors
+    /// of their own, as a device may be far behind. After an error nothing that was computed since can be
+    /// trusted.
     fn finish(&self) -> Result<()>;
 
     /// [`download`](Self::download), then [`finish`](Self::finish), in one wait.
@@ -132,7 +137,7 @@ pub trait Backend:
 pub struct Dropout<'a, D: Device> {
     /// Seed, step, site and rate.
     pub key: DropoutKey,
-    /// `[rows]` what each row is, so that its mask does not depend on its place in the batch.
+    /// `[rows]` keys of the rows, so that a mask does not depend on the row's place in the batch.
     pub row_keys: Ref<'a, D, u32>,
 }
 

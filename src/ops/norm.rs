@@ -14,7 +14,8 @@ pub trait Norm: Device {
         eps: f32,
     );
 
-    /// `dx_acc += rstd · (w·dy − x·rstd²·mean(w·dy·x))`; dx, dy, x `[rows, width]`, rstd `[rows]`, weight `[width]`.
+    /// `dx_acc += rstd · (w·dy − x·rstd²·mean(w·dy·x))`; dx, dy, x `[rows, width]`, rstd `[rows]`, weight
+    /// `[width]`.
     fn rms_norm_backward(
         &self,
         dx_acc: Mut<'_, Self, Self::Act>,

@@ -1,7 +1,7 @@
 //! Philox4x32-10, the counter-based random generator behind dropout and sampling (Salmon et al., SC 2011).
 //!
-//! A random number is a pure function of (seed, counter): the same mask on every backend, nothing stored, nothing to
-//! save for an exact resume but the step.
+//! A random number is a pure function of (seed, counter): the same mask on every backend, nothing stored,
+//! nothing to save for an exact resume but the step.
 
 const MULTIPLIER: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
@@ -30,7 +30,8 @@ pub const DROPOUT_GROUP: usize = 8;
 
 /// A dropout mask: element (row, column) is kept with probability `1 − threshold / 65536`.
 ///
-/// The counter is (row key, column / 8, site, step), so a mask depends on what a row is, not on where a batch puts it.
+/// The counter is (row key, column / 8, site, step), so a mask depends on the row's key, not on the row's
+/// place in a batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DropoutKey {
     /// The run's seed.
@@ -39,7 +40,7 @@ pub struct DropoutKey {
     pub step: u32,
     /// Which dropout of the network.
     pub site: u32,
-    /// Drop when 16 random bits are below this.
+    /// An element is dropped where its 16 random bits are below this.
     pub threshold: u32,
 }
 
@@ -50,7 +51,7 @@ impl DropoutKey {
         (threshold > 0).then_some(DropoutKey { seed, step, site, threshold })
     }
 
-    /// What kept elements are multiplied with: 1 / P(kept).
+    /// Factor of kept elements: 1 / P(kept).
     pub fn scale(self) -> f32 {
         65536.0 / (65536 - self.threshold) as f32
     }

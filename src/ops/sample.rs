@@ -1,8 +1,10 @@
 //! Choosing the next token from logits.
 
+use super::contract::refused;
 use super::{Device, Mut, Ref};
+use crate::error::Result;
 
-/// Marks the Philox counters of sampling: (row, position, site, 0), of which the first word decides.
+/// Site of sampling's Philox counters: (row, position, site, 0), of which the first word is used.
 pub(crate) const SAMPLING_SITE: u32 = u32::MAX - 3;
 
 /// How the next token is chosen.
@@ -20,14 +22,15 @@ pub struct Sampling {
 }
 
 impl Sampling {
-    /// All of it.
+    /// Sampling with all parameters given.
     pub const fn new(temperature: f32, top_p: f32, top_k: usize, seed: u64) -> Self {
         Sampling { temperature, top_p, top_k, seed }
     }
 }
 
 impl Default for Sampling {
-    /// Always the likeliest token; where a temperature is set, of the 50 likeliest up to a probability of 0.95.
+    /// Always the likeliest token; where a temperature is set, of the 50 likeliest up to a probability of
+    /// 0.95.
     fn default() -> Self {
         Sampling::new(0.0, 0.95, 50, 42)
     }
@@ -35,15 +38,15 @@ impl Default for Sampling {
 
 /// Bits of a token's mark in a sample, for [`Sample::adjust`].
 pub mod mark {
-    /// It is in the prompt or the sample.
+    /// The token is in the prompt or the sample.
     pub const SEEN: u8 = 1;
-    /// It is never chosen.
+    /// The token is never chosen.
     pub const SUPPRESSED: u8 = 2;
-    /// It is not chosen first.
+    /// The token is not chosen first.
     pub const SUPPRESSED_FIRST: u8 = 4;
 }
 
-/// What [`Sample::adjust`] does to the logits of marked tokens.
+/// Parameters of [`Sample::adjust`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adjustment {
     /// Divides the positive and multiplies the negative logits of tokens that were seen.
@@ -52,11 +55,22 @@ pub struct Adjustment {
     pub first: bool,
 }
 
+/// Refuses logits that are not `rows` rows of one width.
+pub(crate) fn check(op: &str, rows: usize, logits: usize) -> Result<()> {
+    match rows == 0 || logits > 0 && logits.is_multiple_of(rows) {
+        true => Ok(()),
+        false => {
+            Err(refused(op, format!("logits: expected {rows} rows of one width, found {logits} elements")))
+        }
+    }
+}
+
 /// Guidance and sampling.
 pub trait Sample: Device {
-    /// Marks each row's last token as seen, then changes the logits of marked tokens: of those seen by the repetition
-    /// penalty, `x < 0 ? x · penalty : x / penalty`; those suppressed become −∞. logits and marks ([`mark`])
-    /// `[samples, vocab_size]`, last `[samples]`, in which an id beyond the vocabulary is no token.
+    /// Marks each row's last token as seen, then changes the logits of marked tokens: of those seen by the
+    /// repetition penalty, `x < 0 ? x · penalty : x / penalty`; those suppressed become −∞. logits and marks
+    /// ([`mark`]) `[samples, vocab_size]`, last `[samples]`, in which an id beyond the vocabulary is no
+    /// token.
     fn adjust(
         &self,
         logits: Mut<'_, Self, Self::Act>,
@@ -65,8 +79,8 @@ pub trait Sample: Device {
         adjustment: Adjustment,
     );
 
-    /// `logits[i] += stats · strength[i] + boost · max(stats, 0)` (METHOD §8); logits `[samples, vocab_size]`,
-    /// stats `[vocab_size]` normalised, strength `[samples]` (1/σ).
+    /// `logits[i] += stats · strength[i] + boost · max(stats, 0)` (METHOD §8); logits `[samples,
+    /// vocab_size]`, stats `[vocab_size]` normalised, strength `[samples]` (1/σ).
     fn guide(
         &self,
         logits: Mut<'_, Self, Self::Act>,
@@ -75,9 +89,9 @@ pub trait Sample: Device {
         boost: f32,
     );
 
-    /// Chooses one token per row: temperature, then top-k, then top-p, then a draw with the Philox number of (seed,
-    /// row, position). tokens `[samples]`, logits `[samples, vocab_size]`. A row that holds a NaN gives
-    /// [`u32::MAX`].
+    /// Chooses one token per row: temperature, then top-k, then top-p, then a draw with the Philox number of
+    /// (seed, row, position). tokens `[samples]`, logits `[samples, vocab_size]`. A row that holds a NaN
+    /// gives [`u32::MAX`].
     fn sample(
         &self,
         tokens: Mut<'_, Self, u32>,

@@ -77,7 +77,8 @@ impl TensorView {
         Ok(TensorView { name: name.to_owned(), dtype, shape: shape.to_vec(), storage, range: 0..bytes.len() })
     }
 
-    /// The tensor at the bytes `range` of a mapped file, in place; a copy if they are not aligned for `dtype`.
+    /// The tensor at the bytes `range` of a mapped file, in place; a copy if they are not aligned for
+    /// `dtype`.
     ///
     /// # Errors
     /// Kind `Usage`: as [`TensorView::from_bytes`], or a range beyond the end of the file.
@@ -99,7 +100,7 @@ impl TensorView {
         Ok(TensorView { name: name.to_owned(), dtype, shape: shape.to_vec(), storage, range })
     }
 
-    /// Its name, by which errors call it.
+    /// The tensor's name, by which errors call it.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -109,7 +110,7 @@ impl TensorView {
         self.dtype
     }
 
-    /// Its shape; matrices are `[out, in]`.
+    /// The tensor's shape; matrices are `[out, in]`.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
@@ -124,12 +125,12 @@ impl TensorView {
         self.range.is_empty()
     }
 
-    /// Its elements as they lie in memory, little-endian.
+    /// The tensor's elements as they lie in memory, little-endian.
     pub fn bytes(&self) -> &[u8] {
         &self.storage.bytes()[self.range.clone()]
     }
 
-    /// Its elements, if they are of type F32.
+    /// The tensor's elements, if they are of type F32.
     ///
     /// # Errors
     /// Kind `Internal` for another type: ask [`TensorView::dtype`] first.
@@ -137,7 +138,7 @@ impl TensorView {
         self.as_slice(Dtype::F32)
     }
 
-    /// Its elements, if they are of type BF16.
+    /// The tensor's elements, if they are of type BF16.
     ///
     /// # Errors
     /// As [`TensorView::as_f32`].
@@ -145,7 +146,7 @@ impl TensorView {
         self.as_slice(Dtype::Bf16)
     }
 
-    /// Its elements, if they are of type F16.
+    /// The tensor's elements, if they are of type F16.
     ///
     /// # Errors
     /// As [`TensorView::as_f32`].

@@ -29,7 +29,7 @@ pub use statistics::Share;
 /// Weights of the penalty among which the training pairs choose.
 const PENALTIES: [f64; 5] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2];
 
-/// One fold is held out, one chooses the penalty, and one is learnt from.
+/// Fewest folds: one is held out, one chooses the penalty, and one is learnt from.
 pub const FEWEST_FOLDS: usize = 3;
 
 /// What a share of right answers is without any knowledge: each pair has one function of either kind.
@@ -41,7 +41,7 @@ pub const CHANCE: f64 = 0.5;
 pub struct ProbeOptions {
     /// Parts of the pairs, each of which is held out once; at least [`FEWEST_FOLDS`].
     pub folds: usize,
-    /// Of the order in which pairs are dealt, and of the ways that a test draws.
+    /// Seed of the order in which pairs are dealt, and of the ways that a test draws.
     pub seed: u64,
     /// Bytes of the system's memory that may be taken for the states of all pairs.
     pub free_memory: usize,
@@ -76,11 +76,11 @@ impl ProbeOptions {
 pub struct LayerProbe {
     /// The layer, from 1; what is probed of the last one is behind the final norm, as the guard sees it.
     pub layer: usize,
-    /// Share of functions that are told rightly.
+    /// Share of functions that are classified correctly.
     pub accuracy: Share,
     /// Share of pairs whose secure function looks more secure; half for one that ties.
     pub pair_accuracy: Share,
-    /// How likely any layer would order as many pairs rightly if none knew anything.
+    /// How likely any layer would order as many pairs correctly if none knew anything.
     pub p_value: f64,
 }
 
@@ -94,7 +94,7 @@ pub struct ProbeReport {
     pub groups: usize,
     /// Parts that were held out in turn.
     pub folds: usize,
-    /// Of the deal and of what tests draw.
+    /// Seed of the deal and of what tests draw.
     pub seed: u64,
     /// What a share is without knowledge.
     pub chance: f64,
@@ -135,23 +135,24 @@ pub enum Progress {
     Fitted(usize, usize),
 }
 
-/// Probes every layer of `model`, with an adapter if one is given.
+/// Probes every layer of `model`, with an adapter if one is given. `watch` gets the progress and ends the probe by
+/// returning `false`.
 ///
 /// # Errors
 /// Kind `Usage`: fewer than [`FEWEST_FOLDS`]. Kind `Data`: fewer groups of pairs than folds. Kind `Device`: the states
-/// do not fit the free memory. Kind `Model`: a state is not finite.
+/// do not fit the free memory. Kind `Model`: a state is not finite. Kind `Interrupted`: `watch` has ended it.
 pub fn probe<B: Backend>(
     model: &Transformer<B>,
     attached: Option<&Attached<B>>,
     pairs: &[TokenPair],
     options: &ProbeOptions,
-    watch: &(dyn Fn(Progress) + Sync),
+    watch: &Watch<'_>,
 ) -> Result<ProbeReport> {
     let deal = folds(pairs, options)?;
     let of = pairs.len();
-    let mut read = |read| watch(Progress::Read(read, of));
+    let mut read = |read| tell(watch, Progress::Read(read, of));
     let states = PairStates::read(model, attached, pairs, options.free_memory, &mut read)?;
-    Ok(evaluate(&states, &deal, options, watch))
+    evaluate(&states, &deal, options, watch)
 }
 
 /// Which fold and which group each pair is in, and how many groups there are.
@@ -165,23 +166,31 @@ fn evaluate(
     states: &PairStates,
     deal: &Deal,
     options: &ProbeOptions,
-    watch: &(dyn Fn(Progress) + Sync),
-) -> ProbeReport {
+    watch: &Watch<'_>,
+) -> Result<ProbeReport> {
     let (folds, fits) = (options.folds, states.layers() * options.folds);
-    watch(Progress::Fitted(0, fits));
+    tell(watch, Progress::Fitted(0, fits))?;
     let done = AtomicUsize::new(0);
     let fit = |number: usize| {
         let answers = held_out(states, number / folds, deal, number % folds, folds);
-        watch(Progress::Fitted(done.fetch_add(1, Ordering::Relaxed) + 1, fits));
-        answers
+        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+        tell(watch, Progress::Fitted(done, fits)).map(|()| answers)
     };
-    let by_fold: Vec<Vec<(usize, Answer)>> = (0..fits).into_par_iter().map(fit).collect();
+    let by_fold: Vec<Vec<(usize, Answer)>> = (0..fits).into_par_iter().map(fit).collect::<Result<_>>()?;
     let of_layer = |folds: &[Vec<(usize, Answer)>]| {
         let mut answers = vec![Answer { secure: 0.0, vulnerable: 0.0 }; deal.fold_of.len()];
         folds.iter().flatten().for_each(|&(pair, answer)| answers[pair] = answer);
         answers
     };
-    report(&by_fold.chunks(folds).map(of_layer).collect::<Vec<_>>(), deal, options)
+    Ok(report(&by_fold.chunks(folds).map(of_layer).collect::<Vec<_>>(), deal, options))
+}
+
+/// Who gets the progress of a probe and says whether to go on.
+type Watch<'a> = dyn Fn(Progress) -> bool + Sync + 'a;
+
+/// Tells the progress; an error of kind `Interrupted` where it is not to go on.
+fn tell(watch: &Watch<'_>, progress: Progress) -> Result<()> {
+    if watch(progress) { Ok(()) } else { Err(Error::interrupted()) }
 }
 
 fn report(answers: &[Vec<Answer>], deal: &Deal, options: &ProbeOptions) -> ProbeReport {
@@ -221,7 +230,7 @@ struct Answer {
 }
 
 impl Answer {
-    /// The share of its two functions that are told rightly.
+    /// The share of the pair's two functions that are classified correctly.
     fn right(&self) -> f64 {
         0.5 * f64::from(u8::from(self.secure > 0.0) + u8::from(self.vulnerable < 0.0))
     }

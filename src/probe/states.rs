@@ -19,13 +19,13 @@ pub struct PairStates {
 }
 
 impl PairStates {
-    /// Of states that are already there: `[layers][pairs, 2, width]`.
+    /// States that are already there: `[layers][pairs, 2, width]`.
     pub fn new(values: Vec<Vec<f32>>, width: usize) -> Self {
         PairStates { values, width }
     }
 
     /// Reads each of `pairs` in one pass, in which the second function goes on from what both have in common. `watch`
-    /// gets the number of pairs read; `free` are the bytes of the system's memory that the states may take.
+    /// gets the number of pairs read and may end the reading; `free` are the bytes of the system's memory that the states may take.
     ///
     /// # Errors
     /// Kind `Device`: the states do not fit the free memory. Kind `Model`: a state is not finite.
@@ -34,7 +34,7 @@ impl PairStates {
         attached: Option<&Attached<B>>,
         pairs: &[TokenPair],
         free: usize,
-        watch: &mut dyn FnMut(usize),
+        watch: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Self> {
         let working = if B::IN_SYSTEM_MEMORY { Reader::memory(model, attached, pairs)? } else { 0 };
         check_memory(&model.config, pairs.len(), working, free)?;
@@ -42,12 +42,12 @@ impl PairStates {
         let (layers, width) = (model.config.num_hidden_layers, model.config.hidden_size);
         let mut values: Vec<_> = (0..layers).map(|_| Vec::with_capacity(pairs.len() * 2 * width)).collect();
         for (number, pair) in pairs.iter().enumerate() {
-            watch(number);
+            watch(number)?;
             let means = reader.read(pair)?;
             check_finite(&means, width, pair)?;
             values.iter_mut().zip(means.chunks(2 * width)).for_each(|(of, means)| of.extend(means));
         }
-        watch(pairs.len());
+        watch(pairs.len())?;
         Ok(PairStates { values, width })
     }
 
@@ -243,7 +243,11 @@ mod tests {
         let of_pair = model.config.num_hidden_layers * 2 * model.config.hidden_size * 4;
         let read = |free: usize| {
             let mut seen = 0;
-            let read = PairStates::read(&model, None, &pairs, free, &mut |pairs| seen = pairs);
+            let mut watch = |pairs| {
+                seen = pairs;
+                Ok(())
+            };
+            let read = PairStates::read(&model, None, &pairs, free, &mut watch);
             (read.map(|states| states.layers()), seen)
         };
         let (states, seen) = read(working + 3 * of_pair);

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::ops::philox::philox;
 
-/// Of every interval.
+/// The confidence of every interval.
 pub(super) const CONFIDENCE: f64 = 0.95;
 
 /// What a p value has to be below.
@@ -54,7 +54,7 @@ pub(super) struct Groups<'a> {
 }
 
 impl<'a> Groups<'a> {
-    /// Of pairs in `count` groups.
+    /// Groups of pairs, `count` of them.
     pub fn new(group_of: &'a [usize], count: usize) -> Self {
         let mut sizes = vec![0.0; count];
         group_of.iter().for_each(|&group| sizes[group] += 1.0);
@@ -124,7 +124,7 @@ pub(super) struct SignFlips<'a> {
 }
 
 impl<'a> SignFlips<'a> {
-    /// Of `layers` `[layers][groups]`, each value as far above 0 as an opposite one would be below. All ways there are,
+    /// Tests of `layers` `[layers][groups]`, each value as far above 0 as an opposite one would be below. All ways there are,
     /// or as many as [`FLIPS`] that are drawn.
     pub fn new(layers: &'a [Vec<f64>], seed: u64) -> Self {
         let groups = layers.first().map_or(0, Vec::len);

@@ -34,7 +34,7 @@ fn token_pairs(count: usize) -> Vec<TokenPair> {
 
 fn probed(states: &PairStates, pairs: &[TokenPair], seed: u64) -> ProbeReport {
     let options = ProbeOptions { folds: 5, seed, ..ProbeOptions::default() };
-    evaluate(states, &folds(pairs, &options).unwrap(), &options, &|_| {})
+    evaluate(states, &folds(pairs, &options).unwrap(), &options, &|_| true).unwrap()
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn knowing_a_pair_is_of_no_use() {
         let options = ProbeOptions { folds: 5, seed, ..ProbeOptions::default() };
         let deal = folds(&pairs, &options).unwrap();
         let alone = Deal { group_of: (0..pairs.len()).collect(), groups: pairs.len(), ..deal };
-        by_pairs += usize::from(evaluate(&states, &alone, &options, &|_| {}).signal.is_some());
+        by_pairs += usize::from(evaluate(&states, &alone, &options, &|_| true).unwrap().signal.is_some());
     }
     assert!(honest <= 2 && by_pairs > 2 * honest + 2, "{honest} and {by_pairs} of 20");
 
@@ -110,8 +110,9 @@ fn knowing_a_pair_is_of_no_use() {
         &states,
         &careless,
         &ProbeOptions { folds: copies, seed: 42, ..ProbeOptions::default() },
-        &|_| {},
-    );
+        &|_| true,
+    )
+    .unwrap();
     assert!(fooled.layers[0].accuracy.low > 0.7 && fooled.signal.is_some(), "{fooled:?}");
 }
 
@@ -172,13 +173,31 @@ fn every_fit_is_told() {
     let (told, options) =
         (Mutex::new(Vec::new()), ProbeOptions { folds: 4, seed: 0, ..ProbeOptions::default() });
     let deal = folds(&token_pairs(12), &options).unwrap();
-    evaluate(&states(12, 3, &[], 1), &deal, &options, &|progress| told.lock().unwrap().push(progress));
+    let watch = |progress| {
+        told.lock().unwrap().push(progress);
+        true
+    };
+    evaluate(&states(12, 3, &[], 1), &deal, &options, &watch).unwrap();
     let mut told = told.into_inner().unwrap();
     assert_eq!(told[0], Progress::Fitted(0, 12));
     told.sort_by_key(|progress| match progress {
         Progress::Read(done, _) | Progress::Fitted(done, _) => *done,
     });
     assert_eq!(told, (0..=12).map(|done| Progress::Fitted(done, 12)).collect::<Vec<_>>());
+}
+
+#[test]
+fn whoever_watches_may_end_it() {
+    let options = ProbeOptions { folds: 4, seed: 0, ..ProbeOptions::default() };
+    let deal = folds(&token_pairs(12), &options).unwrap();
+    let fits = AtomicUsize::new(0);
+    let watch = |progress| {
+        fits.fetch_add(1, Ordering::Relaxed);
+        progress == Progress::Fitted(0, 12)
+    };
+    let ended = evaluate(&states(12, 3, &[], 1), &deal, &options, &watch).unwrap_err();
+    assert_eq!(ended.kind(), ErrorKind::Interrupted);
+    assert!(fits.into_inner() < 12);
 }
 
 /// The head is linear: the mean of a text's logits is what it makes of the mean state.
@@ -209,7 +228,7 @@ fn states_are_the_means_of_what_the_model_computes() {
             pair(function(40, 7), late),
             pair(function(30, 5), function(21, 5)),
         ];
-        let states = PairStates::read(&model, None, &pairs, usize::MAX, &mut |_| {}).unwrap();
+        let states = PairStates::read(&model, None, &pairs, usize::MAX, &mut |_| Ok(())).unwrap();
         assert_eq!((states.layers(), states.width()), (layers, width));
         for (number, pair) in pairs.iter().enumerate() {
             for (tokens, state) in

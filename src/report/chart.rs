@@ -43,7 +43,7 @@ pub struct Chart {
     pub unit: String,
     /// What x counts.
     pub x_label: String,
-    /// Its lines.
+    /// The chart's lines.
     pub series: Vec<Series>,
     /// The range of y; what the points need if not given.
     pub y_range: Option<(f64, f64)>,

@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use crate::deepguard::TextScores;
+use crate::deepguard::{BYTE_ORDER_MARK, TextScores};
 
 /// A line of a text.
 #[derive(Debug, PartialEq)]
 pub struct ScoredLine {
     /// Counted from 1.
     pub number: usize,
-    /// Bytes of the text, without the line feed and a carriage return before it.
+    /// Bytes of the text, without the line feed, a carriage return before it, and a byte order mark.
     pub range: Range<usize>,
     /// Mean score of the tokens that begin on the line, the line feed included.
     pub score: Option<f32>,
@@ -41,8 +41,11 @@ pub fn lines(text: &str, scores: &TextScores) -> Vec<ScoredLine> {
             next += 1;
         }
         let end = whole.start + body.strip_suffix('\r').unwrap_or(body).len();
-        let pieces = pieces(&groups[next.min(groups.len())..], &whole, end, whole.start + body.len());
-        lines.push(ScoredLine { number: lines.len() + 1, range: whole.start..end, score, pieces });
+        let mark =
+            if start == 0 && body.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len_utf8() } else { 0 };
+        let shown = whole.start + mark..end.max(mark);
+        let pieces = pieces(&groups[next.min(groups.len())..], &whole, &shown, whole.start + body.len());
+        lines.push(ScoredLine { number: lines.len() + 1, range: shown, score, pieces });
         start = whole.end;
     }
     lines
@@ -80,11 +83,11 @@ fn groups(len: usize, scores: &TextScores) -> Vec<Group> {
     groups
 }
 
-/// The parts of the line `whole` up to `end`. Its line feed, if any, is at `feed`.
-fn pieces(groups: &[Group], whole: &Range<usize>, end: usize, feed: usize) -> Vec<Piece> {
+/// The parts of the line `whole` within `shown`. Its line feed, if any, is at `feed`.
+fn pieces(groups: &[Group], whole: &Range<usize>, shown: &Range<usize>, feed: usize) -> Vec<Piece> {
     let mut pieces = Vec::new();
     for group in groups.iter().take_while(|group| group.bytes.start < whole.end) {
-        let range = group.bytes.start.max(whole.start)..group.bytes.end.min(end);
+        let range = group.bytes.start.max(shown.start)..group.bytes.end.min(shown.end);
         let range = range.start.min(range.end)..range.end;
         let ends_line = feed < whole.end && group.bytes.end > feed && group.tokens.is_some();
         if !range.is_empty() || ends_line {
@@ -133,6 +136,17 @@ mod tests {
         );
         assert_eq!(lines[1].score, Some(0.4));
         assert_eq!(lines[2].pieces, [piece(9..10, Some(3..4), false)]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_text() {
+        let marked = lines("\u{feff}ab\nc", &scores(&[(3, 5, 0.2), (5, 7, 0.4)]));
+        assert_eq!((&marked[0].range, marked[0].score), (&(3..5), Some(0.3)));
+        assert_eq!(marked[0].pieces, [piece(3..5, Some(0..1), false), piece(5..5, Some(1..2), true)]);
+        // Whoever scores it all the same has a token that covers it.
+        let scored = lines("\u{feff}ab", &scores(&[(0, 4, 0.2), (4, 5, 0.4)]));
+        assert_eq!(scored[0].pieces, [piece(3..4, Some(0..1), false), piece(4..5, Some(1..2), false)]);
+        assert_eq!(lines("\u{feff}\r\n", &scores(&[]))[0].range, 3..3);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod chart;
 mod html;
 mod lines;
+mod names;
 mod probe;
 mod run;
 mod run_page;
@@ -14,10 +15,11 @@ use std::path::Path;
 use crate::error::Result;
 
 pub use html::printable;
+pub use names::file_name;
 pub(crate) use probe::p_text;
 pub use probe::page as probe_page;
 pub use sarif::sarif;
-pub use scores::{ScoredText, page as scores_page};
+pub use scores::{ScoredText, Unscored, page as scores_page};
 
 /// The page of the run in folder `dir`, as far as it has come.
 ///

@@ -49,7 +49,7 @@ fn heading(report: &ProbeReport, model: &str, adapter: Option<&Path>) -> String 
         "<h1>Layer probe</h1>\n{}<p class=\"faint\">For each layer, a linear classifier learns from the mean states of \
          functions whether they are secure, and is asked about pairs of which it has seen nothing. Bands and \
          brackets are intervals of {:.0} % by Wilson, for as many independent pairs as the groups are worth. The p \
-         value is how likely any layer would order as many pairs rightly if none knew anything: the best of many \
+         value is how likely any layer would order as many pairs correctly if none knew anything: the best of many \
          layers is good by luck as well.</p>\n",
         facts(&rows),
         100.0 * report.confidence
@@ -73,7 +73,7 @@ fn chart(report: &ProbeReport) -> String {
         unit: "share".into(),
         x_label: "layer".into(),
         series: vec![
-            series("functions told rightly", |probe| probe.accuracy),
+            series("functions classified correctly", |probe| probe.accuracy),
             series("pairs with the secure function above", |probe| probe.pair_accuracy),
             chance,
         ],
@@ -97,7 +97,7 @@ fn table(report: &ProbeReport) -> String {
     };
     format!(
         "<h2>Layers</h2>\n<div class=\"scroll\"><table class=\"data\"><thead><tr><th scope=\"col\">layer</th>\
-         <th scope=\"col\">functions told rightly</th><th scope=\"col\">secure above vulnerable</th>\
+         <th scope=\"col\">functions classified correctly</th><th scope=\"col\">secure above vulnerable</th>\
          <th scope=\"col\">p</th></tr></thead>\n<tbody>\n{}</tbody></table></div>\n",
         report.layers.iter().map(row).collect::<String>()
     )

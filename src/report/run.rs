@@ -5,14 +5,13 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
-use crate::adapter;
+use crate::adapter::{self, FINAL_ADAPTER};
 use crate::error::{Error, Result};
 use crate::guard::TokenSecurityStats;
 use crate::hub::resolve_model;
 use crate::model::tokenizer::Tokenizer;
 use crate::train::checkpoint;
 use crate::train::environment::{ENVIRONMENT, Environment};
-use crate::train::run_folder::FINAL_ADAPTER;
 
 /// Tokens shown at either end of the statistics.
 const EXTREMES: usize = 20;
@@ -27,7 +26,7 @@ pub struct Run {
     pub environments: Vec<Environment>,
     /// Lines of `metrics.jsonl` about steps.
     pub steps: Vec<Value>,
-    /// Those about validations.
+    /// Records about validations.
     pub validations: Vec<Value>,
     /// `trainer_state.json` of the newest checkpoint.
     pub state: Option<Value>,
@@ -57,11 +56,11 @@ pub struct Extremes {
 /// A token and its statistic.
 #[derive(Debug, PartialEq)]
 pub struct TokenStat {
-    /// Its id.
+    /// The token's id.
     pub id: u32,
-    /// Its statistic in [−1, 1].
+    /// The token's statistic in [−1, 1].
     pub value: f32,
-    /// Its text, as far as known.
+    /// The token's text, as far as known.
     pub text: Option<String>,
 }
 
@@ -142,7 +141,7 @@ fn read_lines(path: &Path, problems: &mut Vec<String>) -> Vec<Value> {
     values
 }
 
-/// From the kept adapter, else from the newest checkpoint.
+/// Token statistics from the kept adapter, else from the newest checkpoint.
 fn extremes(
     run: &Path,
     newest: Option<PathBuf>,

@@ -2,21 +2,25 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf, Prefix};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde_json::{Value, json};
 
 use super::lines::{ScoredLine, lines};
-use super::scores::ScoredText;
+use super::scores::{ScoredText, Unscored};
 
 /// The one rule.
 const RULE: &str = "deepguard/low-security-score";
 
+/// The one notification.
+const NOT_SCORED: &str = "deepguard/not-scored";
+
 /// What the scores are.
 const METHOD: &str = "https://arxiv.org/abs/2604.09089";
 
-/// The log of `texts`: every line whose score is below `threshold` is a result.
-pub fn sarif(texts: &[ScoredText<'_>], threshold: f64) -> Value {
+/// The log of `texts`: every line whose score is below `threshold` is a result, every one of `unscored` a notification.
+pub fn sarif(texts: &[ScoredText<'_>], unscored: &[Unscored<'_>], threshold: f64) -> Value {
     // No file may be there twice.
     let mut files: Vec<(Value, &ScoredText<'_>)> = Vec::new();
     for text in texts {
@@ -36,12 +40,28 @@ pub fn sarif(texts: &[ScoredText<'_>], threshold: f64) -> Value {
                 "semanticVersion": env!("CARGO_PKG_VERSION"),
                 "informationUri": METHOD,
                 "rules": [rule(threshold)],
+                "notifications": [{
+                    "id": NOT_SCORED,
+                    "shortDescription": {"text": "File that could not be scored"},
+                }],
             }},
             "columnKind": "utf16CodeUnits",
-            "invocations": [{"executionSuccessful": true}],
+            "invocations": [{
+                "executionSuccessful": unscored.is_empty(),
+                "toolExecutionNotifications": unscored.iter().map(notification).collect::<Vec<_>>(),
+            }],
             "artifacts": artifacts,
             "results": results,
         }],
+    })
+}
+
+fn notification(unscored: &Unscored<'_>) -> Value {
+    json!({
+        "descriptor": {"id": NOT_SCORED, "index": 0},
+        "level": "error",
+        "message": {"text": unscored.reason},
+        "locations": [{"physicalLocation": {"artifactLocation": location(unscored.name)}}],
     })
 }
 
@@ -78,7 +98,7 @@ fn results(text: &ScoredText<'_>, threshold: f64) -> Vec<Value> {
     results
 }
 
-fn result(name: &str, line: &ScoredLine, source: &str, score: f32, nth: usize) -> Value {
+fn result(name: &Path, line: &ScoredLine, source: &str, score: f32, nth: usize) -> Value {
     json!({
         "ruleId": RULE,
         "ruleIndex": 0,
@@ -108,7 +128,7 @@ fn region(number: usize, source: &str) -> Value {
     })
 }
 
-/// The same wherever the line stands: its text, and which of the lines with this text it is.
+/// A fingerprint that is the same wherever the line stands: its text, and which of the lines with this text it is.
 fn fingerprint(source: &str, nth: usize) -> String {
     let hash = blake3::hash(source.trim().as_bytes()).to_hex();
     format!("{}:{nth}", &hash[..16])
@@ -116,39 +136,61 @@ fn fingerprint(source: &str, nth: usize) -> String {
 
 /// A path as SARIF has it: relative to the root of the source, which is the current folder, or, outside of it, absolute as
 /// a `file:` URI.
-fn location(name: &str) -> Value {
+fn location(path: &Path) -> Value {
     let mut parts: Vec<&OsStr> = Vec::new();
-    for part in Path::new(name).components() {
+    for part in path.components() {
         match part {
             Component::CurDir => {}
             Component::ParentDir if parts.pop().is_some() => {}
-            Component::ParentDir => return outside(name),
-            Component::RootDir | Component::Prefix(_) => return outside(name),
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                return json!({"uri": file_uri(&whole(path))});
+            }
             Component::Normal(part) => parts.push(part),
         }
     }
-    let parts: Vec<String> = parts.into_iter().map(|part| encoded(&part.to_string_lossy())).collect();
+    let parts: Vec<String> = parts.into_iter().map(encoded).collect();
     json!({"uri": parts.join("/"), "uriBaseId": "%SRCROOT%"})
 }
 
-fn outside(name: &str) -> Value {
-    let path = std::fs::canonicalize(name).unwrap_or_else(|_| name.into());
-    json!({"uri": format!("file://{}", encoded(&path.to_string_lossy()))})
+/// The path from the root, also of a file that is not there.
+fn whole(path: &Path) -> PathBuf {
+    let found = path.canonicalize().or_else(|_| std::path::absolute(path));
+    found.unwrap_or_else(|_| path.to_owned())
 }
 
-/// Percent-encoded, but for what a path of a URI may have (RFC 3986). A colon could look like a scheme.
-fn encoded(path: &str) -> String {
-    let mut uri = String::new();
-    for byte in path.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                uri.push(byte.into())
-            }
-            other => uri.push_str(&format!("%{other:02X}")),
+/// A whole path as a URI (RFC 8089).
+fn file_uri(path: &Path) -> String {
+    let mut uri = String::from("file://");
+    for part in path.components() {
+        match part {
+            Component::Prefix(prefix) => uri.push_str(&drive(prefix.kind())),
+            Component::RootDir | Component::CurDir => {}
+            Component::ParentDir => uri.push_str("/.."),
+            Component::Normal(part) => uri.extend(["/", &encoded(part)]),
         }
     }
     uri
 }
+
+/// What a path of Windows starts with.
+fn drive(prefix: Prefix<'_>) -> String {
+    match prefix {
+        Prefix::Disk(letter) | Prefix::VerbatimDisk(letter) => format!("/{}:", char::from(letter)),
+        Prefix::UNC(server, share) | Prefix::VerbatimUNC(server, share) => {
+            format!("{}/{}", encoded(server), encoded(share))
+        }
+        Prefix::Verbatim(name) | Prefix::DeviceNS(name) => format!("/{}", encoded(name)),
+    }
+}
+
+/// Part of a URI's path: its bytes, whether they are text or not, percent-encoded but for unreserved characters (RFC 3986). A
+/// colon could look like a scheme.
+fn encoded(part: &OsStr) -> String {
+    percent_encode(part.as_encoded_bytes(), RESERVED).to_string()
+}
+
+/// All but the unreserved characters.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[cfg(test)]
 mod tests {
@@ -164,7 +206,7 @@ mod tests {
         };
         let tokens = text.split_inclusive('\n').zip(scores).map(token).collect();
         let scores = TextScores { tokens, mean: 0.5, layers: vec![1] };
-        sarif(&[ScoredText { name, text, scores: &scores }], 0.5)
+        sarif(&[ScoredText { name: Path::new(name), text, scores: &scores }], &[], 0.5)
     }
 
     #[test]
@@ -201,10 +243,59 @@ mod tests {
 
     #[test]
     fn absolute_paths_are_file_uris() {
+        let location = |path: &str| location(Path::new(path));
         assert_eq!(location("/src/ü.c"), json!({"uri": "file:///src/%C3%BC.c"}));
         let parent = std::env::current_dir().unwrap().parent().unwrap().to_owned();
         assert_eq!(location(".."), location(parent.to_str().unwrap()));
         assert_eq!(location("a/../b//./c"), json!({"uri": "b/c", "uriBaseId": "%SRCROOT%"}));
+        // Also of a file that is not there.
+        let missing = location("../there/is/none.py")["uri"].as_str().unwrap().to_owned();
+        assert!(missing.starts_with("file:///") && missing.ends_with("/there/is/none.py"), "{missing}");
+    }
+
+    #[test]
+    fn drives_of_windows_are_part_of_the_uri() {
+        assert_eq!(drive(Prefix::VerbatimDisk(b'C')), "/C:");
+        assert_eq!(drive(Prefix::UNC(OsStr::new("host"), OsStr::new("a b"))), "host/a%20b");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn names_keep_their_bytes() {
+        use std::os::unix::ffi::OsStrExt;
+        let name = Path::new(OsStr::from_bytes(b"a b/raw\xff\\.py"));
+        assert_eq!(location(name), json!({"uri": "a%20b/raw%FF%5C.py", "uriBaseId": "%SRCROOT%"}));
+    }
+
+    #[test]
+    fn a_byte_order_mark_counts_nowhere() {
+        let line = |text: &str| {
+            let result = log("a", text, &[0.1, 0.1])["runs"][0]["results"][0].clone();
+            (
+                result["locations"][0]["physicalLocation"]["region"].clone(),
+                result["partialFingerprints"].clone(),
+            )
+        };
+        let (region, fingerprint) = line("\u{feff}x = 1\r\n");
+        assert_eq!((&region, &fingerprint), (&line("x = 1\n").0, &line("x = 1\n").1));
+        assert_eq!((&region["endColumn"], &region["snippet"]["text"]), (&json!(6), &json!("x = 1")));
+    }
+
+    #[test]
+    fn what_could_not_be_scored_is_a_notification() {
+        let unscored = [Unscored { name: Path::new("b d.py"), reason: "no text" }];
+        let log = sarif(&[], &unscored, 0.5);
+        let invocation = &log["runs"][0]["invocations"][0];
+        assert_eq!(invocation["executionSuccessful"], false);
+        let notification = &invocation["toolExecutionNotifications"][0];
+        assert_eq!(
+            (&notification["level"], &notification["message"]["text"]),
+            (&json!("error"), &json!("no text"))
+        );
+        let location = &notification["locations"][0]["physicalLocation"]["artifactLocation"];
+        assert_eq!(location["uri"], "b%20d.py");
+        assert_eq!(log["runs"][0]["results"], json!([]));
+        assert_eq!(sarif(&[], &[], 0.5)["runs"][0]["invocations"][0]["executionSuccessful"], true);
     }
 
     #[test]
@@ -214,8 +305,12 @@ mod tests {
             mean: 0.1,
             layers: vec![1],
         };
-        let texts = ["a.py", "./a.py", "b.py"].map(|name| ScoredText { name, text: "x", scores: &scores });
-        let log = sarif(&texts, 0.5);
+        let texts = ["a.py", "./a.py", "b.py"].map(|name| ScoredText {
+            name: Path::new(name),
+            text: "x",
+            scores: &scores,
+        });
+        let log = sarif(&texts, &[], 0.5);
         for list in ["artifacts", "results"] {
             assert_eq!(log["runs"][0][list].as_array().unwrap().len(), 2, "{list}");
         }

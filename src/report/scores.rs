@@ -1,11 +1,13 @@
 //! A page of scored texts: each with its heat map, the scores of its lines, and where the guard looked.
 
 use std::ops::Range;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::html::{Page, escape, printable, visible};
 use super::lines::{ScoredLine, lines};
+use super::names::file_name;
 use crate::deepguard::TextScores;
 
 /// Steps of the heat map on both sides of the middle.
@@ -13,22 +15,31 @@ const HALF_STEPS: f32 = 5.0;
 
 /// A text and its scores.
 pub struct ScoredText<'a> {
-    /// What it is called, usually its path.
-    pub name: &'a str,
+    /// Its path, or what else it is called.
+    pub name: &'a Path,
     /// The text.
     pub text: &'a str,
-    /// Its scores.
+    /// The text's scores.
     pub scores: &'a TextScores,
 }
 
+/// A text without scores.
+pub struct Unscored<'a> {
+    /// Its path, or what else it is called.
+    pub name: &'a Path,
+    /// What is in the way.
+    pub reason: &'a str,
+}
+
 /// The page. `model` and `adapter` say what scored.
-pub fn page(texts: &[ScoredText<'_>], model: &str, adapter: &str) -> String {
+pub fn page(texts: &[ScoredText<'_>], unscored: &[Unscored<'_>], model: &str, adapter: &str) -> String {
     let heat = Heat::of(texts);
     let sections: String = texts.iter().enumerate().map(|(i, text)| section(i, text, heat)).collect();
-    let body = format!("{}<div class=\"files\">\n{sections}</div>\n", heading(texts, model, adapter, heat))
+    let heading = heading(texts, model, adapter, heat);
+    let body = format!("{heading}{}<div class=\"files\">\n{sections}</div>\n", failures(unscored))
         + "<div id=\"tip\" role=\"tooltip\" hidden></div>\n";
     let title = match texts {
-        [only] => format!("{} – security scores", only.name),
+        [only] if unscored.is_empty() => format!("{} – security scores", file_name(only.name)),
         _ => format!("Security scores of {} files", texts.len()),
     };
     let data = json!({"files": texts.iter().map(data).collect::<Vec<_>>()});
@@ -57,7 +68,7 @@ impl Heat {
         if low <= high { Heat { low, high } } else { Heat { low: 0.0, high: 1.0 } }
     }
 
-    /// From `h0`, low, to `h10`, high. Where all scores are the same, they are neither.
+    /// CSS class from `h0`, low, to `h10`, high. Where all scores are the same, they are neither.
     fn class(self, score: f32) -> String {
         let width = self.high - self.low;
         let share = if width > 0.0 { (score - self.low) / width } else { 0.5 };
@@ -84,18 +95,30 @@ fn heading(texts: &[ScoredText<'_>], model: &str, adapter: &str, heat: Heat) -> 
     )
 }
 
+/// What could not be scored, and why; nothing where all could.
+fn failures(unscored: &[Unscored<'_>]) -> String {
+    let item = |Unscored { name, reason }: &Unscored<'_>| {
+        format!("<li><code>{}</code>: {}</li>\n", visible(&file_name(name)), visible(reason))
+    };
+    let items: String = unscored.iter().map(item).collect();
+    if items.is_empty() {
+        items
+    } else {
+        format!("<h2>Not scored</h2>\n<ul class=\"unscored\">\n{items}</ul>\n")
+    }
+}
+
 fn section(index: usize, text: &ScoredText<'_>, heat: Heat) -> String {
-    let tokens = text.scores.tokens.len();
     let mut cells = Cells { text, heat, first: true };
     let rows: String = lines(text.text, text.scores).iter().map(|line| cells.row(line)).collect();
     format!(
         "<section class=\"file\" data-file=\"{index}\" aria-labelledby=\"file{index}\">\n\
-         <header><h2 id=\"file{index}\">{}</h2><p>mean score {:.4} over {tokens} tokens{}</p></header>\n\
+         <header><h2 id=\"file{index}\">{}</h2><p>{}{}</p></header>\n\
          <table class=\"source code\"><caption class=\"hidden\">Source with scores</caption>\
          <thead class=\"hidden\"><tr><th scope=\"col\">Line</th><th scope=\"col\">Mean score</th>\
          <th scope=\"col\">Source</th></tr></thead>\n<tbody>\n{rows}</tbody></table>\n</section>\n",
-        visible(text.name),
-        text.scores.mean,
+        visible(&file_name(text.name)),
+        text.scores.summary(),
         mean_attention(text.scores)
     )
 }
@@ -169,7 +192,7 @@ fn data(text: &ScoredText<'_>) -> Value {
         json!([token.token, piece, rounded(token.score), attention])
     };
     json!({
-        "name": escape(text.name),
+        "name": escape(&file_name(text.name)),
         "layers": text.scores.layers,
         "tokens": text.scores.tokens.iter().map(token).collect::<Vec<_>>(),
     })

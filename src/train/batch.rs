@@ -8,7 +8,7 @@ use crate::ops::attention::Segment;
 /// A tokenised training pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenPair {
-    /// Its number in the data set, under which its base hidden states are cached.
+    /// The pair's number in the data set, under which its base hidden states are cached.
     pub id: usize,
     /// Tokens of the secure function.
     pub secure: Vec<u32>,
@@ -105,7 +105,7 @@ pub struct BatchPlan {
     pub targets: Vec<i32>,
     /// `[secure rows]` 1 where the KL term counts.
     pub kl_mask: Vec<f32>,
-    /// One sequence each; those of the secure functions first.
+    /// Segments of the functions, one each, those of the secure functions first.
     pub segments: Vec<Segment>,
     /// One entry per pair.
     pub pairs: Vec<PairRows>,
@@ -163,7 +163,7 @@ impl BatchPlan {
         (Rows { total: total + batch_size, saved }, adapter_rows + batch_size)
     }
 
-    /// All rows, and those with a backward.
+    /// Rows of the batch, and those with a backward pass.
     pub fn rows(&self) -> Rows {
         Rows { total: self.ids.len(), saved: self.secure_rows }
     }

@@ -43,7 +43,8 @@ pub struct SplitReport {
     pub bad_records: Findings,
     /// Pairs that are in the split already.
     pub duplicates: Findings,
-    /// Pairs from which nothing can be learnt, because their halves are the same. White space around them does not count.
+    /// Pairs from which nothing can be learnt, because their halves are the same. White space around them
+    /// does not count.
     pub identical: Findings,
     /// Lengths in tokens, where there is a tokenizer.
     pub tokens: Option<TokenReport>,
@@ -62,7 +63,7 @@ impl SplitReport {
 pub struct TokenReport {
     /// The limit that a function is cut to.
     pub max_seq_len: usize,
-    /// All tokens of both halves.
+    /// Tokens of both halves together.
     pub total: usize,
     /// Tokens of the longest function.
     pub longest: usize,
@@ -105,7 +106,7 @@ pub struct CheckOptions<'a> {
     pub data: &'a Path,
     /// Validation pairs; if not given, the subfolder `val` of `data`.
     pub val_data: Option<&'a Path>,
-    /// For lengths in tokens.
+    /// What lengths in tokens are counted with.
     pub tokenizer: Option<&'a Tokenizer>,
     /// The limit that a function is cut to.
     pub max_seq_len: usize,

@@ -1,8 +1,8 @@
 //! Checkpoints: everything an exact continuation needs.
 //!
-//! `checkpoint-N/` holds the adapter folder (see [`crate::adapter`]), `optimizer.safetensors` with AdamW's moments,
-//! `trainer_state.json`, and the manifest of all these (see [`crate::manifest`]). It appears under its name only when
-//! complete.
+//! `checkpoint-N/` holds the adapter folder (see [`crate::adapter`]), `optimizer.safetensors` with AdamW's
+//! moments, `trainer_state.json`, and the manifest of all these (see [`crate::manifest`]). It appears under
+//! its name only when complete.
 
 use std::path::{Path, PathBuf};
 
@@ -117,7 +117,8 @@ pub fn list(run: &Path) -> Vec<(usize, PathBuf)> {
     found
 }
 
-/// Neither the newest checkpoint nor the best is ever removed. Later ones, of an attempt that went further, do not count.
+/// Neither the newest checkpoint nor the best is ever removed. Later ones, of an attempt that went further,
+/// do not count.
 fn prune(run: &Path, state: &TrainerState, keep: usize) -> Result<()> {
     let mut all = list(run);
     all.retain(|(step, _)| *step <= state.global_step);
@@ -126,12 +127,13 @@ fn prune(run: &Path, state: &TrainerState, keep: usize) -> Result<()> {
     all.iter().take(surplus).try_for_each(|(_, dir)| remove_dir(dir))
 }
 
-/// The checkpoint from which a run in the folder `run` goes on: the one that `spec` names, or the newest for `auto`, if
-/// there is any. A new run in the folder of an earlier one would mix their checkpoints, or put its adapter in the place of
-/// a finished one. Nothing is written.
+/// The checkpoint from which a run in the folder `run` goes on: the one that `spec` names, or the newest for
+/// `auto`, if there is any. A new run in the folder of an earlier one would mix their checkpoints, or put its
+/// adapter in the place of a finished one. Nothing is written.
 ///
 /// # Errors
-/// Kind `Model` for a checkpoint that is none, kind `Usage` for the folder of an earlier run that does not go on.
+/// Kind `Model` for a checkpoint that is none, kind `Usage` for the folder of an earlier run that does not go
+/// on.
 pub fn resume_point(run: &Path, spec: Option<&str>) -> Result<Option<PathBuf>> {
     let resume = spec.map(|spec| find(run, spec)).transpose()?.flatten();
     if resume.as_deref().is_some_and(|dir| is_inside(dir, run)) {
@@ -189,7 +191,8 @@ fn instead_of(dir: &Path) -> String {
 /// Where a run stood at a checkpoint, whose files are checked.
 ///
 /// # Errors
-/// Kind `Model` for a checkpoint that is damaged; kind `Usage`, with every difference, for one of another course.
+/// Kind `Model` for a checkpoint that is damaged; kind `Usage`, with every difference, for one of another
+/// course.
 pub(super) fn read_state(dir: &Path, course: &Course) -> Result<TrainerState> {
     manifest::verify(dir, Others::Refused).map_err(|e| e.advice(instead_of(dir)))?;
     let path = dir.join(STATE);

@@ -103,7 +103,8 @@ pub struct TrainConfig {
     pub weight_decay: f64,
     /// Largest norm of the gradients.
     pub max_grad_norm: f64,
-    /// Longest function in tokens; longer ones are cut. If not given, [`default_max_seq_len`] of the model's context.
+    /// Longest function in tokens; longer ones are cut. If not given, [`default_max_seq_len`] of the model's
+    /// context.
     pub max_seq_len: Option<usize>,
     /// Seed of initial values, data order and dropout.
     pub seed: u64,
@@ -253,8 +254,8 @@ impl TrainConfig {
     /// The configuration with values in place of the limits that depend on the model.
     ///
     /// # Errors
-    /// Kind `Usage` for what goes beyond the model: training beyond the positions that it was made for would spoil it,
-    /// quietly, and a guard has no more layers to look at than there are.
+    /// Kind `Usage` for what goes beyond the model: training beyond the positions that it was made for would
+    /// spoil it, quietly, and a guard has no more layers to look at than there are.
     pub fn for_model(&self, model: &Config) -> Result<TrainConfig> {
         let (context, layers) = (model.max_position_embeddings, model.num_hidden_layers);
         let limits = [
@@ -304,7 +305,8 @@ impl TrainConfig {
     }
 }
 
-/// The limit of a function's tokens where none is given: the published 1024, or the model's context if that is shorter.
+/// The limit of a function's tokens where none is given: the published 1024, or the model's context if that
+/// is shorter.
 pub fn default_max_seq_len(context: usize) -> usize {
     Objective::default().max_seq_len.min(context)
 }

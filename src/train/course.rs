@@ -1,5 +1,5 @@
-//! What decides the course of a run: options, pairs and base model. A checkpoint holds it, and a run goes on from the
-//! checkpoint with the same only.
+//! What decides the course of a run: options, pairs and base model. A checkpoint holds it, and a run goes on
+//! from the checkpoint with the same only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,8 +13,8 @@ use crate::ops::{Backend, Element};
 use crate::train::batch::TokenPair;
 use crate::train::config::TrainConfig;
 
-/// Where a run reads from and writes to, how often it saves and what it recomputes does not change its course. Records
-/// that are left out are not among the pairs, which count by themselves.
+/// Where a run reads from and writes to, how often it saves and what it recomputes does not change its
+/// course. Records that are left out are not among the pairs, which count by themselves.
 const NEUTRAL: [&str; 11] = [
     "model",
     "model_revision",
@@ -73,7 +73,8 @@ pub struct ModelDigest {
 }
 
 impl Course {
-    /// The course of a run with a configuration [for this model](TrainConfig::for_model). All weights are read for it.
+    /// The course of a run with a configuration [for this model](TrainConfig::for_model). All weights are
+    /// read for it.
     pub(super) fn new<B: Backend>(
         config: &TrainConfig,
         [training, validation]: [&[TokenPair]; 2],

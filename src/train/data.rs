@@ -19,8 +19,8 @@ use crate::train::records::{CodePair, for_each_record, pair_files};
 pub struct TokenizedPairs {
     /// The usable pairs; `id` counts all pairs read.
     pub pairs: Vec<TokenPair>,
-    /// Pairs left out because nothing can be learnt from them, whatever the length limit: their halves are the same, or
-    /// one of them has no token.
+    /// Pairs left out because nothing can be learnt from them, whatever the length limit: their halves are
+    /// the same, or one of them has no token.
     pub identical: usize,
     /// What the length limit does to the others.
     pub limit: LimitReport,
@@ -29,8 +29,8 @@ pub struct TokenizedPairs {
 }
 
 impl TokenizedPairs {
-    /// Pairs of tokens, cut to `max_seq_len` each, without those from which nothing can be learnt. Each gets its place
-    /// among `pairs` as its number.
+    /// Pairs of tokens, cut to `max_seq_len` each, without those from which nothing can be learnt. Each gets
+    /// its place among `pairs` as its number.
     pub fn new(pairs: Vec<TokenPair>, max_seq_len: usize) -> Self {
         let numbered = pairs.into_iter().enumerate().map(|(id, pair)| TokenPair { id, ..pair });
         Self::collect(numbered.map(|pair| (Verdict::of_tokens(&pair, max_seq_len), pair)), max_seq_len)
@@ -57,13 +57,13 @@ impl TokenizedPairs {
 /// What becomes of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is trained on.
+    /// The pair is trained on.
     Whole,
-    /// It is trained on, with at least one half cut to the length limit.
+    /// The pair is trained on, with at least one half cut to the length limit.
     Cut,
-    /// It is left out, because its halves are the same up to the length limit.
+    /// The pair is left out, because its halves are the same up to the length limit.
     Lost,
-    /// It is left out, because nothing can be learnt from it at any length.
+    /// The pair is left out, because nothing can be learnt from it at any length.
     Identical,
 }
 
@@ -141,10 +141,10 @@ impl LimitReport {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnBadRecord {
-    /// It is an error.
+    /// The record is an error.
     #[default]
     Error,
-    /// It is left out, and counted.
+    /// The record is left out, and counted.
     Skip,
 }
 
@@ -161,8 +161,8 @@ impl OnBadRecord {
     }
 }
 
-/// Reads the pairs of a JSONL file, or of all JSONL files of a folder in the order of their names (with `split`, of its
-/// subfolder of that name if there is one). Returns also how many records were left out.
+/// Reads the pairs of a JSONL file, or of all JSONL files of a folder in the order of their names (with
+/// `split`, of its subfolder of that name if there is one). Returns also how many records were left out.
 pub fn read_pairs(path: &Path, split: &str, on_bad: OnBadRecord) -> Result<(Vec<CodePair>, usize)> {
     let (mut pairs, mut skipped) = (Vec::new(), 0);
     for file in &pair_files(path, split)? {

@@ -37,7 +37,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Of a run that goes on after `step`.
+    /// The environment of a run that goes on after `step`.
     pub fn new<B: Backend>(backend: &B, step: usize, total_steps: usize, guard_layers: Vec<usize>) -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Environment {

@@ -102,7 +102,7 @@ pub fn evaluate<B: Backend>(
         mean_score_vulnerable: losses.mean_score_vulnerable,
         separation_accuracy: share(&|f| f.score[0] > f.score[1]),
         pairs: pairs.len(),
-        layer_attention: layer_attention(&batches, stepper.attached.guard.taps),
+        layer_attention: layer_attention(&batches, stepper.attached.taps()),
     })
 }
 

@@ -119,7 +119,7 @@ impl Sizes {
         let shape = ActivationShape {
             rows,
             adapter_rows,
-            taps: attached.guard.taps,
+            taps: attached.taps(),
             adapters: attached.lora.per_layer(),
             rank: attached.lora.config.rank,
             recompute,
@@ -141,7 +141,7 @@ impl Sizes {
             plan: PlanBuffers::new(arena, rows, adapter_rows)?,
             acts: Activations::new(arena, config, shape)?,
             grads: ActivationGrads::new(arena, config, rows.saved, shape.taps)?,
-            guard: GuardActivations::new(arena, &attached.guard, adapter_rows, true)?,
+            guard: GuardActivations::new(arena, attached.require_guard()?, adapter_rows, true)?,
             dparams: Grads::new(arena, layout)?,
             results: Results::new(arena, adapter_rows)?,
             base_hidden: arena.buffer("base hidden", &[rows.saved, config.hidden_size])?,
@@ -152,6 +152,12 @@ impl Sizes {
         let v = arena.buffer("second moments", &[layout.len()])?;
         Ok((memory, Moments { m, v, t: 0 }))
     }
+}
+
+/// Bytes of the system's memory for what a checkpoint is written from: copies of both moments.
+fn saved_copies<B: Backend>(attached: &Attached<B>) -> usize {
+    let values = attached.params.layout().parameter_count();
+    if B::IN_SYSTEM_MEMORY { 2 * values * size_of::<f32>() } else { 0 }
 }
 
 /// The sizes of the first policy whose plan fits, and that plan.
@@ -166,7 +172,7 @@ pub(super) fn fitting_sizes<B: Backend>(
     for &recompute in policies {
         let sizes = Sizes::new(model, attached, capacity, recompute);
         let plan = Arena::<B>::plan(|arena| sizes.allocate(arena, model, attached))?;
-        needed = PlanRow::total(&plan);
+        needed = PlanRow::total(&plan) + saved_copies(attached);
         if needed <= free {
             return Ok((sizes, plan));
         }

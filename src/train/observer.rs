@@ -16,7 +16,7 @@ use crate::train::evaluation::Evaluation;
 pub struct StepLog {
     /// Optimiser steps done, this one included.
     pub step: usize,
-    /// All steps of the run.
+    /// Steps of the whole run.
     pub total_steps: usize,
     /// Passes over the training pairs.
     pub epoch: f64,
@@ -50,8 +50,9 @@ pub trait Observer {
     fn on_stage(&mut self, _stage: Stage) {}
     /// Training is about to start.
     fn on_start(&mut self, _start: &RunStart<'_>) {}
-    /// Whether the run shall end, asked before every micro-batch of training and validation. What has begun is abandoned;
-    /// the run ends with a checkpoint of its last whole step, from which it continues as if it had never ended.
+    /// Whether the run shall end, asked before every micro-batch of training and validation. What has begun
+    /// is abandoned; the run ends with a checkpoint of its last whole step, from which it continues as if it
+    /// had never ended.
     fn should_stop(&mut self) -> bool {
         false
     }
@@ -69,21 +70,21 @@ pub trait Observer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stage {
-    /// It reads pairs.
+    /// The run reads pairs.
     Reading,
-    /// It tokenises so many pairs.
+    /// The run tokenises so many pairs.
     Tokenizing {
         /// Pairs of both splits.
         pairs: usize,
     },
-    /// It reads the base model's weights for their hash.
+    /// The run reads the base model's weights for their hash.
     Fingerprint,
-    /// It evaluates so many validation pairs.
+    /// The run evaluates so many validation pairs.
     Validating {
         /// Validation pairs.
         pairs: usize,
     },
-    /// It computes hidden states of the base model that it had before it was resumed.
+    /// The run computes hidden states of the base model that it had before it was resumed.
     BaseStates,
 }
 
@@ -99,13 +100,14 @@ pub struct RunStart<'a> {
     pub validation: &'a TokenizedPairs,
     /// The memory plan.
     pub plan: &'a [PlanRow],
-    /// All bytes of a device's own memory that the run takes ([`Stepper::device_bytes`](crate::train::step::Stepper::device_bytes)).
+    /// Bytes of a device's own memory that the run takes
+    /// ([`Stepper::device_bytes`](crate::train::step::Stepper::device_bytes)).
     pub device_bytes: Option<usize>,
     /// What the backward pass recomputes.
     pub recompute: Recompute,
     /// Trainable values.
     pub parameters: usize,
-    /// All steps of the run.
+    /// Steps of the whole run.
     pub total_steps: usize,
     /// Step from which the run continues.
     pub resumed_at: Option<usize>,

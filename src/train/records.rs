@@ -1,4 +1,5 @@
-//! Records of training pairs: lines of SVEN's JSONL files (METHOD §10), one at a time, so that any number of them fits.
+//! Records of training pairs: lines of SVEN's JSONL files (METHOD §10), one at a time, so that any number of
+//! them fits.
 
 use std::fmt;
 use std::fs::File;
@@ -34,8 +35,8 @@ pub struct CodePair {
 }
 
 impl CodePair {
-    /// Whether the halves differ in white space around them at most, so that nothing can be learnt from them. White space
-    /// inside counts: a line's indentation may be the fix.
+    /// Whether the halves differ in white space around them at most, so that nothing can be learnt from them.
+    /// White space inside counts: a line's indentation may be the fix.
     pub fn is_identical(&self) -> bool {
         self.secure.trim() == self.vulnerable.trim()
     }
@@ -71,8 +72,8 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// The JSONL files of `path`: itself, or those of a folder in the order of their names (of its subfolder `split` if there
-/// is one).
+/// The JSONL files of `path`: itself, or those of a folder in the order of their names (of its subfolder
+/// `split` if there is one).
 pub fn pair_files(path: &Path, split: &str) -> Result<Vec<PathBuf>> {
     if path.is_file() {
         return Ok(vec![path.to_owned()]);

@@ -21,7 +21,7 @@ pub struct RowResults {
     pub kl: Vec<f32>,
     /// `[adapter rows]` scores.
     pub scores: Vec<f32>,
-    /// Of an evaluation: `[adapter rows, N]` the guard's attention over the taps; empty if it does not attend.
+    /// `[adapter rows, N]` the guard's attention over the taps, of an evaluation only; empty without attention.
     pub attention: Vec<f32>,
 }
 

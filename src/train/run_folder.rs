@@ -4,16 +4,14 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+pub use crate::adapter::FINAL_ADAPTER;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::{files, platform};
 
-/// The finished adapter inside a run folder.
-pub const FINAL_ADAPTER: &str = "adapter";
-
 const LOCK: &str = "run.lock";
 
-/// A run folder that this process holds until the value is dropped. The operating system lets go of it when the process ends,
-/// however it ends.
+/// A run folder that this process holds until the value is dropped. The operating system lets go of it when
+/// the process ends, however it ends.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
@@ -23,7 +21,8 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Takes a folder, which is made if there is none, and removes what a killed run has left half written in it.
+    /// Takes a folder, which is made if there is none, and removes what a killed run has left half written in
+    /// it.
     ///
     /// # Errors
     /// Kind `Usage` if another process, or another value, holds it.
@@ -48,7 +47,8 @@ impl RunFolder {
 }
 
 impl Drop for RunFolder {
-    /// The name goes while the lock is still held. Whoever has opened the file by then will see that it has no name.
+    /// The name goes while the lock is still held. Whoever has opened the file by then will see that it has
+    /// no name.
     fn drop(&mut self) {
         let _ = std::fs::remove_file(self.path.join(LOCK));
         if self.created {

@@ -12,7 +12,7 @@ pub struct LinearSchedule {
     pub peak: f64,
     /// Steps of the warm-up.
     pub warmup_steps: usize,
-    /// All steps.
+    /// Steps of the whole run.
     pub total_steps: usize,
 }
 

@@ -21,7 +21,7 @@ use crate::train::schedule::{LinearSchedule, epoch_order};
 pub(super) struct Setup<B: Backend> {
     pub(super) train: TokenizedPairs,
     pub(super) validation: TokenizedPairs,
-    /// With its initial values.
+    /// An adapter with its initial values.
     pub(super) attached: Attached<B>,
     /// Rows of the largest micro-batch: [`BatchPlan::capacity`].
     pub(super) capacity: (Rows, usize),

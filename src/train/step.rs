@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::attached::Attached;
 use crate::error::{Error, Result};
-use crate::guard::{GuardPass, GuardUpstream};
+use crate::guard::{Guard, GuardPass, GuardUpstream, TokenSecurityStats};
 use crate::model::activations::{Activations, Recompute, Rows};
 use crate::model::block::{Adapter, AdapterDropout, Keys, Pass};
 use crate::model::params::Grads;
@@ -49,6 +49,8 @@ pub struct Stepper<'m, B: Backend> {
     model: &'m Transformer<B>,
     /// What is trained.
     pub attached: Attached<B>,
+    /// The guard of what is trained.
+    guard: Guard,
     /// AdamW's state.
     pub moments: Moments<B>,
     /// Base hidden states; `None` computes them anew each time.
@@ -73,13 +75,25 @@ impl<'m, B: Backend> Stepper<'m, B> {
         capacity: (Rows, usize),
         policies: &[Recompute],
     ) -> Result<Self> {
+        let guard = attached.require_guard()?.clone();
         let (sizes, _) = fitting_sizes(model, &attached, capacity, policies)?;
         let ((memory, moments), plan_rows) =
             Arena::build(&model.backend, |arena| sizes.allocate(arena, model, &attached))
                 .map_err(|e| e.context("working memory of training").memory_advice(ADVICE))?;
         let expected = Regime { hinge_active: objective.security_weight > 0.0, kl_active: true };
         let chunk = sizes.chunk;
-        Ok(Stepper { model, attached, moments, base_cache, objective, memory, chunk, plan_rows, expected })
+        Ok(Stepper {
+            model,
+            attached,
+            guard,
+            moments,
+            base_cache,
+            objective,
+            memory,
+            chunk,
+            plan_rows,
+            expected,
+        })
     }
 
     /// The base model.
@@ -185,7 +199,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
     ) -> Result<(Sums, Vec<Pending>)> {
         let backend = &self.model.backend;
         backend.zero(self.memory.dparams.all_mut());
-        self.attached.guard.prepare(backend, &self.attached.params, &mut self.memory.guard);
+        self.guard.prepare(backend, &self.attached.params, &mut self.memory.guard);
         let (mut sums, mut first, mut pending) = (Sums::default(), 0, Vec::new());
         for pairs in micro_batches {
             if stop() {
@@ -233,7 +247,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
 
     /// Keeps the base model's states of a micro-batch, which are those that it has without any in the cache, bit by bit.
     pub fn learn_base(&mut self, pairs: &[&TokenPair], evaluation: bool) -> Result<()> {
-        self.attached.guard.prepare(&self.model.backend, &self.attached.params, &mut self.memory.guard);
+        self.guard.prepare(&self.model.backend, &self.attached.params, &mut self.memory.guard);
         let plan = BatchPlan::new(pairs, 0, |_| true, self.objective.plan_options(evaluation));
         self.forward(&plan, None)
     }
@@ -273,11 +287,11 @@ impl<'m, B: Backend> Stepper<'m, B> {
         backend.upload(buffers.kl_mask.first_mut(plan.secure_rows), &plan.kl_mask);
 
         let pass = pass(&self.attached, buffers, plan, dropout(buffers, self.objective.seed, step));
-        let taps = self.attached.guard.taps;
+        let taps = self.guard.taps;
         let ids = buffers.ids.first(rows.total);
         model.forward(acts, ids, pass, &mut Keys::Packed(&plan.segments), taps, plan.adapter_rows);
         let guard_pass = guard_pass(&self.attached, backend, buffers, acts, plan, self.objective.seed, step);
-        self.attached.guard.forward(&guard_pass, guard);
+        self.guard.forward(&guard_pass, guard);
         self.collect_base_hidden(plan)
     }
 
@@ -382,7 +396,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
         let (model, backend) = (self.model, &self.model.backend);
         let Memory { plan: buffers, acts, grads, guard, dparams, .. } = &mut self.memory;
         let n = plan.secure_rows;
-        let taps = if self.expected.hinge_active { self.attached.guard.taps } else { 0 };
+        let taps = if self.expected.hinge_active { self.guard.taps } else { 0 };
         if taps > 0 {
             let guard_pass =
                 guard_pass(&self.attached, backend, buffers, acts, plan, self.objective.seed, step);
@@ -392,7 +406,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
                 row_weight_params: buffers.weights_params.first(plan.adapter_rows),
                 row_weight_taps: buffers.weights_taps.first(plan.adapter_rows),
             };
-            self.attached.guard.backward(&guard_pass, guard, dparams, upstream);
+            self.guard.backward(&guard_pass, guard, dparams, upstream);
         }
         let pass =
             pass(&self.attached, buffers, plan, dropout(buffers, self.objective.seed, step)).saved_only();
@@ -401,7 +415,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
 
     /// Forward only, without dropout: the row losses and scores of a batch and the plan they belong to.
     pub fn evaluate(&mut self, pairs: &[&TokenPair]) -> Result<(BatchPlan, RowResults)> {
-        self.attached.guard.prepare(&self.model.backend, &self.attached.params, &mut self.memory.guard);
+        self.guard.prepare(&self.model.backend, &self.attached.params, &mut self.memory.guard);
         self.reserve_inputs(1);
         let plan = self.make_plan(pairs, 0, true, &self.missing(pairs));
         let batch = self.memory.results.reserve(plan);
@@ -433,7 +447,9 @@ impl<'m, B: Backend> Stepper<'m, B> {
         let pairs = || micro_batches.iter().flatten();
         let vulnerable = pairs().flat_map(|pair| counted(&pair.vulnerable, pair.shared()));
         let secure = pairs().flat_map(|pair| counted(&pair.secure, pair.shared()));
-        self.attached.stats.update(vulnerable, secure);
+        let vocab_size = self.model.config.vocab_size;
+        let stats = self.attached.stats.get_or_insert_with(|| TokenSecurityStats::new(vocab_size));
+        stats.update(vulnerable, secure);
     }
 
     fn apply(&mut self, update: Update, grad_norm: f64) {
@@ -484,11 +500,11 @@ fn guard_pass<'a, B: Backend>(
     step: Option<u32>,
 ) -> GuardPass<'a, B> {
     let n = plan.adapter_rows;
-    let hidden_size = attached.guard.hidden_size();
+    let width = attached.guard.as_ref().map_or(0, |guard| guard.taps * guard.hidden_size());
     GuardPass {
         backend,
         params: &attached.params,
-        taps: acts.taps.first(attached.guard.taps * n * hidden_size),
+        taps: acts.taps.first(width * n),
         ids: buffers.ids.first(n),
         rows: n,
         dropout: dropout(buffers, seed, step),

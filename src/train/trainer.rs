@@ -11,7 +11,8 @@ use crate::manifest::commit_dir;
 #[cfg(feature = "text")]
 use crate::model::tokenizer::Tokenizer;
 use crate::model::transformer::Transformer;
-use crate::ops::Backend;
+use crate::ops::{Backend, PlanRow};
+use crate::system::available_memory;
 use crate::train::base_cache::BaseCache;
 use crate::train::batch::TokenPair;
 use crate::train::checkpoint::{self, TrainerState, is_inside};
@@ -19,7 +20,8 @@ use crate::train::config::TrainConfig;
 use crate::train::environment::Environment;
 use crate::train::evaluation::evaluate;
 #[cfg(feature = "text")]
-use crate::train::memory::{device_bytes, fitting_sizes};
+use crate::train::memory::device_bytes;
+use crate::train::memory::fitting_sizes;
 use crate::train::metrics::{self, MetricsFile};
 use crate::train::observer::{Observer, RunStart, Stage, StepLog};
 use crate::train::run_data::RunData;
@@ -40,7 +42,7 @@ pub struct RunSummary {
     pub state: TrainerState,
     /// Whether an observer ended it.
     pub interrupted: bool,
-    /// Its newest checkpoint; `None` if no step was done.
+    /// The run's newest checkpoint; `None` if no step was done.
     pub checkpoint: Option<PathBuf>,
     /// The step of the adapter that was kept.
     pub adapter_step: usize,
@@ -86,10 +88,11 @@ pub fn train_in<B: Backend>(
     train_with(folder, model, config, observer, |config, observer| RunData::read(config, tokenizer, observer))
 }
 
-/// Trains on pairs in memory: neither `config.data` nor `config.val_data` is looked at, nor is `config.output_dir`.
+/// Trains on pairs in memory: neither `config.data` nor `config.val_data` is looked at, nor is
+/// `config.output_dir`.
 ///
 /// # Errors
-/// Of all kinds; see [`ErrorKind`].
+/// Errors of all kinds; see [`ErrorKind`].
 pub fn train_on<B: Backend>(
     folder: &RunFolder,
     model: &Transformer<B>,
@@ -114,11 +117,12 @@ fn train_with<B: Backend>(
     let data = data(config, observer)?;
     let setup = Setup::new(model, data, config, resume.as_deref(), observer)?;
     let Setup { train, validation, attached, capacity, schedule, state } = setup;
-    let cache = BaseCache::new(config.base_cache_mib.saturating_mul(1 << 20));
+    let policies = config.recompute.candidates();
+    let (_, plan) = fitting_sizes(model, &attached, capacity, policies)?;
+    let cache = BaseCache::new(cache_budget::<B>(config, &plan));
     if config.kl_weight > 0.0 {
         cache.require_space(base_rows(config, &train, &validation) * model.config.hidden_size)?;
     }
-    let policies = config.recompute.candidates();
     let mut stepper = Stepper::new(model, attached, config.objective(), Some(cache), capacity, policies)?;
     if let Some(dir) = &resume {
         checkpoint::restore(dir, &mut stepper, &state)?;
@@ -136,7 +140,7 @@ fn train_with<B: Backend>(
     });
     let metrics = MetricsFile::open(folder.path(), &state)?;
     let events = EventFile::create(folder.path(), state.global_step)?;
-    let layers = stepper.attached.guard.tapped_layers(model.config.num_hidden_layers).collect();
+    let layers = stepper.attached.tapped_layers(model.config.num_hidden_layers);
     Environment::new(&model.backend, state.global_step, schedule.total_steps, layers)
         .append(folder.path())?;
     write_json(&folder.path().join("train_config.json"), config)?;
@@ -146,11 +150,12 @@ fn train_with<B: Backend>(
         .run()
 }
 
-/// Does what [`train`] does before the first step, and tells the observer with what the run would start. Nothing is
-/// written, and no working memory is taken.
+/// Does what [`train`] does before the first step, and tells the observer with what the run would start.
+/// Nothing is written, and no working memory is taken.
 ///
 /// # Errors
-/// Those that [`train`] ends with before its first step, but for a folder or a disk that cannot be written to.
+/// The errors that [`train`] ends with before its first step, but for a folder or a disk that cannot be
+/// written to.
 #[cfg(feature = "text")]
 pub fn dry_run<B: Backend>(
     model: &Transformer<B>,
@@ -182,6 +187,13 @@ pub fn dry_run<B: Backend>(
 /// Seconds of a step of the run that a checkpoint belongs to.
 fn seconds_per_step(checkpoint: Option<&Path>) -> Option<f64> {
     metrics::seconds_per_step(checkpoint?.parent()?)
+}
+
+/// Bytes of memory for the base model's states: what the configuration gives them, as far as the plan leaves
+/// it.
+fn cache_budget<B: Backend>(config: &TrainConfig, plan: &[PlanRow]) -> usize {
+    let planned = if B::IN_SYSTEM_MEMORY { PlanRow::total(plan) } else { 0 };
+    config.base_cache_mib.saturating_mul(1 << 20).min(available_memory().saturating_sub(planned))
 }
 
 /// Has the base model's states of a micro-batch in the cache.
@@ -217,7 +229,8 @@ impl<B: Backend> Run<'_, '_, B> {
         Ok(RunSummary { state: self.state, interrupted, checkpoint, adapter_step })
     }
 
-    /// Everything up to the last step and what follows it; an error of kind `Interrupted` where the observer ends it.
+    /// Everything up to the last step and what follows it; an error of kind `Interrupted` where the observer
+    /// ends it.
     fn all_steps(&mut self) -> Result<()> {
         if self.state.global_step == 0 {
             self.evaluate()?;
@@ -286,8 +299,8 @@ impl<B: Backend> Run<'_, '_, B> {
         Ok(self.observer.on_step(&log))
     }
 
-    /// After a resume, computes what the run had in its base cache as it was computed in the first epoch: in the same
-    /// micro-batches, as the last bit of a product may depend on what else is in one.
+    /// After a resume, computes what the run had in its base cache as it was computed in the first epoch: in
+    /// the same micro-batches, as the last bit of a product may depend on what else is in one.
     fn recall_base_states(&mut self, chosen: &[usize]) -> Result<()> {
         let unknown = |stepper: &Stepper<'_, B>, i: usize| !stepper.knows_base(&self.train[i]);
         if self.state.global_step < self.steps_per_epoch()
@@ -409,8 +422,8 @@ impl<B: Backend> Run<'_, '_, B> {
         })
     }
 
-    /// Without validation pairs the last state is the best one known; so it is where the best one was found by a part
-    /// of the run that wrote to another folder. Returns the step of what is kept.
+    /// Without validation pairs the last state is the best one known; so it is where the best one was found
+    /// by a part of the run that wrote to another folder. Returns the step of what is kept.
     fn finish(&self) -> Result<usize> {
         let best = self.folder.path().join(FINAL_ADAPTER);
         if self.validation.is_empty() || !best.exists() {

@@ -1,27 +1,30 @@
-//! Attention at the lengths of the training data: products beyond the diagonal, global memory, bank conflicts.
+//! Attention at the lengths of the training data: products beyond the diagonal, global memory, bank
+//! conflicts.
 
 use cuda_emulator::counters::Counters;
 use deepguard::cuda::Cuda;
 use deepguard::cuda::tile::{
     ATTENTION_DECODE_ROWS, ATTENTION_KEYS, ATTENTION_LONG, ATTENTION_QUERY_ROWS, ATTENTION_ROWS,
 };
-use deepguard::ops::attention::{Attention, CachedKv, Heads, Segment};
+use deepguard::ops::attention::{Attention, CachedKv, Heads, Qkv, QkvMut, Segment};
 use deepguard::ops::{Arena, Buffer, Element};
 
 use super::counting::{count, global_bytes, narrow, uncounted, within};
 
-/// Lengths of secure functions, and of what of the vulnerable ones comes before the first difference and after it. Their
-/// means are those of SVEN in tokens of Qwen: 432, 226 and 196.
+/// Lengths of secure functions, and of what of the vulnerable ones comes before the first difference and
+/// after it. Their means are those of SVEN in tokens of Qwen: 432, 226 and 196.
 const PAIRS: [(u32, u32, u32); 6] =
     [(97, 40, 52), (180, 110, 66), (305, 150, 150), (432, 230, 196), (610, 330, 275), (968, 496, 437)];
 
 /// Most that may be issued or moved, as parts of what is needed.
 const PRODUCTS: f64 = 1.25;
 const GLOBAL: f64 = 1.02;
-/// Most that the forward pass may move, keys and values being read again by each block of rows, as parts of what reading
-/// and writing everything once takes. These reads hit the second-level cache: a sequence's keys of one head are small.
+/// Most that the forward pass may move, keys and values being read again by each block of rows, as parts of
+/// what reading and writing everything once takes. These reads hit the second-level cache: a sequence's keys
+/// of one head are small.
 const AGAIN: f64 = 3.6;
-/// Most that decoding may move, as parts of what blocks need and of what they need but for reading queries again.
+/// Most that decoding may move, as parts of what blocks need and of what they need but for reading queries
+/// again.
 const DECODING: f64 = 1.25;
 const DECODING_ONCE: f64 = 1.3;
 
@@ -105,7 +108,7 @@ fn forward() {
         let [counters] = count([&kernel], |cuda| {
             let (mut o, mut lse) = (buffer(cuda, n * heads.q_width()), buffer(cuda, n * heads.query));
             let qkv = buffer(cuda, n * heads.qkv_width());
-            cuda.attention(o.view_mut(), lse.view_mut(), qkv.view(), &segments, heads);
+            cuda.attention(o.view_mut(), lse.view_mut(), Qkv::packed(qkv.view(), heads), &segments, heads);
         });
         let rows: usize = segments.iter().map(|s| rows(s, heads)).sum();
         let keys = keys_of_blocks(&segments, heads, ATTENTION_ROWS);
@@ -131,8 +134,8 @@ fn backward() {
             let (mut dqkv, qkv) = (buffer(cuda, n * heads.qkv_width()), buffer(cuda, n * heads.qkv_width()));
             let (dout, o) = (buffer(cuda, n * heads.q_width()), buffer(cuda, n * heads.q_width()));
             let lse = buffer(cuda, n * heads.query);
-            let (d, o, lse) = (dqkv.view_mut(), o.view(), lse.view());
-            cuda.attention_backward(d, dout.view(), o, lse, qkv.view(), &segments, heads);
+            let (d, o, lse) = (QkvMut::packed(dqkv.view_mut(), heads), o.view(), lse.view());
+            cuda.attention_backward(d, dout.view(), o, lse, Qkv::packed(qkv.view(), heads), &segments, heads);
         });
         let rows: usize = segments.iter().map(|s| rows(s, heads)).sum();
         let (one, row) = (operations(&segments, heads), 2 * heads.dim);
@@ -154,9 +157,9 @@ fn decode() {
     }
     let heads = Heads { query: 28, key_value: 4, dim: 128 };
     let (prompt, filled, capacity) = (200usize, 150usize, 160);
-    // Beside the cache there are results of pieces, of which one sample has more than memory alone would want, so that
-    // more multiprocessors have work. Each piece reads the queries again.
-    for (samples, pieces) in [(1, (prompt + filled).div_ceil(ATTENTION_LONG)), (20, 2), (100, 2)] {
+    // Beside the cache there are partial results of splits, of which one sample has more than memory alone
+    // would want, so that more multiprocessors have work. Each split reads the queries again.
+    for (samples, splits) in [(1, (prompt + filled).div_ceil(ATTENTION_LONG)), (20, 2), (100, 2)] {
         let [counters] = count(["attention_decode_128"], |cuda| {
             let mut o = buffer(cuda, samples * heads.q_width());
             let qkv = buffer(cuda, samples * heads.qkv_width());
@@ -169,21 +172,22 @@ fn decode() {
                 sample_v: sample_v.view(),
                 filled,
             };
-            cuda.attention_decode(o.view_mut(), qkv.view(), &cache, heads);
+            cuda.attention_decode(o.view_mut(), Qkv::packed(qkv.view(), heads).q, &cache, heads);
         });
         let tiles = (samples * heads.query / heads.key_value).div_ceil(ATTENTION_DECODE_ROWS);
-        // Either all pieces are of one list, or one is the prompt and one a sample's own.
-        let blocks = if samples == 1 { pieces } else { tiles + samples };
+        // Either all splits are of one list, or one is the prompt and one a sample's own.
+        let blocks = if samples == 1 { splits } else { tiles + samples };
         assert_eq!(counters.blocks as usize, blocks * heads.key_value, "blocks for {samples} samples");
         let cached = 2 * 2 * heads.kv_width() * (prompt * tiles + filled * samples);
         let of_queries = 2 * samples * heads.q_width();
         let found = global_bytes(&counters);
         let what = format!("decoding {samples} samples: global memory");
-        within(&what, found, cached + (pieces + 1) * of_queries, DECODING);
+        within(&what, found, cached + (splits + 1) * of_queries, DECODING);
         within(&format!("{what}, queries once"), found, cached + 2 * of_queries, DECODING_ONCE);
         let (taken, ideal) = (counters.shared_wavefronts, counters.shared_wavefronts_ideal);
-        // Of each piece: pairs of sums and a logarithm written, the latter read; rounded quads; counters set back.
-        let of_rows = pieces * (heads.dim / 2 + 2) + heads.dim / 4;
+        // For each split: pairs of sums and a logarithm written, the latter read; rounded quads; counters
+        // reset.
+        let of_rows = splits * (heads.dim / 2 + 2) + heads.dim / 4;
         narrow(&what, &counters, samples * (heads.query * of_rows + heads.key_value));
         assert_eq!(taken, ideal, "wavefronts of shared memory");
     }

@@ -16,7 +16,7 @@ pub fn uncounted() -> bool {
     on_a_gpu()
 }
 
-/// What is counted is counted for the whole process: one test at a time.
+/// Counters belong to the whole process: one test at a time.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -48,7 +48,8 @@ pub fn within(what: &str, found: usize, needed: usize, limit: f64) {
     );
 }
 
-/// Accesses of global memory, of a lane each, that are narrower than 16 bytes: at most `allowed`; says how many there are.
+/// Accesses of global memory, of a lane each, that are narrower than 16 bytes: at most `allowed`; says how
+/// many there are.
 pub fn narrow(what: &str, counters: &Counters, allowed: usize) {
     let found = counters.global_narrow_accesses as usize;
     println!("{what}: {found} narrow accesses, {allowed} allowed");

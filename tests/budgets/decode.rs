@@ -26,7 +26,8 @@ const WORK: [&str; 5] = [
     "cuMemcpyHtoDAsync_v2",
     "cuMemsetD8Async",
 ];
-/// Calls that wait, that start what was recorded, and that a step has no need of once it has been done before.
+/// Calls that wait, that start what was recorded, and that a step has no need of once it has been done
+/// before.
 const WAITS: [&str; 2] = ["cuStreamSynchronize", "cuCtxSynchronize"];
 const STARTS: [&str; 1] = ["cuGraphLaunch"];
 const NEEDLESS: [&str; 4] =
@@ -37,7 +38,7 @@ fn calls(names: &[&str]) -> u64 {
     names.iter().map(|name| emulator.calls(name).expect("a count")).sum()
 }
 
-/// What each step after the first few asks for: work, waits, starts, and what is needless.
+/// Driver calls of each step after the first few: work, waits, launches, and needless ones.
 fn steps(
     model: &Transformer<Cuda>,
     attached: &Attached<Cuda>,
@@ -116,8 +117,8 @@ fn of_real_widths(layers: usize) -> Transformer<Cuda> {
     checked(Transformer::load(own_cuda(), &tiny.model()))
 }
 
-/// With more rows than the kernels for few rows take, at widths that make few tiles: k is in parts in all products of a layer,
-/// which makes no launch more.
+/// With more rows than the skinny kernels take, at widths that make few tiles: all products of a layer have
+/// split-K, which adds no launch.
 #[test]
 fn launches_of_many_samples() {
     if uncounted() {

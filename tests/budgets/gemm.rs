@@ -1,7 +1,8 @@
-//! Products at the shapes of layers of Qwen2.5-0.5B, the widest of them narrowed, with rows that no tile divides.
+//! Products at the shapes of layers of Qwen2.5-0.5B, the widest of them narrowed, with rows that no tile
+//! divides.
 //!
-//! What a product has to move: each tile reads the lines of both operands that it needs, and the result is written once,
-//! or read and written where it is added to. Parts of k are written and read again.
+//! Traffic and work of products: each tile reads the lines of both operands that it needs, and the result is
+//! written once, or read and written where it is added to. Parts of k are written and read again.
 
 use cuda_emulator::counters::Counters;
 use deepguard::cuda::Cuda;
@@ -33,7 +34,7 @@ const LARGE: Tile = [GEMM_LARGE_TILE, GEMM_LARGE_TILE, GEMM_TILE_K];
 const SMALL: Tile = [GEMM_SMALL_TILE, GEMM_SMALL_TILE, GEMM_TILE_K];
 const SM90: Tile = [GEMM_SM90_TILE_M, GEMM_SM90_TILE_N, GEMM_SM90_TILE_K];
 
-/// What work needs, and what it issues if nothing but padding is in vain.
+/// Bytes and operations that work needs, and operations issued if nothing but padding is wasted.
 #[derive(Clone, Copy, Default)]
 struct Need {
     bytes: usize,
@@ -99,13 +100,13 @@ fn check(what: &str, counters: &Counters, need: Need, limits: Limits) {
     assert_eq!(counters.local_bytes, 0, "{what}: local memory");
 }
 
-/// Bytes for writing and reading what blocks of a product with a part of k each have left, and counters that were set back.
-fn parts(counters: &Counters, [m, n]: [usize; 2], tile: Tile) -> (usize, usize) {
+/// Bytes of split-K's partial sums, written and read, and counters that were reset.
+fn split_k(counters: &Counters, [m, n]: [usize; 2], tile: Tile) -> (usize, usize) {
     let tiles = m.div_ceil(tile[0]) * n.div_ceil(tile[1]);
     assert_eq!(counters.blocks as usize % tiles, 0, "blocks of {tiles} tiles");
     match counters.blocks as usize / tiles {
         1 => (0, 0),
-        parts => (2 * parts * m * n * 4, tiles),
+        splits => (2 * splits * m * n * 4, tiles),
     }
 }
 
@@ -152,9 +153,9 @@ fn need_of(layer: Layer, tile: Tile) -> Need {
     terms.fold(product + bytes(results), |sum, term| sum + term)
 }
 
-/// The layers whose k is in parts: with few tiles, there is no work for all multiprocessors otherwise.
+/// The layers with split-K: with few tiles, there is no work for all multiprocessors otherwise.
 #[test]
-fn linear_layers_in_parts() {
+fn linear_layers_with_split_k() {
     if uncounted() {
         return;
     }
@@ -163,7 +164,7 @@ fn linear_layers_in_parts() {
     let o = Layer { residual: true, ..plain };
     let down = Layer { width: WIDE / 2, ..o };
     for (name, layer, kernel, tile, limits) in [
-        // Each row reads the bias, which the first-level cache holds.
+        // Each row reads the bias, which the L1 cache holds.
         ("qkv", qkv, "gemm_nt_small", SMALL, limits(1.03, 1.05)),
         ("qkv without bias", Layer { bias: false, ..qkv }, "gemm_nt_small", SMALL, limits(1.01, 1.05)),
         ("o", o, "gemm_nt_small", SMALL, limits(1.01, 1.03)),
@@ -171,10 +172,10 @@ fn linear_layers_in_parts() {
         ("down", down, "gemm_nt_large", LARGE, limits(1.01, 1.03)),
     ] {
         let counters = linear(kernel, layer);
-        let (parts, set_back) = parts(&counters, [layer.rows, layer.out], tile);
-        assert!(parts > 0, "{name}: parts of k");
-        check(&format!("{name}, {kernel}"), &counters, need_of(layer, tile) + bytes(parts), limits);
-        narrow(name, &counters, set_back);
+        let (partials, reset) = split_k(&counters, [layer.rows, layer.out], tile);
+        assert!(partials > 0, "{name}: split-K");
+        check(&format!("{name}, {kernel}"), &counters, need_of(layer, tile) + bytes(partials), limits);
+        narrow(name, &counters, reset);
     }
 }
 
@@ -217,10 +218,10 @@ fn feed_forward() {
             cuda.gated(h.view_mut(), gate_up.view_mut(), kept, x.view(), &w, &[], wide);
         });
         let what = format!("gate and up of {rows} rows, {kept} kept, {kernel}");
-        let (parts, set_back) = parts(&counters, [rows, 2 * wide], tile);
-        let need = sums([rows, 2 * wide, width], tile) + bytes(2 * (rows + 2 * kept) * wide + parts);
+        let (partials, reset) = split_k(&counters, [rows, 2 * wide], tile);
+        let need = sums([rows, 2 * wide, width], tile) + bytes(2 * (rows + 2 * kept) * wide + partials);
         check(&what, &counters, need, limits);
-        narrow(&what, &counters, set_back);
+        narrow(&what, &counters, reset);
     }
 }
 
@@ -240,10 +241,10 @@ fn gradients_of_inputs() {
             let (w, mut dx) = (weight(cuda, out, width), buffer(cuda, ROWS * width));
             cuda.linear_backward(dx.view_mut(), dy.view(), &w);
         });
-        let (parts, set_back) = parts(&counters, [ROWS, width], tile);
-        let need = sums([ROWS, width, out], tile) + bytes(2 * ROWS * width + parts);
+        let (partials, reset) = split_k(&counters, [ROWS, width], tile);
+        let need = sums([ROWS, width, out], tile) + bytes(2 * ROWS * width + partials);
         check(&format!("through {name}, {}", kernel), &counters, need, limits);
-        narrow(name, &counters, set_back);
+        narrow(name, &counters, reset);
     }
 }
 
@@ -269,11 +270,11 @@ fn gradients_of_weights() {
                 }
             });
             let weights = if weighted { ROWS * out.div_ceil(tile[0]) * HIDDEN.div_ceil(tile[1]) } else { 0 };
-            let (parts, set_back) = parts(&counters, [out, HIDDEN], tile);
-            let need = sums([out, HIDDEN, ROWS], tile) + bytes(2 * out * HIDDEN + 4 * weights + parts);
+            let (partials, reset) = split_k(&counters, [out, HIDDEN], tile);
+            let need = sums([out, HIDDEN, ROWS], tile) + bytes(2 * out * HIDDEN + 4 * weights + partials);
             let what = format!("of {out}, {}, weighted: {weighted}", kernel);
             check(&what, &counters, need, Limits { global: limit, operations: 1.03 });
-            narrow(&what, &counters, weights + set_back);
+            narrow(&what, &counters, weights + reset);
         }
     }
 }
@@ -309,25 +310,25 @@ fn factor_gradients() {
     let total =
         |f: &dyn Fn(usize) -> Need| adapted.iter().fold(Need::default(), |sum, &(_, out)| sum + f(out));
     let tiles = |n: usize| n.div_ceil(GEMM_SMALL_TILE);
-    // k is in as many parts in all dB, and in all dA.
+    // All dB have as many splits, and all dA.
     let of_b: usize = adapted.iter().map(|&(_, out)| tiles(out)).sum();
-    let parts_b = (outputs.blocks as usize - 2 * tiles(ROWS)) / of_b;
-    let parts_a = (inputs.blocks as usize - tiles(ROWS) * tiles(HIDDEN)) / (2 * tiles(HIDDEN));
-    assert_eq!((parts_a, parts_b), (2, 2), "parts of k");
+    let splits_b = (outputs.blocks as usize - 2 * tiles(ROWS)) / of_b;
+    let splits_a = (inputs.blocks as usize - tiles(ROWS) * tiles(HIDDEN)) / (2 * tiles(HIDDEN));
+    assert_eq!((splits_a, splits_b), (2, 2), "splits of k");
 
     let need = total(&|out| {
-        let of_b = sums([out, RANK, ROWS], SMALL) + bytes(8 * (parts_b + 1) * out * RANK);
+        let of_b = sums([out, RANK, ROWS], SMALL) + bytes(8 * (splits_b + 1) * out * RANK);
         of_b + sums([ROWS, RANK, out], SMALL) + bytes(2 * ROWS * RANK)
     });
     check("dB and t, gemm_grouped", &outputs, need, limits(1.01, 4.1));
-    narrow("dB and t, gemm_grouped: counters set back", &outputs, of_b);
+    narrow("dB and t, gemm_grouped: counters reset", &outputs, of_b);
     // dx is read and written once for all.
     let need = total(&|_| {
-        let of_a = sums([RANK, HIDDEN, ROWS], SMALL) + bytes(8 * (parts_a + 1) * RANK * HIDDEN);
+        let of_a = sums([RANK, HIDDEN, ROWS], SMALL) + bytes(8 * (splits_a + 1) * RANK * HIDDEN);
         of_a + sums([ROWS, HIDDEN, RANK], SMALL)
     });
     check("dA and dx, lora_inputs", &inputs, need + bytes(4 * ROWS * HIDDEN), limits(1.01, 3.08));
-    narrow("dA and dx, lora_inputs: counters set back", &inputs, 2 * tiles(HIDDEN));
+    narrow("dA and dx, lora_inputs: counters reset", &inputs, 2 * tiles(HIDDEN));
 }
 
 /// Products with few rows, as in decoding. Results, bias and residual are two or four bytes at a time.

@@ -1,4 +1,4 @@
-//! What adapters do alone.
+//! LoRA beside its linear layer.
 
 use deepguard::cuda::Cuda;
 use deepguard::cuda::tile::SKINNY_DOWN_LINES;
@@ -11,10 +11,11 @@ const RANK: usize = 16;
 /// Most bytes of global memory, as a part of what blocks need.
 const GLOBAL: f64 = 1.25;
 
-/// Each block of rows reads a lora_A, which the second-level cache holds. Of many rows, x is read once for all adapters; of
-/// few, which are too few blocks otherwise, once for each. `once` bounds what is moved as parts of everything once.
+/// Each block of rows reads a lora_A, which the second-level cache holds. Of many rows, x is read once for
+/// all adapters; of few, which are too few blocks otherwise, once for each. `once` bounds what is moved as
+/// parts of everything once.
 #[test]
-fn first_factors() {
+fn lora_down() {
     if uncounted() {
         return;
     }

@@ -9,7 +9,8 @@ use crate::emulator::{again_on_an_a100, cuda};
 
 const WEIGHTS: HeadWeights = HeadWeights { cross_entropy: 0.5, kl: 0.5 };
 
-/// Who takes rows of so many logits (of z, and of y if there is one): a block if it can keep them, else several.
+/// Blocks that share rows of so many logits (of z, and of y if there is one): a block if it can keep them,
+/// else several.
 fn kernel(logits: usize) -> &'static str {
     let (one_block, several) = match cuda().info().capability {
         90 => (115_000, "cross_entropy_kl_cluster"),
@@ -44,8 +45,8 @@ fn cross_entropy_kl() {
             let passes = matrices + 1;
             let what = format!("{kernel} {vocab}, {passes} passes");
             check(&what, &counters, ROWS * (passes * 2 * vocab + 16));
-            // Each thread reads a row's target, and its mask with y; then there are two losses, the target's logit, and
-            // ends of rows. Blocks of a group wait for each other, nobody knows how long.
+            // Each thread reads a row's target, and its mask with y; then there are two losses, the target's
+            // logit, and ends of rows. Blocks of a group spin for an unknown time.
             if kernel != "cross_entropy_kl_group" {
                 let of_threads = matrices * LOSS_THREADS * counters.blocks as usize;
                 let ends: usize = (0..ROWS).map(|row| elements_at_ends(row * vocab, vocab)).sum();

@@ -22,7 +22,7 @@ fn updates() {
     });
     check("adamw", &adamw, n * 28);
     check("sum_of_squares", &squares, n * 4);
-    // What a quarter of n leaves; a sum of each block.
+    // The remainder of n by four; a sum of each block.
     narrow("adamw", &adamw, n % 4 * 8);
     narrow("sum_of_squares", &squares, n % 4 + n.div_ceil(SUM_CHUNK));
 }

@@ -1,4 +1,4 @@
-//! What a training step asks of the driver: kernels and copies, waits, memory.
+//! Driver calls of a training step: kernels and copies, waits, memory.
 
 use deepguard::model::{LoraConfig, Transformer};
 use deepguard::ops::Device;
@@ -58,8 +58,8 @@ impl Calls {
     }
 }
 
-/// A step of a golden model that ends after `layers`, each of which is tapped, with the published adapters and dropout: of
-/// a micro-batch whose base states are known, or of two whose base states are not.
+/// A step of a golden model that ends after `layers`, each of which is tapped, with the published adapters
+/// and dropout: of a micro-batch whose base states are known, or of two whose base states are not.
 fn step(architecture: &str, layers: usize, pairs: &[TokenPair], known: bool) -> Calls {
     let tiny = Tiny::new(architecture);
     tiny.edit_config(|config| config["num_hidden_layers"] = json!(layers));
@@ -119,8 +119,8 @@ fn long_pairs(len: u32, count: usize) -> Vec<TokenPair> {
     (0..count).map(pair).collect()
 }
 
-/// With so many rows that gradients of adapters are made in parts. Then with more rows than the 1024 of a chunk of logits: each
-/// further one is four launches, two heads, the losses, and the gradient.
+/// With so many rows that gradients of adapters are made in parts. Then with more rows than the 1024 of a
+/// chunk of logits: each further one is four launches, two heads, the losses, and the gradient.
 #[test]
 fn of_training_with_many_rows() {
     if uncounted() {

@@ -11,6 +11,7 @@ use super::{SOURCE, dg_run, trained};
 /// A name in Latin-1, and how it is shown.
 const NAME: &[u8] = b"o\xffut.py";
 const SHOWN: &str = "o\u{fffd}ut.py";
+const ESCAPED: &str = "o\\xFFut.py";
 
 fn name() -> &'static OsStr {
     OsStr::from_bytes(NAME)
@@ -37,7 +38,7 @@ fn a_source_file_is_scored() {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let scored: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(scored["file"], SHOWN);
+    assert_eq!(scored["file"], ESCAPED);
 }
 
 #[test]

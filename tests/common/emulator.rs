@@ -2,11 +2,15 @@
 
 #![allow(dead_code)]
 
+#[path = "required.rs"]
+mod required;
+
 use std::io::Write;
 use std::process::Command;
 use std::sync::OnceLock;
 
 use deepguard::cuda::Cuda;
+use required::not_tested;
 
 /// Names the emulated device, to a whole process.
 pub const DEVICE_VARIABLE: &str = "DG_EMULATOR_DEVICE";
@@ -67,8 +71,10 @@ pub fn again_on_an_a100(part: &str) {
     if on_a_gpu() {
         return skipped("it would need two GPUs");
     }
-    if std::env::var_os(DEVICE_VARIABLE).is_some() {
-        return; // this is that process, or the device has been chosen from outside
+    match std::env::var(DEVICE_VARIABLE).as_deref() {
+        Ok("a100") => return, // it is on one already
+        Ok(other) => return not_tested(&format!("{DEVICE_VARIABLE}={other} is no A100")),
+        Err(_) => {}
     }
     let program = std::env::current_exe().expect("a running program");
     let output = Command::new(program).arg(part).env(DEVICE_VARIABLE, "a100").output().expect("it starts");

@@ -159,7 +159,11 @@ pub fn attached(config: &Config, seed: u64) -> Attached<Cpu> {
         values.iter_mut().enumerate().for_each(|(i, value)| *value += 0.1 * random(i));
         attached.params.upload(param, &values);
     }
-    attached.stats.update((0..80).map(|t| t * 3), (0..40).flat_map(|t| [t * 5 + 1, t + 90, t + 95]));
+    attached
+        .stats
+        .as_mut()
+        .unwrap()
+        .update((0..80).map(|t| t * 3), (0..40).flat_map(|t| [t * 5 + 1, t + 90, t + 95]));
     attached
 }
 

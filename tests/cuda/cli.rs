@@ -110,7 +110,8 @@ fn devices_that_cannot_be_used_end_with_5() {
     }
 }
 
-/// What lowers the need for working memory: of no help where the device's own memory, or the model, does not fit.
+/// What lowers the need for working memory: of no help where the device's own memory, or the model, does not
+/// fit.
 const FLAGS: [&str; 4] = ["--batch-size", "--max-seq-len", "--num-samples", "--max-new-tokens"];
 
 /// Exit code 5, what does not fit, how much is needed and free, and what helps with it.
@@ -118,7 +119,8 @@ const FLAGS: [&str; 4] = ["--batch-size", "--max-seq-len", "--num-samples", "--m
 fn memory_that_is_not_there_is_told_with_what_helps() {
     let tiny = Tiny::new("llama");
     let emulator = emulator();
-    // The kernels' scratch memory is 32 MiB. The weights take 0.54 MiB in bf16, twice as much in their f32 file.
+    // The kernels' scratch memory is 32 MiB. The weights take 0.54 MiB in bf16, twice as much in their f32
+    // file.
     for (memory, arguments, said, helps) in [
         (
             "6M",

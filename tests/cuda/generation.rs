@@ -13,7 +13,11 @@ const PROMPT: [u32; 11] = [5, 77, 201, 3, 3, 150, 99, 280, 41, 0, 260];
 
 fn guard<B: Backend>(model: &Transformer<B>) -> Attached<B> {
     let mut attached = attached(model, Setting::default());
-    attached.stats.update((0..80).map(|t| t * 3), (0..40).flat_map(|t| [t * 5 + 1, t + 90, t + 95]));
+    attached
+        .stats
+        .as_mut()
+        .unwrap()
+        .update((0..80).map(|t| t * 3), (0..40).flat_map(|t| [t * 5 + 1, t + 90, t + 95]));
     attached
 }
 
@@ -36,7 +40,7 @@ fn guided_logits(
         let scores = score(model, guard, &text[..PROMPT.len() + rescored]).unwrap();
         let sigma = scores.iter().sum::<f32>() / scores.len() as f32;
         let boost = if (1..=2).contains(&new.len()) { 1.0 } else { 0.0 };
-        for (logit, s) in logits.iter_mut().zip(guard.stats.normalized()) {
+        for (logit, s) in logits.iter_mut().zip(guard.stats.as_ref().unwrap().normalized()) {
             *logit += s / sigma + boost * s.max(0.0);
         }
     }

@@ -8,7 +8,8 @@ use crate::distance;
 use crate::emulator::{checked, own_cuda};
 use crate::support::{Setting, attached, model_on, pairs};
 
-/// Each of some ten roundings to 8 bits on the way through 5 layers adds an error of about 1/600; they are independent.
+/// Each of some ten roundings to 8 bits on the way through 5 layers adds an error of about 1/600; they are
+/// independent.
 const ROUNDING: f64 = 0.02;
 
 #[test]
@@ -50,9 +51,11 @@ fn cuda_states_of_a_probe_are_those_of_the_cpu() {
         let (cpu_guard, cuda_guard) =
             (attached(&on_cpu, Setting::default()), attached(&on_cuda, Setting::default()));
         let pairs = pairs();
-        let expected = PairStates::read(&on_cpu, Some(&cpu_guard), &pairs, usize::MAX, &mut |_| {}).unwrap();
-        let found = checked(PairStates::read(&on_cuda, Some(&cuda_guard), &pairs, usize::MAX, &mut |_| {}));
-        let base = PairStates::read(&on_cpu, None, &pairs, usize::MAX, &mut |_| {}).unwrap();
+        let expected =
+            PairStates::read(&on_cpu, Some(&cpu_guard), &pairs, usize::MAX, &mut |_| Ok(())).unwrap();
+        let found =
+            checked(PairStates::read(&on_cuda, Some(&cuda_guard), &pairs, usize::MAX, &mut |_| Ok(())));
+        let base = PairStates::read(&on_cpu, None, &pairs, usize::MAX, &mut |_| Ok(())).unwrap();
         for (layer, pair) in (0..expected.layers()).flat_map(|l| (0..pairs.len()).map(move |p| (l, p))) {
             let of = |states: &PairStates| states.pair(layer, pair).concat();
             let off = distance(&of(&found), &of(&expected));

@@ -28,7 +28,8 @@ fn cuda_recordings_with_an_error_are_not_started() {
     assert!(cuda.to_host(rstd.view())[0] > 0.0, "the next one did not run");
 }
 
-/// Losses of rows so long that several blocks share one and wait for each other: what is recorded keeps it that way.
+/// Losses of rows so long that several blocks share one and wait for each other: what is recorded keeps it
+/// that way.
 #[test]
 fn cuda_recordings_of_long_rows() {
     const VOCAB: usize = 42_003;

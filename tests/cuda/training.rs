@@ -119,7 +119,8 @@ fn what_cuda_makes_again_is_the_same() {
     }
 }
 
-/// What the device has less of afterwards is what the plan says, and the device is not asked for more while training.
+/// What the device has less of afterwards is what the plan says, and the device is not asked for more while
+/// training.
 #[test]
 fn memory_on_cuda_is_what_was_planned() {
     let _alone = alone();
@@ -138,8 +139,8 @@ fn memory_on_cuda_is_what_was_planned() {
     assert!(used.abs_diff(planned) * 100 <= planned, "{used} bytes are used, {planned} were planned");
 }
 
-/// What is said of the device's memory before the first step is within 1 % of what a run takes of it at its peak, the
-/// 32 MiB of scratch memory left aside.
+/// What is said of the device's memory before the first step is within 1 % of what a run takes of it at its
+/// peak, the 32 MiB of scratch memory left aside.
 #[test]
 fn the_peak_on_cuda_is_what_was_said() {
     if on_a_gpu() {

@@ -55,14 +55,14 @@ impl<'a, B: Backend> Probe<'a, B> {
         let shape = ActivationShape {
             rows,
             adapter_rows: plan.adapter_rows,
-            taps: attached.guard.taps,
+            taps: attached.taps(),
             adapters: attached.lora.per_layer(),
             rank: attached.lora.config.rank,
             recompute: Recompute::Forward,
         };
         let ((mut acts, mut guard, mut ids, mut positions), _) = Arena::build(backend, |arena| {
             let acts = Activations::new(arena, &model.config, shape)?;
-            let guard = GuardActivations::new(arena, &attached.guard, plan.adapter_rows, false)?;
+            let guard = GuardActivations::new(arena, attached.require_guard()?, plan.adapter_rows, false)?;
             Ok((acts, guard, arena.buffer("ids", &[rows.total])?, arena.buffer("positions", &[rows.total])?))
         })?;
         backend.upload(ids.view_mut(), &plan.ids);
@@ -75,16 +75,16 @@ impl<'a, B: Backend> Probe<'a, B> {
         };
         let pass = Pass { rows, positions: positions.view(), adapter: Some(adapter) };
         let mut keys = Keys::Packed(&plan.segments);
-        model.forward(&mut acts, ids.view(), pass, &mut keys, attached.guard.taps, plan.adapter_rows);
-        attached.guard.prepare(backend, &attached.params, &mut guard);
+        model.forward(&mut acts, ids.view(), pass, &mut keys, attached.taps(), plan.adapter_rows);
+        attached.require_guard()?.prepare(backend, &attached.params, &mut guard);
         let probe = Probe { model, attached, plan, acts, guard, ids };
-        Ok(probe.scored())
+        probe.scored()
     }
 
-    fn scored(mut self) -> Self {
+    fn scored(mut self) -> Result<Self> {
         let pass = guard_pass(self.model, self.attached, &self.plan, &self.acts, &self.ids);
-        self.attached.guard.forward(&pass, &mut self.guard);
-        self
+        self.attached.require_guard()?.forward(&pass, &mut self.guard);
+        Ok(self)
     }
 
     /// Rows of pair `i`'s secure function.
@@ -104,7 +104,7 @@ impl<'a, B: Backend> Probe<'a, B> {
 
     /// Number of taps.
     pub fn taps(&self) -> usize {
-        self.attached.guard.taps
+        self.attached.taps()
     }
 
     /// One tap of one row.
@@ -117,7 +117,11 @@ impl<'a, B: Backend> Probe<'a, B> {
     /// The aggregate of every row with adapters, `[rows, hidden_size]`.
     pub fn aggregates(&self) -> Vec<f32> {
         let pass = guard_pass(self.model, self.attached, &self.plan, &self.acts, &self.ids);
-        self.attached.guard.explicit_aggregate(&pass, &self.guard)
+        self.attached
+            .guard
+            .as_ref()
+            .map(|guard| guard.explicit_aggregate(&pass, &self.guard))
+            .unwrap_or_default()
     }
 
     /// The score of every row with adapters.
@@ -145,7 +149,7 @@ fn guard_pass<'x, B: Backend>(
     GuardPass {
         backend: &model.backend,
         params: &attached.params,
-        taps: acts.taps.first(attached.guard.taps * plan.adapter_rows * model.config.hidden_size),
+        taps: acts.taps.first(attached.taps() * plan.adapter_rows * model.config.hidden_size),
         ids: ids.first(plan.adapter_rows),
         rows: plan.adapter_rows,
         dropout: None,

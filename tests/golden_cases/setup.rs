@@ -45,7 +45,7 @@ impl<B: Backend> Setup<B> {
         });
         let mut setup = Setup { model, lora, guard, values: BTreeMap::new() };
         setup.values = setup.initial_values(case)?;
-        let used = setup.attached()?.guard.taps;
+        let used = setup.attached()?.taps();
         match case.number(&["num_hidden_layers_to_use"]) {
             Some(n) if n as usize != used => Err(format!("{n} layers are used, but {used} here").into()),
             _ => Ok(setup),

@@ -1,7 +1,8 @@
-//! Decoding's blocks decide among themselves who combines their results: whoever does, the result is the same.
+//! Decoding's blocks decide among themselves who combines their results: whoever does, the result is the
+//! same.
 
 use deepguard::cuda::Cuda;
-use deepguard::ops::attention::{Attention, CachedKv, Heads};
+use deepguard::ops::attention::{Attention, CachedKv, Heads, Qkv};
 use deepguard::ops::philox::{philox, unit};
 use deepguard::ops::{Arena, Buffer, Device};
 use half::bf16;
@@ -35,7 +36,7 @@ fn decoding_does_not_depend_on_the_order_of_blocks() {
                 sample_v: sample_v.view(),
                 filled,
             };
-            cuda.attention_decode(o.view_mut(), qkv.view(), &cache, heads);
+            cuda.attention_decode(o.view_mut(), Qkv::packed(qkv.view(), heads).q, &cache, heads);
             checked(cuda.finish());
             cuda.download_act(o.view())
         };

@@ -1,4 +1,5 @@
-//! Mutants of `kernels/arrival.h`: blocks that count themselves, of which the last puts together what all have left.
+//! Mutants of `kernels/arrival.h`: an arrival counter, by which the last block knows that it reduces what all
+//! have written.
 
 use super::edit::{instead, remove, swap};
 use super::harness::{Mutant, mutant};
@@ -7,13 +8,13 @@ use super::harness::{Mutant, mutant};
 pub const LOAD_ADD_STORE: &str =
     "ld.volatile.global.u32 $0, $1; add.u32 $0, $0, $2; st.volatile.global.u32 $1, $0;";
 
-/// Of a kernel, with the number of its barrier before the arrival.
+/// Mutants of a kernel; `barrier` is the number of its barrier before the arrival.
 pub fn mutants(barrier: &'static [usize]) -> Vec<Mutant> {
     vec![
         mutant(
             "the arrival does not wait",
             [remove("bar.sync", barrier)],
-            "Other warps may not have written what the last block puts together.",
+            "Other warps may not have written the partial results that the last block reduces.",
         ),
         mutant(
             "fences removed",
@@ -28,10 +29,10 @@ pub fn mutants(barrier: &'static [usize]) -> Vec<Mutant> {
         mutant(
             "a block does not arrive",
             [swap("atom.global.add", &[0], ", 1;", ", 0;")],
-            "Nobody is the last.",
+            "No block is the last.",
         ),
         mutant(
-            "the last block leaves the count as it is",
+            "the last block does not reset the counter",
             [remove("st.global.u32", &[0])],
             "The next launch starts to count there.",
         ),

@@ -1,4 +1,4 @@
-//! Attention while decoding: the last block to arrive combines what all have left.
+//! Split-KV decoding: the last block to arrive combines the partial results of all splits.
 
 use cuda_emulator::machine::Profile;
 use deepguard::cuda::tile::*;
@@ -12,17 +12,17 @@ const DIM: usize = 16;
 /// Query heads of a key/value head: so many that two warps have some.
 const GROUP: usize = 20;
 
-/// `Pieces` of `kernels/attention_decode.cu`: keys of one sample in two pieces, those of the prompt first.
+/// `KvSplits` of `kernels/attention_decode.cu`: keys of one sample in two splits, those of the prompt first.
 #[derive(Clone, Copy, bytemuck::NoUninit)]
 #[repr(C)]
-struct Pieces {
+struct KvSplits {
     samples: i32,
     prompt_len: i32,
     filled: i32,
     capacity: i32,
     keys: i32,
-    prompt_pieces: i32,
-    own_pieces: i32,
+    prompt_splits: i32,
+    own_splits: i32,
     prompt_tiles: i32,
     own_tiles: i32,
 }
@@ -43,9 +43,9 @@ pub fn cases() -> Vec<Case> {
     vec![attention_decode()]
 }
 
-/// Queries are zero, so that all keys count alike, and all values of a head are the same: what comes out is known. All blocks
-/// run at the same time, as they do on a GPU: one can be at its end before a warp of another has written. There are many
-/// heads, as that happens to few.
+/// Queries are zero, so that all keys count alike, and all values of a head are the same: what comes out is
+/// known. All blocks run at the same time, as they do on a GPU: one can be at its end before a warp of
+/// another has written. There are many heads, as that happens to few.
 fn setup(kv_heads: usize) -> Setup {
     let (heads, prompt, filled) = (kv_heads * GROUP, 70, 40);
     let (width, all) = (kv_heads * DIM, prompt + filled);
@@ -54,14 +54,14 @@ fn setup(kv_heads: usize) -> Setup {
     let (prompt_k, sample_k) = (integers(prompt * width, 32, 9), integers(filled * width, 33, 9));
     let out = || (0..heads * DIM).map(|i| f64::from(value[i / DIM / GROUP * DIM + i % DIM]));
     let lse = |keys: usize| vec![(keys as f64).ln(); heads];
-    let pieces = Pieces {
+    let splits = KvSplits {
         samples: 1,
         prompt_len: prompt as i32,
         filled: filled as i32,
         capacity: filled as i32,
         keys: ATTENTION_LONG as i32,
-        prompt_pieces: 0,
-        own_pieces: 2,
+        prompt_splits: 0,
+        own_splits: 2,
         prompt_tiles: 1,
         own_tiles: 1,
     };
@@ -79,12 +79,13 @@ fn setup(kv_heads: usize) -> Setup {
         .output("partial_o", Expected::F32(out().chain(out()).collect(), 1e-3))
         .output("partial_lse", Expected::F32([lse(ATTENTION_LONG), lse(all - ATTENTION_LONG)].concat(), 1e-3))
         .update("arrived", bytes(&vec![0u32; kv_heads]), Expected::Exactly(bytes(&vec![0u32; kv_heads])))
-        .input("qkv", &bf16s(&vec![0; (heads + 2 * kv_heads) * DIM]))
+        .input("q", &bf16s(&vec![0; heads * DIM]))
+        .value((heads * DIM) as i32)
         .input("prompt_k", &bf16s(&prompt_k))
         .input("prompt_v", &values(prompt))
         .input("sample_k", &bf16s(&sample_k))
         .input("sample_v", &values(filled))
-        .value(pieces)
+        .value(splits)
         .value(shape);
     setup.cooperative = true;
     setup
@@ -98,7 +99,7 @@ fn attention_decode() -> Case {
             "Other warps may not have written what the last block combines.",
         ),
         mutant(
-            "nobody waits for who is last",
+            "no barrier before the verdict of the arrival is read",
             [remove("bar.sync", &[5])],
             "Warps read whether they are before it is known.",
         ),

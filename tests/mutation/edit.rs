@@ -1,17 +1,18 @@
-//! Precise edits of PTX: a change of the n-th line that contains a text. An edit that finds nothing is an error, so that
-//! a mutant cannot silently become the original when the compiler changes.
+//! Precise edits of PTX: a change of the n-th line that contains a text. An edit that finds nothing is an
+//! error, so that a mutant cannot silently become the original when the compiler changes.
 
 /// One change of the text of a kernel.
 #[derive(Clone, Debug)]
 pub struct Edit {
-    /// What the lines contain.
+    /// A text that the lines contain.
     line: &'static str,
     /// Which of these lines, from 0; none for all.
     at: &'static [usize],
     change: Change,
 }
 
-/// What happens to a line. `$0`, `$1`, … stand for its operands, `&0`, `&1`, … for addresses without their brackets.
+/// A change of a line. `$0`, `$1`, … stand for its operands, `&0`, `&1`, … for addresses without their
+/// brackets.
 #[derive(Clone, Debug)]
 enum Change {
     Remove,
@@ -69,7 +70,7 @@ pub fn apply(ptx: &str, kernel: &str, edits: &[Edit]) -> Result<String, String> 
     Ok(format!("{}{}\n{}", &ptx[..start], lines.join("\n"), &ptx[end..]))
 }
 
-/// Where the brace that closes the body stands: asm statements bring some of their own.
+/// Position of the brace that closes the body: asm statements bring some of their own.
 fn body_end(text: &str) -> Option<usize> {
     let mut depth = 0;
     text.char_indices().find_map(|(at, c)| {

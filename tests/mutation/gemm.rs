@@ -9,7 +9,7 @@ use super::edit::{instead, operand, remove, swap};
 use super::harness::{Arg, Case, Expected, Mutant, Setup, bytes, mutant};
 use super::inputs::{bf16s, f32s, integers, ptx};
 
-/// The tiles of both operands, and weights along k.
+/// Bytes of a stage: the tiles of both operands, and weights along k.
 const STAGE: usize = 2 * GEMM_LARGE_TILE * GEMM_TILE_K * 2 + GEMM_TILE_K * 4;
 
 /// A product of integers, so small that all sums are exact in bf16.
@@ -49,7 +49,7 @@ pub fn transposed(values: &[i32], columns: usize) -> Vec<i32> {
     (0..columns).flat_map(|j| values.iter().skip(j).step_by(columns).copied()).collect()
 }
 
-/// `Product` of `kernels/gemm_epilogue.h`: operands with rows of `a` and `b` elements, an overwritten y.
+/// `GemmParams` of `kernels/gemm_epilogue.h`: operands with rows of `a` and `b` elements, an overwritten y.
 fn sizes([m, n, k]: [usize; 3], [a, b]: [usize; 2]) -> Vec<u8> {
     let stride = |columns: usize| columns.next_multiple_of(8) as i32;
     let vector = i32::from(n.is_multiple_of(8));
@@ -64,14 +64,14 @@ fn start(m: usize, n: usize) -> Setup {
 
 /// `a bᵀ + bias`. More tiles along k than stages, a rest along m, n and k; `n` decides how y is written.
 fn nt(m: usize, n: usize, k: usize) -> Setup {
-    nt_in_parts(m, n, k, 1)
+    nt_split_k(m, n, k, 1)
 }
 
-/// The same with k in parts.
-fn nt_in_parts(m: usize, n: usize, k: usize, parts: usize) -> Setup {
+/// The same with split-K.
+fn nt_split_k(m: usize, n: usize, k: usize, splits: usize) -> Setup {
     let product = Product::new(m, n, k);
     let mut setup = start(m, n);
-    setup.grid[2] = parts as u32;
+    setup.grid[2] = splits as u32;
     setup
         .output("y", Expected::Exactly(bytes(&bf16s(&product.y))))
         .input("a", &with_gaps(&product.x, k))
@@ -79,7 +79,7 @@ fn nt_in_parts(m: usize, n: usize, k: usize, parts: usize) -> Setup {
         .value(0u64)
         .input("bias", &f32s(&product.bias))
         .arg(Arg::Value(sizes([m, n, k], [k, k])))
-        .parts(parts * GEMM_LARGE_TILE * GEMM_LARGE_TILE * 4)
+        .split_workspace(splits * GEMM_LARGE_TILE * GEMM_LARGE_TILE * 4)
         .arg(Arg::Value(vec![0; 40 * GEMM_LORA_TERMS + 8]))
 }
 
@@ -92,7 +92,7 @@ fn nn(m: usize, n: usize, k: usize) -> Setup {
         .input("b", &with_gaps(&transposed(&product.w, k), n))
         .value(0u64)
         .arg(Arg::Value(sizes([m, n, k], [k, n])))
-        .parts(0)
+        .split_workspace(0)
 }
 
 /// `aᵀ b`, with weights of the rows.
@@ -106,7 +106,7 @@ fn tn(m: usize, n: usize, k: usize) -> Setup {
         .value(0u64)
         .input("row_weight", &f32s(&weights))
         .arg(Arg::Value(sizes([m, n, k], [m, n])))
-        .parts(0)
+        .split_workspace(0)
 }
 
 pub fn cases() -> Vec<Case> {
@@ -121,7 +121,7 @@ pub fn cases() -> Vec<Case> {
         case(
             "gemm_nt_large",
             "gemm_nt",
-            vec![nt(100, 72, 236), nt(40, 51, 40), nt_in_parts(100, 72, 236, 3)],
+            vec![nt(100, 72, 236), nt(40, 51, 40), nt_split_k(100, 72, 236, 3)],
             mutants(),
         ),
         case("gemm_nn_large", "gemm_nn", vec![nn(100, 72, 236), nn(140, 51, 40)], mutants_of_nn()),
@@ -130,7 +130,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn mutants() -> Vec<Mutant> {
-    [synchronisation(), arrival::mutants(&[3]), parts(), masks(), indices()].into_iter().flatten().collect()
+    [synchronisation(), arrival::mutants(&[3]), split_k(), masks(), indices()].into_iter().flatten().collect()
 }
 
 fn synchronisation() -> Vec<Mutant> {
@@ -156,14 +156,14 @@ fn synchronisation() -> Vec<Mutant> {
             "wait_group only covers the copies of the thread itself.",
         ),
         mutant(
-            "barrier before the sums take the place of the tiles removed",
+            "barrier before the epilogue reuses the stages removed",
             [remove("bar.sync", &[1])],
             "Other warps still read the last tiles.",
         ),
         mutant(
-            "barrier before y is written out removed",
+            "barrier before the epilogue store removed",
             [remove("bar.sync", &[2])],
-            "A row of y was put down by four warps.",
+            "A row of y was stored to shared memory by four warps.",
         ),
         mutant(
             "barrier in the loop after the fetch",
@@ -176,18 +176,18 @@ fn synchronisation() -> Vec<Mutant> {
     ]
 }
 
-/// Of blocks with a part of k each, beside those of their arrival.
-fn parts() -> Vec<Mutant> {
+/// Mutants of the split-K reduction, beside those of its arrival.
+fn split_k() -> Vec<Mutant> {
     vec![
         mutant(
-            "barrier before the sums of all parts are taken up removed",
+            "barrier before the reduced sums are loaded removed",
             [remove("bar.sync", &[4])],
-            "Threads write out sums that others have added up.",
+            "Threads write sums that others have reduced.",
         ),
         mutant(
-            "a part too many is added",
+            "a split too many is added",
             [swap("setp.lt.s32", &[33], ".lt.", ".le.")],
-            "Behind the last part of the last tile is nothing.",
+            "Behind the last split of the last tile is nothing.",
         ),
     ]
 }
@@ -245,12 +245,12 @@ fn indices() -> Vec<Mutant> {
         mutant(
             "swizzle of the sums left out",
             [instead("xor.b32", &[12, 13], "mov.b32 $0, $2;")],
-            "They were put down permuted.",
+            "They were stored swizzled.",
         ),
         mutant(
-            "swizzle of a part's columns left out",
+            "swizzle of a split's columns left out",
             [instead("xor.b32", &[9], "mov.b32 $0, $2;")],
-            "Sums of the last columns are not added up.",
+            "Sums of the last columns are not reduced.",
         ),
     ]
 }

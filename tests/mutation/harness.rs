@@ -12,9 +12,9 @@ use super::edit::{self, Edit};
 /// Instructions of a warp after which a mutant is taken to run for ever; the originals need a hundredth.
 const INSTRUCTIONS: u64 = 1 << 20;
 
-/// What a buffer holds after a launch.
+/// Contents of a buffer after a launch.
 pub enum Expected {
-    /// What it held before.
+    /// Its contents before.
     Unchanged,
     /// Anything.
     Anything,
@@ -41,7 +41,8 @@ pub enum Arg {
     Buffers(Vec<usize>),
     /// A value.
     Value(Vec<u8>),
-    /// A tensor map of a bf16 matrix with the 128-byte swizzle: buffer, rows and columns, rows and columns of the box.
+    /// A tensor map of a bf16 matrix with the 128-byte swizzle: buffer, rows and columns, rows and columns of
+    /// the box.
     Map(usize, [u64; 2], [u32; 2]),
 }
 
@@ -104,7 +105,7 @@ impl Setup {
         self.update(name, vec![0xFF; len], expected)
     }
 
-    /// A buffer of so many bytes and a pointer to it: what is left there does not matter.
+    /// A buffer of so many bytes and a pointer to it, whose contents afterwards do not matter.
     pub fn scratch(self, name: &'static str, len: usize) -> Self {
         self.update(name, vec![0xFF; len], Expected::Anything)
     }
@@ -115,12 +116,12 @@ impl Setup {
         self.buffer(name, initial, expected).arg(Arg::Buffer(number))
     }
 
-    /// A structure of pointers to memory for so many bytes, where anything may be left, and to a counter, which is 0 before and
-    /// after.
-    pub fn parts(self, len: usize) -> Self {
+    /// A structure of pointers to memory for so many bytes, where anything may be left, and to a counter,
+    /// which is 0 before and after.
+    pub fn split_workspace(self, len: usize) -> Self {
         let number = self.buffers.len();
-        let setup = self.buffer("sums of parts", vec![0xFF; len], Expected::Anything);
-        let setup = setup.buffer("arrived", vec![0; 4], Expected::Unchanged);
+        let setup = self.buffer("partials", vec![0xFF; len], Expected::Anything);
+        let setup = setup.buffer("arrivals", vec![0; 4], Expected::Unchanged);
         setup.arg(Arg::Buffers(vec![number, number + 1]))
     }
 

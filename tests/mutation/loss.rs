@@ -51,6 +51,7 @@ fn setup(groups: usize, ranks: usize, kept: usize) -> Setup {
         .input("y", &bf16s(&y))
         .input("targets", &TARGETS)
         .input("kl_mask", &KL_MASK)
+        .value(0u64) // nothing is refused
         .scratch("sums", groups * 2 * ranks * LOSS_SUMS * 4)
         .update("arrived", bytes(&vec![0u32; groups]), Expected::Exactly(bytes(&vec![0u32; groups])))
         .value(CROSS_ENTROPY)

@@ -3,7 +3,8 @@ use deepguard::ops::analyzer::{LAYER_NORM_EPS, LayerNormBackward};
 
 use super::bench::{Bench, TestDropout, add, dot, gradient};
 
-/// Rows, width, and whether there is a dropout: also more rows, and longer ones, than a kernel takes at a time.
+/// Rows, width, and whether there is a dropout: also more rows, and longer ones, than a kernel takes at a
+/// time.
 const SHAPES: [(usize, usize, bool); 5] =
     [(3, 13, false), (4, 37, true), (133, 16, true), (2, 600, true), (2, 75, false)];
 

@@ -1,6 +1,7 @@
-use deepguard::ops::Backend;
-use deepguard::ops::attention::{CachedKv, Heads, Segment};
+use deepguard::ops::attention::{CachedKv, Heads, Qkv, QkvMut, Segment};
+use deepguard::ops::matrix::{Matrix, MatrixMut};
 use deepguard::ops::rope::CacheRows;
+use deepguard::ops::{Backend, Buffer};
 
 use super::bench::{Bench, dot, gradient};
 
@@ -58,7 +59,7 @@ fn forward_case<B: Backend>(backend: &B, rows: usize, segments: &[Segment], head
     let qkv = bench.act(rows * heads.qkv_width(), 1.0);
     // Rows of no segment keep what they have.
     let (mut o, mut lse) = (bench.act(rows * heads.q_width(), 1.0), bench.f32(rows * heads.query, 1.0));
-    backend.attention(o.view_mut(), lse.view_mut(), qkv.view(), segments, heads);
+    backend.attention(o.view_mut(), lse.view_mut(), Qkv::packed(qkv.view(), heads), segments, heads);
     let (expected, expected_lse) = reference(&qkv.host, segments, heads, (&o.host, &lse.host));
     bench.check("o", &o.buffer, &expected);
     bench.check_f32("lse", &lse.buffer, &expected_lse);
@@ -87,8 +88,8 @@ pub fn many_sequences<B: Backend>(backend: &B) {
     backward_case(backend, &segments, heads);
 }
 
-/// Gradients of `dout · o` by the formulas: with p the softmax, dv = pᵀ do; ds = p ∘ (do vᵀ − do · o); dq = ds k / √d;
-/// dk = dsᵀ q / √d.
+/// Gradients of `dout · o` by the formulas: with p the softmax, dv = pᵀ do; ds = p ∘ (do vᵀ − do · o); dq =
+/// ds k / √d; dk = dsᵀ q / √d.
 fn slopes(qkv: &[f64], dout: &[f64], segments: &[Segment], heads: Heads) -> Vec<f64> {
     let (wide, dim, scale) = (heads.qkv_width(), heads.dim, 1.0 / (heads.dim as f64).sqrt());
     let mut d = vec![0.0; qkv.len()];
@@ -125,8 +126,8 @@ fn backward_case<B: Backend>(backend: &B, segments: &[Segment], heads: Heads) {
     let (o, lse) = (bench.act_of(&o), bench.f32_of(&lse));
     // Rows of no segment keep what they have.
     let mut dqkv = bench.act(qkv.host.len(), 1.0);
-    let (d, o, lse) = (dqkv.view_mut(), o.view(), lse.view());
-    backend.attention_backward(d, dout.view(), o, lse, qkv.view(), segments, heads);
+    let (d, o, lse) = (QkvMut::packed(dqkv.view_mut(), heads), o.view(), lse.view());
+    backend.attention_backward(d, dout.view(), o, lse, Qkv::packed(qkv.view(), heads), segments, heads);
     let mut expected = slopes(&qkv.host, &dout.host, segments, heads);
     if rows < 20 {
         let differences = gradient(&qkv.host, |qkv| dot(&forward(qkv).0, &dout.host));
@@ -140,6 +141,68 @@ fn backward_case<B: Backend>(backend: &B, segments: &[Segment], heads: Heads) {
         expected[row.clone()].copy_from_slice(&dqkv.host[row]);
     }
     bench.check("dqkv", &dqkv.buffer, &expected);
+}
+
+/// Columns of packed rows in memory of their own, with a stride.
+struct Columns<B: Backend> {
+    buffer: Buffer<B, B::Act>,
+    rows: usize,
+    cols: usize,
+    stride: usize,
+}
+
+impl<B: Backend> Columns<B> {
+    fn of(bench: &Bench<'_, B>, packed: &[f64], wide: usize, first: usize, cols: usize, gap: usize) -> Self {
+        let stride = cols + gap;
+        let row = |row: &[f64]| [&row[first..first + cols], &vec![f64::NAN; gap]].concat();
+        let buffer = bench.act_of(&packed.chunks(wide).flat_map(row).collect::<Vec<_>>()).buffer;
+        Columns { buffer, rows: packed.len() / wide, cols, stride }
+    }
+
+    fn view(&self) -> Matrix<'_, B, B::Act> {
+        Matrix { data: self.buffer.view(), rows: self.rows, cols: self.cols, stride: self.stride }
+    }
+
+    fn view_mut(&mut self) -> MatrixMut<'_, B, B::Act> {
+        MatrixMut { data: self.buffer.view_mut(), rows: self.rows, cols: self.cols, stride: self.stride }
+    }
+
+    fn host(&self, backend: &B) -> Vec<f32> {
+        let all = backend.download_act(self.buffer.view());
+        all.chunks(self.stride).flat_map(|row| row[..self.cols].to_vec()).collect()
+    }
+}
+
+/// Queries, keys and values in memory of their own give the same bits as packed ones.
+pub fn separate<B: Backend>(backend: &B) {
+    let (heads, rows) = (Heads { query: 4, key_value: 2, dim: 24 }, 90);
+    let (segments, wide, q, kv) =
+        ([own(2, 70), own(73, 17)], heads.qkv_width(), heads.q_width(), heads.kv_width());
+    let mut bench = Bench::new(backend);
+    let (packed, dout) = (bench.act(rows * wide, 1.0), bench.act(rows * q, 1.0));
+    let columns = |of: &[f64]| {
+        let part = |first, cols, gap| Columns::of(&bench, of, wide, first, cols, gap);
+        [part(0, q, 8), part(q, kv, 16), part(q + kv, kv, 0)]
+    };
+    let (own, mut gradients) = (columns(&packed.host), columns(&packed.host));
+    let run = |qkv: Qkv<'_, B>, dqkv: QkvMut<'_, B>| {
+        let (mut o, mut lse) = (bench.act_out(rows * q), bench.f32_out(rows * heads.query));
+        backend.attention(o.view_mut(), lse.view_mut(), qkv, &segments, heads);
+        backend.attention_backward(dqkv, dout.view(), o.view(), lse.view(), qkv, &segments, heads);
+        bench.finish();
+        backend.download_act(o.slice(2 * q..72 * q))
+    };
+    let mut dqkv = bench.act_of(&packed.host);
+    let expected = run(Qkv::packed(packed.view(), heads), QkvMut::packed(dqkv.view_mut(), heads));
+    let [dq, dk, dv] = &mut gradients;
+    let [q_own, k_own, v_own] = &own;
+    let qkv = Qkv { q: q_own.view(), k: k_own.view(), v: v_own.view() };
+    assert_eq!(run(qkv, QkvMut::new(dq.view_mut(), dk.view_mut(), dv.view_mut())), expected);
+    let together = backend.download_act(dqkv.view());
+    for (part, first) in gradients.iter().zip([0, q, q + kv]) {
+        let expected = together.chunks(wide).flat_map(|row| row[first..first + part.cols].to_vec());
+        assert_eq!(part.host(backend), expected.collect::<Vec<_>>(), "columns from {first}");
+    }
 }
 
 pub fn backward<B: Backend>(backend: &B) {
@@ -182,7 +245,7 @@ fn decode_case<B: Backend>(backend: &B, prompt: usize, samples: usize, filled: u
         filled,
     };
     let mut o = bench.act_out(samples * q);
-    backend.attention_decode(o.view_mut(), steps[filled - 1].view(), &cache, heads);
+    backend.attention_decode(o.view_mut(), Qkv::packed(steps[filled - 1].view(), heads).q, &cache, heads);
     let expected = (0..samples).flat_map(|sample| {
         let mut rows = prompt_qkv.host.clone();
         steps.iter().for_each(|step| rows.extend(&step.host[sample * wide..(sample + 1) * wide]));

@@ -8,7 +8,8 @@ use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 
 use crate::emulator::checked;
 
-/// A buffer on the device and what it holds: rounded to the device's type, so that a reference sees the same numbers.
+/// A buffer on the device and what it holds: rounded to the device's type, so that a reference sees the same
+/// numbers.
 pub struct Tensor<B: Backend, T> {
     pub buffer: Buffer<B, T>,
     pub host: Vec<f64>,
@@ -153,8 +154,8 @@ fn encode(values: &[f64], dtype: Dtype) -> (Vec<u8>, Vec<f64>) {
     (bytes.concat(), values)
 }
 
-/// Every element within a few roundings of the largest. Sums here are short (at most some hundred terms of like size), so
-/// their error is a few units in the last place of the largest.
+/// Every element within a few roundings of the largest. Sums here are short (at most some hundred terms of
+/// like size), so their error is a few units in the last place of the largest.
 fn within_a_few_roundings(what: &str, found: &[f32], expected: &[f64]) {
     let largest = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
     let tolerance = 2e-6 * largest + 1e-30;
@@ -164,8 +165,9 @@ fn within_a_few_roundings(what: &str, found: &[f32], expected: &[f64]) {
     }
 }
 
-/// The largest error, and the mean one, at most twice what rounding to bf16 would make of the expected values; that is
-/// half a unit in the last place of the largest, where there are too few of them for luck to be ruled out.
+/// The largest error, and the mean one, at most twice what rounding to bf16 would make of the expected
+/// values; that is half a unit in the last place of the largest, where there are too few of them for luck to
+/// be ruled out.
 fn within_twice_the_rounding(what: &str, found: &[f32], expected: &[f64]) {
     const FEW: usize = 32;
     let largest = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
@@ -244,7 +246,7 @@ impl<B: Backend> TestDropout<B> {
         Dropout { key: self.key, row_keys: self.buffer.view() }
     }
 
-    /// What every element of `[rows, width]` is multiplied with.
+    /// Factor of every element of `[rows, width]`.
     pub fn factors(&self, width: usize) -> Vec<f64> {
         let scale = f64::from(self.key.scale());
         let factor = |key: u32, column: usize| {

@@ -30,7 +30,8 @@ pub fn forward<B: Backend>(backend: &B) {
 }
 
 pub fn backward<B: Backend>(backend: &B) {
-    // Rows that start anywhere; then at multiples of 16 bytes, with tiles that are not full along any dimension.
+    // Rows that start anywhere; then at multiples of 16 bytes, with tiles that are not full along any
+    // dimension.
     for (rows, parts, width) in [
         (1, [19, 3, 11], 37),
         (5, [19, 3, 11], 37),

@@ -52,8 +52,8 @@ pub fn cross_entropy_and_kl<B: Backend>(backend: &B) {
     }
 }
 
-/// Rows that no block holds in shared memory: softmaxes and their sums over many blocks and passes. Central differences
-/// would take too long here, so the gradient is written out.
+/// Rows that no block holds in shared memory: softmaxes and their sums over many blocks and passes. Central
+/// differences would take too long here, so the gradient is written out.
 fn run_long<B: Backend>(backend: &B, vocab: usize, targets: &[i32], kl_mask: &[f64]) {
     let (mut bench, rows) = (Bench::new(backend), targets.len());
     let (mut z, mut y) = (bench.act(rows * vocab, 4.0), bench.act(rows * vocab, 4.0));

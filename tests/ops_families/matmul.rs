@@ -100,8 +100,8 @@ pub fn affine_gradient<B: Backend>(backend: &B) {
     }
 }
 
-/// Less than a tile, a tile, several, each with and without a rest; rows that start on 16 bytes and that do not; more
-/// tiles along k than are prefetched; split-K, with small tiles and with large ones; more tiles
+/// Less than a tile, a tile, several, each with and without a rest; rows that start on 16 bytes and that do
+/// not; more tiles along k than are prefetched; split-K, with small tiles and with large ones; more tiles
 /// than a band of the threadblock swizzle.
 const SHAPES: [(usize, usize, usize); 11] = [
     (1, 1, 8),
@@ -149,8 +149,8 @@ pub fn shapes<B: Backend>(backend: &B) {
     }
 }
 
-/// Gradients of several layers at a time: many rows and few, a part of a wider matrix, with weights and without, widths of
-/// whole vectors everywhere and not.
+/// Gradients of several layers at a time: many rows and few, a part of a wider matrix, with weights and
+/// without, widths of whole vectors everywhere and not.
 pub fn several_gradients<B: Backend>(backend: &B) {
     type Layer = (usize, usize, usize, usize, bool);
     let even: &[Layer] = &[(700, 24, 40, 8, true), (33, 136, 72, 0, false), (1030, 8, 264, 0, true)];

@@ -22,7 +22,8 @@ pub fn forward<B: Backend>(backend: &B) {
 
 /// The stacked projection and SwiGLU in one, with LoRA of gate, up, both or neither on some of the rows.
 pub fn gated<B: Backend>(backend: &B) {
-    // Rows for each kernel; columns that are no multiple of a block's; k short, odd, and long enough for whole turns.
+    // Rows for each kernel; columns that are no multiple of a block's; k short, odd, and long enough for
+    // whole turns.
     for (rows, width, input) in [(1, 3, 5), (5, 37, 40), (9, 16, 1100), (23, 12, 64)] {
         for (adapters, adapted) in [(0, rows), (1, rows), (2, rows), (3, rows / 2)] {
             gated_case(backend, (rows, width, input), adapters, adapted);
@@ -30,11 +31,11 @@ pub fn gated<B: Backend>(backend: &B) {
     }
 }
 
-/// Many rows: in every bit what the two operations make, which choose their kernels alike for these sizes, and gate and up of
-/// the rows that are kept.
+/// Many rows: in every bit what the two operations make, which choose their kernels alike for these sizes,
+/// and gate and up of the rows that are kept.
 pub fn gated_many_rows<B: Backend>(backend: &B) {
-    // k in parts, with columns that are no multiple of a tile's; columns, ranks and k that suit the tensor memory accelerator,
-    // and k longer than its ring; rows that no tile divides.
+    // k in parts, with columns that are no multiple of a tile's; columns, ranks and k that suit the tensor
+    // memory accelerator, and k longer than its ring; rows that no tile divides.
     for (rows, width, input, kept, rank) in [
         (40, 24, 600, 33, 11),
         (130, 64, 72, 0, 16),
@@ -46,7 +47,8 @@ pub fn gated_many_rows<B: Backend>(backend: &B) {
             gated_exactly(backend, (rows, width, input), kept, (adapters, adapted, rank));
         }
     }
-    // Large tiles, k in parts. With adapters of both halves, a tile would cut k elsewhere than the linear layer does.
+    // Large tiles, k in parts. With adapters of both halves, a tile would cut k elsewhere than the linear
+    // layer does.
     gated_exactly(backend, (300, 1608, 520), 250, (0, 300, 8));
 }
 

@@ -4,6 +4,7 @@ pub mod aggregate;
 pub mod analyzer;
 pub mod attention;
 pub mod bench;
+pub mod contracts;
 pub mod elementwise;
 pub mod embedding;
 pub mod linear;

@@ -12,8 +12,8 @@ fn reference(x: &[f64], weight: &[f64]) -> (Vec<f64>, Vec<f64>) {
 }
 
 pub fn forward<B: Backend>(backend: &B) {
-    // Single elements; with 16-byte accesses and without; more than a thread keeps in registers, both ways; more rows
-    // than are taken at once.
+    // Single elements; with 16-byte accesses and without; more than a thread keeps in registers, both ways;
+    // more rows than are taken at once.
     for (rows, width) in [(1, 1), (3, 17), (7, 160), (3, 1000), (2, 1303), (2, 8200), (2300, 8)] {
         let mut bench = Bench::new(backend);
         let (x, weight) = (bench.act(rows * width, 3.0), bench.f32(width, 1.0));

@@ -6,8 +6,9 @@ use std::process::Command;
 use rustix::process::Signal;
 
 use super::process::Running;
+use super::required::not_tested;
 use super::tiny::{Tiny, folder};
-use super::{TRAIN, assert_same_folders, is_temporary, names, newest_step, skipped, whole_checkpoints};
+use super::{TRAIN, assert_same_folders, is_temporary, names, newest_step, whole_checkpoints};
 
 /// Twelve steps and checkpoints, of which one is kept.
 const RUN: &str = "--data data/train --max-steps 12 --num-epochs 3 --save-steps 1 --save-total-limit 1";
@@ -83,7 +84,7 @@ fn a_full_disk_leaves_the_previous_checkpoint() {
     for quarters in 1..=10 {
         let (code, stderr) = run_on_a_disk_of(&tiny, checkpoint * quarters / 4 + 65_536);
         if code == 99 || stderr.contains("unshare: ") {
-            skipped(&format!("no file system can be mounted here: {stderr}"));
+            not_tested(&format!("no file system can be mounted here: {stderr}"));
             return;
         }
         let left = tiny.path("left");
@@ -122,7 +123,7 @@ fn what_will_not_fit_is_not_begun() {
     let spill = format!("{TRAIN} {RUN} --output-dir run --base-cache-mib 0");
     for (arguments, named) in [(export, "small/new/merged"), (spill.clone(), "--base-cache-mib")] {
         let Some((code, stderr)) = with_a_small_disk(&tiny, &arguments) else {
-            skipped("no file system can be mounted here");
+            not_tested("no file system can be mounted here");
             return;
         };
         assert_eq!(code, 5, "{stderr}");
@@ -134,6 +135,25 @@ fn what_will_not_fit_is_not_begun() {
     // What is not kept needs no space.
     let without = with_a_small_disk(&tiny, &format!("{spill} --kl-weight 0"));
     assert!(without.is_some_and(|(code, _)| code == 0));
+}
+
+#[test]
+fn an_empty_volume_is_filled() {
+    let tiny = tiny_with_whole_run();
+    std::fs::create_dir(tiny.path("volume")).unwrap();
+    let script = "mount -t tmpfs -o size=16m tmpfs volume || exit 99
+        \"$DG_RUN\" export --model model --adapter whole --merge --out volume || exit 1
+        cp -r volume left";
+    let mut running = spawn(&tiny, "unshare", &["-rm", "sh", "-c", script]);
+    let code = running.exit_code();
+    if code == 99 || running.stderr().contains("unshare: ") {
+        not_tested("no file system can be mounted here");
+        return;
+    }
+    assert_eq!(code, 0, "{}", running.stderr());
+    let filled = names(&tiny.path("left"));
+    assert!(filled.contains(&"config.json".to_owned()) && filled.contains(&"model.safetensors".to_owned()));
+    assert!(!filled.iter().any(|name| is_temporary(name)), "{filled:?}");
 }
 
 /// The message about too little space: how much is needed, within a twentieth, and which options help.

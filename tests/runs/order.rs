@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::process::Running;
+use super::required::not_tested;
 use super::tiny::{Tiny, folder};
-use super::{TRAIN, names, skipped};
+use super::{TRAIN, names};
 
 /// Makes the library that writes down flushes and renames; `None` without a C compiler.
 fn recorder(tiny: &Tiny) -> Option<PathBuf> {
@@ -47,7 +48,7 @@ impl Log {
 fn everything_is_on_the_disk_before_the_name_is_and_the_name_before_the_previous_one_goes() {
     let tiny = Tiny::new("llama");
     let Some(library) = recorder(&tiny) else {
-        skipped("there is no C compiler `cc` to watch flushes with");
+        not_tested("there is no C compiler `cc` to watch flushes with");
         return;
     };
     let arguments =

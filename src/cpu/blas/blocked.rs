@@ -1,7 +1,7 @@
 //! Products with many rows: packed panels and a register-tiled micro-kernel.
 //!
 //! A is packed once, shared by all threads, one block of rows and depths at a time. A task owns a rectangle
-//! of C: for each block of depths it packs `NR` columns of B into a panel that stays in the first-level cache
+//! of C: for each block of depths it packs `NR` columns of B into a panel that stays in the L1 cache
 //! and runs them against its rows of A, which stay in the second level. So each element of a weight is
 //! widened once per `TASK_ROWS` rows.
 
@@ -15,7 +15,7 @@ use std::ops::Range;
 
 /// Most depths summed in registers: a panel of B (16 columns) then takes 20 of 32 KiB.
 const MAX_DEPTHS: usize = 320;
-/// Most rows of A per task: with `MAX_DEPTHS`, 640 KiB of a 1 MiB second-level cache.
+/// Most rows of A per task: with `MAX_DEPTHS`, 640 KiB of a 1 MiB L2 cache.
 const TASK_ROWS: usize = 512;
 /// Most f32 of A packed at a time (8 MiB), so that they stay in the last-level cache.
 const PACKED: usize = 2 << 20;

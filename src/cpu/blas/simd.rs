@@ -19,8 +19,8 @@ pub(super) const MAX_NR: usize = 32;
 /// A register of f32 and the micro-tile shape that suits its register file.
 ///
 /// # Safety
-/// Methods may only run where the instruction set is available; [`run_wide`] and [`run_narrow`] see to that. Pointers
-/// must be valid for as many elements as the method names.
+/// Methods may only run where the instruction set is available; [`run_wide`] and [`run_narrow`] see to that.
+/// Pointers must be valid for as many elements as the method names.
 pub(super) unsafe trait Simd: Copy {
     /// One register.
     type V: Copy;
@@ -52,8 +52,8 @@ pub(super) unsafe trait Simd: Copy {
     unsafe fn sums(v: [Self::V; 4]) -> [f32; 4];
     /// Computes one micro-tile: [`tile::micro_tile`] with this set's `MR` and registers per row.
     unsafe fn micro_tile(tile: &MicroTile);
-    /// Computes the dot products of a group of at most `DOT_ROWS` rows with some columns: [`RowGroup::dots`] with as many
-    /// columns at a time as the register file has room for.
+    /// Computes the dot products of a group of at most `DOT_ROWS` rows with some columns: [`RowGroup::dots`]
+    /// with as many columns at a time as the register file has room for.
     unsafe fn dots(group: &impl RowGroup, cols: Range<usize>);
 }
 

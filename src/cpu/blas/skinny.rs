@@ -1,5 +1,5 @@
-//! Products of a few rows with a weight whose rows run along the summed dimension: decoding, and the narrow
-//! side of LoRA.
+//! Skinny GEMM (batched GEMV): products of a few rows with a weight whose rows run along the summed
+//! dimension, in decoding and on the narrow side of LoRA.
 //!
 //! The weight is read once, in storage order, straight into registers; the few rows stay in cache. Each
 //! element of the result is a dot product of as many partial sums as a register has lanes, so its bits do not
@@ -15,12 +15,12 @@ use std::ops::Range;
 const MAX_ROWS: usize = 32;
 /// Fewer bytes of weight than this are read by the calling thread alone.
 const MIN_PARALLEL: usize = 64 << 10;
-/// Bytes of weight that all groups of rows meet before the next, a quarter of a first-level cache.
+/// Bytes of weight that all groups of rows meet before the next, a quarter of a L1 cache.
 const CHUNK_BYTES: usize = 16 << 10;
-/// Bytes of the few rows that stay in a first-level cache beside the weights; of more, groups are smaller.
+/// Bytes of the few rows that stay in a L1 cache beside the weights; of more, groups are smaller.
 const CACHED_ROWS: usize = 32 << 10;
-/// How far ahead of their use weights are asked for, in bytes. A few short rows read side by side defeat the
-/// hardware's own prefetching.
+/// Prefetch distance of weights, in bytes. A few short rows read side by side defeat the hardware's own
+/// prefetching.
 const PREFETCH: usize = 4 << 10;
 /// Columns of a task are a multiple of this, and thereby of those of a block in every instruction set.
 const SHARE: usize = 12;
@@ -94,17 +94,17 @@ struct Dots<'a, Q> {
     scale: Scale,
 }
 
-/// Some of the few rows, which meet the weights together.
+/// A group of the few rows: one pass over the weights serves all its rows.
 struct Group<'a, Q> {
     dots: &'a Dots<'a, Q>,
-    /// The first of its rows.
+    /// First row.
     first: usize,
-    /// How many they are.
+    /// Number of rows.
     len: usize,
-    /// Which group it is, of how many.
+    /// Index of the group, and number of groups.
     turn: usize,
     groups: usize,
-    /// How far ahead of their use weights are asked for, in bytes.
+    /// Prefetch distance of weights, in bytes.
     ahead: usize,
 }
 
@@ -116,7 +116,7 @@ impl<Q: Element> Kernel<()> for Dots<'_, Q> {
         let most =
             if rows.min(S::DOT_ROWS) * row_bytes > CACHED_ROWS { S::DOT_ROWS / 2 } else { S::DOT_ROWS };
         let groups = rows.div_ceil(most);
-        // Columns whose weights stay in the first-level cache while every group of rows meets them.
+        // Columns whose weights stay in the L1 cache while every group of rows meets them.
         let column_bytes = self.depth * size_of::<Q>();
         let (chunk, ahead) = if groups == 1 {
             (self.cols.len().max(1), PREFETCH)
@@ -178,7 +178,7 @@ impl<Q: Element> Group<'_, Q> {
             let mut ahead = weight[0].cast::<u8>().wrapping_add(self.ahead);
             let mut turn = self.turn;
             for d in (0..whole).step_by(S::LANES) {
-                // The groups share the requests, so that memory is never idle.
+                // The groups share the prefetches, so that memory is never idle.
                 if turn == 0 {
                     for line in (0..step_bytes).step_by(64) {
                         S::prefetch(ahead.wrapping_add(line).cast());

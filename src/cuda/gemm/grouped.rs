@@ -1,41 +1,13 @@
-//! Grouped GEMM: several products in one launch. Those of LoRA's backward and the gradients of the guard's weights are too
-//! small to fill a device one by one.
-
-use bytemuck::Zeroable;
+//! Grouped GEMM: several products in one launch. Those of LoRA's backward and the gradients of the guard's
+//! weights are too small to fill a device one by one.
 
 use super::plan::{SMALL_OCCUPANCY, TILES_PER_SPLIT, shared};
-use super::{Gemm, KernelGemm, Layout, alignment};
-use crate::cuda::Cuda;
-use crate::cuda::dropout::KernelMask;
+use super::{Gemm, Layout, alignment};
 use crate::cuda::launch::{Launch, Shape};
-use crate::cuda::split::{KernelWorkspace, Split, SplitWorkspace};
+use crate::cuda::split::{Split, SplitWorkspace};
 use crate::cuda::tile::*;
+use crate::cuda::{Cuda, params};
 use crate::ops::Dropout;
-
-/// `GroupedGemm` of `kernels/gemm_grouped.h`.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct KernelGroupedGemm {
-    a: u64,
-    b: u64,
-    y: u64,
-    row_weight: u64,
-    mask: KernelMask,
-    workspace: KernelWorkspace,
-    gemm: KernelGemm,
-    first_block: i32,
-    splits: i32,
-    transposed: i32,
-}
-
-/// `GemmGroup` of `kernels/gemm_grouped.h`.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct KernelGroup {
-    of: [KernelGroupedGemm; GROUPED_GEMMS],
-    count: i32,
-    blocks: i32,
-}
 
 /// A product of a group: `NN`, or `TN` with a dropout of b and split-K.
 pub(in crate::cuda) struct GroupedGemm<'a> {
@@ -46,7 +18,8 @@ pub(in crate::cuda) struct GroupedGemm<'a> {
     pub workspace: Option<SplitWorkspace<'a>>,
 }
 
-/// Split-K of products `aᵀ b` of sizes `[m, n, k]` that share a launch: as many splits as give all multiprocessors work.
+/// Split-K of products `aᵀ b` of sizes `[m, n, k]` that share a launch: as many splits as give all
+/// multiprocessors work.
 pub(in crate::cuda) fn splits(cuda: &Cuda, sizes: impl Iterator<Item = [usize; 3]> + Clone) -> Vec<Split> {
     let at_once = SMALL_OCCUPANCY * cuda.info().multiprocessors as usize;
     let tiles_of_launch: usize = sizes.clone().map(|[m, n, _]| tiles(m, n)).sum();
@@ -75,7 +48,7 @@ impl GroupedGemm<'_> {
         self.workspace.as_ref().map_or(tiles(m, n), |workspace| workspace.split.blocks())
     }
 
-    fn pass<'l>(&self, to: &mut KernelGroupedGemm, launch: Launch<'l>) -> Launch<'l> {
+    fn pass<'l>(&self, to: &mut params::GroupedGemm, launch: Launch<'l>) -> Launch<'l> {
         let (_, _, k) = self.gemm.size();
         let (a, b) = (&self.gemm.a, &self.gemm.b);
         let launch = launch.reads(&mut to.a, "a", a.data, a.extent(), alignment(a.in_vectors()));
@@ -85,7 +58,7 @@ impl GroupedGemm<'_> {
             None => launch,
         };
         let launch = to.mask.pass(self.dropout, k, launch);
-        to.gemm = self.gemm.kernel_gemm();
+        to.gemm = self.gemm.params();
         to.transposed = (self.gemm.layout == Layout::TN).into();
         let launch = self.gemm.target_to(&mut to.y, launch);
         to.splits = self.workspace.as_ref().map_or(1, |workspace| workspace.split.count as i32);
@@ -103,7 +76,7 @@ pub(in crate::cuda) fn in_vectors(members: &[&GroupedGemm<'_>]) -> bool {
 
 /// Adds a group to a launch; returns how many blocks it needs.
 pub(in crate::cuda) fn pass<'l>(members: &[&GroupedGemm<'_>], mut launch: Launch<'l>) -> (usize, Launch<'l>) {
-    let (mut group, mut blocks) = (KernelGroup::zeroed(), 0);
+    let (mut group, mut blocks) = (params::GemmGroup::default(), 0);
     for (to, member) in group.of.iter_mut().zip(members) {
         launch = member.pass(to, launch);
         to.first_block = blocks as i32;

@@ -3,35 +3,12 @@
 use half::bf16;
 
 use super::operand::alignment;
-use crate::cuda::Cuda;
 use crate::cuda::launch::Launch;
 use crate::cuda::tile::GEMM_LORA_TERMS;
+use crate::cuda::{Cuda, params};
 use crate::error::Error;
 use crate::ops::linear::LoraTerm;
 use crate::ops::matrix::Matrix;
-
-/// `LoraTerm` of `kernels/lora_terms.h`.
-#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct KernelTerm {
-    xa: u64,
-    b: u64,
-    rows: i32,
-    column: i32,
-    columns: i32,
-    rank: i32,
-    vector: i32,
-    padding: i32,
-}
-
-/// `LoraTerms` of `kernels/lora_terms.h`.
-#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct KernelTerms {
-    term: [KernelTerm; GEMM_LORA_TERMS],
-    count: i32,
-    padding: i32,
-}
 
 /// xa, lora_B and the first column of a term.
 pub(in crate::cuda) type TermParts<'a> = (Matrix<'a, Cuda, bf16>, Matrix<'a, Cuda, bf16>, usize);
@@ -58,13 +35,13 @@ impl<'a> Terms<'a> {
 
     /// Adds the terms to a launch.
     pub fn pass<'l>(terms: Option<&Terms<'_>>, mut launch: Launch<'l>) -> Launch<'l> {
-        let mut by_value = KernelTerms::default();
+        let mut by_value = params::LoraTerms::default();
         for (to, (xa, b, column)) in by_value.term.iter_mut().zip(terms.iter().flat_map(|terms| terms.each()))
         {
             let vector = xa.in_vectors() && b.in_vectors();
             launch = launch.reads(&mut to.xa, "xa", xa.data, xa.extent(), alignment(vector));
             launch = launch.reads(&mut to.b, "lora_B", b.data, b.extent(), alignment(vector));
-            *to = KernelTerm {
+            *to = params::LoraTerm {
                 rows: xa.rows as i32,
                 column: column as i32,
                 columns: b.rows as i32,

@@ -1,7 +1,9 @@
-//! The GEMM engine: products of bf16 matrices with sums in f32, which linear layers, `matmul` and gradients are made of.
+//! The GEMM engine: products of bf16 matrices with sums in f32, on which linear layers, `matmul` and
+//! gradients are built.
 //!
-//! [`Gemm`] describes one product and its epilogue; [`Gemm::run`] picks the kernel: tiles of `kernels/gemm_tile.h`, or on
-//! sm_90 those of `kernels/gemm_sm90.cu`. [`grouped`] computes several products in one launch, [`skinny`] those of few rows.
+//! [`Gemm`] describes one product and its epilogue; [`Gemm::run`] picks the kernel: tiles of
+//! `kernels/gemm_tile.h`, or on sm_90 those of `kernels/gemm_sm90.cu`. [`grouped`] computes several products
+//! in one launch, [`skinny`] those of few rows.
 
 pub(super) mod grouped;
 mod lora_terms;
@@ -14,7 +16,8 @@ use half::bf16;
 
 use super::Cuda;
 use super::launch::Launch;
-use super::split::{KernelWorkspace, SplitWorkspace};
+use super::params::{self, GemmParams};
+use super::split::SplitWorkspace;
 use crate::error::Error;
 use crate::ops::Ref;
 use crate::ops::matrix::{Matrix, MatrixMut};
@@ -52,12 +55,12 @@ pub(super) struct Gated<'a> {
     pub gate_up: MatrixMut<'a, Cuda, bf16>,
 }
 
-/// What is added to a rounded target.
+/// Addend of a rounded target.
 #[derive(Clone, Copy)]
 pub(super) enum Residual<'a> {
     /// Nothing: the target is not read.
     Nothing,
-    /// What the target holds, times a factor.
+    /// The target's old values, times a factor.
     Target(f32),
     /// Another matrix.
     Other(Matrix<'a, Cuda, bf16>),
@@ -78,25 +81,6 @@ pub(super) struct Gemm<'a> {
     pub terms: Option<&'a Terms<'a>>,
     /// Factors of the rows of a; `TN` only.
     pub row_weight: Option<Ref<'a, Cuda, f32>>,
-}
-
-/// `GemmParams` of `kernels/gemm_epilogue.h`.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-pub(super) struct KernelGemm {
-    pub m: i32,
-    pub n: i32,
-    pub k: i32,
-    pub a_stride: i32,
-    pub b_stride: i32,
-    pub y_stride: i32,
-    pub residual_stride: i32,
-    pub a_vector: i32,
-    pub b_vector: i32,
-    pub y_vector: i32,
-    pub alpha: f32,
-    pub beta: f32,
-    pub output: i32,
 }
 
 /// `Output` of `kernels/gemm_epilogue.h`.
@@ -224,7 +208,7 @@ impl<'a> Gemm<'a> {
     }
 
     /// Sizes and strides as a kernel takes them.
-    pub fn kernel_gemm(&self) -> KernelGemm {
+    pub fn params(&self) -> GemmParams {
         let (m, mut n, k) = self.size();
         if let Target::Gated(to) = &self.target {
             n = to.h.cols;
@@ -234,7 +218,7 @@ impl<'a> Gemm<'a> {
             Residual::Target(factor) => (factor, self.y_stride()),
             Residual::Other(matrix) => (1.0, matrix.stride),
         };
-        KernelGemm {
+        GemmParams {
             m: m as i32,
             n: n as i32,
             k: k as i32,
@@ -293,8 +277,8 @@ impl<'a> Gemm<'a> {
             (_, Layout::NN) => self.residual(launch),
             (_, Layout::TN) => self.residual(launch).read_optional("row_weight", self.row_weight, k, 4),
         };
-        let mut by_value = KernelWorkspace::default();
-        let launch = workspace.pass(&mut by_value, launch.value(self.kernel_gemm())).value(by_value);
+        let mut by_value = params::SplitWorkspace::default();
+        let launch = workspace.pass(&mut by_value, launch.value(self.params())).value(by_value);
         if self.layout == Layout::NT { Terms::pass(self.terms, launch) } else { launch }
     }
 }

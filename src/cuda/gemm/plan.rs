@@ -15,13 +15,13 @@ pub(super) const SMALL_OCCUPANCY: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     pub large: bool,
-    /// SplitWorkspace of k.
+    /// Split-K.
     pub split: Split,
 }
 
 impl Plan {
-    /// Large tiles where they give all multiprocessors work; split-K where there are few tiles. A gated product has as many
-    /// tiles, each of two halves of n that lie apart.
+    /// Large tiles where they give all multiprocessors work; split-K where there are few tiles. A gated
+    /// product has as many tiles, each of two halves of n that lie apart.
     pub fn new([m, n, k]: [usize; 3], multiprocessors: usize, vector: bool) -> Self {
         let tiles = |tile: usize| m.div_ceil(tile) * n.div_ceil(tile);
         let most = (k.div_ceil(GEMM_TILE_K) / TILES_PER_SPLIT).max(1);

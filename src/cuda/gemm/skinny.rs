@@ -1,13 +1,12 @@
 //! Skinny products: a frozen weight with the few rows of a decoding step.
 
-use bytemuck::Zeroable;
 use half::bf16;
 
-use super::KernelGemm;
 use super::lora_terms::Terms;
 use super::operand::alignment;
 use crate::cuda::Cuda;
 use crate::cuda::launch::{Shape, VECTOR};
+use crate::cuda::params::GemmParams;
 use crate::cuda::tile::{SKINNY_LINES, SKINNY_THREADS};
 use crate::cuda::weights::Weight;
 use crate::ops::linear::LoraTerm;
@@ -44,9 +43,9 @@ impl Cuda {
             .launch(kernel)
             .write("y", &y.data, m * n, 1)
             .read("x", x.data, m * k, alignment(vector))
-            .read("weight", weight.data(), weight.matrix().extent(), VECTOR);
+            .read("weight", weight.matrix().data, weight.matrix().extent(), VECTOR);
         let launch = launch.read_optional("residual", residual.map(|matrix| matrix.data), m * n, 1);
-        let product = KernelGemm {
+        let product = GemmParams {
             m: m as i32,
             n: n as i32,
             k: k as i32,
@@ -66,7 +65,8 @@ impl Cuda {
         Terms::pass(Some(terms), launch).run(Shape::line(blocks, SKINNY_THREADS));
     }
 
-    /// `h = silu(gate) · up` for `[gate | up] = x Wᵀ + Σ xa Bᵀ` and up to [`SKINNY_ROWS`] rows, none of which is kept.
+    /// `h = silu(gate) · up` for `[gate | up] = x Wᵀ + Σ xa Bᵀ` and up to [`SKINNY_ROWS`] rows, none of which
+    /// is kept.
     pub(in crate::cuda) fn skinny_gated(
         &self,
         h: Mut<'_, Self, bf16>,
@@ -79,7 +79,7 @@ impl Cuda {
         let x = Matrix::new(x, rows, width);
         let Some(terms) = Terms::new(self, lora) else { return };
         let kernel = for_rows(rows, ["gated_skinny_1", "gated_skinny_2", "gated_skinny_4"]);
-        let product = KernelGemm {
+        let product = GemmParams {
             m: rows as i32,
             n: out as i32,
             k: width as i32,
@@ -89,13 +89,13 @@ impl Cuda {
             a_vector: x.in_vectors().into(),
             b_vector: 1,
             alpha: 1.0,
-            ..KernelGemm::zeroed()
+            ..GemmParams::default()
         };
         let launch = self
             .launch(kernel)
             .write("h", &h, rows * out / 2, 1)
             .read("x", x.data, rows * width, alignment(x.in_vectors()))
-            .read("weight", weight.data(), weight.matrix().extent(), VECTOR)
+            .read("weight", weight.matrix().data, weight.matrix().extent(), VECTOR)
             .value(product);
         let blocks = if rows == 0 { 0 } else { (out / 2).div_ceil(SKINNY_LINES / 2) };
         Terms::pass(Some(&terms), launch).run(Shape::line(blocks, SKINNY_THREADS));

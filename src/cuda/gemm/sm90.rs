@@ -1,53 +1,26 @@
-//! Linear layers, and gradients through them, with the tensor memory accelerator and the warpgroup products of sm_90a.
+//! Warp-specialised GEMM with TMA and wgmma (sm_90a): linear layers, gradients through them, SwiGLU.
 
 use half::bf16;
 
 use super::{Gated, Gemm, Layout, Residual, Target};
 use crate::cuda::Cuda;
-use crate::cuda::launch::{Launch, Shape, TensorMap, TiledMatrix, VECTOR};
+use crate::cuda::launch::{Launch, Shape, TiledMatrix, VECTOR};
+use crate::cuda::params::{GatedMaps, LoraMaps, LoraRange};
 use crate::cuda::tile::*;
 use crate::ops::matrix::{Matrix, MatrixMut};
 
-/// Dynamic shared memory: the stages, some boxes of y for each consumer, two barriers for each stage and one for the residual.
+/// Dynamic shared memory: the stages, some boxes of y for each consumer, two mbarriers for each stage and one
+/// for the residual.
 const fn shared(boxes: usize) -> usize {
     let stage = (GEMM_SM90_TILE_M + GEMM_SM90_TILE_N) * GEMM_SM90_TILE_K * size_of::<bf16>();
     let boxes = boxes * GEMM_SM90_TILE_M * GEMM_SM90_STORE_N * size_of::<bf16>();
     GEMM_SM90_STAGES * stage + boxes + (2 * GEMM_SM90_STAGES + 1) * size_of::<u64>()
 }
 
-/// Boxes of y beside each other.
+/// Store boxes of a tile of y along n.
 const STORES: usize = GEMM_SM90_TILE_N / GEMM_SM90_STORE_N;
 
-/// `LoraRange` of `kernels/gemm_sm90.cu`.
-#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct LoraRange {
-    rows: i32,
-    column: i32,
-    columns: i32,
-    rank: i32,
-}
-
-/// `LoraMaps` of `kernels/gemm_sm90.cu`.
-#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct LoraMaps {
-    xa: [TensorMap; GEMM_LORA_TERMS],
-    b: [TensorMap; GEMM_LORA_TERMS],
-    range: [LoraRange; GEMM_LORA_TERMS],
-    count: i32,
-    padding: [i32; 3],
-}
-
-/// `GatedMaps` of `kernels/gemm_sm90.cu`.
-#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct GatedMaps {
-    h: TensorMap,
-    gate_up: TensorMap,
-}
-
-/// Boxes that one copy moves.
+/// Boxes of the TMA's tensor maps.
 const X_BOX: (usize, usize) = (GEMM_SM90_TILE_M, GEMM_SM90_TILE_K);
 const W_BOX: (usize, usize) = (GEMM_SM90_TILE_N / 2, GEMM_SM90_TILE_K);
 const TRANSPOSED_W_BOX: (usize, usize) = (GEMM_SM90_TILE_K, GEMM_SM90_TILE_N / 2);
@@ -70,7 +43,7 @@ fn grid(m: usize, n: usize, boxes: usize) -> Shape {
 }
 
 impl Gemm<'_> {
-    /// Whether [`run_sm90`](Self::run_sm90) can compute this: there, k is in one piece.
+    /// Whether [`run_sm90`](Self::run_sm90) can compute the product; its kernels have no split-K.
     pub(super) fn suits_sm90(&self, cuda: &Cuda) -> bool {
         let target = match &self.target {
             Target::Rounded(y) => y.stride == y.cols && y.data.address().is_multiple_of(VECTOR),
@@ -102,8 +75,8 @@ impl Gemm<'_> {
             && terms.all(|(xa, b, _)| suits(&xa) && suits(&b))
     }
 
-    /// `y = a bᵀ + bias + Σ xa Bᵀ + residual`, `y = a b`, or the first half of a feed-forward, with the kernels of
-    /// `gemm_sm90.cu`.
+    /// `y = a bᵀ + bias + Σ xa Bᵀ + residual`, `y = a b`, or the first half of a feed-forward, with the
+    /// kernels of `gemm_sm90.cu`.
     pub(super) fn run_sm90(self, cuda: &Cuda) {
         match (&self.target, self.layout) {
             (Target::Rounded(y), Layout::NT) => self.linear_sm90(cuda, y),

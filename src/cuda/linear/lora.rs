@@ -1,69 +1,17 @@
-//! LoRA beside its linear layer: the down projection, and the backward. Adapters that read the same input share launches.
+//! LoRA beside its linear layer: the down projection, and the backward. Adapters that read the same input
+//! share launches.
 
-use bytemuck::Zeroable;
 use half::bf16;
 
-use crate::cuda::Cuda;
-use crate::cuda::dropout::KernelMask;
 use crate::cuda::gemm::grouped::{self, GroupedGemm, splits};
 use crate::cuda::gemm::{Gemm, Layout, Target, alignment};
 use crate::cuda::launch::{Launch, Shape};
 use crate::cuda::split::SplitWorkspace;
 use crate::cuda::tile::*;
+use crate::cuda::{Cuda, params};
 use crate::ops::linear::{LoraBackward, LoraDown};
 use crate::ops::matrix::{Matrix, MatrixMut};
 use crate::ops::{Dropout, Mut, Ref};
-
-/// `LoraDown` of `kernels/linear_lora.cu`.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct KernelDown {
-    xa: u64,
-    a: u64,
-    mask: KernelMask,
-}
-
-/// `LoraDowns` of `kernels/linear_lora.cu`.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct KernelDowns {
-    of: [KernelDown; GEMM_LORA_TERMS],
-    count: i32,
-    adapters_per_block: i32,
-}
-
-/// `LoraDownShape` of `kernels/linear_lora.cu`.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct KernelDownShape {
-    rows: i32,
-    width: i32,
-    rank: i32,
-    vector: i32,
-}
-
-/// `LoraInputTerm` of `kernels/linear_lora_backward.cu`.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct KernelInputTerm {
-    t: u64,
-    a: u64,
-    mask: KernelMask,
-    rank: i32,
-    vector: i32,
-}
-
-/// `LoraInputTerms` of `kernels/linear_lora_backward.cu`.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct KernelInputTerms {
-    term: [KernelInputTerm; GEMM_LORA_TERMS],
-    dx: u64,
-    count: i32,
-    rows: i32,
-    width: i32,
-    vector: i32,
-}
 
 /// The term of an adapter in the gradient of the input: `factor · mask ∘ (t A)`.
 struct InputTerm<'a> {
@@ -79,7 +27,7 @@ impl InputTerm<'_> {
         self.t.in_vectors() && self.a.in_vectors()
     }
 
-    fn pass<'l>(&self, to: &mut KernelInputTerm, launch: Launch<'l>) -> Launch<'l> {
+    fn pass<'l>(&self, to: &mut params::LoraInputTerm, launch: Launch<'l>) -> Launch<'l> {
         let alignment = alignment(self.in_vectors());
         (to.rank, to.vector) = (self.a.rows as i32, self.in_vectors().into());
         let launch = launch.reads(&mut to.t, "t", self.t.data, self.t.extent(), alignment);
@@ -88,9 +36,9 @@ impl InputTerm<'_> {
     }
 }
 
-/// How many adapters share a block of `lora_down`, which then reads x once for them, where each would have `blocks` alone.
-/// Fewer blocks are longer ones: with few rows (a decoding step), or with a last wave that is mostly empty, the time is that
-/// of the multiprocessor with the most work, and adapters are better apart.
+/// How many adapters share a block of `lora_down`, which then reads x once for them, where each would have
+/// `blocks` alone. Fewer blocks are longer ones: with few rows (a decoding step), or with a last wave that is
+/// mostly empty, the time is that of the multiprocessor with the most work, and adapters are better apart.
 fn adapters_per_block(
     adapters: usize,
     most: usize,
@@ -98,7 +46,8 @@ fn adapters_per_block(
     multiprocessors: usize,
     drops: bool,
 ) -> usize {
-    // In times of reading 16 lines, about: x has two of them, lora_A one, and the mask of x costs as much as x.
+    // Cost of a block, in loads of 16 lines: two for x, one for each lora_A, and a mask of x costs as much as
+    // x.
     let of_block = |count| 2 + count * if drops { 3 } else { 1 };
     let longest =
         |count: usize| (adapters.div_ceil(count) * blocks).div_ceil(multiprocessors) * of_block(count);
@@ -131,17 +80,17 @@ impl Cuda {
         let adapters_per_block =
             adapters_per_block(adapters.len(), most, rows_of_blocks * pieces, multiprocessors, drops);
         let mut launch = self.launch(kernel).read("x", x.data, rows * width, alignment(vector));
-        let mut by_value = KernelDowns {
+        let mut by_value = params::LoraDowns {
             count: adapters.len() as i32,
             adapters_per_block: adapters_per_block as i32,
-            ..Zeroable::zeroed()
+            ..Default::default()
         };
         for (to, adapter) in by_value.of.iter_mut().zip(&adapters) {
             launch = launch.writes(&mut to.xa, "xa", &adapter.xa, rows * rank, 1);
             launch = launch.reads(&mut to.a, "lora_A", adapter.a, rank * width, alignment(vector));
             launch = to.mask.pass(adapter.dropout, rows, launch);
         }
-        let shape = KernelDownShape {
+        let shape = params::LoraDownShape {
             rows: rows as i32,
             width: width as i32,
             rank: rank as i32,
@@ -154,8 +103,8 @@ impl Cuda {
         });
     }
 
-    /// `dB += dyᵀ xa`, `dA += tᵀ dropout(x)` of each adapter and `dx += Σ mask ∘ (t A)`, where `t = scale · dy B`: dB and
-    /// t in one launch, dA and dx in another.
+    /// `dB += dyᵀ xa`, `dA += tᵀ dropout(x)` of each adapter and `dx += Σ mask ∘ (t A)`, where `t = scale ·
+    /// dy B`: dB and t in one launch, dA and dx in another.
     pub(super) fn lora_gradients(
         &self,
         dx_acc: Option<Mut<'_, Self, bf16>>,
@@ -224,7 +173,7 @@ impl Cuda {
         let vector = grouped::in_vectors(members) && terms.iter().all(InputTerm::in_vectors);
         let kernel = if vector { "lora_inputs" } else { "lora_inputs_any" };
         let (blocks, mut launch) = grouped::pass(members, self.launch(kernel));
-        let mut by_value = KernelInputTerms::zeroed();
+        let mut by_value = params::LoraInputTerms::default();
         for (to, term) in by_value.term.iter_mut().zip(terms) {
             launch = term.pass(to, launch);
         }

@@ -70,6 +70,8 @@ fn a_llama_directory_is_complete() {
             "tokenizer_config.json",
         ];
         assert_eq!(files, expected);
+        let inputs = &json(out.join("tokenizer_config.json"))["model_input_names"];
+        assert_eq!(*inputs, serde_json::json!(["input_ids", "attention_mask"]));
         assert_eq!(names(out).len(), 11);
         let embedding: Vec<f32> = (0..56).map(|i| i as f32).collect();
         assert_eq!(values(out, "model.embed_tokens.weight"), embedding);

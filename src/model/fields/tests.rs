@@ -293,6 +293,7 @@ const WRITTEN: [(&str, &str, &[&str]); 17] = [
             "fan_in_fan_out",
             "inference_mode",
             "init_lora_weights",
+            "kasa_config",
             "layer_replication",
             "layers_pattern",
             "layers_to_transform",
@@ -303,6 +304,7 @@ const WRITTEN: [(&str, &str, &[&str]); 17] = [
             "megatron_config",
             "megatron_core",
             "modules_to_save",
+            "monteclora_config",
             "peft_type",
             "peft_version",
             "qalora_group_size",
@@ -316,6 +318,7 @@ const WRITTEN: [(&str, &str, &[&str]); 17] = [
             "use_dora",
             "use_qalora",
             "use_rslora",
+            "velora_config",
         ],
     ),
 ];

@@ -343,7 +343,7 @@ fn every_damaged_header_byte_is_refused_or_harmless() {
     assert!(accepted < 16, "{accepted} damaged headers were taken for whole");
 }
 
-/// Of a real file: a truncation at every KiB, and 100,000 flips of a bit.
+/// A real file's truncation at every KiB, and 100,000 flips of a bit.
 #[test]
 fn a_damaged_model_is_refused_or_harmless() {
     let golden = golden("llama-tiny");

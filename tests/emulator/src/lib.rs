@@ -78,4 +78,8 @@ pub mod row;
 pub mod schedule;
 pub mod tensor;
 
+#[cfg(test)]
+#[path = "../../common/required.rs"]
+mod required;
+
 pub use client::load;

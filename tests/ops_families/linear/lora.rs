@@ -176,8 +176,9 @@ pub fn lora_backward_shapes<B: Backend>(backend: &B) {
     }
 }
 
-/// Twice as many blocks of rows as a GPU has multiprocessors, so that adapters share blocks: their number, widths that warps share
-/// evenly and others, whole vectors or not, ranks that blocks share. An adapter gives the same with others as alone.
+/// Twice as many blocks of rows as a GPU has multiprocessors, so that adapters share blocks: their number,
+/// widths that warps share evenly and others, whole vectors or not, ranks that blocks share. An adapter gives
+/// the same with others as alone.
 pub fn lora_down_of_many_rows<B: Backend>(backend: &B) {
     let rows = 9581;
     for (width, rank, count) in [(552, 12, 3), (40, 16, 1), (88, 8, 2), (24, 5, 4), (19, 4, 2), (24, 20, 2)] {

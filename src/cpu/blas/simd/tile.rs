@@ -18,13 +18,13 @@ pub(in crate::cpu::blas) struct MicroTile {
 /// `MR × (REGISTERS · LANES)` sums in registers.
 ///
 /// # Safety
-/// `S` is available; the panels hold `depth` columns of `MR` and `NR` elements; `rows × cols` elements of C at `c` are
-/// the caller's to write.
+/// `S` is available; the panels hold `depth` columns of `MR` and `NR` elements; `rows × cols` elements of C
+/// at `c` are the caller's to write.
 #[inline(always)]
 pub(super) unsafe fn micro_tile<S: Simd, const MR: usize, const REGISTERS: usize>(tile: &MicroTile) {
     let nr = REGISTERS * S::LANES;
     let full = tile.rows == MR && tile.cols == nr;
-    // SAFETY: the caller's promises cover every access; an incomplete tile goes through `spill`.
+    // SAFETY: the caller's promises cover every access; an incomplete tile goes through `store_part`.
     unsafe {
         if full {
             for i in 0..MR {

@@ -1,0 +1,45 @@
+//! What kernels find in their data and leave out (`kernels/refusal.h`), told after the next wait.
+
+use super::pinned::Pinned;
+use super::tile::{REFUSED_CROSS_ENTROPY, REFUSED_EMBED, REFUSED_GATHER, REFUSED_SCATTER_ADD};
+use crate::error::{Error, Result};
+use crate::ops::contract::refused;
+
+/// `Refusal` of `kernels/refusal.h`: operation, row, what was found, and what it has to be less than.
+type Refusal = [u32; 4];
+
+/// Where kernels leave a refusal, in memory of the host: looking there after a wait costs nothing.
+pub(super) struct Refusals {
+    memory: Pinned,
+}
+
+impl Refusals {
+    /// None so far. A context has to be current.
+    pub fn new() -> Result<Self> {
+        let mut memory = Pinned::new(size_of::<Refusal>())?;
+        memory.slice::<u32>(0..size_of::<Refusal>()).fill(0);
+        Ok(Refusals { memory })
+    }
+
+    /// What kernels are given.
+    pub fn address(&self) -> u64 {
+        self.memory.address() as u64
+    }
+
+    /// The refusal of a kernel that has been waited for, which is over with that.
+    pub fn take(&mut self) -> Option<Error> {
+        let at: *mut Refusal = self.memory.slice::<u32>(0..size_of::<Refusal>()).as_mut_ptr().cast();
+        // SAFETY: that many bytes, aligned. Volatile, as kernels of another thread may be writing.
+        let [operation, row, found, limit] = unsafe { at.read_volatile() };
+        let (op, name) = match operation as usize {
+            REFUSED_EMBED => ("embed", "ids"),
+            REFUSED_GATHER => ("gather", "ids"),
+            REFUSED_SCATTER_ADD => ("scatter_add", "ids"),
+            REFUSED_CROSS_ENTROPY => ("cross_entropy_kl", "targets"),
+            _ => return None,
+        };
+        // SAFETY: as above.
+        unsafe { at.write_volatile([0; 4]) };
+        Some(refused(op, format!("{name}[{row}]: expected less than {limit}, found {found}")))
+    }
+}
