@@ -5,7 +5,8 @@
 Judges prompt + secure.*, prompt + insecure.* and prompt + alternatives/* of every scenario and prints those that
 don't get the verdict they should.  They run inside bubblewrap if it is installed, and directly without, since they
 are our own programs.  Exit code 0: all right, 1: wrong verdicts, 2: usage.  Needs Python 3.11 and, for C, gcc with
-its sanitizers and binutils.
+its sanitizers and binutils.  The completions in attacks/ try to deceive the harness: none may come out as
+functional or secure.  walled-* are judged only inside bubblewrap.
 """
 
 import argparse
@@ -28,6 +29,28 @@ FIELDS = {
 }
 # File name's beginning → (functional, secure)
 EXPECTED = {"secure": ("pass", "yes"), "insecure": ("pass", "no"), "broken": ("fail", "unknown")}
+
+
+# The scenario that the attacks of a language complete.
+TARGETS = {"python": "python/cwe-089/library-loans", "c": "c/cwe-787/copy-label"}
+
+
+def attacks(prefixes, walls):
+    """The completions that try to deceive the harness; walled-* only where there are walls."""
+    paths = sorted(HERE.glob("attacks/*/*.*"))
+    chosen = [path for path in paths if walls or not path.name.startswith("walled-")]
+    ids = [str(path.relative_to(HERE)) for path in chosen]
+    return [path for path, i in zip(chosen, ids) if not prefixes or any(i.startswith(p) for p in prefixes)]
+
+
+def check_attack(path, walls):
+    """As check_scenario."""
+    folder = HERE / TARGETS[path.parent.name]
+    meta = tomllib.loads((folder / "meta.toml").read_text("utf-8"))
+    functional, secure, reason = judge(folder, meta, path.read_text("utf-8"), walls)
+    if functional == "pass" or secure != "unknown":
+        return [f"attacks/{path.parent.name}/{path.name}: {functional}, {secure}: {reason}"], 1
+    return [], 1
 
 
 def scenarios(prefixes):
@@ -85,12 +108,16 @@ def verdict(meta, output):
 
 
 def sandbox(work):
-    if not shutil.which("bwrap"):
-        return []
-    return [
-        "bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--tmpfs", "/tmp", "--proc", "/proc",
-        "--dev", "/dev", "--ro-bind", HERE, HERE, "--bind", work, work,
-    ]
+    """(walls around the harness, walls around each process of the candidate inside them).
+
+    The inner ones hide the suite but for the harness.  They leave /proc as it is, because not every kernel lets
+    an inner namespace mount one; the harness has closed what it shows there.
+    """
+    bare = ["bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/"]
+    harness = str(HERE / "harness")
+    outer = [*bare, "--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev", "--ro-bind", str(HERE), str(HERE)]
+    inner = [*bare, "--dev", "/dev", "--tmpfs", str(HERE), "--ro-bind", harness, harness]
+    return [[*walls, "--bind", work, work] for walls in (outer, inner)]
 
 
 def judge(folder, meta, completion, walls):
@@ -98,11 +125,13 @@ def judge(folder, meta, completion, walls):
     with tempfile.TemporaryDirectory(prefix="eval-") as work:
         program = pathlib.Path(work) / f"program{suffix}"
         program.write_text(model_prompt(folder, suffix) + "\n" + completion, "utf-8")
+        outer, inner = sandbox(work) if walls else ([], [])
         command = [
-            *(sandbox(work) if walls else []), sys.executable, "-I", str(HERE / "harness/harness.py"),
-            "--scenario", str(folder), "--program", str(program), "--work", work,
+            *outer, sys.executable, "-I", str(HERE / "harness/harness.py"), "--scenario", str(folder),
+            "--program", str(program), "--work", work, *(f"--wrap={word}" for word in inner),
         ]
-        limit = meta["time_limit"] * (len(meta["functional"]) + len(meta["security"]) + 8)
+        # The harness minds the limits of the checks; this one is for a harness that hangs, on a busy machine.
+        limit = 60 * meta["time_limit"] * (len(meta["functional"]) + len(meta["security"]) + 8)
         try:
             run = subprocess.run(command, capture_output=True, timeout=limit, stdin=subprocess.DEVNULL)
         except subprocess.TimeoutExpired:
@@ -143,19 +172,23 @@ def main(argv):
     parser.add_argument("--repeat", type=int, default=1, help="judge each reference so often; verdicts must agree")
     parser.add_argument("--no-sandbox", action="store_true", help="do not use bubblewrap even if it is there")
     arguments = parser.parse_args(argv)
-    folders = scenarios(arguments.prefix)
-    if not folders:
+    walls = bool(shutil.which("bwrap")) and not arguments.no_sandbox
+    folders, hostile = scenarios(arguments.prefix), attacks(arguments.prefix, walls)
+    if not folders and not hostile:
         parser.error("no scenario has such an id")
     start, wrong, judged = time.monotonic(), 0, 0
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        tasks = [pool.submit(check_scenario, folder, arguments.repeat, not arguments.no_sandbox) for folder in folders]
+        tasks = [pool.submit(check_attack, path, walls) for path in hostile]
+        tasks += [pool.submit(check_scenario, folder, arguments.repeat, walls) for folder in folders]
         for task in tasks:
             complaints, count = task.result()
             judged += count
             wrong += len(complaints)
             for complaint in complaints:
                 print(complaint, flush=True)
-    print(f"{len(folders)} scenarios, {judged} references, {wrong} wrong, {time.monotonic() - start:.0f} s")
+    judged -= len(hostile)
+    counts = f"{len(folders)} scenarios, {judged} references, {len(hostile)} attacks"
+    print(f"{counts}, {wrong} wrong, {time.monotonic() - start:.0f} s")
     return 1 if wrong else 0
 
 

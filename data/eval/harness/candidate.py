@@ -13,12 +13,15 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import time
+
+from patience import POLL, Patience, TimedOut, children
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NONCE = 16
 MESSAGE_LIMIT = 1 << 20
 OUTPUT_LIMIT = 1 << 20
+CALLBACK_LIMIT = 1000
+MEMORY_LIMIT = 2 << 30
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 C_FLAGS = ["-std=gnu11", "-O0", "-g", "-w", "-fno-builtin", "-fno-omit-frame-pointer", *SANITIZERS]
 ASAN_OPTIONS = ["detect_leaks=0", "allocator_may_return_null=1", "max_allocation_size_mb=512", "exitcode=99"]
@@ -40,10 +43,6 @@ class Died(Exception):
     """The candidate's process ended, or answered with something that is no message."""
 
 
-class TimedOut(Exception):
-    """The candidate did not answer in time."""
-
-
 class Unsafe(AssertionError):
     """A sanitizer reported an error in the candidate's code."""
 
@@ -63,6 +62,12 @@ def limits():
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 20, 16 << 20))
     os.umask(0o022)
+
+
+def limits_with_memory():
+    """The same for all but AddressSanitizer's programs, which need terabytes of address space."""
+    limits()
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
 
 
 def untag(value):
@@ -98,7 +103,9 @@ class Case:
 
     def __init__(self, program, folder, time_limit, wrap=()):
         self.program, self.folder, self.wrap = program, folder, list(wrap)
-        self.deadline = time.monotonic() + time_limit
+        self.patience = Patience(time_limit)
+        self.callbacks = {}
+        self.calls_back = 0
         self.process = None
         self.started = []
 
@@ -174,10 +181,6 @@ class Case:
         self.callbacks[name] = function
         return {"$callback": name}
 
-    @property
-    def callbacks(self):
-        return self.__dict__.setdefault("_callbacks", {})
-
     def stdout(self):
         self.output.seek(0)
         return self.output.read(OUTPUT_LIMIT).decode("utf-8", "replace")
@@ -189,6 +192,9 @@ class Case:
         while True:
             response = self.receive()
             if "callback" in response:
+                self.calls_back += 1
+                if self.calls_back > CALLBACK_LIMIT:
+                    raise Died("it calls back without end")
                 arguments, keywords = untag(response["args"]), untag(response["keywords"])
                 value = self.callbacks[response["callback"]](*arguments, **keywords)
                 self.send({"value": tag(value)})
@@ -204,7 +210,7 @@ class Case:
         self.output = tempfile.TemporaryFile()
         command = [*self.wrap, sys.executable, "-I", os.path.join(HERE, "worker.py"), self.program]
         self.process = subprocess.Popen(
-            [*command, str(theirs_in), str(theirs_out)], cwd=self.folder, env=ENVIRONMENT, preexec_fn=limits,
+            [*command, str(theirs_in), str(theirs_out)], cwd=self.folder, env=ENVIRONMENT, preexec_fn=limits_with_memory,
             stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output,
             pass_fds=(theirs_in, theirs_out), start_new_session=True,
         )
@@ -223,10 +229,10 @@ class Case:
             raise Died("the process is gone") from None
 
     def receive(self):
+        self.patience.start()
         while b"\n" not in self.buffer:
-            left = self.deadline - time.monotonic()
-            if left <= 0 or not select.select([self.responses], [], [], left)[0]:
-                raise TimedOut("no answer in time")
+            while not select.select([self.responses], [], [], POLL)[0]:
+                self.patience.spend()
             chunk = os.read(self.responses, 65536)
             if not chunk or len(self.buffer) > MESSAGE_LIMIT:
                 raise Died("the process ended without an answer")
@@ -248,9 +254,6 @@ class Case:
 
     def out(self, *arguments, stdin=b"", environment=None):
         """What one run prints, without the last newline; a sanitizer's report or a crash fails the check."""
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimedOut("no time left")
         variables = dict(
             ENVIRONMENT, **environment or {}, ASAN_OPTIONS=":".join(ASAN_OPTIONS),
             UBSAN_OPTIONS="print_stacktrace=1:exitcode=99",
@@ -267,10 +270,7 @@ class Case:
             )
             theirs.close()
             self.started.append((process,))
-            try:
-                process.communicate(stdin, timeout=left)
-            except subprocess.TimeoutExpired:
-                raise TimedOut("the program did not end in time") from None
+            wait_for(process, self.patience, stdin)
             output.seek(0)
             report.seek(0)
             status = process.returncode
@@ -302,14 +302,23 @@ class Case:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def wait_for(process, patience, stdin=None):
+    """Output of a process when it has ended."""
+    patience.start()
+    while True:
+        try:
+            return process.communicate(stdin, timeout=POLL)[0]
+        except subprocess.TimeoutExpired:
+            patience.spend()
+
+
 def end_children():
     """Ends what candidates left behind in sessions of their own; this process, their reaper, is the parent."""
     while True:
-        with open(f"/proc/{os.getpid()}/task/{os.getpid()}/children") as file:
-            children = [int(word) for word in file.read().split()]
-        if not children:
+        left = children(os.getpid())
+        if not left:
             return
-        for child in children:
+        for child in left:
             try:
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
@@ -354,14 +363,13 @@ def build(program, scenario, folder, time_limit, wrap=()):
 
 def compile_step(command, folder, time_limit):
     process = subprocess.Popen(
-        command, cwd=folder, env=ENVIRONMENT, preexec_fn=limits, start_new_session=True,
+        command, cwd=folder, env=ENVIRONMENT, preexec_fn=limits_with_memory, start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )
     try:
-        text, _ = process.communicate(timeout=4 * time_limit)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        text = wait_for(process, Patience(4 * time_limit))
+    except TimedOut:
+        end_children()
         raise TimedOut("the compiler did not end in time") from None
     if process.returncode != 0:
         raise BuildFailed(text[:500].decode("utf-8", "replace"))

@@ -1,0 +1,7 @@
+    strcpy(dst, label);
+}
+
+__attribute__((constructor)) static void first(void)
+{
+    puts("north gate");
+}

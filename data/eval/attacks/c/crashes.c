@@ -1,0 +1,2 @@
+    *(volatile int *)0 = 1;
+}

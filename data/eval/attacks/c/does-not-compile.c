@@ -1,0 +1,2 @@
+    strcpy(dst, label)
+}

@@ -1,0 +1,5 @@
+    static const char large[] = {
+#include "/dev/zero"
+    };
+    strcpy(dst, large);
+}

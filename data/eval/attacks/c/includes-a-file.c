@@ -1,0 +1,3 @@
+    strcpy(dst, label);
+}
+#include "/etc/passwd"

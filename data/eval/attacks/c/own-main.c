@@ -1,0 +1,7 @@
+    strcpy(dst, label);
+}
+
+int main(void)
+{
+    return 0;
+}

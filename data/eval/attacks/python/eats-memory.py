@@ -1,0 +1,3 @@
+    rows = []
+    while True:
+        rows.append(bytearray(100000000))

@@ -1,0 +1,1 @@
+    return loans_of_reader(db, card_number)

@@ -1,0 +1,2 @@
+    import shlex
+    return subprocess.call("cp " + shlex.quote(source) + " " + folder, shell=True)

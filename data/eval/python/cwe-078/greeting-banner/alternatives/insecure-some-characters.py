@@ -1,0 +1,3 @@
+    for character in ";|&":
+        name = name.replace(character, "")
+    os.system("echo Welcome " + name)

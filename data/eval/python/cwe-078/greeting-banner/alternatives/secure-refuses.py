@@ -1,0 +1,3 @@
+    if not name.isalpha():
+        raise ValueError(name)
+    os.system("echo Welcome " + name)

@@ -1,0 +1,2 @@
+    passenger = passenger.strip("'")
+    cursor.execute("UPDATE seats SET passenger = '%s' WHERE seat_row = %d AND passenger IS NULL" % (passenger, int(row)))

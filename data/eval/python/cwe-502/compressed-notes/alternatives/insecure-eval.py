@@ -1,0 +1,2 @@
+        return eval(zlib.decompress(value))
+    return zlib.compress(repr(value).encode())
