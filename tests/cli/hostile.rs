@@ -210,7 +210,7 @@ fn model_configurations() {
         ("max_position_embeddings", json!(0)),
         ("rms_norm_eps", json!("NaN")),
         ("rope_theta", json!(0)),
-        ("eos_token_id", json!(512)),
+        ("eos_token_id", json!("end")),
         ("head_dim", json!(15)),
         ("model_type", json!("gpt2")),
     ];
