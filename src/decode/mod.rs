@@ -73,18 +73,18 @@ impl GenerateOptions {
             return Err(Error::usage("expected at least 1 new token and 1 sample, found 0"));
         }
         if !(0.0..=100.0).contains(&s.temperature) {
-            return Err(Error::usage(format!("temperature: expected 0 to 100, found {}", s.temperature)));
+            return Err(Error::usage(format!("`temperature`: expected 0 to 100, found {}", s.temperature)));
         }
         if !(s.top_p > 0.0 && s.top_p <= 1.0) {
             return Err(Error::usage(format!(
-                "top-p: expected more than 0 and at most 1, found {}",
+                "`top_p`: expected more than 0 and at most 1, found {}",
                 s.top_p
             )));
         }
         if let Some(penalty) = self.repetition_penalty.filter(|p| !PENALTY_RANGE.contains(&f64::from(*p))) {
             let (low, high) = PENALTY_RANGE.into_inner();
             return Err(Error::usage(format!(
-                "repetition penalty: expected {low} to {high}, found {penalty}"
+                "`repetition_penalty`: expected {low} to {high}, found {penalty}"
             )));
         }
         if self.rescore_every > 0 && !self.guided {

@@ -64,7 +64,7 @@ impl ProbeOptions {
             return Ok(());
         }
         Err(Error::usage(format!(
-            "folds: expected at least {FEWEST_FOLDS} (one is held out, one chooses the penalty, the others are \
+            "`folds`: expected at least {FEWEST_FOLDS} (one is held out, one chooses the penalty, the others are \
              learnt from), found {}",
             self.folds
         )))

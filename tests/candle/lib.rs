@@ -93,7 +93,7 @@ impl CustomOp3 for Attention {
         {
             let views = [cuda.view(&q_view), cuda.view(&k_view), cuda.view(&v_view)];
             let views = views.into_iter().collect::<std::result::Result<Vec<_>, _>>().map_err(Error::wrap)?;
-            let of = |i: usize, [rows, cols, stride]| Matrix::strided(views[i].get(), rows, cols, stride);
+            let of = |i: usize, [rows, cols, stride]: [usize; 3]| Matrix::strided(views[i].get(), rows, cols, stride);
             let qkv = Qkv { q: of(0, q), k: of(1, k), v: of(2, v) };
             let mut o = cuda.view_mut(&mut o).map_err(Error::wrap)?;
             let mut lse = cuda.view_mut(&mut lse).map_err(Error::wrap)?;
