@@ -21,12 +21,6 @@ struct LossArguments {
     float cross_entropy, kl_weight;
     int width;
     int kept;  // vectors of a row that a block keeps in shared memory
-
-    // Negative for none; one beyond the row is none.
-    __device__ __forceinline__ int target(int index) const {
-        const int target = targets[index];
-        return target < width ? target : -1;
-    }
 };
 
 // Softmax sums over a part of a row.
@@ -89,14 +83,13 @@ __device__ __forceinline__ LossSums block_merged(LossSums sums) {
 }
 
 // A block's part of a row: vectors [begin, end). `all_reduce` turns the block's sums into those of the row.
-// `writes` is true for the one block that writes the losses.
+// `writes` is true for the one block that writes the losses; `target` is negative for none.
 template <bool WITH_Y, typename F>
-__device__ __forceinline__ void loss_row(const LossArguments& a, int index, int begin, int end, bool writes,
-                                         uint4* memory, F all_reduce) {
+__device__ __forceinline__ void loss_row(const LossArguments& a, int index, int target, int begin, int end,
+                                         bool writes, uint4* memory, F all_reduce) {
     constexpr unsigned LOWEST = 0xff7f;  // the lowest finite bf16
     const Row z(a.z, index, a.width);
     const Row y(WITH_Y ? a.y : a.z, index, a.width);
-    const int target = a.target(index);
     const int kept = min(a.kept, end - begin);
     const auto get = [&](const Row& row, int vector) { return row.get(vector, LOWEST); };
     const bool needs_target = writes && threadIdx.x == 0 && target >= 0;
@@ -192,13 +185,16 @@ __device__ __forceinline__ void loss_of_row(const LossArguments& a, int index, i
     const int vectors = Row(a.z, index, a.width).vectors();
     const int each = (vectors + ranks - 1) / ranks;
     const int begin = min(rank * each, vectors), end = min(begin + each, vectors);
-    if (rank == 0 && threadIdx.x == 0 && a.targets[index] >= a.width) {
-        refuse(a.refusal, REFUSED_CROSS_ENTROPY, index, a.targets[index], a.width);
+    const int given = a.targets[index];
+    if (rank == 0 && threadIdx.x == 0 && given >= a.width) {
+        refuse(a.refusal, REFUSED_CROSS_ENTROPY, index, given, a.width);
     }
+    // A target beyond the row is none.
+    const int target = given < a.width ? given : -1;
     if (a.y != nullptr && a.kl_mask[index] > 0.0f) {
-        loss_row<true>(a, index, begin, end, rank == 0, memory, all_reduce);
-    } else if (a.target(index) >= 0) {
-        loss_row<false>(a, index, begin, end, rank == 0, memory, all_reduce);
+        loss_row<true>(a, index, target, begin, end, rank == 0, memory, all_reduce);
+    } else if (target >= 0) {
+        loss_row<false>(a, index, target, begin, end, rank == 0, memory, all_reduce);
     } else {
         no_loss_row(a, index, begin, end, rank == 0);
     }

@@ -78,7 +78,7 @@ fn devices_that_cannot_be_used_are_passed_over_by_auto() {
     let output = dg_run_with(&tiny, "generate --model model --max-new-tokens 2 ab", Some(&emulator()), &old);
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert!(said.contains("computing on the processor: the CUDA driver is too old"), "{said}");
+    assert!(said.contains("device: the processor, as the CUDA driver is too old"), "{said}");
 }
 
 const TRAIN: &str = "train --device cuda --model model --data data --output-dir run --max-steps 1 --batch-size 8 \
