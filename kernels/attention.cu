@@ -12,8 +12,8 @@ namespace {
 constexpr int ROWS = ATTENTION_ROWS;
 constexpr int M = ROWS / 16 / ATTENTION_WARPS;
 
-// Keys and values of one head of a sequence: the prefix, then the sequence's own. Addresses and strides stay in
-// constant memory, where they cost no registers.
+// Keys and values of one head of a sequence: the prefix, then the sequence's own. Addresses and strides stay
+// in constant memory, where they cost no registers.
 struct PackedKeys {
     const Qkv& qkv;
     int column;

@@ -251,8 +251,8 @@ struct PackedRows {
     int first;
     int end;
 
-    // Element of q, o or their gradients, in rows `stride` elements apart, where row i of a tile starts, -1 for
-    // none.
+    // Element of q, o or their gradients, in rows `stride` elements apart, where row i of a tile starts, -1
+    // for none.
     __device__ __forceinline__ long long at(int i, int stride, const HeadShape& heads) const {
         const int row = first + i;
         const int query = heads.query_of(row);

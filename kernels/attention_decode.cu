@@ -201,9 +201,9 @@ __device__ __forceinline__ void decode(bf16* o, const Partials& partials, const 
 // o[samples, q_width] from q, whose rows lie q_stride elements apart; with several splits, by way of the
 // partial results above. prompt_k and prompt_v [prompt_len, kv_width]; sample_k and sample_v [samples,
 // capacity, kv_width]. blockIdx.x counts splits of the prompt for each tile of rows, then splits of each
-// sample's own keys for each tile of its rows; blockIdx.y is a key/value head. (ROWS + 3 · KEYS) · D · 2 bytes
-// of shared memory, and no less than 4 for each split and head of a group; everything starts on multiples of
-// 16 bytes.
+// sample's own keys for each tile of its rows; blockIdx.y is a key/value head. (ROWS + 3 · KEYS) · D · 2
+// bytes of shared memory, and no less than 4 for each split and head of a group; everything starts on
+// multiples of 16 bytes.
 #define DECODE(D)                                                                                       \
     extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS, 2) attention_decode_##D(            \
         bf16* o, float* partial_o, float* partial_lse, unsigned* arrivals, const bf16* q, int q_stride, \

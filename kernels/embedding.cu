@@ -178,8 +178,8 @@ __device__ __forceinline__ void scatter_group(float* dtable, const bf16* dout, c
 }
 
 // dtable[id, width] += Σ weight · dout[row, width] over the rows of one id below `count`, in their order;
-// order, ids and weights are those of sort_rows. SCATTER_ROWS sorted rows for each warp. With width a multiple
-// of 4, dtable and dout start on multiples of 16 bytes.
+// order, ids and weights are those of sort_rows. SCATTER_ROWS sorted rows for each warp. With width a
+// multiple of 4, dtable and dout start on multiples of 16 bytes.
 extern "C" __global__ void __launch_bounds__(SCATTER_THREADS)
     scatter_add(float* dtable, const bf16* dout, const unsigned* order, const unsigned* ids,
                 const float* weights, int rows, int width, int count) {

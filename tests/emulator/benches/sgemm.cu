@@ -1,6 +1,6 @@
-// y[m, n] = x[m, k] · w[k, n] in f32, without tensor cores: what most of an ordinary kernel's instructions look like.
-// A block of 64 threads computes a tile of 64 by 64, each thread 8 by 8 of it. Sizes are multiples of 64 (k of 16).
-// sgemm.ptx is made of it: nvcc -ptx -arch=sm_80 -O3 sgemm.cu
+// y[m, n] = x[m, k] · w[k, n] in f32, without tensor cores: what most of an ordinary kernel's instructions
+// look like. A block of 64 threads computes a tile of 64 by 64, each thread 8 by 8 of it. Sizes are multiples
+// of 64 (k of 16). sgemm.ptx is made of it: nvcc -ptx -arch=sm_80 -O3 sgemm.cu
 
 constexpr int TILE = 64, TILE_K = 16, THREADS = 64, EACH = 8;
 

@@ -32,7 +32,8 @@ __device__ __forceinline__ void mbarrier_wait(unsigned barrier, int parity) {
 
 }  // namespace
 
-// Lanes exchange values through shared memory: out = 3 · in of the opposite lane of the neighbour. 64 threads.
+// Lanes exchange values through shared memory: out = 3 · in of the opposite lane of the neighbour. 64
+// threads.
 extern "C" __global__ void warp_exchange(int* out, const int* in) {
     __shared__ int tile[64];
     const int lane = threadIdx.x % WARP, first = threadIdx.x - lane;
@@ -45,8 +46,8 @@ extern "C" __global__ void warp_exchange(int* out, const int* in) {
     out[threadIdx.x] = tile[threadIdx.x];
 }
 
-// Four 8 by 8 matrices of 16-bit elements, transposed, pairs of them exchanged, by a warp: lane i brings row i % 8 of
-// matrix i / 8.
+// Four 8 by 8 matrices of 16-bit elements, transposed, pairs of them exchanged, by a warp: lane i brings row
+// i % 8 of matrix i / 8.
 extern "C" __global__ void transpose(uint4* out, const uint4* in) {
     __shared__ uint4 rows[32];
     rows[threadIdx.x] = in[threadIdx.x];
@@ -59,8 +60,8 @@ extern "C" __global__ void transpose(uint4* out, const uint4* in) {
     out[threadIdx.x] = make_uint4(to[0], to[1], to[2], to[3]);
 }
 
-// Sums of all lanes up to one's own; then the lower half adds what its lanes 8 apart have, and every lane the number of
-// odd values before it.
+// Sums of all lanes up to one's own; then the lower half adds what its lanes 8 apart have, and every lane the
+// number of odd values before it.
 extern "C" __global__ void warp_scan(int* out, const int* in) {
     const int lane = threadIdx.x;
     int x = in[lane];
@@ -101,8 +102,8 @@ extern "C" __global__ void histogram_direct(unsigned* counts, const unsigned cha
     }
 }
 
-// Two warps hand rounds of values over to two others, through two buffers: barriers 1 and 2 when one is full, 3 and 4
-// when it is empty. out[t] = Σ (round + 1) · in[round][63 - t].
+// Two warps hand rounds of values over to two others, through two buffers: barriers 1 and 2 when one is full,
+// 3 and 4 when it is empty. out[t] = Σ (round + 1) · in[round][63 - t].
 extern "C" __global__ void hand_over(int* out, const int* in, int rounds) {
     __shared__ int buffer[2][64];
     const int t = threadIdx.x % 64;
@@ -129,8 +130,8 @@ extern "C" __global__ void hand_over(int* out, const int* in, int rounds) {
     out[t] = sum;
 }
 
-// Tiles of 512 elements through two stages, each with a mbarrier that copies arrive at: out[t] = Σ over tiles of the
-// elements 4t + 4 … 4t + 7, which the next thread has copied. 128 threads.
+// Tiles of 512 elements through two stages, each with a mbarrier that copies arrive at: out[t] = Σ over tiles
+// of the elements 4t + 4 … 4t + 7, which the next thread has copied. 128 threads.
 extern "C" __global__ void arriving_copies(int* out, const int* in, int tiles) {
     __shared__ __align__(16) int stage[2][512];
     __shared__ unsigned long long full[2];
@@ -176,7 +177,8 @@ extern "C" __global__ void ping_pong(int* out, const int* in, int steps) {
     out[threadIdx.x] = x[steps % 2][i];
 }
 
-// All blocks meet at a counter: out of a block is 2 · in of the next one, backwards, through `between`. 64 threads.
+// All blocks meet at a counter: out of a block is 2 · in of the next one, backwards, through `between`. 64
+// threads.
 extern "C" __global__ void grid_exchange(int* out, int* between, unsigned* counter, const int* in) {
     between[blockIdx.x * 64 + threadIdx.x] = 2 * in[blockIdx.x * 64 + threadIdx.x];
     __syncthreads();

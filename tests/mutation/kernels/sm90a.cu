@@ -76,7 +76,8 @@ extern "C" __global__ void cluster_leave(int* out, const int* in) {
 }
 
 // Two blocks of a cluster load eight rows of 128 bytes each and send them to both, in rounds. 128 threads.
-// out[block][t] = Σ over rounds and words i = t, t + 128, … of the two boxes of (round + 1 + block) · word · (i + 1).
+// out[block][t] = Σ over rounds and words i = t, t + 128, … of the two boxes of (round + 1 + block) · word ·
+// (i + 1).
 extern "C" __global__ void multicast(unsigned* out, const __grid_constant__ CUtensorMap map, int rounds) {
     __shared__ __align__(1024) unsigned char boxes[2048];
     __shared__ unsigned long long full;
