@@ -17,7 +17,7 @@ const SIGNALS: [(Signal, i32); 2] = [(Signal::INT, 130), (Signal::TERM, 143)];
 fn before_training_one_ends_the_program() {
     let tiny = Tiny::new("llama");
     tiny::write_pairs(&tiny.path("many/pairs.jsonl"), 0..100_000);
-    let arguments = format!("{TRAIN} --data many --output-dir run");
+    let arguments = format!("{TRAIN} --quiet --data many --output-dir run");
     for (i, delay) in [0, 20, 50, 100, 200, 400].into_iter().enumerate() {
         let (signal, code) = SIGNALS[i % 2];
         let mut running = Running::start(&tiny, &arguments);
