@@ -18,8 +18,8 @@ use crate::files::{OwnedTensor, finite_tensor, write_json, write_safetensors};
 use crate::guard::{Aggregation, EMBEDDING_WIDTH, GuardConfig, HIDDEN_WIDTHS, TokenSecurityStats};
 use crate::manifest::{self, MANIFEST, Others};
 use crate::model::config::Config;
-use crate::model::fields;
-use crate::model::lora::{LoraConfig, MAX_RANK, Projection};
+use crate::model::fields::{self, Handling};
+use crate::model::lora::{LoraConfig, MAX_RANK, Projection, TargetModules};
 use crate::model::params::Param;
 use crate::model::weights::Weights;
 use crate::ops::Device;
@@ -293,7 +293,9 @@ fn parse_targets(value: Option<&Value>) -> Result<BTreeSet<Projection>> {
         ))
     };
     match value {
-        Some(Value::String(all)) if all == "all-linear" => Ok(Projection::ALL.into_iter().collect()),
+        Some(Value::String(all)) if all == TargetModules::ALL_LINEAR => {
+            Ok(Projection::ALL.into_iter().collect())
+        }
         Some(Value::Array(names)) if !names.is_empty() => names
             .iter()
             .map(|name| {
@@ -307,15 +309,9 @@ fn parse_targets(value: Option<&Value>) -> Result<BTreeSet<Projection>> {
 
 /// What we do not know must be off: an adapter is never applied otherwise than it was trained.
 fn refuse_unsupported(map: &Map<String, Value>) -> Result<()> {
-    let off = |value: &Value| match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.is_empty(),
-        _ => false,
-    };
-    let refused = |name: &str, value: &Value| match fields::ADAPTER_CONFIG.handling(name) {
-        Some(handling) => handling.refusal(value).is_some(),
-        None => !off(value),
+    let refused = |name: &str, value: &Value| {
+        let handling = fields::ADAPTER_CONFIG.handling(name).unwrap_or(Handling::Refused(fields::OFF));
+        handling.refusal(value).is_some()
     };
     match map.iter().find(|(name, value)| refused(name, value)) {
         Some((name, value)) => Err(Error::model(format!(

@@ -11,16 +11,13 @@ use crate::decode::windows::score_batch;
 use crate::decode::{self, GenerateOptions, Generated, GuardScores};
 use crate::error::{Error, Result};
 use crate::model::generation::GenerationConfig;
-use crate::model::tokenizer::Tokenizer;
+use crate::model::tokenizer::{Tokenizer, without_mark};
 use crate::model::transformer::Transformer;
 use crate::ops::Backend;
 use crate::train::records::CodePair;
 use crate::train::{Observer, RunData, RunFolder, RunSummary, TrainConfig, train_in, train_on};
 
 pub use any::{AnyDevice, AnyGuard, DeviceChoice, Visitor};
-
-/// What some editors write at the beginning of a file. It is no part of its text.
-pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// A base model, its tokenizer and, if attached, adapter and guard.
 pub struct DeepGuard<B: Backend> {
@@ -72,12 +69,6 @@ impl TextScores {
 
 /// Tokens with the bytes of the text that they stand for.
 type Encoded = Vec<(u32, Range<usize>)>;
-
-/// The tokens, and how many of them mark the beginning of the text.
-fn ids(encoded: &Encoded) -> (Vec<u32>, usize) {
-    let prefix = encoded.iter().take_while(|(_, range)| range.is_empty()).count();
-    (encoded.iter().map(|(id, _)| *id).collect(), prefix)
-}
 
 impl TextScores {
     fn new(encoded: Encoded, found: GuardScores, layers: &[usize]) -> Self {
@@ -190,9 +181,8 @@ impl<B: Backend> DeepGuard<B> {
         scores.ok_or_else(|| Error::internal("no scores of a text"))
     }
 
-    /// Scores several texts, in their order. Those that are no longer than the model's context together are
-    /// read in one pass, which takes less time than [one after the other](Self::score); the last digits of
-    /// scores may differ.
+    /// Scores several texts, in their order. Short ones are read together, up to a few thousand tokens in a pass,
+    /// which takes less time than [one after the other](Self::score); the last digits of scores may differ.
     ///
     /// # Errors
     /// As [`DeepGuard::score`].
@@ -204,9 +194,9 @@ impl<B: Backend> DeepGuard<B> {
         let layers = attached.tapped_layers(self.model.config.num_hidden_layers);
         let encoded: Vec<Encoded> =
             texts.iter().map(|text| self.encode_source(text.as_ref())).collect::<Result<_>>()?;
-        let ids: Vec<(Vec<u32>, usize)> = encoded.iter().filter(|text| !text.is_empty()).map(ids).collect();
-        let read: Vec<(&[u32], usize)> = ids.iter().map(|(ids, prefix)| (ids.as_slice(), *prefix)).collect();
-        let mut found = score_batch(&self.model, attached, &read)?.into_iter();
+        let ids = |text: &Encoded| text.iter().map(|(id, _)| *id).collect();
+        let read: Vec<Vec<u32>> = encoded.iter().filter(|text| !text.is_empty()).map(ids).collect();
+        let mut found = score_batch(&self.model, attached, &read, self.tokenizer.start_len())?.into_iter();
         let scores = |encoded: Encoded| {
             let scores = if encoded.is_empty() { None } else { found.next() };
             TextScores::new(encoded, scores.unwrap_or_default(), &layers)
@@ -214,16 +204,12 @@ impl<B: Backend> DeepGuard<B> {
         Ok(encoded.into_iter().map(scores).collect())
     }
 
-    /// Tokens and their bytes in `text`, without its byte order mark; none of a text in which there is
-    /// nothing else.
-    fn encode_source(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>> {
-        let source = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
-        if source.is_empty() {
-            return Ok(Vec::new());
+    /// Tokens and their bytes in `text`; none of a text in which there is nothing but a byte order mark.
+    fn encode_source(&self, text: &str) -> Result<Encoded> {
+        match without_mark(text) {
+            "" => Ok(Encoded::new()),
+            _ => self.tokenizer.encode_with_offsets(text),
         }
-        let skipped = text.len() - source.len();
-        let shifted = |(id, range): (u32, Range<usize>)| (id, range.start + skipped..range.end + skipped);
-        Ok(self.tokenizer.encode_with_offsets(source)?.into_iter().map(shifted).collect())
     }
 
     /// Continues `prompt`; `on_token` gets (sample, token) as they come and stops by returning `false`. What

@@ -92,7 +92,7 @@ impl View for Merged {
     }
 }
 
-/// Writes the model in `base_dir` with the adapter merged in to `out`, in the base model's element types, and
+/// Writes the model with the adapter merged in to `out`, in the base model's element types, and
 /// compares the result with base and adapter on the tokens of a text.
 ///
 /// # Errors
@@ -101,18 +101,18 @@ impl View for Merged {
 pub fn merge(
     model: &Transformer<Cpu>,
     attached: &Attached<Cpu>,
-    base_dir: &Path,
     out: &Path,
     check_tokens: &[u32],
 ) -> Result<MergeCheck> {
     require_vacant(out)?;
     let mut result = None;
+    let base_dir = model.dir();
     let weights = Weights::open(base_dir)?;
     require_space(out, weights.bytes())?;
     write_vacant_dir(out, CONFIG, |dir| {
         copy_files(base_dir, dir)?;
         if weights.has_own_head(&Config::from_dir(base_dir)?) {
-            untie(&dir.join("config.json"))?;
+            untie(&dir.join(CONFIG))?;
         }
         write_weights(model, attached, &weights, dir)?;
         let merged = Transformer::load(model.backend.clone(), dir)?;

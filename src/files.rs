@@ -81,9 +81,12 @@ pub fn require_vacant(dir: &Path) -> Result<()> {
     )))
 }
 
-/// Whether another folder beside `dir`, which is there, can take its name.
+/// Whether another folder beside `dir`, which is there, can take its name. The working folder, whatever it is
+/// called, would be gone for the shell that stands in it.
 fn can_be_replaced(dir: &Path) -> bool {
-    dir.file_name().is_some() && !dir.is_symlink() && !is_mount_point(dir) && may_add_to(parent(dir))
+    let is_working = || Some(std::env::current_dir().ok()?.canonicalize().ok()? == dir.canonicalize().ok()?);
+    let can_move = dir.file_name().is_some() && is_working() != Some(true);
+    can_move && !dir.is_symlink() && !is_mount_point(dir) && may_add_to(parent(dir))
 }
 
 /// Moves all files of `from` to `to`, that of the name `last` after the others.

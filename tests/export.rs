@@ -45,7 +45,7 @@ fn merged_equals_base_and_adapter(architecture: &str, dtype: Dtype, tolerance: f
     let model = tiny.load();
     let attached = tiny::attached(&model.config, 5);
     let out = tiny.path("merged");
-    let check = merge(&model, &attached, &tiny.model(), &out, &TOKENS).unwrap();
+    let check = merge(&model, &attached, &out, &TOKENS).unwrap();
     assert_eq!(folder(&tiny.model()), before, "the base model is as it was");
 
     let merged = Transformer::load(Cpu::new(), &out).unwrap();
@@ -75,7 +75,7 @@ fn tensors_without_an_adapter_are_copied_bit_by_bit() {
     let tiny = Tiny::new("qwen2");
     let (model, out) = (tiny.load(), tiny.path("merged"));
     let attached = tiny::attached(&model.config, 5);
-    merge(&model, &attached, &tiny.model(), &out, &TOKENS).unwrap();
+    merge(&model, &attached, &out, &TOKENS).unwrap();
     let (base, merged) = [tiny.model(), out].map(|dir| read_tensors(&dir.join("model.safetensors"))).into();
     assert_eq!(base.len(), merged.len());
     for (before, after) in base.iter().zip(&merged) {
@@ -92,12 +92,12 @@ fn an_existing_folder_is_left_alone() {
     std::fs::create_dir(&out).unwrap();
     std::fs::write(out.join("note"), "mine").unwrap();
     let attached = tiny::attached(&model.config, 5);
-    let error = merge(&model, &attached, &tiny.model(), &out, &TOKENS).unwrap_err();
+    let error = merge(&model, &attached, &out, &TOKENS).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
     assert!(error.to_string().contains("merged: expected a folder that is new or empty"), "{error}");
     assert_eq!(folder(&out), [("note".to_owned(), b"mine".to_vec())]);
     // Its own base is such a folder.
-    let error = merge(&model, &attached, &tiny.model(), &tiny.model(), &TOKENS).unwrap_err();
+    let error = merge(&model, &attached, &tiny.model(), &TOKENS).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
 }
 
@@ -111,7 +111,7 @@ fn a_merge_that_would_be_wrong_writes_nothing() {
     for b in &pairs {
         attached.params.upload(b, &vec![1e38; b.range.len()]);
     }
-    let error = merge(&model, &attached, &tiny.model(), &out, &TOKENS).unwrap_err();
+    let error = merge(&model, &attached, &out, &TOKENS).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Model, "{error}");
     assert!(!out.exists());
     let left: Vec<_> = folder_names(&tiny.path(""));

@@ -38,7 +38,7 @@ macro_rules! test_backend {
                 }
                 loss { cross_entropy_and_kl, cross_entropy_alone, long_rows, many_long_rows, equal_logits, extremes }
                 matmul {
-                    transpositions, overwrites, shapes, affine, weighted_product, weight_gradient, bias_gradient,
+                    transpositions, overwrites, shapes, affine, affine_leaves_the_rest_alone, weighted_product, weight_gradient, bias_gradient,
                     affine_gradient, several_gradients, gradient_shapes
                 }
                 mlp { forward, gated, gated_many_rows, backward, extremes }
@@ -61,7 +61,7 @@ macro_rules! test_contracts {
             tests_of! {
                 $backend;
                 contracts {
-                    ids, heads, segments, matrices, cache, rotations, taps, logits, layers, products
+                    ids, heads, segments, matrices, cache, rotations, taps, logits, layers, products, elements
                 }
             }
         }

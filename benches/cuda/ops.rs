@@ -9,7 +9,7 @@ use deepguard::ops::mlp::Mlp;
 use deepguard::ops::norm::Norm;
 use deepguard::ops::optim::{AdamW, Optim};
 use deepguard::ops::rope::Rope;
-use deepguard::ops::sample::{Sample, Sampling};
+use deepguard::ops::sample::{Adjustment, Sample, Sampling};
 
 use super::device::{Device, Work};
 
@@ -175,6 +175,11 @@ fn sampling(c: &mut Criterion, device: &Device) {
     let bytes = |matrices: usize| Work::Bytes((matrices * rows * vocab * BF16) as f64);
     device.measure(c, "guide 100×152064", bytes(2), || {
         cuda.guide(logits.view_mut(), stats.view(), strength.view(), 0.0);
+    });
+    let (mut marks, last) = (device.zeros::<u8>(&[rows, vocab]), device.zeros::<u32>(&[rows]));
+    let adjustment = Adjustment { repetition_penalty: 1.1, first: false };
+    device.measure(c, "adjust 100×152064", Work::Bytes((rows * vocab) as f64), || {
+        cuda.adjust(logits.view_mut(), marks.view_mut(), last.view(), adjustment);
     });
     let sampling = Sampling::new(0.1, 0.95, 50, 1);
     device.measure(c, "sample 100×152064", bytes(1), || {

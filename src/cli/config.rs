@@ -18,7 +18,7 @@ use super::train_args::TrainArgs;
 use crate::error::{Error, ErrorKind, list};
 use crate::train::TrainConfig;
 use crate::train::checkpoint;
-use crate::train::records::pair_files;
+use crate::train::records::{pair_files, validation_path};
 
 /// The options of a run, and where it computes.
 #[derive(Debug, PartialEq)]
@@ -157,10 +157,11 @@ impl Resolver {
 
     /// What the options name has to be there, and the run folder free for the run.
     fn check_paths(&mut self, config: &TrainConfig) {
-        let splits = [("data", Some(&config.data), "train"), ("val_data", config.val_data.as_ref(), "val")];
+        let validation = validation_path(&config.data, config.val_data.as_deref());
+        let splits = [("data", Some(config.data.clone()), "train"), ("val_data", validation, "val")];
         for (name, path, split) in splits {
             let path = path.filter(|path| !path.as_os_str().is_empty());
-            if let Some(Err(error)) = path.map(|path| pair_files(path, split)) {
+            if let Some(Err(error)) = path.map(|path| pair_files(&path, split)) {
                 self.mistake(name, error.kind(), &error.to_string());
             }
         }

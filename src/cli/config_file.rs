@@ -13,6 +13,7 @@ use serde_json::Value;
 use toml::Spanned;
 
 use crate::error::{Context, Error, ErrorKind};
+use crate::model::tokenizer::without_mark;
 
 /// A key with its value.
 pub(super) struct Entry {
@@ -29,7 +30,7 @@ pub(super) struct Entry {
 pub(super) fn read(path: &Path) -> Result<Vec<Entry>> {
     let complain = || format!("cannot read {}", path.display());
     let text = std::fs::read_to_string(path).kind(ErrorKind::Usage, complain)?;
-    let text = text.trim_start_matches('\u{feff}');
+    let text = without_mark(&text);
     let entries = if text.trim_start().starts_with('{') { from_json(text) } else { from_toml(text) };
     let mut entries =
         entries.map_err(|(line, message)| Error::usage(format!("{}:{line}: {message}", path.display())))?;

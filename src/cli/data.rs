@@ -11,6 +11,7 @@ use super::print;
 use super::progress::limit_warning;
 use super::say::warn;
 use crate::error::Error;
+use crate::files::json_text;
 use crate::hub::download::Need;
 use crate::model::config::Config;
 use crate::model::tokenizer::Tokenizer;
@@ -70,8 +71,7 @@ pub fn run(args: &DataArgs) -> Result<()> {
         max_seq_len: max_seq_len(args.max_seq_len, model.as_ref().and_then(|model| model.context))?,
     })?;
     if args.json {
-        let json = serde_json::to_string_pretty(&report);
-        print(&(json.context("the report as JSON")? + "\n"))?;
+        print(&json_text(&report)?)?;
     } else {
         print(&to_text(&report))?;
     }
@@ -114,14 +114,15 @@ impl CheckModel {
 
 /// The limit that training would have.
 fn max_seq_len(given: Option<usize>, context: Option<usize>) -> Result<usize> {
-    let context = context.unwrap_or(usize::MAX);
-    match given.filter(|given| !(2..=context).contains(given)) {
-        Some(found) => Err(Error::usage(format!(
-            "--max-seq-len: expected 2 to {context} tokens, the model's context, found {found}"
-        ))
-        .into()),
-        None => Ok(given.unwrap_or_else(|| default_max_seq_len(context))),
-    }
+    let most = context.unwrap_or(usize::MAX);
+    let Some(found) = given.filter(|given| !(2..=most).contains(given)) else {
+        return Ok(given.unwrap_or_else(|| default_max_seq_len(most)));
+    };
+    let expected = match context {
+        Some(context) => format!("2 to {context} tokens, the model's context"),
+        None => "at least 2 tokens".to_owned(),
+    };
+    Err(Error::usage(format!("--max-seq-len: expected {expected}, found {found}")).into())
 }
 
 fn to_text(report: &DataReport) -> String {

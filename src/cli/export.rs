@@ -7,10 +7,12 @@ use clap::Args;
 use super::hub::HubArgs;
 use super::note;
 use super::say::warn;
+use crate::adapter::AdapterFolder;
 use crate::cpu::Cpu;
 use crate::deepguard::DeepGuard;
 use crate::error::{Error, Result};
 use crate::export::merge;
+use crate::files::require_vacant;
 use crate::hub::download::Need;
 
 /// Options of `dg-run export`.
@@ -41,14 +43,16 @@ const CHECK_TEXT: &str = "import sqlite3\n\ndef find_user(connection, name):\n  
 
 /// Exports.
 pub fn run(args: &ExportArgs) -> Result<()> {
+    let adapter = AdapterFolder::find(&args.adapter)?;
+    require_vacant(&args.out)?;
     let base = args.hub.obtain(&args.model, args.revision.as_deref(), Need::Model)?;
     let mut guard = DeepGuard::load(Cpu::new(), &base)?;
     guard.notes().for_each(warn);
-    guard.attach(&args.adapter)?;
+    guard.attach(adapter.path())?;
     let attached = guard.attached.as_ref();
     let attached = attached.ok_or_else(|| Error::internal("the adapter is not attached"))?;
     let tokens = guard.tokenizer.encode(CHECK_TEXT)?;
-    let check = merge(&guard.model, attached, &base, &args.out, &tokens)?;
+    let check = merge(&guard.model, attached, &args.out, &tokens)?;
     note(&format!(
         "{}: logits differ from base and adapter by {:.1e} (relative; {:.0e} allowed), {:.0} % of {} positions have the \
          same likeliest token",

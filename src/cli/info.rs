@@ -1,12 +1,13 @@
 //! `dg-run info`: what this program was built with, and what it finds on this machine.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
 use super::print;
 use crate::cuda::images::{IMAGES, Image, KERNELS, KernelInfo, NVCC_VERSION, architectures};
 use crate::cuda::{DeviceInfo, EMULATOR_VARIABLE, devices, emulator};
+use crate::files::json_text;
 use crate::hub::Settings;
 use crate::system::Memory;
 
@@ -71,8 +72,7 @@ pub(super) fn run(args: &InfoArgs) -> Result<()> {
     if !args.json {
         return Ok(print(&info.to_text())?);
     }
-    let json = serde_json::to_string_pretty(&info);
-    Ok(print(&(json.context("info as JSON")? + "\n"))?)
+    Ok(print(&json_text(&info)?)?)
 }
 
 impl Info {
@@ -119,7 +119,7 @@ impl Info {
         }
         for device in &self.devices {
             let DeviceInfo { ordinal, name, capability, multiprocessors, memory, .. } = device;
-            let (major, minor, gib) = (capability / 10, capability % 10, gib(*memory));
+            let (major, minor, gib) = (capability / 10, capability % 10, gib(*memory as u64));
             text += &format!(
                 "CUDA device {ordinal}: {name}, compute capability {major}.{minor}, {multiprocessors} multiprocessors, \
                  {gib:.1} GiB\n"
@@ -162,7 +162,6 @@ impl SystemInfo {
 
 /// What there is, what may be used of it, and the limit that leaves the least.
 fn memory_text(memory: &Memory) -> String {
-    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
     let text = format!("memory: {:.2} GiB free of {:.2}\n", gib(memory.available), gib(memory.total));
     let limit = memory.limit.as_ref().map(|limit| {
         let (bytes, used) = (gib(limit.bytes), gib(limit.used));
@@ -186,7 +185,7 @@ impl HubInfo {
     }
 }
 
-fn gib(bytes: usize) -> f64 {
+fn gib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 30)
 }
 

@@ -15,11 +15,14 @@ use super::{Guard, ModelArgs};
 use crate::cpu::Cpu;
 use crate::deepguard::DeepGuard;
 use crate::error::Error;
+use crate::files::json_text;
+use crate::model::config::Config;
 use crate::ops::{Backend, Device};
 use crate::probe::{ProbeOptions, ProbeReport, Progress, Signal, probe};
 use crate::report;
 use crate::train::config::default_max_seq_len;
 use crate::train::data::{OnBadRecord, TokenizedPairs, read_pairs, tokenize};
+use crate::train::records::CodePair;
 
 /// Letters of a bar in the table.
 const BAR: f64 = 40.0;
@@ -65,25 +68,32 @@ pub fn run(args: &ProbeArgs) -> Result<()> {
     if args.max_seq_len == Some(0) {
         return Err(Error::usage("--max-seq-len: expected at least 1, found 0").into());
     }
-    args.model.run(Guard::Unused, Probing { args })
+    let (records, left_out) = read_pairs(&args.data, "train", args.on_bad_record)?;
+    args.model.run(Guard::Unused, Probing { args, records, left_out })
 }
 
 struct Probing<'a> {
     args: &'a ProbeArgs,
+    records: Vec<CodePair>,
+    left_out: usize,
 }
 
 impl Task for Probing<'_> {
+    fn check(&self, model: &Config) -> Result<()> {
+        let limit = model.max_position_embeddings;
+        match self.args.max_seq_len.filter(|given| *given > limit) {
+            Some(found) => Err(Error::usage(format!(
+                "--max-seq-len: expected at most {limit}, the model's context, found {found}"
+            ))
+            .into()),
+            None => Ok(()),
+        }
+    }
+
     fn run<B: Backend>(self, guard: DeepGuard<B>) -> Result<()> {
-        let args = self.args;
+        let Probing { args, records, left_out } = self;
         let limit = guard.model.config.max_position_embeddings;
         let max_seq_len = args.max_seq_len.unwrap_or_else(|| default_max_seq_len(limit));
-        if max_seq_len > limit {
-            return Err(Error::usage(format!(
-                "--max-seq-len: expected at most {limit}, the model's context, found {max_seq_len}"
-            ))
-            .into());
-        }
-        let (records, left_out) = read_pairs(&args.data, "train", args.on_bad_record)?;
         let pairs = tokenize(&records, &guard.tokenizer, max_seq_len)?;
         note(&told(&pairs, left_out));
         let shown = Shown::new();
@@ -98,8 +108,7 @@ impl Task for Probing<'_> {
         }
         let report = report?;
         if args.json {
-            let json = serde_json::to_string_pretty(&report);
-            print(&(json.map_err(|e| Error::internal("probe as JSON").with_source(e))? + "\n"))?;
+            print(&json_text(&report)?)?;
         } else {
             print(&to_text(&report))?;
         }

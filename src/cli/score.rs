@@ -13,7 +13,7 @@ use super::{Guard, ModelArgs, read_text};
 use crate::deepguard::{DeepGuard, TextScores};
 use crate::error::{Error, Result};
 use crate::ops::Backend;
-use crate::report::{self, ScoredText, Unscored, printable};
+use crate::report::{self, ScoredLine, ScoredText, Unscored, printable};
 
 /// Options of `dg-run score`.
 #[derive(Args)]
@@ -228,22 +228,11 @@ fn heat_map(text: &str, scores: &TextScores, colours: bool) -> String {
 
 /// Where there are no colours: every line with the mean score of its tokens.
 fn plain_map(text: &str, scores: &TextScores) -> String {
-    let mut out = String::new();
-    let mut start = 0;
-    for line in text.split_inclusive('\n') {
-        let end = start + line.len();
-        let of_line: Vec<f32> = scores
-            .tokens
-            .iter()
-            .filter(|t| (start..end).contains(&t.range.start) && !t.range.is_empty())
-            .map(|t| t.score)
-            .collect();
-        let mean = of_line.iter().sum::<f32>() / of_line.len() as f32;
-        let mean = if of_line.is_empty() { "      ".to_owned() } else { format!("{mean:.4}") };
-        out.push_str(&format!("{mean}  {}\n", printable(line.trim_end_matches(['\n', '\r']))));
-        start = end;
-    }
-    out
+    let row = |line: ScoredLine| {
+        let mean = line.score.map_or_else(|| " ".repeat(6), |mean| format!("{mean:.4}"));
+        format!("{mean}  {}\n", printable(&text[line.range]))
+    };
+    report::lines(text, scores).into_iter().map(row).collect()
 }
 
 fn range(scores: &TextScores) -> (f32, f32) {

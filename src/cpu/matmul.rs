@@ -69,8 +69,8 @@ impl Matmul for Cpu {
         if !self.accepts(checked) || c.rows * c.cols == 0 {
             return;
         }
-        let (cols, stride) = (c.cols, c.stride);
-        for row in c.data.reborrow().into_slice().chunks_mut(stride) {
+        let (rows, cols, stride) = (c.rows, c.cols, c.stride);
+        for row in c.data.reborrow().into_slice().chunks_mut(stride).take(rows) {
             match bias {
                 Some(bias) => row[..cols].copy_from_slice(bias.as_slice()),
                 None => row[..cols].fill(0.0),

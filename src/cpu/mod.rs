@@ -82,7 +82,7 @@ impl Backend for Cpu {}
 impl<'a, T: Element> Ref<'a, Cpu, T> {
     /// The elements.
     pub fn as_slice(self) -> &'a [T] {
-        // SAFETY: address and length come from a `Buffer`, which owns that part of an allocation that the
+        // SAFETY: address and length are as promised to `Ref::from_raw`, or come from a `Buffer`, which owns that part of an allocation that the
         // `Arc` it holds keeps alive, aligned and initialised (zeroed); the borrow `'a` is one of that
         // buffer, and `Mut` is the only way to write to it. Buffers of a planning arena are dropped unread:
         // `Arena::build` sees to it.
@@ -94,7 +94,8 @@ impl<'a, T: Element> Mut<'a, Cpu, T> {
     /// The elements, for writing.
     pub fn into_slice(self) -> &'a mut [T] {
         // SAFETY: as in `Ref::as_slice`; the borrow is exclusive because `Mut` is neither `Clone` nor `Copy`
-        // and `Buffer`s of one arena never overlap.
+        // and `Buffer`s of one arena never overlap. The `Mut`s of `QkvMut::packed`, which do between their
+        // columns, never come here: `SharedRows::of` hands out rows of them.
         unsafe { std::slice::from_raw_parts_mut(self.address() as *mut T, self.len()) }
     }
 }

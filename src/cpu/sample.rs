@@ -2,7 +2,9 @@
 
 use super::{Cpu, math, parallel};
 use crate::ops::philox::{philox, unit};
-use crate::ops::sample::{Adjustment, SAMPLING_SITE, Sample, Sampling, check, mark};
+use crate::ops::sample::{
+    Adjustment, SAMPLING_SITE, Sample, Sampling, check, check_adjust, check_guide, mark,
+};
 use crate::ops::{Mut, Ref};
 
 /// The token with the largest logit, the first of equals; `u32::MAX` if any logit is NaN.
@@ -82,10 +84,12 @@ impl Sample for Cpu {
         last: Ref<'_, Self, u32>,
         adjustment: Adjustment,
     ) {
+        if !self.accepts(check_adjust(last.len(), logits.len(), marks.len())) || last.is_empty() {
+            return;
+        }
         let (last, logits) = (last.as_slice(), logits.into_slice());
-        let width = logits.len() / last.len().max(1);
-        let Adjustment { repetition_penalty: penalty, first } = adjustment;
-        let suppressed = if first { mark::SUPPRESSED | mark::SUPPRESSED_FIRST } else { mark::SUPPRESSED };
+        let width = logits.len() / last.len();
+        let (penalty, suppressed) = (adjustment.repetition_penalty, adjustment.suppressed());
         parallel::rows2(logits, width, marks.into_slice(), width, |i, logits, marks| {
             if let Some(mark) = marks.get_mut(last[i] as usize) {
                 *mark |= mark::SEEN;
@@ -108,6 +112,9 @@ impl Sample for Cpu {
         strength: Ref<'_, Self, f32>,
         boost: f32,
     ) {
+        if !self.accepts(check_guide(logits.len(), stats.len(), strength.len())) || logits.is_empty() {
+            return;
+        }
         let (stats, strength) = (stats.as_slice(), strength.as_slice());
         parallel::rows(logits.into_slice(), stats.len(), |i, row| {
             for (logit, &s) in row.iter_mut().zip(stats) {

@@ -6,8 +6,7 @@ use super::Cuda;
 use super::launch::{Shape, VECTOR};
 use super::rows::{alignment, threads};
 use super::tile::{ELEMENT_THREADS, ROW_THREADS};
-use crate::ops::contract::expect_len;
-use crate::ops::elementwise::Elementwise;
+use crate::ops::elementwise::{Elementwise, check_add, check_cast, check_scale_rows};
 use crate::ops::{Mut, Ref};
 
 /// Elements of one row of [`Elementwise::add`], which has no rows of its own.
@@ -29,7 +28,7 @@ impl Cuda {
 impl Elementwise for Cuda {
     fn add(&self, y_acc: Mut<'_, Self, bf16>, x: Ref<'_, Self, bf16>) {
         let n = x.len();
-        if self.keep(expect_len("add", "y", y_acc.len(), n)).is_none() {
+        if self.keep(check_add(y_acc.len(), n)).is_none() {
             return;
         }
         let (wide, rest) = y_acc.split_at(n / ADD_WIDTH * ADD_WIDTH);
@@ -52,6 +51,9 @@ impl Elementwise for Cuda {
         scale: f32,
     ) {
         let rows = row_weight.len();
+        if self.keep(check_scale_rows(y.len(), x.len(), rows)).is_none() {
+            return;
+        }
         let width = x.len() / rows.max(1);
         self.launch("scale_rows")
             .write("y", &y, rows * width, alignment(width))
@@ -64,6 +66,9 @@ impl Elementwise for Cuda {
 
     fn cast(&self, to: Mut<'_, Self, bf16>, from: Ref<'_, Self, f32>) {
         let n = from.len();
+        if self.keep(check_cast(to.len(), n)).is_none() {
+            return;
+        }
         self.launch("cast")
             .write("to", &to, n, VECTOR)
             .read("from", from, n, VECTOR)

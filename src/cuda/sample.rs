@@ -7,7 +7,9 @@ use super::launch::{Shape, VECTOR};
 use super::params::SampleArguments;
 use super::rows::{alignment, reads};
 use super::tile::{GUIDE_ROWS, GUIDE_THREADS, SAMPLE_CANDIDATES, SAMPLE_THREADS, SAMPLE_VECTORS};
-use crate::ops::sample::{Adjustment, SAMPLING_SITE, Sample, Sampling, check, mark};
+use crate::ops::sample::{
+    Adjustment, SAMPLING_SITE, Sample, Sampling, check, check_adjust, check_guide, mark,
+};
 use crate::ops::{Mut, Ref};
 
 /// Shared memory for candidates and for sums.
@@ -22,18 +24,19 @@ impl Sample for Cuda {
         adjustment: Adjustment,
     ) {
         let rows = last.len();
+        if self.keep(check_adjust(rows, logits.len(), marks.len())).is_none() {
+            return;
+        }
         let width = logits.len() / rows.max(1);
         let columns = reads(width).div_ceil(GUIDE_THREADS);
-        let Adjustment { repetition_penalty, first } = adjustment;
-        let suppressed = if first { mark::SUPPRESSED | mark::SUPPRESSED_FIRST } else { mark::SUPPRESSED };
         self.launch("adjust")
             .write("logits", &logits, rows * width, 2)
             .write("marks", &marks, rows * width, alignment(width))
             .read("last", last, rows, 4)
-            .value(repetition_penalty)
+            .value(adjustment.repetition_penalty)
             .value(u32::from(mark::SEEN))
-            .value(u32::from(suppressed))
-            .value(width as i32)
+            .value(u32::from(adjustment.suppressed()))
+            .int("width", width)
             .run(Shape { grid: (columns, rows, 1), block: GUIDE_THREADS, shared: 0 });
     }
 
@@ -45,6 +48,9 @@ impl Sample for Cuda {
         boost: f32,
     ) {
         let (rows, width) = (strength.len(), stats.len());
+        if self.keep(check_guide(logits.len(), width, rows)).is_none() {
+            return;
+        }
         let columns = reads(width).div_ceil(GUIDE_THREADS);
         self.launch("guide")
             .write("logits", &logits, rows * width, alignment(width))

@@ -21,7 +21,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, SyncOnDrop};
+use cudarc::driver::{CudaSlice, CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, SyncOnDrop};
 use half::bf16;
 
 use super::Cuda;
@@ -30,6 +30,15 @@ use super::weights::Weight;
 use crate::error::{Error, Result};
 use crate::ops::matrix::Matrix;
 use crate::ops::{Element, Mut, Ref};
+
+/// The types whose word about address and length is relied upon: cudarc's own. Its traits are safe to implement
+/// for others.
+mod sealed {
+    pub trait Slice {}
+}
+impl<T> sealed::Slice for CudaSlice<T> {}
+impl<T> sealed::Slice for CudaView<'_, T> {}
+impl<T> sealed::Slice for CudaViewMut<'_, T> {}
 
 /// A slice of cudarc as an operation's input, until it is dropped.
 pub struct View<'a, T> {
@@ -97,7 +106,10 @@ impl Cuda {
     /// # Errors
     /// Kind `Usage` for a slice of another context, and for one of another stream whose context does not
     /// track events.
-    pub fn view<'a, T: Element, S: DevicePtr<T>>(&'a self, slice: &'a S) -> Result<View<'a, T>> {
+    pub fn view<'a, T: Element, S: DevicePtr<T> + sealed::Slice>(
+        &'a self,
+        slice: &'a S,
+    ) -> Result<View<'a, T>> {
         self.before_use()?;
         let (address, used) = slice.device_ptr(self.stream());
         let slice = self.used(slice.stream(), address, slice.len(), used)?;
@@ -106,7 +118,7 @@ impl Cuda {
 
     /// A slice of `cudarc`, or a mutable view of one, as an operation's output. Errors as with
     /// [`view`](Self::view).
-    pub fn view_mut<'a, T: Element, S: DevicePtrMut<T>>(
+    pub fn view_mut<'a, T: Element, S: DevicePtrMut<T> + sealed::Slice>(
         &'a self,
         slice: &'a mut S,
     ) -> Result<ViewMut<'a, T>> {

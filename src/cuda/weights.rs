@@ -103,10 +103,10 @@ impl Cuda {
         let rows = parts.iter().map(|part| part.shape()[0]).sum();
         let (mut data, _) = Arena::build(self, |arena| arena.buffer("weight", &[rows, stride]))?;
         let mut staging = self.staging();
-        if staging.loader.is_none() {
-            staging.loader = Some(Loader::new(self)?);
-        }
-        let Some(loader) = &mut staging.loader else { unreachable!("made above") };
+        let loader = match staging.loader {
+            Some(ref mut loader) => loader,
+            ref mut none => none.insert(Loader::new(self)?),
+        };
         loader.begin(self)?;
         let mut first = 0;
         for part in parts {

@@ -48,7 +48,7 @@ pub fn score_in_windows<B: Backend>(
 ) -> Result<GuardScores> {
     let (prefix, text) = tokens.split_at(prefix);
     let room = model.config.max_position_embeddings.saturating_sub(prefix.len());
-    let mut all = GuardScores { scores: Vec::new(), attention: Vec::new() };
+    let mut all = GuardScores::default();
     for Window { start, scored } in windows(text.len(), room) {
         let read = [prefix, &text[start..scored.end]].concat();
         let found = score_with_attention(model, attached, &read)?;
@@ -61,29 +61,34 @@ pub fn score_in_windows<B: Backend>(
     Ok(all)
 }
 
-/// As [`score_in_windows`], of several texts with their prefixes, none of which is empty: consecutive ones
-/// that are no longer than the model's context together are read in one pass.
+/// Most tokens of several texts in one pass: more take memory rather than save time.
+const MOST_PACKED: usize = 4096;
+
+/// As [`score_in_windows`], of several texts, none of which is empty and each of which begins with `prefix`
+/// tokens that mark a beginning: consecutive short ones are read in one pass.
 ///
 /// # Errors
 /// Those of [`score_with_attention`].
 pub fn score_batch<B: Backend>(
     model: &Transformer<B>,
     attached: &Attached<B>,
-    texts: &[(&[u32], usize)],
+    texts: &[Vec<u32>],
+    prefix: usize,
 ) -> Result<Vec<GuardScores>> {
+    let most = model.config.max_position_embeddings.min(MOST_PACKED);
     let (mut all, mut rest) = (Vec::with_capacity(texts.len()), texts);
     while !rest.is_empty() {
         let mut rows = 0;
-        let fits = |(tokens, _): &&(&[u32], usize)| {
+        let fits = |tokens: &&Vec<u32>| {
             rows += tokens.len();
-            rows <= model.config.max_position_embeddings
+            rows <= most
         };
         let (pass, behind) = rest.split_at(rest.iter().take_while(fits).count().max(1));
         rest = behind;
-        if let [(tokens, prefix)] = pass {
-            all.push(score_in_windows(model, attached, tokens, *prefix)?);
+        if let [tokens] = pass {
+            all.push(score_in_windows(model, attached, tokens, prefix)?);
         } else {
-            let tokens: Vec<&[u32]> = pass.iter().map(|(tokens, _)| *tokens).collect();
+            let tokens: Vec<&[u32]> = pass.iter().map(Vec::as_slice).collect();
             all.extend(score_packed(model, attached, &tokens)?);
         }
     }

@@ -29,11 +29,10 @@ mod tokenizer;
 mod vocabulary;
 mod weights;
 
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::files::{require_space, require_vacant, write_vacant_dir};
+use crate::error::{Error, Result};
+use crate::files::{require_space, write_json, write_vacant_dir};
 use arch::{Architecture, Config};
 use gguf::Gguf;
-use std::fs;
 use std::path::Path;
 use tokenizer::TokenizerFiles;
 use vocabulary::Vocabulary;
@@ -85,14 +84,14 @@ pub struct ImportReport {
 ///
 /// `file` is a GGUF file of architecture `llama` or `qwen2` with tensors of type F32, F16, BF16, Q4_0, Q4_1,
 /// Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL or IQ4_XS, or a .zip or .whl archive that holds exactly one. `out`
-/// appears complete or not at all: it is built in a hidden directory beside it, flushed and renamed.
+/// appears complete or not at all: it is built in a hidden directory beside it, flushed and renamed; where that
+/// cannot be, it is filled, `config.json` last ([`write_vacant_dir`]).
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] where `out` exists and is not an empty directory; [`ErrorKind::Model`] for a file
-/// that is damaged, or that holds anything which cannot be converted exactly; [`ErrorKind::Device`] where
+/// [`ErrorKind::Usage`](crate::error::ErrorKind::Usage) where `out` exists and is not an empty directory; `Model` for a file
+/// that is damaged, or that holds anything which cannot be converted exactly; `Device` where
 /// writing fails.
 pub fn import_gguf(file: &Path, out: &Path, dtype: ImportDtype) -> Result<ImportReport> {
-    require_vacant(out)?;
     let mut report = None;
     write_vacant_dir(out, "config.json", |dir| {
         // What an archive holds is unpacked to an unnamed file there.
@@ -137,11 +136,11 @@ impl<'a> Model<'a> {
     /// Writes into the directory `out`.
     fn write(&self, dtype: ImportDtype, out: &Path) -> Result<()> {
         let roles = &self.tokenizer.generation_config;
-        write_json(out, "config.json", &self.config.to_json(dtype, roles))?;
-        write_json(out, "generation_config.json", roles)?;
-        write_json(out, "tokenizer.json", &self.tokenizer.tokenizer)?;
-        write_json(out, "tokenizer_config.json", &self.tokenizer.tokenizer_config)?;
-        write_json(out, "special_tokens_map.json", &self.tokenizer.special_tokens_map)?;
+        write_json(&out.join("config.json"), &self.config.to_json(dtype, roles))?;
+        write_json(&out.join("generation_config.json"), roles)?;
+        write_json(&out.join("tokenizer.json"), &self.tokenizer.tokenizer)?;
+        write_json(&out.join("tokenizer_config.json"), &self.tokenizer.tokenizer_config)?;
+        write_json(&out.join("special_tokens_map.json"), &self.tokenizer.special_tokens_map)?;
         weights::write(&self.weights, dtype, &out.join("model.safetensors"))
     }
 
@@ -173,10 +172,4 @@ fn refuse_other_contents(metadata: &metadata::Metadata<'_>) -> Result<()> {
              llama-gguf-split --merge"
         ))),
     }
-}
-
-fn write_json(out: &Path, name: &str, value: &serde_json::Value) -> Result<()> {
-    let text = format!("{value:#}\n");
-    fs::write(out.join(name), text)
-        .kind(ErrorKind::Device, || format!("cannot write `{name}`; free disk space"))
 }

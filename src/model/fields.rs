@@ -1,5 +1,7 @@
-//! Every field of a model's files, and what becomes of it. A reader gets at a field only through the table of
-//! its file, so a field that is in no table is read by nobody; `docs/model-files.md` shows the same tables.
+//! Every field of a model's files, and what becomes of it. The readers of `config.json`,
+//! `generation_config.json`, `tokenizer_config.json` and `special_tokens_map.json` get at a field only through
+//! its table; those of the other files ask their table what is refused or unknown. `docs/model-files.md` shows
+//! the same tables.
 
 use serde_json::Value;
 
@@ -9,7 +11,7 @@ mod generation;
 mod gguf;
 mod tokenizer;
 
-pub use adapter::ADAPTER_CONFIG;
+pub use adapter::{ADAPTER_CONFIG, OFF};
 pub use config::{CONFIG, INDEX};
 pub use generation::GENERATION_CONFIG;
 pub use gguf::GGUF;

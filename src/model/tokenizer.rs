@@ -25,6 +25,9 @@ const MAX_FILE_BYTES: u64 = 32 << 20;
 /// 300 bytes for each.
 const MAX_VALUES: usize = 2 << 20;
 
+/// What some editors write at the beginning of a file.
+pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Series of the `tokenizers` crate that reads the files; named where a file needs a newer one.
 const LIBRARY: &str = "tokenizers 0.23";
 
@@ -83,12 +86,14 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// The ids of a whole text. (The text of a special token, such as `<|endoftext|>`, becomes that token.)
+    /// The ids of a whole text, without its byte order mark. (The text of a special token, such as
+    /// `<|endoftext|>`, becomes that token.)
     ///
     /// # Errors
     /// Kind `Model`, if the tokenizer's own rules fail on the text, or the model has no embedding for a token
     /// of it.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let text = without_mark(text);
         let encoding = self.run("encode", || self.inner.encode_fast(text, true))?;
         self.check(encoding.get_ids())?;
         Ok(encoding.get_ids().to_vec())
@@ -103,6 +108,11 @@ impl Tokenizer {
         let mut ids = self.encode(text)?;
         ids.truncate(ids.len().saturating_sub(self.around.after.len()));
         Ok(ids)
+    }
+
+    /// Number of tokens that the tokenizer begins every text with.
+    pub fn start_len(&self) -> usize {
+        self.around.before.len()
     }
 
     /// Whether the model has an embedding for all of `ids`.
@@ -127,11 +137,15 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>> {
-        let encoding = self.run("encode", || self.inner.encode(text, true))?;
+        let source = without_mark(text);
+        let skipped = text.len() - source.len();
+        let encoding = self.run("encode", || self.inner.encode(source, true))?;
         self.check(encoding.get_ids())?;
-        let ranges = encoding.get_offsets().iter().map(|&(start, end)| start..end);
+        let ranges = encoding.get_offsets().iter().map(|&(start, end)| start + skipped..end + skipped);
         let mut tokens: Vec<_> = encoding.get_ids().iter().copied().zip(ranges).collect();
-        let own = tokens.len().saturating_sub(self.around.after.len());
+        let (first, own) =
+            (self.start_len().min(tokens.len()), tokens.len().saturating_sub(self.around.after.len()));
+        tokens[..first].iter_mut().for_each(|(_, range)| *range = 0..0);
         tokens[own..].iter_mut().for_each(|(_, range)| *range = text.len()..text.len());
         Ok(tokens)
     }
@@ -173,6 +187,11 @@ impl Tokenizer {
     fn run<T>(&self, what: &str, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
         no_panic(work).kind(ErrorKind::Model, || format!("{}: cannot {what}", self.path.display()))
     }
+}
+
+/// The text without its byte order mark, which says how a file is encoded and is no part of its text.
+pub(crate) fn without_mark(text: &str) -> &str {
+    text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
 
 fn parse(json: &[u8]) -> Result<tokenizers::Tokenizer> {

@@ -3,6 +3,7 @@
 //! [`Weights`] exists.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -43,11 +44,19 @@ struct Entry {
 }
 
 impl Entry {
+    /// Its place in `map`.
+    fn range(&self) -> Range<usize> {
+        let (start, end) = self.info.data_offsets;
+        self.data_start + start..self.data_start + end
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.map[self.range()]
+    }
+
     /// The tensor in place.
     fn view(&self, name: &str) -> Result<TensorView> {
-        let (start, end) = self.info.data_offsets;
-        let range = self.data_start + start..self.data_start + end;
-        TensorView::mapped(name, dtype(name, self.info.dtype)?, &self.info.shape, &self.map, range)
+        TensorView::mapped(name, dtype(name, self.info.dtype)?, &self.info.shape, &self.map, self.range())
     }
 }
 
@@ -108,17 +117,16 @@ impl Weights {
 
     /// Bytes of all tensors together.
     pub fn bytes(&self) -> u64 {
-        let bytes = |entry: &Entry| (entry.info.data_offsets.1 - entry.info.data_offsets.0) as u64;
-        self.tensors.values().map(bytes).sum()
+        self.tensors.values().map(|entry| entry.range().len() as u64).sum()
     }
 
     /// BLAKE3 of names, types, shapes and elements of all tensors, however they are spread over files.
     pub fn hash(&self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new();
         for (name, entry) in &self.tensors {
-            let TensorInfo { dtype, shape, data_offsets: (begin, end) } = &entry.info;
+            let TensorInfo { dtype, shape, .. } = &entry.info;
             hasher.update(format!("{name} {dtype:?} {shape:?}\n").as_bytes());
-            hasher.update_rayon(&entry.map[entry.data_start + begin..entry.data_start + end]);
+            hasher.update_rayon(entry.bytes());
         }
         hasher.finalize()
     }
@@ -138,12 +146,8 @@ impl Weights {
     /// Whether there is a head of its own although `config` ties it to the embedding: one that differs from
     /// it.
     pub fn has_own_head(&self, config: &Config) -> bool {
-        let bytes = |name: &str| {
-            let entry = self.tensors.get(name)?;
-            let (begin, end) = entry.info.data_offsets;
-            Some((entry.info.dtype, &entry.map[entry.data_start + begin..entry.data_start + end]))
-        };
-        config.tie_word_embeddings && bytes(HEAD).is_some_and(|head| Some(head) != bytes(EMBEDDING))
+        let of = |name: &str| self.tensors.get(name).map(|entry| (entry.info.dtype, entry.bytes()));
+        config.tie_word_embeddings && of(HEAD).is_some_and(|head| Some(head) != of(EMBEDDING))
     }
 
     /// Checks that these are exactly the tensors of a model with `config`: names, shapes and types.

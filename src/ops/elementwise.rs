@@ -1,6 +1,21 @@
 //! Element-wise operations that several parts of a model share.
 
+use super::contract::expect_exactly;
 use super::{Device, Mut, Ref};
+use crate::error::Result;
+
+pub(crate) fn check_add(y: usize, x: usize) -> Result<()> {
+    expect_exactly("add", "y", y, Some(x))
+}
+
+pub(crate) fn check_scale_rows(y: usize, x: usize, rows: usize) -> Result<()> {
+    expect_exactly("scale_rows", "x", x, x.checked_div(rows).unwrap_or(0).checked_mul(rows))?;
+    expect_exactly("scale_rows", "y", y, Some(x))
+}
+
+pub(crate) fn check_cast(to: usize, from: usize) -> Result<()> {
+    expect_exactly("cast", "to", to, Some(from))
+}
 
 /// Operations on each element, or on each element of a row, by itself.
 pub trait Elementwise: Device {

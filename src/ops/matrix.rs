@@ -25,6 +25,9 @@ impl<D: Device, T> Copy for Matrix<'_, D, T> {}
 
 impl<'a, D: Device, T: super::Element> Matrix<'a, D, T> {
     /// A matrix whose rows follow each other without a gap.
+    ///
+    /// # Panics
+    /// If `data` has other than `rows · cols` elements.
     pub fn new(data: Ref<'a, D, T>, rows: usize, cols: usize) -> Self {
         assert_eq!(data.len(), rows * cols, "matrix of {rows} × {cols}");
         Matrix { data, rows, cols, stride: cols }
@@ -53,6 +56,9 @@ impl<'a, D: Device, T: super::Element> Matrix<'a, D, T> {
     }
 
     /// Columns `from .. from + cols`.
+    ///
+    /// # Panics
+    /// If the matrix has fewer columns.
     pub fn columns(self, from: usize, cols: usize) -> Self {
         assert!(from + cols <= self.cols, "columns {from}..{} of {}", from + cols, self.cols);
         let data = self.data.slice(from.min(self.data.len())..self.data.len());
@@ -63,7 +69,7 @@ impl<'a, D: Device, T: super::Element> Matrix<'a, D, T> {
 /// Whether `[rows, cols]` with a stride lies in `len` elements and rows do not overlap; what is wrong if not.
 fn check_extent(what: &str, len: usize, [rows, cols, stride]: [usize; 3]) -> std::result::Result<(), String> {
     let end = rows.checked_sub(1).map_or(Some(0), |last| last.checked_mul(stride)?.checked_add(cols));
-    if cols == 0 || end.is_some_and(|end| end <= len) && (rows <= 1 || stride >= cols) {
+    if cols == 0 || end.is_some_and(|end| end <= len) && stride >= cols {
         return Ok(());
     }
     Err(format!(
@@ -100,6 +106,9 @@ pub struct MatrixMut<'a, D: Device, T> {
 
 impl<'a, D: Device, T: super::Element> MatrixMut<'a, D, T> {
     /// A matrix whose rows follow each other without a gap.
+    ///
+    /// # Panics
+    /// If `data` has other than `rows · cols` elements.
     pub fn new(data: Mut<'a, D, T>, rows: usize, cols: usize) -> Self {
         assert_eq!(data.len(), rows * cols, "matrix of {rows} × {cols}");
         MatrixMut { data, rows, cols, stride: cols }
@@ -116,6 +125,9 @@ impl<'a, D: Device, T: super::Element> MatrixMut<'a, D, T> {
     }
 
     /// Columns `from .. from + cols`.
+    ///
+    /// # Panics
+    /// If the matrix has fewer columns.
     pub fn columns(self, from: usize, cols: usize) -> Self {
         assert!(from + cols <= self.cols, "columns {from}..{} of {}", from + cols, self.cols);
         let len = self.data.len();

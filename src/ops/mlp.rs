@@ -1,6 +1,6 @@
 //! The gated feed-forward of a block.
 
-use super::contract::{expect_exactly, expect_len, refused};
+use super::contract::{expect_exactly, refused};
 use super::linear::{Linear, LoraTerm, check_rows};
 use super::{Device, Mut, Ref};
 use crate::error::Result;
@@ -17,7 +17,7 @@ pub(crate) fn check_gated<D: Device>(
     const OP: &str = "gated";
     expect_exactly(OP, "weight: rows", shape[1], intermediate_size.checked_mul(2))?;
     let rows = check_rows(OP, [("x", x), ("h", h)], [shape[0], intermediate_size])?;
-    expect_len(OP, "gate_up", gate_up, rows * shape[1])?;
+    expect_exactly(OP, "gate_up", gate_up, rows.checked_mul(shape[1]))?;
     if kept > rows {
         return Err(refused(OP, format!("kept: expected at most {rows} rows, found {kept}")));
     }

@@ -1,6 +1,6 @@
 //! Choosing the next token from logits.
 
-use super::contract::refused;
+use super::contract::{expect_exactly, refused};
 use super::{Device, Mut, Ref};
 use crate::error::Result;
 
@@ -53,6 +53,24 @@ pub struct Adjustment {
     pub repetition_penalty: f32,
     /// Whether the next token is the first one generated.
     pub first: bool,
+}
+
+impl Adjustment {
+    /// Bits of marks whose tokens are suppressed now.
+    pub(crate) fn suppressed(self) -> u8 {
+        if self.first { mark::SUPPRESSED | mark::SUPPRESSED_FIRST } else { mark::SUPPRESSED }
+    }
+}
+
+/// Refuses logits and marks that are not `rows` rows of one width.
+pub(crate) fn check_adjust(rows: usize, logits: usize, marks: usize) -> Result<()> {
+    check("adjust", rows, logits)?;
+    expect_exactly("adjust", "marks", marks, Some(logits))
+}
+
+/// Refuses logits that are not a row for each strength, as wide as the statistics.
+pub(crate) fn check_guide(logits: usize, stats: usize, strength: usize) -> Result<()> {
+    expect_exactly("guide", "logits", logits, strength.checked_mul(stats))
 }
 
 /// Refuses logits that are not `rows` rows of one width.

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::deepguard::{BYTE_ORDER_MARK, TextScores};
+use crate::deepguard::TextScores;
+use crate::model::tokenizer::BYTE_ORDER_MARK;
 
 /// A line of a text.
 #[derive(Debug, PartialEq)]

@@ -15,6 +15,7 @@ use std::path::Path;
 use crate::error::Result;
 
 pub use html::printable;
+pub(crate) use lines::{ScoredLine, lines};
 pub use names::file_name;
 pub(crate) use probe::p_text;
 pub use probe::page as probe_page;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 
-use crate::error::{Context, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::files;
 use crate::ops::Element;
 use crate::platform::{read_exact_at, write_all_at};
@@ -80,16 +80,19 @@ impl<T: Element> BaseCache<T> {
 
     /// Appends to an unnamed file, which vanishes with the process.
     fn write(&mut self, states: &[T]) -> Result<Place<T>> {
-        let complain = || {
-            let dir = std::env::temp_dir();
-            format!("cannot keep the base model's hidden states in {}; {ADVICE}", dir.display())
+        let complain =
+            || format!("cannot keep the base model's hidden states in {}", std::env::temp_dir().display());
+        let advised = |e: Error| e.advice(ADVICE);
+        let file = match self.file {
+            Some(ref file) => file,
+            ref mut none => {
+                none.insert(tempfile::tempfile().kind(ErrorKind::Device, complain).map_err(advised)?)
+            }
         };
-        if self.file.is_none() {
-            self.file = Some(tempfile::tempfile().kind(ErrorKind::Device, complain)?);
-        }
-        let Some(file) = &self.file else { unreachable!("opened above") };
         let offset = self.file_len;
-        write_all_at(file, bytemuck::cast_slice(states), offset).kind(ErrorKind::Device, complain)?;
+        write_all_at(file, bytemuck::cast_slice(states), offset)
+            .kind(ErrorKind::Device, complain)
+            .map_err(advised)?;
         self.file_len += size_of_val(states) as u64;
         Ok(Place::Disk(offset, states.len()))
     }

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::model::tokenizer::Tokenizer;
 use crate::train::batch::TokenPair;
 use crate::train::data::{LimitReport, Verdict, encode};
-use crate::train::records::{CodePair, Place, for_each_record, pair_files};
+use crate::train::records::{CodePair, Place, for_each_record, pair_files, validation_path};
 
 /// Records that are tokenised together.
 const BATCH: usize = 1024;
@@ -115,18 +115,16 @@ pub struct CheckOptions<'a> {
 /// Looks at all pairs. Errors are those of reading files; what is wrong with a record is in the report.
 pub fn check(options: &CheckOptions<'_>) -> Result<DataReport> {
     let mut functions = HashMap::new();
-    let train = check_split(options, options.data, "train", |place, digests| {
+    let files = pair_files(options.data, "train")?;
+    let train = check_split(options, &files, |place, digests| {
         digests.iter().for_each(|digest| {
             functions.entry(*digest).or_insert(place);
         });
     })?;
-    let inner = options.data.join("val");
-    let validation = options.val_data.or_else(|| inner.is_dir().then_some(&*inner));
     let mut leaks = Findings::default();
-    let files = pair_files(options.data, "train")?;
-    let validation = validation.map(|path| {
-        let val_files = pair_files(path, "val")?;
-        check_split(options, path, "val", |place, digests| {
+    let validation = validation_path(options.data, options.val_data).map(|path| {
+        let val_files = pair_files(&path, "val")?;
+        check_split(options, &val_files, |place, digests| {
             if let Some(first) = digests.iter().find_map(|digest| functions.get(digest)) {
                 leaks.add(|| format!("{} is in {}", place.text(&val_files), first.text(&files)));
             }
@@ -169,14 +167,12 @@ struct Split<'a> {
 
 fn check_split(
     options: &CheckOptions<'_>,
-    path: &Path,
-    split: &str,
+    files: &[PathBuf],
     mut on_pair: impl FnMut(At, &[Digest; 2]),
 ) -> Result<SplitReport> {
-    let files = pair_files(path, split)?;
     let mut split = Split {
         options,
-        files: &files,
+        files,
         report: SplitReport::default(),
         seen: HashMap::new(),
         waiting: Vec::new(),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter;
 use crate::error::{Context, Error, ErrorKind, Result, list as list_lines};
-use crate::files::{finite_tensor, remove_dir, require_space, write_json, write_safetensors};
+use crate::files::{finite_tensor, parent, remove_dir, require_space, write_json, write_safetensors};
 use crate::manifest::{self, Others};
 use crate::model::weights::Weights;
 use crate::ops::Backend;
@@ -178,8 +178,7 @@ fn find(run: &Path, spec: &str) -> Result<Option<PathBuf>> {
 
 /// Where to go on when a checkpoint cannot be used.
 fn instead_of(dir: &Path) -> String {
-    let run = dir.parent().unwrap_or(Path::new("."));
-    let all = list(run);
+    let all = list(parent(dir));
     let at = all.iter().position(|(_, other)| other.file_name() == dir.file_name());
     let older = at.and_then(|at| at.checked_sub(1)).map(|older| &all[older].1);
     match older {

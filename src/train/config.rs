@@ -315,6 +315,6 @@ fn refuse(problems: &[Problem]) -> Result<()> {
     if problems.is_empty() {
         return Ok(());
     }
-    let lines = problems.iter().map(|Problem { option, message }| format!("{option}: {message}"));
+    let lines = problems.iter().map(|Problem { option, message }| format!("`{option}`: {message}"));
     Err(Error::usage(list("options that cannot be used", lines)))
 }

@@ -72,6 +72,13 @@ impl fmt::Display for Place<'_> {
     }
 }
 
+/// Where validation pairs are: where they are said to be, or in the subfolder `val` of the training pairs if
+/// there is one.
+pub fn validation_path(data: &Path, given: Option<&Path>) -> Option<PathBuf> {
+    let inner = || Some(data.join("val")).filter(|inner| inner.is_dir());
+    given.map(Path::to_owned).or_else(inner)
+}
+
 /// The JSONL files of `path`: itself, or those of a folder in the order of their names (of its subfolder
 /// `split` if there is one).
 pub fn pair_files(path: &Path, split: &str) -> Result<Vec<PathBuf>> {

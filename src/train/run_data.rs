@@ -13,7 +13,7 @@ use crate::{
     train::config::TrainConfig,
     train::data::{read_pairs, tokenize},
     train::observer::{Observer, Stage},
-    train::records::CodePair,
+    train::records::{CodePair, validation_path},
     train::schedule::epoch_order,
 };
 
@@ -37,10 +37,8 @@ impl RunData {
         observer.on_stage(Stage::Reading);
         let read = |path: &Path, split| read_pairs(path, split, config.on_bad_record);
         let (train, bad_train) = read(&config.data, "train")?;
-        let inner = config.data.join("val");
-        let (validation, bad_validation) = match &config.val_data {
-            Some(path) => read(path, "val").map(|(pairs, bad)| (Some(pairs), bad))?,
-            None if inner.is_dir() => read(&inner, "val").map(|(pairs, bad)| (Some(pairs), bad))?,
+        let (validation, bad_validation) = match validation_path(&config.data, config.val_data.as_deref()) {
+            Some(path) => read(&path, "val").map(|(pairs, bad)| (Some(pairs), bad))?,
             None => (None, 0),
         };
         let data = Self::from_pairs(train, validation, config, tokenizer, observer);

@@ -1,7 +1,7 @@
 //! Guidance and sampling.
 
 use deepguard::ops::Device;
-use deepguard::ops::sample::{Sample, Sampling};
+use deepguard::ops::sample::{Adjustment, Sample, Sampling};
 use half::bf16;
 
 use super::counting::{count, narrow, uncounted};
@@ -22,6 +22,26 @@ fn guide() {
         check(&format!("guide {vocab}"), &counters, rows * vocab * 4 + vocab * 4 + rows * 4);
         // The strength of a row, with each vector of its logits.
         narrow("guide", &counters, rows * vocab / 8);
+    }
+}
+
+/// Few tokens are marked: the marks are read, and where there is none, nothing else.
+#[test]
+fn adjust() {
+    if uncounted() {
+        return;
+    }
+    let rows = 64;
+    for vocab in [32_000, 151_936] {
+        let [counters] = count(["adjust"], |cuda| {
+            let mut logits = random(cuda, rows * vocab, 4.0);
+            let (mut marks, last) = (buffer(cuda, rows * vocab), holding(cuda, &vec![7u32; rows]));
+            let adjustment = Adjustment { repetition_penalty: 1.1, first: false };
+            cuda.adjust(logits.view_mut(), marks.view_mut(), last.view(), adjustment);
+        });
+        // A mark of 8 tokens takes a thread; each warp of 256 tokens reads the row's last one, a sector, too.
+        let warps = vocab.div_ceil(256);
+        check(&format!("adjust {vocab}"), &counters, rows * (vocab + 32 * warps));
     }
 }
 

@@ -84,9 +84,17 @@ fn an_empty_folder_is_taken_and_keeps_its_mode() {
 #[test]
 fn the_working_folder_is_filled() {
     let tiny = with_both();
-    std::fs::create_dir(tiny.path("here")).unwrap();
-    let command = "export --model ../model --adapter ../run --merge --out .";
-    run_under(&tiny, "022", &tiny.path("here"), command);
-    check_modes(&tiny.path("here"), 0o644, 0o755);
-    run(&tiny, "generate --model here --max-new-tokens 2 ab").ok();
+    for out in [".", "\"$PWD\"", "../here"] {
+        let here = tiny.path("here");
+        std::fs::create_dir(&here).unwrap();
+        // The folder that a shell stands in is the one that is there before and after.
+        let before = std::fs::File::open(&here).unwrap();
+        let command = format!("export --model ../model --adapter ../run --merge --out {out}");
+        run_under(&tiny, "022", &here, &command);
+        let inode = |meta: std::fs::Metadata| std::os::unix::fs::MetadataExt::ino(&meta);
+        assert_eq!(inode(before.metadata().unwrap()), inode(std::fs::metadata(&here).unwrap()), "{out}");
+        check_modes(&here, 0o644, 0o755);
+        run(&tiny, "generate --model here --max-new-tokens 2 ab").ok();
+        std::fs::remove_dir_all(&here).unwrap();
+    }
 }

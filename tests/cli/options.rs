@@ -95,7 +95,7 @@ fn limits_of_the_model_are_checked_before_its_weights_are_loaded() {
     let train = "train --model model --data data --output-dir run";
     run(&tiny, &format!("{train} --guard-layers 6 --max-seq-len 4096")).fails(
         2,
-        &["guard_layers: expected at most 5 layers, which the model has, found 6", "max_seq_len", "2048"],
+        &["--guard-layers: expected at most 5 layers, which the model has, found 6", "--max-seq-len", "2048"],
     );
     run(&tiny, train).fails(4, &["cannot load the base model model: ", "model.safetensors"]);
     assert!(!tiny.path("run").exists());

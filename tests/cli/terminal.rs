@@ -88,10 +88,13 @@ fn nothing_is_made_that_nobody_reads() {
         // The number of tokens is told at the end of a generation.
         assert!(!stderr.contains("tokens/s"), "{more}: {stderr}");
     }
-    for more in ["", "--sarif", "--json"] {
+    for more in ["", "--sarif"] {
         let stderr = unread(&tiny, &format!("score --model model --adapter run {more} source.py source.py"));
         assert!(!stderr.contains("mean score"), "{more}: {stderr}");
     }
+    // With --json, only files that cannot be scored are told of on standard error.
+    let stderr = unread(&tiny, "score --model model --adapter run --json source.py source.py nowhere.py");
+    assert!(!stderr.contains("nowhere.py"), "{stderr}");
     let probe = "probe --model model --data data/train --max-seq-len 160 --folds 3";
     let stderr = unread(&tiny, probe);
     assert!(!stderr.contains("fitting"), "{stderr}");

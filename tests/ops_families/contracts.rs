@@ -8,7 +8,7 @@ use deepguard::ops::loss::HeadWeights;
 use deepguard::ops::matmul::{BiasGradient, Transpose, WeightGradient};
 use deepguard::ops::matrix::{Matrix, MatrixMut};
 use deepguard::ops::rope::CacheRows;
-use deepguard::ops::sample::Sampling;
+use deepguard::ops::sample::{Adjustment, Sampling};
 use deepguard::ops::{Backend, Ref};
 use safetensors::Dtype;
 
@@ -213,6 +213,24 @@ pub fn logits<B: Backend>(backend: &B) {
     backend.cross_entropy_kl(short, kl.view_mut(), z.view_mut(), None, targets.view(), mask.view(), weights);
     refused(backend, "cross_entropy_kl: nll: expected 3 elements, found 2");
     let sampling = Sampling::new(1.0, 1.0, 0, 1);
+    let (stats, strength) = (bench.f32(width, 1.0), bench.f32(rows, 1.0));
+    for (logits_len, strength_len) in [(29, 3), (30, 2)] {
+        let (logits, strength) = (z.buffer.first_mut(logits_len), strength.buffer.first(strength_len));
+        backend.guide(logits, stats.view(), strength, 0.0);
+        refused(backend, "guide: logits: expected");
+    }
+    let (mut marks, last) = (bench.integers(&[0u8; 30]), bench.integers(&[0u32; 4]));
+    let adjustment = Adjustment { repetition_penalty: 1.1, first: true };
+    for (logits, marks_len, rows, expected) in [
+        (29, 29, 3, "adjust: logits: expected 3 rows of one width, found 29"),
+        (2, 2, 3, "adjust: logits: expected 3 rows of one width, found 2"),
+        (0, 0, 3, "adjust: logits: expected 3 rows of one width, found 0"),
+        (30, 29, 3, "adjust: marks: expected 30 elements, found 29"),
+    ] {
+        let (logits, marks) = (z.buffer.first_mut(logits), marks.first_mut(marks_len));
+        backend.adjust(logits, marks, last.first(rows), adjustment);
+        refused(backend, expected);
+    }
     let mut tokens = bench.integers(&[0u32; 4]);
     for logits in [z.view(), z.view().slice(0..0)] {
         backend.sample(tokens.view_mut(), logits, sampling, 0);
@@ -274,15 +292,17 @@ pub fn layers<B: Backend>(backend: &B) {
     backward(xa.view().slice(0..8), 32, 8, "lora_backward: xa: expected 12 elements, found 8");
     backward(xa.view(), 32, 9, "lora_backward: dy of 3 × 8 with a stride of 9");
 
-    let (mut h, mut gate_up) = (bench.act(rows * 12, 1.0), bench.act(rows * 24, 1.0));
-    let mut gated = |h_len, wide, kept, expected: &str| {
-        let (h, gate_up) = (h.buffer.first_mut(h_len), gate_up.view_mut());
+    let (mut h, mut gate_up) = (bench.act(rows * 12, 1.0), bench.act(rows * 24 + 8, 1.0));
+    let mut gated = |h_len, gate_up_len, wide, kept, expected: &str| {
+        let (h, gate_up) = (h.buffer.first_mut(h_len), gate_up.buffer.first_mut(gate_up_len));
         backend.gated(h, gate_up, kept, x.view(), &weight, &[], wide);
         refused(backend, expected);
     };
-    gated(24, 12, 0, "gated: h: expected 36 elements, found 24");
-    gated(36, 11, 0, "gated: weight: rows: expected 22 elements, found 24");
-    gated(36, 12, 4, "gated: kept: expected at most 3 rows, found 4");
+    gated(24, 72, 12, 0, "gated: h: expected 36 elements, found 24");
+    gated(36, 72, 11, 0, "gated: weight: rows: expected 22 elements, found 24");
+    gated(36, 72, 12, 4, "gated: kept: expected at most 3 rows, found 4");
+    gated(36, 80, 12, 3, "gated: gate_up: expected 72 elements, found 80");
+    gated(36, 64, 12, 0, "gated: gate_up: expected 72 elements, found 64");
 }
 
 pub fn products<B: Backend>(backend: &B) {
@@ -304,6 +324,7 @@ pub fn products<B: Backend>(backend: &B) {
     multiply(Matrix { rows: m + 1, ..a }, b, n, n, second, "matmul: a of 4 × 4 with a stride of 4");
     multiply(a, Matrix { stride: 3, ..b }, n, n, second, "matmul: b of 5 × 4 with a stride of 3");
     multiply(Matrix { rows: usize::MAX, ..a }, b, n, n, second, "matmul: a of");
+    multiply(a, Matrix { rows: 1, stride: 0, ..b }, n, n, second, "matmul: b of 1 × 4 with a stride of 0");
 
     let (mut dw, bias, weights) = (bench.f32(n * k, 1.0), bench.f32(n, 1.0), bench.f32(m, 1.0));
     let outer = bench.act(n, 1.0);
@@ -332,4 +353,19 @@ pub fn products<B: Backend>(backend: &B) {
     let dy = Matrix { rows: 2, ..dy };
     backend.bias_gradients(vec![BiasGradient { db_acc, dy, row_weight: weights.view() }]);
     refused(backend, "bias_gradients: dy: expected 3 × 5, found 2 × 5");
+}
+
+pub fn elements<B: Backend>(backend: &B) {
+    let mut bench = Bench::new(backend);
+    let (mut y, x, weight) = (bench.act(12, 1.0), bench.act(12, 1.0), bench.f32(12, 1.0));
+    for len in [11, 12] {
+        backend.add(y.buffer.first_mut(len), x.buffer.first(23 - len));
+        refused(backend, "add: y: expected");
+        backend.cast(y.buffer.first_mut(len), weight.buffer.first(23 - len));
+        refused(backend, "cast: to: expected");
+    }
+    backend.scale_rows(y.view_mut(), x.view(), weight.buffer.first(5), 1.0);
+    refused(backend, "scale_rows: x: expected 10 elements, found 12");
+    backend.scale_rows(y.buffer.first_mut(8), x.view(), weight.buffer.first(4), 1.0);
+    refused(backend, "scale_rows: y: expected 12 elements, found 8");
 }

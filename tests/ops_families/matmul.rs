@@ -212,6 +212,21 @@ pub fn affine<B: Backend>(backend: &B) {
     }
 }
 
+/// What lies beside and behind the rows of `c` is left alone.
+pub fn affine_leaves_the_rest_alone<B: Backend>(backend: &B) {
+    let (m, n, k, stride) = (5, 9, 16, 12);
+    let bench = Bench::new(backend);
+    let (a, b) = (bench.act_of(&integers(m * k, 5)), bench.act_of(&integers(n * k, 11)));
+    let mut c = bench.act_of(&integers((m + 1) * stride - 5, 3));
+    let to = MatrixMut { data: c.view_mut(), rows: m, cols: n, stride };
+    backend.affine(to, matrix(&a, m, k), matrix(&b, n, k), None, None);
+    let mut expected = c.host.clone();
+    for (i, sum) in product(&a.host, &b.host, k).into_iter().enumerate() {
+        expected[i / n * stride + i % n] = sum;
+    }
+    bench.check("c", &c.buffer, &expected);
+}
+
 pub fn weighted_product<B: Backend>(backend: &B) {
     for (rows, m, n) in [(7, 5, 9), (600, 72, 40)] {
         let mut bench = Bench::new(backend);

@@ -6,7 +6,7 @@ const ORIGIN: &str = "where the adapter comes from";
 const PEFT: &str = "how PEFT computes, not what";
 const NOT_COMPUTED: &str = "an adapter is never applied otherwise than it was trained";
 /// What stands for "not used" in any of PEFT's fields.
-const OFF: &[&str] = &["false", "[]", "{}"];
+pub const OFF: &[&str] = &["false", "[]", "{}"];
 
 /// `adapter_config.json`.
 pub const ADAPTER_CONFIG: Table = Table {

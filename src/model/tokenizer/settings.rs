@@ -10,7 +10,7 @@ use tokenizers::processors::sequence::Sequence;
 use tokenizers::{AddedToken, PreTokenizerWrapper};
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::model::fields::{SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG};
+use crate::model::fields::{SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG, Table};
 use crate::model::json::Fields;
 
 /// Files with 100,000 added tokens have some 20 MB.
@@ -39,7 +39,7 @@ pub(super) struct Around {
 impl Settings {
     /// Reads the files of a model directory; one that is missing says nothing.
     pub(super) fn read(dir: &Path) -> Result<Settings> {
-        let read = |table: &'static crate::model::fields::Table| match dir.join(table.file) {
+        let read = |table: &'static Table| match dir.join(table.file) {
             path if path.exists() => Fields::read(&path, table, MAX_FILE_BYTES),
             path => Fields::parse(path.display().to_string(), table, b"{}"),
         };
@@ -105,13 +105,13 @@ impl Settings {
             tokens.extend(self.role(name)?);
         }
         for name in MORE_TOKENS {
-            let given = self.config.get(name).or_else(|| self.map.get(name));
-            let values: Vec<&Value> = match given {
-                Some(Value::Array(values)) => values.iter().collect(),
-                Some(Value::Object(named)) => named.values().collect(),
-                _ => Vec::new(),
+            let Some((fields, given)) = self.given(name) else { continue };
+            let listed: Option<Vec<AddedToken>> = match given {
+                Value::Array(values) => values.iter().map(added_token).collect(),
+                Value::Object(named) => named.values().map(added_token).collect(),
+                _ => None,
             };
-            tokens.extend(values.into_iter().filter_map(added_token));
+            tokens.extend(listed.ok_or_else(|| fields.unexpected(name, "a list of tokens"))?);
         }
         let known = tokenizer.get_added_vocabulary().get_vocab();
         tokens.retain(|token| !token.content.is_empty() && !known.contains_key(&token.content));
@@ -127,13 +127,15 @@ impl Settings {
         added.map(drop).kind(ErrorKind::Model, || format!("{}: cannot add tokens", self.config.label()))
     }
 
+    /// A field of `tokenizer_config.json`, or else of `special_tokens_map.json`, and which of them has it.
+    fn given(&self, name: &str) -> Option<(&Fields, &Value)> {
+        let both = [&self.config, &self.map].into_iter();
+        both.filter_map(|fields| Some((fields, fields.get(name)?))).next()
+    }
+
     /// The token of a role, if there is one.
     fn role(&self, name: &str) -> Result<Option<AddedToken>> {
-        let (fields, value) = match (self.config.get(name), self.map.get(name)) {
-            (Some(value), _) => (&self.config, value),
-            (None, Some(value)) => (&self.map, value),
-            (None, None) => return Ok(None),
-        };
+        let Some((fields, value)) = self.given(name) else { return Ok(None) };
         let token = added_token(value);
         token.map(Some).ok_or_else(|| fields.unexpected(name, "a token, or an object with its content"))
     }

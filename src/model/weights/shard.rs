@@ -101,14 +101,13 @@ struct Index {
 /// # Errors
 /// Kind `Model` for a damaged index, or one that names a file elsewhere.
 pub fn shard_names(path: &Path) -> Result<BTreeSet<String>> {
-    read_index(path).map(|weight_map| weight_map.into_values().collect())
+    Ok(parse_index(path, &read_bounded(path, MAX_INDEX_BYTES)?)?.into_values().collect())
 }
 
-/// Which file of a plain name holds a tensor.
-fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
-    let Index { weight_map: UniqueKeys(weight_map) } =
-        serde_json::from_slice(&read_bounded(path, MAX_INDEX_BYTES)?)
-            .kind(ErrorKind::Model, || format!("{} is not a valid index of shards", path.display()))?;
+/// Which file of a plain name holds a tensor, by the index `json` at `path`.
+fn parse_index(path: &Path, json: &[u8]) -> Result<BTreeMap<String, String>> {
+    let Index { weight_map: UniqueKeys(weight_map) } = serde_json::from_slice(json)
+        .kind(ErrorKind::Model, || format!("{} is not a valid index of shards", path.display()))?;
     let checked = weight_map.values().try_for_each(|name| check_shard_name(name));
     checked.map_err(|e| e.context(path.display()))?;
     Ok(weight_map)
@@ -118,9 +117,10 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
 /// `notes` get a sentence about what else it says.
 pub(super) fn open_index(path: &Path, notes: &mut Vec<String>) -> Result<BTreeMap<String, Entry>> {
     let label = path.display().to_string();
-    notes.extend(unknown_outer_fields(&label, &read_bounded(path, MAX_INDEX_BYTES)?, &INDEX));
+    let json = read_bounded(path, MAX_INDEX_BYTES)?;
+    notes.extend(unknown_outer_fields(&label, &json, &INDEX));
     let in_index = |e: Error| e.context(path.display());
-    let weight_map = read_index(path)?;
+    let weight_map = parse_index(path, &json)?;
     let shards: BTreeSet<&str> = weight_map.values().map(String::as_str).collect();
     let mut tensors = BTreeMap::new();
     for shard in shards {
