@@ -181,8 +181,9 @@ impl<B: Backend> DeepGuard<B> {
         scores.ok_or_else(|| Error::internal("no scores of a text"))
     }
 
-    /// Scores several texts, in their order. Short ones are read together, up to a few thousand tokens in a pass,
-    /// which takes less time than [one after the other](Self::score); the last digits of scores may differ.
+    /// Scores several texts, in their order. Short ones are read together, up to a few thousand tokens in a
+    /// pass, which takes less time than [one after the other](Self::score); the last digits of scores may
+    /// differ.
     ///
     /// # Errors
     /// As [`DeepGuard::score`].

@@ -17,6 +17,8 @@ pub enum ErrorKind {
     Model,
     /// Out of memory or disk, or a device that cannot be used. Exit code 5.
     Device,
+    /// An evaluation whose verdicts are not complete, or a gate that was not passed. Exit code 7.
+    Verdict,
     /// Stopped on request, after everything was saved. Exit code 75.
     Preempted,
     /// Stopped on request, with nothing to save. Exit code 130, or that of the signal.
@@ -32,6 +34,7 @@ impl ErrorKind {
             ErrorKind::Data => 3,
             ErrorKind::Model => 4,
             ErrorKind::Device => 5,
+            ErrorKind::Verdict => 7,
             ErrorKind::Preempted => 75,
             ErrorKind::Interrupted => 130,
         }

@@ -64,6 +64,7 @@
 //! ```text
 //! cli                            arguments → typed options → one match on the device
 //! report                         pages of scores, probes and runs; SARIF
+//! eval                           suites of scenarios, samples, the judge and its sandbox, rates, comparisons
 //! deepguard  export              the front door: load, attach, train, score, generate; merged models
 //! probe                          what each layer of a model knows about security
 //! train  decode                  the loops: batches, objective, checkpoints; prefill, steps, guidance
@@ -111,6 +112,8 @@ pub mod decode;
 #[cfg(feature = "text")]
 pub mod deepguard;
 pub mod error;
+#[cfg(all(feature = "eval", unix))]
+pub mod eval;
 pub mod export;
 pub mod files;
 pub mod guard;

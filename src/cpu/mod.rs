@@ -82,7 +82,8 @@ impl Backend for Cpu {}
 impl<'a, T: Element> Ref<'a, Cpu, T> {
     /// The elements.
     pub fn as_slice(self) -> &'a [T] {
-        // SAFETY: address and length are as promised to `Ref::from_raw`, or come from a `Buffer`, which owns that part of an allocation that the
+        // SAFETY: address and length are as promised to `Ref::from_raw`, or come from a `Buffer`, which owns
+        // that part of an allocation that the
         // `Arc` it holds keeps alive, aligned and initialised (zeroed); the borrow `'a` is one of that
         // buffer, and `Mut` is the only way to write to it. Buffers of a planning arena are dropped unread:
         // `Arena::build` sees to it.

@@ -313,8 +313,8 @@ impl Launch<'_> {
         // SAFETY: the function's module is kept alive by the kernel. Parameters are as many and as large as
         // the compiler says, and are copied before the call returns. Buffers are pieces of an allocation that
         // is only freed after a wait for the stream (`Memory`), or memory that stays as `Ref::from_raw` asks
-        // (of a slice of cudarc: until the use that its view records is over); they are as long as the wrapper
-        // says that the kernel needs, and those that it writes are borrowed exclusively.
+        // (of a slice of cudarc: until the use that its view records is over); they are as long as the
+        // wrapper says that the kernel needs, and those that it writes are borrowed exclusively.
         let launched = unsafe {
             match self.cooperative {
                 true => {

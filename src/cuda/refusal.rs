@@ -29,8 +29,8 @@ impl Refusals {
     /// The refusal of a kernel that has been waited for, which is over with that.
     pub fn take(&mut self) -> Option<Error> {
         let at = self.memory.address() as *mut Refusal;
-        // SAFETY: that many bytes of page-locked memory, aligned. A pointer and volatile, as kernels that another
-        // thread has launched may be writing.
+        // SAFETY: that many bytes of page-locked memory, aligned. A pointer and volatile, as kernels that
+        // another thread has launched may be writing.
         let [operation, row, found, limit] = unsafe { at.read_volatile() };
         let (op, name) = match operation as usize {
             REFUSED_EMBED => ("embed", "ids"),

@@ -31,8 +31,8 @@ use crate::error::{Error, Result};
 use crate::ops::matrix::Matrix;
 use crate::ops::{Element, Mut, Ref};
 
-/// The types whose word about address and length is relied upon: cudarc's own. Its traits are safe to implement
-/// for others.
+/// The types whose word about address and length is relied upon: cudarc's own. Its traits are safe to
+/// implement for others.
 mod sealed {
     pub trait Slice {}
 }

@@ -84,13 +84,13 @@ pub struct ImportReport {
 ///
 /// `file` is a GGUF file of architecture `llama` or `qwen2` with tensors of type F32, F16, BF16, Q4_0, Q4_1,
 /// Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL or IQ4_XS, or a .zip or .whl archive that holds exactly one. `out`
-/// appears complete or not at all: it is built in a hidden directory beside it, flushed and renamed; where that
-/// cannot be, it is filled, `config.json` last ([`write_vacant_dir`]).
+/// appears complete or not at all: it is built in a hidden directory beside it, flushed and renamed; where
+/// that cannot be, it is filled, `config.json` last ([`write_vacant_dir`]).
 ///
 /// # Errors
-/// [`ErrorKind::Usage`](crate::error::ErrorKind::Usage) where `out` exists and is not an empty directory; `Model` for a file
-/// that is damaged, or that holds anything which cannot be converted exactly; `Device` where
-/// writing fails.
+/// [`ErrorKind::Usage`](crate::error::ErrorKind::Usage) where `out` exists and is not an empty directory;
+/// `Model` for a file that is damaged, or that holds anything which cannot be converted exactly; `Device`
+/// where writing fails.
 pub fn import_gguf(file: &Path, out: &Path, dtype: ImportDtype) -> Result<ImportReport> {
     let mut report = None;
     write_vacant_dir(out, "config.json", |dir| {

@@ -1,7 +1,7 @@
 //! Every field of a model's files, and what becomes of it. The readers of `config.json`,
-//! `generation_config.json`, `tokenizer_config.json` and `special_tokens_map.json` get at a field only through
-//! its table; those of the other files ask their table what is refused or unknown. `docs/model-files.md` shows
-//! the same tables.
+//! `generation_config.json`, `tokenizer_config.json` and `special_tokens_map.json` get at a field only
+//! through its table; those of the other files ask their table what is refused or unknown.
+//! `docs/model-files.md` shows the same tables.
 
 use serde_json::Value;
 

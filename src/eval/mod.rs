@@ -1,0 +1,10 @@
+//! Evaluation of generated code: suites of scenarios, a judge that runs their checks in a sandbox, and the
+//! rates that follow. A completion is secure only if every functional and every security check of its
+//! scenario ran and passed; whatever did not run is unknown, and unknown is never secure.
+
+pub mod judge;
+pub mod metrics;
+pub mod samples;
+pub mod sandbox;
+pub mod suite;
+pub mod verdict;

@@ -1,0 +1,51 @@
+//! The two files in which an evaluation keeps what it has: completions and verdicts, a line of JSON each.
+
+use serde::{Deserialize, Serialize};
+
+use super::verdict::Verdict;
+
+/// A line of `samples.jsonl`. Samples of other programs need `id` and `completion` only.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct SampleLine {
+    /// Id of the scenario in its suite.
+    pub id: String,
+    /// Number of the sample among those of its scenario, from 0.
+    #[serde(default)]
+    pub sample: u32,
+    /// What the model added to the prompt, cut where the function ends.
+    pub completion: String,
+    /// Generated tokens, those beyond the cut included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u32>,
+    /// Why generation ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish: Option<Finish>,
+}
+
+/// Why generation ended.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// A token that ends a text.
+    EndOfText,
+    /// The function was complete.
+    Stop,
+    /// The limit of tokens or of the context.
+    Length,
+}
+
+/// A line of `verdicts.jsonl`.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct VerdictLine {
+    /// Id of the scenario.
+    pub id: String,
+    /// Number of the sample.
+    pub sample: u32,
+    /// BLAKE3 of the program that was judged, prompt and completion.
+    pub program: String,
+    /// What the judge found out.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// Seconds that judging it took; those of the first of equal programs.
+    pub seconds: f64,
+}
