@@ -112,8 +112,8 @@ impl<'a> Judge<'a> {
         Ok(hasher.finalize().to_hex().to_string())
     }
 
-    /// The verdict on one program, prompt and completion. Programs that are judged at the same time need different `slot`s,
-    /// below [`super::sandbox::MAX_SLOTS`].
+    /// The verdict on one program, prompt and completion. Programs that are judged at the same time need
+    /// different `slot`s, below [`super::sandbox::MAX_SLOTS`].
     ///
     /// # Errors
     /// Kind `Device`: the sandbox cannot be started any more. Kind `Data`: a file of the scenario cannot be
@@ -143,16 +143,11 @@ impl<'a> Judge<'a> {
     }
 
     /// A folder with the scenario's files and the program.
-    fn write_job(
-        &self,
-        scenario: &Scenario,
-        program: &str,
-    ) -> Result<std::io::Result<tempfile::TempDir>> {
-        let folder =
-            match tempfile::Builder::new().permissions(readable()).tempdir_in(self.scratch.path()) {
-                Ok(folder) => folder,
-                Err(error) => return Ok(Err(error)),
-            };
+    fn write_job(&self, scenario: &Scenario, program: &str) -> Result<std::io::Result<tempfile::TempDir>> {
+        let folder = match tempfile::Builder::new().permissions(readable()).tempdir_in(self.scratch.path()) {
+            Ok(folder) => folder,
+            Err(error) => return Ok(Err(error)),
+        };
         let mut files = scenario.files.clone();
         if !files.iter().any(|(name, _)| name == "meta.toml") {
             let meta = crate::files::json_text(&scenario.meta)?;
@@ -192,8 +187,8 @@ impl<'a> Judge<'a> {
 
     /// bubblewrap once more, within the harness's sandbox: the candidate sees neither the checks nor the
     /// harness's files, and writes to its case's folder only. The harness puts the paths in. /proc stays that
-    /// of the outer one, because not every kernel lets an inner namespace mount its own; the harness has closed
-    /// what it shows there.
+    /// of the outer one, because not every kernel lets an inner namespace mount its own; the harness has
+    /// closed what it shows there.
     fn candidate_sandbox(&self) -> Vec<OsString> {
         let mut all = words(["bwrap", "--unshare-all", "--die-with-parent"]);
         let system = super::sandbox::system_folders().map(PathBuf::from);

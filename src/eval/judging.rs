@@ -170,7 +170,8 @@ fn programs<'a>(
             continue;
         }
         let scenario = judge.suite().scenario(&sample.id);
-        let scenario = scenario.ok_or_else(|| Error::data(format!("the suite has no scenario {}", sample.id)))?;
+        let scenario =
+            scenario.ok_or_else(|| Error::data(format!("the suite has no scenario {}", sample.id)))?;
         let text = scenario.program(&sample.completion);
         let key = judge.key(scenario, &text)?;
         programs.insert(place, Program { scenario, text, key });

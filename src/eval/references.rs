@@ -91,7 +91,8 @@ pub fn check(
         }
     }
     let mut lines = Vec::new();
-    let work = |slot: u32, (scenario, reference, key): &(&Scenario, &Reference, String)| match known.get(key) {
+    let work = |slot: u32, (scenario, reference, key): &(&Scenario, &Reference, String)| match known.get(key)
+    {
         Some(line) => (false, Ok(line.clone())),
         None => (true, line_of(judging.judge, slot, scenario, reference, key)),
     };

@@ -282,7 +282,8 @@ fn version(program: &Path) -> String {
 fn tasks_of_this_user() -> u32 {
     let user = rustix::process::getuid().as_raw();
     let count = |process: std::fs::DirEntry| {
-        let is_ours = process.metadata().is_ok_and(|found| std::os::unix::fs::MetadataExt::uid(&found) == user);
+        let is_ours =
+            process.metadata().is_ok_and(|found| std::os::unix::fs::MetadataExt::uid(&found) == user);
         let tasks = is_ours.then(|| std::fs::read_dir(process.path().join("task")).ok()).flatten();
         tasks.map_or(0, |tasks| tasks.count() as u32)
     };

@@ -1,4 +1,5 @@
-//! Work on several threads whose results come in order, so that a file of them is the same whoever is fastest.
+//! Work on several threads whose results come in order, so that a file of them is the same whoever is
+//! fastest.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,8 +15,8 @@ pub(super) enum Done {
     Stopped,
 }
 
-/// Does `work` for every item on up to `workers` threads, each with a slot of its own. `sink` gets the results
-/// in the order of the items; after an error of it, or once `should_stop`, no more work is begun.
+/// Does `work` for every item on up to `workers` threads, each with a slot of its own. `sink` gets the
+/// results in the order of the items; after an error of it, or once `should_stop`, no more work is begun.
 pub(super) fn in_order<T: Sync, R: Send>(
     items: &[T],
     workers: usize,

@@ -28,12 +28,13 @@ const MAX_NAMED: usize = 20;
 /// Options of `dg-run eval judge`.
 #[derive(Args)]
 pub(super) struct JudgeArgs {
-    /// Samples: a line of JSON each, with the `id` of a scenario and the `completion` that continues its prompt.
+    /// Samples: a line of JSON each, with the `id` of a scenario and the `completion` that continues its
+    /// prompt.
     samples: PathBuf,
     #[command(flatten)]
     suite: SuiteArgs,
-    /// Folder for samples.jsonl, references.jsonl and verdicts.jsonl; if not given, that of the samples, which
-    /// then have to be called samples.jsonl. What an earlier run left there is not judged again.
+    /// Folder for samples.jsonl, references.jsonl and verdicts.jsonl; if not given, that of the samples,
+    /// which then have to be called samples.jsonl. What an earlier run left there is not judged again.
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
     /// Samples whose verdict may be unknown. With more, the exit code is 7.

@@ -46,7 +46,8 @@ struct SuiteArgs {
 /// How checks are run.
 #[derive(Args)]
 struct JudgeArgs {
-    /// Python interpreter that runs the checks, such as that of a virtual environment with a suite's packages.
+    /// Python interpreter that runs the checks, such as that of a virtual environment with a suite's
+    /// packages.
     #[arg(long, value_name = "FILE", default_value = "/usr/bin/python3")]
     python: PathBuf,
     /// Judge every program so often; verdicts that differ are unknown.

@@ -1,4 +1,5 @@
-//! CWEval's `benchmark/` folder: a task with its solution, pytest cases and an unsafe program for each scenario.
+//! CWEval's `benchmark/` folder: a task with its solution, pytest cases and an unsafe program for each
+//! scenario.
 
 use std::path::{Path, PathBuf};
 
@@ -129,8 +130,8 @@ impl Parts {
     }
 }
 
-/// The prompt with the body of the insecure function that the cases have, and what stands before that function
-/// there, imports above all.
+/// The prompt with the body of the insecure function that the cases have, and what stands before that
+/// function there, imports above all.
 fn insecure_python(prompt: &str, case: &str) -> Option<String> {
     let lines: Vec<&str> = case.lines().collect();
     let start = lines.iter().position(|line| line.starts_with("def ") && line.contains("_unsafe"))?;
@@ -167,9 +168,6 @@ mod tests {
         let case = "import os\nimport pytest\nfrom cwe_1_0_task import f\n\n\ndef f_unsafe(\n    a, b\n) -> str:\n    \
                     x = 1\n\n    return a\n\n\nX = 2\n";
         let program = insecure_python("def f(a, b):\n    '''Doc.'''", case).unwrap();
-        assert_eq!(
-            program,
-            "import os\n\n\ndef f(a, b):\n    '''Doc.'''\n    x = 1\n\n    return a\n\n\n"
-        );
+        assert_eq!(program, "import os\n\n\ndef f(a, b):\n    '''Doc.'''\n    x = 1\n\n    return a\n\n\n");
     }
 }

@@ -29,8 +29,8 @@ pub struct Suite {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
-    /// deepguard's own, `LANGUAGE/WEAKNESS/NAME/` below the suite's folder; `data/eval` is one, and its README
-    /// the specification.
+    /// deepguard's own, `LANGUAGE/WEAKNESS/NAME/` below the suite's folder; `data/eval` is one, and its
+    /// README the specification.
     Own,
     /// CWEval's `benchmark/`.
     CwEval,

@@ -130,7 +130,8 @@ fn records(file: &Path) -> Result<Vec<Record>> {
 
 fn scenario(i: usize, record: Record) -> Result<Scenario> {
     let Record { cwe, task_description, ground_truth, unittest, index } = record;
-    let Cases { setup, testcases } = unittest.unwrap_or(Cases { setup: String::new(), testcases: String::new() });
+    let Cases { setup, testcases } =
+        unittest.unwrap_or(Cases { setup: String::new(), testcases: String::new() });
     let Code { code_before, vulnerable_code, patched_code, code_after } = ground_truth;
     let family = format!("cwe-{:0>3}", cwe.trim_start_matches("CWE-"));
     let setup = setup.trim_matches('\n');
@@ -142,8 +143,10 @@ fn scenario(i: usize, record: Record) -> Result<Scenario> {
         functional: true,
         secure: Some(secure),
     };
-    let references =
-        vec![reference("patched_code", &patched_code, true), reference("vulnerable_code", &vulnerable_code, false)];
+    let references = vec![
+        reference("patched_code", &patched_code, true),
+        reference("vulnerable_code", &vulnerable_code, false),
+    ];
     let case = json!({"setup": setup, "testcases": testcases, "function": task_description.function_name});
     Ok(Scenario {
         prompt: format!("{setup}\n\n{}{before}", comment(&task_description)),
@@ -220,10 +223,7 @@ mod tests {
     #[test]
     fn arrays_lines_and_objects_in_strings_are_read() {
         let dir = tempfile::tempdir().unwrap();
-        for (name, text) in [
-            ("a.json", format!("[{}]", record(false))),
-            ("b.jsonl", record(true) + "\n"),
-        ] {
+        for (name, text) in [("a.json", format!("[{}]", record(false))), ("b.jsonl", record(true) + "\n")] {
             let path = dir.path().join(name);
             std::fs::write(&path, text).unwrap();
             assert!(is_suite(&path));
