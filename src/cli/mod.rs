@@ -42,6 +42,7 @@ use terminal::{ReaderGone, print};
 use crate::adapter::AdapterFolder;
 use crate::deepguard::DeepGuard;
 use crate::error::{Context as _, Error, ErrorKind};
+use crate::model::config::Config;
 use crate::model::tokenizer::silence_caught_panics;
 use crate::ops::Backend;
 
@@ -143,6 +144,10 @@ struct WithAdapter<T> {
 }
 
 impl<T: Task> Task for WithAdapter<T> {
+    fn check(&self, model: &Config) -> Result<()> {
+        self.task.check(model)
+    }
+
     fn run<B: Backend>(self, mut guard: DeepGuard<B>) -> Result<()> {
         if let Some(adapter) = self.adapter {
             let named = || format!("cannot attach the adapter {}", adapter.path().display());
