@@ -27,7 +27,18 @@ pub struct Environment {
     pub packages: BTreeMap<String, String>,
 }
 
+/// Interpreter that runs checks if no other is named.
+pub const PYTHON: &str = "/usr/bin/python3";
+
 impl Environment {
+    /// That of a judge with the sandbox of this machine and the system's Python.
+    ///
+    /// # Errors
+    /// Those of [`Sandbox::find`], [`Python::find`] and [`Environment::of`].
+    pub fn here() -> Result<Self> {
+        Environment::of(&Sandbox::find()?, &Python::find(Path::new(PYTHON))?)
+    }
+
     /// What is found in the sandbox.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::environment::{Environment, Python};
+use super::environment::{Environment, PYTHON, Python};
 use super::sandbox::{Ending, Job, Limits, Outcome, Sandbox, words};
 use super::suite::{Content, Scenario, Suite};
 use super::verdict::{Verdict, from_records};
@@ -48,7 +48,7 @@ pub struct JudgeOptions {
 
 impl Default for JudgeOptions {
     fn default() -> Self {
-        JudgeOptions { python: "/usr/bin/python3".into(), repeat: 1 }
+        JudgeOptions { python: PYTHON.into(), repeat: 1 }
     }
 }
 

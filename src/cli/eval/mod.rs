@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::say::{detail, shows_bars};
 use super::signals::Signals;
+use crate::eval::environment::PYTHON;
 use crate::eval::judge::{Judge, JudgeOptions};
 use crate::eval::judging::Judging;
 use crate::eval::suite::Suite;
@@ -48,7 +49,7 @@ struct SuiteArgs {
 struct JudgeArgs {
     /// Python interpreter that runs the checks, such as that of a virtual environment with a suite's
     /// packages.
-    #[arg(long, value_name = "FILE", default_value = "/usr/bin/python3")]
+    #[arg(long, value_name = "FILE", default_value = PYTHON)]
     python: PathBuf,
     /// Judge every program so often; verdicts that differ are unknown.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
