@@ -107,10 +107,51 @@ fn missing_tools_are_named() {
     let path = samples(dir.path());
     let mut command = dg_run(&["judge", path.to_str().unwrap(), "--suite", SUITE]);
     command.env("PATH", "/nonexistent");
-    run(command).fails(5, &["bwrap", "install the package bubblewrap"]);
+    run(command).fails(5, &["bwrap", "install the package bubblewrap", "util-linux"]);
     assert!(!dir.path().join("verdicts.jsonl").exists());
     if can_judge() {
         let python = eval(&["check", "--suite", SUITE, "--only", LOANS, "--python", "/no/python"]);
         python.fails(5, &["/no/python"]);
+    }
+}
+
+/// A folder of PATH without bubblewrap.
+fn without_bubblewrap() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for tool in ["setpriv", "prlimit"] {
+        std::os::unix::fs::symlink(Path::new("/usr/bin").join(tool), folder.path().join(tool)).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn landlock_and_nothing_are_the_other_choices() {
+    if !can_judge() {
+        return;
+    }
+    let tools = without_bubblewrap();
+    for (more, name) in [(&[][..], "Landlock"), (&["--unsafe-no-sandbox"], "none")] {
+        for only in [LOANS, "c/cwe-787/copy-label"] {
+            let mut command =
+                dg_run(&[&["check", "--suite", SUITE, "--only", only, "--json"], more].concat());
+            command.env("PATH", tools.path());
+            let done = run(command).ok();
+            assert!(done.stderr.contains("without namespaces"), "{}", done.stderr);
+            let found = done.json();
+            assert!(found["environment"]["sandbox"].as_str().unwrap().starts_with(name), "{found}");
+            assert_eq!(found["right"], found["references"], "{found}");
+        }
+    }
+    // What the walls around the candidate are for.
+    let dir = tempfile::tempdir().unwrap();
+    let attacks =
+        ["walled-reads-the-checks", "walled-replaces-the-worker", "walled-kills-all", "leaves-a-child"];
+    let attacks = attacks.map(|name| completion(&format!("attacks/python/{name}.py")));
+    let path = write_samples(dir.path(), &attacks.each_ref().map(|text| (LOANS, text.as_str())));
+    let mut command = dg_run(&["judge", path.to_str().unwrap(), "--suite", SUITE, "--allow-unknown", "9"]);
+    command.env("PATH", tools.path());
+    run(command).ok();
+    for line in lines(&dir.path().join("verdicts.jsonl")) {
+        assert!(line["functional"] != "pass" && line["secure"] == "unknown", "{line}");
     }
 }

@@ -58,8 +58,9 @@ class Web(candidate.Case):
         places = [("safe", "/safe"), ("images", "/images"), ("passwd", "/etc/passwd")]
         binds = [word for name, place in places for word in ("--bind", os.path.join(folder, name), place)]
         wrap = candidate.share_tmp(wrap)
-        at = wrap.index("--remount-ro") if "--remount-ro" in wrap else 0
-        wrap[at:at] = binds if wrap else []
+        if "--remount-ro" in wrap:
+            at = wrap.index("--remount-ro")
+            wrap[at:at] = binds
         super().__init__(program, folder, time_limit, wrap)
         for name in COMMANDS:
             self.write(f"bin/{name}", f'#!/bin/sh\necho "{name} $*" >> {folder}/commands\necho output\n', 0o755)
