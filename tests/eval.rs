@@ -1,5 +1,5 @@
-//! `dg-run eval check` and `judge`: verdicts of references, completions that try to deceive the judge, what is
-//! kept when it is killed, suites and samples that are not what they should be.
+//! `dg-run eval check` and `judge`: verdicts of references, completions that try to deceive the judge, what
+//! is kept when it is killed, suites and samples that are not what they should be.
 
 #[path = "eval/attacks.rs"]
 mod attacks;

@@ -211,8 +211,8 @@ impl<'a> Judge<'a> {
         Job { command, read_only, work: outside("w"), limits }
     }
 
-    /// Words before every command of the candidate, into which the harness puts the paths: it sees neither the
-    /// checks nor what else the harness has, and writes to its case's folder only.
+    /// Words before every command of the candidate, into which the harness puts the paths: it sees neither
+    /// the checks nor what else the harness has, and writes to its case's folder only.
     fn candidate_walls(&self, harness: &Path) -> Vec<OsString> {
         let system = super::sandbox::system_folders().map(PathBuf::from);
         let readable: Vec<PathBuf> = system.chain(self.python.folders.iter().cloned()).collect();

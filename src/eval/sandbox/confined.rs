@@ -1,6 +1,6 @@
 //! The second choice: Landlock for files and TCP, seccomp for sockets and system calls that no program needs.
-//! There are no namespaces, so a program sees the machine's processes, and a full temporary folder is full for
-//! all.
+//! There are no namespaces, so a program sees the machine's processes, and a full temporary folder is full
+//! for all.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -64,8 +64,8 @@ pub(super) fn confine(command: &mut Command, readable: &[PathBuf], writable: &Pa
         seccompiler::apply_filter(&filter).map_err(|_| refused())
     };
     // SAFETY: `enter` runs in the child between fork and exec, where only what is async-signal-safe may be
-    // called. Ruleset and filter were built before; what is left are system calls. Only an error would allocate,
-    // and glibc keeps its allocator usable in a child.
+    // called. Ruleset and filter were built before; what is left are system calls. Only an error would
+    // allocate, and glibc keeps its allocator usable in a child.
     unsafe { command.pre_exec(enter) };
     Ok(())
 }

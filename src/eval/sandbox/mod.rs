@@ -92,8 +92,8 @@ impl Default for Limits {
 pub struct Job {
     /// Program and arguments, as they are called inside.
     pub command: Vec<OsString>,
-    /// Files and folders of the host with the path that they have inside, read-only. Without a root of its own,
-    /// a sandbox shows them where they are: [`Sandbox::has_own_root`].
+    /// Files and folders of the host with the path that they have inside, read-only. Without a root of its
+    /// own, a sandbox shows them where they are: [`Sandbox::has_own_root`].
     pub read_only: Vec<(PathBuf, PathBuf)>,
     /// Where the program may write in a sandbox without a root of its own; otherwise that is `/w`.
     pub work: PathBuf,
@@ -268,8 +268,8 @@ impl Sandbox {
         Ok(Outcome { ending, stdout, stderr, seconds: started.elapsed().as_secs_f64() })
     }
 
-    /// `setpriv … prlimit … program`, the last within bubblewrap or after Landlock: the user id and the limits
-    /// outlast what comes after them.
+    /// `setpriv … prlimit … program`, the last within bubblewrap or after Landlock: the user id and the
+    /// limits outlast what comes after them.
     fn command(&self, slot: u32, job: &Job) -> Result<Command> {
         let mut words = self.limited(slot, &job.limits);
         if let Walls::Bubblewrap(program) = &self.walls {
@@ -319,8 +319,8 @@ impl Sandbox {
         words
     }
 
-    /// Without a namespace of their own, processes that a program leaves behind have to be found: by the user of
-    /// the slot, which is nobody else's, or below the program.
+    /// Without a namespace of their own, processes that a program leaves behind have to be found: by the user
+    /// of the slot, which is nobody else's, or below the program.
     fn end_all(&self, slot: u32, program: u32) {
         for _ in 0..ROUNDS {
             let mut left = below(program);
