@@ -6,5 +6,6 @@ pub mod judge;
 pub mod metrics;
 pub mod samples;
 pub mod sandbox;
+pub mod statistics;
 pub mod suite;
 pub mod verdict;
