@@ -39,8 +39,8 @@ pub fn interval(value: f64, interval: Option<[f64; 2]>, run: usize) -> String {
     frame(14.0, &number(Some(value)), &group)
 }
 
-/// The rates of the runs for a scenario, each in its own lane, and how far the other ones are from the first. The
-/// words have the interval of each rate.
+/// The rates of the runs for a scenario, each in its own lane, and how far the other ones are from the first.
+/// The words have the interval of each rate.
 pub fn dots(labels: &[&str], rates: &[Option<Estimate>]) -> String {
     let mut content = String::new();
     for (run, rate) in rates.iter().enumerate() {
