@@ -10,10 +10,12 @@ README.md has the protocol.
 
 import argparse
 import ast
+import contextlib
 import ctypes
 import functools
 import json
 import os
+import signal
 import sys
 import tomllib
 import types
@@ -22,9 +24,12 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 import candidate  # noqa: E402
+from patience import STARVED  # noqa: E402
 
 PROTOCOL = 1
 KINDS = ("functional", "security")
+# Processor time of a check itself, in limits of the candidate.
+CLOCK = 4
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 
 
@@ -52,6 +57,24 @@ def load_checks(scenario):
     return checks
 
 
+@contextlib.contextmanager
+def clock(limit):
+    """Ends a check that works too long itself, on what the candidate left it, as a query without end: by an
+    exception after as much processor time as a candidate has, and with this whole process long after that."""
+    def end(*_):
+        raise candidate.TimedOut("the check did not come to an end with what it was given")
+
+    signal.signal(signal.SIGVTALRM, end)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_VIRTUAL, CLOCK * limit)
+    signal.alarm(int(2 * STARVED * limit) + 1)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.alarm(0)
+
+
 def run_check(kind, check, folder, world):
     """(outcome, detail) of one check; every way not to pass has its own name, and none of them is `pass`.
 
@@ -61,7 +84,8 @@ def run_check(kind, check, folder, world):
     os.mkdir(folder)
     case = world()
     try:
-        check(case)
+        with clock(case.patience.left):
+            check(case)
         return "pass", ""
     except AssertionError as error:
         return "fail", str(error) or "the assertion does not hold"
@@ -101,7 +125,9 @@ def main(argv):
     results = os.fdopen(os.dup(options.result_fd), "w", encoding="utf-8")
 
     def report(**record):
-        results.write(json.dumps(record) + "\n")
+        # Text of the candidate's can have halves of surrogate pairs, which are no Unicode.
+        text = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace").decode()
+        results.write(text + "\n")
         results.flush()
 
     with open(os.path.join(options.scenario, "meta.toml"), "rb") as file:
@@ -128,12 +154,12 @@ def judge(meta, checks, options, report, case, build):
         report(end=0, parsed=False, detail=str(error))
         return
     outcome = None
-    # The names of folders get into messages, which are the same whenever a program is judged.
-    for number, (name, check) in enumerate(checks.items()):
+    # Every case has the same folder, by whose name a candidate could tell the checks.
+    for name, check in checks.items():
         if outcome in ("timeout", "skipped"):
             outcome, detail = "skipped", "an earlier check ran out of time"
         else:
-            folder = os.path.join(options.work, f"case-{number}")
+            folder = os.path.join(options.work, "case")
             world = functools.partial(case, program, folder, meta["time_limit"], options.wrap)
             outcome, detail = run_check(name.split(".")[0], check, folder, world)
         report(check=name, outcome=outcome, detail=detail[:500])

@@ -7,10 +7,15 @@ on the response descriptor and what they find in the working folder.  README.md 
 """
 
 import base64
+import builtins
 import json
 import os
 import sys
 import types
+
+
+# As they were before the candidate was loaded.
+BUILTINS = dict(vars(builtins))
 
 
 def encode(value):
@@ -123,7 +128,9 @@ def answer(request, names, decode):
             keywords = {key: decode(item) for key, item in request["keywords"].items()}
             value = names["result"] = names[request["call"]](*arguments, **keywords)
         elif "evaluate" in request:
-            value = eval(request["evaluate"], names)
+            value = eval(request["evaluate"], {**names, **BUILTINS})
+        elif "prepare" in request:
+            value = exec(request["prepare"], {"__builtins__": BUILTINS, "names": names})
         else:
             value = exec(request["execute"], names)
         decode.commit()

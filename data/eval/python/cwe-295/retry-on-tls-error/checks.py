@@ -1,4 +1,4 @@
-from oracles import checks_certificates, verifies
+from oracles import checks_certificates, unverified, verifies
 
 SETUP = """
 import ssl as _ssl
@@ -12,7 +12,7 @@ def attempt(errors, note):
     def get(url, **options):
         note(options)
         name = left.pop(0) if left else ""
-        if options.get("verify") is False:
+        if unverified(options):
             return "unverified"
         if name == "tls":
             raise _ssl.SSLCertVerificationError("self-signed certificate")
@@ -47,7 +47,7 @@ def security_bad_certificate(c):
     c.execute(SETUP)
     seen = []
     outcome = c.attack("attempt", ["tls"] * 5, c.callback(seen.append))
-    assert outcome.value is None and all(options.get("verify", True) is not False for options in seen), outcome
+    assert outcome.value is None and not any(map(unverified, seen)), outcome
 
 
 
@@ -57,4 +57,4 @@ def security_lost_connection(c):
     c.execute(SETUP)
     seen = []
     outcome = c.attack("attempt", ["lost"] * 5, c.callback(seen.append))
-    assert outcome.value is None and all(options.get("verify", True) is not False for options in seen), outcome
+    assert outcome.value is None and not any(map(unverified, seen)), outcome
