@@ -12,7 +12,7 @@ def attempt(errors, note):
     def get(url, **options):
         note(options)
         name = left.pop(0) if left else ""
-        if unverified(options):
+        if options.get("verify") is not None and not options["verify"]:
             return "unverified"
         if name == "tls":
             raise _ssl.SSLCertVerificationError("self-signed certificate")
