@@ -5,12 +5,12 @@ use std::any::TypeId;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::Arg;
 use clap::builder::{ArgAction, PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Arg, CommandFactory};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::command_line;
+use super::Cli;
 use super::device::DeviceArgs;
 use crate::error::Error;
 use crate::train::TrainConfig;
@@ -107,7 +107,7 @@ pub(super) struct Keys(Vec<Key>);
 
 impl Keys {
     pub(super) fn new() -> Result<Self> {
-        let mut program = command_line()?;
+        let mut program = Cli::command(); // in whose help no defaults stand
         program.build();
         let train = program.find_subcommand("train").context("no command `train`")?;
         let defaults = defaults()?;
@@ -149,8 +149,7 @@ impl Key {
         let kind = Kind::of(arg);
         Key {
             spellings: spellings.collect(),
-            // The help of the command line ends with the default.
-            help: plain_help(arg).split(" [default").next().unwrap_or_default().to_owned(),
+            help: plain_help(arg),
             names: if kind == Kind::Boolean { Vec::new() } else { names },
             default: defaults.get(&name).cloned().unwrap_or_default(),
             kind,
