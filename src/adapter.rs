@@ -78,8 +78,9 @@ pub fn save<D: Device>(dir: &Path, attached: &Attached<D>, model: &Config, base_
 
 /// About how many bytes an adapter folder takes.
 pub fn written_bytes<D: Device>(attached: &Attached<D>) -> u64 {
-    // Of a tensor's entry in its file's header, beside its name; of the other files.
+    // Bytes of a tensor's entry in the header of its file, the name left out.
     const ENTRY: usize = 80;
+    // Bytes of all files without tensors.
     const OTHERS: usize = 4096;
     let layout = attached.params.layout();
     let headers: usize = layout.params().iter().map(|p| p.name.len() + ENTRY).sum();

@@ -45,7 +45,7 @@ pub struct ProbeArgs {
     /// Parts of the pairs, each of which is held out once: at least 3.
     #[arg(long, default_value_t = 5)]
     folds: usize,
-    /// Of the order in which pairs are dealt to the folds, and of the test's draws.
+    /// Seed of the order in which pairs are dealt to the folds, and of the test's draws.
     #[arg(long, default_value_t = 42)]
     seed: u64,
     /// Print one JSON object instead of a table.
