@@ -5,6 +5,8 @@ mod config;
 mod config_file;
 mod data;
 mod device;
+#[cfg(unix)]
+mod eval;
 mod export;
 mod generate;
 mod hub;
@@ -78,6 +80,9 @@ enum Command {
     Import(import::ImportArgs),
     /// Look at training pairs.
     Data(data::DataArgs),
+    /// Ask whether the code that a model writes is functional and secure.
+    #[cfg(unix)]
+    Eval(eval::EvalArgs),
     /// Show what this program was built with and what it can compute on.
     Info(info::InfoArgs),
     /// Print every option of the training configuration file, with type, default and help, as TOML.
@@ -273,6 +278,8 @@ fn execute(cli: Cli, matches: &ArgMatches, signals: &Signals) -> Result<()> {
         Command::Export(args) => on_threads(threads, || export::run(&args)),
         Command::Import(args) => on_threads(threads, || import::run(&args)),
         Command::Data(args) => on_threads(threads, || data::run(&args)),
+        #[cfg(unix)]
+        Command::Eval(args) => on_threads(threads, || eval::run(&args, signals)),
         Command::Info(args) => on_threads(threads, || info::run(&args)),
         Command::Report(args) => on_threads(threads, || report::run(&args)),
         Command::Probe(args) => on_threads(threads, || probe::run(&args)),
