@@ -91,7 +91,8 @@ impl Cuda {
     /// Whether sizes and strides of a product fit a kernel's integers; the failure is kept where they do not.
     fn product_fits(&self, [m, n, k]: [usize; 3], strides: &[usize]) -> bool {
         let largest = i32::MAX as usize - 1024;
-        let Some(size) = [m, n, k].iter().chain(strides).find(|size| **size > largest) else { return true };
+        let mut all = [m, n, k].into_iter().chain(strides.iter().copied());
+        let Some(size) = all.find(|size| *size > largest) else { return true };
         self.fail(Error::usage(format!("product of [{m}, {k}] and [{k}, {n}]: {size} is too large")));
         false
     }
