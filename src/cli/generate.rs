@@ -49,7 +49,7 @@ pub struct GenerateArgs {
     /// Seed of the samples.
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Do not guide towards secure tokens.
+    /// Do not guide towards secure tokens. An adapter without a guard never does.
     #[arg(long)]
     no_guard: bool,
     /// Recompute the guidance's strength every so many tokens; 0 keeps that of the prompt.
@@ -71,8 +71,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         (None, Some(text)) => text.to_owned(),
         (None, None) => return Err(Error::usage("a prompt is required").into()),
     };
-    let guard = if args.no_guard { Guard::Unused } else { Guard::Needed };
-    args.model.run(guard, Generation { args, prompt: &prompt })
+    args.model.run(Guard::Unused, Generation { args, prompt: &prompt })
 }
 
 struct Generation<'a> {
@@ -90,6 +89,10 @@ fn generate<B: Backend>(args: &GenerateArgs, mut guard: DeepGuard<B>, prompt: &s
     if args.ignore_eos {
         guard.generation.eos_token_ids.clear();
     }
+    let has_guard = guard.attached.as_ref().is_some_and(|attached| attached.guard.is_some());
+    if guard.attached.is_some() && !has_guard && !args.no_guard {
+        note("the adapter has no guard: generation is not guided");
+    }
     let suggestion = guard.generation.suggestion.as_ref();
     let suggested = suggestion.and_then(|s| s.beside(args.temperature, args.top_p, args.top_k));
     guard.generation.notes.iter().chain(&suggested).for_each(|line| warn(line));
@@ -102,7 +105,7 @@ fn generate<B: Backend>(args: &GenerateArgs, mut guard: DeepGuard<B>, prompt: &s
             top_k: args.top_k,
             seed: args.seed,
         },
-        guided: guard.attached.is_some() && !args.no_guard,
+        guided: has_guard && !args.no_guard,
         rescore_every: args.rescore_every,
         stop_tokens: Vec::new(),
         repetition_penalty: args.repetition_penalty,
