@@ -29,8 +29,8 @@ impl Group {
         ];
         candidates.into_iter().flatten().find_map(|(mount, path, limit)| {
             let mount = Path::new(mount);
-            // In a container the path may be that of the host. A group of version 2 that has processes gives its
-            // children no limit of memory, unless it is the outermost one.
+            // In a container the path may be that of the host. A group of version 2 that has processes gives
+            // its children no limit of memory, unless it is the outermost one.
             let parents = [mount.join(path.trim_start_matches('/')), mount.to_owned()];
             parents.iter().find_map(|parent| Self::limited(parent, limit))
         })

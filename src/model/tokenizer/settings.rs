@@ -277,8 +277,8 @@ fn template(tokenizer: &tokenizers::Tokenizer, around: &Around) -> Result<Option
     serde_json::from_value(template).map(Some).map_err(|e| Error::internal("a template").with_source(e))
 }
 
-/// The post-processor of a `tokenizer.json` that puts special tokens, each an id with its text, before and after
-/// every sequence.
+/// The post-processor of a `tokenizer.json` that puts special tokens, each an id with its text, before and
+/// after every sequence.
 pub(crate) fn template_json<T: AsRef<str>>(before: &[(usize, T)], after: &[(usize, T)]) -> Value {
     let sequence = |name: &str, part: u32| {
         let special =
