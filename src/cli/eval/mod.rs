@@ -1,7 +1,10 @@
 //! `dg-run eval`.
 
 mod check;
+mod compare;
 mod judge;
+mod result;
+mod verify;
 
 use std::path::{Path, PathBuf};
 
@@ -28,6 +31,10 @@ enum EvalCommand {
     Check(check::CheckArgs),
     /// Judge samples, whoever made them: is the code functional, is it secure?
     Judge(judge::JudgeArgs),
+    /// Compare runs of the same scenarios in pairs.
+    Compare(compare::CompareArgs),
+    /// Make the seal of a run again and name every difference.
+    Verify(verify::VerifyArgs),
 }
 
 /// The suite, and how its checks are run.
@@ -75,6 +82,8 @@ pub fn run(args: &EvalArgs, signals: &Signals) -> Result<()> {
     match &args.command {
         EvalCommand::Check(args) => check::run(args, signals),
         EvalCommand::Judge(args) => judge::run(args, signals),
+        EvalCommand::Compare(args) => compare::run(args),
+        EvalCommand::Verify(args) => verify::run(args),
     }
 }
 
