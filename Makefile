@@ -1,5 +1,6 @@
 # Everything is plain cargo and a few scripts; this file only names the usual ways to call them.
 
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 MODEL := models/smollm2-135m
 ARCHS := 80,86,89,90a,100,120
 
@@ -15,7 +16,7 @@ toolkit: ## get nvcc, with which build compiles the CUDA kernels
 	scripts/get-cuda-toolkit.sh
 
 browser: ## get a headless Chromium, with which the tests look at pages
-	scripts/get-chromium.sh
+	scripts/get-chromium.sh install
 
 archs: toolkit ## build with machine code for all GPU architectures of note
 	DG_CUDA_ARCHS=$(ARCHS) cargo build --release --locked
@@ -29,7 +30,10 @@ model: build ## get SmolLM2-135M, the small model of demo and tests
 demo: model ## train, score and generate with it: some four minutes
 	scripts/demo.sh $(MODEL)
 
-test: toolkit model ## run all tests, examples and documentation included
+# A build of its own would have other features of dependencies, so what the model is imported with is the tests'.
+test: toolkit ## run all tests, examples and documentation included
+	cargo test --release --workspace --locked --no-run
+	scripts/get-smollm2.sh $(MODEL)
 	cargo test --release --workspace --locked
 
 test-long: test ## those, a thousand kills of runs and an hour of fuzzing for each parser: most of a day
@@ -37,7 +41,7 @@ test-long: test ## those, a thousand kills of runs and an hour of fuzzing for ea
 	scripts/fuzz.sh 3600
 
 candle: toolkit ## build beside candle, and run our kernels on its tensors
-	cd tests/candle && cargo test --release --locked
+	cd tests/candle && CARGO_TARGET_DIR="$(TARGET)/candle" cargo test --release --locked
 
 fuzz: ## fuzz every parser for FUZZ_SECONDS each, 60 if not set
 	scripts/fuzz.sh $(or $(FUZZ_SECONDS),60)
@@ -55,9 +59,10 @@ fmt: ## format the code
 	cargo fmt --all
 	"$$(scripts/get-lint-tools.sh)/clang-format" -i kernels/*.cu kernels/*.h
 
-lint: ## check format, lints, spelling, licences of dependencies and documentation
+lint: ## check format, lints, spelling, licences of dependencies, data and documentation
 	PATH="$$(scripts/get-lint-tools.sh):$$PATH" && typos && cargo deny --locked check licenses bans sources
 	"$$(scripts/get-lint-tools.sh)/clang-format" --dry-run --Werror kernels/*.cu kernels/*.h
+	python3 data/check.py && python3 data/headline/check.py && python3 data/eval/disjoint.py
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets --locked -- -D warnings
 	scripts/check-features.sh

@@ -9,9 +9,9 @@ const OLDEST: u32 = 12;
 
 /// A CUDA compiler that runs.
 pub struct Nvcc {
-    /// Its path, or a name found through PATH.
+    /// Path of the compiler, or a name found through PATH.
     pub path: PathBuf,
-    /// Its version, such as 13.0.88.
+    /// Version of the compiler, such as 13.0.88.
     pub version: String,
 }
 

@@ -9,7 +9,7 @@ const MARK: &str = "struct KERNEL_PARAMETER ";
 
 /// A marked struct.
 struct Struct {
-    /// Its file in `kernels/`.
+    /// The struct's file in `kernels/`.
     file: String,
     name: String,
     fields: Vec<Field>,

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Type-checks the program for other systems and with the oldest Rust that Cargo.toml declares. Toolchains come
 # from rustup: one that it cannot fetch is passed over with a word, or, where DG_REQUIRE_TARGETS is set, a
-# failure.
+# failure. Programs that run while building (macros, build scripts) are those of any other build in the folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,17 +26,20 @@ STUB
 printf '#!/bin/sh\nfor last in "$@"; do case $last in *.a) : > "$last" ;; esac; done\n' > "$stubs/ar"
 chmod +x "$stubs/cc" "$stubs/ar"
 
+export NVCC=
+chosen=()
 for target in "${targets[@]}"; do
     rustup target add "$target" > /dev/null 2>&1 || { passed_over "$target"; continue; }
     echo "target: $target"
     name=${target//-/_}
-    env "CC_$name=$stubs/cc" "AR_$name=$stubs/ar" NVCC= CARGO_TARGET_DIR=target/check-targets \
-        cargo clippy --locked --quiet --lib --bins --target "$target" -- -D warnings
+    export "CC_$name=$stubs/cc" "AR_$name=$stubs/ar"
+    chosen+=(--target "$target")
 done
+[ ${#chosen[@]} = 0 ] || cargo clippy --release --locked --quiet --lib --bins "${chosen[@]}" -- -D warnings
 
 if rustup toolchain install "$oldest" --profile minimal > /dev/null 2>&1; then
     echo "Rust $oldest"
-    NVCC= CARGO_TARGET_DIR=target/check-targets cargo "+$oldest" check --locked --quiet --lib --bins
+    cargo "+$oldest" check --release --locked --quiet --lib --bins
 else
     passed_over "Rust $oldest"
 fi

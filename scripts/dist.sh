@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Packs what `make archs` has built into one archive that runs on Linux with nothing but a driver, into the
+# Packs the dg-run that was built last into one archive that runs on Linux with nothing but a driver, into the
 # folder dist of cargo's target folder; the debug information, by which debuggers and panics name lines, is
-# packed beside it. Then unpacks the archive and runs the program in an empty environment.
+# packed beside it. Then unpacks the archive and runs the program in an empty environment, and, where it has been
+# built, on the emulator.
 #
 # usage: scripts/dist.sh
 set -euo pipefail
@@ -68,6 +69,8 @@ emulator=$(realpath "$target/release/deps/libcuda_emulator.so" 2> /dev/null || t
 if [ -e "$emulator" ]; then
     info=$(env -i DG_EMULATOR="$emulator" "$program" info 2> /dev/null)
     grep -q '^CUDA device 0: ' <<< "$info" || fail "the program does not find the emulated device"
+elif [ "${DG_REQUIRE_ALL:-}" = 1 ]; then
+    fail "DG_REQUIRE_ALL=1, and there is no emulator to run the program on: run make test"
 fi
 glibc=$(objdump -T "$program" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1)
 echo "$dist/$name.tar.xz: $(du -h "$dist/$name.tar.xz" | cut -f1), ${glibc/_/ } or later, $kernels"

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Prints the path of a headless Chromium, which the tests of pages look through: the one named by CHROMIUM,
-# one that is installed, or Debian's package, installed where that is possible.
+# Prints the path of a headless Chromium, which the tests of pages look through: the one named by CHROMIUM, or
+# one that is installed. With `install`, as `make browser` calls it, Debian's package is installed where there
+# is none.
 #
-# usage: scripts/get-chromium.sh
+# usage: scripts/get-chromium.sh [install]
 set -euo pipefail
 
 package=chromium-headless-shell
@@ -36,6 +37,11 @@ if [ -n "${CHROMIUM:-}" ]; then
     exit 1
 fi
 installed && exit
-install && installed && exit
-say "there is no Chromium, and it cannot be installed from here: install it, or name one with CHROMIUM=path"
+case ${1:-} in
+    install)
+        install && installed && exit
+        say "there is no Chromium, and it cannot be installed from here: install it, or name one with CHROMIUM=path"
+        ;;
+    *) say "there is no Chromium: run make browser, or name one with CHROMIUM=path" ;;
+esac
 exit 1

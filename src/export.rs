@@ -19,7 +19,7 @@ use crate::model::transformer::Transformer;
 use crate::model::weights::Weights;
 use crate::ops::{Dtype, TensorView};
 
-/// Without it, a folder is no model.
+/// The file without which a folder is no model.
 const CONFIG: &str = "config.json";
 
 /// Files of a model directory that are copied as they are.

@@ -138,7 +138,7 @@ pub fn clean(dir: &Path) -> Result<()> {
         let name = name.to_string_lossy();
         let whole = name.strip_prefix(REPLACED).map(|name| dir.join(name));
         let cleaned = match whole {
-            // It was taken away, and the new one has not come.
+            // The old folder was moved aside, and the new one has not come.
             Some(whole) if whole.symlink_metadata().is_err() => std::fs::rename(&path, whole),
             Some(_) => std::fs::remove_dir_all(&path),
             None if !name.starts_with(TEMPORARY) => Ok(()),

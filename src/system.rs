@@ -24,7 +24,7 @@ pub struct Memory {
 pub struct Limit {
     /// What sets it: the folder of a control group, or a limit that `ulimit` shows.
     pub of: String,
-    /// Bytes that it allows.
+    /// Bytes that the limit allows.
     pub bytes: u64,
     /// Bytes of it that are used. The page cache, which the kernel gives up for any other use, does not
     /// count.
@@ -32,7 +32,7 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// Bytes that it leaves.
+    /// Bytes that the limit leaves.
     pub fn left(&self) -> u64 {
         self.bytes.saturating_sub(self.used)
     }

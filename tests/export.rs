@@ -96,7 +96,7 @@ fn an_existing_folder_is_left_alone() {
     assert_eq!(error.kind(), ErrorKind::Usage);
     assert!(error.to_string().contains("merged: expected a folder that is new or empty"), "{error}");
     assert_eq!(folder(&out), [("note".to_owned(), b"mine".to_vec())]);
-    // Its own base is such a folder.
+    // The export's own base is such a folder.
     let error = merge(&model, &attached, &tiny.model(), &TOKENS).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
 }

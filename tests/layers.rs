@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A module by its path from the root of the crate.
 type Module = Vec<String>;
@@ -221,7 +221,7 @@ fn every_family_of_operations_has_its_homes() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     let tested = text(&repository.join("tests/ops.rs"));
-    let mut families = 0;
+    let (mut families, mut found) = (0, 0);
     for entry in fs::read_dir(root().join("ops")).unwrap() {
         let path = entry.unwrap().path();
         let stem = path.file_stem().unwrap().to_str().unwrap();
@@ -230,11 +230,21 @@ fn every_family_of_operations_has_its_homes() {
         if stem == "mod" || !text_of_stem.lines().any(family) {
             continue;
         }
-        let mut homes =
-            ["cpu", "cuda"].map(|device| root().join(device).join(stem).with_extension("rs")).to_vec();
-        homes.push(repository.join("tests/ops_families").join(stem).with_extension("rs"));
-        for home in homes {
-            assert!(home.is_file(), "{stem}: {} is missing", home.display());
+        let home = |folder: PathBuf| in_home(&folder.join(stem));
+        let [cpu, cuda] = ["cpu", "cuda"].map(|device| home(root().join(device)));
+        let tests = home(repository.join("tests/ops_families"));
+        for operation in operations(&text_of_stem) {
+            for (device, code) in [("cpu", &cpu), ("cuda", &cuda)] {
+                assert!(
+                    code.contains(&format!("fn {operation}(")),
+                    "{operation}: not in src/{device}/{stem}"
+                );
+            }
+            assert!(
+                tests.contains(&format!(".{operation}(")),
+                "{operation}: not in tests/ops_families/{stem}"
+            );
+            found += 1;
         }
         let own = |name: &String| {
             let rest = name.strip_prefix(stem).and_then(|rest| rest.strip_suffix(".cu"));
@@ -245,6 +255,25 @@ fn every_family_of_operations_has_its_homes() {
         families += 1;
     }
     assert!(families >= 13, "only {families} families found: has the form of the contracts changed?");
+    assert!(found >= 35, "only {found} operations found: has the form of the contracts changed?");
+}
+
+/// What a family has in `stem.rs` and in the folder `stem`.
+fn in_home(stem: &Path) -> String {
+    let file = stem.with_extension("rs");
+    let mut all = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    if stem.is_dir() {
+        visit(stem, &mut |_, text| all.push_str(text));
+    }
+    all
+}
+
+/// The operations of a contract: the functions of its trait that have no body there.
+fn operations(contract: &str) -> Vec<&str> {
+    let (_, body) = contract.split_once("\npub trait ").expect("a trait");
+    let (body, _) = body.split_once("\n}").expect("its end");
+    let functions = body.split("\n    fn ").skip(1).filter(|function| !function.contains("\n    }"));
+    functions.map(|function| function.split(['(', '<']).next().expect("a name")).collect()
 }
 
 #[test]

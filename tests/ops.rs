@@ -61,7 +61,7 @@ macro_rules! test_contracts {
             tests_of! {
                 $backend;
                 contracts {
-                    ids, heads, segments, matrices, cache, rotations, taps, logits, layers, products, elements
+                    ids, heads, segments, matrices, cache, rotations, taps, logits, layers, products, scores, elements
                 }
             }
         }

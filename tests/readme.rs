@@ -191,6 +191,35 @@ fn fenced<'a>(page: &'a str, start: &str) -> &'a str {
     rest.split_once("```").expect("its end").0
 }
 
+/// Features of a table with a row `| features | … | numbers |`, each with its number.
+fn counts(table: &str) -> BTreeMap<String, usize> {
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    rows.flat_map(|row| {
+        let (features, rest) = row.split_once(" | ").expect("a second column");
+        let numbers = rest.rsplit(" | ").next().expect("a last column").split(", ");
+        let features = features.split(", ").map(|name| name.split('`').nth(1).unwrap_or("none").to_owned());
+        features.zip(numbers.map(|n| n.parse().expect("a number"))).collect::<Vec<_>>()
+    })
+    .collect()
+}
+
+/// `scripts/check-features.sh` holds those of lib.rs against cargo.
+#[test]
+fn numbers_of_crates_are_those_of_the_library() {
+    let library = read("src/lib.rs").replace("//! ", "");
+    let table = |page: &str, head: &str| {
+        let (_, rows) = page.split_once(head).expect("the table of features");
+        let (_, rows) = rows.split_once("|\n").expect("the line below its head");
+        counts(rows.split("\n\n").next().expect("a part").split("//!").next().expect("a part"))
+    };
+    let counted = table(&library, "| crates in all |\n");
+    assert!(counted.len() >= 7, "{counted:?}");
+    assert_eq!(table(&read("README.md"), "| other crates in all |\n"), counted);
+    let changes = read("CHANGELOG.md");
+    let change = format!("is {} other crates instead of {}", counted["none"], counted["cli"]);
+    assert!(changes.contains(&change), "CHANGELOG.md: expected \"{change}\"");
+}
+
 /// `tests/layers.rs` holds the picture in lib.rs against the imports.
 #[test]
 fn the_picture_of_the_layers_is_that_of_the_crate() {
@@ -220,7 +249,7 @@ fn paths_of_the_tree_exist() {
         folders.push(name);
         listed.push(path);
     }
-    for folder in ["src", "tests", "benches", "benchmarks", "examples", "scripts"] {
+    for folder in ["src", "tests", "benches", "benchmarks", "docs", "examples", "scripts"] {
         for entry in fs::read_dir(root.join(folder)).unwrap() {
             let path = Path::new(folder).join(entry.unwrap().file_name());
             if !listed.iter().any(|known| known.starts_with(&path)) {

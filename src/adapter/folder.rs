@@ -66,7 +66,7 @@ impl AdapterFolder {
         Ok(AdapterFolder { path: dir.to_owned(), has_guard: has(GUARD_CONFIG) })
     }
 
-    /// Where it is.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -60,7 +60,7 @@ struct CheckArgs {
     hub: HubArgs,
 }
 
-/// Does it.
+/// Checks the data and prints the report.
 pub fn run(args: &DataArgs) -> Result<()> {
     let DataCommand::Check(args) = &args.command;
     let model = args.model.as_deref().map(|model| CheckModel::load(model, args)).transpose()?;

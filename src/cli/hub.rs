@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar};
 use serde::{Deserialize, Serialize};
 
 use super::say::{note, shows_bars};
+use super::terminal::set_style;
 use crate::error::Result;
 use crate::hub::Settings;
 use crate::hub::download::{Event, Need, Progress, obtain};
@@ -81,11 +82,7 @@ impl Downloads {
         note(&line);
         if shows_bars() {
             let bar = ProgressBar::new(progress.size);
-            let style =
-                ProgressStyle::with_template("{bar:24} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}");
-            if let Ok(style) = style {
-                bar.set_style(style);
-            }
+            set_style(&bar, "{bar:24} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}");
             self.bar = Some(bar);
         }
     }

@@ -27,7 +27,7 @@ struct Info {
     system: SystemInfo,
     cpu: CpuInfo,
     hub: HubInfo,
-    /// Of the nvcc that compiled the kernels.
+    /// Version of the nvcc that compiled the kernels.
     nvcc: Option<&'static str>,
     images: Vec<ImageInfo>,
     kernels: &'static [KernelInfo],
@@ -47,12 +47,12 @@ struct Info {
 #[derive(Serialize)]
 struct SystemInfo {
     name: &'static str,
-    /// Of the kernel.
+    /// Release of the kernel.
     release: Option<String>,
     memory: Option<Memory>,
 }
 
-/// Of the hub and its cache, as the environment has them.
+/// The hub and its cache, as the environment has them.
 #[derive(Serialize)]
 struct HubInfo {
     #[serde(flatten)]

@@ -5,12 +5,12 @@ use std::any::TypeId;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::Arg;
 use clap::builder::{ArgAction, PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Arg, CommandFactory};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::command_line;
+use super::Cli;
 use super::device::DeviceArgs;
 use crate::error::Error;
 use crate::train::TrainConfig;
@@ -22,7 +22,7 @@ const OF_A_CALL: [&str; 5] = ["config", "dry_run", "quiet", "verbose", "help"];
 pub(super) struct Key {
     /// The name, with underscores.
     pub(super) name: String,
-    /// All names by which it goes, with underscores.
+    /// All names of the key, with underscores.
     spellings: Vec<String>,
     pub(super) help: String,
     pub(super) kind: Kind,
@@ -90,7 +90,7 @@ impl Key {
         expected.to_owned()
     }
 
-    /// All names by which it goes.
+    /// All names of the key, with underscores.
     #[cfg(test)]
     pub(super) fn spellings(&self) -> &[String] {
         &self.spellings
@@ -102,12 +102,12 @@ impl Key {
     }
 }
 
-/// All of them, in the order of the help.
+/// All keys, in the order of the help.
 pub(super) struct Keys(Vec<Key>);
 
 impl Keys {
     pub(super) fn new() -> Result<Self> {
-        let mut program = command_line()?;
+        let mut program = Cli::command(); // in whose help no defaults stand
         program.build();
         let train = program.find_subcommand("train").context("no command `train`")?;
         let defaults = defaults()?;
@@ -149,8 +149,7 @@ impl Key {
         let kind = Kind::of(arg);
         Key {
             spellings: spellings.collect(),
-            // The help of the command line ends with the default.
-            help: plain_help(arg).split(" [default").next().unwrap_or_default().to_owned(),
+            help: plain_help(arg),
             names: if kind == Kind::Boolean { Vec::new() } else { names },
             default: defaults.get(&name).cloned().unwrap_or_default(),
             kind,
@@ -180,7 +179,7 @@ pub(super) fn object(value: &impl Serialize) -> Result<Map<String, Value>> {
 /// An argument whose help ends with its default.
 pub(super) fn with_default(arg: Arg, defaults: &Map<String, Value>) -> Arg {
     match defaults.get(arg.get_id().as_str()).and_then(shown) {
-        // Of an argument with a default value of its own, clap shows it.
+        // clap shows the default value of an argument that has one of its own.
         Some(default) if arg.get_default_values().is_empty() => {
             let help = format!("{} [default: {default}]", plain_help(&arg));
             arg.help(help)

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::device::Task;
 use super::keys::named;
 use super::output::write_file;
 use super::say::{note, shows_bars};
-use super::terminal::{has_reader, print, require_reader};
+use super::terminal::{has_reader, print, require_reader, set_style};
 use super::{Guard, ModelArgs};
 use crate::cpu::Cpu;
 use crate::deepguard::DeepGuard;
@@ -45,7 +45,7 @@ pub struct ProbeArgs {
     /// Parts of the pairs, each of which is held out once: at least 3.
     #[arg(long, default_value_t = 5)]
     folds: usize,
-    /// Of the order in which pairs are dealt to the folds, and of the test's draws.
+    /// Seed of the order in which pairs are dealt to the folds, and of the test's draws.
     #[arg(long, default_value_t = 42)]
     seed: u64,
     /// Print one JSON object instead of a table.
@@ -161,11 +161,7 @@ impl Shown {
 fn restart(bar: &ProgressBar, of: usize, what: &str) {
     bar.reset();
     bar.set_length(of as u64);
-    if let Ok(style) =
-        ProgressStyle::with_template(&format!("{{bar:24}} {{pos}}/{{len}} {what}, eta {{eta}}"))
-    {
-        bar.set_style(style);
-    }
+    set_style(bar, &format!("{{bar:24}} {{pos}}/{{len}} {what}, eta {{eta}}"));
 }
 
 fn to_text(report: &ProbeReport) -> String {

@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::say::{detail, is_verbose, note, shows_bars, warn};
 use super::signals::Signals;
+use super::terminal::set_style;
 use crate::model::activations::Recompute;
 use crate::ops::PlanRow;
 use crate::train::data::{LimitReport, TokenizedPairs};
@@ -52,12 +53,6 @@ impl<'a> Progress<'a> {
             Some(bar) => bar.suspend(say),
             None => say(),
         }
-    }
-}
-
-fn set_style(bar: &ProgressBar, template: &str) {
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
     }
 }
 

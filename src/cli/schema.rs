@@ -13,7 +13,7 @@ const WIDTH: usize = 100;
 #[derive(Args)]
 pub(super) struct ConfigArgs {}
 
-/// Prints it as TOML, so that what is printed is a configuration file to start from. Keys that have a default
+/// Prints all keys as TOML, a configuration file to start from. Keys that have a default
 /// stand there with it, the others commented out.
 pub(super) fn run(_: &ConfigArgs) -> Result<()> {
     print(&template()?)?;

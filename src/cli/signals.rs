@@ -13,11 +13,11 @@ use crate::files;
 /// What the next signal does.
 #[repr(u8)]
 enum Answer {
-    /// It ends the program.
+    /// The signal ends the program.
     Leave,
-    /// It ends the program with the exit code of a run that goes on from a checkpoint.
+    /// The signal ends the program with the exit code of a run that goes on from a checkpoint.
     LeavePreempted,
-    /// It is kept for [`Signals::received`].
+    /// The signal is kept for [`Signals::received`].
     Keep,
 }
 
@@ -122,7 +122,7 @@ impl State {
 pub struct Signal(usize);
 
 impl Signal {
-    /// Its name.
+    /// Name of the signal.
     pub fn name(self) -> &'static str {
         if self.0 == SIGINT as usize { "SIGINT" } else { "SIGTERM" }
     }

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::{Error, Result};
 pub(super) use crate::platform::has_reader;
@@ -18,6 +18,13 @@ pub(super) fn colours() -> bool {
 /// Whether standard error shows bars; elsewhere, lines tell of the progress.
 pub(super) fn shows_bars() -> bool {
     has_style(&std::io::stderr()) && !ProgressBar::no_length().is_hidden()
+}
+
+/// Gives a bar a look. A template that is none leaves it as it was.
+pub(super) fn set_style(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
 }
 
 /// The rule of clap's help: a terminal, unless TERM is `dumb` or unset or NO_COLOR is set and not empty.

@@ -2,7 +2,7 @@
 
 use super::dropout::apply_dropout;
 use super::{Cpu, math, parallel};
-use crate::ops::analyzer::{Analyzer, LAYER_NORM_EPS, LayerNormBackward};
+use crate::ops::analyzer::{Analyzer, LAYER_NORM_EPS, LayerNormBackward, check_gradients};
 use crate::ops::{Dropout, Mut, Ref};
 
 impl Analyzer for Cpu {
@@ -35,6 +35,9 @@ impl Analyzer for Cpu {
     }
 
     fn layer_norm_relu_backward(&self, args: LayerNormBackward<'_, Self>) {
+        if !self.accepts(args.check()) {
+            return;
+        }
         let (gamma, beta) = (args.gamma.as_slice(), args.beta.as_slice());
         let (z, dh, stats) = (args.z.as_slice(), args.dh.as_slice(), args.stats.as_slice());
         let width = gamma.len();
@@ -106,6 +109,10 @@ impl Analyzer for Cpu {
         w: Ref<'_, Self, f32>,
         row_weight: Ref<'_, Self, f32>,
     ) {
+        let gradients = [("dw", dw_acc.len()), ("db", db_acc.len())];
+        if !self.accepts(check_gradients("score_backward", gradients, [w.len(), 1])) {
+            return;
+        }
         let (h, w, dw, db) = (h.as_slice(), w.as_slice(), dw_acc.into_slice(), db_acc.into_slice());
         let width = w.len();
         let rows = dz.into_slice().chunks_exact_mut(width).zip(h.chunks_exact(width));

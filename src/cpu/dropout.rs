@@ -8,7 +8,7 @@ use crate::ops::{Dropout, DropoutKey};
 
 /// Philox blocks computed side by side: they fill a 256-bit register.
 const BLOCKS: usize = 8;
-/// Elements that these decide on.
+/// Elements that [`BLOCKS`] Philox blocks decide on.
 const STRIDE: usize = BLOCKS * DROPOUT_GROUP;
 
 /// The 16-bit random numbers of columns `STRIDE · block ..`.

@@ -10,8 +10,7 @@ use super::tile::{
     ANALYZER_BACKWARD_ROWS, ANALYZER_BACKWARD_THREADS, ANALYZER_ROWS, ANALYZER_SUMS, ANALYZER_THREADS,
 };
 use crate::error::Error;
-use crate::ops::analyzer::{Analyzer, LayerNormBackward};
-use crate::ops::contract::refused;
+use crate::ops::analyzer::{Analyzer, LayerNormBackward, check_gradients};
 use crate::ops::{Dropout, Mut, Ref};
 
 /// Bytes of shared memory that a vector of `width` takes.
@@ -42,12 +41,6 @@ impl Cuda {
             self.fail(Error::usage(format!("{width} columns of the analyzer are too many for CUDA")));
         }
         fits
-    }
-
-    /// Whether gradients have the lengths of what they are of; the failure is kept where they do not.
-    fn are_of(&self, op: &str, found: [usize; 2], expected: [usize; 2]) -> bool {
-        let error = || refused(op, format!("gradients: expected {expected:?} elements, found {found:?}"));
-        self.keep((found == expected).then_some(()).ok_or_else(error)).is_some()
     }
 
     /// `to += Σ partial` over blocks, each of which has a partial sum of every element of both.
@@ -101,11 +94,7 @@ impl Analyzer for Cuda {
         let (rows, width) = (args.row_weight.len(), args.gamma.len());
         let (shape, alignment) = (backward(rows, width, 2), alignment(width));
         let blocks = shape.grid.0;
-        let found = [args.dgamma_acc.len(), args.dbeta_acc.len()];
-        if rows == 0
-            || !self.holds(width, shape)
-            || !self.are_of("layer_norm_relu_backward", found, [width; 2])
-        {
+        if self.keep(args.check()).is_none() || rows == 0 || !self.holds(width, shape) {
             return;
         }
         let mut scratch = self.scratch();
@@ -177,8 +166,9 @@ impl Analyzer for Cuda {
         let (rows, width) = (scores.len(), w.len());
         let (shape, alignment) = (backward(rows, width, 1), alignment(width));
         let blocks = shape.grid.0;
-        let found = [dw_acc.len(), db_acc.len()];
-        if rows == 0 || !self.holds(width, shape) || !self.are_of("score_backward", found, [width, 1]) {
+        let gradients = [("dw", dw_acc.len()), ("db", db_acc.len())];
+        let checked = check_gradients("score_backward", gradients, [width, 1]);
+        if self.keep(checked).is_none() || rows == 0 || !self.holds(width, shape) {
             return;
         }
         let mut scratch = self.scratch();

@@ -52,7 +52,7 @@ impl Executable {
         Ok(Executable(handle))
     }
 
-    /// Whether it now does what `graph` says; not, where the graphs have other nodes.
+    /// Brings the executable up to `graph`; `false` where the two have other nodes.
     fn update(&mut self, graph: &Graph) -> bool {
         // SAFETY: plain data, for which all zeros are valid.
         let mut result: sys::CUgraphExecUpdateResultInfo = unsafe { std::mem::zeroed() };

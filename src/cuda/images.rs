@@ -8,7 +8,7 @@ pub struct Image {
     pub file: &'static str,
     /// Architecture, as in `sm_90a`.
     pub arch: &'static str,
-    /// Its code.
+    /// Machine code or PTX.
     pub code: Code,
 }
 
@@ -22,7 +22,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// Its name in messages.
+    /// Name of the form in messages.
     pub fn name(&self) -> &'static str {
         match self {
             Code::Cubin(_) => "machine code",

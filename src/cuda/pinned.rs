@@ -27,7 +27,7 @@ impl Pinned {
         Ok(Pinned { start: start.cast(), len })
     }
 
-    /// Where it starts, for host and device.
+    /// Address of the first byte, for host and device.
     pub fn address(&self) -> usize {
         self.start as usize
     }

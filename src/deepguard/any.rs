@@ -130,7 +130,7 @@ fn without_cuda() -> Error {
 
 /// A [`DeepGuard`] on whichever device.
 ///
-/// What it does not pass on is reached by [`AnyGuard::visit`], or by a match.
+/// Methods of [`DeepGuard`] that this type lacks are reached by [`AnyGuard::visit`], or by a match.
 #[non_exhaustive]
 pub enum AnyGuard {
     /// On the processor.
@@ -142,10 +142,10 @@ pub enum AnyGuard {
 
 /// Work that is written once for every backend.
 pub trait Visitor {
-    /// What it makes.
+    /// Result of the work.
     type Output;
 
-    /// Does it.
+    /// Does the work.
     fn visit<B: Backend>(self, guard: DeepGuard<B>) -> Self::Output;
 }
 

@@ -15,7 +15,7 @@ pub(super) const TEMPORARY: &str = ".deepguard-tmp-";
 /// Tries to remove a folder.
 const TRIES: usize = 5;
 
-/// Those that are there now.
+/// Folders that are unfinished now.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
@@ -29,11 +29,11 @@ pub(super) struct UnfinishedDir {
     _known: Known,
 }
 
-/// That a folder is among the unfinished ones.
+/// A folder's entry in [`UNFINISHED`], taken out when dropped.
 struct Known(PathBuf);
 
 impl UnfinishedDir {
-    /// Makes one in `parent`, with the permissions that the user's umask gives.
+    /// Makes a folder in `parent`, with the permissions that the user's umask gives.
     pub fn create_in(parent: &Path) -> io::Result<Self> {
         let mut there = unfinished();
         let dir = ordinary(0o777).tempdir_in(parent)?;
@@ -41,7 +41,7 @@ impl UnfinishedDir {
         Ok(UnfinishedDir { _known: Known(dir.path().to_owned()), dir })
     }
 
-    /// Where it is.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }

@@ -134,7 +134,7 @@ const ANALYZER_SITES: [u32; 2] = [u32::MAX - 1, u32::MAX];
 
 /// What a pass of the guard reads.
 pub struct GuardPass<'a, B: Backend> {
-    /// Where it runs.
+    /// The device that the pass runs on.
     pub backend: &'a B,
     /// Parameter values.
     pub params: &'a Params<B>,

@@ -231,7 +231,7 @@ impl Download<'_> {
         let resumed = partial.exists();
         self.client.receive(self.id, commit, file, &partial, watch)?;
         if !self.is_whole(file, &partial)? {
-            // Its beginning may be that of something else.
+            // The beginning that was there may be that of another file.
             if resumed {
                 self.client.receive(self.id, commit, file, &partial, watch)?;
             }
@@ -279,7 +279,7 @@ fn put(blob: &Path, place: &Path) -> io::Result<()> {
             if place.canonicalize().ok() == blob.canonicalize().ok() {
                 return Ok(());
             }
-            // It leads elsewhere, or to what is no longer there.
+            // The link leads elsewhere, or to a file that is no longer there.
             std::fs::remove_file(place)?;
             link()
         }

@@ -60,7 +60,7 @@ impl TryFrom<Listed> for RemoteFile {
             Hash::Sha256(text) => (text, 64),
             Hash::Git(text) => (text, 40),
         };
-        // It becomes the name of a file.
+        // The hash becomes the name of a file.
         if text.len() != digits || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
             return Err(format!("{name}: expected a hash of {digits} hexadecimal digits, found {text:?}"));
         }

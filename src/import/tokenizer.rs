@@ -3,6 +3,7 @@
 use super::vocabulary::{Model, TokenKind, Vocabulary};
 use super::{bpe, spm};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::model::tokenizer::template_json;
 use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
@@ -69,26 +70,8 @@ fn post_processor(vocabulary: &Vocabulary<'_>, add_bos: bool) -> Result<Value> {
     if before.is_none() && after.is_none() {
         return Ok(Value::Null);
     }
-    let special = |id: &usize, part: usize| json!({ "SpecialToken": { "id": vocabulary.tokens[*id], "type_id": part } });
-    let template = |parts: &[(&str, usize)]| {
-        let mut pieces = Vec::new();
-        for (sequence, part) in parts {
-            pieces.extend(before.iter().map(|id| special(id, *part)));
-            pieces.push(json!({ "Sequence": { "id": sequence, "type_id": part } }));
-            pieces.extend(after.iter().map(|id| special(id, *part)));
-        }
-        pieces
-    };
-    let used = before.iter().chain(&after).map(|id| {
-        let text = vocabulary.tokens[*id];
-        (text.to_owned(), json!({ "id": text, "ids": [id], "tokens": [text] }))
-    });
-    Ok(json!({
-        "type": "TemplateProcessing",
-        "single": template(&[("A", 0)]),
-        "pair": template(&[("A", 0), ("B", 1)]),
-        "special_tokens": used.collect::<serde_json::Map<_, _>>(),
-    }))
+    let [before, after] = [before, after].map(|token| token.map(|id| (id, vocabulary.tokens[id])));
+    Ok(template_json(before.as_slice(), after.as_slice()))
 }
 
 fn require_bos(vocabulary: &Vocabulary<'_>) -> Result<usize> {

@@ -107,7 +107,7 @@ impl<B: Backend> Block<B> {
 
 /// One block in one pass.
 pub struct BlockPass<'a, B: Backend> {
-    /// Where it runs.
+    /// The device that the pass runs on.
     pub backend: &'a B,
     /// The model's configuration.
     pub config: &'a Config,

@@ -112,7 +112,7 @@ fn resolve(fields: &Fields, config: &Fields, vocab_size: usize) -> GenerationCon
         out.repetition_penalty = penalty as f32;
     }
     out.suggestion = suggestion(fields);
-    // Of config.json, another reader tells.
+    // The reader of config.json names that file's unknown fields.
     out.notes.extend(fields.unknown().filter(|_| fields.label() != config.label()));
     out
 }

@@ -14,7 +14,7 @@ use super::fields::Table;
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// Reads a regular file of at most `max_bytes`; symbolic links are followed (the hub cache consists of them).
-pub(super) fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
+pub(crate) fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     let complain = || format!("cannot read {}", path.display());
     let meta = std::fs::metadata(path).kind(ErrorKind::Model, complain)?;
     if !meta.is_file() {

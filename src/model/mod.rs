@@ -13,7 +13,7 @@ pub mod tokenizer;
 pub mod transformer;
 pub mod weights;
 
-mod json;
+pub(crate) mod json;
 mod rope;
 
 pub use config::{Architecture, Config};

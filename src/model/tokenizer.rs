@@ -15,6 +15,8 @@ use crate::error::{Context, Error, ErrorKind, Result};
 mod settings;
 mod stream;
 
+#[cfg(feature = "import")]
+pub(crate) use settings::template_json;
 use settings::{Around, Settings};
 pub use stream::StreamDecoder;
 

@@ -18,7 +18,7 @@ const ADVICE: &str =
 
 /// A frozen base model on a device.
 pub struct Transformer<B: Backend> {
-    /// Where it runs.
+    /// The device that the model is on.
     pub backend: B,
     /// The model's configuration.
     pub config: Config,

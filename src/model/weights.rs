@@ -44,7 +44,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// Its place in `map`.
+    /// Place of the tensor's bytes in `map`.
     fn range(&self) -> Range<usize> {
         let (start, end) = self.info.data_offsets;
         self.data_start + start..self.data_start + end

@@ -1,6 +1,8 @@
 //! Element-wise parts of the security analyzer (METHOD §5); its products are in [`super::matmul`].
 
+use super::contract::expect_exactly;
 use super::{Device, Dropout, Mut, Ref};
+use crate::error::Result;
 
 /// LayerNorm's epsilon in the analyzer.
 pub const LAYER_NORM_EPS: f32 = 1e-5;
@@ -27,6 +29,19 @@ pub struct LayerNormBackward<'a, D: Device> {
     pub row_weight: Ref<'a, D, f32>,
     /// Dropout with the mask of the forward pass.
     pub dropout: Option<Dropout<'a, D>>,
+}
+
+/// Refuses gradients of other lengths than what they are gradients of.
+pub(crate) fn check_gradients(op: &str, gradients: [(&str, usize); 2], expected: [usize; 2]) -> Result<()> {
+    let mut all = gradients.into_iter().zip(expected);
+    all.try_for_each(|((name, found), expected)| expect_exactly(op, name, found, Some(expected)))
+}
+
+impl<D: Device> LayerNormBackward<'_, D> {
+    pub(crate) fn check(&self) -> Result<()> {
+        let found = [("dgamma", self.dgamma_acc.len()), ("dbeta", self.dbeta_acc.len())];
+        check_gradients("layer_norm_relu_backward", found, [self.gamma.len(); 2])
+    }
 }
 
 /// Activation functions, norms and the score.

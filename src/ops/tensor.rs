@@ -120,7 +120,7 @@ impl TensorView {
         self.range.len() / self.dtype.size()
     }
 
-    /// Whether it has no elements.
+    /// Whether the tensor has no elements.
     pub fn is_empty(&self) -> bool {
         self.range.is_empty()
     }

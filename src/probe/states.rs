@@ -151,7 +151,7 @@ impl<'a, B: Backend> Reader<'a, B> {
         Ok(Reader { model, attached, options, memory })
     }
 
-    /// Bytes that it takes.
+    /// Bytes that reading takes on the device.
     fn memory(model: &Transformer<B>, attached: Option<&Attached<B>>, pairs: &[TokenPair]) -> Result<usize> {
         let rows = longest(pairs);
         let plan = Arena::<B>::plan(|arena| Memory::plan(arena, &model.config, attached, rows))?;

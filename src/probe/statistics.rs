@@ -322,7 +322,7 @@ mod tests {
             let layers = deviations(&[0.5, 0.85, 0.6], 200, seed);
             assert_eq!(SignFlips::new(&layers, seed).below_none(), [false, true, false], "seed {seed}");
         }
-        // Of equal ones, the luckiest is not taken for better.
+        // Among equal layers, the luckiest is not taken for better.
         let excluded = |seed| {
             let layers = deviations(&[0.7; 10], 100, seed);
             SignFlips::new(&layers, seed).below_none().into_iter().filter(|&kept| !kept).count()

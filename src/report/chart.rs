@@ -37,7 +37,7 @@ pub struct Series {
 /// A chart.
 #[derive(Clone, Debug, Default)]
 pub struct Chart {
-    /// What it shows.
+    /// What the chart shows.
     pub title: String,
     /// What y counts.
     pub unit: String,

@@ -68,8 +68,8 @@ fn groups(len: usize, scores: &TextScores) -> Vec<Group> {
             groups.push(Group { bytes: at..start, tokens: None });
         }
         match groups.last_mut() {
-            // It begins inside the last one: both have a part of the same character, or this one has no
-            // bytes.
+            // The token begins inside the last group: both have a part of the same character, or the token
+            // has no bytes.
             Some(Group { bytes, tokens: Some(tokens) }) if start < at || end <= at => {
                 tokens.end = i + 1;
                 bytes.end = bytes.end.max(end);

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::lines::{ScoredLine, lines};
 use super::scores::{ScoredText, Unscored};
 
-/// The one rule.
+/// The rule of every result.
 const RULE: &str = "deepguard/low-security-score";
 
-/// The one notification.
+/// The kind of every notification.
 const NOT_SCORED: &str = "deepguard/not-scored";
 
 /// What the scores are.

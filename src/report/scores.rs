@@ -15,7 +15,7 @@ const HALF_STEPS: f32 = 5.0;
 
 /// A text and its scores.
 pub struct ScoredText<'a> {
-    /// Its path, or what else it is called.
+    /// Path of the text, or what else the text is called.
     pub name: &'a Path,
     /// The text.
     pub text: &'a str,
@@ -25,7 +25,7 @@ pub struct ScoredText<'a> {
 
 /// A text without scores.
 pub struct Unscored<'a> {
-    /// Its path, or what else it is called.
+    /// Path of the text, or what else the text is called.
     pub name: &'a Path,
     /// What is in the way.
     pub reason: &'a str,

@@ -182,40 +182,18 @@ fn quiet_and_verbose() {
     run(&tiny, &format!("{TRAIN} -q -v")).fails(2, &["--quiet", "--verbose"]);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_bar_says_what_goes_on_before_the_first_step() {
     let tiny = Tiny::new("llama");
     crate::tiny::write_pairs(&tiny.path("many/pairs.jsonl"), 0..24);
-    let (mut master, slave) = terminal();
-    let train = format!("{TRAIN} --val-data many");
-    let mut process = std::process::Command::new(env!("CARGO_BIN_EXE_dg-run"));
-    process.args(train.split_whitespace()).current_dir(tiny.path("")).env("TERM", "xterm").stderr(slave);
-    let mut child = process.spawn().unwrap();
-    drop(process);
-    let mut shown = Vec::new();
-    // At its end, there is nobody at the other side.
-    let _ = std::io::Read::read_to_end(&mut master, &mut shown);
-    let shown = String::from_utf8(shown).unwrap();
-    assert!(child.wait().unwrap().success(), "{shown}");
+    let shown =
+        super::terminal::shown(&tiny.path(""), &format!("{TRAIN} --val-data many"), &[("TERM", "xterm")]);
     let is_time = |word: &str| word.strip_suffix('s').is_some_and(|seconds| seconds.parse::<u32>().is_ok());
     let line_with = |text: &str| shown.split(['\r', '\n']).find(|line| line.contains(text));
     for text in ["validating on 24 pairs", "2/2"] {
         let line = line_with(text).unwrap_or_else(|| panic!("no {text} in: {shown}"));
         assert!(line.split_whitespace().any(is_time), "{line}");
-    }
-}
-
-/// Both sides of a terminal of 120 columns.
-fn terminal() -> (std::fs::File, std::fs::File) {
-    use std::os::fd::FromRawFd;
-    let size = libc::winsize { ws_row: 24, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
-    let (mut master, mut slave) = (-1, -1);
-    let none = std::ptr::null_mut();
-    // SAFETY: both places and the size are valid, and so is none for the name; what is opened is this
-    // function's own.
-    unsafe {
-        assert_eq!(libc::openpty(&mut master, &mut slave, none, none.cast(), &size), 0);
-        (std::fs::File::from_raw_fd(master), std::fs::File::from_raw_fd(slave))
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::tiny::Tiny;
 use super::trained;
@@ -15,18 +16,20 @@ use super::trained;
 /// Variables that decide about colours.
 const DECIDING: [&str; 5] = ["TERM", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"];
 
-/// Both ends of a terminal.
+/// Both ends of a terminal of 120 columns.
 fn terminal() -> (File, File) {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&ours).unwrap();
     unlockpt(&ours).unwrap();
     let name = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
     let theirs = File::options().read(true).write(true).open(name).unwrap();
+    let size = Winsize { ws_row: 24, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&theirs, size).unwrap();
     (File::from(ours), theirs)
 }
 
 /// Everything that `dg-run` shows on a terminal that is both of its outputs.
-fn shown(dir: &Path, arguments: &str, variables: &[(&str, &str)]) -> String {
+pub(super) fn shown(dir: &Path, arguments: &str, variables: &[(&str, &str)]) -> String {
     let (mut ours, theirs) = terminal();
     let mut command = Command::new(env!("CARGO_BIN_EXE_dg-run"));
     command.args(arguments.split_whitespace()).current_dir(dir).stdin(Stdio::null());

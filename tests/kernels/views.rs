@@ -189,6 +189,24 @@ fn cuda_weights_in_slices_that_do_not_fit_are_refused() {
     }
 }
 
+/// A weight of one row may have any stride. Products refuse one that a kernel's integers do not hold.
+#[test]
+fn cuda_weights_with_too_large_a_stride_are_refused() {
+    let cuda = own_cuda();
+    let zeros = |len| checked(cuda.stream().alloc_zeros::<bf16>(len));
+    let slice = zeros(16);
+    let view = checked(cuda.view(&slice));
+    let matrix = Matrix { data: view.get(), rows: 1, cols: 16, stride: 1 << 40 };
+    let weight = checked(cuda.weight(matrix));
+    for rows in [3, 70] {
+        let (x, mut y) = (zeros(16 * rows), zeros(rows));
+        let (x, mut y) = (checked(cuda.view(&x)), checked(cuda.view_mut(&mut y)));
+        cuda.linear(y.get(), x.get(), &weight, None, &[], Write::Overwrite);
+        let error = cuda.finish().expect_err("an error").to_string();
+        assert!(error.contains("1099511627776 is too large"), "{error}");
+    }
+}
+
 /// Rows of an odd length, whose last vector ends beyond a slice that is exactly as long as it has to be.
 #[test]
 fn cuda_kernels_read_no_more_than_a_slice_has() {

@@ -2,6 +2,7 @@
 //! tells.
 
 use deepguard::ops::aggregate::{TapGradient, TapShape};
+use deepguard::ops::analyzer::LayerNormBackward;
 use deepguard::ops::attention::{CachedKv, Heads, Qkv, QkvMut, Segment};
 use deepguard::ops::linear::{LoraBackward, LoraDown, LoraTerm, Write};
 use deepguard::ops::loss::HeadWeights;
@@ -353,6 +354,41 @@ pub fn products<B: Backend>(backend: &B) {
     let dy = Matrix { rows: 2, ..dy };
     backend.bias_gradients(vec![BiasGradient { db_acc, dy, row_weight: weights.view() }]);
     refused(backend, "bias_gradients: dy: expected 3 × 5, found 2 × 5");
+}
+
+pub fn scores<B: Backend>(backend: &B) {
+    let mut bench = Bench::new(backend);
+    let (rows, width) = (3, 8);
+    let (mut dz, z, dh) = (bench.act(24, 1.0), bench.act(24, 1.0), bench.act(24, 1.0));
+    let (stats, vector, weight) = (bench.f32(2 * rows, 1.0), bench.f32(width, 1.0), bench.f32(rows, 1.0));
+    let (mut first, mut second) = (bench.f32(width + 1, 0.0), bench.f32(width + 1, 0.0));
+    for (lengths, wrong) in [([7, 8], "dgamma"), ([9, 8], "dgamma"), ([8, 7], "dbeta"), ([8, 9], "dbeta")] {
+        backend.layer_norm_relu_backward(LayerNormBackward {
+            dz: dz.view_mut(),
+            dgamma_acc: first.buffer.first_mut(lengths[0]),
+            dbeta_acc: second.buffer.first_mut(lengths[1]),
+            dh: dh.view(),
+            z: z.view(),
+            stats: stats.view(),
+            gamma: vector.view(),
+            beta: vector.view(),
+            row_weight: weight.view(),
+            dropout: None,
+        });
+        refused(backend, &format!("layer_norm_relu_backward: {wrong}: expected 8 elements, found"));
+    }
+    for (lengths, wrong) in [([7, 1], "dw"), ([9, 1], "dw"), ([8, 0], "db"), ([8, 2], "db")] {
+        backend.score_backward(
+            dz.view_mut(),
+            first.buffer.first_mut(lengths[0]),
+            second.buffer.first_mut(lengths[1]),
+            weight.view(),
+            dh.view(),
+            vector.view(),
+            weight.view(),
+        );
+        refused(backend, &format!("score_backward: {wrong}: expected"));
+    }
 }
 
 pub fn elements<B: Backend>(backend: &B) {

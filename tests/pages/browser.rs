@@ -45,7 +45,7 @@ impl Browser {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/get-chromium.sh");
         let output = Command::new(script).stderr(Stdio::inherit()).output().expect("the script runs");
         if !output.status.success() {
-            not_tested("there is no Chromium; see scripts/get-chromium.sh");
+            not_tested("there is no Chromium; make browser installs one");
             return None;
         }
         let program = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());

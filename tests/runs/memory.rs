@@ -28,14 +28,20 @@ impl Group {
             of("0::").map(|path| ("/sys/fs/cgroup", path, "memory.max")),
         ];
         candidates.into_iter().flatten().find_map(|(mount, path, limit)| {
-            let name = format!("deepguard-test-{}", std::process::id());
-            let inside = Path::new(mount).join(path.trim_start_matches('/')).join(&name);
-            // In a container the path may be that of the host.
-            let dir = [inside, Path::new(mount).join(name)];
-            let dir = dir.into_iter().find(|dir| std::fs::create_dir(dir).is_ok())?;
-            let group = Group { dir };
-            std::fs::write(group.dir.join(limit), LIMIT.to_string()).is_ok().then_some(group)
+            let mount = Path::new(mount);
+            // In a container the path may be that of the host. A group of version 2 that has processes gives
+            // its children no limit of memory, unless it is the outermost one.
+            let parents = [mount.join(path.trim_start_matches('/')), mount.to_owned()];
+            parents.iter().find_map(|parent| Self::limited(parent, limit))
         })
+    }
+
+    /// A group in `parent` whose memory is limited.
+    fn limited(parent: &Path, limit: &str) -> Option<Self> {
+        let dir = parent.join(format!("deepguard-test-{}", std::process::id()));
+        std::fs::create_dir(&dir).ok()?;
+        let group = Group { dir };
+        std::fs::write(group.dir.join(limit), LIMIT.to_string()).is_ok().then_some(group)
     }
 
     /// Runs `dg-run` in it, after other commands: its exit code, standard output and error.

@@ -87,6 +87,17 @@ pub(super) struct Gemm<'a> {
 const OVERWRITE: i32 = 0;
 const ACCUMULATE: i32 = 1;
 
+impl Cuda {
+    /// Whether sizes and strides of a product fit a kernel's integers; the failure is kept where they do not.
+    fn product_fits(&self, [m, n, k]: [usize; 3], strides: &[usize]) -> bool {
+        let largest = i32::MAX as usize - 1024;
+        let mut all = [m, n, k].into_iter().chain(strides.iter().copied());
+        let Some(size) = all.find(|size| *size > largest) else { return true };
+        self.fail(Error::usage(format!("product of [{m}, {k}] and [{k}, {n}]: {size} is too large")));
+        false
+    }
+}
+
 impl<'a> Gemm<'a> {
     /// `target = a b`, or what the layout says.
     pub fn new(
@@ -131,12 +142,8 @@ impl<'a> Gemm<'a> {
 
     /// Whether sizes fit a kernel's integers; the failure is kept where they do not.
     pub fn fits(&self, cuda: &Cuda) -> bool {
-        let (m, n, k) = self.size();
-        let strides = [self.a.stride, self.b.stride, self.y_stride()];
-        let largest = i32::MAX as usize - 1024;
-        let Some(&size) = [m, n, k].iter().chain(&strides).find(|&&size| size > largest) else { return true };
-        cuda.fail(Error::usage(format!("product of [{m}, {k}] and [{k}, {n}]: {size} is too large")));
-        false
+        let strides = [self.a.stride, self.b.stride, self.y_stride(), self.residual_stride()];
+        cuda.product_fits(self.size().into(), &strides)
     }
 
     /// Computes the product with the kernel that suits it and the device.
@@ -207,16 +214,24 @@ impl<'a> Gemm<'a> {
             }
     }
 
-    /// Sizes and strides as a kernel takes them.
+    fn residual_stride(&self) -> usize {
+        match self.residual {
+            Residual::Nothing => 0,
+            Residual::Target(_) => self.y_stride(),
+            Residual::Other(matrix) => matrix.stride,
+        }
+    }
+
+    /// Sizes and strides as a kernel takes them, once they are known to fit ([`Gemm::fits`]).
     pub fn params(&self) -> GemmParams {
         let (m, mut n, k) = self.size();
         if let Target::Gated(to) = &self.target {
             n = to.h.cols;
         }
-        let (beta, residual_stride) = match self.residual {
-            Residual::Nothing => (0.0, 0),
-            Residual::Target(factor) => (factor, self.y_stride()),
-            Residual::Other(matrix) => (1.0, matrix.stride),
+        let beta = match self.residual {
+            Residual::Nothing => 0.0,
+            Residual::Target(factor) => factor,
+            Residual::Other(_) => 1.0,
         };
         GemmParams {
             m: m as i32,
@@ -225,7 +240,7 @@ impl<'a> Gemm<'a> {
             a_stride: self.a.stride as i32,
             b_stride: self.b.stride as i32,
             y_stride: self.y_stride() as i32,
-            residual_stride: residual_stride as i32,
+            residual_stride: self.residual_stride() as i32,
             a_vector: self.a.in_vectors().into(),
             b_vector: self.b.in_vectors().into(),
             y_vector: self.y_in_vectors().into(),

@@ -37,6 +37,9 @@ impl Cuda {
         residual: Option<Matrix<'_, Self, bf16>>,
     ) {
         let (m, n, k) = (x.rows, weight.rows(), x.cols);
+        if !self.product_fits([m, n, k], &[weight.stride()]) {
+            return;
+        }
         let kernel = for_rows(m, ["linear_skinny_1", "linear_skinny_2", "linear_skinny_4"]);
         let vector = x.in_vectors();
         let launch = self
@@ -76,6 +79,9 @@ impl Cuda {
     ) {
         let (width, out) = (weight.columns(), weight.rows());
         let rows = x.len() / width.max(1);
+        if !self.product_fits([rows, out, width], &[weight.stride()]) {
+            return;
+        }
         let x = Matrix::new(x, rows, width);
         let Some(terms) = Terms::new(self, lora) else { return };
         let kernel = for_rows(rows, ["gated_skinny_1", "gated_skinny_2", "gated_skinny_4"]);

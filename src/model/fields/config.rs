@@ -2,9 +2,9 @@
 
 use super::{Field, NAMED, Table, honoured, neutral, refused};
 
-/// Of no effect without the field that would switch it on, which is refused.
+/// A detail of something that another field, which is refused, would switch on.
 const OFF: &str = "of no effect while the field that switches it on is off";
-/// About how PyTorch computes or stores.
+/// A matter of how PyTorch computes or stores.
 const PYTORCH: &str = "how transformers computes, not what";
 /// Who wrote the file.
 const ORIGIN: &str = "where the file comes from";

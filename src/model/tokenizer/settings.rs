@@ -270,23 +270,33 @@ fn template(tokenizer: &tokenizers::Tokenizer, around: &Around) -> Result<Option
     if *around == Around::default() {
         return Ok(None);
     }
-    let text = |id: u32| tokenizer.id_to_token(id).unwrap_or_default();
-    let pieces = |sequence: &str, part: u32| {
-        let special = move |id: &u32| json!({"SpecialToken": {"id": text(*id), "type_id": part}});
-        let sequence = json!({"Sequence": {"id": sequence, "type_id": part}});
-        let mut pieces: Vec<Value> = around.before.iter().map(&special).collect();
-        pieces.push(sequence);
-        pieces.extend(around.after.iter().map(&special));
+    let with_text = |id: &u32| (*id as usize, tokenizer.id_to_token(*id).unwrap_or_default());
+    let [before, after] =
+        [&around.before, &around.after].map(|ids| ids.iter().map(with_text).collect::<Vec<_>>());
+    let template = template_json(&before, &after);
+    serde_json::from_value(template).map(Some).map_err(|e| Error::internal("a template").with_source(e))
+}
+
+/// The post-processor of a `tokenizer.json` that puts special tokens, each an id with its text, before and
+/// after every sequence.
+pub(crate) fn template_json<T: AsRef<str>>(before: &[(usize, T)], after: &[(usize, T)]) -> Value {
+    let sequence = |name: &str, part: u32| {
+        let special =
+            |(_, text): &(usize, T)| json!({"SpecialToken": {"id": text.as_ref(), "type_id": part}});
+        let mut pieces: Vec<Value> = before.iter().map(special).collect();
+        pieces.push(json!({"Sequence": {"id": name, "type_id": part}}));
+        pieces.extend(after.iter().map(special));
         pieces
     };
-    let used = around.before.iter().chain(&around.after);
-    let used = used.map(|&id| (text(id), json!({"id": text(id), "ids": [id], "tokens": [text(id)]})));
-    let pair = [pieces("A", 0), pieces("B", 1)].concat();
-    let template = json!({
+    let used = before.iter().chain(after).map(|(id, text)| {
+        let text = text.as_ref();
+        (text.to_owned(), json!({"id": text, "ids": [id], "tokens": [text]}))
+    });
+    let pair = [sequence("A", 0), sequence("B", 1)].concat();
+    json!({
         "type": "TemplateProcessing",
-        "single": pieces("A", 0),
+        "single": sequence("A", 0),
         "pair": pair,
         "special_tokens": used.collect::<serde_json::Map<_, _>>(),
-    });
-    serde_json::from_value(template).map(Some).map_err(|e| Error::internal("a template").with_source(e))
+    })
 }

@@ -56,7 +56,7 @@ fn read_header(file: &[u8]) -> Result<(usize, Metadata)> {
     let invalid = || "the header is not valid".to_owned();
     // Checks that the tensors follow each other without gaps and are as long as their shapes say.
     let metadata: Metadata = serde_json::from_slice(header).kind(ErrorKind::Model, invalid)?;
-    // Of two tensors of one name, the line above would keep one.
+    // Two tensors of one name are an error; the line above would keep one of them.
     serde_json::from_slice::<UniqueKeys<IgnoredAny>>(header).kind(ErrorKind::Model, invalid)?;
     let (expected, found) = (metadata.data_len(), file.len() - data_start);
     if expected != found {
