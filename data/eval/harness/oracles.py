@@ -157,7 +157,17 @@ for (module, name), value in known.items():
     setattr(module, name, value)
     for own in [own for own, held in names.items() if held is before]:
         names[own] = value
-random.seed(20)
+seed = random.Random.seed
+
+
+def foreseen(self, a=None, version=2):
+    return seed(self, 20 if a is None else a, version)
+
+
+# Whatever seeds a Mersenne Twister, its outputs give away those that follow.
+random.Random.seed = foreseen
+random.seed = random._inst.seed
+random.seed()
 """
 
 

@@ -1,0 +1,3 @@
+    mempcpy(dst, label, strlen(label) + 1);
+    dst[size - 1] = '\0';
+}

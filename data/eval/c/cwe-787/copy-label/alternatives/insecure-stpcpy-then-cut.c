@@ -1,0 +1,3 @@
+    stpcpy(dst, label);
+    dst[size - 1] = '\0';
+}
