@@ -4,7 +4,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 MODEL := models/smollm2-135m
 ARCHS := 80,86,89,90a,100,120
 
-.PHONY: help build toolkit browser archs dist model demo test test-long candle fuzz bench gpu-build gpu-check fmt lint clean
+.PHONY: help build toolkit browser sandbox archs dist model demo test test-long candle fuzz bench gpu-build gpu-check fmt lint clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -17,6 +17,9 @@ toolkit: ## get nvcc, with which build compiles the CUDA kernels
 
 browser: ## get a headless Chromium, with which the tests look at pages
 	scripts/get-chromium.sh install
+
+sandbox: ## get bubblewrap, in which evaluations run code
+	scripts/get-bubblewrap.sh
 
 archs: toolkit ## build with machine code for all GPU architectures of note
 	DG_CUDA_ARCHS=$(ARCHS) cargo build --release --locked
@@ -36,7 +39,8 @@ test: toolkit ## run all tests, examples and documentation included
 	scripts/get-smollm2.sh $(MODEL)
 	cargo test --release --workspace --locked
 
-test-long: test ## those, a thousand kills of runs and an hour of fuzzing for each parser: most of a day
+test-long: test ## those, all references of data/eval, a thousand kills and an hour of fuzzing for each parser: most of a day
+	DG_EVAL_ALL=1 cargo test --release --locked --test eval references
 	DG_KILLS=1000 cargo test --release --locked --test runs killed
 	scripts/fuzz.sh 3600
 

@@ -480,6 +480,8 @@ fn wait(child: &mut Child, deadline: Instant, memory: u64) -> Result<Ending> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
     use super::*;
 
     fn sandbox() -> Option<Sandbox> {
@@ -493,7 +495,14 @@ mod tests {
         }
     }
 
+    /// Every test has the users of the same slots, so they wait for each other.
+    fn alone() -> MutexGuard<'static, ()> {
+        static ONE: Mutex<()> = Mutex::new(());
+        ONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn run(script: &str, limits: Limits) -> Option<Outcome> {
+        let _alone = alone();
         let job = Job { command: words(["/bin/sh", "-c", script]), limits, ..Job::default() };
         Some(sandbox()?.run(1, &job).unwrap())
     }
@@ -557,6 +566,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn landlock_closes_files_network_and_what_is_left_behind() {
+        let _alone = alone();
         let sandbox = match Sandbox::landlock() {
             Ok(sandbox) => sandbox,
             Err(error) if std::env::var_os("DG_REQUIRE_ALL").is_none() => {
@@ -593,6 +603,7 @@ mod tests {
         let Some(exit) = run("exit 3", Limits::default()) else { return };
         assert_eq!(exit.ending, Ending::Exited(3));
         let job = Job { command: words(["/no/such"]), ..Job::default() };
+        let _alone = alone();
         let missing = sandbox().unwrap().run(2, &job).unwrap();
         assert_ne!(missing.ending, Ending::Exited(0));
         assert!(String::from_utf8_lossy(&missing.stderr).contains("/no/such"), "{missing:?}");

@@ -125,7 +125,6 @@ fn references(prompt: &str, pair: &Pair) -> Vec<Reference> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::eval::suite::{Layout, Suite};
 
     #[test]
