@@ -7,6 +7,7 @@ mod data;
 mod device;
 mod export;
 mod generate;
+mod guidance;
 mod hub;
 mod import;
 mod info;
