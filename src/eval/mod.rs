@@ -3,8 +3,12 @@
 //! scenario ran and passed; whatever did not run is unknown, and unknown is never secure.
 
 pub mod judge;
+pub mod lines;
 pub mod metrics;
+pub mod presets;
 pub mod samples;
+pub mod sampling;
 pub mod sandbox;
+pub mod stop;
 pub mod suite;
 pub mod verdict;
