@@ -1,4 +1,6 @@
-//! Forms of functions, and where they end.
+//! Forms of functions, and where they end: the rules by which completions are cut.
+
+#![cfg(unix)]
 
 use std::path::Path;
 
@@ -123,6 +125,15 @@ fn c_functions_end_with_their_brace() {
 }
 
 #[test]
+fn other_languages_with_braces_have_strings_in_backticks() {
+    let js = "function f(x) {";
+    let body = "\n    const s = `} ${x}\n}`;\n    this.#y = '}'; // }\n    return s;\n}";
+    check(Language::JavaScript, js, body, "\n\nmodule.exports = { f };\n");
+    check(Language::Go, "func f(x string) string {", "\n\treturn `}\n`\n}", "\n\nfunc g() {\n}\n");
+    check(Language::Cpp, "int f() {", "\n    return [] { return 1; }();\n}", "\n\nint g() { return 2; }\n");
+}
+
+#[test]
 fn fences_and_marks_are_left_out() {
     python(PY, "\n    return x\n", "```\nThis function returns x.\n");
     python(PY, "\n    return x\n", "    ```\n");
@@ -140,13 +151,14 @@ fn no_reference_loses_anything() {
     let mut seen = 0;
     for scenario in &suite.scenarios {
         let language = scenario.meta.language;
-        for reference in scenario.references().unwrap() {
-            let (prompt, completion) = (&scenario.prompt, reference.completion.as_str());
+        for reference in &scenario.references {
+            let prompt = &scenario.prompt;
+            let completion = reference.program.strip_prefix(prompt.as_str()).unwrap();
             let behind = ["", "\ndef more():\n    pass\n", "\nint more(void)\n{\n}\n"];
             for behind in behind {
                 let kept = cut(language, prompt, &format!("{completion}{behind}"));
                 let whole = kept.trim_end() == completion.trim_end();
-                assert!(whole, "{}: {kept:?} of {completion:?}", reference.path.display());
+                assert!(whole, "{}, {}: {kept:?} of {completion:?}", scenario.meta.id, reference.name);
             }
             seen += 1;
         }

@@ -5,6 +5,8 @@ mod config;
 mod config_file;
 mod data;
 mod device;
+#[cfg(unix)]
+mod eval;
 mod export;
 mod generate;
 mod guidance;
@@ -41,6 +43,7 @@ use terminal::{ReaderGone, print};
 use crate::adapter::AdapterFolder;
 use crate::deepguard::DeepGuard;
 use crate::error::{Context as _, Error, ErrorKind};
+use crate::model::config::Config;
 use crate::model::tokenizer::silence_caught_panics;
 use crate::ops::Backend;
 
@@ -78,6 +81,9 @@ enum Command {
     Import(import::ImportArgs),
     /// Look at training pairs.
     Data(data::DataArgs),
+    /// Ask whether the code that a model writes is functional and secure.
+    #[cfg(unix)]
+    Eval(eval::EvalArgs),
     /// Show what this program was built with and what it can compute on.
     Info(info::InfoArgs),
     /// Print every option of the training configuration file, with type, default and help, as TOML.
@@ -139,6 +145,10 @@ struct WithAdapter<T> {
 }
 
 impl<T: Task> Task for WithAdapter<T> {
+    fn check(&self, model: &Config) -> Result<()> {
+        self.task.check(model)
+    }
+
     fn run<B: Backend>(self, mut guard: DeepGuard<B>) -> Result<()> {
         if let Some(adapter) = self.adapter {
             let named = || format!("cannot attach the adapter {}", adapter.path().display());
@@ -269,6 +279,8 @@ fn execute(cli: Cli, matches: &ArgMatches, signals: &Signals) -> Result<()> {
         Command::Export(args) => on_threads(threads, || export::run(&args)),
         Command::Import(args) => on_threads(threads, || import::run(&args)),
         Command::Data(args) => on_threads(threads, || data::run(&args)),
+        #[cfg(unix)]
+        Command::Eval(args) => on_threads(threads, || eval::run(&args, signals)),
         Command::Info(args) => on_threads(threads, || info::run(&args)),
         Command::Report(args) => on_threads(threads, || report::run(&args)),
         Command::Probe(args) => on_threads(threads, || probe::run(&args)),

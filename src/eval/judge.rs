@@ -1,189 +1,210 @@
 //! Judging completions: the harness of a suite, in a sandbox, with the candidate in a second sandbox inside.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::Duration;
 
+use super::environment::{Environment, Python};
 use super::sandbox::{Ending, Job, Limits, Outcome, Sandbox, words};
-use super::suite::{HARNESS, Reference, Scenario, Suite};
-use super::verdict::{Functional, Secure, Verdict, from_records};
-use crate::error::{Context, Error, ErrorKind, Result};
+use super::suite::{Content, Scenario, Suite};
+use super::verdict::{Verdict, from_records};
+use crate::error::{Context, ErrorKind, Result};
 
-/// Seconds for the interpreter's start and for the compiler, beside those of the checks.
-const START_SECONDS: f64 = 20.0;
+/// The judge's own limit of time, as a multiple of that of a check and of how many there are. It is for a
+/// harness that hangs, on a busy machine; the harness minds the limits of the checks.
+const PATIENCE: f64 = 60.0;
 
-/// Files of a scenario that its checks need. The references stay outside, where no completion finds them.
-const NEEDED: [&str; 3] = ["meta.toml", "checks.py", "driver.c"];
+/// Checks for which compiling and starting may take as long.
+const CHECKS_TO_START: usize = 8;
+
+/// Checks of a scenario that doesn't say how many it has.
+const UNKNOWN_CHECKS: usize = 24;
 
 /// Judges completions of one suite.
 pub struct Judge<'a> {
     suite: &'a Suite,
     sandbox: Sandbox,
+    python: Python,
+    environment: Environment,
+    /// BLAKE3 of the harness's files.
+    harness_hash: String,
+    /// How often each program is judged; verdicts that differ are unknown.
+    repeat: u32,
+    /// Folders that the suite's checks need, with their paths inside.
+    mounts: Vec<(PathBuf, PathBuf)>,
     /// Harness and programs, readable by the sandbox's user.
     scratch: tempfile::TempDir,
 }
 
-/// A completion of a scenario.
+/// What a judge is asked to do beyond its suite.
 #[derive(Clone, Debug)]
-pub struct Sample<'a> {
-    /// The scenario.
-    pub scenario: &'a Scenario,
-    /// What a model added to its prompt.
-    pub completion: &'a str,
+pub struct JudgeOptions {
+    /// Interpreter that runs the checks and Python candidates, for example that of a virtual environment.
+    pub python: PathBuf,
+    /// How often each program is judged; verdicts that differ are unknown, as flaky.
+    pub repeat: u32,
+}
+
+impl Default for JudgeOptions {
+    fn default() -> Self {
+        JudgeOptions { python: "/usr/bin/python3".into(), repeat: 1 }
+    }
 }
 
 impl<'a> Judge<'a> {
     /// A judge of a suite.
     ///
     /// # Errors
-    /// Kind `Device`: there is no sandbox, no Python in it, or no room for temporary files.
-    pub fn new(suite: &'a Suite) -> Result<Self> {
+    /// Kind `Device`: there is no sandbox, no Python in it, or no room for temporary files. Kind `Data`: the
+    /// harness cannot be read.
+    pub fn new(suite: &'a Suite, options: &JudgeOptions) -> Result<Self> {
         let sandbox = Sandbox::find()?;
+        let python = Python::find(&options.python)?;
+        let mut environment = Environment::of(&sandbox, &python)?;
+        let mounts = suite.mounts();
+        mounts.iter().for_each(|(folder, _)| environment.add_node_packages(folder));
         let complain = || "cannot copy the suite's harness".to_owned();
         let scratch =
             tempfile::Builder::new().permissions(readable()).tempdir().kind(ErrorKind::Device, complain)?;
-        let harness = suite.dir.join(HARNESS);
-        let folder = harness.parent().unwrap_or(&suite.dir);
-        copy_files(folder, &scratch.path().join("harness"), None).kind(ErrorKind::Device, complain)?;
-        let judge = Judge { suite, sandbox, scratch };
-        judge.require_python()?;
-        Ok(judge)
-    }
-
-    /// The harness reads TOML with Python's own library.
-    fn require_python(&self) -> Result<()> {
-        let job = Job { command: words(["python3", "-I", "-c", "import tomllib"]), ..Job::default() };
-        let outcome = self.sandbox.run(0, &job)?;
-        if outcome.ending == Ending::Exited(0) {
-            return Ok(());
+        let harness = suite.harness()?;
+        let mut hasher = blake3::Hasher::new();
+        for (name, content) in &harness {
+            hasher.update(name.as_bytes()).update(blake3::hash(&content.read()?).as_bytes());
         }
-        let found = String::from_utf8_lossy(&outcome.stderr).trim().to_owned();
-        Err(Error::device(format!(
-            "expected Python 3.11 or later as /usr/bin/python3, with which the suite's checks run; found: {found}"
-        )))
-    }
-
-    /// Verdicts of samples, in their order. Equal completions of a scenario are judged once. `on_verdict`
-    /// gets each distinct one as it comes.
-    ///
-    /// # Errors
-    /// Kind `Device`: the sandbox cannot be started any more, or there is no room for temporary files.
-    pub fn judge_all(
-        &self,
-        samples: &[Sample<'_>],
-        workers: usize,
-        on_verdict: &(dyn Fn(&Sample<'_>, &Verdict) + Sync),
-    ) -> Result<Vec<Verdict>> {
-        let mut place = HashMap::new();
-        let mut distinct: Vec<&Sample<'_>> = Vec::new();
-        let places: Vec<usize> = samples
-            .iter()
-            .map(|sample| {
-                *place.entry((&sample.scenario.meta.id, sample.completion)).or_insert_with(|| {
-                    distinct.push(sample);
-                    distinct.len() - 1
-                })
-            })
-            .collect();
-        let queue = Mutex::new(distinct.iter().enumerate());
-        let verdicts = Mutex::new(vec![None; distinct.len()]);
-        let work = |slot: u32| -> Result<()> {
-            loop {
-                let next = queue.lock().map_err(|_| Error::internal("a judge panicked"))?.next();
-                let Some((i, sample)) = next else { return Ok(()) };
-                let verdict = self.judge(slot, sample)?;
-                on_verdict(sample, &verdict);
-                verdicts.lock().map_err(|_| Error::internal("a judge panicked"))?[i] = Some(verdict);
-            }
-        };
-        std::thread::scope(|scope| {
-            let workers: Vec<_> =
-                (0..workers.max(1) as u32).map(|slot| scope.spawn(move || work(slot))).collect();
-            let join = |worker: std::thread::ScopedJoinHandle<'_, Result<()>>| {
-                worker.join().unwrap_or_else(|_| Err(Error::internal("a judge panicked")))
-            };
-            workers.into_iter().map(join).collect::<Vec<_>>().into_iter().collect::<Result<()>>()
-        })?;
-        let verdicts = verdicts.into_inner().map_err(|_| Error::internal("a judge panicked"))?;
-        let missing = || Verdict::unknown("it was not judged");
-        Ok(places.into_iter().map(|i| verdicts[i].clone().unwrap_or_else(missing)).collect())
-    }
-
-    /// The verdict of one sample.
-    fn judge(&self, slot: u32, sample: &Sample<'_>) -> Result<Verdict> {
-        let complain = || "cannot write the program that is to be judged".to_owned();
-        let folder = tempfile::Builder::new().permissions(readable()).tempdir_in(self.scratch.path());
-        let folder = folder.kind(ErrorKind::Device, complain)?;
-        let scenario = folder.path().join("scenario");
-        copy_files(&sample.scenario.dir, &scenario, Some(&NEEDED)).kind(ErrorKind::Device, complain)?;
-        let program = format!("program.{}", sample.scenario.meta.language.suffix());
-        let text = format!("{}{}", sample.scenario.prompt, sample.completion);
-        std::fs::write(folder.path().join(&program), text).kind(ErrorKind::Device, complain)?;
-        let outcome = self.sandbox.run(slot, &self.job(sample.scenario, folder.path(), &program))?;
-        Ok(verdict_of(sample.scenario, &outcome))
-    }
-
-    fn job(&self, scenario: &Scenario, folder: &Path, program: &str) -> Job {
-        let inside = PathBuf::from("/").join(program);
-        let mut command =
-            words(["python3", "-I", "/harness/harness.py", "--scenario", "/scenario", "--work", "/w"]);
-        command.extend(["--program".into(), inside.clone().into_os_string()]);
-        command.extend(candidate_sandbox().into_iter().flat_map(|word| [OsString::from("--wrap"), word]));
-        let checks = scenario.meta.functional.len() + scenario.meta.security.len();
-        let seconds = START_SECONDS + scenario.meta.time_limit * checks as f64;
-        let wall = Duration::from_secs_f64(seconds);
-        Job {
-            command,
-            read_only: vec![
-                (self.scratch.path().join("harness"), "/harness".into()),
-                (folder.join("scenario"), "/scenario".into()),
-                (folder.join(program), inside),
-            ],
-            limits: Limits { wall, cpu: wall, ..Limits::default() },
-        }
-    }
-
-    /// Judges the references of a scenario and says which did not get their verdict.
-    ///
-    /// # Errors
-    /// As [`Judge::judge_all`], and those of [`Scenario::references`].
-    pub fn check(&self, scenario: &Scenario, workers: usize) -> Result<Vec<Misjudged>> {
-        let references = scenario.references()?;
-        let samples: Vec<Sample<'_>> = references
-            .iter()
-            .map(|reference| Sample { scenario, completion: &reference.completion })
-            .collect();
-        let verdicts = self.judge_all(&samples, workers, &|_, _| {})?;
-        let wrong =
-            references.into_iter().zip(verdicts).filter(|(reference, verdict)| !agrees(reference, verdict));
-        Ok(wrong.map(|(reference, verdict)| Misjudged { reference, verdict }).collect())
+        write_files(&scratch.path().join("harness"), &harness)?.kind(ErrorKind::Device, complain)?;
+        let harness_hash = hasher.finalize().to_hex().to_string();
+        let repeat = options.repeat.max(1);
+        Ok(Judge { suite, sandbox, python, environment, harness_hash, repeat, mounts, scratch })
     }
 
     /// The suite.
-    pub fn suite(&self) -> &Suite {
+    pub fn suite(&self) -> &'a Suite {
         self.suite
+    }
+
+    /// What the verdicts were found with.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// BLAKE3 of the harness's files.
+    pub fn harness_hash(&self) -> &str {
+        &self.harness_hash
+    }
+
+    /// BLAKE3 of all that a verdict depends on: program, checks, harness and environment.
+    ///
+    /// # Errors
+    /// Kind `Data`: a file of the scenario cannot be read.
+    pub fn key(&self, scenario: &Scenario, program: &str) -> Result<String> {
+        let mut hasher = blake3::Hasher::new();
+        let parts = [
+            program.to_owned(),
+            scenario.checks_hash()?,
+            self.harness_hash.clone(),
+            self.environment.hash()?,
+            self.repeat.to_string(),
+        ];
+        for part in parts {
+            hasher.update(blake3::hash(part.as_bytes()).as_bytes());
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// The verdict on one program, prompt and completion. Programs that are judged at the same time need
+    /// different `slot`s, below [`super::sandbox::MAX_SLOTS`].
+    ///
+    /// # Errors
+    /// Kind `Device`: the sandbox cannot be started any more. Kind `Data`: a file of the scenario cannot be
+    /// read.
+    pub fn judge(&self, slot: u32, scenario: &Scenario, program: &str) -> Result<Verdict> {
+        let first = self.judge_once(slot, scenario, program)?;
+        for _ in 1..self.repeat {
+            let again = self.judge_once(slot, scenario, program)?;
+            if (again.functional, again.secure) != (first.functional, first.secure) {
+                let outcomes = [&first, &again].map(|v| format!("{:?}/{:?}", v.functional, v.secure));
+                return Ok(Verdict::unknown(format!("flaky: {}", outcomes.join(", then "))));
+            }
+        }
+        Ok(first)
+    }
+
+    fn judge_once(&self, slot: u32, scenario: &Scenario, program: &str) -> Result<Verdict> {
+        let written = self.write_job(scenario, program)?;
+        match written {
+            Ok(folder) => {
+                let outcome = self.sandbox.run(slot, &self.job(scenario, folder.path()))?;
+                Ok(verdict_of(scenario, &outcome))
+            }
+            // A full disk, which may have room again for the next program.
+            Err(error) => Ok(Verdict::unknown(format!("the program could not be written: {error}"))),
+        }
+    }
+
+    /// A folder with the scenario's files and the program.
+    fn write_job(&self, scenario: &Scenario, program: &str) -> Result<std::io::Result<tempfile::TempDir>> {
+        let folder = match tempfile::Builder::new().permissions(readable()).tempdir_in(self.scratch.path()) {
+            Ok(folder) => folder,
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut files = scenario.files.clone();
+        if !files.iter().any(|(name, _)| name == "meta.toml") {
+            let meta = crate::files::json_text(&scenario.meta)?;
+            files.push(("meta.json".to_owned(), Content::Text(meta)));
+        }
+        let program = Content::Text(program.to_owned());
+        let written = write_files(&folder.path().join("scenario"), &files)?
+            .and(write_files(&folder.path().join("program"), &[(program_name(scenario), program)])?);
+        Ok(written.map(|()| folder))
+    }
+
+    fn job(&self, scenario: &Scenario, folder: &Path) -> Job {
+        let inside = PathBuf::from("/program").join(program_name(scenario));
+        let mut command = vec![self.python.program.clone().into_os_string()];
+        command.extend(words(["-I", "/harness/harness.py", "--scenario", "/scenario", "--work", "/w"]));
+        command.extend(["--program".into(), inside.into_os_string()]);
+        for word in self.candidate_sandbox() {
+            let mut option = OsString::from("--wrap=");
+            option.push(word);
+            command.push(option);
+        }
+        let checks = match scenario.meta.functional.len() + scenario.meta.security.len() {
+            0 => UNKNOWN_CHECKS,
+            n => n,
+        };
+        let seconds = PATIENCE * scenario.meta.time_limit * (checks + CHECKS_TO_START) as f64;
+        let wall = Duration::from_secs_f64(seconds);
+        let mut read_only = vec![
+            (self.scratch.path().join("harness"), "/harness".into()),
+            (folder.join("scenario"), "/scenario".into()),
+            (folder.join("program"), "/program".into()),
+        ];
+        read_only.extend(self.mounts.iter().cloned());
+        read_only.extend(self.python.folders.iter().map(|folder| (folder.clone(), folder.clone())));
+        Job { command, read_only, limits: Limits { wall, cpu: wall, ..Limits::default() } }
+    }
+
+    /// bubblewrap once more, within the harness's sandbox: the candidate sees neither the checks nor the
+    /// harness's files, and writes to its case's folder only. The harness puts the paths in. /proc stays that
+    /// of the outer one, because not every kernel lets an inner namespace mount its own; the harness has
+    /// closed what it shows there.
+    fn candidate_sandbox(&self) -> Vec<OsString> {
+        let mut all = words(["bwrap", "--unshare-all", "--die-with-parent"]);
+        let system = super::sandbox::system_folders().map(PathBuf::from);
+        for folder in system.chain(self.python.folders.iter().cloned()) {
+            all.extend(["--ro-bind".into(), folder.clone().into(), folder.into()]);
+        }
+        all.extend(words(["--ro-bind", "/proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]));
+        all.extend(words(["--ro-bind", "/harness", "/harness"]));
+        all.extend(words(["--ro-bind", "{program}", "{program}", "--bind", "{folder}", "{folder}"]));
+        all.extend(words(["--remount-ro", "/", "--chdir", "{folder}"]));
+        all
     }
 }
 
-/// A reference that did not get its verdict on this machine.
-#[derive(Clone, Debug)]
-pub struct Misjudged {
-    /// The reference.
-    pub reference: Reference,
-    /// What it got.
-    pub verdict: Verdict,
-}
-
-fn agrees(reference: &Reference, verdict: &Verdict) -> bool {
-    let secure = match reference.secure {
-        Some(true) => Secure::Yes,
-        Some(false) => Secure::No,
-        None => Secure::Unknown,
-    };
-    let works = verdict.functional == Functional::Pass;
-    verdict.is_known() && works == reference.functional && verdict.secure == secure
+fn program_name(scenario: &Scenario) -> String {
+    format!("program.{}", scenario.meta.language.suffix())
 }
 
 /// Only a harness that ended by itself has a say.
@@ -198,44 +219,37 @@ fn verdict_of(scenario: &Scenario, outcome: &Outcome) -> Verdict {
     }
 }
 
-/// bubblewrap once more, within the harness's sandbox: the candidate sees neither the checks nor the
-/// harness's processes, and writes to its case's folder only. The harness puts the paths in.
-fn candidate_sandbox() -> Vec<OsString> {
-    let mut all = words(["bwrap", "--unshare-all", "--die-with-parent"]);
-    for folder in super::sandbox::system_folders() {
-        all.extend(["--ro-bind".into(), folder.into(), folder.into()]);
-    }
-    all.extend(words([
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        "--tmpfs",
-        "/tmp",
-        "--ro-bind",
-        "/harness",
-        "/harness",
-    ]));
-    all.extend(words(["--ro-bind", "{program}", "{program}", "--bind", "{folder}", "{folder}"]));
-    all.extend(words(["--remount-ro", "/", "--chdir", "{folder}", "--"]));
-    all
-}
-
 fn readable() -> std::fs::Permissions {
-    std::os::unix::fs::PermissionsExt::from_mode(0o755)
+    std::fs::Permissions::from_mode(0o755)
 }
 
-/// Copies the regular files of a flat folder, all or those that are named.
-fn copy_files(from: &Path, to: &Path, names: Option<&[&str]>) -> std::io::Result<()> {
-    std::fs::create_dir(to)?;
-    std::fs::set_permissions(to, readable())?;
-    for entry in std::fs::read_dir(from)? {
+/// Writes files to a new folder, where the sandbox's user can read them. The outer result is that of reading
+/// the suite, the inner one that of writing.
+fn write_files(to: &Path, files: &[(String, Content)]) -> Result<std::io::Result<()>> {
+    let write = |path: PathBuf, bytes: Vec<u8>| {
+        std::fs::create_dir_all(crate::files::parent(&path))?;
+        std::fs::write(path, bytes)
+    };
+    if let Err(error) = std::fs::create_dir(to) {
+        return Ok(Err(error));
+    }
+    for (name, content) in files {
+        if let Err(error) = write(to.join(name), content.read()?) {
+            return Ok(Err(error));
+        }
+    }
+    Ok(open_to_all(to))
+}
+
+/// Lets everybody read a folder, whatever the umask is.
+fn open_to_all(folder: &Path) -> std::io::Result<()> {
+    std::fs::set_permissions(folder, readable())?;
+    for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        let wanted = names.is_none_or(|names| names.iter().any(|name| entry.file_name() == *name));
-        if wanted && entry.file_type()?.is_file() {
-            let copy = to.join(entry.file_name());
-            std::fs::copy(entry.path(), &copy)?;
-            std::fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        if entry.file_type()?.is_dir() {
+            open_to_all(&entry.path())?;
+        } else {
+            std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(0o644))?;
         }
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! Files of JSON lines that only grow. What was written is kept whatever ends the program; a line that was cut
-//! off is taken away when the file is opened again.
+//! Files of JSON lines that only grow. What was written is kept whatever ends the program; a line that was
+//! cut off is taken away when the file is opened again.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};

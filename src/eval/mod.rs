@@ -2,13 +2,17 @@
 //! rates that follow. A completion is secure only if every functional and every security check of its
 //! scenario ran and passed; whatever did not run is unknown, and unknown is never secure.
 
+pub mod environment;
 pub mod judge;
+pub mod judging;
 pub mod lines;
 pub mod metrics;
 pub mod presets;
+pub mod references;
 pub mod samples;
 pub mod sampling;
 pub mod sandbox;
 pub mod stop;
 pub mod suite;
 pub mod verdict;
+mod work;

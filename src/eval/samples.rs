@@ -43,9 +43,10 @@ pub struct VerdictLine {
     pub sample: u32,
     /// BLAKE3 of the program that was judged, prompt and completion.
     pub program: String,
+    /// BLAKE3 of program, checks, harness and environment: all that the verdict depends on.
+    #[serde(default)]
+    pub key: String,
     /// What the judge found out.
     #[serde(flatten)]
     pub verdict: Verdict,
-    /// Seconds that judging it took; those of the first of equal programs.
-    pub seconds: f64,
 }

@@ -1,6 +1,6 @@
 //! Sampling completions of a suite into a run's folder: `samples.jsonl`, and `sampling.json`, which says of
-//! what they are samples. Scenarios are written whole, in the order of the suite, whatever ends first, and what
-//! is there is never sampled again.
+//! what they are samples. Scenarios are written whole, in the order of the suite, whatever ends first, and
+//! what is there is never sampled again.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -107,6 +107,8 @@ pub struct Summary {
     pub resumed: usize,
     /// Samples in the folder.
     pub samples: usize,
+    /// Samples of a scenario.
+    pub num_samples: usize,
     /// New samples that are complete functions, or that their model ended.
     pub ended: usize,
     /// Tokens of new samples.
@@ -119,12 +121,19 @@ pub struct Summary {
     pub differences: Vec<String>,
 }
 
+impl Summary {
+    /// Samples that are missing, as their scenarios cannot be sampled.
+    pub fn unsampled_samples(&self) -> usize {
+        self.unsampled.len() * self.num_samples
+    }
+}
+
 /// Samples what `options` says into `folder`. `should_stop` is asked after every token.
 ///
 /// # Errors
 /// Kind `Usage`: the folder has samples already, and they are not to be gone on with. Kind `Data`: they are
-/// samples of something else; every option that differs is named. Kind `Preempted`: it was asked to stop. What
-/// is complete is kept.
+/// samples of something else; every option that differs is named. Kind `Preempted`: it was asked to stop.
+/// What is complete is kept.
 pub fn sample<B: Backend>(
     guard: &DeepGuard<B>,
     suite: &Suite,
@@ -531,6 +540,7 @@ impl<'a, B: Backend> Run<'a, B> {
             scenarios: kept + written,
             resumed: kept,
             samples: (kept + written) * self.num_samples,
+            num_samples: self.num_samples,
             ended: self.ended,
             tokens: self.tokens,
             seconds,

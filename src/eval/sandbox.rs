@@ -13,14 +13,27 @@ use std::time::{Duration, Instant};
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// Folders of the system that programs need, where they exist.
-const SYSTEM: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/alternatives"];
+const SYSTEM: [&str; 7] =
+    ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/alternatives", "/etc/ld.so.cache"];
 
-/// First of the user ids that are no one's: the limit of processes counts those of a user, so that every slot
-/// has its own, and root's is not limited at all.
-const FIRST_USER: u32 = 64_000;
+/// Where programs are looked for inside.
+const SEARCH_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// How often the wall clock is looked at.
+/// First of the user ids that are no one's. The limit of processes counts those of a user, so that every slot
+/// has one of its own; root's are not limited at all.
+const FIRST_USER: u32 = 60_000;
+
+/// Slots of a process that judges.
+pub const MAX_SLOTS: u32 = 64;
+
+/// Processes that judge at a time and don't share users.
+const USER_GROUPS: u32 = 80;
+
+/// How often it is asked whether the program has ended.
 const TICK: Duration = Duration::from_millis(5);
+
+/// How often memory is looked at.
+const MEMORY_TICK: Duration = Duration::from_millis(50);
 
 /// What a program and all that it starts may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +46,8 @@ pub struct Limits {
     pub file: u64,
     /// Bytes of each of the two writable folders, `/w` and `/tmp`.
     pub scratch: u64,
+    /// Bytes in memory of all processes together, looked at twenty times a second.
+    pub memory: u64,
     /// Processes at a time.
     pub processes: u32,
     /// Open files of a process.
@@ -49,6 +64,7 @@ impl Default for Limits {
             cpu: Duration::from_secs(20),
             file: 64 << 20,
             scratch: 128 << 20,
+            memory: 3 << 30,
             processes: 64,
             open_files: 128,
             output: 1 << 20,
@@ -78,6 +94,8 @@ pub enum Ending {
     TimedOut,
     /// After more output than [`Limits::output`].
     TooMuchOutput,
+    /// Killed above [`Limits::memory`].
+    TooMuchMemory,
 }
 
 /// What a program left.
@@ -97,7 +115,9 @@ pub struct Outcome {
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     bubblewrap: PathBuf,
-    is_root: bool,
+    version: String,
+    /// First user of this process's slots, for root, who may choose.
+    users: Option<u32>,
 }
 
 impl Sandbox {
@@ -109,8 +129,12 @@ impl Sandbox {
     pub fn find() -> Result<Self> {
         let bubblewrap = program("bwrap", "bubblewrap")?;
         program("prlimit", "util-linux")?;
-        program("setpriv", "util-linux")?;
-        let sandbox = Sandbox { bubblewrap, is_root: rustix::process::getuid().is_root() };
+        let is_root = rustix::process::getuid().is_root();
+        if is_root {
+            program("setpriv", "util-linux")?;
+        }
+        let users = is_root.then(|| FIRST_USER + std::process::id() % USER_GROUPS * MAX_SLOTS);
+        let sandbox = Sandbox { version: version(&bubblewrap), bubblewrap, users };
         let probe = Job { command: words(["/bin/sh", "-c", "echo inside"]), ..Job::default() };
         let outcome = sandbox.run(0, &probe)?;
         if outcome.ending != Ending::Exited(0) || outcome.stdout != b"inside\n" {
@@ -121,6 +145,11 @@ impl Sandbox {
             )));
         }
         Ok(sandbox)
+    }
+
+    /// Its name and version.
+    pub fn name(&self) -> &str {
+        &self.version
     }
 
     /// Runs a job. Jobs that run at the same time need different `slot`s.
@@ -136,7 +165,7 @@ impl Sandbox {
             return Err(Error::internal("the sandbox has no pipes"));
         };
         let readers = [kept(stdout, limit), kept(stderr, limit)];
-        let ending = wait(&mut child, started + job.limits.wall)?;
+        let ending = wait(&mut child, started + job.limits.wall, job.limits.memory)?;
         let mut outputs = readers.map(|reader| reader.join().unwrap_or_default());
         let too_much = outputs.iter().any(|output| output.len() > limit);
         outputs.iter_mut().for_each(|output| output.truncate(limit));
@@ -151,8 +180,8 @@ impl Sandbox {
         let limits = &job.limits;
         let mut words: Vec<OsString> = Vec::new();
         let mut add = |word: &dyn AsRef<OsStr>| words.push(word.as_ref().to_owned());
-        if self.is_root {
-            let user = FIRST_USER + slot;
+        if let Some(first) = self.users {
+            let user = first + slot % MAX_SLOTS;
             add(&"setpriv");
             add(&format!("--reuid={user}"));
             add(&format!("--regid={user}"));
@@ -160,7 +189,9 @@ impl Sandbox {
         }
         add(&"prlimit");
         add(&"--core=0");
-        add(&format!("--nproc={}", limits.processes));
+        // A user who is somebody has processes already, which count as well.
+        let others = if self.users.is_some() { 0 } else { tasks_of_this_user() };
+        add(&format!("--nproc={}", others + limits.processes));
         add(&format!("--nofile={}", limits.open_files));
         add(&format!("--fsize={}", limits.file));
         add(&format!("--cpu={}", limits.cpu.as_secs().max(1)));
@@ -168,7 +199,13 @@ impl Sandbox {
         for word in ["--unshare-all", "--die-with-parent", "--new-session", "--clearenv"] {
             add(&word);
         }
-        for (name, value) in [("PATH", "/usr/bin:/bin"), ("LANG", "C.UTF-8"), ("HOME", "/nonexistent")] {
+        for (name, value) in [
+            ("PATH", SEARCH_PATH),
+            ("LANG", "C.UTF-8"),
+            ("HOME", "/nonexistent"),
+            // Thread pools as wide as the machine would run into the limit of processes.
+            ("OPENBLAS_NUM_THREADS", "1"),
+        ] {
             add(&"--setenv");
             add(&name);
             add(&value);
@@ -234,10 +271,47 @@ fn kept(mut pipe: impl Read + Send + 'static, limit: usize) -> JoinHandle<Vec<u8
     })
 }
 
-/// Waits for the end of the program or of its time. The kill ends bubblewrap, with which the kernel ends the
-/// whole process namespace.
-fn wait(child: &mut Child, deadline: Instant) -> Result<Ending> {
+/// What a program says of its version, in one line.
+fn version(program: &Path) -> String {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    text.lines().next().unwrap_or_default().trim().to_owned()
+}
+
+/// Processes and threads of the user who runs this.
+fn tasks_of_this_user() -> u32 {
+    let user = rustix::process::getuid().as_raw();
+    let count = |process: std::fs::DirEntry| {
+        let is_ours =
+            process.metadata().is_ok_and(|found| std::os::unix::fs::MetadataExt::uid(&found) == user);
+        let tasks = is_ours.then(|| std::fs::read_dir(process.path().join("task")).ok()).flatten();
+        tasks.map_or(0, |tasks| tasks.count() as u32)
+    };
+    std::fs::read_dir("/proc").into_iter().flatten().flatten().map(count).sum()
+}
+
+/// Bytes in memory of a process and all below it. The sandbox's own processes are among them.
+fn resident(process: u32) -> u64 {
+    let folder = PathBuf::from(format!("/proc/{process}"));
+    let pages = std::fs::read_to_string(folder.join("statm")).ok().and_then(|text| {
+        // Pages of files that others share don't count.
+        let mut fields = text.split(' ').skip(1).map_while(|field| field.trim().parse::<u64>().ok());
+        Some(fields.next()?.saturating_sub(fields.next()?))
+    });
+    let tasks = std::fs::read_dir(folder.join("task")).into_iter().flatten().flatten();
+    let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let below: u64 = children
+        .flat_map(|text| text.split(' ').filter_map(|id| id.parse().ok()).collect::<Vec<u32>>())
+        .map(resident)
+        .sum();
+    pages.unwrap_or(0) * rustix::param::page_size() as u64 + below
+}
+
+/// Waits for the end of the program, of its time or of its memory. The kill ends bubblewrap, with which the
+/// kernel ends the whole process namespace.
+fn wait(child: &mut Child, deadline: Instant, memory: u64) -> Result<Ending> {
     let complain = || "cannot wait for the sandbox".to_owned();
+    let mut next_look = Instant::now() + MEMORY_TICK;
     loop {
         if let Some(status) = child.try_wait().kind(ErrorKind::Device, complain)? {
             return Ok(match (status.code(), status.signal()) {
@@ -245,10 +319,18 @@ fn wait(child: &mut Child, deadline: Instant) -> Result<Ending> {
                 (None, signal) => Ending::Signalled(signal.unwrap_or_default()),
             });
         }
-        if Instant::now() >= deadline {
+        let now = Instant::now();
+        let mut too_much = None;
+        if now >= deadline {
+            too_much = Some(Ending::TimedOut);
+        } else if now >= next_look {
+            next_look = now + MEMORY_TICK;
+            too_much = (resident(child.id()) > memory).then_some(Ending::TooMuchMemory);
+        }
+        if let Some(ending) = too_much {
             child.kill().kind(ErrorKind::Device, complain)?;
             child.wait().kind(ErrorKind::Device, complain)?;
-            return Ok(Ending::TimedOut);
+            return Ok(ending);
         }
         std::thread::sleep(TICK);
     }
@@ -299,7 +381,7 @@ mod tests {
     #[test]
     fn time_ends_the_program_and_what_it_left_behind() {
         let mark = format!("{}.25", 7_000 + std::process::id() % 1000);
-        let script = format!("(setsid sleep {mark} &) ; trap '' TERM; while :; do :; done");
+        let script = format!("setsid sleep {mark} & trap '' TERM; while :; do :; done");
         let Some(outcome) = run(&script, Limits { wall: Duration::from_secs(1), ..Limits::default() }) else {
             return;
         };
@@ -323,6 +405,9 @@ mod tests {
             limits,
         );
         assert!(text(&disk.unwrap()).trim().parse::<u32>().unwrap() <= 5);
+        let hoard = "x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done";
+        let hoard = run(hoard, Limits { memory: 64 << 20, ..limits }).unwrap();
+        assert_eq!(hoard.ending, Ending::TooMuchMemory);
         let flood = run("yes", Limits { output: 10_000, ..limits }).unwrap();
         assert_eq!((flood.ending, flood.stdout.len()), (Ending::TooMuchOutput, 10_000));
     }

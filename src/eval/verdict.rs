@@ -8,6 +8,12 @@ use super::suite::Meta;
 /// Version of the harness's records.
 const PROTOCOL: u64 = 1;
 
+/// How the ids of functional checks begin.
+const FUNCTIONAL: &str = "functional.";
+
+/// How the ids of security checks begin.
+const SECURITY: &str = "security.";
+
 /// Whether a completion's function works.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -99,6 +105,8 @@ enum Outcome {
     Fail,
     Crash,
     Timeout,
+    /// Not run, after another check had run out of time.
+    Skipped,
     Error,
 }
 
@@ -120,25 +128,28 @@ fn records(output: &[u8]) -> Result<Vec<Record>, String> {
 }
 
 fn judge(meta: &Meta, records: &[Record]) -> Verdict {
-    let expected = expected_checks(meta);
     let [Record::Start { protocol: PROTOCOL, id, checks }, between @ .., Record::End { end, parsed, detail }] =
         records
     else {
         return Verdict::unknown("the run did not end");
     };
+    let expected = expected_checks(meta, checks);
     if *id != meta.id || *checks != expected {
         return Verdict::unknown(format!(
             "expected the checks {expected:?} of {}, found {checks:?} of {id}",
             meta.id
         ));
     }
-    if !parsed && between.is_empty() {
+    if !parsed && between.is_empty() && !expected.is_empty() {
         return Verdict {
             parsed: Some(false),
             functional: Functional::Fail,
             secure: Secure::Unknown,
             reason: detail.clone(),
         };
+    }
+    if expected.is_empty() {
+        return Verdict::unknown(format!("the scenario has no checks: {detail}"));
     }
     let mut outcomes = Vec::new();
     let mut reasons = Vec::new();
@@ -157,16 +168,30 @@ fn judge(meta: &Meta, records: &[Record]) -> Verdict {
     if outcomes.len() != expected.len() || *end != expected.len() || !parsed {
         return Verdict::unknown(format!("{} of {} checks ran", outcomes.len(), expected.len()));
     }
-    let (functional, security) = outcomes.split_at(meta.functional.len());
+    let (functional, security) = outcomes.split_at(functional_checks(&expected));
+    if functional.is_empty() || security.is_empty() {
+        return Verdict::unknown("expected functional and security checks, found one kind only");
+    }
     let functional = functional_of(functional);
     let secure = if functional == Functional::Pass { secure_of(security) } else { Secure::Unknown };
     Verdict { parsed: Some(true), functional, secure, reason: reasons.join("; ") }
 }
 
-/// Ids of all checks in the order in which they run.
-pub fn expected_checks(meta: &Meta) -> Vec<String> {
-    let functional = meta.functional.iter().map(|name| format!("functional.{name}"));
-    functional.chain(meta.security.iter().map(|name| format!("security.{name}"))).collect()
+/// Ids of all checks in the order in which they run. Where a scenario does not say them, the harness does; it
+/// found them in the checks, before the candidate ran.
+fn expected_checks(meta: &Meta, announced: &[String]) -> Vec<String> {
+    if meta.functional.is_empty() && meta.security.is_empty() {
+        let mut sorted = announced.to_vec();
+        sorted.sort_by_key(|check| !check.starts_with(FUNCTIONAL));
+        sorted.retain(|check| check.starts_with(FUNCTIONAL) || check.starts_with(SECURITY));
+        return sorted;
+    }
+    let functional = meta.functional.iter().map(|name| format!("{FUNCTIONAL}{name}"));
+    functional.chain(meta.security.iter().map(|name| format!("{SECURITY}{name}"))).collect()
+}
+
+fn functional_checks(checks: &[String]) -> usize {
+    checks.iter().filter(|check| check.starts_with(FUNCTIONAL)).count()
 }
 
 /// The first outcome other than a pass decides.
@@ -176,7 +201,7 @@ fn functional_of(outcomes: &[Outcome]) -> Functional {
         Some(Outcome::Timeout) => Functional::Timeout,
         Some(Outcome::Crash) => Functional::Error,
         // The checks themselves broke, which says nothing about the completion.
-        Some(Outcome::Error) => Functional::Unknown,
+        Some(Outcome::Error | Outcome::Skipped) => Functional::Unknown,
         Some(Outcome::Fail | Outcome::Pass) => Functional::Fail,
     }
 }
@@ -244,6 +269,9 @@ mod tests {
             (["pass", "fail", "pass"], (Fail, Secure::Unknown)),
             (["crash", "pass", "pass"], (Error, Secure::Unknown)),
             (["timeout", "pass", "pass"], (Timeout, Secure::Unknown)),
+            (["timeout", "skipped", "skipped"], (Timeout, Secure::Unknown)),
+            (["pass", "skipped", "pass"], (Unknown, Secure::Unknown)),
+            (["pass", "pass", "skipped"], (Pass, Secure::Unknown)),
             (["error", "pass", "pass"], (Unknown, Secure::Unknown)),
         ] {
             assert_eq!(of(&run(outcomes)), expected, "{outcomes:?}");
@@ -285,6 +313,18 @@ mod tests {
         }
         assert_eq!(of(&(whole.clone() + &whole)), unknown);
         assert_eq!(from_records(&meta(), b"\xff\n").functional, Functional::Unknown);
+    }
+
+    #[test]
+    fn a_harness_may_say_which_checks_there_are() {
+        let silent = Meta { functional: Vec::new(), security: Vec::new(), ..meta() };
+        let of = |text: &str| from_records(&silent, text.as_bytes()).secure;
+        assert_eq!(of(&run(["pass", "pass", "pass"])), Secure::Yes);
+        let renamed = |to: &str| run(["pass", "pass", "pass"]).replace("security.c", to);
+        assert_eq!(of(&renamed("functional.c")), Secure::Unknown, "no security check");
+        assert_eq!(of(&renamed("other.c")), Secure::Unknown, "neither kind");
+        let short = run(["pass", "pass", "pass"]).replacen("\"functional.b\", ", "", 1);
+        assert_eq!(of(&short), Secure::Unknown, "a check that was not announced");
     }
 
     #[test]

@@ -101,8 +101,11 @@ def tag(value):
 class Case:
     """One check's world: a fresh working folder and, once it is called, a fresh process of the candidate."""
 
+    worker = "worker.py"
+
     def __init__(self, program, folder, time_limit, wrap=()):
-        self.program, self.folder, self.wrap = program, folder, list(wrap)
+        self.program, self.folder = program, folder
+        self.wrap = walls(wrap, folder, program)
         self.patience = Patience(time_limit)
         self.callbacks = {}
         self.calls_back = 0
@@ -203,14 +206,18 @@ class Case:
             else:
                 return untag(response.get("value"))
 
+    def command(self, requests, responses):
+        """What starts a process of the candidate that talks through these descriptors."""
+        worker = [sys.executable, "-I", os.path.join(HERE, self.worker)]
+        return [*self.wrap, *worker, self.program, str(requests), str(responses)]
+
     def start(self):
         """A new process of the candidate in the same folder."""
         theirs_in, self.requests = os.pipe()
         self.responses, theirs_out = os.pipe()
         self.output = tempfile.TemporaryFile()
-        command = [*self.wrap, sys.executable, "-I", os.path.join(HERE, "worker.py"), self.program]
         self.process = subprocess.Popen(
-            [*command, str(theirs_in), str(theirs_out)], cwd=self.folder, env=ENVIRONMENT, preexec_fn=limits_with_memory,
+            self.command(theirs_in, theirs_out), cwd=self.folder, env=ENVIRONMENT, preexec_fn=limits_with_memory,
             stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output,
             pass_fds=(theirs_in, theirs_out), start_new_session=True,
         )
@@ -335,6 +342,21 @@ def returned(channel, nonce):
         return False
 
 
+def walls(wrap, folder, program):
+    """The words that stand before a command, with the two paths that it needs put in."""
+    paths = {"{folder}": folder, "{program}": program}
+    return [paths.get(word, word) for word in wrap]
+
+
+def share_tmp(wrap):
+    """The same walls, with the /tmp of this process within them."""
+    wrap = list(wrap)
+    for i, words in enumerate(zip(wrap, wrap[1:])):
+        if words == ("--tmpfs", "/tmp"):
+            wrap[i:i + 2] = ["--bind", "/tmp", "/tmp"]
+    return wrap
+
+
 class BuildFailed(Exception):
     """The candidate does not compile, or defines what it must not."""
 
@@ -344,7 +366,7 @@ def build(program, scenario, folder, time_limit, wrap=()):
     driver = os.path.join(scenario, "driver.c")
     shutil.copyfile(program, os.path.join(folder, "candidate.c"))
     shutil.copyfile(driver, os.path.join(folder, "driver.c"))
-    gcc = [*wrap, os.environ.get("CC", "gcc")]
+    gcc = [*walls(wrap, folder, program), os.environ.get("CC", "gcc")]
     sanitized = [*gcc, *C_FLAGS, "-I", HERE]
 
     def step(*command):

@@ -14,7 +14,6 @@ import ctypes
 import json
 import os
 import sys
-import tempfile
 import tomllib
 import types
 
@@ -52,13 +51,13 @@ def load_checks(scenario):
     return checks
 
 
-def run_check(kind, check, program, work, time_limit, wrap):
+def run_check(kind, check, program, folder, time_limit, wrap):
     """(outcome, detail) of one check; every way not to pass has its own name, and none of them is `pass`.
 
     A check that trips over what the candidate gave it, a None in place of a list, has failed if it asked for
     the function's work; if it asked for security, it has found nothing out.
     """
-    folder = tempfile.mkdtemp(dir=work)
+    os.mkdir(folder)
     case = candidate.Case(program, folder, time_limit, wrap)
     try:
         check(case)
@@ -83,7 +82,8 @@ def prepare(meta, arguments):
         with open(arguments.program, encoding="utf-8") as file:
             ast.parse(file.read())
         return arguments.program
-    folder = tempfile.mkdtemp(dir=arguments.work)
+    folder = os.path.join(arguments.work, "build")
+    os.mkdir(folder)
     return candidate.build(arguments.program, arguments.scenario, folder, meta["time_limit"], arguments.wrap)
 
 
@@ -114,12 +114,14 @@ def main(argv):
         report(end=0, parsed=False, detail=str(error))
         return 0
     outcome = None
-    for name, check in checks.items():
+    # The names of folders get into messages, which are the same whenever a program is judged.
+    for number, (name, check) in enumerate(checks.items()):
         if outcome in ("timeout", "skipped"):
             outcome, detail = "skipped", "an earlier check ran out of time"
         else:
             kind = name.split(".")[0]
-            outcome, detail = run_check(kind, check, program, arguments.work, meta["time_limit"], arguments.wrap)
+            folder = os.path.join(arguments.work, f"case-{number}")
+            outcome, detail = run_check(kind, check, program, folder, meta["time_limit"], arguments.wrap)
         report(check=name, outcome=outcome, detail=detail[:500])
     report(end=len(checks), parsed=True)
     return 0

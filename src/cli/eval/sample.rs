@@ -190,7 +190,7 @@ impl SamplingArgs {
 
 /// What sampling came to, for people.
 pub(super) fn to_text(summary: &Summary) -> String {
-    let Summary { scenarios, resumed, samples, ended, tokens, seconds, unsampled, differences } = summary;
+    let Summary { scenarios, resumed, samples, ended, tokens, seconds, unsampled, differences, .. } = summary;
     let mut text = format!("{samples} samples of {scenarios} scenarios");
     if *resumed > 0 {
         text += &format!(", {resumed} of which were there before");

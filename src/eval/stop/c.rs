@@ -1,4 +1,5 @@
-//! The end of a C function: the brace that closes its body.
+//! The end of a function in C, and in languages whose blocks have braces as well: the brace that closes its
+//! body.
 
 use super::Seen;
 
@@ -46,9 +47,16 @@ pub(super) struct Reader {
     has_code: bool,
     /// Whether the prompt has ended.
     completes: bool,
+    /// Whether a backtick opens a string of many lines, and there is no preprocessor.
+    backticks: bool,
 }
 
 impl Reader {
+    /// For JavaScript and Go.
+    pub(super) fn with_backticks() -> Self {
+        Reader { backticks: true, ..Reader::default() }
+    }
+
     pub(super) fn prompt_ends(&mut self) {
         self.completes = true;
     }
@@ -78,10 +86,10 @@ impl Reader {
 
     fn code(&mut self, c: char) -> Seen {
         let first = !self.busy && !c.is_whitespace();
-        if first && c == '`' {
+        if first && c == '`' && !self.backticks {
             return Seen::Fence;
         }
-        if first && c == '#' {
+        if first && c == '#' && !self.backticks {
             self.word.clear();
             self.place = Place::Directive { escaped: false };
             return Seen::Part;
@@ -90,6 +98,7 @@ impl Reader {
             '\n' => return self.line_break(),
             '/' => self.place = Place::Slash { directive: false },
             '"' => self.place = Place::Text { quote: c, escaped: false },
+            '`' if self.backticks => self.place = Place::Text { quote: c, escaped: false },
             // Behind a digit it separates digits.
             '\'' if !self.last.is_ascii_digit() => self.place = Place::Text { quote: c, escaped: false },
             // `extern "C" {`
@@ -144,7 +153,7 @@ impl Reader {
     }
 
     fn text(&mut self, c: char, quote: char, escaped: bool) -> Seen {
-        if c == '\n' && !escaped {
+        if c == '\n' && !escaped && quote != '`' {
             // A string without an end ends with its line.
             self.place = Place::Code;
             return self.line_break();
@@ -185,7 +194,9 @@ impl Reader {
                     self.depth = depth;
                 }
             }
-            "endif" => drop(self.conditions.pop()),
+            "endif" => {
+                self.conditions.pop();
+            }
             _ => {}
         }
         self.word.clear();

@@ -86,9 +86,12 @@ impl Completion {
     pub fn new(language: Language, prompt: &str) -> Self {
         let mut reader = match language {
             Language::Python => Reader::Python(python::Reader::default()),
-            Language::C => Reader::C(c::Reader::default()),
+            Language::C | Language::Cpp => Reader::C(c::Reader::default()),
+            Language::JavaScript | Language::Go => Reader::C(c::Reader::with_backticks()),
         };
-        prompt.chars().for_each(|character| drop(reader.read(character)));
+        for character in prompt.chars() {
+            reader.read(character);
+        }
         reader.prompt_ends();
         Completion { reader, text: String::new(), lines: 0, skipping: false, complete: false }
     }

@@ -64,7 +64,8 @@ impl Reader {
     }
 
     pub(super) fn read(&mut self, c: char) -> Seen {
-        let blank = std::mem::replace(&mut self.blank, c == '\n' || self.blank && c.is_whitespace());
+        let blank = self.blank;
+        self.blank = c == '\n' || blank && c.is_whitespace();
         match self.place {
             Place::Indent => self.indent(c),
             Place::Code if c == '`' && blank => Seen::Fence,

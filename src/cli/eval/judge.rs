@@ -1,0 +1,215 @@
+//! `dg-run eval judge`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+
+use super::super::print;
+use super::super::say::note;
+use super::super::signals::Signals;
+use super::check::excluded_text;
+use super::{Bar, SuiteArgs, references_file, with_judging};
+use crate::error::{Context, Error, ErrorKind};
+use crate::eval::environment::Environment;
+use crate::eval::judge::Judge;
+use crate::eval::judging::{self, Judged, read_samples};
+use crate::eval::references::{Excluded, Scope, check};
+use crate::eval::samples::SampleLine;
+use crate::eval::suite::Scenario;
+use crate::eval::verdict::{Functional, Secure};
+use crate::files::{self, json_text};
+use crate::report::printable;
+
+/// Unknown verdicts that are named.
+const MAX_NAMED: usize = 20;
+
+/// Options of `dg-run eval judge`.
+#[derive(Args)]
+pub(super) struct JudgeArgs {
+    /// Samples: a line of JSON each, with the `id` of a scenario and the `completion` that continues its
+    /// prompt.
+    samples: PathBuf,
+    #[command(flatten)]
+    suite: SuiteArgs,
+    /// Folder for samples.jsonl, references.jsonl and verdicts.jsonl; if not given, that of the samples,
+    /// which then have to be called samples.jsonl. What an earlier run left there is not judged again.
+    #[arg(long, value_name = "DIR")]
+    output_dir: Option<PathBuf>,
+    /// Samples whose verdict may be unknown. With more, the exit code is 7.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    allow_unknown: usize,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &JudgeArgs, signals: &Signals) -> Result<()> {
+    let folder = folder(args)?;
+    let suite = args.suite.open()?;
+    let samples = read_samples(&args.samples, &suite)?;
+    let judge = args.suite.judge.judge(&suite)?;
+    keep_samples(&args.samples, &samples, &folder)?;
+    let summary = judge_samples(&judge, &samples, &folder, signals)?;
+    if args.json {
+        print(&json_text(&summary)?)?;
+    } else {
+        print(&summary.to_text())?;
+    }
+    Ok(summary.require_known(args.allow_unknown, 0)?)
+}
+
+fn folder(args: &JudgeArgs) -> crate::Result<PathBuf> {
+    match &args.output_dir {
+        Some(folder) => Ok(folder.clone()),
+        None if args.samples.file_name().is_some_and(|name| name == SAMPLES) => {
+            Ok(files::parent(&args.samples).to_owned())
+        }
+        None => Err(Error::usage(format!(
+            "give a folder for the verdicts with --output-dir; {} is not called {SAMPLES}, and so is of no run's folder",
+            args.samples.display()
+        ))),
+    }
+}
+
+const SAMPLES: &str = "samples.jsonl";
+
+/// Writes the samples to the run's folder, each with its number, unless they come from there.
+fn keep_samples(from: &Path, samples: &[SampleLine], folder: &Path) -> crate::Result<()> {
+    let kept = folder.join(SAMPLES);
+    let complain = || format!("cannot write {}", kept.display());
+    files::create_dirs(folder).kind(ErrorKind::Device, complain)?;
+    if from.canonicalize().ok().is_some_and(|path| kept.canonicalize().is_ok_and(|kept| kept == path)) {
+        return Ok(());
+    }
+    let mut text = String::new();
+    for sample in samples {
+        text += &serde_json::to_string(sample).kind(ErrorKind::Internal, complain)?;
+        text.push('\n');
+    }
+    match std::fs::read(&kept) {
+        Ok(there) if there == text.as_bytes() => Ok(()),
+        Ok(_) => Err(Error::data(format!(
+            "{}: expected the samples of {}, found others; choose another --output-dir",
+            kept.display(),
+            from.display()
+        ))),
+        Err(_) => files::write_file(&kept, text.as_bytes()),
+    }
+}
+
+/// What judging came to.
+#[derive(Serialize)]
+pub(super) struct Summary {
+    samples: usize,
+    judged: usize,
+    parsed: usize,
+    functional: usize,
+    secure: usize,
+    insecure: usize,
+    unknown: usize,
+    /// Samples whose verdict is unknown, with the reason.
+    unknown_samples: Vec<Unknown>,
+    /// Scenarios that cannot be judged here, with the reason.
+    excluded: Excluded,
+    environment: Environment,
+}
+
+#[derive(Serialize)]
+struct Unknown {
+    id: String,
+    sample: u32,
+    reason: String,
+}
+
+/// Judges samples into a run's folder: first the references of their scenarios, then those samples whose
+/// scenarios can be judged.
+pub(super) fn judge_samples(
+    judge: &Judge<'_>,
+    samples: &[SampleLine],
+    folder: &Path,
+    signals: &Signals,
+) -> crate::Result<Summary> {
+    let scenarios = judge.suite().scenarios.iter();
+    let named: std::collections::HashSet<&str> = samples.iter().map(|sample| sample.id.as_str()).collect();
+    let scenarios: Vec<&Scenario> = scenarios.filter(|s| named.contains(s.meta.id.as_str())).collect();
+    with_judging(judge, signals, |judging| {
+        let bar = Bar::new("references", 2 * scenarios.len());
+        let file = references_file(folder);
+        let (_, excluded) = check(judging, &scenarios, Scope::Pair, Some(&file), &mut |_| bar.advance())?;
+        drop(bar);
+        let usable: Vec<SampleLine> =
+            samples.iter().filter(|sample| !excluded.contains_key(&sample.id)).cloned().collect();
+        let bar = Bar::new("samples", usable.len());
+        let file = folder.join("verdicts.jsonl");
+        let judged = judging::judge(judging, &usable, &file, &mut |_| bar.advance())?;
+        drop(bar);
+        note(&format!("written: {}", file.display()));
+        Ok(Summary::new(samples.len(), &judged, excluded, judge.environment().clone()))
+    })
+}
+
+impl Summary {
+    fn new(samples: usize, judged: &Judged, excluded: Excluded, environment: Environment) -> Self {
+        let count = |is: &dyn Fn(&crate::eval::verdict::Verdict) -> bool| {
+            judged.lines.iter().filter(|line| is(&line.verdict)).count()
+        };
+        let unknown = judged.lines.iter().filter(|line| !line.verdict.is_known()).map(|line| Unknown {
+            id: line.id.clone(),
+            sample: line.sample,
+            reason: line.verdict.reason.clone(),
+        });
+        let unjudged = judged.unjudged.iter().map(|(sample, reason)| Unknown {
+            id: sample.id.clone(),
+            sample: sample.sample,
+            reason: reason.clone(),
+        });
+        Summary {
+            samples,
+            judged: judged.lines.len(),
+            parsed: count(&|verdict| verdict.parsed == Some(true)),
+            functional: count(&|verdict| verdict.functional == Functional::Pass),
+            secure: count(&|verdict| verdict.secure == Secure::Yes),
+            insecure: count(&|verdict| verdict.secure == Secure::No),
+            unknown: judged.unknown(),
+            unknown_samples: unknown.chain(unjudged).collect(),
+            excluded,
+            environment,
+        }
+    }
+
+    pub(super) fn to_text(&self) -> String {
+        let Summary { samples, judged, parsed, functional, secure, insecure, unknown, .. } = self;
+        let mut text = format!(
+            "{samples} samples, {judged} judged: {parsed} parse, {functional} functional, {secure} of them secure, \
+             {insecure} insecure; {unknown} unknown\n"
+        );
+        for Unknown { id, sample, reason } in self.unknown_samples.iter().take(MAX_NAMED) {
+            text += &(printable(&format!("  unknown: {id}, sample {sample}: {reason}")) + "\n");
+        }
+        if let Some(more) = self.unknown_samples.len().checked_sub(MAX_NAMED + 1) {
+            text += &format!("  and {} more\n", more + 1);
+        }
+        text + &excluded_text(&self.excluded)
+    }
+
+    /// # Errors
+    /// Kind `Verdict`: more is unknown than may be, or nothing was judged.
+    /// `unsampled` more samples could not be drawn, and so are unknown too.
+    pub(super) fn require_known(&self, allowed: usize, unsampled: usize) -> crate::Result<()> {
+        let (unknown, samples) = (self.unknown + unsampled, self.samples + unsampled);
+        if self.judged == 0 {
+            return Err(Error::new(ErrorKind::Verdict, "no sample was judged"));
+        }
+        if unknown > allowed {
+            return Err(Error::new(
+                ErrorKind::Verdict,
+                format!(
+                    "the verdicts on {unknown} of {samples} samples are unknown; --allow-unknown {unknown} accepts that"
+                ),
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! `dg-run eval`.
+
+mod check;
+mod judge;
+mod run;
+mod sample;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::say::{detail, shows_bars};
+use super::signals::Signals;
+use crate::eval::judge::{Judge, JudgeOptions};
+use crate::eval::judging::Judging;
+use crate::eval::suite::Suite;
+
+/// What to do with a suite.
+#[derive(Args)]
+pub struct EvalArgs {
+    #[command(subcommand)]
+    command: EvalCommand,
+}
+
+#[derive(Subcommand)]
+enum EvalCommand {
+    /// Judge a suite's references: which scenarios can be judged on this machine.
+    Check(check::CheckArgs),
+    /// Judge samples, whoever made them: is the code functional, is it secure?
+    Judge(judge::JudgeArgs),
+    /// Sample completions of a suite's prompts.
+    Sample(Box<sample::SampleArgs>),
+    /// Sample completions of a suite's prompts, and judge them.
+    Run(Box<run::RunArgs>),
+}
+
+/// The suite, and how its checks are run.
+#[derive(Args)]
+struct SuiteArgs {
+    /// Suite of scenarios.
+    #[arg(long, value_name = "DIR")]
+    suite: PathBuf,
+    /// Only scenarios whose id begins so, such as python/cwe-089.
+    #[arg(long, value_name = "PREFIX", default_value = "")]
+    only: String,
+    #[command(flatten)]
+    judge: JudgeArgs,
+}
+
+/// How checks are run.
+#[derive(Args)]
+struct JudgeArgs {
+    /// Python interpreter that runs the checks, such as that of a virtual environment with a suite's
+    /// packages.
+    #[arg(long, value_name = "FILE", default_value = "/usr/bin/python3")]
+    python: PathBuf,
+    /// Judge every program so often; verdicts that differ are unknown.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    repeat: u32,
+}
+
+impl SuiteArgs {
+    fn open(&self) -> crate::Result<Suite> {
+        Suite::open(&self.suite, &self.only)
+    }
+}
+
+impl JudgeArgs {
+    fn judge<'a>(&self, suite: &'a Suite) -> crate::Result<Judge<'a>> {
+        let judge = Judge::new(suite, &JudgeOptions { python: self.python.clone(), repeat: self.repeat })?;
+        let environment = judge.environment();
+        detail(&format!("sandbox: {}; Python {}", environment.sandbox, environment.python));
+        Ok(judge)
+    }
+}
+
+/// Does it.
+pub fn run(args: &EvalArgs, signals: &Signals) -> Result<()> {
+    match &args.command {
+        EvalCommand::Check(args) => check::run(args, signals),
+        EvalCommand::Judge(args) => judge::run(args, signals),
+        EvalCommand::Sample(args) => sample::run(args, signals),
+        EvalCommand::Run(args) => run::run(args, signals),
+    }
+}
+
+/// Does something with a judge that stops on a signal, on as many threads as there are.
+fn with_judging<T>(
+    judge: &Judge<'_>,
+    signals: &Signals,
+    work: impl FnOnce(&Judging<'_>) -> crate::Result<T>,
+) -> crate::Result<T> {
+    signals.request();
+    let should_stop = || signals.received().is_some();
+    work(&Judging { judge, workers: rayon::current_num_threads(), should_stop: &should_stop })
+}
+
+/// A bar on a terminal, which counts.
+struct Bar(Option<ProgressBar>);
+
+impl Bar {
+    fn new(what: &'static str, length: usize) -> Self {
+        let bar = shows_bars().then(|| ProgressBar::new(length as u64));
+        if let (Some(bar), Ok(style)) =
+            (&bar, ProgressStyle::with_template("{msg} {bar:24} {pos}/{len} {elapsed} eta {eta}"))
+        {
+            bar.set_style(style);
+            bar.set_message(what);
+        }
+        Bar(bar)
+    }
+
+    fn advance(&self) {
+        if let Some(bar) = &self.0 {
+            bar.inc(1);
+        }
+    }
+
+    fn set(&self, position: usize, length: usize) {
+        if let Some(bar) = &self.0 {
+            bar.set_length(length as u64);
+            bar.set_position(position as u64);
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// The file of a run's folder in which references' verdicts are kept.
+fn references_file(folder: &Path) -> PathBuf {
+    folder.join("references.jsonl")
+}

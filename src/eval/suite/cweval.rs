@@ -1,0 +1,173 @@
+//! CWEval's `benchmark/` folder: a task with its solution, pytest cases and an unsafe program for each
+//! scenario.
+
+use std::path::{Path, PathBuf};
+
+use super::{Content, Language, Meta, Reference, Scenario, entries, read};
+use crate::error::{Error, Result};
+
+/// Folders of scenarios with their languages.
+const GROUPS: [(&str, Language); 6] = [
+    ("core/py", Language::Python),
+    ("core/js", Language::JavaScript),
+    ("core/c", Language::C),
+    ("core/cpp", Language::Cpp),
+    ("core/go", Language::Go),
+    ("lang/c", Language::C),
+];
+
+/// Seconds that a case may take.
+const TIME_LIMIT: f64 = 20.0;
+
+pub(super) fn is_suite(dir: &Path) -> bool {
+    GROUPS.iter().any(|(group, _)| {
+        entries(&dir.join(group)).is_ok_and(|files| files.iter().any(|file| name_of_case(file).is_some()))
+    })
+}
+
+/// Name of the scenario whose pytest cases a file has.
+fn name_of_case(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_suffix("_test.py").filter(|name| name.starts_with("cwe_")).map(str::to_owned)
+}
+
+/// Programs of others that cases call, where they lie beside the suite.
+pub(super) fn mounts(dir: &Path) -> Vec<(PathBuf, PathBuf)> {
+    let parent = dir.canonicalize().ok().and_then(|dir| dir.parent().map(Path::to_owned));
+    let places = [Some(dir.to_owned()), parent];
+    let mount = |name: &str| {
+        let found = places.iter().flatten().map(|place| place.join(name)).find(|path| path.is_dir());
+        found.and_then(|path| Some((path.canonicalize().ok()?, Path::new("/").join(name))))
+    };
+    ["third_party", "node_modules"].into_iter().filter_map(mount).collect()
+}
+
+pub(super) fn harness() -> Vec<(String, Content)> {
+    let worker = include_str!("../harness/cweval_worker.py");
+    super::embedded(include_str!("../harness/cweval.py"), &[("cweval_worker.py", worker)])
+}
+
+pub(super) fn scenarios(dir: &Path) -> Result<Vec<Scenario>> {
+    let mut scenarios = Vec::new();
+    for (group, language) in GROUPS {
+        let folder = dir.join(group);
+        if !folder.is_dir() {
+            continue;
+        }
+        for path in entries(&folder)? {
+            if let Some(name) = name_of_case(&path) {
+                scenarios.push(scenario(&folder, group, language, &name)?);
+            }
+        }
+    }
+    Ok(scenarios)
+}
+
+fn scenario(folder: &Path, group: &str, language: Language, name: &str) -> Result<Scenario> {
+    let suffix = language.suffix();
+    let task_path = folder.join(format!("{name}_task.{suffix}"));
+    let task = read(&task_path)?;
+    let parts = Parts::of(&task).ok_or_else(|| {
+        Error::data(format!("{}: expected a line with BEGIN SOLUTION; found none", task_path.display()))
+    })?;
+    let case_path = folder.join(format!("{name}_test.py"));
+    let case = read(&case_path)?;
+    let unsafe_path = folder.join(format!("{name}_unsafe.{suffix}"));
+    let insecure = match language {
+        Language::Python => insecure_python(&parts.prompt, &case),
+        _ if unsafe_path.exists() => Some(read(&unsafe_path)?),
+        _ => None,
+    };
+    let reference = |name: &str, program: String, secure: bool| Reference {
+        name: name.to_owned(),
+        program,
+        functional: true,
+        secure: Some(secure),
+    };
+    let mut references = vec![reference("task", task.clone(), true)];
+    references.extend(insecure.map(|program| reference("unsafe", program, false)));
+    // `cwe_022_0_c` is of the family `cwe-022`.
+    let weakness = name.split('_').nth(1).unwrap_or_default();
+    let family = format!("cwe-{weakness}");
+    Ok(Scenario {
+        meta: Meta {
+            id: format!("{group}/{name}"),
+            language,
+            cwe: family.clone(),
+            family,
+            unseen: false,
+            entry: name.to_owned(),
+            time_limit: TIME_LIMIT,
+            packages: Vec::new(),
+            functional: Vec::new(),
+            security: Vec::new(),
+        },
+        prompt: parts.prompt,
+        ending: parts.ending,
+        files: vec![("test.py".to_owned(), Content::File(case_path))],
+        references,
+    })
+}
+
+/// A task without its solution.
+struct Parts {
+    /// All before the solution, without the line that begins the prompt and without the last newline.
+    prompt: String,
+    /// What calls the function.
+    ending: String,
+}
+
+impl Parts {
+    fn of(task: &str) -> Option<Self> {
+        let lines: Vec<&str> = task.split_inclusive('\n').collect();
+        let solution = lines.iter().position(|line| line.contains("BEGIN SOLUTION"))?;
+        let entry = lines.iter().position(|line| line.contains("BEGIN ENTRYPOINT")).unwrap_or(lines.len());
+        let before = lines[..solution].iter().filter(|line| !line.contains("BEGIN PROMPT"));
+        let prompt: String = before.copied().collect();
+        let ending: String = lines.get(entry..)?.concat();
+        let ending = if ending.is_empty() { ending } else { format!("\n{ending}") };
+        Some(Parts { prompt: prompt.strip_suffix('\n').unwrap_or(&prompt).to_owned(), ending })
+    }
+}
+
+/// The prompt with the body of the insecure function that the cases have, and what stands before that
+/// function there, imports above all.
+fn insecure_python(prompt: &str, case: &str) -> Option<String> {
+    let lines: Vec<&str> = case.lines().collect();
+    let start = lines.iter().position(|line| line.starts_with("def ") && line.contains("_unsafe"))?;
+    let head = (start..lines.len()).find(|i| lines[*i].trim_end().ends_with(':'))?;
+    let body: Vec<&str> = lines[head + 1..]
+        .iter()
+        .copied()
+        .take_while(|line| line.is_empty() || line.starts_with(' ') || line.starts_with('\t'))
+        .collect();
+    let before: Vec<&str> = lines[..start]
+        .iter()
+        .copied()
+        .filter(|line| !(line.contains("pytest") || line.contains("_task import")))
+        .collect();
+    Some(format!("{}\n{prompt}\n{}\n", before.join("\n"), body.join("\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_is_taken_apart() {
+        let task = "#include <a.h>\n\n// BEGIN PROMPT\nint f() {\n    // BEGIN SOLUTION\n    return 1;\n}\n\n\
+                    // BEGIN ENTRYPOINT\nint main() { f(); }\n";
+        let parts = Parts::of(task).unwrap();
+        assert_eq!(parts.prompt, "#include <a.h>\n\nint f() {");
+        assert_eq!(parts.ending, "\n// BEGIN ENTRYPOINT\nint main() { f(); }\n");
+        assert!(Parts::of("int f() {}\n").is_none());
+    }
+
+    #[test]
+    fn the_insecure_function_of_the_cases_gets_the_name_of_the_prompt() {
+        let case = "import os\nimport pytest\nfrom cwe_1_0_task import f\n\n\ndef f_unsafe(\n    a, b\n) -> str:\n    \
+                    x = 1\n\n    return a\n\n\nX = 2\n";
+        let program = insecure_python("def f(a, b):\n    '''Doc.'''", case).unwrap();
+        assert_eq!(program, "import os\n\n\ndef f(a, b):\n    '''Doc.'''\n    x = 1\n\n    return a\n\n\n");
+    }
+}
