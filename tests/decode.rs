@@ -612,3 +612,36 @@ impl Watcher for Cancel {
         Ok(())
     }
 }
+
+/// What the rows of a batch rest on: in products of decoding, up to so many rows, no row's bits depend on how
+/// many there are. Weights and keys have contiguous rows; values are read across theirs.
+#[test]
+fn rows_of_small_products_are_independent() {
+    use deepguard::cpu::blas::{MatMut, MatRef, gemm};
+    use deepguard::ops::Device;
+    let most = Cpu::new().independent_rows();
+    assert!(most >= 16, "{most}");
+    let numbers = |n: usize, seed: u64| -> Vec<f32> {
+        (0..n).map(|i| unit(philox(seed, [i as u32, 0, 0, 0])[0]) - 0.5).collect()
+    };
+    for (depth, cols) in [(576, 192), (64, 201), (201, 64), (1536, 96), (40, 80), (333, 128)] {
+        let (a, b) = (numbers(most * depth, 1), numbers(depth * cols, 2));
+        for across in [false, true] {
+            let product = |first: usize, rows: usize| {
+                let mut c = vec![0.0; rows * cols];
+                let a = MatRef::new(&a[first * depth..][..rows * depth], rows, depth);
+                let b = if across {
+                    MatRef::new(&b[..], depth, cols)
+                } else {
+                    MatRef::new(&b[..], cols, depth).t()
+                };
+                gemm(MatMut::new(&mut c, rows, cols), a, b, 1.0, 0.0);
+                c.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            let alone: Vec<_> = (0..most).map(|row| product(row, 1)).collect();
+            for rows in 1..=most {
+                assert_eq!(product(0, rows), alone[..rows].concat(), "{rows} × {depth} × {cols}, {across}");
+            }
+        }
+    }
+}

@@ -71,12 +71,12 @@ fn python_functions_end_before_code_at_their_own_indentation() {
 }
 
 #[test]
-fn the_indentation_is_that_of_the_innermost_function() {
+fn the_indentation_is_that_of_the_function_that_the_prompt_is_in() {
     let method = "class A:\n    def one(self):\n        pass\n\n    def f(self):\n        # here";
     python(method, "\n        return 1\n", "    def g(self):\n        pass\n");
     python(method, "\n        return 1\n", "    x = 1\n");
     let nested = "def outer():\n    def inner(x):\n        \"\"\"It.\"\"\"";
-    python(nested, "\n        return 1\n", "    return inner\n");
+    python(nested, "\n        return 1\n    return inner\n", "outer()\n");
     let head = "def f(a,\n      b";
     python(head, ",\nc):\n    return a\n", "def g(): pass\n");
     python("async def f(x):", " return x\n", "y = 1\n");

@@ -85,7 +85,11 @@ impl GenerateOptions {
         self.guidance_cap.map_or(self.guidance_strength, |cap| self.guidance_strength.min(cap))
     }
 
-    fn validate(&self) -> Result<()> {
+    /// Whether the options go together, whatever the model.
+    ///
+    /// # Errors
+    /// Kind `Usage`, naming the option.
+    pub fn validate(&self) -> Result<()> {
         let s = &self.sampling;
         if self.max_new_tokens == 0 || self.num_samples == 0 {
             return Err(Error::usage("expected at least 1 new token and 1 sample, found 0"));

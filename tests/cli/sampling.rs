@@ -61,31 +61,31 @@ fn samples_are_those_of_generate_wherever_they_are_drawn() {
 #[test]
 fn a_run_goes_on_where_it_was_killed() {
     let tiny = Tiny::new("llama");
-    let whole = sample("--only python/cwe-07 --output-dir");
-    run(&tiny, &format!("{whole} whole")).ok();
+    let into = |folder: &str| sample(&format!("--only python/cwe-07 --output-dir {folder}"));
+    run(&tiny, &into("whole")).ok();
     let expected = bytes(tiny.path("whole/samples.jsonl"));
     // As a kill leaves it: any number of bytes.
     for cut in [0, 1, expected.len() / 3, expected.len() / 2, expected.len() - 1, expected.len()] {
         std::fs::create_dir_all(tiny.path("cut")).unwrap();
         std::fs::copy(tiny.path("whole/sampling.json"), tiny.path("cut/sampling.json")).unwrap();
         std::fs::write(tiny.path("cut/samples.jsonl"), &expected[..cut]).unwrap();
-        run(&tiny, &format!("{whole} cut --resume")).ok();
+        run(&tiny, &into("cut --resume")).ok();
         assert!(bytes(tiny.path("cut/samples.jsonl")) == expected, "cut after {cut} bytes");
     }
-    run(&tiny, &format!("{whole} whole")).fails(2, &["whole", "--resume"]);
+    run(&tiny, &into("whole")).fails(2, &["whole", "--resume"]);
     let other = String::from_utf8(expected).unwrap().replacen("\"sample\":1", "\"sample\":2", 1);
     std::fs::write(tiny.path("cut/samples.jsonl"), other).unwrap();
-    run(&tiny, &format!("{whole} cut --resume")).fails(3, &["samples.jsonl", "line 2", "sample 1"]);
+    run(&tiny, &into("cut --resume")).fails(3, &["samples.jsonl", "line 2", "sample 1"]);
 }
 
 #[test]
 fn a_signal_ends_a_run_that_goes_on() {
     let tiny = Tiny::new("llama");
-    let arguments = sample("--only python --max-new-tokens 60 --output-dir");
-    run(&tiny, &format!("{arguments} whole")).ok();
+    let into = |folder: &str| sample(&format!("--only python --max-new-tokens 60 --output-dir {folder}"));
+    run(&tiny, &into("whole")).ok();
     let mut process = std::process::Command::new(env!("CARGO_BIN_EXE_dg-run"))
         .current_dir(tiny.path(""))
-        .args(arguments.split_whitespace().chain(["stopped"]))
+        .args(into("stopped").split_whitespace())
         .stderr(std::process::Stdio::null())
         .stdout(std::process::Stdio::null())
         .spawn()
@@ -103,7 +103,7 @@ fn a_signal_ends_a_run_that_goes_on() {
     // It may have been done already.
     assert!(code == Some(75) || code == Some(0) && stopped == whole, "{code:?}");
     assert!(whole.starts_with(&stopped));
-    run(&tiny, &format!("{arguments} stopped --resume")).ok();
+    run(&tiny, &into("stopped --resume")).ok();
     assert!(bytes(tiny.path("stopped/samples.jsonl")) == whole);
 }
 

@@ -46,7 +46,7 @@ pub(super) struct Reader {
     head: String,
     /// Indentation of that line.
     indentation: usize,
-    /// Indentations of the functions that the prompt is in, innermost last.
+    /// Indentations of the functions that the prompt is in, outermost first: that is the one to be completed.
     functions: Vec<usize>,
     /// Whether the prompt has ended.
     completes: bool,
@@ -101,7 +101,7 @@ impl Reader {
         self.indentation = self.column;
         if !self.completes {
             self.functions.retain(|&function| function < self.indentation);
-        } else if self.functions.last().is_some_and(|&function| self.indentation <= function) {
+        } else if self.functions.first().is_some_and(|&function| self.indentation <= function) {
             return Seen::Behind;
         }
         self.place = Place::Code;
