@@ -275,7 +275,7 @@ fn evaluations_say_where_the_guard_looks() {
     let tiny = Tiny::new("llama");
     let attends = config(&tiny);
     train(&attends, &mut ());
-    let layers = tiny.load().config.num_hidden_layers.min(attends.guard().layers);
+    let layers = tiny.load().config.num_hidden_layers.min(attends.guard().expect("a guard").layers);
     let evaluations = |run: &Path| metrics(run).into_iter().filter(|line| line["kind"] == "validation");
     let mut all = Vec::new();
     for line in evaluations(&attends.output_dir) {

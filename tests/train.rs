@@ -8,6 +8,8 @@ mod tiny;
 mod checkpoints;
 #[path = "train/early_stop.rs"]
 mod early_stop;
+#[path = "train/methods.rs"]
+mod methods;
 
 use std::ops::ControlFlow;
 use std::path::Path;

@@ -141,6 +141,13 @@ impl Resolver {
         for problem in config.problems() {
             self.mistake(problem.option, ErrorKind::Usage, &problem.message);
         }
+        // A file may be a template with all options; a flag is there because somebody wants its effect.
+        for option in config.method.unused_options() {
+            if self.origins.get(option) == Some(&Origin::Flag) {
+                let message = format!("the method {} has no such part; leave the flag out", config.method);
+                self.mistake(option, ErrorKind::Usage, &message);
+            }
+        }
         if let Err(message) = check_threads(place.threads) {
             self.mistake("threads", ErrorKind::Usage, &message);
         }

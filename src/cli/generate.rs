@@ -10,7 +10,7 @@ use super::device::Task;
 use super::guidance::GuidanceArgs;
 use super::say::{note, warn};
 use super::terminal::{has_reader, print, require_reader};
-use super::{ModelArgs, read_text};
+use super::{Guard, ModelArgs, read_text};
 use crate::decode::{GenerateOptions, Generated};
 use crate::deepguard::DeepGuard;
 use crate::error::Error;
@@ -68,7 +68,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         (None, Some(text)) => text.to_owned(),
         (None, None) => return Err(Error::usage("a prompt is required").into()),
     };
-    args.model.run(args.guidance.guard(), Generation { args, prompt: &prompt })
+    args.model.run(Guard::Unused, Generation { args, prompt: &prompt })
 }
 
 struct Generation<'a> {

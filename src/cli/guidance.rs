@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
-use super::Guard;
+use super::say::note;
 use crate::decode::GenerateOptions;
 use crate::deepguard::DeepGuard;
 use crate::ops::Backend;
@@ -12,7 +12,7 @@ use crate::ops::Backend;
 /// How an adapter with a guard guides what is generated.
 #[derive(Args, Clone, Debug, Serialize)]
 pub(super) struct GuidanceArgs {
-    /// Do not guide towards secure tokens.
+    /// Do not guide towards secure tokens. An adapter without a guard never does.
     #[arg(long, help_heading = "Guidance")]
     no_guard: bool,
     /// Multiply what the guidance adds to logits; 1 is the publication's.
@@ -31,14 +31,9 @@ pub(super) struct GuidanceArgs {
 }
 
 impl GuidanceArgs {
-    /// What is needed of an adapter.
-    pub(super) fn guard(&self) -> Guard {
-        if self.no_guard { Guard::Unused } else { Guard::Needed }
-    }
-
     /// Whether what `guard` generates is guided.
     pub(super) fn guides<B: Backend>(&self, guard: &DeepGuard<B>) -> bool {
-        guard.attached.is_some() && !self.no_guard
+        !self.no_guard && guard.attached.as_ref().is_some_and(|attached| attached.guard.is_some())
     }
 
     /// Puts them into the options of a generation.
@@ -48,6 +43,9 @@ impl GuidanceArgs {
         options: &mut GenerateOptions,
     ) -> Result<()> {
         options.guided = self.guides(guard);
+        if guard.attached.is_some() && !options.guided && !self.no_guard {
+            note("the adapter has no guard: generation is not guided");
+        }
         options.rescore_every = self.rescore_every;
         options.guidance_strength = self.guidance_strength;
         options.guidance_cap = self.guidance_cap;

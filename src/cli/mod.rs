@@ -130,9 +130,9 @@ impl ModelArgs {
     fn adapter(&self, guard: Guard) -> Result<Option<AdapterFolder>> {
         let folder = self.adapter.as_deref().map(AdapterFolder::find).transpose()?;
         if let Some(folder) = folder.as_ref().filter(|_| guard == Guard::Needed) {
-            folder.require_guard().map_err(|e| {
-                e.advice("give the folder of a training run; `generate` without guidance takes --no-guard")
-            })?;
+            folder
+                .require_guard()
+                .map_err(|e| e.advice("give the folder of a run of the method deepguard"))?;
         }
         Ok(folder)
     }

@@ -145,17 +145,25 @@ fn plan_text(plan: &[PlanRow]) -> String {
 
 fn step_text(log: &StepLog) -> String {
     format!(
-        "loss {:.4} = lm {:.4} + sec {:.4} + kl {:.4} | scores {:.3}/{:.3} | lr {:.1e} | {:.0} tok/s{}",
-        log.total,
-        log.generation,
-        log.security,
-        log.kl,
-        log.mean_score_secure,
-        log.mean_score_vulnerable,
+        "{}{} | lr {:.1e} | {:.0} tok/s{}",
+        loss_text(log.total, log.generation, log.security, log.kl),
+        scores_text(log.mean_score_secure, log.mean_score_vulnerable),
         log.learning_rate,
         log.tokens_per_second,
         if log.skipped { " | skipped: gradient not finite" } else { "" }
     )
+}
+
+/// A loss and those of its terms that the method has.
+fn loss_text(total: f64, generation: f64, security: Option<f64>, kl: Option<f64>) -> String {
+    let term = |name: &str, term: Option<f64>| term.map_or(String::new(), |x| format!(" + {name} {x:.4}"));
+    format!("loss {total:.4} = lm {generation:.4}{}{}", term("sec", security), term("kl", kl))
+}
+
+/// Mean scores, if there is a guard.
+fn scores_text(secure: Option<f64>, vulnerable: Option<f64>) -> String {
+    let scores = secure.zip(vulnerable);
+    scores.map_or(String::new(), |(secure, vulnerable)| format!(" | scores {secure:.3}/{vulnerable:.3}"))
 }
 
 impl Observer for Progress<'_> {
@@ -216,18 +224,15 @@ impl Observer for Progress<'_> {
     }
 
     fn on_evaluation(&mut self, step: usize, e: &Evaluation) {
+        let separated =
+            e.separation_accuracy.map(|share| format!(", higher for secure in {:.0} %", 100.0 * share));
         self.line(&format!(
-            "validation at step {step}: loss {:.4} = lm {:.4} + sec {:.4} + kl {:.4} | secure likelier in {:.0} % of \
-             {} pairs | scores {:.3}/{:.3}, higher for secure in {:.0} %",
-            e.total,
-            e.generation,
-            e.security,
-            e.kl,
+            "validation at step {step}: {} | secure likelier in {:.0} % of {} pairs{}{}",
+            loss_text(e.total, e.generation, e.security, e.kl),
             100.0 * e.preference_accuracy,
             e.pairs,
-            e.mean_score_secure,
-            e.mean_score_vulnerable,
-            100.0 * e.separation_accuracy
+            scores_text(e.mean_score_secure, e.mean_score_vulnerable),
+            separated.unwrap_or_default()
         ));
     }
 

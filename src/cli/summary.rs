@@ -11,29 +11,36 @@ pub fn before_and_after(state: &TrainerState) -> Option<String> {
     let title = format!("validation of {} pairs", before.pairs);
     let mut table = format!("{title:<44}{:>10}{:>12}\n", "before", format!("step {}", state.best_step));
     for (name, figure) in ROWS {
-        table.push_str(&format!("{name:<44}{:>10}{:>12}\n", figure(before), figure(after)));
+        if let (Some(before), Some(after)) = (figure(before), figure(after)) {
+            table.push_str(&format!("{name:<44}{before:>10}{after:>12}\n"));
+        }
     }
     table.pop();
     Some(table)
 }
 
-/// A line of the table: what it says, and the figure.
-type Row = (&'static str, fn(&Evaluation) -> String);
+/// A line of the table: what it says, and the figure, if the method has such a one.
+type Row = (&'static str, fn(&Evaluation) -> Option<String>);
 
-const ROWS: [Row; 9] = [
-    ("joint loss", |e| format!("{:.4}", e.total)),
-    ("  language model, nats per token", |e| format!("{:.4}", e.generation)),
-    ("  margin between the scores", |e| format!("{:.4}", e.security)),
-    ("  KL divergence to the base model", |e| format!("{:.4}", e.kl)),
-    ("secure function likelier than vulnerable", |e| percent(e.preference_accuracy)),
-    ("  by, nats per token", |e| format!("{:+.4}", e.preference_margin)),
+const ROWS: [Row; 10] = [
+    ("joint loss", |e| four(e.security.and(Some(e.total)))),
+    ("loss", |e| four(e.security.is_none().then_some(e.total))),
+    ("  language model, nats per token", |e| four(e.generation.into())),
+    ("  margin between the scores", |e| four(e.security)),
+    ("  KL divergence to the base model", |e| four(e.kl)),
+    ("secure function likelier than vulnerable", |e| percent(e.preference_accuracy.into())),
+    ("  by, nats per token", |e| Some(format!("{:+.4}", e.preference_margin))),
     ("secure function scored higher", |e| percent(e.separation_accuracy)),
-    ("  mean score of secure functions", |e| format!("{:.4}", e.mean_score_secure)),
-    ("  mean score of vulnerable functions", |e| format!("{:.4}", e.mean_score_vulnerable)),
+    ("  mean score of secure functions", |e| four(e.mean_score_secure)),
+    ("  mean score of vulnerable functions", |e| four(e.mean_score_vulnerable)),
 ];
 
-fn percent(share: f64) -> String {
-    format!("{:.0} %", 100.0 * share)
+fn four(figure: Option<f64>) -> Option<String> {
+    figure.map(|figure| format!("{figure:.4}"))
+}
+
+fn percent(share: Option<f64>) -> Option<String> {
+    share.map(|share| format!("{:.0} %", 100.0 * share))
 }
 
 #[cfg(test)]
@@ -48,10 +55,10 @@ mod tests {
         let state = TrainerState { best_step: 9, evaluations, ..Default::default() };
         let table = before_and_after(&state).unwrap();
         let lines: Vec<&str> = table.lines().collect();
-        assert_eq!(lines.len(), 1 + ROWS.len());
+        assert_eq!(lines.len(), 1 + 4, "figures that there are not are left out");
         assert!(lines[0].starts_with("validation of 12 pairs") && lines[0].ends_with("before      step 9"));
-        assert!(lines[1].starts_with("joint loss") && lines[1].ends_with("2.0000      1.0000"));
-        assert!(lines[5].ends_with("50 %        50 %"));
+        assert!(lines[1].starts_with("loss") && lines[1].ends_with("2.0000      1.0000"));
+        assert!(lines[3].ends_with("50 %        50 %"));
         assert_eq!(before_and_after(&TrainerState::default()), None);
     }
 }

@@ -13,6 +13,7 @@ use crate::guard::Aggregation;
 use crate::model::lora::{Projection, TargetModules};
 use crate::train::config::RecomputePolicy;
 use crate::train::data::OnBadRecord;
+use crate::train::method::Method;
 
 /// Headings of the help.
 const MODEL: &str = "Model";
@@ -60,6 +61,10 @@ pub struct TrainArgs {
     /// shorter.
     #[arg(long, alias = "max-length", alias = "max-seq-length", help_heading = DATA)]
     max_seq_len: Option<usize>,
+    /// How the adapter is trained: DeepGuard's joint loss with a guard, or cross-entropy on the secure
+    /// functions alone, which gives a plain PEFT adapter.
+    #[arg(long, value_parser = names(Method::ALL.map(Method::name)), help_heading = TRAINING)]
+    method: Option<String>,
     /// Most passes over the training pairs.
     #[arg(long, alias = "epochs", alias = "num-train-epochs", help_heading = TRAINING)]
     num_epochs: Option<usize>,

@@ -251,8 +251,9 @@ impl Watcher for One<'_> {
 }
 
 /// Continues many prompts in one batch, `options.num_samples` times each: where samples end, those that wait
-/// take their rows, and a prompt is read once. A sample's tokens depend on the model, the options, its prompt,
-/// its seed and its number alone, not on what else is in the batch. Samples end at the model's context, too.
+/// take their rows, and a prompt is read once. A sample's tokens depend on the model, the options, its
+/// prompt, its seed and its number alone, not on what else is in the batch. Samples end at the model's
+/// context, too.
 ///
 /// # Errors
 /// Those of [`generate`], and of the watcher.

@@ -4,7 +4,8 @@ use super::contract::{expect_exactly, refused};
 use super::{Device, Mut, Ref};
 use crate::error::Result;
 
-/// Site of sampling's Philox counters: (number of the sample, position, site, 0), of which the first word is used.
+/// Site of sampling's Philox counters: (number of the sample, position, site, 0), of which the first word is
+/// used.
 pub(crate) const SAMPLING_SITE: u32 = u32::MAX - 3;
 
 /// How the next token is chosen.

@@ -9,7 +9,7 @@ use crate::model::transformer::Transformer;
 use crate::ops::matmul::BiasGradient;
 use crate::ops::matrix::Matrix;
 use crate::ops::{Arena, Backend, Buffer, PlanRow};
-use crate::train::batch::{BatchPlan, PlanOptions, TokenPair};
+use crate::train::batch::{BatchPlan, Passes, PlanOptions, TokenPair};
 
 /// The mean over its tokens of every layer's states of every function.
 pub struct PairStates {
@@ -135,6 +135,7 @@ impl<'a, B: Backend> Reader<'a, B> {
     ) -> Result<Self> {
         let lengths = pairs.iter().flat_map(|pair| [pair.secure.len(), pair.vulnerable.len()]);
         let options = PlanOptions {
+            passes: Passes::Compared,
             share_prefix: true,
             predict_suffix: false,
             ignore_token: None,

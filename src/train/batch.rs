@@ -64,9 +64,20 @@ impl std::iter::Sum for Totals {
     }
 }
 
+/// Which functions a plan reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passes {
+    /// The secure functions.
+    Secure,
+    /// The secure functions and, without a backward pass, the vulnerable ones.
+    Compared,
+}
+
 /// How a plan is laid out.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanOptions {
+    /// The functions.
+    pub passes: Passes,
     /// Let the vulnerable pass reuse the secure pass's keys, values and taps of the common prefix.
     pub share_prefix: bool,
     /// Recompute the last common token with the vulnerable suffix, whose first target it predicts. Evaluation
@@ -104,7 +115,7 @@ pub struct BatchPlan {
     pub row_keys: Vec<u32>,
     /// `[adapter rows]` next token, −1 where there is none to learn.
     pub targets: Vec<i32>,
-    /// `[secure rows]` 1 where the KL term counts.
+    /// `[adapter rows]` 1 where the KL term counts: on rows of secure functions.
     pub kl_mask: Vec<f32>,
     /// Segments of the functions, one each, those of the secure functions first.
     pub segments: Vec<Segment>,
@@ -139,10 +150,12 @@ impl BatchPlan {
             plan.add_secure(pair, first_in_step + i, options);
         }
         plan.secure_rows = plan.ids.len();
-        for (i, pair) in pairs.iter().enumerate() {
+        let compared = if options.passes == Passes::Secure { &[] } else { pairs };
+        for (i, pair) in compared.iter().enumerate() {
             plan.add_suffix(i, pair, first_in_step + i, options);
         }
         plan.adapter_rows = plan.ids.len();
+        plan.kl_mask.resize(plan.adapter_rows, 0.0);
         for (i, pair) in pairs.iter().enumerate().filter(|(_, pair)| needs_base(pair.id)) {
             plan.pairs[i].base = Some(plan.add_sequence(&pair.secure, 0, 0..0));
         }
@@ -151,15 +164,24 @@ impl BatchPlan {
 
     /// Total, saved and adapter rows a plan of these pairs can need at most.
     pub fn capacity<'a>(pairs: impl Iterator<Item = &'a TokenPair>, batch_size: usize) -> (Rows, usize) {
-        let lengths: Vec<(usize, usize)> = pairs.map(|p| (p.secure.len(), p.vulnerable.len())).collect();
-        let batch_size = batch_size.min(lengths.len());
-        let sum = |f: fn(&(usize, usize)) -> usize, mut all: Vec<(usize, usize)>| -> usize {
-            all.sort_by_key(|l| std::cmp::Reverse(f(l)));
-            all.iter().take(batch_size).map(f).sum()
+        Self::capacity_of(pairs, batch_size, |s, v| [s, s + v, 2 * s + v])
+    }
+
+    /// The same, where the pass of a pair whose functions have `s` and `v` tokens needs `rows(s, v)`: saved
+    /// ones, those with adapters, and all.
+    pub(super) fn capacity_of<'a>(
+        pairs: impl Iterator<Item = &'a TokenPair>,
+        batch_size: usize,
+        rows: impl Fn(usize, usize) -> [usize; 3],
+    ) -> (Rows, usize) {
+        let needs: Vec<[usize; 3]> = pairs.map(|p| rows(p.secure.len(), p.vulnerable.len())).collect();
+        let largest = |which: usize| {
+            let mut all: Vec<usize> = needs.iter().map(|rows| rows[which]).collect();
+            all.sort_unstable_by(|a, b| b.cmp(a));
+            all.iter().take(batch_size).sum::<usize>()
         };
-        let saved = sum(|&(s, _)| s, lengths.clone());
-        let adapter_rows = sum(|&(s, v)| s + v, lengths.clone());
-        let total = sum(|&(s, v)| 2 * s + v, lengths);
+        let batch_size = batch_size.min(needs.len());
+        let [saved, adapter_rows, total] = [0, 1, 2].map(largest);
         // Evaluation repeats one row of every pair.
         (Rows { total: total + batch_size, saved }, adapter_rows + batch_size)
     }
@@ -244,8 +266,13 @@ fn row_key(in_step: usize, position: usize, vulnerable: bool, options: PlanOptio
 mod tests {
     use super::*;
 
-    const OPTIONS: PlanOptions =
-        PlanOptions { share_prefix: true, predict_suffix: false, ignore_token: None, max_seq_len: 16 };
+    const OPTIONS: PlanOptions = PlanOptions {
+        passes: Passes::Compared,
+        share_prefix: true,
+        predict_suffix: false,
+        ignore_token: None,
+        max_seq_len: 16,
+    };
 
     fn pair(id: usize, secure: &[u32], vulnerable: &[u32]) -> TokenPair {
         TokenPair { id, secure: secure.to_vec(), vulnerable: vulnerable.to_vec() }

@@ -10,6 +10,7 @@ use crate::model::activations::Recompute;
 use crate::model::config::Config;
 use crate::model::lora::{LoraConfig, MAX_RANK, TargetModules};
 use crate::train::data::OnBadRecord;
+use crate::train::method::Method;
 use crate::train::step::Objective;
 
 /// Counts go up to this, so that products of two of them can be computed.
@@ -77,6 +78,9 @@ pub struct TrainConfig {
     pub model: String,
     /// Branch, tag or commit of a hub id; a run's folder holds the commit that was used.
     pub model_revision: Option<String>,
+    /// How the adapter is trained. Options that the method [does not read](Method::unused_options) have no
+    /// effect.
+    pub method: Method,
     /// Training pairs: a JSONL file or a folder of them.
     pub data: PathBuf,
     /// Validation pairs; the `val` split of `data` if there is one.
@@ -150,6 +154,7 @@ impl Default for TrainConfig {
         TrainConfig {
             model: String::new(),
             model_revision: None,
+            method: Method::default(),
             data: PathBuf::new(),
             val_data: None,
             on_bad_record: OnBadRecord::Error,
@@ -269,7 +274,9 @@ impl TrainConfig {
         refuse(&beyond.collect::<Vec<_>>())?;
         Ok(TrainConfig {
             max_seq_len: Some(self.max_seq_len.unwrap_or_else(|| default_max_seq_len(context))),
-            guard_layers: Some(self.guard().layers.min(layers)),
+            guard_layers: self.guard().map(|guard| guard.layers.min(layers)),
+            security_weight: self.objective().security_weight,
+            kl_weight: self.objective().kl_weight,
             ..self.clone()
         })
     }
@@ -285,19 +292,21 @@ impl TrainConfig {
         }
     }
 
-    /// The guard's hyper-parameters.
-    pub fn guard(&self) -> GuardConfig {
+    /// The guard's hyper-parameters; `None` for a method without a guard.
+    pub fn guard(&self) -> Option<GuardConfig> {
         let layers = self.guard_layers.unwrap_or(GuardConfig::default().layers);
-        GuardConfig { aggregation: self.aggregation, layers, dropout: self.guard_dropout }
+        let guard = GuardConfig { aggregation: self.aggregation, layers, dropout: self.guard_dropout };
+        self.method.has_guard().then_some(guard)
     }
 
     /// The objective.
     pub fn objective(&self) -> Objective {
         let default = Objective::default();
         Objective {
+            method: self.method,
             margin: self.margin,
-            security_weight: self.security_weight,
-            kl_weight: self.kl_weight,
+            security_weight: if self.method.has_guard() { self.security_weight } else { 0.0 },
+            kl_weight: if self.method.has_kl() { self.kl_weight } else { 0.0 },
             max_seq_len: self.max_seq_len.unwrap_or(default.max_seq_len),
             seed: self.seed,
             ..default

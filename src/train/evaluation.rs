@@ -11,24 +11,29 @@ use crate::train::step::{RowResults, Stepper};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Evaluation {
-    /// The joint loss.
+    /// What is minimised.
     pub total: f64,
     /// Mean next-token cross-entropy of the secure functions, nats.
     pub generation: f64,
-    /// Margin loss.
-    pub security: f64,
+    /// Margin loss; `None`, as other figures below, where the method has no such term.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security: Option<f64>,
     /// KL divergence to the base model, at most its limit, nats.
-    pub kl: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kl: Option<f64>,
     /// Share of pairs whose secure function is likelier than the vulnerable one, per token.
     pub preference_accuracy: f64,
     /// Mean over pairs of (log-likelihood per token of the secure function − of the vulnerable one), nats.
     pub preference_margin: f64,
     /// Mean analyzer score of secure functions' tokens.
-    pub mean_score_secure: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_score_secure: Option<f64>,
     /// Mean analyzer score of vulnerable functions' tokens.
-    pub mean_score_vulnerable: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_score_vulnerable: Option<f64>,
     /// Share of pairs whose secure function has the higher mean score.
-    pub separation_accuracy: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub separation_accuracy: Option<f64>,
     /// Pairs evaluated.
     pub pairs: usize,
     /// Mean attention of the guard to each of its layers, over all tokens; empty if it does not attend.
@@ -40,7 +45,7 @@ pub struct Evaluation {
 struct PairFigures {
     /// Mean negative log-likelihood per token: secure, vulnerable.
     nll: [f64; 2],
-    /// Mean score: secure, vulnerable.
+    /// Mean score: secure, vulnerable; not a number without a guard.
     score: [f64; 2],
 }
 
@@ -55,12 +60,13 @@ fn pair_figures(plan: &BatchPlan, results: &RowResults, pair: &PairRows) -> Pair
     // The last shared row predicts the secure function's next token; the suffix repeats it for the vulnerable
     // one.
     let vulnerable = || plan.vulnerable_rows(pair);
+    let score = |row: usize| results.scores.get(row).copied().unwrap_or(f32::NAN);
     PairFigures {
         nll: [
             mean(secure().filter(rows).map(|r| results.nll[r])),
             mean(vulnerable().filter(rows).map(|r| results.nll[r])),
         ],
-        score: [mean(secure().map(|r| results.scores[r])), mean(vulnerable().map(|r| results.scores[r]))],
+        score: [mean(secure().map(score)), mean(vulnerable().map(score))],
     }
 }
 
@@ -91,17 +97,19 @@ pub fn evaluate<B: Backend>(
     let share = |holds: &dyn Fn(&PairFigures) -> bool| {
         figures.iter().filter(|f| holds(f)).count() as f64 / figures.len().max(1) as f64
     };
+    let method = stepper.objective.method;
+    let guarded = |figure: f64| method.has_guard().then_some(figure);
     Ok(Evaluation {
         total: losses.total,
         generation: losses.generation,
-        security: losses.security,
-        kl: losses.kl,
+        security: guarded(losses.security),
+        kl: method.has_kl().then_some(losses.kl),
         preference_accuracy: share(&|f| f.nll[0] < f.nll[1]),
         preference_margin: figures.iter().map(|f| f.nll[1] - f.nll[0]).sum::<f64>()
             / figures.len().max(1) as f64,
-        mean_score_secure: losses.mean_score_secure,
-        mean_score_vulnerable: losses.mean_score_vulnerable,
-        separation_accuracy: share(&|f| f.score[0] > f.score[1]),
+        mean_score_secure: guarded(losses.mean_score_secure),
+        mean_score_vulnerable: guarded(losses.mean_score_vulnerable),
+        separation_accuracy: guarded(share(&|f| f.score[0] > f.score[1])),
         pairs: pairs.len(),
         layer_attention: layer_attention(&batches, stepper.attached.taps()),
     })
@@ -109,7 +117,7 @@ pub fn evaluate<B: Backend>(
 
 /// The mean over all rows.
 fn layer_attention(batches: &[(BatchPlan, RowResults)], taps: usize) -> Vec<f64> {
-    let rows = || batches.iter().flat_map(|(_, results)| results.attention.chunks_exact(taps));
+    let rows = || batches.iter().flat_map(|(_, results)| results.attention.chunks_exact(taps.max(1)));
     let mean_of = |tap: usize| mean(rows().map(|weights| weights[tap]));
     let attends = rows().next().is_some();
     (0..taps).filter(|_| attends).map(mean_of).collect()

@@ -4,10 +4,12 @@ use crate::attached::Attached;
 use crate::error::{Error, Result};
 use crate::guard::GuardActivations;
 use crate::model::activations::{ActivationGrads, ActivationShape, Activations, Recompute, Rows};
+use crate::model::config::Config;
 use crate::model::params::Grads;
 use crate::model::transformer::Transformer;
 use crate::ops::buffer::ALIGNMENT;
 use crate::ops::{Arena, Backend, Buffer, PlanRow};
+use crate::train::objective::Objective;
 use crate::train::results::Results;
 
 /// What helps where training does not fit.
@@ -33,15 +35,15 @@ pub(super) struct PlanBuffers<B: Backend> {
 }
 
 impl<B: Backend> PlanBuffers<B> {
-    fn new(arena: &mut Arena<B>, rows: Rows, adapter_rows: usize) -> Result<Self> {
+    fn new(arena: &mut Arena<B>, rows: Rows, adapter_rows: usize, scored_rows: usize) -> Result<Self> {
         Ok(PlanBuffers {
             ids: arena.buffer("ids", &[rows.total])?,
             positions: arena.buffer("positions", &[rows.total])?,
             row_keys: arena.buffer("row keys", &[adapter_rows])?,
             targets: arena.buffer("targets", &[adapter_rows])?,
-            kl_mask: arena.buffer("kl mask", &[rows.saved])?,
-            weights_taps: arena.buffer("score weights, taps", &[adapter_rows])?,
-            weights_params: arena.buffer("score weights, parameters", &[adapter_rows])?,
+            kl_mask: arena.buffer("kl mask", &[adapter_rows])?,
+            weights_taps: arena.buffer("score weights, taps", &[scored_rows])?,
+            weights_params: arena.buffer("score weights, parameters", &[scored_rows])?,
         })
     }
 
@@ -60,22 +62,29 @@ pub(super) struct Memory<B: Backend> {
     pub(super) plan: PlanBuffers<B>,
     pub(super) acts: Activations<B>,
     pub(super) grads: ActivationGrads<B>,
-    pub(super) guard: GuardActivations<B>,
+    /// Where there is a guard.
+    pub(super) guard: Option<GuardActivations<B>>,
     pub(super) dparams: Grads<B>,
     pub(super) results: Results<B>,
-    /// `[saved rows, hidden_size]` head input of the base pass.
-    pub(super) base_hidden: Buffer<B, B::Act>,
     /// `[chunk, vocab_size]` logits with adapters, then their gradient.
     pub(super) logits: Buffer<B, B::Act>,
-    /// `[chunk, vocab_size]` logits of the base model.
-    pub(super) base_logits: Buffer<B, B::Act>,
+    /// Where there is a KL term.
+    pub(super) base: Option<BaseBuffers<B>>,
+}
+
+/// What the base model makes of the same tokens.
+pub(super) struct BaseBuffers<B: Backend> {
+    /// `[saved rows, hidden_size]` head input.
+    pub(super) hidden: Buffer<B, B::Act>,
+    /// `[chunk, vocab_size]` logits.
+    pub(super) logits: Buffer<B, B::Act>,
 }
 
 impl<B: Backend> Memory<B> {
     /// Most bytes that are uploaded for a micro-batch, without states of the base model or with them.
     pub(super) fn input_bytes(&self, with_base: bool) -> usize {
-        let base = (self.base_hidden.len() * size_of::<B::Act>()).next_multiple_of(ALIGNMENT);
-        self.plan.bytes() + if with_base { base } else { 0 }
+        let base = self.base.as_ref().filter(|_| with_base).map_or(0, |base| base.hidden.len());
+        self.plan.bytes() + (base * size_of::<B::Act>()).next_multiple_of(ALIGNMENT)
     }
 }
 
@@ -106,12 +115,15 @@ pub(super) struct Sizes {
     pub(super) shape: ActivationShape,
     /// Rows of one chunk of logits.
     pub(super) chunk: usize,
+    /// Whether the base model is compared with.
+    with_base: bool,
 }
 
 impl Sizes {
     fn new<B: Backend>(
         model: &Transformer<B>,
         attached: &Attached<B>,
+        objective: &Objective,
         (rows, adapter_rows): (Rows, usize),
         recompute: Recompute,
     ) -> Self {
@@ -126,7 +138,7 @@ impl Sizes {
         };
         let most = (LOGITS_BYTES / row_bytes).clamp(16, LOGITS_ROWS);
         let chunk = if most > TILE_ROWS { most - most % TILE_ROWS } else { most };
-        Sizes { shape, chunk: chunk.min(adapter_rows.max(1)) }
+        Sizes { shape, chunk: chunk.min(adapter_rows.max(1)), with_base: objective.kl_weight != 0.0 }
     }
 
     pub(super) fn allocate<B: Backend>(
@@ -137,20 +149,28 @@ impl Sizes {
     ) -> Result<(Memory<B>, Moments<B>)> {
         let (config, shape, layout) = (&model.config, self.shape, attached.params.layout());
         let (rows, adapter_rows) = (shape.rows, shape.adapter_rows);
+        let scored_rows = if attached.guard.is_some() { adapter_rows } else { 0 };
+        let guard = attached.guard.as_ref();
         let memory = Memory {
-            plan: PlanBuffers::new(arena, rows, adapter_rows)?,
+            plan: PlanBuffers::new(arena, rows, adapter_rows, scored_rows)?,
             acts: Activations::new(arena, config, shape)?,
             grads: ActivationGrads::new(arena, config, rows.saved, shape.taps)?,
-            guard: GuardActivations::new(arena, attached.require_guard()?, adapter_rows, true)?,
+            guard: guard.map(|guard| GuardActivations::new(arena, guard, adapter_rows, true)).transpose()?,
             dparams: Grads::new(arena, layout)?,
-            results: Results::new(arena, adapter_rows)?,
-            base_hidden: arena.buffer("base hidden", &[rows.saved, config.hidden_size])?,
+            results: Results::new(arena, adapter_rows, guard.is_some())?,
             logits: arena.buffer("logits", &[self.chunk, config.vocab_size])?,
-            base_logits: arena.buffer("base logits", &[self.chunk, config.vocab_size])?,
+            base: self.with_base.then(|| self.base_buffers(arena, config)).transpose()?,
         };
         let m = arena.buffer("first moments", &[layout.len()])?;
         let v = arena.buffer("second moments", &[layout.len()])?;
         Ok((memory, Moments { m, v, t: 0 }))
+    }
+
+    fn base_buffers<B: Backend>(self, arena: &mut Arena<B>, config: &Config) -> Result<BaseBuffers<B>> {
+        Ok(BaseBuffers {
+            hidden: arena.buffer("base hidden", &[self.shape.rows.saved, config.hidden_size])?,
+            logits: arena.buffer("base logits", &[self.chunk, config.vocab_size])?,
+        })
     }
 }
 
@@ -164,13 +184,14 @@ fn saved_copies<B: Backend>(attached: &Attached<B>) -> usize {
 pub(super) fn fitting_sizes<B: Backend>(
     model: &Transformer<B>,
     attached: &Attached<B>,
+    objective: &Objective,
     capacity: (Rows, usize),
     policies: &[Recompute],
 ) -> Result<(Sizes, Vec<PlanRow>)> {
     let free = model.backend.free_memory();
     let mut needed = 0;
     for &recompute in policies {
-        let sizes = Sizes::new(model, attached, capacity, recompute);
+        let sizes = Sizes::new(model, attached, objective, capacity, recompute);
         let plan = Arena::<B>::plan(|arena| sizes.allocate(arena, model, attached))?;
         needed = PlanRow::total(&plan) + saved_copies(attached);
         if needed <= free {

@@ -11,6 +11,7 @@ pub mod data;
 pub mod environment;
 pub mod evaluation;
 mod memory;
+pub mod method;
 mod metrics;
 mod objective;
 pub mod observer;
@@ -25,6 +26,7 @@ mod tensorboard;
 mod trainer;
 
 pub use config::TrainConfig;
+pub use method::Method;
 pub use observer::{Observer, StepLog};
 pub use run_data::RunData;
 pub use run_folder::RunFolder;

@@ -1,12 +1,16 @@
-//! The joint objective (METHOD §6): weights, losses, and which of them have a gradient.
+//! What is minimised: the joint objective (METHOD §6) or that of a baseline, and which terms have a gradient.
 
-use crate::train::batch::{BatchPlan, PlanOptions, Totals};
+use crate::model::activations::Rows;
+use crate::train::batch::{BatchPlan, Passes, PlanOptions, TokenPair, Totals};
+use crate::train::method::Method;
 use crate::train::results::RowResults;
 
 /// Weights and options of the objective.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Objective {
+    /// Which terms there are.
+    pub method: Method,
     /// Wanted difference between the mean scores of secure and vulnerable functions.
     pub margin: f64,
     /// Weight of the margin loss.
@@ -29,6 +33,7 @@ impl Default for Objective {
     /// The published weights.
     fn default() -> Self {
         Objective {
+            method: Method::default(),
             margin: 0.5,
             security_weight: 0.5,
             kl_weight: 1.0,
@@ -74,6 +79,9 @@ impl Sums {
         let sum = |x: &[f32]| x.iter().map(|&v| f64::from(v)).sum::<f64>();
         self.nll += sum(&results.nll[..plan.secure_rows]);
         self.kl += sum(&results.kl);
+        if results.scores.is_empty() {
+            return;
+        }
         self.score_secure += sum(&results.scores[..plan.secure_rows]);
         let vulnerable = plan.pairs.iter().flat_map(|pair| plan.vulnerable_rows(pair));
         self.score_vulnerable += vulnerable.map(|row| f64::from(results.scores[row])).sum::<f64>();
@@ -111,8 +119,26 @@ impl Objective {
         }
     }
 
+    /// The regime that a first step is expected to have.
+    pub(super) fn first_regime(&self) -> Regime {
+        Regime { hinge_active: self.security_weight > 0.0, kl_active: true }
+    }
+
+    /// As [`BatchPlan::capacity`], of the passes that this objective has.
+    pub fn capacity<'a>(
+        &self,
+        pairs: impl Iterator<Item = &'a TokenPair>,
+        batch_size: usize,
+    ) -> (Rows, usize) {
+        let base = if self.kl_weight == 0.0 { 0 } else { 1 };
+        // A function without a rival in training has one in validation.
+        BatchPlan::capacity_of(pairs, batch_size, |s, v| [s, s + v, s + v + base * s])
+    }
+
     pub(super) fn plan_options(&self, evaluation: bool) -> PlanOptions {
+        let compares = evaluation || self.method.has_guard();
         PlanOptions {
+            passes: if compares { Passes::Compared } else { Passes::Secure },
             share_prefix: self.share_prefix,
             predict_suffix: evaluation,
             ignore_token: self.ignore_token,

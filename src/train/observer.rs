@@ -20,18 +20,22 @@ pub struct StepLog {
     pub total_steps: usize,
     /// Passes over the training pairs.
     pub epoch: f64,
-    /// The joint loss.
+    /// What is minimised.
     pub total: f64,
     /// Cross-entropy of the secure functions, nats per token.
     pub generation: f64,
-    /// Margin loss.
-    pub security: f64,
+    /// Margin loss; `None`, as the other terms below, where the method has no such term.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub security: Option<f64>,
     /// KL divergence to the base model, nats per token.
-    pub kl: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kl: Option<f64>,
     /// Mean analyzer score of secure functions' tokens.
-    pub mean_score_secure: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean_score_secure: Option<f64>,
     /// Mean analyzer score of vulnerable functions' tokens.
-    pub mean_score_vulnerable: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean_score_vulnerable: Option<f64>,
     /// Norm of the gradients before clipping.
     pub grad_norm: f64,
     /// Learning rate.

@@ -19,7 +19,7 @@ pub struct RowResults {
     pub nll: Vec<f32>,
     /// `[secure rows]` KL divergence.
     pub kl: Vec<f32>,
-    /// `[adapter rows]` scores.
+    /// `[adapter rows]` scores; empty without a guard.
     pub scores: Vec<f32>,
     /// `[adapter rows, N]` the guard's attention over the taps, of an evaluation only; empty without
     /// attention.
@@ -30,19 +30,15 @@ pub struct RowResults {
 pub(super) struct Pending {
     pub(super) plan: BatchPlan,
     start: usize,
+    scored: bool,
 }
 
 impl Pending {
     fn ranges(&self) -> [Range<usize>; 3] {
-        let (adapter, secure) = (self.plan.adapter_rows, self.plan.secure_rows);
+        let adapter = self.plan.adapter_rows;
         let kl = self.start + adapter;
-        let scores = kl + secure;
-        [self.start..kl, kl..scores, scores..scores + adapter]
-    }
-
-    /// Elements that the results of a plan take.
-    fn len(plan: &BatchPlan) -> usize {
-        2 * plan.adapter_rows + plan.secure_rows
+        let scores = kl + adapter;
+        [self.start..kl, kl..scores, scores..scores + if self.scored { adapter } else { 0 }]
     }
 }
 
@@ -50,6 +46,7 @@ impl Pending {
 pub(super) struct Results<B: Backend> {
     buffer: Buffer<B, f32>,
     used: usize,
+    scored: bool,
 }
 
 /// Where the results of one micro-batch go.
@@ -60,21 +57,28 @@ pub(super) struct Slot<'a, B: Backend> {
 }
 
 impl<B: Backend> Results<B> {
-    pub(super) fn new(arena: &mut Arena<B>, adapter_rows: usize) -> Result<Self> {
-        let buffer = arena.buffer("row results", &[HEADER + MICRO_BATCHES * 3 * adapter_rows])?;
-        Ok(Results { buffer, used: HEADER })
+    /// Room for micro-batches of `adapter_rows`, whose rows have scores if they are `scored`.
+    pub(super) fn new(arena: &mut Arena<B>, adapter_rows: usize, scored: bool) -> Result<Self> {
+        let each = if scored { 3 } else { 2 };
+        let buffer = arena.buffer("row results", &[HEADER + MICRO_BATCHES * each * adapter_rows])?;
+        Ok(Results { buffer, used: HEADER, scored })
+    }
+
+    /// Elements that the results of a plan take.
+    fn len(&self, plan: &BatchPlan) -> usize {
+        (if self.scored { 3 } else { 2 }) * plan.adapter_rows
     }
 
     /// Whether there is room for the results of another micro-batch.
     pub(super) fn fits(&self, plan: &BatchPlan) -> bool {
-        self.used + Pending::len(plan) <= self.buffer.len()
+        self.used + self.len(plan) <= self.buffer.len()
     }
 
     /// Room for the results of `plan`, which must fit.
     pub(super) fn reserve(&mut self, plan: BatchPlan) -> Pending {
         let start = self.used;
-        self.used += Pending::len(&plan);
-        Pending { plan, start }
+        self.used += self.len(&plan);
+        Pending { plan, start, scored: self.scored }
     }
 
     /// Frees all room; what is in it will not be fetched.
@@ -106,6 +110,7 @@ impl<B: Backend> Results<B> {
         self.used = HEADER;
         let results = |pending: Pending| {
             let [nll, kl, scores] = pending.ranges().map(|range| host[range].to_vec());
+            let kl = kl[..pending.plan.secure_rows].to_vec();
             (pending.plan, RowResults { nll, kl, scores, attention: Vec::new() })
         };
         let squares = bytemuck::cast([host[0], host[1]]);

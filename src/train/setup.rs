@@ -8,7 +8,7 @@ use crate::init::initialize;
 use crate::model::activations::Rows;
 use crate::model::transformer::Transformer;
 use crate::ops::Backend;
-use crate::train::batch::{BatchPlan, TokenPair};
+use crate::train::batch::TokenPair;
 use crate::train::checkpoint::{self, TrainerState};
 use crate::train::config::TrainConfig;
 use crate::train::course::Course;
@@ -23,7 +23,7 @@ pub(super) struct Setup<B: Backend> {
     pub(super) validation: TokenizedPairs,
     /// An adapter with its initial values.
     pub(super) attached: Attached<B>,
-    /// Rows of the largest micro-batch: [`BatchPlan::capacity`].
+    /// Rows of the largest micro-batch: [`Objective::capacity`](crate::train::step::Objective::capacity).
     pub(super) capacity: (Rows, usize),
     pub(super) schedule: LinearSchedule,
     /// Where the run stands: at its beginning, or at the checkpoint from which it goes on.
@@ -44,7 +44,8 @@ impl<B: Backend> Setup<B> {
         let mut attached =
             Attached::new(&model.backend, &model.config, config.lora(&model.config), config.guard())?;
         initialize(&mut attached, config.seed);
-        let capacity = BatchPlan::capacity(train.pairs.iter().chain(&validation.pairs), config.batch_size);
+        let pairs = train.pairs.iter().chain(&validation.pairs);
+        let capacity = config.objective().capacity(pairs, config.batch_size);
         observer.on_stage(Stage::Fingerprint);
         let course = Course::new(config, [&train.pairs, &validation.pairs], model)?;
         let state = match resume {

@@ -1,4 +1,4 @@
-//! One optimiser step of the joint objective (METHOD §6): micro-batches forward and backward, then AdamW.
+//! One optimiser step (METHOD §6): micro-batches forward and backward, then AdamW.
 
 use std::collections::HashSet;
 
@@ -49,8 +49,8 @@ pub struct Stepper<'m, B: Backend> {
     model: &'m Transformer<B>,
     /// What is trained.
     pub attached: Attached<B>,
-    /// The guard of what is trained.
-    guard: Guard,
+    /// The guard of what is trained, if there is one.
+    guard: Option<Guard>,
     /// AdamW's state.
     pub moments: Moments<B>,
     /// Base hidden states; `None` computes them anew each time.
@@ -75,12 +75,15 @@ impl<'m, B: Backend> Stepper<'m, B> {
         capacity: (Rows, usize),
         policies: &[Recompute],
     ) -> Result<Self> {
-        let guard = attached.require_guard()?.clone();
-        let (sizes, _) = fitting_sizes(model, &attached, capacity, policies)?;
+        if objective.method.has_guard() {
+            attached.require_guard()?;
+        }
+        let guard = attached.guard.clone();
+        let (sizes, _) = fitting_sizes(model, &attached, &objective, capacity, policies)?;
         let ((memory, moments), plan_rows) =
             Arena::build(&model.backend, |arena| sizes.allocate(arena, model, &attached))
                 .map_err(|e| e.context("working memory of training").memory_advice(ADVICE))?;
-        let expected = Regime { hinge_active: objective.security_weight > 0.0, kl_active: true };
+        let expected = objective.first_regime();
         let chunk = sizes.chunk;
         Ok(Stepper {
             model,
@@ -200,7 +203,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
     ) -> Result<(Sums, Vec<Pending>)> {
         let backend = &self.model.backend;
         backend.zero(self.memory.dparams.all_mut());
-        self.guard.prepare(backend, &self.attached.params, &mut self.memory.guard);
+        self.prepare_guard();
         let (mut sums, mut first, mut pending) = (Sums::default(), 0, Vec::new());
         for pairs in micro_batches {
             if stop() {
@@ -210,9 +213,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
             if !self.memory.results.fits(&plan) {
                 self.collect(std::mem::take(&mut pending), &mut sums)?;
             }
-            let weights = plan.score_weights(totals, self.objective.security_weight);
-            backend.upload(self.memory.plan.weights_taps.first_mut(plan.adapter_rows), &weights.taps);
-            backend.upload(self.memory.plan.weights_params.first_mut(plan.adapter_rows), &weights.params);
+            self.upload_score_weights(&plan, totals);
             let batch = self.memory.results.reserve(plan);
             self.forward(&batch.plan, step)?;
             self.head(&batch, totals, batch.plan.secure_rows, true);
@@ -235,9 +236,26 @@ impl<'m, B: Backend> Stepper<'m, B> {
 
     /// Puts the guard's scores with the other results.
     fn keep_scores(&mut self, batch: &Pending) {
-        let Memory { results, guard, .. } = &mut self.memory;
+        let Memory { results, guard: Some(guard), .. } = &mut self.memory else { return };
         let scores = results.slot(batch).scores;
         self.model.backend.copy(scores, guard.scores.first(batch.plan.adapter_rows));
+    }
+
+    /// Prepares what depends on the guard's parameters only.
+    fn prepare_guard(&mut self) {
+        if let (Some(guard), Some(acts)) = (&self.guard, &mut self.memory.guard) {
+            guard.prepare(&self.model.backend, &self.attached.params, acts);
+        }
+    }
+
+    fn upload_score_weights(&mut self, plan: &BatchPlan, totals: Totals) {
+        if self.guard.is_none() {
+            return;
+        }
+        let (backend, buffers) = (&self.model.backend, &mut self.memory.plan);
+        let weights = plan.score_weights(totals, self.objective.security_weight);
+        backend.upload(buffers.weights_taps.first_mut(plan.adapter_rows), &weights.taps);
+        backend.upload(buffers.weights_params.first_mut(plan.adapter_rows), &weights.params);
     }
 
     /// Whether the base model's states of a pair need not be computed.
@@ -249,7 +267,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
     /// Keeps the base model's states of a micro-batch, which are those that it has without any in the cache,
     /// bit by bit.
     pub fn learn_base(&mut self, pairs: &[&TokenPair], evaluation: bool) -> Result<()> {
-        self.guard.prepare(&self.model.backend, &self.attached.params, &mut self.memory.guard);
+        self.prepare_guard();
         let plan = BatchPlan::new(pairs, 0, |_| true, self.objective.plan_options(evaluation));
         self.forward(&plan, None)
     }
@@ -281,32 +299,31 @@ impl<'m, B: Backend> Stepper<'m, B> {
     /// Uploads the plan, runs the language model and the guard, and fetches the base hidden states.
     fn forward(&mut self, plan: &BatchPlan, step: Option<u32>) -> Result<()> {
         let (model, backend) = (self.model, &self.model.backend);
-        let Memory { plan: buffers, acts, guard, .. } = &mut self.memory;
+        let Memory { plan: buffers, acts, guard: guard_acts, .. } = &mut self.memory;
         let rows = plan.rows();
         backend.upload(buffers.ids.first_mut(rows.total), &plan.ids);
         backend.upload(buffers.positions.first_mut(rows.total), &plan.positions);
         backend.upload(buffers.row_keys.first_mut(plan.adapter_rows), &plan.row_keys);
         backend.upload(buffers.targets.first_mut(plan.adapter_rows), &plan.targets);
-        backend.upload(buffers.kl_mask.first_mut(plan.secure_rows), &plan.kl_mask);
+        backend.upload(buffers.kl_mask.first_mut(plan.adapter_rows), &plan.kl_mask);
 
         let pass = pass(&self.attached, buffers, plan, dropout(buffers, self.objective.seed, step));
-        let taps = self.guard.taps;
         let ids = buffers.ids.first(rows.total);
+        let taps = self.attached.taps();
         model.forward(acts, ids, pass, &mut Keys::Packed(&plan.segments), taps, plan.adapter_rows);
-        let guard_pass = guard_pass(&self.attached, backend, buffers, acts, plan, self.objective.seed, step);
-        self.guard.forward(&guard_pass, guard);
+        if let (Some(guard), Some(guard_acts)) = (&self.guard, guard_acts) {
+            let seed = self.objective.seed;
+            guard.forward(&guard_pass(&self.attached, backend, buffers, acts, plan, seed, step), guard_acts);
+        }
         self.collect_base_hidden(plan)
     }
 
-    /// Fills `base_hidden`, from this pass where it has base rows, else from the cache.
+    /// Fills the base model's hidden states, from this pass where it has base rows, else from the cache.
     fn collect_base_hidden(&mut self, plan: &BatchPlan) -> Result<()> {
-        if self.objective.kl_weight == 0.0 {
-            return Ok(());
-        }
         let (backend, width) = (&self.model.backend, self.model.config.hidden_size);
-        let Memory { acts, base_hidden, .. } = &mut self.memory;
+        let Memory { acts, base: Some(base), .. } = &mut self.memory else { return Ok(()) };
         for pair in &plan.pairs {
-            let to = base_hidden.slice_mut(pair.secure.start * width..pair.secure.end * width);
+            let to = base.hidden.slice_mut(pair.secure.start * width..pair.secure.end * width);
             if let Some(rows) = &pair.base {
                 backend.copy(to, acts.hidden.slice(rows.start * width..rows.end * width));
             } else if let Some(states) =
@@ -340,7 +357,6 @@ impl<'m, B: Backend> Stepper<'m, B> {
     /// Losses of the first `rows` rows and, where asked, the gradient of their hidden states: a chunk of
     /// logits at a time. Rows beyond the secure ones have a cross-entropy only.
     fn head(&mut self, batch: &Pending, totals: Totals, rows: usize, backward: bool) {
-        let with_kl = self.objective.kl_weight > 0.0;
         let weights = HeadWeights {
             cross_entropy: (1.0 / totals.targets.max(1) as f64) as f32,
             kl: if self.expected.kl_active {
@@ -354,7 +370,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
             let secure_rows = batch.plan.secure_rows;
             let secure = start < secure_rows;
             let end = if secure { secure_rows } else { rows }.min(start + self.chunk);
-            self.head_chunk(batch, start..end, weights, secure && with_kl, backward);
+            self.head_chunk(batch, start..end, weights, secure, backward);
             start = end;
         }
     }
@@ -364,31 +380,26 @@ impl<'m, B: Backend> Stepper<'m, B> {
         batch: &Pending,
         rows: std::ops::Range<usize>,
         weights: HeadWeights,
-        with_kl: bool,
+        has_base: bool,
         backward: bool,
     ) {
         let (model, width) = (self.model, self.model.config.hidden_size);
         let (vocab_size, n) = (model.config.vocab_size, rows.len());
-        let Memory { plan: b, acts, grads, results, base_hidden, logits, base_logits, .. } = &mut self.memory;
+        let Memory { plan: b, acts, grads, results, base, logits, .. } = &mut self.memory;
         let hidden = rows.start * width..rows.end * width;
         model.head(logits.first_mut(n * vocab_size), acts.hidden.slice(hidden.clone()));
-        if with_kl {
-            model.head(base_logits.first_mut(n * vocab_size), base_hidden.slice(hidden.clone()));
-        }
-        let y = with_kl.then(|| base_logits.first_mut(n * vocab_size));
-        // Rows without a KL term have no mask either.
-        let kl_mask = if with_kl { b.kl_mask.slice(rows.clone()) } else { b.weights_taps.first(n) };
-        // Suffix rows have no place for a KL divergence, which is 0: that of their scores, which come later,
-        // does.
-        let Slot { nll, kl, scores } = results.slot(batch);
-        let kl = if rows.start < kl.len() { kl.slice(rows.clone()) } else { scores.slice(0..n) };
+        let y = base.as_mut().filter(|_| has_base).map(|base| {
+            model.head(base.logits.first_mut(n * vocab_size), base.hidden.slice(hidden.clone()));
+            base.logits.first_mut(n * vocab_size)
+        });
+        let Slot { nll, kl, .. } = results.slot(batch);
         model.backend.cross_entropy_kl(
             nll.slice(rows.clone()),
-            kl,
+            kl.slice(rows.clone()),
             logits.first_mut(n * vocab_size),
             y,
-            b.targets.slice(rows),
-            kl_mask,
+            b.targets.slice(rows.clone()),
+            b.kl_mask.slice(rows),
             weights,
         );
         if backward {
@@ -398,10 +409,10 @@ impl<'m, B: Backend> Stepper<'m, B> {
 
     fn backward(&mut self, plan: &BatchPlan, step: Option<u32>) {
         let (model, backend) = (self.model, &self.model.backend);
-        let Memory { plan: buffers, acts, grads, guard, dparams, .. } = &mut self.memory;
+        let Memory { plan: buffers, acts, grads, guard: guard_acts, dparams, .. } = &mut self.memory;
         let n = plan.secure_rows;
-        let taps = if self.expected.hinge_active { self.guard.taps } else { 0 };
-        if taps > 0 {
+        let taps = if self.expected.hinge_active { self.attached.taps() } else { 0 };
+        if let (Some(guard), Some(guard_acts), true) = (&self.guard, guard_acts, taps > 0) {
             let guard_pass =
                 guard_pass(&self.attached, backend, buffers, acts, plan, self.objective.seed, step);
             let upstream = GuardUpstream {
@@ -410,7 +421,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
                 row_weight_params: buffers.weights_params.first(plan.adapter_rows),
                 row_weight_taps: buffers.weights_taps.first(plan.adapter_rows),
             };
-            self.guard.backward(&guard_pass, guard, dparams, upstream);
+            guard.backward(&guard_pass, guard_acts, dparams, upstream);
         }
         let pass =
             pass(&self.attached, buffers, plan, dropout(buffers, self.objective.seed, step)).saved_only();
@@ -419,7 +430,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
 
     /// Forward only, without dropout: the row losses and scores of a batch and the plan they belong to.
     pub fn evaluate(&mut self, pairs: &[&TokenPair]) -> Result<(BatchPlan, RowResults)> {
-        self.guard.prepare(&self.model.backend, &self.attached.params, &mut self.memory.guard);
+        self.prepare_guard();
         self.reserve_inputs(1);
         let plan = self.make_plan(pairs, 0, true, &self.missing(pairs));
         let batch = self.memory.results.reserve(plan);
@@ -427,7 +438,8 @@ impl<'m, B: Backend> Stepper<'m, B> {
         let totals = Totals { targets: 1, kl_rows: 1, ..Totals::default() };
         self.head(&batch, totals, batch.plan.adapter_rows, false);
         self.keep_scores(&batch);
-        let weights = self.memory.guard.attention(batch.plan.adapter_rows);
+        let guard = self.memory.guard.as_ref();
+        let weights = guard.and_then(|guard| guard.attention(batch.plan.adapter_rows));
         let attention = weights.map(|weights| self.model.backend.to_host(weights)).unwrap_or_default();
         let (mut results, _) = self.memory.results.fetch(&self.model.backend, vec![batch])?;
         let (plan, results) =
@@ -444,6 +456,9 @@ impl<'m, B: Backend> Stepper<'m, B> {
 
     /// METHOD §7, for a whole optimiser step; a shared prefix cancels.
     fn update_stats(&mut self, micro_batches: &[Vec<&TokenPair>]) {
+        if self.guard.is_none() {
+            return;
+        }
         let ignore = self.objective.ignore_token;
         let counted = |ids: &'_ [u32], from: usize| -> Vec<u32> {
             ids[from..].iter().copied().filter(|&t| Some(t) != ignore).collect()

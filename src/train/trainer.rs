@@ -118,7 +118,7 @@ fn train_with<B: Backend>(
     let setup = Setup::new(model, data, config, resume.as_deref(), observer)?;
     let Setup { train, validation, attached, capacity, schedule, state } = setup;
     let policies = config.recompute.candidates();
-    let (_, plan) = fitting_sizes(model, &attached, capacity, policies)?;
+    let (_, plan) = fitting_sizes(model, &attached, &config.objective(), capacity, policies)?;
     let cache = BaseCache::new(cache_budget::<B>(config, &plan));
     if config.kl_weight > 0.0 {
         cache.require_space(base_rows(config, &train, &validation) * model.config.hidden_size)?;
@@ -169,7 +169,7 @@ pub fn dry_run<B: Backend>(
     let data = RunData::read(config, tokenizer, observer)?;
     let setup = Setup::new(model, data, config, resume.as_deref(), observer)?;
     let policies = config.recompute.candidates();
-    let (sizes, plan) = fitting_sizes(model, &setup.attached, setup.capacity, policies)?;
+    let (sizes, plan) = fitting_sizes(model, &setup.attached, &config.objective(), setup.capacity, policies)?;
     observer.on_start(&RunStart {
         train: &setup.train,
         validation: &setup.validation,
@@ -276,17 +276,18 @@ impl<B: Backend> Run<'_, '_, B> {
         self.state.validation_pending = true;
         self.state.updates = self.stepper.moments.t;
         let seconds = started.elapsed().as_secs_f64();
-        let losses = report.losses;
+        let (losses, method) = (report.losses, self.config.method);
+        let guarded = |figure: f64| method.has_guard().then_some(figure);
         let log = StepLog {
             step: self.state.global_step,
             total_steps: self.schedule.total_steps,
             epoch: self.state.global_step as f64 / self.steps_per_epoch() as f64,
             total: losses.total,
             generation: losses.generation,
-            security: losses.security,
-            kl: losses.kl,
-            mean_score_secure: losses.mean_score_secure,
-            mean_score_vulnerable: losses.mean_score_vulnerable,
+            security: guarded(losses.security),
+            kl: method.has_kl().then_some(losses.kl),
+            mean_score_secure: guarded(losses.mean_score_secure),
+            mean_score_vulnerable: guarded(losses.mean_score_vulnerable),
             grad_norm: report.grad_norm,
             learning_rate: lr,
             tokens_per_second: tokens as f64 / seconds,

@@ -34,8 +34,12 @@ fn a_plain_adapter_works_where_no_guard_is_needed() {
 #[test]
 fn a_plain_adapter_is_told_from_a_guard() {
     let tiny = with_a_plain_adapter();
-    let said = ["adapter: this is a plain adapter", "a guard is", "--no-guard"];
-    run(&tiny, &GENERATE.replace(" --no-guard", "")).fails(2, &said);
+    let plain = run(&tiny, &GENERATE.replace(" --no-guard", "")).ok();
+    assert_eq!(plain.stdout, run(&tiny, GENERATE).ok().stdout);
+    assert!(plain.stderr.contains("the adapter has no guard: generation is not guided"), "{}", plain.stderr);
+    let said = ["--rescore-every adjusts the guidance", "not guided"];
+    run(&tiny, &format!("{GENERATE} --rescore-every 2")).fails(2, &said);
+    let said = ["adapter: this is a plain adapter", "a guard is", "a run of the method deepguard"];
     run(&tiny, "score --model model --adapter adapter prompt.py").fails(2, &said);
     // Before the model is looked for, which may have to be downloaded.
     run(&tiny, "score --model nowhere --adapter adapter prompt.py").fails(2, &said);

@@ -35,6 +35,19 @@ fn mistakes_are_told_together_and_before_a_model_is_looked_for() {
     assert!(!tiny.path("runs").exists(), "a folder was made for a run that cannot begin");
 }
 
+/// A flag that can have no effect is a mistake; a file may be a template with every option.
+#[test]
+fn options_of_another_method_are_told() {
+    let tiny = Tiny::new("llama");
+    write(&tiny, "run.toml", "method = \"ce\"\nkl_weight = 1.0\nmargin = 0.5\n");
+    run(&tiny, &format!("{TRAIN} --config run.toml --margin 0.4 --guard-layers 2")).fails(
+        2,
+        &["--margin: the method ce has no such part", "--guard-layers: the method ce has no such part"],
+    );
+    run(&tiny, &format!("{TRAIN} --method cee")).fails(2, &["cee", "deepguard, ce"]);
+    run(&tiny, &format!("{TRAIN} --config run.toml --dry-run")).ok();
+}
+
 #[test]
 fn a_folder_that_is_used_is_the_last_complaint() {
     let tiny = Tiny::new("llama");

@@ -7,7 +7,7 @@ use deepguard::model::Transformer;
 use deepguard::model::activations::{ActivationShape, Activations, Recompute, Rows};
 use deepguard::model::block::{Adapter, Keys, Pass};
 use deepguard::ops::{Arena, Backend, Buffer};
-use deepguard::train::batch::{BatchPlan, PlanOptions, TokenPair};
+use deepguard::train::batch::{BatchPlan, Passes, PlanOptions, TokenPair};
 
 /// The intermediate values of a forward pass.
 pub struct Probe<'a, B: Backend> {
@@ -30,6 +30,7 @@ impl<'a, B: Backend> Probe<'a, B> {
         let pairs: Vec<&TokenPair> = pairs.iter().collect();
         let longest = pairs.iter().map(|p| p.secure.len().max(p.vulnerable.len())).max();
         let options = PlanOptions {
+            passes: Passes::Compared,
             share_prefix,
             predict_suffix: false,
             ignore_token: None,
@@ -42,6 +43,7 @@ impl<'a, B: Backend> Probe<'a, B> {
     pub fn of_sequence(model: &'a Transformer<B>, attached: &'a Attached<B>, ids: &[u32]) -> Result<Self> {
         let pair = TokenPair { id: 0, secure: ids.to_vec(), vulnerable: ids.to_vec() };
         let options = PlanOptions {
+            passes: Passes::Compared,
             share_prefix: true,
             predict_suffix: false,
             ignore_token: None,

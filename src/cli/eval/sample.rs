@@ -10,7 +10,7 @@ use super::super::device::Task;
 use super::super::guidance::GuidanceArgs;
 use super::super::say::{note, warn};
 use super::super::signals::Signals;
-use super::super::{ModelArgs, print};
+use super::super::{Guard, ModelArgs, print};
 use super::Bar;
 use crate::decode::GenerateOptions;
 use crate::deepguard::DeepGuard;
@@ -106,12 +106,11 @@ pub(super) fn sample(
     suite: &Suite,
     signals: &Signals,
 ) -> Result<Summary> {
-    let guard = args.guidance.guard();
-    let adapter = model.adapter(guard)?.map(|folder| folder.path().to_owned());
+    let adapter = model.adapter(Guard::Unused)?.map(|folder| folder.path().to_owned());
     let preset = Preset::named(&args.preset).ok_or_else(|| Error::internal("a preset without a name"))?;
     let mut summary = None;
     let task = Sample { args, suite, signals, preset, adapter, summary: &mut summary };
-    model.run(guard, task)?;
+    model.run(Guard::Unused, task)?;
     summary.ok_or_else(|| Error::internal("sampling came to nothing").into())
 }
 

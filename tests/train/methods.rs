@@ -1,0 +1,69 @@
+//! Runs of the baselines: what they compute, and what they leave out.
+
+use deepguard::decode::GenerateOptions;
+use deepguard::train::{Method, TrainConfig};
+use deepguard::{DeepGuard, ErrorKind};
+use serde_json::Value;
+
+use super::tiny::{Tiny, folder};
+use super::{Cpu, config, losses, metrics, refused, train};
+
+fn of_method(tiny: &Tiny, method: Method) -> TrainConfig {
+    config(tiny, method.name()).with(|o| o.method = method)
+}
+
+/// What only a guard's or a KL divergence's lines have.
+const OF_OTHERS: [&str; 5] =
+    ["security", "kl", "mean_score_secure", "mean_score_vulnerable", "separation_accuracy"];
+
+#[test]
+fn cross_entropy_alone_is_the_joint_loss_without_its_other_terms() {
+    let tiny = Tiny::new("llama");
+    let ce = of_method(&tiny, Method::Ce);
+    let state = train(&ce).unwrap().state;
+    let joint = config(&tiny, "joint").with(|o| (o.security_weight, o.kl_weight) = (0.0, 0.0));
+    train(&joint).unwrap();
+    // Which rows share a product may change its last bit.
+    for (kind, field) in [("train", "generation"), ("train", "total"), ("train", "grad_norm")] {
+        let [found, expected] = [&ce, &joint].map(|run| losses(&run.output_dir, kind, field));
+        assert_eq!(found.len(), 8);
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found / expected - 1.0).abs() < 1e-3, "{field}: {found}, expected {expected}");
+        }
+    }
+    let lines = metrics(&ce.output_dir);
+    let has = |name: &str| lines.iter().any(|line| line.get(name).is_some());
+    assert!(OF_OTHERS.iter().all(|name| !has(name)) && has("preference_accuracy"), "{lines:?}");
+    assert!(state.evaluations[2].1.total < state.evaluations[0].1.total);
+    // The vulnerable functions do not count: their likelihood is measured, and that is all.
+    assert_eq!(state.evaluations[0].1.total, state.evaluations[0].1.generation);
+}
+
+#[test]
+fn cross_entropy_alone_leaves_a_plain_adapter() {
+    let tiny = Tiny::new("llama");
+    let ce = of_method(&tiny, Method::Ce).with(|o| o.max_steps = Some(2));
+    let mut guard = DeepGuard::load(Cpu::new(), &ce.model).unwrap();
+    guard.train(&ce, &mut ()).unwrap();
+    let files: Vec<String> =
+        folder(&ce.output_dir.join("adapter")).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(files, ["adapter_config.json", "adapter_model.safetensors", "manifest.json"]);
+    let attached = guard.attached.as_ref().unwrap();
+    assert!(attached.guard.is_none() && attached.stats.is_none());
+    let options = GenerateOptions::default().with(|o| o.max_new_tokens = 4);
+    assert_eq!(guard.generate("def f(", &options, &mut |_, _| true).unwrap().prompt_score, None);
+    let written: Value = super::read_json(&ce.output_dir.join("train_config.json"));
+    assert_eq!((written["method"].as_str(), written["kl_weight"].as_f64()), (Some("ce"), Some(0.0)));
+}
+
+#[test]
+fn a_run_does_not_go_on_under_another_method() {
+    let tiny = Tiny::new("llama");
+    let ce = of_method(&tiny, Method::Ce).with(|o| o.max_steps = Some(2));
+    train(&ce).unwrap();
+    let other = ce.with(|o| {
+        o.method = Method::DeepGuard;
+        o.resume_from_checkpoint = Some("auto".into());
+    });
+    refused(&other, ErrorKind::Usage, &["method: \"ce\" there, \"deepguard\" here"]);
+}
