@@ -123,8 +123,7 @@ impl<'a> Judge<'a> {
         for _ in 1..self.repeat {
             let again = self.judge_once(slot, scenario, program)?;
             if (again.functional, again.secure) != (first.functional, first.secure) {
-                let outcomes = [&first, &again].map(|v| format!("{:?}/{:?}", v.functional, v.secure));
-                return Ok(Verdict::unknown(format!("flaky: {}", outcomes.join(", then "))));
+                return Ok(Verdict::flaky(&first, &again));
             }
         }
         Ok(first)

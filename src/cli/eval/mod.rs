@@ -1,9 +1,12 @@
 //! `dg-run eval`.
 
 mod check;
+mod compare;
 mod judge;
+mod result;
 mod run;
 mod sample;
+mod verify;
 
 use std::path::{Path, PathBuf};
 
@@ -34,6 +37,10 @@ enum EvalCommand {
     Sample(Box<sample::SampleArgs>),
     /// Sample completions of a suite's prompts, and judge them.
     Run(Box<run::RunArgs>),
+    /// Compare runs of the same scenarios in pairs.
+    Compare(compare::CompareArgs),
+    /// Make the seal of a run again and name every difference.
+    Verify(verify::VerifyArgs),
 }
 
 /// The suite, and how its checks are run.
@@ -83,6 +90,8 @@ pub fn run(args: &EvalArgs, signals: &Signals) -> Result<()> {
         EvalCommand::Judge(args) => judge::run(args, signals),
         EvalCommand::Sample(args) => sample::run(args, signals),
         EvalCommand::Run(args) => run::run(args, signals),
+        EvalCommand::Compare(args) => compare::run(args),
+        EvalCommand::Verify(args) => verify::run(args),
     }
 }
 

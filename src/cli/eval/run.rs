@@ -44,6 +44,7 @@ pub(super) fn run(args: &RunArgs, signals: &Signals) -> Result<()> {
     let folder = &args.sampling.output_dir;
     let samples = read_samples(&folder.join(SAMPLES), &suite)?;
     let judged = judge::judge_samples(&judge, &samples, folder, signals)?;
+    judged.seal(&judge, folder, None)?;
     if args.json {
         print(&json_text(&Summary { sampling: &sampled, judging: &judged })?)?;
     } else {
