@@ -408,12 +408,16 @@ extern "C" __global__ void __launch_bounds__(GUIDE_THREADS)
     }
 }
 
-// tokens[rows] from logits[rows, width], which start on a multiple of 16 bytes. One block per row; 16 · kept
-// bytes of dynamic shared memory.
+// tokens[rows] from logits[rows, width], which start on a multiple of 16 bytes, and numbers[rows] of their
+// samples. One block per row; 16 · kept bytes of dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS)
-    sample(unsigned* tokens, bf16* logits, SampleArguments a, int width) {
+    sample(unsigned* tokens, bf16* logits, const unsigned* numbers, SampleArguments a, int width) {
     extern __shared__ uint4 memory[];
     __shared__ Candidates candidates;
+    __shared__ unsigned number;
+    if (threadIdx.x == 0) {
+        number = numbers[blockIdx.x];
+    }
     KeptRow kept = {Row(logits, blockIdx.x, width), memory, a.kept, {}};
     Draw draw;
     draw.temperature = a.temperature;
@@ -461,7 +465,7 @@ extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS)
 
     draw.k = a.top_k == 0 ? width : min(a.top_k, width);
     draw.top_p = a.top_p;
-    draw.random = unit(philox(a.seed, make_uint4(blockIdx.x, a.position, a.site, 0)).x);
+    draw.random = unit(philox(a.seed, make_uint4(number, a.position, a.site, 0)).x);
     // The fewer stripes have to reach the bound, the fewer tokens do. Fewer than top-k only help where equal
     // logits made the candidates too many.
     const int stripes = min(kept.row.vectors(), SAMPLE_THREADS);

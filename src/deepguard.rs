@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::adapter::{self, AdapterFolder};
 use crate::attached::Attached;
 use crate::decode::windows::score_batch;
-use crate::decode::{self, GenerateOptions, Generated, GuardScores};
+use crate::decode::{self, GenerateOptions, Generated, GuardScores, Request, Watcher};
 use crate::error::{Error, Result};
 use crate::model::generation::GenerationConfig;
 use crate::model::tokenizer::{Tokenizer, without_mark};
@@ -227,12 +227,36 @@ impl<B: Backend> DeepGuard<B> {
         on_token: &mut dyn FnMut(usize, u32) -> bool,
     ) -> Result<Generated> {
         let ids = self.tokenizer.encode_prompt(prompt)?;
+        let options = self.with_model_options(options)?;
+        decode::generate(&self.model, self.attached.as_ref(), &ids, &options, on_token)
+    }
+
+    /// Continues many prompts in one batch; see [`decode::generate_all`]. The options are taken as they are:
+    /// [`DeepGuard::with_model_options`] adds what the model's files say.
+    ///
+    /// # Errors
+    /// As [`decode::generate_all`].
+    pub fn generate_all(
+        &self,
+        requests: &[Request],
+        options: &GenerateOptions,
+        watcher: &mut dyn Watcher,
+    ) -> Result<()> {
+        decode::generate_all(&self.model, self.attached.as_ref(), requests, options, watcher)
+    }
+
+    /// Options with what [`DeepGuard::generation`] says added: end-of-text tokens, suppressed tokens, and its
+    /// repetition penalty where the options have none.
+    ///
+    /// # Errors
+    /// Kind `Model` where the model's files ask for what is not computed.
+    pub fn with_model_options(&self, options: &GenerateOptions) -> Result<GenerateOptions> {
         let (mut options, generation) = (options.clone(), &self.generation);
         generation.check()?;
         options.stop_tokens.extend(&generation.eos_token_ids);
         options.suppress_tokens.extend(&generation.suppress_tokens);
         options.begin_suppress_tokens.extend(&generation.begin_suppress_tokens);
         options.repetition_penalty.get_or_insert(generation.repetition_penalty);
-        decode::generate(&self.model, self.attached.as_ref(), &ids, &options, on_token)
+        Ok(options)
     }
 }

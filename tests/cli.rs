@@ -25,6 +25,9 @@ mod paths;
 mod probe;
 #[path = "cli/products.rs"]
 mod products;
+#[cfg(unix)]
+#[path = "cli/sampling.rs"]
+mod sampling;
 #[path = "cli/score.rs"]
 mod score;
 #[path = "cli/terminal.rs"]

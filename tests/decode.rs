@@ -8,7 +8,8 @@ use deepguard::attached::Attached;
 use deepguard::cpu::Cpu;
 use deepguard::decode::windows::{Window, score_in_windows, windows};
 use deepguard::decode::{
-    FinishReason, GenerateOptions, Generated, final_logits, generate, score, score_with_attention,
+    FinishReason, GenerateOptions, Generated, Next, Request, Watcher, final_logits, generate, generate_all,
+    score, score_with_attention,
 };
 use deepguard::model::lora::LoraConfig;
 use deepguard::model::transformer::Transformer;
@@ -71,10 +72,16 @@ impl Setup {
             let sigma = self.sigma(&text[..PROMPT.len() + known]);
             let values = self.attached.as_ref().unwrap().stats.as_ref().unwrap().values();
             let largest = values.iter().fold(0.0f64, |m, &v| m.max(f64::from(v).abs()));
-            for (logit, value) in last.iter_mut().zip(values) {
+            let is_guided = |token: &usize| !options.unguided_tokens.contains(&(*token as u32));
+            for token in (0..last.len()).filter(is_guided) {
+                let (logit, value) = (&mut last[token], values[token]);
                 let normalized = f64::from(value) / (largest + 1e-8);
                 let boost = if (1..=2).contains(&new.len()) { normalized.max(0.0) } else { 0.0 };
-                *logit += (normalized / sigma + boost) as f32;
+                let factor = (f64::from(options.guidance_strength) / sigma)
+                    .min(options.guidance_cap.map_or(f64::INFINITY, f64::from));
+                let most = options.guidance_cap.unwrap_or(f32::INFINITY);
+                let boost = boost * f64::from(options.guidance_strength.min(most));
+                *logit += (normalized * factor + boost) as f32;
             }
         }
         last
@@ -414,5 +421,227 @@ fn without_a_guard_nothing_is_scored_or_guided() {
     for error in [guided, scored] {
         assert_eq!(error.kind(), ErrorKind::Usage);
         assert!(error.to_string().contains("plain adapter"), "{error}");
+    }
+}
+
+#[test]
+fn guidance_has_a_strength_a_cap_and_tokens_that_it_leaves_alone() {
+    let setup = Setup::new("llama", true);
+    let guided = options().with(|o| o.guided = true);
+    let full = setup.generate(&guided).samples;
+    let plain = setup.generate(&options()).samples;
+    let changed = [
+        guided.clone().with(|o| o.guidance_strength = 4.0),
+        guided.clone().with(|o| o.guidance_cap = Some(0.5)),
+        guided.clone().with(|o| o.unguided_tokens = vec![full[0][0], full[0][1], 100_000]),
+    ];
+    for options in changed {
+        let generated = setup.generate(&options);
+        setup.check(&generated, &options);
+    }
+    let off = guided.clone().with(|o| o.guidance_strength = 0.0);
+    assert_eq!(setup.generate(&off).samples, plain);
+    assert_eq!(setup.generate(&guided.clone().with(|o| o.guidance_cap = Some(0.0))).samples, plain);
+    let everything = guided.clone().with(|o| o.unguided_tokens = (0..400).collect());
+    assert_eq!(setup.generate(&everything).samples, plain);
+    for wrong in [-1.0, f32::NAN, f32::INFINITY] {
+        for options in [
+            guided.clone().with(|o| o.guidance_strength = wrong),
+            guided.clone().with(|o| o.guidance_cap = Some(wrong)),
+        ] {
+            assert_eq!(setup.refusal(&PROMPT, &options).kind(), ErrorKind::Usage, "{wrong}");
+        }
+    }
+}
+
+/// Ends samples after some tokens, and keeps what came.
+struct EndAfter<'a> {
+    /// Tokens of a sample of a request, by its seed.
+    length: &'a dyn Fn(u64, usize) -> usize,
+    seeds: Vec<u64>,
+    lengths: Vec<Vec<usize>>,
+    finished: Vec<(usize, Generated)>,
+}
+
+impl Watcher for EndAfter<'_> {
+    fn on_token(&mut self, request: usize, sample: usize, _: u32) -> Next {
+        let length = &mut self.lengths[request][sample];
+        *length += 1;
+        if *length < (self.length)(self.seeds[request], sample) { Next::GoOn } else { Next::End }
+    }
+
+    fn on_finished(&mut self, request: usize, generated: Generated) -> Result<(), Error> {
+        self.finished.push((request, generated));
+        Ok(())
+    }
+}
+
+/// What becomes of requests in one batch, in their order.
+fn batch(
+    setup: &Setup,
+    requests: &[Request],
+    options: &GenerateOptions,
+    length: &dyn Fn(u64, usize) -> usize,
+) -> Vec<Generated> {
+    let seeds = requests.iter().map(|request| request.seed).collect();
+    let lengths = vec![vec![0; options.num_samples]; requests.len()];
+    let mut watcher = EndAfter { length, seeds, lengths, finished: Vec::new() };
+    generate_all(&setup.model, setup.attached.as_ref(), requests, options, &mut watcher).unwrap();
+    watcher.finished.sort_by_key(|(request, _)| *request);
+    let numbers: Vec<usize> = watcher.finished.iter().map(|(request, _)| *request).collect();
+    assert_eq!(numbers, (0..requests.len()).collect::<Vec<_>>());
+    watcher.finished.into_iter().map(|(_, generated)| generated).collect()
+}
+
+/// Prompts of different lengths.
+fn requests(count: usize) -> Vec<Request> {
+    let token = |i: usize, at: usize| ((i * 131 + at * 37 + 5) % 290) as u32;
+    let prompt = |i: usize| (0..3 + i * 5 % 17).map(|at| token(i, at)).collect();
+    (0..count).map(|i| Request { prompt: prompt(i), seed: 1000 + i as u64 }).collect()
+}
+
+/// Between 1 and 17 tokens; 40 would be the limit.
+fn varied(seed: u64, sample: usize) -> usize {
+    1 + (seed as usize * 7 + sample * 5) % 17
+}
+
+#[test]
+fn the_bits_of_a_sample_do_not_depend_on_its_batch() {
+    for (architecture, guided, every, penalty) in
+        [("llama", false, 0, 1.0), ("qwen2", true, 3, 1.3), ("llama", true, 0, 1.0)]
+    {
+        let setup = Setup::new(architecture, guided);
+        let options = options().with(|o| {
+            o.num_samples = 11;
+            o.max_new_tokens = 40;
+            o.sampling = Sampling::new(1.2, 0.95, 50, 3);
+            o.guided = guided;
+            o.rescore_every = every;
+            o.repetition_penalty = Some(penalty);
+        });
+        let requests = requests(9);
+        let all = batch(&setup, &requests, &options, &varied);
+        for (request, of_batch) in requests.iter().zip(&all) {
+            let alone = batch(&setup, std::slice::from_ref(request), &options, &varied);
+            assert_eq!(&alone[0], of_batch, "{architecture}, seed {}", request.seed);
+            for (number, sample) in of_batch.samples.iter().enumerate() {
+                assert_eq!(sample.len(), varied(request.seed, number));
+                assert_eq!(of_batch.finish_reasons[number], FinishReason::Stop);
+            }
+            // As many samples as there are, and until the end: the same tokens.
+            let fewer = options.clone().with(|o| {
+                o.num_samples = 3;
+                o.sampling.seed = request.seed;
+            });
+            let whole =
+                generate(&setup.model, setup.attached.as_ref(), &request.prompt, &fewer, &mut |_, _| true)
+                    .unwrap();
+            for (whole, sample) in whole.samples.iter().zip(&of_batch.samples) {
+                assert!(whole.starts_with(sample), "{architecture}, seed {}", request.seed);
+            }
+        }
+        let mut reversed = requests.clone();
+        reversed.reverse();
+        let mut turned = batch(&setup, &reversed, &options, &varied);
+        turned.reverse();
+        assert_eq!(turned, all, "{architecture}");
+        assert_ne!(all[0].samples, all[1].samples);
+    }
+}
+
+#[test]
+fn samples_of_a_batch_are_drawn_from_their_own_logits() {
+    let setup = Setup::new("qwen2", true);
+    let options = options().with(|o| {
+        o.num_samples = 10;
+        o.max_new_tokens = 12;
+        o.sampling = Sampling::new(0.9, 0.95, 50, 1000);
+        o.guided = true;
+        o.repetition_penalty = Some(1.2);
+    });
+    let requests = [Request { prompt: PROMPT.to_vec(), seed: 1000 }, requests(2).remove(1)];
+    let generated = batch(&setup, &requests, &options, &varied);
+    setup.check(&generated[0], &options);
+}
+
+#[test]
+fn a_batch_ends_at_the_context_and_can_be_cancelled() {
+    let mut setup = Setup::new("llama", false);
+    setup.model.config.max_position_embeddings = 24;
+    let options = options().with(|o| {
+        o.num_samples = 2;
+        o.max_new_tokens = 15;
+        o.sampling = Sampling::new(1.0, 1.0, 0, 1);
+    });
+    let forever = |_: u64, _: usize| usize::MAX;
+    for (request, generated) in requests(5).iter().zip(batch(&setup, &requests(5), &options, &forever)) {
+        let room = 15.min(24 - request.prompt.len());
+        assert!(generated.samples.iter().all(|sample| sample.len() == room));
+        assert_eq!(generated.finish_reasons, [FinishReason::Length; 2]);
+    }
+    for prompt in [Vec::new(), vec![1; 24]] {
+        let wrong = [requests(1).remove(0), Request { prompt, seed: 0 }];
+        let mut watcher = Cancel { after: usize::MAX, finished: Vec::new() };
+        let error = generate_all(&setup.model, None, &wrong, &options, &mut watcher).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Data);
+        assert!(watcher.finished.is_empty());
+    }
+    let mut watcher = Cancel { after: 7, finished: Vec::new() };
+    generate_all(&setup.model, None, &requests(5), &options, &mut watcher).unwrap();
+    let tokens = |generated: &Generated| generated.samples.iter().map(Vec::len).sum::<usize>();
+    assert_eq!(watcher.finished.iter().map(|(_, generated)| tokens(generated)).sum::<usize>(), 7);
+    for (_, generated) in &watcher.finished {
+        assert_eq!(generated.finish_reasons, [FinishReason::Cancelled; 2]);
+    }
+}
+
+/// Ends everything with a token.
+struct Cancel {
+    after: usize,
+    finished: Vec<(usize, Generated)>,
+}
+
+impl Watcher for Cancel {
+    fn on_token(&mut self, _: usize, _: usize, _: u32) -> Next {
+        self.after -= 1;
+        if self.after == 0 { Next::Cancel } else { Next::GoOn }
+    }
+
+    fn on_finished(&mut self, request: usize, generated: Generated) -> Result<(), Error> {
+        self.finished.push((request, generated));
+        Ok(())
+    }
+}
+
+/// What the rows of a batch rest on: in products of decoding, up to so many rows, no row's bits depend on how
+/// many there are. Weights and keys have contiguous rows; values are read across theirs.
+#[test]
+fn rows_of_small_products_are_independent() {
+    use deepguard::cpu::blas::{MatMut, MatRef, gemm};
+    use deepguard::ops::Device;
+    let most = Cpu::new().independent_rows();
+    assert!(most >= 16, "{most}");
+    let numbers = |n: usize, seed: u64| -> Vec<f32> {
+        (0..n).map(|i| unit(philox(seed, [i as u32, 0, 0, 0])[0]) - 0.5).collect()
+    };
+    for (depth, cols) in [(576, 192), (64, 201), (201, 64), (1536, 96), (40, 80), (333, 128)] {
+        let (a, b) = (numbers(most * depth, 1), numbers(depth * cols, 2));
+        for across in [false, true] {
+            let product = |first: usize, rows: usize| {
+                let mut c = vec![0.0; rows * cols];
+                let a = MatRef::new(&a[first * depth..][..rows * depth], rows, depth);
+                let b = if across {
+                    MatRef::new(&b[..], depth, cols)
+                } else {
+                    MatRef::new(&b[..], cols, depth).t()
+                };
+                gemm(MatMut::new(&mut c, rows, cols), a, b, 1.0, 0.0);
+                c.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            let alone: Vec<_> = (0..most).map(|row| product(row, 1)).collect();
+            for rows in 1..=most {
+                assert_eq!(product(0, rows), alone[..rows].concat(), "{rows} × {depth} × {cols}, {across}");
+            }
+        }
     }
 }

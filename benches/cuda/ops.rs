@@ -182,8 +182,9 @@ fn sampling(c: &mut Criterion, device: &Device) {
         cuda.adjust(logits.view_mut(), marks.view_mut(), last.view(), adjustment);
     });
     let sampling = Sampling::new(0.1, 0.95, 50, 1);
+    let numbers = device.zeros::<u32>(&[rows]);
     device.measure(c, "sample 100×152064", bytes(1), || {
-        cuda.sample(tokens.view_mut(), logits.view(), sampling, 3);
+        cuda.sample(tokens.view_mut(), logits.view(), numbers.view(), sampling, 3);
     });
 }
 

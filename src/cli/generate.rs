@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::device::Task;
+use super::guidance::GuidanceArgs;
 use super::say::{note, warn};
 use super::terminal::{has_reader, print, require_reader};
 use super::{Guard, ModelArgs, read_text};
@@ -49,12 +50,8 @@ pub struct GenerateArgs {
     /// Seed of the samples.
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Do not guide towards secure tokens. An adapter without a guard never does.
-    #[arg(long)]
-    no_guard: bool,
-    /// Recompute the guidance's strength every so many tokens; 0 keeps that of the prompt.
-    #[arg(long, default_value_t = 0)]
-    rescore_every: usize,
+    #[command(flatten)]
+    guidance: GuidanceArgs,
     /// Go on after end-of-text tokens.
     #[arg(long)]
     ignore_eos: bool,
@@ -89,14 +86,10 @@ fn generate<B: Backend>(args: &GenerateArgs, mut guard: DeepGuard<B>, prompt: &s
     if args.ignore_eos {
         guard.generation.eos_token_ids.clear();
     }
-    let has_guard = guard.attached.as_ref().is_some_and(|attached| attached.guard.is_some());
-    if guard.attached.is_some() && !has_guard && !args.no_guard {
-        note("the adapter has no guard: generation is not guided");
-    }
     let suggestion = guard.generation.suggestion.as_ref();
     let suggested = suggestion.and_then(|s| s.beside(args.temperature, args.top_p, args.top_k));
     guard.generation.notes.iter().chain(&suggested).for_each(|line| warn(line));
-    let options = GenerateOptions {
+    let mut options = GenerateOptions {
         max_new_tokens: args.max_new_tokens,
         num_samples: args.num_samples,
         sampling: Sampling {
@@ -105,13 +98,10 @@ fn generate<B: Backend>(args: &GenerateArgs, mut guard: DeepGuard<B>, prompt: &s
             top_k: args.top_k,
             seed: args.seed,
         },
-        guided: has_guard && !args.no_guard,
-        rescore_every: args.rescore_every,
-        stop_tokens: Vec::new(),
         repetition_penalty: args.repetition_penalty,
-        suppress_tokens: Vec::new(),
-        begin_suppress_tokens: Vec::new(),
+        ..GenerateOptions::default()
     };
+    args.guidance.apply(&guard, &mut options)?;
     if args.num_samples == 1 && !args.json {
         return stream(&guard, prompt, &options);
     }

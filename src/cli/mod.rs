@@ -9,6 +9,7 @@ mod device;
 mod eval;
 mod export;
 mod generate;
+mod guidance;
 mod hub;
 mod import;
 mod info;

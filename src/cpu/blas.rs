@@ -18,6 +18,8 @@ mod skinny;
 mod tests;
 
 pub use operand::{Elems, MatMut, MatRef};
+/// Most rows of a product with a weight that are computed one by one, each by itself.
+pub(super) use skinny::MAX_ROWS as SKINNY_ROWS;
 
 use super::team;
 use operand::{Lines, Out, with_elems};

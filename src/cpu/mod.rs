@@ -114,6 +114,10 @@ impl Device for Cpu {
         format!("{model} ({})", features().join(", "))
     }
 
+    fn independent_rows(&self) -> usize {
+        blas::SKINNY_ROWS
+    }
+
     fn allocate(&self, bytes: usize) -> Result<MmapMut> {
         // The system may promise more than it has, and end the process later.
         let free = self.free_memory();

@@ -3,7 +3,7 @@
 use super::{Cpu, math, parallel};
 use crate::ops::philox::{philox, unit};
 use crate::ops::sample::{
-    Adjustment, SAMPLING_SITE, Sample, Sampling, check, check_adjust, check_guide, mark,
+    Adjustment, SAMPLING_SITE, Sample, Sampling, check_adjust, check_guide, check_sample, mark,
 };
 use crate::ops::{Mut, Ref};
 
@@ -127,17 +127,18 @@ impl Sample for Cpu {
         &self,
         tokens: Mut<'_, Self, u32>,
         logits: Ref<'_, Self, f32>,
+        numbers: Ref<'_, Self, u32>,
         sampling: Sampling,
         position: u32,
     ) {
-        if !self.accepts(check("sample", tokens.len(), logits.len())) {
+        if !self.accepts(check_sample(tokens.len(), logits.len(), numbers.len())) {
             return;
         }
         let tokens = tokens.into_slice();
         let vocab_size = logits.len() / tokens.len().max(1);
-        let logits = logits.as_slice();
+        let (logits, numbers) = (logits.as_slice(), numbers.as_slice());
         parallel::items(tokens, |i, token| {
-            let words = philox(sampling.seed, [i as u32, position, SAMPLING_SITE, 0]);
+            let words = philox(sampling.seed, [numbers[i], position, SAMPLING_SITE, 0]);
             *token = draw(&logits[i * vocab_size..][..vocab_size], sampling, unit(words[0]));
         });
     }

@@ -8,7 +8,7 @@ use super::params::SampleArguments;
 use super::rows::{alignment, reads};
 use super::tile::{GUIDE_ROWS, GUIDE_THREADS, SAMPLE_CANDIDATES, SAMPLE_THREADS, SAMPLE_VECTORS};
 use crate::ops::sample::{
-    Adjustment, SAMPLING_SITE, Sample, Sampling, check, check_adjust, check_guide, mark,
+    Adjustment, SAMPLING_SITE, Sample, Sampling, check_adjust, check_guide, check_sample, mark,
 };
 use crate::ops::{Mut, Ref};
 
@@ -66,11 +66,12 @@ impl Sample for Cuda {
         &self,
         tokens: Mut<'_, Self, u32>,
         logits: Ref<'_, Self, bf16>,
+        numbers: Ref<'_, Self, u32>,
         sampling: Sampling,
         position: u32,
     ) {
         let rows = tokens.len();
-        if self.keep(check("sample", rows, logits.len())).is_none() {
+        if self.keep(check_sample(rows, logits.len(), numbers.len())).is_none() {
             return;
         }
         let width = logits.len() / rows.max(1);
@@ -91,6 +92,7 @@ impl Sample for Cuda {
         self.launch("sample")
             .write("tokens", &tokens, rows, 4)
             .read("logits", logits, rows * width, VECTOR)
+            .read("numbers", numbers, rows, 4)
             .value(arguments)
             .int("width", width)
             .run(Shape { shared: kept * VECTOR, ..Shape::line(rows, SAMPLE_THREADS) });

@@ -1,11 +1,11 @@
 //! Generation: one prefill, then one token per sample and pass, guided by the security statistics (METHOD
 //! §8).
 
-mod session;
+mod batch;
+mod cohort;
 mod stage;
 pub mod windows;
 
-pub use session::{FinishReason, Generated};
 pub use stage::{GuardScores, final_logits, score, score_packed, score_with_attention};
 
 use crate::attached::Attached;
@@ -14,7 +14,11 @@ use crate::model::generation::PENALTY_RANGE;
 use crate::model::transformer::Transformer;
 use crate::ops::Backend;
 use crate::ops::sample::Sampling;
-use session::Session;
+use batch::{Batch, Shape};
+use serde::Serialize;
+
+/// Largest factor of the guidance.
+const MOST_GUIDANCE: f32 = 100.0;
 
 /// What to generate.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +34,12 @@ pub struct GenerateOptions {
     pub guided: bool,
     /// Recompute the guidance's strength from everything generated so far every so many tokens; 0 never does.
     pub rescore_every: usize,
+    /// Multiplies what the guidance adds to logits.
+    pub guidance_strength: f32,
+    /// Most that the normalised statistics, which are at most 1, are multiplied with.
+    pub guidance_cap: Option<f32>,
+    /// Tokens that the guidance leaves alone.
+    pub unguided_tokens: Vec<u32>,
     /// Tokens that end a sample.
     pub stop_tokens: Vec<u32>,
     /// Divides the positive and multiplies the negative logits of tokens that are in the prompt or the
@@ -51,6 +61,9 @@ impl Default for GenerateOptions {
             sampling: Sampling::default(),
             guided: false,
             rescore_every: 0,
+            guidance_strength: 1.0,
+            guidance_cap: None,
+            unguided_tokens: Vec::new(),
             stop_tokens: Vec::new(),
             repetition_penalty: None,
             suppress_tokens: Vec::new(),
@@ -67,7 +80,16 @@ impl GenerateOptions {
             || !self.begin_suppress_tokens.is_empty()
     }
 
-    fn validate(&self) -> Result<()> {
+    /// What the guidance adds to the logits of secure tokens at the first positions.
+    fn boost(&self) -> f32 {
+        self.guidance_cap.map_or(self.guidance_strength, |cap| self.guidance_strength.min(cap))
+    }
+
+    /// Whether the options go together, whatever the model.
+    ///
+    /// # Errors
+    /// Kind `Usage`, naming the option.
+    pub fn validate(&self) -> Result<()> {
         let s = &self.sampling;
         if self.max_new_tokens == 0 || self.num_samples == 0 {
             return Err(Error::usage("expected at least 1 new token and 1 sample, found 0"));
@@ -87,11 +109,7 @@ impl GenerateOptions {
                 "`repetition_penalty`: expected {low} to {high}, found {penalty}"
             )));
         }
-        if self.rescore_every > 0 && !self.guided {
-            return Err(Error::usage(
-                "`rescore_every` adjusts the guidance, but this generation is not guided",
-            ));
-        }
+        self.validate_guidance()?;
         if s.temperature == 0.0 && self.num_samples > 1 {
             return Err(Error::usage(format!(
                 "{} greedy samples would all be the same: ask for one, or set a temperature above 0",
@@ -100,6 +118,84 @@ impl GenerateOptions {
         }
         Ok(())
     }
+
+    fn validate_guidance(&self) -> Result<()> {
+        if self.rescore_every > 0 && !self.guided {
+            return Err(Error::usage(
+                "`rescore_every` adjusts the guidance, but this generation is not guided",
+            ));
+        }
+        let measures = [
+            Some(("guidance_strength", self.guidance_strength)),
+            self.guidance_cap.map(|cap| ("guidance_cap", cap)),
+        ];
+        for (name, value) in measures.into_iter().flatten() {
+            if !(0.0..=MOST_GUIDANCE).contains(&value) {
+                return Err(Error::usage(format!("`{name}`: expected 0 to {MOST_GUIDANCE}, found {value}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a sample ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// The sample produced a stop token, or the caller ended it.
+    Stop,
+    /// The sample reached the limit of new tokens, or of the context.
+    Length,
+    /// The caller ended the generation.
+    Cancelled,
+}
+
+/// All samples of a prompt.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Generated {
+    /// New tokens of every sample, without the stop token.
+    pub samples: Vec<Vec<u32>>,
+    /// Why each sample ended.
+    pub finish_reasons: Vec<FinishReason>,
+    /// Mean analyzer score of the prompt, with a guard.
+    pub prompt_score: Option<f64>,
+    /// Seconds until the first token; 0 in a batch of many prompts.
+    pub prefill_seconds: f64,
+    /// Seconds of all further tokens; 0 in a batch of many prompts.
+    pub decode_seconds: f64,
+}
+
+/// A prompt of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Tokens of the prompt.
+    pub prompt: Vec<u32>,
+    /// Seed of its samples, in place of that of the options.
+    pub seed: u64,
+}
+
+/// What becomes of a sample after a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It goes on.
+    GoOn,
+    /// It is complete.
+    End,
+    /// The whole generation ends.
+    Cancel,
+}
+
+/// What follows a batch.
+pub trait Watcher {
+    /// Sample `sample` of request `request` has one more token.
+    fn on_token(&mut self, request: usize, sample: usize, token: u32) -> Next;
+
+    /// All samples of a request have ended. After [`Next::Cancel`], also of those whose samples have not.
+    ///
+    /// # Errors
+    /// Those of the implementation; they end the generation.
+    fn on_finished(&mut self, request: usize, generated: Generated) -> Result<()>;
 }
 
 /// Continues `prompt`. `on_token` is called with (sample, token) as tokens are made and may stop the
@@ -111,12 +207,9 @@ pub fn generate<B: Backend>(
     options: &GenerateOptions,
     on_token: &mut dyn FnMut(usize, u32) -> bool,
 ) -> Result<Generated> {
-    options.validate()?;
+    check(attached, options)?;
     let limit = model.config.max_position_embeddings;
-    if prompt.is_empty() {
-        return Err(Error::data("the prompt is empty: expected at least one token"));
-    }
-    if prompt.len().saturating_add(options.max_new_tokens) > limit {
+    if !prompt.is_empty() && prompt.len().saturating_add(options.max_new_tokens) > limit {
         return Err(Error::data(format!(
             "the prompt's {} tokens and {} new ones exceed the model's context of {limit}; shorten the prompt or lower \
              `max_new_tokens`",
@@ -124,11 +217,78 @@ pub fn generate<B: Backend>(
             options.max_new_tokens
         )));
     }
+    check_prompt(model, prompt)?;
+    let shape = Shape::of_one(&model.backend, options.num_samples);
+    let started = std::time::Instant::now();
+    let mut one = One { on_token, started, first_token: None, generated: None };
+    let request = Request { prompt: prompt.to_vec(), seed: options.sampling.seed };
+    Batch::new(model, attached, options, shape)?.run(&mut std::iter::once(request), &mut one)?;
+    let mut generated = one.generated.ok_or_else(|| Error::internal("a generation without an end"))?;
+    generated.prefill_seconds = one.first_token.unwrap_or_default();
+    generated.decode_seconds = started.elapsed().as_secs_f64() - generated.prefill_seconds;
+    Ok(generated)
+}
+
+/// Follows the only request of a batch.
+struct One<'a> {
+    on_token: &'a mut dyn FnMut(usize, u32) -> bool,
+    started: std::time::Instant,
+    /// Seconds until then.
+    first_token: Option<f64>,
+    generated: Option<Generated>,
+}
+
+impl Watcher for One<'_> {
+    fn on_token(&mut self, _: usize, sample: usize, token: u32) -> Next {
+        self.first_token.get_or_insert_with(|| self.started.elapsed().as_secs_f64());
+        if (self.on_token)(sample, token) { Next::GoOn } else { Next::Cancel }
+    }
+
+    fn on_finished(&mut self, _: usize, generated: Generated) -> Result<()> {
+        self.generated = Some(generated);
+        Ok(())
+    }
+}
+
+/// Continues many prompts in one batch, `options.num_samples` times each: where samples end, those that wait
+/// take their rows, and a prompt is read once. A sample's tokens depend on the model, the options, its
+/// prompt, its seed and its number alone, not on what else is in the batch. Samples end at the model's
+/// context, too.
+///
+/// # Errors
+/// Those of [`generate`], and of the watcher.
+pub fn generate_all<B: Backend>(
+    model: &Transformer<B>,
+    attached: Option<&Attached<B>>,
+    requests: &[Request],
+    options: &GenerateOptions,
+    watcher: &mut dyn Watcher,
+) -> Result<()> {
+    check(attached, options)?;
+    requests.iter().try_for_each(|request| check_prompt(model, &request.prompt))?;
+    let shape = Shape::of_many(&model.backend);
+    Batch::new(model, attached, options, shape)?.run(&mut requests.iter().cloned(), watcher)
+}
+
+fn check<B: Backend>(attached: Option<&Attached<B>>, options: &GenerateOptions) -> Result<()> {
+    options.validate()?;
     if options.guided {
         let attached = attached.ok_or_else(|| {
             Error::usage("guidance needs an adapter with a guard: attach one, or generate without guidance")
         })?;
         attached.require_guard().map_err(|e| e.context("guidance needs a guard"))?;
     }
-    Session::new(model, attached, prompt.len(), options)?.run(prompt, on_token)
+    Ok(())
+}
+
+/// Refuses a prompt that is none, or that leaves no room for a token.
+fn check_prompt<B: Backend>(model: &Transformer<B>, prompt: &[u32]) -> Result<()> {
+    let limit = model.config.max_position_embeddings;
+    match prompt.len() {
+        0 => Err(Error::data("the prompt is empty: expected at least one token")),
+        n if n < limit => Ok(()),
+        n => Err(Error::data(format!(
+            "the prompt's {n} tokens leave no room in the model's context of {limit}; shorten the prompt"
+        ))),
+    }
 }

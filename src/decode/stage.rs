@@ -51,11 +51,22 @@ impl<B: Backend> Stage<B> {
         keys: &mut Keys<'_, B>,
         tapped: bool,
     ) {
-        let n = self.ids.len();
+        self.run_first(self.ids.len(), model, attached, keys, tapped);
+    }
+
+    /// As [`Self::run`], of the first `n` rows.
+    pub(super) fn run_first(
+        &mut self,
+        n: usize,
+        model: &Transformer<B>,
+        attached: Option<&Attached<B>>,
+        keys: &mut Keys<'_, B>,
+        tapped: bool,
+    ) {
         let adapter = attached.map(|a| Adapter { lora: &a.lora, params: &a.params, rows: n, dropout: None });
-        let pass = Pass { rows: Rows::forward_only(n), positions: self.positions.view(), adapter };
+        let pass = Pass { rows: Rows::forward_only(n), positions: self.positions.first(n), adapter };
         let taps = attached.filter(|_| tapped).map_or(0, Attached::taps);
-        model.forward(&mut self.acts, self.ids.view(), pass, keys, taps, n);
+        model.forward(&mut self.acts, self.ids.first(n), pass, keys, taps, n);
     }
 
     /// Uploads texts, each a sequence of its own, and returns where they lie.
@@ -74,13 +85,22 @@ impl<B: Backend> Stage<B> {
 
     /// Scores of the rows of the last pass, which must have been tapped.
     pub(super) fn score(&mut self, model: &Transformer<B>, attached: &Attached<B>) -> Vec<f32> {
+        self.score_first(self.ids.len(), model, attached)
+    }
+
+    /// As [`Self::score`], of the first rows, which were all of the last pass.
+    pub(super) fn score_first(
+        &mut self,
+        rows: usize,
+        model: &Transformer<B>,
+        attached: &Attached<B>,
+    ) -> Vec<f32> {
         let (Some(guard), Some(acts)) = (&attached.guard, &mut self.guard) else { return Vec::new() };
-        let rows = self.ids.len();
         let pass = GuardPass {
             backend: &model.backend,
             params: &attached.params,
             taps: self.acts.taps.first(guard.taps * rows * guard.hidden_size()),
-            ids: self.ids.view(),
+            ids: self.ids.first(rows),
             rows,
             dropout: None,
         };

@@ -41,12 +41,40 @@ impl Lines {
     /// # Errors
     /// Kind `Verdict`: there is no room for it, and so the evaluation is incomplete.
     pub fn add(&mut self, line: &impl Serialize) -> Result<()> {
-        let mut text = serde_json::to_vec(line).kind(ErrorKind::Internal, || "cannot write JSON".into())?;
-        text.push(b'\n');
+        self.add_all(std::slice::from_ref(line))
+    }
+
+    /// Adds lines, which are on the disk when this returns.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn add_all<T: Serialize>(&mut self, lines: &[T]) -> Result<()> {
+        let text = text_of(lines)?;
         self.file.write_all(&text).and_then(|()| self.file.sync_data()).kind(ErrorKind::Verdict, || {
             format!("{}: the lines before are kept, but another cannot be written", self.path.display())
         })
     }
+
+    /// Puts lines in place of those that are there.
+    ///
+    /// # Errors
+    /// Kind `Device`: they cannot be written.
+    pub fn replace<T: Serialize>(&mut self, lines: &[T]) -> Result<()> {
+        let text = text_of(lines)?;
+        let complain = || format!("cannot write {}", self.path.display());
+        crate::files::write_file(&self.path, &text)?;
+        self.file = OpenOptions::new().append(true).open(&self.path).kind(ErrorKind::Device, complain)?;
+        Ok(())
+    }
+}
+
+fn text_of<T: Serialize>(lines: &[T]) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    for line in lines {
+        serde_json::to_writer(&mut text, line).kind(ErrorKind::Internal, || "cannot write JSON".into())?;
+        text.push(b'\n');
+    }
+    Ok(text)
 }
 
 /// The lines of a text.

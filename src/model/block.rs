@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::model::activations::{ActivationGrads, Activations, LayerStack, Recompute, Rows};
 use crate::model::config::Config;
-use crate::model::kv_cache::KvCache;
+use crate::model::kv_cache::{CachedRows, PromptCache};
 use crate::model::lora::{Lora, LoraPair, Projection};
 use crate::model::params::{Grads, Params};
 use crate::model::weights::Weights;
@@ -75,10 +75,11 @@ copyable!(Adapter, AdapterDropout, Pass);
 pub enum Keys<'a, B: Backend> {
     /// The rows of the batch itself.
     Packed(&'a [Segment]),
-    /// As `Packed` with a single sequence, whose keys and values also become the cache's prompt.
-    Prompt(&'a [Segment], &'a mut KvCache<B>),
-    /// The cache; every row is the next token of one sample.
-    Cache(&'a mut KvCache<B>),
+    /// As `Packed` with a single sequence, whose keys and values also become those of a prompt.
+    Prompt(&'a [Segment], &'a mut PromptCache<B>),
+    /// Caches, whose rows follow each other; every row is the next token of one sample. Rows beyond them
+    /// attend to nothing, and nobody reads them.
+    Cache(Vec<CachedRows<'a, B>>),
 }
 
 impl<B: Backend> Block<B> {
@@ -179,22 +180,36 @@ impl<'a, B: Backend> BlockPass<'a, B> {
         let (rows, l, heads) = (self.pass.rows, self.layer, self.config.heads());
         let (backend, positions, inv_freq) = (self.backend, self.pass.positions, self.inv_freq);
         let qkv = acts.qkv.get_mut(l, rows);
-        match keys {
-            Keys::Packed(_) => backend.rope(qkv, positions, inv_freq, heads),
-            Keys::Prompt(_, cache) => {
-                backend.rope_into_cache(qkv, cache.prompt_rows(l), positions, inv_freq, heads)
+        let segments = match keys {
+            Keys::Cache(caches) => return self.attend_to_caches(acts, caches),
+            Keys::Packed(segments) => {
+                backend.rope(qkv, positions, inv_freq, heads);
+                segments
             }
-            Keys::Cache(cache) => {
-                backend.rope_into_cache(qkv, cache.token_rows(l), positions, inv_freq, heads)
+            Keys::Prompt(segments, cache) => {
+                backend.rope_into_cache(qkv, cache.rows(l), positions, inv_freq, heads);
+                segments
             }
-        }
+        };
         let (o, lse, qkv) = (acts.o.get_mut(l, rows), acts.lse.get_mut(l, rows), acts.qkv.get(l, rows));
-        let qkv = Qkv::packed(qkv, heads);
-        match keys {
-            Keys::Packed(segments) | Keys::Prompt(segments, _) => {
-                backend.attention(o, lse, qkv, segments, heads)
-            }
-            Keys::Cache(cache) => backend.attention_decode(o, qkv.q, &cache.layer(l), heads),
+        backend.attention(o, lse, Qkv::packed(qkv, heads), segments, heads);
+    }
+
+    /// RoPE, then attention, of the next tokens of samples, the rows of one cache after those of another.
+    fn attend_to_caches(&self, acts: &mut Activations<B>, caches: &mut [CachedRows<'_, B>]) {
+        let (rows, l, heads) = (self.pass.rows, self.layer, self.config.heads());
+        let (backend, inv_freq) = (self.backend, self.inv_freq);
+        let mut first = 0;
+        for cache in caches {
+            let own = first..first + cache.rows;
+            let elements = |width: usize| own.start * width..own.end * width;
+            let qkv = acts.qkv.get_mut(l, rows).slice(elements(heads.qkv_width()));
+            let positions = self.pass.positions.slice(own.clone());
+            backend.rope_into_cache(qkv, cache.token_rows(l), positions, inv_freq, heads);
+            let qkv = acts.qkv.get(l, rows).slice(elements(heads.qkv_width()));
+            let o = acts.o.get_mut(l, rows).slice(elements(heads.q_width()));
+            backend.attention_decode(o, Qkv::packed(qkv, heads).q, &cache.layer(l), heads);
+            first = own.end;
         }
     }
 

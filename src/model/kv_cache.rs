@@ -1,4 +1,4 @@
-//! Keys and values of what was already read: one prompt, shared by all samples, and what each sample added.
+//! Keys and values of what was already read: prompts, each shared by its samples, and what the samples added.
 
 use crate::error::Result;
 use crate::model::config::Config;
@@ -6,40 +6,58 @@ use crate::ops::attention::CachedKv;
 use crate::ops::rope::CacheRows;
 use crate::ops::{Arena, Backend, Buffer};
 
-struct LayerCache<B: Backend> {
-    prompt_k: Buffer<B, B::Act>,
-    prompt_v: Buffer<B, B::Act>,
-    sample_k: Buffer<B, B::Act>,
-    sample_v: Buffer<B, B::Act>,
+/// Keys and values of one layer.
+struct Layer<B: Backend> {
+    k: Buffer<B, B::Act>,
+    v: Buffer<B, B::Act>,
 }
 
-/// The cache of all layers.
-pub struct KvCache<B: Backend> {
-    layers: Vec<LayerCache<B>>,
+/// Buffers of every layer, `[.., kv_width]` each.
+fn layers<B: Backend>(
+    arena: &mut Arena<B>,
+    config: &Config,
+    of: &str,
+    shape: &[usize],
+) -> Result<Vec<Layer<B>>> {
+    let shape = [shape, &[config.heads().kv_width()]].concat();
+    let mut layer = |_| {
+        let k = arena.buffer(format!("cache {of} k"), &shape)?;
+        Ok(Layer { k, v: arena.buffer(format!("cache {of} v"), &shape)? })
+    };
+    (0..config.num_hidden_layers).map(&mut layer).collect()
+}
+
+/// A prompt's keys and values, of all layers.
+pub struct PromptCache<B: Backend> {
+    layers: Vec<Layer<B>>,
+}
+
+impl<B: Backend> PromptCache<B> {
+    /// Room for a prompt of exactly `len` tokens.
+    pub fn new(arena: &mut Arena<B>, config: &Config, len: usize) -> Result<Self> {
+        Ok(PromptCache { layers: layers(arena, config, "prompt", &[len])? })
+    }
+
+    /// Where the keys and values of the prompt's rows go.
+    pub(super) fn rows(&mut self, layer: usize) -> CacheRows<'_, B> {
+        let Layer { k, v } = &mut self.layers[layer];
+        CacheRows { k: k.view_mut(), v: v.view_mut(), first: 0, step: 1 }
+    }
+}
+
+/// Keys and values that samples of one prompt added to it, of all layers. All samples have as many tokens.
+pub struct SampleCache<B: Backend> {
+    layers: Vec<Layer<B>>,
     capacity: usize,
+    width: usize,
     filled: usize,
 }
 
-impl<B: Backend> KvCache<B> {
-    /// Room for a prompt of exactly `prompt_len` tokens and `capacity` tokens of each of `samples` samples.
-    pub fn new(
-        arena: &mut Arena<B>,
-        config: &Config,
-        prompt_len: usize,
-        samples: usize,
-        capacity: usize,
-    ) -> Result<Self> {
-        let width = config.heads().kv_width();
-        let mut layer = |_| {
-            Ok(LayerCache {
-                prompt_k: arena.buffer("cache prompt k", &[prompt_len, width])?,
-                prompt_v: arena.buffer("cache prompt v", &[prompt_len, width])?,
-                sample_k: arena.buffer("cache sample k", &[samples, capacity, width])?,
-                sample_v: arena.buffer("cache sample v", &[samples, capacity, width])?,
-            })
-        };
-        let layers = (0..config.num_hidden_layers).map(&mut layer).collect::<Result<_>>()?;
-        Ok(KvCache { layers, capacity, filled: 0 })
+impl<B: Backend> SampleCache<B> {
+    /// Room for `capacity` tokens of each of `samples` samples.
+    pub fn new(arena: &mut Arena<B>, config: &Config, samples: usize, capacity: usize) -> Result<Self> {
+        let layers = layers(arena, config, "sample", &[samples, capacity])?;
+        Ok(SampleCache { layers, capacity, width: config.heads().kv_width(), filled: 0 })
     }
 
     /// Tokens each sample has added, the current one included.
@@ -53,26 +71,48 @@ impl<B: Backend> KvCache<B> {
         self.filled += 1;
     }
 
-    /// Where the keys and values of the prompt's rows go.
-    pub(super) fn prompt_rows(&mut self, layer: usize) -> CacheRows<'_, B> {
-        let cache = &mut self.layers[layer];
-        CacheRows { k: cache.prompt_k.view_mut(), v: cache.prompt_v.view_mut(), first: 0, step: 1 }
+    /// Forgets all samples.
+    pub fn clear(&mut self) {
+        self.filled = 0;
     }
 
-    /// Where the keys and values of every sample's current token go.
+    /// Moves what sample `from` added to the place of sample `to`, which comes before it.
+    pub fn move_sample(&mut self, backend: &B, from: usize, to: usize) {
+        let (step, len) = (self.capacity * self.width, self.filled * self.width);
+        for buffer in self.layers.iter_mut().flat_map(|layer| [&mut layer.k, &mut layer.v]) {
+            let (before, source) = buffer.view_mut().split_at(from * step);
+            backend.copy(before.slice(to * step..to * step + len), source.view().slice(0..len));
+        }
+    }
+}
+
+/// Rows of a decoding pass: the next tokens of the first samples of a cache.
+pub struct CachedRows<'a, B: Backend> {
+    /// Number of rows.
+    pub rows: usize,
+    /// What all of them read.
+    pub prompt: &'a PromptCache<B>,
+    /// What each of them added.
+    pub own: &'a mut SampleCache<B>,
+}
+
+impl<B: Backend> CachedRows<'_, B> {
+    /// Where the keys and values of the current tokens go.
     pub(super) fn token_rows(&mut self, layer: usize) -> CacheRows<'_, B> {
-        let (cache, first, step) = (&mut self.layers[layer], self.filled - 1, self.capacity);
-        CacheRows { k: cache.sample_k.view_mut(), v: cache.sample_v.view_mut(), first, step }
+        let (first, step) = (self.own.filled - 1, self.own.capacity);
+        let Layer { k, v } = &mut self.own.layers[layer];
+        CacheRows { k: k.view_mut(), v: v.view_mut(), first, step }
     }
 
     pub(super) fn layer(&self, layer: usize) -> CachedKv<'_, B> {
-        let cache = &self.layers[layer];
+        let (prompt, own) = (&self.prompt.layers[layer], &self.own.layers[layer]);
+        let len = self.rows * self.own.capacity * self.own.width;
         CachedKv {
-            prompt_k: cache.prompt_k.view(),
-            prompt_v: cache.prompt_v.view(),
-            sample_k: cache.sample_k.view(),
-            sample_v: cache.sample_v.view(),
-            filled: self.filled,
+            prompt_k: prompt.k.view(),
+            prompt_v: prompt.v.view(),
+            sample_k: own.k.first(len),
+            sample_v: own.v.first(len),
+            filled: self.own.filled,
         }
     }
 }

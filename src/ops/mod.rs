@@ -46,6 +46,11 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// Whether its memory is that of the system.
     const IN_SYSTEM_MEMORY: bool;
 
+    /// Most rows of a pass without a backward up to which the bits of a row do not depend on how many rows
+    /// there are; 0 where they always may.
+    fn independent_rows(&self) -> usize {
+        0
+    }
     /// Name of the device, for people.
     fn description(&self) -> String;
     /// A zeroed allocation of `bytes`, aligned to [`buffer::ALIGNMENT`]. Fails with a device error:

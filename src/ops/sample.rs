@@ -4,7 +4,8 @@ use super::contract::{expect_exactly, refused};
 use super::{Device, Mut, Ref};
 use crate::error::Result;
 
-/// Site of sampling's Philox counters: (row, position, site, 0), of which the first word is used.
+/// Site of sampling's Philox counters: (number of the sample, position, site, 0), of which the first word is
+/// used.
 pub(crate) const SAMPLING_SITE: u32 = u32::MAX - 3;
 
 /// How the next token is chosen.
@@ -73,8 +74,14 @@ pub(crate) fn check_guide(logits: usize, stats: usize, strength: usize) -> Resul
     expect_exactly("guide", "logits", logits, strength.checked_mul(stats))
 }
 
+/// Refuses logits that are not a row for each token, and numbers that are not one for each.
+pub(crate) fn check_sample(rows: usize, logits: usize, numbers: usize) -> Result<()> {
+    check("sample", rows, logits)?;
+    expect_exactly("sample", "numbers", numbers, Some(rows))
+}
+
 /// Refuses logits that are not `rows` rows of one width.
-pub(crate) fn check(op: &str, rows: usize, logits: usize) -> Result<()> {
+fn check(op: &str, rows: usize, logits: usize) -> Result<()> {
     match rows == 0 || logits > 0 && logits.is_multiple_of(rows) {
         true => Ok(()),
         false => {
@@ -108,12 +115,14 @@ pub trait Sample: Device {
     );
 
     /// Chooses one token per row: temperature, then top-k, then top-p, then a draw with the Philox number of
-    /// (seed, row, position). tokens `[samples]`, logits `[samples, vocab_size]`. A row that holds a NaN
-    /// gives [`u32::MAX`].
+    /// (seed, number of the row's sample, position), so that it does not depend on the row's place in a
+    /// batch. tokens and numbers `[samples]`, logits `[samples, vocab_size]`. A row that holds a NaN gives
+    /// [`u32::MAX`].
     fn sample(
         &self,
         tokens: Mut<'_, Self, u32>,
         logits: Ref<'_, Self, Self::Act>,
+        numbers: Ref<'_, Self, u32>,
         sampling: Sampling,
         position: u32,
     );

@@ -73,10 +73,11 @@ fn sample() {
                     cuda.copy(logits.slice_mut(at..at + 3), likeliest.view());
                     cuda.copy(logits.slice_mut(at + 3..at + 43), likely.view());
                 }
-                cuda.sample(tokens.view_mut(), logits.view(), sampling, 0);
+                let numbers = buffer(cuda, rows);
+                cuda.sample(tokens.view_mut(), logits.view(), numbers.view(), sampling, 0);
             });
-            check(&format!("sample {vocab}, {sampling:?}"), &counters, rows * (vocab * 2 + 4));
-            narrow("sample: tokens", &counters, rows);
+            check(&format!("sample {vocab}, {sampling:?}"), &counters, rows * (vocab * 2 + 4 + 4));
+            narrow("sample: tokens and numbers", &counters, 2 * rows);
         }
     }
 }

@@ -1,6 +1,9 @@
+use deepguard::Error;
 use deepguard::attached::Attached;
 use deepguard::cpu::Cpu;
-use deepguard::decode::{GenerateOptions, Generated, final_logits, generate, score};
+use deepguard::decode::{
+    GenerateOptions, Generated, Next, Request, Watcher, final_logits, generate, generate_all, score,
+};
 use deepguard::model::Transformer;
 use deepguard::ops::Backend;
 use deepguard::ops::sample::Sampling;
@@ -102,4 +105,50 @@ fn samples_on_cuda_depend_on_the_seed_alone() {
     assert_eq!(first, samples(1));
     assert_ne!(first, samples(2));
     assert!(first.iter().any(|sample| *sample != first[0]), "all samples are the same: {first:?}");
+}
+
+/// Ends samples after as many tokens as their request and number say.
+#[derive(Default)]
+struct Ends(std::collections::BTreeMap<(u64, usize), Vec<u32>>, Vec<u64>);
+
+impl Watcher for Ends {
+    fn on_token(&mut self, request: usize, sample: usize, token: u32) -> Next {
+        let seed = self.1[request];
+        let tokens = self.0.entry((seed, sample)).or_default();
+        tokens.push(token);
+        if tokens.len() < 1 + (seed as usize + sample) % 4 { Next::GoOn } else { Next::End }
+    }
+
+    fn on_finished(&mut self, _: usize, _: Generated) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[test]
+fn samples_of_a_batch_on_cuda_do_not_depend_on_it() {
+    let _alone = alone();
+    let model = model_on(own_cuda(), "qwen2-tiny");
+    let guard = guard(&model);
+    let sampled = |samples: usize, requests: &[Request]| {
+        let options = GenerateOptions::default().with(|o| {
+            o.max_new_tokens = 4;
+            o.num_samples = samples;
+            o.sampling = Sampling::new(0.9, 0.95, 50, 1);
+            o.guided = true;
+        });
+        let mut watcher = Ends(Default::default(), requests.iter().map(|request| request.seed).collect());
+        checked(generate_all(&model, Some(&guard), requests, &options, &mut watcher));
+        watcher.0
+    };
+    let request =
+        |seed: u64| Request { prompt: (0..4 + seed as u32 * 3).map(|t| t * 29 % 290).collect(), seed };
+    let requests: Vec<Request> = (0..6).map(request).collect();
+    // More cohorts than there are places for.
+    let all = sampled(10, &requests);
+    assert_eq!(all.len(), 60);
+    for (seed, samples) in [(1, 10), (5, 3)] {
+        for (key, alone) in sampled(samples, &[request(seed)]) {
+            assert_eq!(all[&key], alone, "{key:?}");
+        }
+    }
 }

@@ -233,10 +233,13 @@ pub fn logits<B: Backend>(backend: &B) {
         refused(backend, expected);
     }
     let mut tokens = bench.integers(&[0u32; 4]);
+    let numbers = bench.integers(&[0u32; 4]);
     for logits in [z.view(), z.view().slice(0..0)] {
-        backend.sample(tokens.view_mut(), logits, sampling, 0);
+        backend.sample(tokens.view_mut(), logits, numbers.view(), sampling, 0);
         refused(backend, "sample: logits: expected 4 rows of one width");
     }
+    backend.sample(tokens.first_mut(3), z.view().slice(0..3), numbers.view(), sampling, 0);
+    refused(backend, "sample: numbers: expected 3 elements, found 4");
 }
 
 pub fn layers<B: Backend>(backend: &B) {

@@ -67,24 +67,32 @@ pub fn greedy<B: Backend>(backend: &B) {
     let bench = Bench::new(backend);
     let logits = bench.act_of(&[1.0, 3.0, 3.0, -4.0, 0.0, f64::NAN, 9.0, 1.0, -1.0, -2.0, -3.0, -4.0]);
     let mut tokens = bench.integers(&[7u32; 3]);
+    let numbers = bench.integers(&[0u32, 1, 2]);
     for (temperature, top_k) in [(0.0, 0), (0.8, 1)] {
         let sampling = Sampling::new(temperature, 1.0, top_k, 1);
-        backend.sample(tokens.view_mut(), logits.view(), sampling, 5);
+        backend.sample(tokens.view_mut(), logits.view(), numbers.view(), sampling, 5);
         assert_eq!(backend.to_host(tokens.view()), [1, u32::MAX, 0]);
     }
 }
 
-/// A row's draw depends on seed, row and position, and stays inside the nucleus.
+/// A row's draw depends on seed, number and position, not on its place, and stays inside the nucleus.
 pub fn draws<B: Backend>(backend: &B) {
     let bench = Bench::new(backend);
     let row = [2.0, 1.9, -8.0, 1.8, -9.0];
     let logits = bench.act_of(&row.repeat(200));
-    let draw = |seed: u64, position: u32| {
+    let drawn = |numbers: &[u32], seed: u64, position: u32| {
         let mut tokens = bench.integers(&[0u32; 200]);
         let sampling = Sampling::new(1.0, 0.95, 50, seed);
-        backend.sample(tokens.view_mut(), logits.view(), sampling, position);
+        let numbers = bench.integers(numbers);
+        backend.sample(tokens.view_mut(), logits.view(), numbers.view(), sampling, position);
         backend.to_host(tokens.view())
     };
+    let ascending: Vec<u32> = (0..200).collect();
+    let draw = |seed: u64, position: u32| drawn(&ascending, seed, position);
+    let descending: Vec<u32> = (0..200).rev().collect();
+    let mut turned = drawn(&descending, 1, 0);
+    turned.reverse();
+    assert_eq!(turned, draw(1, 0));
     let first = draw(1, 0);
     assert_eq!(first, draw(1, 0));
     assert!(first != draw(2, 0) && first != draw(1, 1));
@@ -157,9 +165,10 @@ pub fn draws_of_a_sort<B: Backend>(backend: &B) {
         }
         let logits = bench.act_of(&values);
         let mut tokens = bench.integers(&vec![0u32; rows]);
+        let numbers = bench.integers(&(0..rows as u32).collect::<Vec<_>>());
         for (position, (temperature, top_p, top_k)) in SAMPLINGS.into_iter().enumerate() {
             let sampling = Sampling::new(temperature, top_p, top_k, 11);
-            backend.sample(tokens.view_mut(), logits.view(), sampling, position as u32);
+            backend.sample(tokens.view_mut(), logits.view(), numbers.view(), sampling, position as u32);
             bench.finish();
             for (i, found) in backend.to_host(tokens.view()).into_iter().enumerate() {
                 let random = f64::from(unit(philox(sampling.seed, [i as u32, position as u32, SITE, 0])[0]));

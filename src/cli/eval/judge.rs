@@ -64,7 +64,7 @@ pub(super) fn run(args: &JudgeArgs, signals: &Signals) -> Result<()> {
     } else {
         print(&summary.to_text())?;
     }
-    Ok(summary.require_known(args.allow_unknown)?)
+    Ok(summary.require_known(args.allow_unknown, 0)?)
 }
 
 fn folder(args: &JudgeArgs) -> crate::Result<PathBuf> {
@@ -199,7 +199,7 @@ impl Summary {
         finish(folder, &judgement, method).map(|_| ())
     }
 
-    fn to_text(&self) -> String {
+    pub(super) fn to_text(&self) -> String {
         let Summary { samples, judged, parsed, functional, secure, insecure, unknown, .. } = self;
         let mut text = format!(
             "{samples} samples, {judged} judged: {parsed} parse, {functional} functional, {secure} of them secure, \
@@ -216,16 +216,17 @@ impl Summary {
 
     /// # Errors
     /// Kind `Verdict`: more is unknown than may be, or nothing was judged.
-    pub(super) fn require_known(&self, allowed: usize) -> crate::Result<()> {
+    /// `unsampled` more samples could not be drawn, and so are unknown too.
+    pub(super) fn require_known(&self, allowed: usize, unsampled: usize) -> crate::Result<()> {
+        let (unknown, samples) = (self.unknown + unsampled, self.samples + unsampled);
         if self.judged == 0 {
             return Err(Error::new(ErrorKind::Verdict, "no sample was judged"));
         }
-        if self.unknown > allowed {
+        if unknown > allowed {
             return Err(Error::new(
                 ErrorKind::Verdict,
                 format!(
-                    "the verdicts on {} of {} samples are unknown; --allow-unknown {} accepts that",
-                    self.unknown, self.samples, self.unknown
+                    "the verdicts on {unknown} of {samples} samples are unknown; --allow-unknown {unknown} accepts that"
                 ),
             ));
         }

@@ -4,6 +4,8 @@ mod check;
 mod compare;
 mod judge;
 mod result;
+mod run;
+mod sample;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +34,10 @@ enum EvalCommand {
     Check(check::CheckArgs),
     /// Judge samples, whoever made them: is the code functional, is it secure?
     Judge(judge::JudgeArgs),
+    /// Sample completions of a suite's prompts.
+    Sample(Box<sample::SampleArgs>),
+    /// Sample completions of a suite's prompts, and judge them.
+    Run(Box<run::RunArgs>),
     /// Compare runs of the same scenarios in pairs.
     Compare(compare::CompareArgs),
     /// Make the seal of a run again and name every difference.
@@ -92,6 +98,8 @@ pub fn run(args: &EvalArgs, signals: &Signals) -> Result<()> {
     match &args.command {
         EvalCommand::Check(args) => check::run(args, signals),
         EvalCommand::Judge(args) => judge::run(args, signals),
+        EvalCommand::Sample(args) => sample::run(args, signals),
+        EvalCommand::Run(args) => run::run(args, signals),
         EvalCommand::Compare(args) => compare::run(args),
         EvalCommand::Verify(args) => verify::run(args),
     }
@@ -126,6 +134,13 @@ impl Bar {
     fn advance(&self) {
         if let Some(bar) = &self.0 {
             bar.inc(1);
+        }
+    }
+
+    fn set(&self, position: usize, length: usize) {
+        if let Some(bar) = &self.0 {
+            bar.set_length(length as u64);
+            bar.set_position(position as u64);
         }
     }
 }

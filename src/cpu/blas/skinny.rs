@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::ops::Range;
 
 /// Most rows for which streaming the weight beats packing it.
-const MAX_ROWS: usize = 32;
+pub(in crate::cpu) const MAX_ROWS: usize = 32;
 /// Fewer bytes of weight than this are read by the calling thread alone.
 const MIN_PARALLEL: usize = 64 << 10;
 /// Bytes of weight that all groups of rows meet before the next, a quarter of a L1 cache.

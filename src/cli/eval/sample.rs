@@ -1,0 +1,212 @@
+//! `dg-run eval sample`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+
+use super::super::device::Task;
+use super::super::guidance::GuidanceArgs;
+use super::super::say::{note, warn};
+use super::super::signals::Signals;
+use super::super::{Guard, ModelArgs, print};
+use super::Bar;
+use crate::decode::GenerateOptions;
+use crate::deepguard::DeepGuard;
+use crate::error::Error;
+use crate::eval::presets::{PRESETS, Preset};
+use crate::eval::sampling::{self, SampleOptions, Summary};
+use crate::eval::suite::Suite;
+use crate::files::json_text;
+use crate::ops::Backend;
+use crate::ops::sample::Sampling;
+use crate::report::printable;
+
+/// Scenarios without samples that are named.
+const MAX_NAMED: usize = 20;
+
+/// Options of `dg-run eval sample`.
+#[derive(Args)]
+pub(super) struct SampleArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Suite of scenarios.
+    #[arg(long, value_name = "DIR")]
+    suite: PathBuf,
+    /// Only scenarios whose id begins so, such as python/cwe-089.
+    #[arg(long, value_name = "PREFIX", default_value = "")]
+    only: String,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How completions are sampled, and where they go.
+#[derive(Args)]
+pub(super) struct SamplingArgs {
+    /// The publication whose sampling is followed; what differs is said and kept.
+    #[arg(long, value_name = "NAME", default_value = "small", value_parser = preset_names(), help_heading = "Sampling")]
+    preset: String,
+    /// Sample the first scenarios only, so many.
+    #[arg(long, value_name = "N", help_heading = "Sampling")]
+    limit: Option<usize>,
+    /// Samples of every scenario, in place of the preset's.
+    #[arg(long, short, help_heading = "Sampling")]
+    num_samples: Option<usize>,
+    /// Sampling temperature, in place of the preset's; 0 always takes the likeliest token.
+    #[arg(long, help_heading = "Sampling")]
+    temperature: Option<f32>,
+    /// Keep the likeliest tokens up to this probability, in place of the preset's.
+    #[arg(long, help_heading = "Sampling")]
+    top_p: Option<f32>,
+    /// Keep this many of the likeliest tokens, in place of the preset's; 0 keeps all.
+    #[arg(long, help_heading = "Sampling")]
+    top_k: Option<usize>,
+    /// Most new tokens, in place of the preset's.
+    #[arg(long, help_heading = "Sampling")]
+    max_new_tokens: Option<usize>,
+    /// Seed of the samples.
+    #[arg(long, default_value_t = 42, help_heading = "Sampling")]
+    seed: u64,
+    /// End prompts with a line break and all but one space of the next line's indentation: small models write
+    /// prose after a line that is complete.
+    #[arg(long, help_heading = "Sampling")]
+    open_indent: bool,
+    #[command(flatten)]
+    guidance: GuidanceArgs,
+    /// Name of the method in tables [default: base, or the adapter's folder and how it is used].
+    #[arg(long, value_name = "NAME")]
+    method: Option<String>,
+    /// Folder for samples.jsonl and sampling.json.
+    #[arg(long, value_name = "DIR")]
+    pub(super) output_dir: PathBuf,
+    /// Go on with the samples that are in the folder.
+    #[arg(long)]
+    resume: bool,
+}
+
+fn preset_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(PRESETS.map(|preset| preset.name))
+}
+
+pub(super) fn run(args: &SampleArgs, signals: &Signals) -> Result<()> {
+    let suite = Suite::open(&args.suite, &args.only)?;
+    let summary = sample(&args.model, &args.sampling, &suite, signals)?;
+    print(&if args.json { json_text(&summary)? } else { to_text(&summary) })?;
+    Ok(())
+}
+
+/// Samples a suite into a run's folder.
+pub(super) fn sample(
+    model: &ModelArgs,
+    args: &SamplingArgs,
+    suite: &Suite,
+    signals: &Signals,
+) -> Result<Summary> {
+    let adapter = model.adapter(Guard::Unused)?.map(|folder| folder.path().to_owned());
+    let preset = Preset::named(&args.preset).ok_or_else(|| Error::internal("a preset without a name"))?;
+    let mut summary = None;
+    let task = Sample { args, suite, signals, preset, adapter, summary: &mut summary };
+    model.run(Guard::Unused, task)?;
+    summary.ok_or_else(|| Error::internal("sampling came to nothing").into())
+}
+
+struct Sample<'a> {
+    args: &'a SamplingArgs,
+    suite: &'a Suite,
+    signals: &'a Signals,
+    preset: &'static Preset,
+    adapter: Option<PathBuf>,
+    summary: &'a mut Option<Summary>,
+}
+
+impl Task for Sample<'_> {
+    fn run<B: Backend>(self, guard: DeepGuard<B>) -> Result<()> {
+        let options = SampleOptions {
+            method: self.method(&guard),
+            preset: self.preset,
+            adapter: self.adapter.as_deref(),
+            generate: self.args.generate_options(self.preset, &guard)?,
+            open_indent: self.args.open_indent,
+            limit: self.args.limit,
+            resume: self.args.resume,
+        };
+        guard.generation.notes.iter().for_each(|line| warn(line));
+        self.signals.request();
+        let should_stop = || self.signals.received().is_some();
+        let bar = Bar::new("scenarios", self.suite.scenarios.len());
+        let folder = &self.args.output_dir;
+        let sampled = sampling::sample(&guard, self.suite, &options, folder, &should_stop, &mut |progress| {
+            bar.set(progress.scenarios, progress.of);
+        });
+        drop(bar);
+        let summary = sampled?;
+        note(&format!("written: {}", folder.join(sampling::SAMPLES).display()));
+        *self.summary = Some(summary);
+        Ok(())
+    }
+}
+
+impl Sample<'_> {
+    /// The name of the method in tables, if none is given.
+    fn method<B: Backend>(&self, guard: &DeepGuard<B>) -> String {
+        if let Some(name) = &self.args.method {
+            return name.clone();
+        }
+        let Some(adapter) = &self.adapter else { return "base".to_owned() };
+        let named = |path: &std::path::Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let own = named(adapter).filter(|name| name != "adapter");
+        let name = own.or_else(|| named(adapter.parent()?)).unwrap_or_else(|| "adapter".to_owned());
+        let has_guard = guard.attached.as_ref().is_some_and(|attached| attached.guard.is_some());
+        match (has_guard, self.args.guidance.guides(guard)) {
+            (true, true) => format!("{name}, guided"),
+            (true, false) => format!("{name}, not guided"),
+            (false, _) => name,
+        }
+    }
+}
+
+impl SamplingArgs {
+    fn generate_options<B: Backend>(&self, preset: &Preset, guard: &DeepGuard<B>) -> Result<GenerateOptions> {
+        let mut options = GenerateOptions {
+            max_new_tokens: self.max_new_tokens.unwrap_or(preset.max_new_tokens),
+            num_samples: self.num_samples.unwrap_or(preset.num_samples),
+            sampling: Sampling {
+                temperature: self.temperature.unwrap_or(preset.temperature),
+                top_p: self.top_p.unwrap_or(preset.top_p),
+                top_k: self.top_k.unwrap_or(preset.top_k),
+                seed: self.seed,
+            },
+            ..GenerateOptions::default()
+        };
+        self.guidance.apply(guard, &mut options)?;
+        Ok(options)
+    }
+}
+
+/// What sampling came to, for people.
+pub(super) fn to_text(summary: &Summary) -> String {
+    let Summary { scenarios, resumed, samples, ended, tokens, seconds, unsampled, differences, .. } = summary;
+    let mut text = format!("{samples} samples of {scenarios} scenarios");
+    if *resumed > 0 {
+        text += &format!(", {resumed} of which were there before");
+    }
+    if *tokens > 0 {
+        let rate = *tokens as f64 / seconds.max(1e-9);
+        text += &format!("; {ended} new ones end by themselves; {tokens} tokens, {rate:.1} tokens/s");
+    }
+    text.push('\n');
+    for (id, reason) in unsampled.iter().take(MAX_NAMED) {
+        text += &(printable(&format!("  not sampled: {id}: {reason}")) + "\n");
+    }
+    if unsampled.len() > MAX_NAMED {
+        text += &format!("  and {} more\n", unsampled.len() - MAX_NAMED);
+    }
+    for difference in differences {
+        text += &format!("  not as published: {difference}\n");
+    }
+    text
+}

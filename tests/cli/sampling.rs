@@ -1,0 +1,193 @@
+//! `dg-run eval sample`: samples of a suite in a run's folder.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::tiny::Tiny;
+use super::{Done, dg_run, run, trained};
+
+const SUITE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/eval");
+
+/// Samples three of nine tokens, unless there is more to say.
+fn sample(more: &str) -> String {
+    let mut arguments = format!("eval sample --model model --suite {SUITE} {more}");
+    for (option, value) in [("-n", "3"), ("--max-new-tokens", "9"), ("--temperature", "1")] {
+        if !more.split(' ').any(|word| word == option) {
+            arguments += &format!(" {option} {value}");
+        }
+    }
+    arguments
+}
+
+fn lines(tiny: &Tiny, folder: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(tiny.path(folder).join("samples.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn settings(tiny: &Tiny, folder: &str) -> Value {
+    super::read_json(&tiny.path(folder).join("sampling.json"))
+}
+
+fn bytes(path: PathBuf) -> Vec<u8> {
+    std::fs::read(path).unwrap()
+}
+
+#[test]
+fn samples_are_those_of_generate_wherever_they_are_drawn() {
+    let tiny = Tiny::new("llama");
+    let done = run(&tiny, &sample("--only python/cwe-089 --output-dir all --json")).ok();
+    assert_eq!(done.json()["scenarios"], 12);
+    let all = lines(&tiny, "all");
+    assert_eq!(all.len(), 36);
+    for (i, line) in all.iter().enumerate() {
+        assert_eq!(line["sample"], json!(i % 3));
+        assert!(["end_of_text", "stop", "length"].contains(&line["finish"].as_str().unwrap()), "{line}");
+    }
+    let of_all = settings(&tiny, "all");
+    assert_eq!(of_all["scenarios"].as_array().unwrap().len(), 12);
+    assert_eq!((&of_all["method"], &of_all["preset"]), (&json!("base"), &json!("small")));
+    // Fewer scenarios, fewer samples: the same ones.
+    run(&tiny, &sample("--only python/cwe-089 --limit 2 -n 2 --output-dir few")).ok();
+    let few = lines(&tiny, "few");
+    assert_eq!(few, [&all[0], &all[1], &all[3], &all[4]].map(Clone::clone));
+    let one = all[7]["id"].as_str().unwrap();
+    run(&tiny, &sample(&format!("--only {one} --output-dir one"))).ok();
+    assert_eq!(lines(&tiny, "one"), all[6..9]);
+    assert_ne!(of_all["key"], Value::Null);
+}
+
+#[test]
+fn a_run_goes_on_where_it_was_killed() {
+    let tiny = Tiny::new("llama");
+    let into = |folder: &str| sample(&format!("--only python/cwe-07 --output-dir {folder}"));
+    run(&tiny, &into("whole")).ok();
+    let expected = bytes(tiny.path("whole/samples.jsonl"));
+    // As a kill leaves it: any number of bytes.
+    for cut in [0, 1, expected.len() / 3, expected.len() / 2, expected.len() - 1, expected.len()] {
+        std::fs::create_dir_all(tiny.path("cut")).unwrap();
+        std::fs::copy(tiny.path("whole/sampling.json"), tiny.path("cut/sampling.json")).unwrap();
+        std::fs::write(tiny.path("cut/samples.jsonl"), &expected[..cut]).unwrap();
+        run(&tiny, &into("cut --resume")).ok();
+        assert!(bytes(tiny.path("cut/samples.jsonl")) == expected, "cut after {cut} bytes");
+    }
+    run(&tiny, &into("whole")).fails(2, &["whole", "--resume"]);
+    let other = String::from_utf8(expected).unwrap().replacen("\"sample\":1", "\"sample\":2", 1);
+    std::fs::write(tiny.path("cut/samples.jsonl"), other).unwrap();
+    run(&tiny, &into("cut --resume")).fails(3, &["samples.jsonl", "line 2", "sample 1"]);
+}
+
+#[test]
+fn a_signal_ends_a_run_that_goes_on() {
+    let tiny = Tiny::new("llama");
+    let into = |folder: &str| sample(&format!("--only python --max-new-tokens 60 --output-dir {folder}"));
+    run(&tiny, &into("whole")).ok();
+    let mut process = std::process::Command::new(env!("CARGO_BIN_EXE_dg-run"))
+        .current_dir(tiny.path(""))
+        .args(into("stopped").split_whitespace())
+        .stderr(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    let samples = tiny.path("stopped/samples.jsonl");
+    while std::fs::metadata(&samples).map_or(0, |file| file.len()) == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nothing was sampled");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let id = rustix::process::Pid::from_child(&process);
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    let code = process.wait().unwrap().code();
+    let (whole, stopped) = (bytes(tiny.path("whole/samples.jsonl")), bytes(samples));
+    // It may have been done already.
+    assert!(code == Some(75) || code == Some(0) && stopped == whole, "{code:?}");
+    assert!(whole.starts_with(&stopped));
+    run(&tiny, &into("stopped --resume")).ok();
+    assert!(bytes(tiny.path("stopped/samples.jsonl")) == whole);
+}
+
+/// Everything that changes samples, one at a time.
+#[test]
+fn what_differs_is_named() {
+    let tiny = trained();
+    let with =
+        |more: &str| sample(&format!("--only python/cwe-089 --limit 1 --adapter run {more} --output-dir a"));
+    run(&tiny, &with("")).ok();
+    for (more, named) in [
+        ("--temperature 0.5", "generate.temperature: 1.0 there, 0.5 now"),
+        ("--top-p 0.5", "generate.top_p"),
+        ("--top-k 3", "generate.top_k"),
+        ("--seed 1", "generate.seed: 42 there, 1 now"),
+        ("-n 2", "num_samples: 3 there, 2 now"),
+        ("--max-new-tokens 8", "generate.max_new_tokens"),
+        ("--open-indent", "open_indent: false there, true now"),
+        ("--no-guard", "generate.guided: true there, false now"),
+        ("--guidance-strength 0.5", "generate.guidance_strength"),
+        ("--guidance-cap 0.5", "generate.guidance_cap: null there, 0.5 now"),
+        ("--unguided-tokens ab", "generate.unguided_tokens"),
+        ("--rescore-every 2", "generate.rescore_every"),
+        ("--preset sven", "preset: \"small\" there, \"sven\" now"),
+        ("--method other", "method"),
+        ("--limit 2", "scenarios"),
+    ] {
+        let option = more.split(' ').next().unwrap();
+        let arguments = with(&format!("{more} --resume"));
+        let arguments = if option == "--limit" { arguments.replacen("--limit 1 ", "", 1) } else { arguments };
+        run(&tiny, &arguments).fails(3, &["a: the samples here are of something else", named]);
+    }
+    run(&tiny, &with("--resume")).ok();
+    run(&tiny, &with("--resume").replacen("--adapter run ", "", 1)).fails(3, &["adapter"]);
+    super::tiny::edit_tensors(&tiny.path("model/model.safetensors"), |tensors| tensors[0].2[0] += 1.0);
+    run(&tiny, &with("--resume --no-guard")).fails(3, &["model: "]);
+}
+
+#[test]
+fn guided_and_not_are_two_methods() {
+    let tiny = trained();
+    let with = |more: &str| sample(&format!("--only c/cwe-125 --limit 2 --adapter run {more}"));
+    run(&tiny, &with("--output-dir guided")).ok();
+    run(&tiny, &with("--no-guard --output-dir plain")).ok();
+    run(&tiny, &with("--guidance-strength 0 --output-dir none")).ok();
+    assert_ne!(lines(&tiny, "guided"), lines(&tiny, "plain"));
+    assert_eq!(lines(&tiny, "none"), lines(&tiny, "plain"));
+    assert_eq!(settings(&tiny, "guided")["method"], "run, guided");
+    assert_eq!(settings(&tiny, "plain")["method"], "run, not guided");
+}
+
+/// A prompt beyond the context is named; the others are sampled.
+#[test]
+fn prompts_beyond_the_context_are_named() {
+    let tiny = Tiny::new("llama");
+    let lengths = |done: &Done| done.json()["unsampled"].as_object().unwrap().len();
+    tiny.edit_config(|config| config["max_position_embeddings"] = json!(200));
+    let done = run(&tiny, &sample("--only python/cwe-0 --output-dir short --json")).ok();
+    let unsampled = lengths(&done);
+    let scenarios = settings(&tiny, "short")["scenarios"].as_array().unwrap().len();
+    assert!(unsampled > 0 && unsampled < scenarios, "{unsampled} of {scenarios}");
+    assert_eq!(done.json()["scenarios"], json!(scenarios - unsampled));
+    assert_eq!(lines(&tiny, "short").len(), 3 * (scenarios - unsampled));
+    let shown = run(&tiny, &sample("--only python/cwe-0 --output-dir short --resume")).ok();
+    assert!(shown.stdout.contains("the model's context of 200"), "{}", shown.stdout);
+}
+
+#[test]
+fn what_cannot_be_sampled_is_refused() {
+    let tiny = Tiny::new("llama");
+    run(&tiny, &sample("--only nowhere --output-dir a")).fails(3, &["nowhere"]);
+    run(&tiny, &sample("--preset other --output-dir a")).fails(2, &["other", "codeguard+"]);
+    run(&tiny, &sample("--output-dir a -n 0")).fails(2, &["at least 1"]);
+    run(&tiny, &sample("--output-dir a --temperature 0")).fails(2, &["greedy"]);
+    run(&tiny, &sample("--output-dir a --guidance-strength -1")).fails(2, &["guidance-strength"]);
+    assert!(!tiny.path("a/samples.jsonl").exists());
+    let full = Path::new("/dev/full");
+    if full.exists() {
+        std::fs::create_dir(tiny.path("full")).unwrap();
+        std::os::unix::fs::symlink(full, tiny.path("full/samples.jsonl")).unwrap();
+        let done = dg_run(&tiny.path(""))
+            .args(sample("--only python/cwe-089 --limit 1 --output-dir full").split_whitespace())
+            .output()
+            .unwrap();
+        assert!([5, 7].contains(&done.status.code().unwrap()), "{done:?}");
+    }
+}
