@@ -53,7 +53,8 @@
 //! | `cuda` | [`cuda`], whose kernels nvcc compiles if the build finds one | 54 |
 //! | `hub` | downloads from the Hugging Face hub | 73 |
 //! | `import` | GGUF files; implies `text` | 100 |
-//! | `cli` (default) | `dg-run` and the pages that it writes; implies all others | 162 |
+//! | `eval` | [`eval`](mod@crate::eval), the judge of generated code, on Unix; implies `text` | 104 |
+//! | `cli` (default) | `dg-run` and the pages that it writes; implies all others | 166 |
 //!
 //! `examples/score.rs` and `examples/train.rs` are complete programs.
 //!
