@@ -33,7 +33,10 @@ fn helps() -> BTreeMap<&'static str, String> {
     ];
     let mut helps: BTreeMap<_, _> = commands.map(|name| (name, help(&[name]))).into();
     helps.insert("data", help(&["data", "check"]));
-    helps.insert("eval", ["check", "judge"].map(|command| help(&["eval", command])).concat());
+    helps.insert(
+        "eval",
+        ["check", "judge", "compare", "verify"].map(|command| help(&["eval", command])).concat(),
+    );
     helps
 }
 

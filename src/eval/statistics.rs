@@ -135,10 +135,10 @@ fn estimate_from(
     let value = metric.value(counts)?;
     let terms = units.terms(metric, counts)?;
     let drawn = replicates(draws, |replicate| Ratio::of(&terms, units.draw(seed, replicate)));
-    let interval = interval(&drawn, units.len()).map(|[low, high]| match low == high {
-        // Where all units agree the bootstrap sees no spread, but others might still differ.
+    let interval = interval(&drawn, units.len()).map(|found| match agree(&terms) {
+        // The bootstrap sees no spread, but other units might still differ.
         true => wilson_interval(value, units.len() as f64),
-        false => [low, high],
+        false => found,
     });
     Some(Estimate { value, interval })
 }
@@ -156,18 +156,29 @@ pub fn compare(
     seed: u64,
 ) -> Option<Comparison> {
     assert_eq!(before.len(), after.len(), "scenarios of the two methods");
-    let value = metric.value(after)? - metric.value(before)?;
+    let rates = [metric.value(before)?, metric.value(after)?];
     let terms = [units.terms(metric, before)?, units.terms(metric, after)?];
     let drawn = replicates(REPLICATES, |replicate| {
         let rate = |terms: &[Ratio]| Ratio::of(terms, units.draw(seed, replicate));
         Some(rate(&terms[1])? - rate(&terms[0])?)
     });
-    let difference = Estimate { value, interval: interval(&drawn, units.len()) };
+    let interval = interval(&drawn, units.len()).map(|found| match terms.iter().all(|terms| agree(terms)) {
+        true => newcombe_interval(rates, units.len() as f64),
+        false => found,
+    });
+    let difference = Estimate { value: rates[1] - rates[0], interval };
     let (p, test) = match mcnemar(metric, before, after) {
         Some(p) => (p, Test::Mcnemar),
         None => (sign_flip(&terms, seed), Test::SignFlip),
     };
     Some(Comparison { difference, p, test })
+}
+
+/// Whether all units that count have the same rate.
+fn agree(terms: &[Ratio]) -> bool {
+    let mut rates = terms.iter().filter_map(|unit| unit.value());
+    let first = rates.next();
+    rates.all(|rate| Some(rate) == first)
 }
 
 /// The statistic of every replicate in which it is defined, in ascending order.
@@ -286,6 +297,15 @@ fn wilson_interval(value: f64, n: f64) -> [f64; 2] {
     [(centre - half).clamp(0.0, value), (centre + half).clamp(value, 1.0)]
 }
 
+/// Interval of Newcombe for the second of two rates of `n` observations each less the first, from their
+/// intervals of Wilson.
+fn newcombe_interval(rates: [f64; 2], n: f64) -> [f64; 2] {
+    let [[low_0, high_0], [low_1, high_1]] = rates.map(|rate| wilson_interval(rate, n));
+    let [first, second] = rates;
+    let (below, above) = ((second - low_1).hypot(high_0 - first), (high_1 - second).hypot(first - low_0));
+    [second - first - below, second - first + above]
+}
+
 /// Student's quantile for [`CONFIDENCE`], by the expansion of Abramowitz & Stegun (26.7.5).
 fn student(degrees: f64) -> f64 {
     let x = NORMAL;
@@ -345,6 +365,11 @@ mod tests {
             let interval = found.unwrap().interval.unwrap();
             assert!((interval[0] - low).abs() < 1e-3 && (interval[1] - high).abs() < 1e-3, "{interval:?}");
         }
+        // Nor is that of both methods; example of Newcombe (1998) with 0 of 10 and 0 of 10.
+        let none = vec![counts(20, 20, 0); 10];
+        let found = compare(Metric::SecurePass(1), &none, &none, &Units::scenarios(10), 1).unwrap();
+        let [low, high] = found.difference.interval.unwrap();
+        assert!((low + 0.2775).abs() < 1e-3 && (high - 0.2775).abs() < 1e-3, "{found:?}");
     }
 
     /// The bootstrap written out: every replicate is a list of scenarios, every rate that of the list.
