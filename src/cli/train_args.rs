@@ -61,8 +61,8 @@ pub struct TrainArgs {
     /// shorter.
     #[arg(long, alias = "max-length", alias = "max-seq-length", help_heading = DATA)]
     max_seq_len: Option<usize>,
-    /// How the adapter is trained: DeepGuard's joint loss with a guard, or cross-entropy on the secure
-    /// functions alone, which gives a plain PEFT adapter.
+    /// How the adapter is trained: DeepGuard's joint loss with a guard; cross-entropy on the secure functions
+    /// alone; or SafeCoder's losses. The last two give a plain PEFT adapter.
     #[arg(long, value_parser = names(Method::ALL.map(Method::name)), help_heading = TRAINING)]
     method: Option<String>,
     /// Most passes over the training pairs.

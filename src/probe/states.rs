@@ -240,7 +240,7 @@ mod tests {
     fn states_that_do_not_fit_are_refused_before_any_is_read() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/llama-tiny");
         let model = Transformer::load(Cpu::new(), &dir).unwrap();
-        let pairs = [1, 2, 3].map(|id| TokenPair { id, secure: vec![3, id as u32], vulnerable: vec![4] });
+        let pairs = [1, 2, 3].map(|id| TokenPair::new(id, vec![3, id as u32], vec![4]));
         let working = Reader::memory(&model, None, &pairs).unwrap();
         let of_pair = model.config.num_hidden_layers * 2 * model.config.hidden_size * 4;
         let read = |free: usize| {

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::model::activations::Rows;
 use crate::ops::attention::Segment;
+use crate::train::changes::{Changes, is_usable, targets};
 
 /// A tokenised training pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,9 +16,16 @@ pub struct TokenPair {
     pub secure: Vec<u32>,
     /// Tokens of the vulnerable function.
     pub vulnerable: Vec<u32>,
+    /// What the fix changed, for the methods that ask.
+    pub changes: Changes,
 }
 
 impl TokenPair {
+    /// A pair of which nobody has asked yet what the fix changed.
+    pub fn new(id: usize, secure: Vec<u32>, vulnerable: Vec<u32>) -> Self {
+        TokenPair { id, secure, vulnerable, changes: Changes::default() }
+    }
+
     /// Tokens before the first difference.
     pub fn shared(&self) -> usize {
         self.secure.iter().zip(&self.vulnerable).take_while(|(s, v)| s == v).count()
@@ -36,6 +44,10 @@ impl TokenPair {
             kl_rows: self.secure.iter().filter(counts).count(),
             secure_tokens: self.secure.len(),
             vulnerable_tokens: self.vulnerable.len(),
+            functions: [&self.changes.secure, &self.changes.vulnerable]
+                .map(|c| usize::from(is_usable(c)))
+                .iter()
+                .sum(),
         }
     }
 }
@@ -51,6 +63,8 @@ pub struct Totals {
     pub secure_tokens: usize,
     /// Tokens of the vulnerable functions.
     pub vulnerable_tokens: usize,
+    /// Functions of which a part was changed.
+    pub functions: usize,
 }
 
 impl std::iter::Sum for Totals {
@@ -60,6 +74,7 @@ impl std::iter::Sum for Totals {
             kl_rows: a.kl_rows + b.kl_rows,
             secure_tokens: a.secure_tokens + b.secure_tokens,
             vulnerable_tokens: a.vulnerable_tokens + b.vulnerable_tokens,
+            functions: a.functions + b.functions,
         })
     }
 }
@@ -71,6 +86,8 @@ pub enum Passes {
     Secure,
     /// The secure functions and, without a backward pass, the vulnerable ones.
     Compared,
+    /// Both functions, each with a backward pass of its own, of what the fix changed.
+    Changed,
 }
 
 /// How a plan is laid out.
@@ -115,14 +132,22 @@ pub struct BatchPlan {
     pub row_keys: Vec<u32>,
     /// `[adapter rows]` next token, −1 where there is none to learn.
     pub targets: Vec<i32>,
-    /// `[adapter rows]` 1 where the KL term counts: on rows of secure functions.
-    pub kl_mask: Vec<f32>,
+    /// `[adapter rows]` weight of each row's cross-entropy.
+    pub w_ce: Vec<f32>,
+    /// `[adapter rows]` weight of each row's KL divergence; 0 where there is none.
+    pub w_kl: Vec<f32>,
+    /// Rows whose weights depend on how likely their targets are.
+    pub(super) swept: Vec<Swept>,
+    /// Rows with logits.
+    pub(super) heads: Vec<Range<usize>>,
     /// Segments of the functions, one each, those of the secure functions first.
     pub segments: Vec<Segment>,
     /// One entry per pair.
     pub pairs: Vec<PairRows>,
-    /// Rows of the secure functions: the first ones, and those with a backward.
+    /// Rows of the secure functions: the first ones.
     pub secure_rows: usize,
+    /// Rows with a backward, which are the first ones too.
+    pub saved_rows: usize,
     /// Rows of secure functions and suffixes: those with adapters.
     pub adapter_rows: usize,
 }
@@ -155,7 +180,14 @@ impl BatchPlan {
             plan.add_suffix(i, pair, first_in_step + i, options);
         }
         plan.adapter_rows = plan.ids.len();
-        plan.kl_mask.resize(plan.adapter_rows, 0.0);
+        plan.saved_rows = plan.secure_rows;
+        plan.w_ce.resize(plan.adapter_rows, 1.0);
+        plan.w_kl.resize(plan.adapter_rows, 0.0);
+        if options.passes == Passes::Changed {
+            plan.saved_rows = plan.adapter_rows;
+            plan.weigh_changes(pairs);
+        }
+        plan.choose_heads(options);
         for (i, pair) in pairs.iter().enumerate().filter(|(_, pair)| needs_base(pair.id)) {
             plan.pairs[i].base = Some(plan.add_sequence(&pair.secure, 0, 0..0));
         }
@@ -188,12 +220,13 @@ impl BatchPlan {
 
     /// Rows of the batch, and those with a backward pass.
     pub fn rows(&self) -> Rows {
-        Rows { total: self.ids.len(), saved: self.secure_rows }
+        Rows { total: self.ids.len(), saved: self.saved_rows }
     }
 
-    /// The sequences of the secure functions.
-    pub fn secure_segments(&self) -> &[Segment] {
-        &self.segments[..self.pairs.len()]
+    /// The sequences with a backward.
+    pub fn saved_segments(&self) -> &[Segment] {
+        let saved = self.segments.partition_point(|segment| (segment.start as usize) < self.saved_rows);
+        &self.segments[..saved]
     }
 
     fn add_sequence(&mut self, ids: &[u32], first_position: usize, prefix: Range<usize>) -> Range<usize> {
@@ -214,12 +247,13 @@ impl BatchPlan {
         self.row_keys.extend((0..pair.secure.len()).map(|t| row_key(in_step, t, false, options)));
         self.add_targets(&pair.secure, options);
         let counts = |&t: &u32| if Some(t) == options.ignore_token { 0.0 } else { 1.0 };
-        self.kl_mask.extend(pair.secure.iter().map(counts));
+        self.w_kl.extend(pair.secure.iter().map(counts));
         self.pairs.push(PairRows { id: pair.id, secure, suffix: 0..0, shared: 0, base: None });
     }
 
     fn add_suffix(&mut self, i: usize, pair: &TokenPair, in_step: usize, options: PlanOptions) {
-        let shared = if options.share_prefix { pair.shared() } else { 0 };
+        let shares = options.share_prefix && options.passes == Passes::Compared;
+        let shared = if shares { pair.shared() } else { 0 };
         let shared = if options.predict_suffix { shared.saturating_sub(1) } else { shared };
         let prefix_start = self.pairs[i].secure.start;
         let prefix = prefix_start..prefix_start + shared;
@@ -234,6 +268,40 @@ impl BatchPlan {
         let target = |&t: &u32| if Some(t) == options.ignore_token { -1 } else { t as i32 };
         self.targets.extend(ids.iter().skip(1).map(target));
         self.targets.extend(ids.first().map(|_| -1));
+    }
+
+    /// The losses of [`Passes::Changed`]: for every function that has such, the mean over the changed targets
+    /// of the cross-entropy, if the function is secure, or of the unlikelihood.
+    fn weigh_changes(&mut self, pairs: &[&TokenPair]) {
+        self.w_ce.fill(0.0);
+        self.w_kl.fill(0.0);
+        for (i, pair) in pairs.iter().enumerate() {
+            let (secure, vulnerable) = (self.pairs[i].secure.start, self.pairs[i].suffix.start);
+            for (row, weight) in weights(&pair.changes.secure, true, secure) {
+                self.w_ce[row] = weight;
+            }
+            let unlikely = weights(&pair.changes.vulnerable, true, vulnerable);
+            self.swept.extend(unlikely.map(|(row, weight)| Swept { row, weight }));
+        }
+    }
+
+    /// In training the rows with a weight; in an evaluation all that have a target.
+    fn choose_heads(&mut self, options: PlanOptions) {
+        let (secure, all) = (self.secure_rows, self.adapter_rows);
+        self.heads = match options.passes {
+            Passes::Changed if !options.predict_suffix => {
+                let swept = self.swept.iter().map(|swept| swept.row);
+                let weighted = (0..all).filter(|&row| self.w_ce[row] != 0.0 || self.w_kl[row] != 0.0);
+                ranges(swept.chain(weighted))
+            }
+            _ if options.predict_suffix => vec![0..secure, secure..all],
+            _ => vec![0..secure; 1],
+        };
+    }
+
+    /// Rows whose targets' likelihoods must be known before the gradient: runs of them.
+    pub(super) fn swept_rows(&self) -> Vec<Range<usize>> {
+        ranges(self.swept.iter().map(|swept| swept.row))
     }
 
     /// The rows of a pair's vulnerable function: the shared prefix's, then the suffix's.
@@ -257,6 +325,59 @@ impl BatchPlan {
     }
 }
 
+/// A row with an unlikelihood: `−weight · ln(1 − p)`, p being the probability of its target.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Swept {
+    row: usize,
+    weight: f32,
+}
+
+/// A target that is certain is as unlikely as one of this distance to certainty, and has no gradient.
+const CERTAIN: f64 = 1e-5;
+
+impl Swept {
+    /// The loss, given every row's negative log-likelihood.
+    pub(super) fn loss(&self, nll: &[f32]) -> f64 {
+        -f64::from(self.weight) * self.distance(nll).max(CERTAIN).ln()
+    }
+
+    /// Adds the loss's slope to the weights of the cross-entropy.
+    pub(super) fn weigh(&self, w_ce: &mut [f32], nll: &[f32]) {
+        let distance = self.distance(nll);
+        if distance >= CERTAIN {
+            w_ce[self.row] -= (f64::from(self.weight) * (1.0 - distance) / distance) as f32;
+        }
+    }
+
+    /// 1 − p, exact where p is close to 1.
+    fn distance(&self, nll: &[f32]) -> f64 {
+        -(-f64::from(nll[self.row])).exp_m1()
+    }
+}
+
+/// Rows that predict the changed targets of a function, or the others, each with 1 / their number. `first` is
+/// the row of the function's first token.
+fn weights(changed: &[bool], kind: bool, first: usize) -> impl Iterator<Item = (usize, f32)> {
+    let n = if is_usable(changed) { targets(changed, kind).count() } else { 0 };
+    let weight = 1.0 / n.max(1) as f32;
+    targets(changed, kind).take(n).map(move |token| (first + token - 1, weight))
+}
+
+/// Rows as runs, across gaps of a few.
+fn ranges(rows: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
+    const GAP: usize = 8;
+    let mut rows: Vec<usize> = rows.collect();
+    rows.sort_unstable();
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for row in rows {
+        match runs.last_mut().filter(|run| row < run.end + GAP) {
+            Some(run) => run.end = run.end.max(row + 1),
+            None => runs.push(row..row + 1),
+        }
+    }
+    runs
+}
+
 /// A number for (pair of the step, function, position), the same however a step is cut into micro-batches.
 fn row_key(in_step: usize, position: usize, vulnerable: bool, options: PlanOptions) -> u32 {
     ((2 * in_step + usize::from(vulnerable)) * options.max_seq_len + position) as u32
@@ -275,7 +396,7 @@ mod tests {
     };
 
     fn pair(id: usize, secure: &[u32], vulnerable: &[u32]) -> TokenPair {
-        TokenPair { id, secure: secure.to_vec(), vulnerable: vulnerable.to_vec() }
+        TokenPair::new(id, secure.to_vec(), vulnerable.to_vec())
     }
 
     #[test]

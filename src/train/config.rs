@@ -305,7 +305,11 @@ impl TrainConfig {
         Objective {
             method: self.method,
             margin: self.margin,
-            security_weight: if self.method.has_guard() { self.security_weight } else { 0.0 },
+            security_weight: match self.method {
+                Method::DeepGuard => self.security_weight,
+                Method::Ce => 0.0,
+                Method::SafeCoder => 1.0,
+            },
             kl_weight: if self.method.has_kl() { self.kl_weight } else { 0.0 },
             max_seq_len: self.max_seq_len.unwrap_or(default.max_seq_len),
             seed: self.seed,

@@ -14,6 +14,9 @@ pub enum Method {
     DeepGuard,
     /// LoRA under the cross-entropy of the secure functions, and nothing else.
     Ce,
+    /// LoRA under SafeCoder's security losses: the cross-entropy of what a fix brought, and the unlikelihood
+    /// of what it took away.
+    SafeCoder,
 }
 
 /// Options that only a guard's training reads.
@@ -21,13 +24,14 @@ const OF_GUARD: [&str; 5] = ["aggregation", "guard_layers", "guard_dropout", "ma
 
 impl Method {
     /// All methods.
-    pub const ALL: [Method; 2] = [Method::DeepGuard, Method::Ce];
+    pub const ALL: [Method; 3] = [Method::DeepGuard, Method::Ce, Method::SafeCoder];
 
     /// The method's name in options and files.
     pub fn name(self) -> &'static str {
         match self {
             Method::DeepGuard => "deepguard",
             Method::Ce => "ce",
+            Method::SafeCoder => "safecoder",
         }
     }
 
@@ -36,9 +40,19 @@ impl Method {
         self == Method::DeepGuard
     }
 
+    /// Whether the loss has a term of security beside the language model's.
+    pub fn has_security(self) -> bool {
+        self.has_guard() || self.reads_changes()
+    }
+
     /// Whether the KL divergence to the base model is a term of the loss.
     pub fn has_kl(self) -> bool {
         self == Method::DeepGuard
+    }
+
+    /// Whether the losses look at what a fix changed.
+    pub fn reads_changes(self) -> bool {
+        self == Method::SafeCoder
     }
 
     /// Names of the options of [`TrainConfig`](crate::train::TrainConfig) that the method does not read.

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::train::batch::TokenPair;
+use crate::train::changes::Changes;
 use crate::train::data::TokenizedPairs;
+use crate::train::method::Method;
 
 #[cfg(feature = "text")]
 use crate::{
@@ -81,6 +83,15 @@ impl RunData {
         Self::numbered(cut(train), cut(validation))
     }
 
+    /// Marks what the fixes changed, for a method that asks.
+    pub(super) fn mark_changes(&mut self, method: Method) {
+        if !method.reads_changes() {
+            return;
+        }
+        let pairs = self.train.pairs.iter_mut().chain(&mut self.validation.pairs);
+        pairs.for_each(|pair| pair.changes = Changes::of_tokens(&pair.secure, &pair.vulnerable));
+    }
+
     /// The base cache knows pairs by their number: validation pairs follow the training pairs.
     fn numbered(train: TokenizedPairs, mut validation: TokenizedPairs) -> Result<Self> {
         if train.pairs.is_empty() {
@@ -123,7 +134,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     fn pair(secure: &[u32], vulnerable: &[u32]) -> TokenPair {
-        TokenPair { id: 7, secure: secure.to_vec(), vulnerable: vulnerable.to_vec() }
+        TokenPair::new(7, secure.to_vec(), vulnerable.to_vec())
     }
 
     #[test]

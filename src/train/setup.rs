@@ -40,6 +40,8 @@ impl<B: Backend> Setup<B> {
         resume: Option<&Path>,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
+        let mut data = data;
+        data.mark_changes(config.method);
         let RunData { train, validation } = data;
         let mut attached =
             Attached::new(&model.backend, &model.config, config.lora(&model.config), config.guard())?;

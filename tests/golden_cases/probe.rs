@@ -41,7 +41,7 @@ impl<'a, B: Backend> Probe<'a, B> {
 
     /// Runs one sequence with adapters.
     pub fn of_sequence(model: &'a Transformer<B>, attached: &'a Attached<B>, ids: &[u32]) -> Result<Self> {
-        let pair = TokenPair { id: 0, secure: ids.to_vec(), vulnerable: ids.to_vec() };
+        let pair = TokenPair::new(0, ids.to_vec(), ids.to_vec());
         let options = PlanOptions {
             passes: Passes::Compared,
             share_prefix: true,

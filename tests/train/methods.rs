@@ -67,3 +67,21 @@ fn a_run_does_not_go_on_under_another_method() {
     });
     refused(&other, ErrorKind::Usage, &["method: \"ce\" there, \"deepguard\" here"]);
 }
+
+#[test]
+fn safecoder_makes_the_vulnerable_function_less_likely() {
+    let tiny = Tiny::new("llama");
+    let run = of_method(&tiny, Method::SafeCoder).with(|o| o.num_epochs = 4);
+    let state = train(&run).unwrap().state;
+    let (first, last) = (&state.evaluations[0].1, &state.evaluations.last().unwrap().1);
+    assert!(
+        last.total < first.total && last.preference_margin > first.preference_margin,
+        "{first:?} {last:?}"
+    );
+    assert!(last.security.is_some() && last.kl.is_none() && last.mean_score_secure.is_none());
+    // As of the other runs: what is resumed is what was never stopped.
+    let parts = run.clone().with(|o| o.output_dir = tiny.path("parts"));
+    super::train_with(&parts, &mut super::StopAfter(5)).unwrap();
+    let resumed = parts.with(|o| o.resume_from_checkpoint = Some("auto".into()));
+    assert_eq!(train(&resumed).unwrap().state.evaluations, state.evaluations);
+}
