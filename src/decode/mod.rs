@@ -116,11 +116,12 @@ pub fn generate<B: Backend>(
     if prompt.is_empty() {
         return Err(Error::data("the prompt is empty: expected at least one token"));
     }
-    if prompt.len().saturating_add(options.max_new_tokens) > limit {
+    let prefix = attached.map_or(0, Attached::prefix_len);
+    if (prefix + prompt.len()).saturating_add(options.max_new_tokens) > limit {
         return Err(Error::data(format!(
             "the prompt's {} tokens and {} new ones exceed the model's context of {limit}; shorten the prompt or lower \
              `max_new_tokens`",
-            prompt.len(),
+            prefix + prompt.len(),
             options.max_new_tokens
         )));
     }

@@ -77,12 +77,13 @@ impl<'a, B: Backend> Session<'a, B> {
     ) -> Result<Self> {
         let (samples, vocab_size) = (options.num_samples, model.config.vocab_size);
         let adjusted = options.adjusts().then_some("marks of tokens");
+        let prompt_rows = attached.map_or(0, Attached::prefix_len) + prompt_len;
         let ((prefill, decode, cache, logits, stats, strength, marks), _) =
             Arena::build(&model.backend, |arena| {
                 Ok((
-                    Stage::new(arena, model, attached, prompt_len)?,
+                    Stage::new(arena, model, attached, prompt_rows)?,
                     Stage::new(arena, model, attached, samples)?,
-                    KvCache::new(arena, &model.config, prompt_len, samples, options.max_new_tokens)?,
+                    KvCache::new(arena, &model.config, prompt_rows, samples, options.max_new_tokens)?,
                     arena.buffer("logits", &[samples, vocab_size])?,
                     arena.buffer("normalised statistics", &[vocab_size])?,
                     arena.buffer("guidance strength", &[samples])?,
@@ -146,8 +147,10 @@ impl<'a, B: Backend> Session<'a, B> {
     /// Prefill: fills the cache, scores the prompt and leaves the logits of the first new token for every
     /// sample.
     fn read_prompt(&mut self, prompt: &[u32]) {
-        let (model, backend, n) = (self.model, &self.model.backend, prompt.len());
-        let segments = self.prefill.place(backend, &[prompt]);
+        let (model, backend) = (self.model, &self.model.backend);
+        let prefix = self.attached.map_or(0, Attached::prefix_len);
+        let n = prefix + prompt.len();
+        let segments = self.prefill.place(backend, &[prompt], prefix);
         let mut keys = Keys::Prompt(&segments, &mut self.cache);
         self.prefill.run(model, self.attached, &mut keys, true);
         backend.upload(self.decode.positions.view_mut(), &vec![n as u32; self.options.num_samples]);

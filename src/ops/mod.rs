@@ -23,6 +23,7 @@ pub mod mlp;
 pub mod norm;
 pub mod optim;
 pub mod philox;
+pub mod prefix;
 pub mod rope;
 pub mod sample;
 pub mod tensor;
@@ -128,6 +129,7 @@ pub trait Backend:
     + mlp::Mlp
     + norm::Norm
     + optim::Optim
+    + prefix::Prefix
     + rope::Rope
     + sample::Sample
 {

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use crate::model::activations::Rows;
+use crate::model::prefix::PrefixPlace;
 use crate::ops::attention::Segment;
 use crate::train::changes::{Changes, is_usable, targets};
 
@@ -88,6 +89,11 @@ pub enum Passes {
     Compared,
     /// Both functions, each with a backward pass of its own, of what the fix changed.
     Changed,
+    /// Both functions under both of two prefixes of so many rows, each with a backward pass.
+    Controls {
+        /// Rows of a prefix.
+        prefix: usize,
+    },
 }
 
 /// How a plan is laid out.
@@ -119,6 +125,8 @@ pub struct PairRows {
     pub shared: usize,
     /// Rows of the base pass, unless its hidden states are cached.
     pub base: Option<Range<usize>>,
+    /// Rows that are compared with the base pass, and where in it those begin that they are compared with.
+    pub(super) compared: Vec<(Range<usize>, usize)>,
 }
 
 /// A packed batch on the host. Row vectors are in the order `[secure | suffixes | base]`.
@@ -136,6 +144,8 @@ pub struct BatchPlan {
     pub w_ce: Vec<f32>,
     /// `[adapter rows]` weight of each row's KL divergence; 0 where there is none.
     pub w_kl: Vec<f32>,
+    /// Prefixes, if any.
+    pub prefixes: Vec<PrefixPlace>,
     /// Rows whose weights depend on how likely their targets are.
     pub(super) swept: Vec<Swept>,
     /// Rows with logits.
@@ -170,6 +180,9 @@ impl BatchPlan {
         needs_base: impl Fn(usize) -> bool,
         options: PlanOptions,
     ) -> Self {
+        if let Passes::Controls { prefix } = options.passes {
+            return Self::of_controls(pairs, first_in_step, needs_base, options, prefix);
+        }
         let mut plan = BatchPlan::default();
         for (i, pair) in pairs.iter().enumerate() {
             plan.add_secure(pair, first_in_step + i, options);
@@ -192,6 +205,82 @@ impl BatchPlan {
             plan.pairs[i].base = Some(plan.add_sequence(&pair.secure, 0, 0..0));
         }
         plan
+    }
+
+    /// The plan of [`Passes::Controls`]: `[secure | vulnerable]` functions under the secure control's prefix,
+    /// then under the other's, then without any.
+    fn of_controls(
+        pairs: &[&TokenPair],
+        first_in_step: usize,
+        needs_base: impl Fn(usize) -> bool,
+        options: PlanOptions,
+        prefix: usize,
+    ) -> Self {
+        let mut plan = BatchPlan::default();
+        let mut rows = vec![[[0..0, 0..0], [0..0, 0..0]]; pairs.len()];
+        for (control, function) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            for (i, pair) in pairs.iter().enumerate() {
+                let first_key =
+                    (4 * (first_in_step + i) + 2 * control + function) * (prefix + options.max_seq_len);
+                let tokens = if function == 0 { &pair.secure } else { &pair.vulnerable };
+                rows[i][control][function] = plan.add_controlled(tokens, control, prefix, first_key, options);
+            }
+            if (control, function) == (0, 0) {
+                plan.secure_rows = plan.ids.len();
+            }
+        }
+        (plan.saved_rows, plan.adapter_rows) = (plan.ids.len(), plan.ids.len());
+        plan.w_ce.resize(plan.adapter_rows, 0.0);
+        plan.w_kl.resize(plan.adapter_rows, 0.0);
+        for (pair, rows) in pairs.iter().zip(&rows) {
+            plan.weigh_control(&pair.changes.secure, [&rows[0][0], &rows[1][0]]);
+            plan.weigh_control(&pair.changes.vulnerable, [&rows[1][1], &rows[0][1]]);
+            let base = needs_base(pair.id).then(|| {
+                let first = plan.add_sequence(&pair.secure, 0, 0..0);
+                first.start..plan.add_sequence(&pair.vulnerable, 0, 0..0).end
+            });
+            let of_control = |control: usize| {
+                let [secure, vulnerable] = rows[control].clone();
+                [(secure, 0), (vulnerable, pair.secure.len())]
+            };
+            let compared = [0, 1].into_iter().flat_map(of_control).collect();
+            let [secure, suffix] = rows[0].clone();
+            plan.pairs.push(PairRows { id: pair.id, secure, suffix, shared: 0, base, compared });
+        }
+        plan.heads = rows.into_iter().flatten().flatten().collect();
+        plan
+    }
+
+    /// A function behind a prefix; returns its own rows.
+    fn add_controlled(
+        &mut self,
+        tokens: &[u32],
+        control: usize,
+        prefix: usize,
+        first_key: usize,
+        options: PlanOptions,
+    ) -> Range<usize> {
+        self.prefixes.push(PrefixPlace { row: self.ids.len(), control });
+        // What these tokens are does not matter: their keys and values are those of the prefix.
+        let rows = self.add_sequence(&[&vec![0; prefix], tokens].concat(), 0, 0..0);
+        self.row_keys.extend((0..rows.len()).map(|i| (first_key + i) as u32));
+        self.targets.extend(vec![-1; prefix]);
+        self.add_targets(tokens, options);
+        rows.start + prefix..rows.end
+    }
+
+    /// The losses of SVEN for one function, whose rows under its own control and under the other are given:
+    /// cross-entropy and contrast over its changed targets, KL divergences over the others.
+    fn weigh_control(&mut self, changed: &[bool], [own, other]: [&Range<usize>; 2]) {
+        for (row, weight) in weights(changed, true, own.start) {
+            self.w_ce[row] = weight;
+            let rival = Some(row - own.start + other.start);
+            self.swept.push(Swept { row, rival, weight });
+        }
+        for (row, weight) in weights(changed, false, own.start) {
+            self.w_kl[row] = weight;
+            self.w_kl[row - own.start + other.start] = weight;
+        }
     }
 
     /// Total, saved and adapter rows a plan of these pairs can need at most.
@@ -248,7 +337,8 @@ impl BatchPlan {
         self.add_targets(&pair.secure, options);
         let counts = |&t: &u32| if Some(t) == options.ignore_token { 0.0 } else { 1.0 };
         self.w_kl.extend(pair.secure.iter().map(counts));
-        self.pairs.push(PairRows { id: pair.id, secure, suffix: 0..0, shared: 0, base: None });
+        let compared = vec![(secure.clone(), 0)];
+        self.pairs.push(PairRows { id: pair.id, secure, suffix: 0..0, shared: 0, base: None, compared });
     }
 
     fn add_suffix(&mut self, i: usize, pair: &TokenPair, in_step: usize, options: PlanOptions) {
@@ -281,7 +371,7 @@ impl BatchPlan {
                 self.w_ce[row] = weight;
             }
             let unlikely = weights(&pair.changes.vulnerable, true, vulnerable);
-            self.swept.extend(unlikely.map(|(row, weight)| Swept { row, weight }));
+            self.swept.extend(unlikely.map(|(row, weight)| Swept { row, rival: None, weight }));
         }
     }
 
@@ -301,7 +391,7 @@ impl BatchPlan {
 
     /// Rows whose targets' likelihoods must be known before the gradient: runs of them.
     pub(super) fn swept_rows(&self) -> Vec<Range<usize>> {
-        ranges(self.swept.iter().map(|swept| swept.row))
+        ranges(self.swept.iter().flat_map(|swept| [swept.row].into_iter().chain(swept.rival)))
     }
 
     /// The rows of a pair's vulnerable function: the shared prefix's, then the suffix's.
@@ -325,10 +415,12 @@ impl BatchPlan {
     }
 }
 
-/// A row with an unlikelihood: `−weight · ln(1 − p)`, p being the probability of its target.
+/// A row whose target's probability p has a loss of its own: `−weight · ln(1 − p)`, or, where there is a
+/// rival with the probability q of the same target, `−weight · ln(p / (p + q))`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Swept {
     row: usize,
+    rival: Option<usize>,
     weight: f32,
 }
 
@@ -338,20 +430,43 @@ const CERTAIN: f64 = 1e-5;
 impl Swept {
     /// The loss, given every row's negative log-likelihood.
     pub(super) fn loss(&self, nll: &[f32]) -> f64 {
-        -f64::from(self.weight) * self.distance(nll).max(CERTAIN).ln()
+        let weight = f64::from(self.weight);
+        match self.rival {
+            None => -weight * self.distance(nll).max(CERTAIN).ln(),
+            // ln(1 + e^x) of either sign without overflow.
+            Some(rival) => {
+                let x = self.behind(rival, nll);
+                weight * (x.max(0.0) + (-x.abs()).exp().ln_1p())
+            }
+        }
     }
 
-    /// Adds the loss's slope to the weights of the cross-entropy.
-    pub(super) fn weigh(&self, w_ce: &mut [f32], nll: &[f32]) {
-        let distance = self.distance(nll);
-        if distance >= CERTAIN {
-            w_ce[self.row] -= (f64::from(self.weight) * (1.0 - distance) / distance) as f32;
+    /// Adds the slope of `factor` times the loss to the weights of the cross-entropy.
+    pub(super) fn weigh(&self, w_ce: &mut [f32], nll: &[f32], factor: f64) {
+        let weight = factor * f64::from(self.weight);
+        match self.rival {
+            None => {
+                let distance = self.distance(nll);
+                if distance >= CERTAIN {
+                    w_ce[self.row] -= (weight * (1.0 - distance) / distance) as f32;
+                }
+            }
+            Some(rival) => {
+                let slope = (weight / (1.0 + (-self.behind(rival, nll)).exp())) as f32;
+                w_ce[self.row] += slope;
+                w_ce[rival] -= slope;
+            }
         }
     }
 
     /// 1 − p, exact where p is close to 1.
     fn distance(&self, nll: &[f32]) -> f64 {
         -(-f64::from(nll[self.row])).exp_m1()
+    }
+
+    /// ln(q / p).
+    fn behind(&self, rival: usize, nll: &[f32]) -> f64 {
+        f64::from(nll[self.row]) - f64::from(nll[rival])
     }
 }
 

@@ -15,7 +15,8 @@ pub struct Evaluation {
     pub total: f64,
     /// Mean next-token cross-entropy of the secure functions, nats.
     pub generation: f64,
-    /// Margin loss, or SafeCoder's unlikelihood; `None`, as other figures below, where the method has none.
+    /// Margin loss, SafeCoder's unlikelihood or SVEN's contrastive loss; `None`, as other figures below,
+    /// where the method has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security: Option<f64>,
     /// KL divergence to the base model, at most its limit, nats.

@@ -27,8 +27,8 @@ impl<B: Backend> Stepper<'_, B> {
         let backend = &self.model.backend;
         let mut nll = vec![0.0; plan.adapter_rows];
         backend.fetch(&mut nll, self.memory.results.slot(batch).nll.view())?;
-        let mut w_ce = plan.w_ce.clone();
-        plan.swept.iter().for_each(|swept| swept.weigh(&mut w_ce, &nll));
+        let (mut w_ce, factor) = (plan.w_ce.clone(), self.objective.security_weight);
+        plan.swept.iter().for_each(|swept| swept.weigh(&mut w_ce, &nll, factor));
         backend.upload(self.memory.plan.w_ce.first_mut(plan.adapter_rows), &w_ce);
         Ok(())
     }

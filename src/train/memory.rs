@@ -135,8 +135,8 @@ impl Sizes {
             rows,
             adapter_rows,
             taps: attached.taps(),
-            adapters: attached.lora.per_layer(),
-            rank: attached.lora.config.rank,
+            adapters: attached.adapters_per_layer(),
+            rank: attached.rank(),
             recompute,
         };
         let most = (LOGITS_BYTES / row_bytes).clamp(16, LOGITS_ROWS);

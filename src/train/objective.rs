@@ -14,7 +14,7 @@ pub struct Objective {
     pub method: Method,
     /// Wanted difference between the mean scores of secure and vulnerable functions.
     pub margin: f64,
-    /// Weight of the margin loss, or of SafeCoder's unlikelihood.
+    /// Weight of the margin loss, of SafeCoder's unlikelihood, or of SVEN's contrast.
     pub security_weight: f64,
     /// Weight of the KL divergence to the base model; 0 leaves out the base pass.
     pub kl_weight: f64,
@@ -24,6 +24,8 @@ pub struct Objective {
     pub ignore_token: Option<u32>,
     /// Let the vulnerable pass reuse the secure pass's prefix.
     pub share_prefix: bool,
+    /// Rows of each prefix; 0 for a method without.
+    pub prefix: usize,
     /// Longest function in tokens.
     pub max_seq_len: usize,
     /// Seed of the dropout masks.
@@ -41,6 +43,7 @@ impl Default for Objective {
             kl_max: 1.0,
             ignore_token: None,
             share_prefix: true,
+            prefix: 0,
             max_seq_len: 1024,
             seed: 42,
         }
@@ -70,7 +73,7 @@ pub struct Losses {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sums {
     nll: f64,
-    unlikelihood: f64,
+    swept: f64,
     kl: f64,
     score_secure: f64,
     score_vulnerable: f64,
@@ -86,7 +89,7 @@ impl Sums {
         };
         self.nll += weighted(&plan.w_ce, &results.nll);
         self.kl += weighted(&plan.w_kl, &results.kl);
-        self.unlikelihood += plan.swept.iter().map(|swept| swept.loss(&results.nll)).sum::<f64>();
+        self.swept += plan.swept.iter().map(|swept| swept.loss(&results.nll)).sum::<f64>();
         if results.scores.is_empty() {
             return;
         }
@@ -111,10 +114,15 @@ impl Objective {
         if self.method.reads_changes() { totals.functions } else { totals.targets }
     }
 
+    /// What the KL divergence is a mean over: rows of the secure functions, or functions.
+    fn compared(&self, totals: Totals) -> usize {
+        if self.method.reads_changes() { totals.functions } else { totals.kl_rows }
+    }
+
     /// Factors of the losses of all rows.
     pub(super) fn head_weights(&self, totals: Totals, kl_active: bool) -> HeadWeights {
         let mean = |weight: f64, n: usize| (weight / n.max(1) as f64) as f32;
-        let kl = if kl_active { mean(self.kl_weight, totals.kl_rows) } else { 0.0 };
+        let kl = if kl_active { mean(self.kl_weight, self.compared(totals)) } else { 0.0 };
         HeadWeights { cross_entropy: mean(1.0, self.counted(totals)), kl }
     }
 
@@ -127,11 +135,12 @@ impl Objective {
         // Not `max`, which would turn a NaN into 0.
         let margin_loss = if difference < 0.0 { 0.0 } else { difference };
         let security = match self.method {
-            Method::SafeCoder => mean(sums.unlikelihood, totals.functions),
+            Method::SafeCoder | Method::Sven => mean(sums.swept, totals.functions),
             _ => margin_loss,
         };
-        let kl_before_clamp = mean(sums.kl, totals.kl_rows);
-        let kl = if kl_before_clamp > self.kl_max { self.kl_max } else { kl_before_clamp };
+        let kl_before_clamp = mean(sums.kl, self.compared(totals));
+        let limited = self.method == Method::DeepGuard;
+        let kl = if limited && kl_before_clamp > self.kl_max { self.kl_max } else { kl_before_clamp };
         let counted_kl = if kl < 0.0 { 0.0 } else { kl };
         let total = generation + self.security_weight * security + self.kl_weight * counted_kl;
         Losses { generation, security, kl, kl_before_clamp, total, mean_score_secure, mean_score_vulnerable }
@@ -140,7 +149,7 @@ impl Objective {
     pub(super) fn regime(&self, losses: &Losses) -> Regime {
         Regime {
             hinge_active: self.method.has_guard() && losses.security > 0.0 && self.security_weight > 0.0,
-            kl_active: losses.kl_before_clamp <= self.kl_max,
+            kl_active: self.method != Method::DeepGuard || losses.kl_before_clamp <= self.kl_max,
         }
     }
 
@@ -156,7 +165,11 @@ impl Objective {
         batch_size: usize,
     ) -> (Rows, usize) {
         let base = if self.kl_weight == 0.0 { 0 } else { 1 };
-        let both = self.method.reads_changes();
+        let (both, prefix) = (self.method.reads_changes(), self.prefix);
+        if self.method.has_prefixes() {
+            let rows = |s, v| [2 * (s + v) + 4 * prefix, 2 * (s + v) + 4 * prefix, 3 * (s + v) + 4 * prefix];
+            return BatchPlan::capacity_of(pairs, batch_size, rows);
+        }
         // A function without a rival in training has one in validation.
         let rows = |s, v| [if both { s + v } else { s }, s + v, s + v + base * s];
         BatchPlan::capacity_of(pairs, batch_size, rows)
@@ -165,6 +178,7 @@ impl Objective {
     pub(super) fn plan_options(&self, evaluation: bool) -> PlanOptions {
         let passes = match self.method {
             Method::SafeCoder => Passes::Changed,
+            Method::Sven => Passes::Controls { prefix: self.prefix },
             Method::Ce if !evaluation => Passes::Secure,
             Method::Ce | Method::DeepGuard => Passes::Compared,
         };

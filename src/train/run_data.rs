@@ -66,7 +66,13 @@ impl RunData {
         let validation = validation.unwrap_or_else(|| set_aside(&mut train, config));
         let max_seq_len = config.objective().max_seq_len;
         observer.on_stage(Stage::Tokenizing { pairs: train.len() + validation.len() });
-        let tokenized = |pairs: &[CodePair]| tokenize(pairs, tokenizer, max_seq_len);
+        let tokenized = |pairs: &[CodePair]| -> Result<TokenizedPairs> {
+            let mut tokens = tokenize(pairs, tokenizer, max_seq_len)?;
+            if config.method == Method::Sven {
+                mark_texts(&mut tokens.pairs, pairs, tokenizer)?;
+            }
+            Ok(tokens)
+        };
         Self::numbered(tokenized(&train)?, tokenized(&validation)?)
     }
 
@@ -89,7 +95,9 @@ impl RunData {
             return;
         }
         let pairs = self.train.pairs.iter_mut().chain(&mut self.validation.pairs);
-        pairs.for_each(|pair| pair.changes = Changes::of_tokens(&pair.secure, &pair.vulnerable));
+        for pair in pairs.filter(|pair| pair.changes == Changes::default()) {
+            pair.changes = Changes::of_tokens(&pair.secure, &pair.vulnerable);
+        }
     }
 
     /// The base cache knows pairs by their number: validation pairs follow the training pairs.
@@ -101,6 +109,22 @@ impl RunData {
         validation.pairs.iter_mut().for_each(|pair| pair.id += first);
         Ok(RunData { train, validation })
     }
+}
+
+/// Marks what the fixes changed in the texts, whose tokens may have been cut.
+#[cfg(feature = "text")]
+fn mark_texts(tokens: &mut [TokenPair], texts: &[CodePair], tokenizer: &Tokenizer) -> Result<()> {
+    let ranges = |text: &str| -> Result<Vec<std::ops::Range<usize>>> {
+        Ok(tokenizer.encode_with_offsets(text)?.into_iter().map(|(_, range)| range).collect())
+    };
+    for pair in tokens {
+        let CodePair { secure, vulnerable, .. } = &texts[pair.id];
+        let (of_secure, of_vulnerable) = (ranges(secure)?, ranges(vulnerable)?);
+        pair.changes = Changes::of_texts((secure, &of_secure), (vulnerable, &of_vulnerable));
+        pair.changes.secure.truncate(pair.secure.len());
+        pair.changes.vulnerable.truncate(pair.vulnerable.len());
+    }
+    Ok(())
 }
 
 /// Takes validation pairs out of the training pairs, of which one at least is left.

@@ -6,7 +6,7 @@ use crate::attached::Attached;
 use crate::error::{Error, Result};
 use crate::guard::{Guard, GuardPass, GuardUpstream, TokenSecurityStats};
 use crate::model::activations::{Activations, Recompute, Rows};
-use crate::model::block::{Adapter, AdapterDropout, Keys, Pass};
+use crate::model::block::{AdapterDropout, Keys, Pass};
 use crate::model::params::Grads;
 use crate::model::transformer::{Transformer, Upstream};
 use crate::ops::optim::AdamW;
@@ -324,13 +324,18 @@ impl<'m, B: Backend> Stepper<'m, B> {
         let (backend, width) = (&self.model.backend, self.model.config.hidden_size);
         let Memory { acts, base: Some(base), .. } = &mut self.memory else { return Ok(()) };
         for pair in &plan.pairs {
-            let to = base.hidden.slice_mut(pair.secure.start * width..pair.secure.end * width);
-            if let Some(rows) = &pair.base {
-                backend.copy(to, acts.hidden.slice(rows.start * width..rows.end * width));
-            } else if let Some(states) =
-                self.base_cache.as_ref().map(|c| c.get(pair.id)).transpose()?.flatten()
-            {
-                backend.upload(to, &states);
+            let cached = match pair.base {
+                None => self.base_cache.as_ref().map(|cache| cache.get(pair.id)).transpose()?.flatten(),
+                Some(_) => None,
+            };
+            for (rows, first) in &pair.compared {
+                let to = base.hidden.slice_mut(rows.start * width..rows.end * width);
+                if let Some(all) = &pair.base {
+                    let from = (all.start + first) * width;
+                    backend.copy(to, acts.hidden.slice(from..from + rows.len() * width));
+                } else if let Some(states) = &cached {
+                    backend.upload(to, &states[first * width..(first + rows.len()) * width]);
+                }
             }
         }
         self.keep_base_hidden(plan)
@@ -448,13 +453,16 @@ fn dropout<B: Backend>(
 fn pass<'a, B: Backend>(
     attached: &'a Attached<B>,
     buffers: &'a PlanBuffers<B>,
-    plan: &BatchPlan,
+    plan: &'a BatchPlan,
     dropout: Option<AdapterDropout<'a, B>>,
 ) -> Pass<'a, B> {
-    let adapter =
-        Adapter { lora: &attached.lora, params: &attached.params, rows: plan.adapter_rows, dropout };
     let rows = plan.rows();
-    Pass { rows, positions: buffers.positions.first(rows.total), adapter: Some(adapter) }
+    Pass {
+        rows,
+        positions: buffers.positions.first(rows.total),
+        adapter: attached.adapter(plan.adapter_rows, dropout),
+        prefix: attached.prefixes(&plan.prefixes, dropout),
+    }
 }
 
 fn guard_pass<'a, B: Backend>(
