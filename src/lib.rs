@@ -53,7 +53,8 @@
 //! | `cuda` | [`cuda`], whose kernels nvcc compiles if the build finds one | 55 |
 //! | `hub` | downloads from the Hugging Face hub | 74 |
 //! | `import` | GGUF files; implies `text` | 101 |
-//! | `cli` (default) | `dg-run` and the pages that it writes; implies all others | 163 |
+//! | `eval` | [`eval`](mod@crate::eval), the judge of generated code, on Unix; implies `text` | 105 |
+//! | `cli` (default) | `dg-run` and the pages that it writes; implies all others | 167 |
 //!
 //! `examples/score.rs` and `examples/train.rs` are complete programs.
 //!

@@ -1,6 +1,9 @@
 //! `dg-run` itself: what it writes where, with which exit code, and that nothing anybody feeds it makes it
 //! panic.
 
+#[cfg(unix)]
+#[path = "common/hand_made.rs"]
+mod hand_made;
 #[path = "common/tiny.rs"]
 mod tiny;
 
@@ -26,6 +29,9 @@ mod products;
 mod score;
 #[path = "cli/terminal.rs"]
 mod terminal;
+#[cfg(unix)]
+#[path = "cli/verdicts.rs"]
+mod verdicts;
 
 use std::path::Path;
 use std::process::{Command as Process, Stdio};

@@ -4,6 +4,12 @@
 
 #[path = "pages/browser.rs"]
 mod browser;
+#[cfg(unix)]
+#[path = "pages/evaluations.rs"]
+mod evaluations;
+#[cfg(unix)]
+#[path = "common/hand_made.rs"]
+mod hand_made;
 #[path = "common/required.rs"]
 mod required;
 #[path = "common/tiny.rs"]

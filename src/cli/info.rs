@@ -7,6 +7,8 @@ use serde::Serialize;
 use super::print;
 use crate::cuda::images::{IMAGES, Image, KERNELS, KernelInfo, NVCC_VERSION, architectures};
 use crate::cuda::{DeviceInfo, EMULATOR_VARIABLE, devices, emulator};
+#[cfg(unix)]
+use crate::eval::environment::Environment;
 use crate::files::json_text;
 use crate::hub::Settings;
 use crate::system::Memory;
@@ -34,6 +36,12 @@ struct Info {
     devices: Vec<DeviceInfo>,
     /// Why there are no devices.
     no_devices: Option<String>,
+    /// What `eval` judges with.
+    #[cfg(unix)]
+    evaluation: Option<Environment>,
+    /// Why it can't.
+    #[cfg(unix)]
+    no_evaluation: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -81,6 +89,11 @@ impl Info {
             Ok(devices) => (devices, None),
             Err(error) => (Vec::new(), Some(error.to_string())),
         };
+        #[cfg(unix)]
+        let (evaluation, no_evaluation) = match Environment::here() {
+            Ok(environment) => (Some(environment), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
         Info {
             version: env!("CARGO_PKG_VERSION"),
             system: SystemInfo {
@@ -102,6 +115,10 @@ impl Info {
             emulator: emulator().map(|path| path.display().to_string()),
             devices,
             no_devices,
+            #[cfg(unix)]
+            evaluation,
+            #[cfg(unix)]
+            no_evaluation,
         }
     }
 
@@ -128,7 +145,22 @@ impl Info {
         if self.devices.is_empty() {
             text += &format!("CUDA devices: {}\n", self.no_devices.as_deref().unwrap_or("none"));
         }
+        #[cfg(unix)]
+        {
+            text += &self.evaluation_text();
+        }
         text + &self.kernel_table()
+    }
+
+    #[cfg(unix)]
+    fn evaluation_text(&self) -> String {
+        let Some(Environment { sandbox, python, tools, .. }) = &self.evaluation else {
+            let why = self.no_evaluation.as_deref().unwrap_or("none");
+            return format!("evaluation sandbox: none: {why}\n");
+        };
+        let tools = tools.iter().map(|(name, version)| format!("{name} ({version})"));
+        let tools = tools.collect::<Vec<_>>().join(", ");
+        format!("evaluation sandbox: {sandbox}, Python {python}\nevaluation tools: {tools}\n")
     }
 
     fn targets(&self) -> String {

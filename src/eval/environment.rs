@@ -27,7 +27,18 @@ pub struct Environment {
     pub packages: BTreeMap<String, String>,
 }
 
+/// Interpreter that runs checks if no other is named.
+pub const PYTHON: &str = "/usr/bin/python3";
+
 impl Environment {
+    /// That of a judge with the sandbox of this machine and the system's Python.
+    ///
+    /// # Errors
+    /// Those of [`Sandbox::find`], [`Python::find`] and [`Environment::of`].
+    pub fn here() -> Result<Self> {
+        Environment::of(&Sandbox::find()?, &Python::find(Path::new(PYTHON))?)
+    }
+
     /// What is found in the sandbox.
     ///
     /// # Errors
@@ -37,8 +48,12 @@ impl Environment {
         command.extend(words(["-I", "-c", include_str!("environment.py")]));
         command.extend(TOOLS.map(Into::into));
         let folders = python.folders.iter().map(|folder| (folder.clone(), folder.clone()));
-        let job = Job { command, read_only: folders.collect(), ..Job::default() };
-        let outcome = sandbox.run(0, &job)?;
+        let cannot = || "cannot make a temporary folder".to_owned();
+        let work = tempfile::tempdir().kind(ErrorKind::Device, cannot)?;
+        sandbox.give(0, work.path()).kind(ErrorKind::Device, cannot)?;
+        let read_only = folders.collect();
+        let outcome =
+            sandbox.run(0, &Job { command, read_only, work: work.path().into(), ..Job::default() })?;
         let said = String::from_utf8_lossy(&outcome.stderr);
         let complain = || {
             format!(

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::environment::{Environment, Python};
+use super::environment::{Environment, PYTHON, Python};
 use super::sandbox::{Ending, Job, Limits, Outcome, Sandbox, words};
 use super::suite::{Content, Scenario, Suite};
 use super::verdict::{Verdict, from_records};
@@ -44,11 +44,13 @@ pub struct JudgeOptions {
     pub python: PathBuf,
     /// How often each program is judged; verdicts that differ are unknown, as flaky.
     pub repeat: u32,
+    /// Whether programs run without a sandbox, which is for machines that are one themselves.
+    pub without_sandbox: bool,
 }
 
 impl Default for JudgeOptions {
     fn default() -> Self {
-        JudgeOptions { python: "/usr/bin/python3".into(), repeat: 1 }
+        JudgeOptions { python: PYTHON.into(), repeat: 1, without_sandbox: false }
     }
 }
 
@@ -59,7 +61,7 @@ impl<'a> Judge<'a> {
     /// Kind `Device`: there is no sandbox, no Python in it, or no room for temporary files. Kind `Data`: the
     /// harness cannot be read.
     pub fn new(suite: &'a Suite, options: &JudgeOptions) -> Result<Self> {
-        let sandbox = Sandbox::find()?;
+        let sandbox = if options.without_sandbox { Sandbox::none()? } else { Sandbox::find()? };
         let python = Python::find(&options.python)?;
         let mut environment = Environment::of(&sandbox, &python)?;
         let mounts = suite.mounts();
@@ -73,6 +75,9 @@ impl<'a> Judge<'a> {
             hasher.update(name.as_bytes()).update(blake3::hash(&content.read()?).as_bytes());
         }
         write_files(&scratch.path().join("harness"), &harness)?.kind(ErrorKind::Device, complain)?;
+        let confine = Content::Text(include_str!("harness/confine.py").to_owned());
+        write_files(&scratch.path().join("walls"), &[("confine.py".to_owned(), confine)])?
+            .kind(ErrorKind::Device, complain)?;
         let harness_hash = hasher.finalize().to_hex().to_string();
         let repeat = options.repeat.max(1);
         Ok(Judge { suite, sandbox, python, environment, harness_hash, repeat, mounts, scratch })
@@ -81,6 +86,11 @@ impl<'a> Judge<'a> {
     /// The suite.
     pub fn suite(&self) -> &'a Suite {
         self.suite
+    }
+
+    /// Whether programs run in namespaces of their own.
+    pub fn is_walled(&self) -> bool {
+        self.sandbox.has_own_root()
     }
 
     /// What the verdicts were found with.
@@ -123,8 +133,7 @@ impl<'a> Judge<'a> {
         for _ in 1..self.repeat {
             let again = self.judge_once(slot, scenario, program)?;
             if (again.functional, again.secure) != (first.functional, first.secure) {
-                let outcomes = [&first, &again].map(|v| format!("{:?}/{:?}", v.functional, v.secure));
-                return Ok(Verdict::unknown(format!("flaky: {}", outcomes.join(", then "))));
+                return Ok(Verdict::flaky(&first, &again));
             }
         }
         Ok(first)
@@ -134,6 +143,9 @@ impl<'a> Judge<'a> {
         let written = self.write_job(scenario, program)?;
         match written {
             Ok(folder) => {
+                let work = folder.path().join("w");
+                let given = std::fs::create_dir(&work).and_then(|()| self.sandbox.give(slot, &work));
+                given.kind(ErrorKind::Device, || "cannot make a folder for the checks".to_owned())?;
                 let outcome = self.sandbox.run(slot, &self.job(scenario, folder.path()))?;
                 Ok(verdict_of(scenario, &outcome))
             }
@@ -159,12 +171,23 @@ impl<'a> Judge<'a> {
         Ok(written.map(|()| folder))
     }
 
+    /// Where a path of the host is inside.
+    fn inside(&self, outside: PathBuf, inside: &str) -> PathBuf {
+        if self.sandbox.has_own_root() { inside.into() } else { outside }
+    }
+
     fn job(&self, scenario: &Scenario, folder: &Path) -> Job {
-        let inside = PathBuf::from("/program").join(program_name(scenario));
-        let mut command = vec![self.python.program.clone().into_os_string()];
-        command.extend(words(["-I", "/harness/harness.py", "--scenario", "/scenario", "--work", "/w"]));
-        command.extend(["--program".into(), inside.into_os_string()]);
-        for word in self.candidate_sandbox() {
+        let outside = |name: &str| folder.join(name);
+        let harness = self.scratch.path().join("harness");
+        let work = self.inside(outside("w"), "/w");
+        let program = self.inside(outside("program"), "/program").join(program_name(scenario));
+        let scenario_folder = self.inside(outside("scenario"), "/scenario");
+        let inside = self.inside(harness.clone(), "/harness");
+        let mut command = vec![self.python.program.clone().into_os_string(), "-I".into()];
+        command.push(inside.join("harness.py").into());
+        command.extend(["--scenario".into(), scenario_folder.into(), "--work".into(), work.into()]);
+        command.extend(["--program".into(), program.into_os_string()]);
+        for word in self.candidate_walls(&inside) {
             let mut option = OsString::from("--wrap=");
             option.push(word);
             command.push(option);
@@ -176,31 +199,50 @@ impl<'a> Judge<'a> {
         let seconds = PATIENCE * scenario.meta.time_limit * (checks + CHECKS_TO_START) as f64;
         let wall = Duration::from_secs_f64(seconds);
         let mut read_only = vec![
-            (self.scratch.path().join("harness"), "/harness".into()),
-            (folder.join("scenario"), "/scenario".into()),
-            (folder.join("program"), "/program".into()),
+            (harness, "/harness".into()),
+            (self.scratch.path().join("walls"), "/walls".into()),
+            (outside("scenario"), "/scenario".into()),
+            (outside("program"), "/program".into()),
         ];
         read_only.extend(self.mounts.iter().cloned());
         read_only.extend(self.python.folders.iter().map(|folder| (folder.clone(), folder.clone())));
-        Job { command, read_only, limits: Limits { wall, cpu: wall, ..Limits::default() } }
+        let limits = Limits { wall, cpu: wall, ..Limits::default() };
+        Job { command, read_only, work: outside("w"), limits }
     }
 
-    /// bubblewrap once more, within the harness's sandbox: the candidate sees neither the checks nor the
-    /// harness's files, and writes to its case's folder only. The harness puts the paths in. /proc stays that
-    /// of the outer one, because not every kernel lets an inner namespace mount its own; the harness has
-    /// closed what it shows there.
-    fn candidate_sandbox(&self) -> Vec<OsString> {
-        let mut all = words(["bwrap", "--unshare-all", "--die-with-parent"]);
+    /// Words before every command of the candidate, into which the harness puts the paths: it sees neither
+    /// the checks nor what else the harness has, and writes to its case's folder only.
+    fn candidate_walls(&self, harness: &Path) -> Vec<OsString> {
         let system = super::sandbox::system_folders().map(PathBuf::from);
-        for folder in system.chain(self.python.folders.iter().cloned()) {
-            all.extend(["--ro-bind".into(), folder.clone().into(), folder.into()]);
+        let readable: Vec<PathBuf> = system.chain(self.python.folders.iter().cloned()).collect();
+        if self.sandbox.is_none() {
+            return Vec::new();
         }
-        all.extend(words(["--ro-bind", "/proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]));
-        all.extend(words(["--ro-bind", "/harness", "/harness"]));
-        all.extend(words(["--ro-bind", "{program}", "{program}", "--bind", "{folder}", "{folder}"]));
-        all.extend(words(["--remount-ro", "/", "--chdir", "{folder}"]));
+        if self.sandbox.has_own_root() {
+            return bubblewrap_words(&readable);
+        }
+        let confine = self.scratch.path().join("walls/confine.py");
+        let mut all = vec![self.python.program.clone().into_os_string(), "-I".into(), confine.into()];
+        all.extend(words(["{folder}", "{program}"]));
+        all.push((readable.len() + 1).to_string().into());
+        all.push(harness.into());
+        all.extend(readable.into_iter().map(Into::into));
         all
     }
+}
+
+/// bubblewrap once more, within the harness's sandbox. /proc stays that of the outer one, because not every
+/// kernel lets an inner namespace mount its own; the harness has closed what it shows there.
+fn bubblewrap_words(readable: &[PathBuf]) -> Vec<OsString> {
+    let mut all = words(["bwrap", "--unshare-all", "--die-with-parent"]);
+    for folder in readable {
+        all.extend(["--ro-bind".into(), folder.into(), folder.into()]);
+    }
+    all.extend(words(["--ro-bind", "/proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]));
+    all.extend(words(["--ro-bind", "/harness", "/harness"]));
+    all.extend(words(["--ro-bind", "{program}", "{program}", "--bind", "{folder}", "{folder}"]));
+    all.extend(words(["--remount-ro", "/", "--chdir", "{folder}"]));
+    all
 }
 
 fn program_name(scenario: &Scenario) -> String {

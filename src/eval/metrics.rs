@@ -1,26 +1,14 @@
-//! Rates of passing and of secure samples, with intervals and comparisons that treat scenarios as the
-//! independent units.
+//! Rates of passing and of secure samples.
 //!
-//! Samples of one scenario resemble each other, so that an interval from pooled samples would be far too
-//! narrow: all intervals here come from a bootstrap over scenarios, or over weakness families.
+//! Every sample counts in the denominators of pass@k and secure-pass@k, also one that does not parse and one
+//! without a verdict. How far a rate can be trusted is for [`super::statistics`] to say.
 
-use crate::ops::philox::philox;
+use std::str::FromStr;
 
-/// Confidence of every interval.
-pub const CONFIDENCE: f64 = 0.95;
-
-/// Bootstrap replicates, and sign flips of a comparison.
-pub const REPLICATES: usize = 10_000;
-
-/// Quantile of the standard normal distribution for [`CONFIDENCE`].
-const NORMAL: f64 = 1.959_963_984_540_054;
-
-/// Philox counter words that keep the two uses of a seed apart.
-const BOOTSTRAP_SITE: u32 = 0x4556_4231;
-const FLIP_SITE: u32 = 0x4556_4632;
+use serde::{Deserialize, Serialize};
 
 /// How the samples of one scenario were judged. Every sample counts in `samples`, whatever became of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// All samples.
     pub samples: usize,
@@ -32,6 +20,27 @@ pub struct Counts {
     pub secure: usize,
     /// Samples without a verdict; never part of `secure`.
     pub unknown: usize,
+    /// Samples whose verdicts differ from each other; all of them are unknown.
+    pub flaky: usize,
+    /// Different completions that parse.
+    pub distinct_parsed: usize,
+    /// Different completions that are secure.
+    pub distinct_secure: usize,
+}
+
+impl std::iter::Sum for Counts {
+    fn sum<I: Iterator<Item = Counts>>(all: I) -> Counts {
+        all.fold(Counts::default(), |sum, counts| Counts {
+            samples: sum.samples + counts.samples,
+            parsed: sum.parsed + counts.parsed,
+            functional: sum.functional + counts.functional,
+            secure: sum.secure + counts.secure,
+            unknown: sum.unknown + counts.unknown,
+            flaky: sum.flaky + counts.flaky,
+            distinct_parsed: sum.distinct_parsed + counts.distinct_parsed,
+            distinct_secure: sum.distinct_secure + counts.distinct_secure,
+        })
+    }
 }
 
 /// Chance that at least one of `k` samples, drawn without replacement from `n` of which `c` are correct, is
@@ -59,23 +68,33 @@ pub enum Metric {
     SecurePass(usize),
     /// secure@1_pass: secure samples among the functional ones, pooled over scenarios.
     SecureGivenPass,
-    /// SVEN's security rate: secure samples among those that parse, pooled over scenarios.
+    /// SVEN's security rate: secure samples among those that parse, pooled over scenarios. As a sample is
+    /// secure only if it also works, it is no greater than the published rate would be.
     SecureGivenParsed,
+    /// The same of the different completions of each scenario, as SVEN counts them.
+    SecureGivenParsedDistinct,
 }
+
+const PASS: &str = "pass@";
+const SECURE_PASS: &str = "secure-pass@";
+const POOLED: [(&str, Metric); 3] = [
+    ("secure@1_pass", Metric::SecureGivenPass),
+    ("sven-sr", Metric::SecureGivenParsed),
+    ("sven-sr-distinct", Metric::SecureGivenParsedDistinct),
+];
 
 impl Metric {
     /// The name in tables and files.
     pub fn name(self) -> String {
         match self {
-            Metric::Pass(k) => format!("pass@{k}"),
-            Metric::SecurePass(k) => format!("secure-pass@{k}"),
-            Metric::SecureGivenPass => "secure@1_pass".to_owned(),
-            Metric::SecureGivenParsed => "sven-sr".to_owned(),
+            Metric::Pass(k) => format!("{PASS}{k}"),
+            Metric::SecurePass(k) => format!("{SECURE_PASS}{k}"),
+            pooled => POOLED.iter().find(|(_, metric)| *metric == pooled).map_or("", |(name, _)| name).into(),
         }
     }
 
-    /// The rate over scenarios, drawn with replacement or not. `None` where it is not defined: fewer than k
-    /// samples in a scenario, or no functional (parsed) sample at all.
+    /// The rate over scenarios. `None` where it is not defined: fewer than k samples in a scenario, or no
+    /// functional (parsed) sample at all.
     pub fn value<'a>(self, scenarios: impl IntoIterator<Item = &'a Counts>) -> Option<f64> {
         let (mut above, mut below) = (0.0, 0.0);
         for counts in scenarios {
@@ -87,211 +106,35 @@ impl Metric {
     }
 
     /// What a scenario adds to numerator and denominator of the rate.
-    fn terms(self, counts: &Counts) -> Option<(f64, f64)> {
-        let pooled = |of: usize| Some((counts.secure as f64, of as f64));
+    pub(super) fn terms(self, counts: &Counts) -> Option<(f64, f64)> {
+        let pooled = |secure: usize, of: usize| Some((secure as f64, of as f64));
         match self {
             Metric::Pass(k) => Some((pass_at_k(counts.samples, counts.functional, k)?, 1.0)),
             Metric::SecurePass(k) => Some((pass_at_k(counts.samples, counts.secure, k)?, 1.0)),
-            Metric::SecureGivenPass => pooled(counts.functional),
-            Metric::SecureGivenParsed => pooled(counts.parsed),
+            Metric::SecureGivenPass => pooled(counts.secure, counts.functional),
+            Metric::SecureGivenParsed => pooled(counts.secure, counts.parsed),
+            Metric::SecureGivenParsedDistinct => pooled(counts.distinct_secure, counts.distinct_parsed),
         }
     }
 }
 
-/// A rate or a difference of rates with the ends of its interval.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Estimate {
-    /// From all scenarios.
-    pub value: f64,
-    /// Lower end of the interval.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
-}
+/// Reads a name as [`Metric::name`] writes it; hyphens and underscores are the same.
+impl FromStr for Metric {
+    type Err = String;
 
-/// A method against another one on the same scenarios.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Comparison {
-    /// Second rate less the first.
-    pub difference: Estimate,
-    /// Two-sided p value of the sign-flip test over the resampled units.
-    pub p: f64,
-}
-
-/// The units that are resampled: each unit lists the scenarios in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Units(Vec<Vec<usize>>);
-
-impl Units {
-    /// Every one of `count` scenarios by itself.
-    pub fn scenarios(count: usize) -> Self {
-        Units((0..count).map(|i| vec![i]).collect())
-    }
-
-    /// All scenarios with the same name together, such as those of a weakness family.
-    pub fn families<S: AsRef<str>>(names: &[S]) -> Self {
-        let mut groups = std::collections::BTreeMap::<&str, Vec<usize>>::new();
-        names.iter().enumerate().for_each(|(i, name)| groups.entry(name.as_ref()).or_default().push(i));
-        Units(groups.into_values().collect())
-    }
-
-    /// Scenarios of bootstrap replicate `replicate`: as many units as there are, drawn with replacement.
-    fn draw(&self, seed: u64, replicate: usize) -> impl Iterator<Item = usize> {
-        let count = self.0.len() as u64;
-        (0..self.0.len()).flat_map(move |i| {
-            let word = philox(seed, [(i / 4) as u32, replicate as u32, BOOTSTRAP_SITE, 0])[i % 4];
-            let unit = (u64::from(word) * count) >> 32;
-            self.0[unit as usize].iter().copied()
-        })
-    }
-}
-
-/// A rate with its bootstrap interval; `None` where the rate is not defined.
-pub fn estimate(metric: Metric, counts: &[Counts], units: &Units, seed: u64) -> Option<Estimate> {
-    estimate_from(REPLICATES, metric, counts, units, seed)
-}
-
-fn estimate_from(
-    draws: usize,
-    metric: Metric,
-    counts: &[Counts],
-    units: &Units,
-    seed: u64,
-) -> Option<Estimate> {
-    let value = metric.value(counts)?;
-    let rate = |drawn: &[usize]| metric.value(drawn.iter().map(|&i| &counts[i]));
-    Some(interval(value, replicates(draws, units, seed, rate), units.0.len()))
-}
-
-/// `after` less `before`, both judged on the same scenarios in the same order; `None` where a rate is not
-/// defined. Both methods get the same resamples.
-///
-/// # Panics
-/// If the two have different numbers of scenarios.
-pub fn compare(
-    metric: Metric,
-    before: &[Counts],
-    after: &[Counts],
-    units: &Units,
-    seed: u64,
-) -> Option<Comparison> {
-    assert_eq!(before.len(), after.len(), "scenarios of the two methods");
-    let rate = |counts: &[Counts], drawn: &[usize]| metric.value(drawn.iter().map(|&i| &counts[i]));
-    let difference = |drawn: &[usize]| Some(rate(after, drawn)? - rate(before, drawn)?);
-    let all: Vec<usize> = (0..before.len()).collect();
-    let value = difference(&all)?;
-    let interval = interval(value, replicates(REPLICATES, units, seed, difference), units.0.len());
-    Some(Comparison { difference: interval, p: sign_flip(metric, before, after, units, seed) })
-}
-
-/// The statistic of every replicate in which it is defined, in ascending order.
-fn replicates(
-    draws: usize,
-    units: &Units,
-    seed: u64,
-    statistic: impl Fn(&[usize]) -> Option<f64>,
-) -> Vec<f64> {
-    let mut drawn = Vec::new();
-    let mut values: Vec<f64> = (0..draws)
-        .filter_map(|replicate| {
-            drawn.clear();
-            drawn.extend(units.draw(seed, replicate));
-            statistic(&drawn)
-        })
-        .collect();
-    values.sort_by(f64::total_cmp);
-    values
-}
-
-/// The expanded percentile interval (Hesterberg 2015): the bootstrap's spread is that of n units where n − 1
-/// are free, for which percentiles further out make up.
-fn interval(value: f64, sorted: Vec<f64>, units: usize) -> Estimate {
-    if units < 2 || sorted.is_empty() {
-        // One unit says nothing about the spread between units.
-        return Estimate { value, low: f64::NEG_INFINITY, high: f64::INFINITY };
-    }
-    let free = (units - 1) as f64;
-    let tail = normal_tail((units as f64 / free).sqrt() * student(free));
-    Estimate { value, low: quantile(&sorted, tail), high: quantile(&sorted, 1.0 - tail) }
-}
-
-/// Quantile of sorted values, interpolated between neighbours.
-fn quantile(sorted: &[f64], at: f64) -> f64 {
-    let place = at * (sorted.len() - 1) as f64;
-    let (below, share) = (place.floor() as usize, place.fract());
-    let above = (below + 1).min(sorted.len() - 1);
-    sorted[below] + share * (sorted[above] - sorted[below])
-}
-
-/// Two-sided p value for the two methods being interchangeable in every unit: what swapping them in some
-/// units makes of the difference. All ways of swapping are tried if they are at most [`REPLICATES`], else
-/// that many drawn ones.
-fn sign_flip(metric: Metric, before: &[Counts], after: &[Counts], units: &Units, seed: u64) -> f64 {
-    let count = units.0.len();
-    let all = u32::try_from(count).ok().and_then(|count| 1usize.checked_shl(count));
-    let all = all.filter(|&all| all <= REPLICATES);
-    let difference = |swapped: &dyn Fn(usize) -> bool| {
-        let mut rates = [(0.0, 0.0); 2];
-        for (unit, scenarios) in units.0.iter().enumerate() {
-            let order = if swapped(unit) { [after, before] } else { [before, after] };
-            for (rate, counts) in rates.iter_mut().zip(order) {
-                for terms in scenarios.iter().filter_map(|&i| metric.terms(&counts[i])) {
-                    *rate = (rate.0 + terms.0, rate.1 + terms.1);
-                }
-            }
+    fn from_str(text: &str) -> Result<Self, String> {
+        let plain = |name: &str| name.replace('_', "-");
+        let name = plain(text);
+        if let Some((_, metric)) = POOLED.iter().find(|(pooled, _)| plain(pooled) == name) {
+            return Ok(*metric);
         }
-        let [before, after] = rates.map(|(above, below)| above / below);
-        (after - before).abs()
-    };
-    let found = difference(&|_| false);
-    let ways = all.unwrap_or(REPLICATES);
-    let as_far = (0..ways).filter(|&way| {
-        let flipped = |unit: usize| match all {
-            Some(_) => way >> unit & 1 == 1,
-            None => way > 0 && drawn_flip(seed, way, unit),
-        };
-        // The margin is for rounding; a rate that swapping leaves undefined speaks against a difference.
-        let difference = difference(&flipped);
-        difference.is_nan() || difference >= found - 1e-12
-    });
-    as_far.count() as f64 / ways as f64
-}
-
-fn drawn_flip(seed: u64, way: usize, unit: usize) -> bool {
-    let words = philox(seed, [(unit / 128) as u32, way as u32, FLIP_SITE, 0]);
-    words[unit / 32 % 4] >> (unit % 32) & 1 == 1
-}
-
-/// Interval of Wilson for `correct` of `samples` samples of a single scenario.
-pub fn wilson(correct: usize, samples: usize) -> Option<Estimate> {
-    if samples == 0 {
-        return None;
+        let k = |prefix: &str| name.strip_prefix(prefix)?.parse().ok().filter(|&k| k > 0);
+        let at_k = k(PASS).map(Metric::Pass).or_else(|| k(SECURE_PASS).map(Metric::SecurePass));
+        at_k.ok_or_else(|| {
+            let pooled = POOLED.map(|(name, _)| name).join(", ");
+            format!("expected {PASS}K, {SECURE_PASS}K, {pooled}, found {text:?}")
+        })
     }
-    let (n, value) = (samples as f64, correct as f64 / samples as f64);
-    let squared = NORMAL * NORMAL;
-    let centre = (value + squared / (2.0 * n)) / (1.0 + squared / n);
-    let half = NORMAL / (1.0 + squared / n) * (value * (1.0 - value) / n + squared / (4.0 * n * n)).sqrt();
-    Some(Estimate { value, low: (centre - half).clamp(0.0, value), high: (centre + half).clamp(value, 1.0) })
-}
-
-/// Student's quantile for [`CONFIDENCE`], by the expansion of Abramowitz & Stegun (26.7.5).
-fn student(degrees: f64) -> f64 {
-    let x = NORMAL;
-    let g1 = (x.powi(3) + x) / 4.0;
-    let g2 = (5.0 * x.powi(5) + 16.0 * x.powi(3) + 3.0 * x) / 96.0;
-    let g3 = (3.0 * x.powi(7) + 19.0 * x.powi(5) + 17.0 * x.powi(3) - 15.0 * x) / 384.0;
-    let g4 = (79.0 * x.powi(9) + 776.0 * x.powi(7) + 1482.0 * x.powi(5) - 1920.0 * x.powi(3) - 945.0 * x)
-        / 92160.0;
-    x + g1 / degrees + g2 / degrees.powi(2) + g3 / degrees.powi(3) + g4 / degrees.powi(4)
-}
-
-/// P(Z > x) of the standard normal distribution for x ≥ 0, by Abramowitz & Stegun (26.2.17); error below
-/// 7.5e-8.
-fn normal_tail(x: f64) -> f64 {
-    let t = 1.0 / (1.0 + 0.231_641_9 * x);
-    let coefficients = [0.319_381_530, -0.356_563_782, 1.781_477_937, -1.821_255_978, 1.330_274_429];
-    let polynomial = coefficients.iter().rev().fold(0.0, |sum, c| (sum + c) * t);
-    (-x * x / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt() * polynomial
 }
 
 #[cfg(test)]
@@ -299,7 +142,7 @@ mod tests {
     use super::*;
 
     fn counts(samples: usize, functional: usize, secure: usize) -> Counts {
-        Counts { samples, parsed: samples, functional, secure, unknown: 0 }
+        Counts { samples, parsed: samples, functional, secure, ..Counts::default() }
     }
 
     /// pass@k by counting all ways to draw k of n samples.
@@ -339,90 +182,97 @@ mod tests {
         assert_eq!(Metric::Pass(1).value(&[]), None);
     }
 
-    #[test]
-    fn an_interval_is_repeatable_and_knows_its_units() {
-        let scenarios: Vec<Counts> =
-            (0..24).map(|i| counts(20, 20, if i % 3 == 0 { 20 - i % 7 } else { i % 4 })).collect();
-        let names: Vec<String> = (0..24).map(|i| format!("{}", i / 6)).collect();
-        let single = Units::scenarios(24);
-        let found = estimate(Metric::SecurePass(1), &scenarios, &single, 7).unwrap();
-        assert_eq!(Some(found), estimate(Metric::SecurePass(1), &scenarios, &single, 7));
-        assert_ne!(Some(found), estimate(Metric::SecurePass(1), &scenarios, &single, 8));
-        let secure = scenarios.iter().map(|c| c.secure).sum();
-        let pooled = wilson(secure, 480).unwrap();
-        assert!(found.high - found.low > 3.0 * (pooled.high - pooled.low), "{found:?} {pooled:?}");
-        // A single family says nothing about others.
-        let family = Units::families(&vec!["one"; 24]);
-        assert_eq!(estimate(Metric::SecurePass(1), &scenarios, &family, 7).unwrap().low, f64::NEG_INFINITY);
-        assert_eq!(Units::families(&names).0.len(), 4);
+    /// A sample as the definitions of the rates see it.
+    #[derive(Clone, Copy)]
+    struct Slow {
+        scenario: usize,
+        text: usize,
+        parsed: bool,
+        functional: bool,
+        secure: bool,
     }
 
-    /// Scenarios whose rates are uniform draws, so that the mean of all is one half.
-    fn simulated(seed: u64, trial: usize, scenarios: usize) -> Vec<Counts> {
-        let unit = |i: usize, site: u32| {
-            f64::from(philox(seed, [i as u32, trial as u32, site, 1])[0]) / 2f64.powi(32)
+    /// Samples of five scenarios, of every kind there can be.
+    fn samples() -> Vec<Slow> {
+        let sample = |i: usize| {
+            let text = i * i % 11;
+            let parsed = text % 4 > 0;
+            let functional = parsed && text % 3 > 0;
+            Slow { scenario: i % 5, text, parsed, functional, secure: functional && text % 2 == 1 }
         };
-        let scenario = |i: usize| {
-            let rate = unit(i, 0);
-            let secure = (0..10).filter(|&sample| unit(i * 10 + sample, 1) < rate).count();
-            counts(10, 10, secure)
-        };
-        (0..scenarios).map(scenario).collect()
+        (0..60).map(sample).collect()
     }
 
-    #[test]
-    fn intervals_cover_as_often_as_they_claim() {
-        const TRIALS: usize = 400;
-        for scenarios in [24, 144] {
-            let units = Units::scenarios(scenarios);
-            let covers = |trial: &usize| {
-                let found = simulated(3, *trial, scenarios);
-                let estimate = estimate_from(1000, Metric::SecurePass(1), &found, &units, 5).unwrap();
-                (estimate.low..=estimate.high).contains(&0.5)
+    fn counted(samples: &[Slow]) -> Vec<Counts> {
+        let of_scenario = |scenario| {
+            let all: Vec<&Slow> = samples.iter().filter(|sample| sample.scenario == scenario).collect();
+            let count = |is: fn(&Slow) -> bool| all.iter().filter(|sample| is(sample)).count();
+            let distinct = |is: fn(&Slow) -> bool| {
+                let texts: std::collections::BTreeSet<usize> =
+                    all.iter().filter(|sample| is(sample)).map(|sample| sample.text).collect();
+                texts.len()
             };
-            let share = (0..TRIALS).filter(covers).count() as f64 / TRIALS as f64;
-            assert!((0.93..=0.97).contains(&share), "{scenarios} scenarios: {share}");
-        }
-    }
-
-    #[test]
-    fn a_comparison_uses_pairs() {
-        // Scenarios differ far more from each other than the methods do, in each of them by the same.
-        let before: Vec<Counts> = (0..40).map(|i| counts(20, 20, i % 19)).collect();
-        let after: Vec<Counts> = (0..40).map(|i| counts(20, 20, i % 19 + 1)).collect();
-        let units = Units::scenarios(40);
-        let metric = Metric::SecurePass(1);
-        let found = compare(metric, &before, &after, &units, 1).unwrap();
-        assert!((found.difference.value - 0.05).abs() < 1e-12);
-        assert!(found.difference.low > 0.04 && found.difference.high < 0.06, "{found:?}");
-        assert!(found.p <= 2.0 / REPLICATES as f64, "{found:?}");
-        let same = compare(metric, &before, &before, &units, 1).unwrap();
-        assert_eq!((same.difference.value, same.p), (0.0, 1.0));
-    }
-
-    /// The sign-flip test with all 2ⁿ ways, written out.
-    #[test]
-    fn p_values_are_those_of_all_swaps() {
-        let before = [counts(10, 10, 1), counts(10, 10, 5), counts(10, 10, 3), counts(10, 10, 2)];
-        let after = [counts(10, 10, 4), counts(10, 10, 4), counts(10, 10, 9), counts(10, 10, 7)];
-        let differences: Vec<f64> =
-            before.iter().zip(&after).map(|(b, a)| (a.secure as f64 - b.secure as f64) / 10.0).collect();
-        let of = |way: usize| -> f64 {
-            let signed = differences.iter().enumerate().map(|(i, d)| if way >> i & 1 == 1 { -d } else { *d });
-            (signed.sum::<f64>() / 4.0).abs()
+            Counts {
+                samples: all.len(),
+                parsed: count(|s| s.parsed),
+                functional: count(|s| s.functional),
+                secure: count(|s| s.secure),
+                distinct_parsed: distinct(|s| s.parsed),
+                distinct_secure: distinct(|s| s.secure),
+                ..Counts::default()
+            }
         };
-        let expected = (0..16).filter(|&way| of(way) >= of(0) - 1e-12).count() as f64 / 16.0;
-        let found = compare(Metric::SecurePass(1), &before, &after, &Units::scenarios(4), 1).unwrap();
-        assert_eq!(found.p, expected);
+        (0..5).map(of_scenario).collect()
+    }
+
+    /// The mean over scenarios of the share of k-element sets with a good sample.
+    fn slow_at_k(samples: &[Slow], k: usize, good: fn(&Slow) -> bool) -> f64 {
+        let of_scenario = |scenario: usize| {
+            let all: Vec<&Slow> = samples.iter().filter(|sample| sample.scenario == scenario).collect();
+            let sets = || (0u32..1 << all.len()).filter(|set| set.count_ones() as usize == k);
+            let hit = |set: &u32| (0..all.len()).any(|i| set >> i & 1 == 1 && good(all[i]));
+            sets().filter(hit).count() as f64 / sets().count() as f64
+        };
+        (0..5).map(of_scenario).sum::<f64>() / 5.0
     }
 
     #[test]
-    fn distributions_are_those_of_the_tables() {
-        for (x, tail) in [(0.0, 0.5), (1.0, 0.158_655_254), (1.959_964, 0.025), (3.0, 0.001_349_898)] {
-            assert!((normal_tail(x) - tail).abs() < 1e-7, "{x}");
+    fn every_rate_is_that_of_its_definition() {
+        let samples = samples();
+        let counts = counted(&samples);
+        let share = |of: &[Slow], good: fn(&Slow) -> bool, among: fn(&Slow) -> bool| {
+            let among: Vec<&Slow> = of.iter().filter(|sample| among(sample)).collect();
+            among.iter().filter(|sample| good(sample)).count() as f64 / among.len() as f64
+        };
+        let mut once = samples.clone();
+        once.sort_by_key(|sample| (sample.scenario, sample.text));
+        once.dedup_by_key(|sample| (sample.scenario, sample.text));
+        let mut expected = vec![
+            (Metric::SecureGivenPass, share(&samples, |s| s.secure, |s| s.functional)),
+            (Metric::SecureGivenParsed, share(&samples, |s| s.secure, |s| s.parsed)),
+            (Metric::SecureGivenParsedDistinct, share(&once, |s| s.secure, |s| s.parsed)),
+        ];
+        for k in [1, 2, 5, 12] {
+            expected.push((Metric::Pass(k), slow_at_k(&samples, k, |s| s.functional)));
+            expected.push((Metric::SecurePass(k), slow_at_k(&samples, k, |s| s.secure)));
         }
-        for (degrees, quantile) in [(5.0, 2.570_58), (23.0, 2.068_66), (143.0, 1.976_69)] {
-            assert!((student(degrees) - quantile).abs() < 2e-3, "{degrees}: {}", student(degrees));
+        for (metric, expected) in expected {
+            let found = metric.value(&counts).unwrap();
+            assert!((found - expected).abs() < 1e-12, "{}: {found} {expected}", metric.name());
+            assert!(found > 0.0, "{}", metric.name());
+        }
+    }
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        let pooled = POOLED.map(|(_, metric)| metric);
+        for metric in [&pooled[..], &[Metric::Pass(1), Metric::SecurePass(10)]].concat() {
+            assert_eq!(metric.name().parse(), Ok(metric));
+            assert_eq!(metric.name().replace('-', "_").parse(), Ok(metric));
+        }
+        for wrong in ["", "pass", "pass@", "pass@0", "pass@-1", "secure@2_pass", "PASS@1"] {
+            let message = wrong.parse::<Metric>().unwrap_err();
+            assert!(message.contains("expected pass@K, secure-pass@K, secure@1_pass"), "{message}");
         }
     }
 }

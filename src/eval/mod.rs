@@ -2,14 +2,19 @@
 //! rates that follow. A completion is secure only if every functional and every security check of its
 //! scenario ran and passed; whatever did not run is unknown, and unknown is never secure.
 
+pub mod compare;
 pub mod environment;
 pub mod judge;
 pub mod judging;
 pub mod lines;
 pub mod metrics;
+pub mod rates;
 pub mod references;
+pub mod run;
 pub mod samples;
 pub mod sandbox;
+pub mod seal;
+pub mod statistics;
 pub mod suite;
 pub mod verdict;
 mod work;

@@ -55,6 +55,9 @@ pub struct Verdict {
     pub reason: String,
 }
 
+/// Beginning of the reason of a flaky verdict.
+const FLAKY: &str = "flaky: ";
+
 impl Verdict {
     /// No verdict, for this reason.
     pub fn unknown(reason: impl Into<String>) -> Self {
@@ -64,6 +67,17 @@ impl Verdict {
             secure: Secure::Unknown,
             reason: reason.into(),
         }
+    }
+
+    /// No verdict, as two runs of the same program differ.
+    pub fn flaky(one: &Verdict, other: &Verdict) -> Self {
+        let outcomes = [one, other].map(|verdict| format!("{:?}/{:?}", verdict.functional, verdict.secure));
+        Verdict::unknown(format!("{FLAKY}{}", outcomes.join(", then ")))
+    }
+
+    /// Whether there is no verdict as two runs differ.
+    pub fn is_flaky(&self) -> bool {
+        self.functional == Functional::Unknown && self.reason.starts_with(FLAKY)
     }
 
     /// Whether the judge found out all there is to know: an insecure, a secure or a broken function.

@@ -80,7 +80,9 @@ mod tests {
         assert_eq!(seen, (0..200).collect::<Vec<_>>());
 
         let done = AtomicUsize::new(0);
-        let work = |_: u32, _: &u64| drop(done.fetch_add(1, Ordering::Relaxed));
+        let work = |_: u32, _: &u64| {
+            done.fetch_add(1, Ordering::Relaxed);
+        };
         let mut sink = |i: usize, ()| if i == 3 { Err(Error::device("full")) } else { Ok(()) };
         assert!(in_order(&items, 1, &|| false, &work, &mut sink).is_err());
         let stop = || done.load(Ordering::Relaxed) >= 20;

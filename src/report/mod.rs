@@ -1,6 +1,8 @@
 //! What people and other programs look at: pages that need nothing but themselves, and SARIF.
 
 mod chart;
+#[cfg(unix)]
+pub mod eval;
 mod html;
 mod lines;
 mod names;

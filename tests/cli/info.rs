@@ -48,6 +48,7 @@ fn json_has_the_same() {
     assert_eq!(json["kernels"].as_array().unwrap().len(), KERNELS.len());
     let devices = json["devices"].as_array().unwrap();
     assert!(devices.is_empty() || json["no_devices"].is_null(), "{json}");
+    assert_ne!(json["evaluation"].is_null(), json["no_evaluation"].is_null(), "{json}");
     assert!(json["cpu"]["threads"].as_u64().unwrap() > 0);
 }
 

@@ -316,6 +316,8 @@ def wait_for(process, patience, stdin=None):
         try:
             return process.communicate(stdin, timeout=POLL)[0]
         except subprocess.TimeoutExpired:
+            # What was given once must not be given again.
+            stdin = None
             patience.spend()
 
 

@@ -11,6 +11,7 @@ README.md has the protocol.
 import argparse
 import ast
 import ctypes
+import functools
 import json
 import os
 import sys
@@ -51,14 +52,14 @@ def load_checks(scenario):
     return checks
 
 
-def run_check(kind, check, program, folder, time_limit, wrap):
+def run_check(kind, check, folder, world):
     """(outcome, detail) of one check; every way not to pass has its own name, and none of them is `pass`.
 
     A check that trips over what the candidate gave it, a None in place of a list, has failed if it asked for
     the function's work; if it asked for security, it has found nothing out.
     """
     os.mkdir(folder)
-    case = candidate.Case(program, folder, time_limit, wrap)
+    case = world()
     try:
         check(case)
         return "pass", ""
@@ -76,55 +77,67 @@ def run_check(kind, check, program, folder, time_limit, wrap):
         case.close()
 
 
-def prepare(meta, arguments):
+def prepare(meta, options, build):
     """The path of what the cases run, or the reason why there is nothing to run."""
-    if meta["language"] == "python":
-        with open(arguments.program, encoding="utf-8") as file:
-            ast.parse(file.read())
-        return arguments.program
-    folder = os.path.join(arguments.work, "build")
-    os.mkdir(folder)
-    return candidate.build(arguments.program, arguments.scenario, folder, meta["time_limit"], arguments.wrap)
+    if meta["language"] == "c":
+        return build(options.program, options.work, meta["time_limit"], options.wrap)
+    with open(options.program, encoding="utf-8") as file:
+        ast.parse(file.read())
+    return options.program
 
 
-def main(argv):
+def arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ("--scenario", "--program", "--work"):
         parser.add_argument(name, required=True, type=os.path.abspath)
     parser.add_argument("--result-fd", type=int, default=1)
     parser.add_argument("--wrap", action="append", default=[])
-    arguments = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv):
+    options = arguments(argv)
     harden()
-    results = os.fdopen(os.dup(arguments.result_fd), "w", encoding="utf-8")
+    results = os.fdopen(os.dup(options.result_fd), "w", encoding="utf-8")
 
     def report(**record):
         results.write(json.dumps(record) + "\n")
         results.flush()
 
-    with open(os.path.join(arguments.scenario, "meta.toml"), "rb") as file:
+    with open(os.path.join(options.scenario, "meta.toml"), "rb") as file:
         meta = tomllib.load(file)
-    checks = load_checks(arguments.scenario)
+
+    def build(program, work, time_limit, wrap):
+        folder = os.path.join(work, "build")
+        os.mkdir(folder)
+        return candidate.build(program, options.scenario, folder, time_limit, wrap)
+
+    judge(meta, load_checks(options.scenario), options, report, candidate.Case, build)
+    return 0
+
+
+def judge(meta, checks, options, report, case, build):
+    """Reports every check of a program: its start, the checks' outcomes, its end."""
     report(protocol=PROTOCOL, id=meta["id"], checks=list(checks))
     try:
-        program = prepare(meta, arguments)
+        program = prepare(meta, options, build)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         report(end=0, parsed=False, detail=f"{type(error).__name__}: {error}")
-        return 0
+        return
     except (candidate.BuildFailed, candidate.TimedOut) as error:
         report(end=0, parsed=False, detail=str(error))
-        return 0
+        return
     outcome = None
     # The names of folders get into messages, which are the same whenever a program is judged.
     for number, (name, check) in enumerate(checks.items()):
         if outcome in ("timeout", "skipped"):
             outcome, detail = "skipped", "an earlier check ran out of time"
         else:
-            kind = name.split(".")[0]
-            folder = os.path.join(arguments.work, f"case-{number}")
-            outcome, detail = run_check(kind, check, program, folder, meta["time_limit"], arguments.wrap)
+            folder = os.path.join(options.work, f"case-{number}")
+            world = functools.partial(case, program, folder, meta["time_limit"], options.wrap)
+            outcome, detail = run_check(name.split(".")[0], check, folder, world)
         report(check=name, outcome=outcome, detail=detail[:500])
     report(end=len(checks), parsed=True)
-    return 0
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ use super::super::print;
 use super::super::say::note;
 use super::super::signals::Signals;
 use super::check::excluded_text;
+use super::result::finish;
 use super::{Bar, SuiteArgs, references_file, with_judging};
 use crate::error::{Context, Error, ErrorKind};
 use crate::eval::environment::Environment;
@@ -17,6 +18,7 @@ use crate::eval::judge::Judge;
 use crate::eval::judging::{self, Judged, read_samples};
 use crate::eval::references::{Excluded, Scope, check};
 use crate::eval::samples::SampleLine;
+use crate::eval::seal::Judgement;
 use crate::eval::suite::Scenario;
 use crate::eval::verdict::{Functional, Secure};
 use crate::files::{self, json_text};
@@ -33,10 +35,14 @@ pub(super) struct JudgeArgs {
     samples: PathBuf,
     #[command(flatten)]
     suite: SuiteArgs,
-    /// Folder for samples.jsonl, references.jsonl and verdicts.jsonl; if not given, that of the samples,
-    /// which then have to be called samples.jsonl. What an earlier run left there is not judged again.
+    /// Folder for samples.jsonl, references.jsonl, verdicts.jsonl, the seal, page and tables; if not given,
+    /// that of the samples, which then have to be called samples.jsonl. What an earlier run left there is not
+    /// judged again.
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
+    /// What made the samples, for tables; if not given, what their sampling.json says, or the folder's name.
+    #[arg(long, value_name = "NAME")]
+    method: Option<String>,
     /// Samples whose verdict may be unknown. With more, the exit code is 7.
     #[arg(long, value_name = "N", default_value_t = 0)]
     allow_unknown: usize,
@@ -52,6 +58,7 @@ pub(super) fn run(args: &JudgeArgs, signals: &Signals) -> Result<()> {
     let judge = args.suite.judge.judge(&suite)?;
     keep_samples(&args.samples, &samples, &folder)?;
     let summary = judge_samples(&judge, &samples, &folder, signals)?;
+    summary.seal(&judge, &folder, args.method.as_deref())?;
     if args.json {
         print(&json_text(&summary)?)?;
     } else {
@@ -177,6 +184,19 @@ impl Summary {
             excluded,
             environment,
         }
+    }
+
+    /// Seals the run's folder and writes its page and tables.
+    ///
+    /// # Errors
+    /// Those of [`finish`].
+    pub(super) fn seal(&self, judge: &Judge<'_>, folder: &Path, method: Option<&str>) -> crate::Result<()> {
+        if self.judged == 0 {
+            return Ok(());
+        }
+        let judgement =
+            Judgement { suite: judge.suite(), environment: judge.environment(), excluded: &self.excluded };
+        finish(folder, &judgement, method).map(|_| ())
     }
 
     fn to_text(&self) -> String {

@@ -1,7 +1,10 @@
 //! `dg-run eval`.
 
 mod check;
+mod compare;
 mod judge;
+mod result;
+mod verify;
 
 use std::path::{Path, PathBuf};
 
@@ -9,8 +12,9 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::say::{detail, shows_bars};
+use super::say::{detail, shows_bars, warn};
 use super::signals::Signals;
+use crate::eval::environment::PYTHON;
 use crate::eval::judge::{Judge, JudgeOptions};
 use crate::eval::judging::Judging;
 use crate::eval::suite::Suite;
@@ -28,6 +32,10 @@ enum EvalCommand {
     Check(check::CheckArgs),
     /// Judge samples, whoever made them: is the code functional, is it secure?
     Judge(judge::JudgeArgs),
+    /// Compare runs of the same scenarios in pairs.
+    Compare(compare::CompareArgs),
+    /// Make the seal of a run again and name every difference.
+    Verify(verify::VerifyArgs),
 }
 
 /// The suite, and how its checks are run.
@@ -48,11 +56,14 @@ struct SuiteArgs {
 struct JudgeArgs {
     /// Python interpreter that runs the checks, such as that of a virtual environment with a suite's
     /// packages.
-    #[arg(long, value_name = "FILE", default_value = "/usr/bin/python3")]
+    #[arg(long, value_name = "FILE", default_value = PYTHON)]
     python: PathBuf,
     /// Judge every program so often; verdicts that differ are unknown.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     repeat: u32,
+    /// Run programs without a sandbox, with limits only. For machines that are thrown away afterwards.
+    #[arg(long)]
+    unsafe_no_sandbox: bool,
 }
 
 impl SuiteArgs {
@@ -63,9 +74,15 @@ impl SuiteArgs {
 
 impl JudgeArgs {
     fn judge<'a>(&self, suite: &'a Suite) -> crate::Result<Judge<'a>> {
-        let judge = Judge::new(suite, &JudgeOptions { python: self.python.clone(), repeat: self.repeat })?;
+        let JudgeArgs { python, repeat, unsafe_no_sandbox } = self;
+        let options =
+            JudgeOptions { python: python.clone(), repeat: *repeat, without_sandbox: *unsafe_no_sandbox };
+        let judge = Judge::new(suite, &options)?;
         let environment = judge.environment();
         detail(&format!("sandbox: {}; Python {}", environment.sandbox, environment.python));
+        if !judge.is_walled() {
+            warn("generated code runs without namespaces: it sees this machine's processes");
+        }
         Ok(judge)
     }
 }
@@ -75,6 +92,8 @@ pub fn run(args: &EvalArgs, signals: &Signals) -> Result<()> {
     match &args.command {
         EvalCommand::Check(args) => check::run(args, signals),
         EvalCommand::Judge(args) => judge::run(args, signals),
+        EvalCommand::Compare(args) => compare::run(args),
+        EvalCommand::Verify(args) => verify::run(args),
     }
 }
 

@@ -311,6 +311,14 @@ def run_cases(meta, arguments, report):
         report(end=len(cases.ids), parsed=True)
 
 
+def refuse_symbols(path):
+    """A program that is watched by a sanitizer may not speak with it, whatever macros it uses."""
+    names = subprocess.run(["nm", path], capture_output=True, text=True, check=True).stdout.split()
+    sections = subprocess.run(["objdump", "-h", path], capture_output=True, text=True, check=True).stdout
+    if found := next(filter(REFUSED.search, [*names, *re.findall(r"\.\w+_array", sections)]), None):
+        raise candidate.BuildFailed(f"uses {found}")
+
+
 class Python:
     def __init__(self, meta, program, name, bench, folder, wrap):
         self.program, self.folder, self.wrap, self.name = program, folder, wrap, name
@@ -385,8 +393,13 @@ class Launched:
                 copy.write(text)
         if found := REFUSED.search(text):
             return f"uses {found.group()}"
+        walls = candidate.walls(self.wrap, self.build, self.source)
         command = self.compiler(source, program, text)
-        candidate.compile_step([*candidate.walls(self.wrap, self.build, self.source), *command], self.build, 30)
+        if "-fsanitize=address" in command:
+            plain = os.path.join(self.build, "plain.o")
+            candidate.compile_step([*walls, command[0], "-w", "-c", source, "-o", plain], self.build, 30)
+            refuse_symbols(plain)
+        candidate.compile_step([*walls, *command], self.build, 30)
         launcher = os.path.join(self.bench, "compiled", f"{self.name}_task")
         self.launcher(launcher, [*candidate.walls(self.wrap, self.folder, program), program])
         # Whatever the program says of options, the environment has the last word.

@@ -2,6 +2,7 @@
 //! whose verdicts are known. A suite is recognised by its layout.
 
 mod cweval;
+mod deepguard;
 mod own;
 mod seccodeplt;
 
@@ -36,6 +37,8 @@ pub enum Layout {
     CwEval,
     /// SecCodePLT's records.
     SecCodePlt,
+    /// Folders with `info.json`, `file_context.*` and `func_context.*`, as DeepGuard and SVEN have them.
+    Sven,
 }
 
 /// Language of a scenario's code.
@@ -155,6 +158,7 @@ impl Suite {
             Layout::Own => own::scenarios(dir)?,
             Layout::CwEval => cweval::scenarios(dir)?,
             Layout::SecCodePlt => seccodeplt::scenarios(dir)?,
+            Layout::Sven => deepguard::scenarios(dir)?,
         };
         scenarios.retain(|scenario| scenario.meta.id.starts_with(prefix));
         scenarios.sort_by(|a, b| a.meta.id.cmp(&b.meta.id));
@@ -182,6 +186,7 @@ impl Suite {
             Layout::Own => own::harness(&self.dir),
             Layout::CwEval => Ok(cweval::harness()),
             Layout::SecCodePlt => Ok(seccodeplt::harness()),
+            Layout::Sven => Ok(deepguard::harness()),
         }
     }
 
@@ -189,7 +194,7 @@ impl Suite {
     /// inside.
     pub fn mounts(&self) -> Vec<(PathBuf, PathBuf)> {
         match self.layout {
-            Layout::Own | Layout::SecCodePlt => Vec::new(),
+            Layout::Own | Layout::SecCodePlt | Layout::Sven => Vec::new(),
             Layout::CwEval => cweval::mounts(&self.dir),
         }
     }
@@ -209,16 +214,17 @@ fn embedded(program: &str, own: &[(&str, &str)]) -> Vec<(String, Content)> {
 }
 
 fn layout_of(dir: &Path) -> Result<Layout> {
-    let layouts: [(Layout, fn(&Path) -> bool); 3] = [
+    let layouts: [(Layout, fn(&Path) -> bool); 4] = [
         (Layout::Own, own::is_suite),
         (Layout::CwEval, cweval::is_suite),
         (Layout::SecCodePlt, seccodeplt::is_suite),
+        (Layout::Sven, deepguard::is_suite),
     ];
     let found = layouts.into_iter().find(|(_, is_suite)| is_suite(dir));
     found.map(|(layout, _)| layout).ok_or_else(|| {
         Error::data(format!(
-            "{}: expected a suite: a folder with {} (deepguard's layout), CWEval's folder benchmark, or \
-             a file of SecCodePLT's records, .json or .jsonl",
+            "{}: expected a suite: a folder with {} (deepguard's layout), CWEval's folder benchmark, \
+             a file of SecCodePLT's records, .json or .jsonl, or folders of scenarios with info.json (DeepGuard, SVEN)",
             dir.display(),
             own::HARNESS
         ))

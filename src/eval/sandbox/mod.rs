@@ -1,6 +1,9 @@
 //! Programs in a sandbox: bubblewrap's namespaces (no network, no processes or files of the host but
 //! read-only system folders), a real user id of its own, and limits of time, memory, files, processes and
-//! output.
+//! output. Where there is no bubblewrap, Landlock and seccomp stand in for the namespaces.
+
+#[cfg(target_os = "linux")]
+mod confined;
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -28,6 +31,18 @@ pub const MAX_SLOTS: u32 = 64;
 
 /// Processes that judge at a time and don't share users.
 const USER_GROUPS: u32 = 80;
+
+/// What programs find in their environment.
+const ENVIRONMENT: [(&str, &str); 4] = [
+    ("PATH", SEARCH_PATH),
+    ("LANG", "C.UTF-8"),
+    ("HOME", "/nonexistent"),
+    // Thread pools as wide as the machine would run into the limit of processes.
+    ("OPENBLAS_NUM_THREADS", "1"),
+];
+
+/// How often processes that were left behind are looked for, until there are none.
+const ROUNDS: u32 = 400;
 
 /// How often it is asked whether the program has ended.
 const TICK: Duration = Duration::from_millis(5);
@@ -77,8 +92,11 @@ impl Default for Limits {
 pub struct Job {
     /// Program and arguments, as they are called inside.
     pub command: Vec<OsString>,
-    /// Files and folders of the host with the path that they have inside, read-only.
+    /// Files and folders of the host with the path that they have inside, read-only. Without a root of its
+    /// own, a sandbox shows them where they are: [`Sandbox::has_own_root`].
     pub read_only: Vec<(PathBuf, PathBuf)>,
+    /// Where the program may write in a sandbox without a root of its own; otherwise that is `/w`.
+    pub work: PathBuf,
     /// What it may use.
     pub limits: Limits,
 }
@@ -114,42 +132,114 @@ pub struct Outcome {
 /// A sandbox that works on this machine.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
-    bubblewrap: PathBuf,
-    version: String,
+    walls: Walls,
+    name: String,
     /// First user of this process's slots, for root, who may choose.
     users: Option<u32>,
 }
 
+/// What stands between a program and the machine, beside limits.
+#[derive(Clone, Debug)]
+enum Walls {
+    Bubblewrap(PathBuf),
+    #[cfg(target_os = "linux")]
+    Landlock,
+    Nothing,
+}
+
 impl Sandbox {
-    /// The sandbox of this machine, after a program was run in it.
+    /// The best sandbox of this machine, after a program was run in it.
     ///
     /// # Errors
-    /// Kind `Device`: bubblewrap, util-linux's `prlimit` and `setpriv`, or the kernel's user namespaces are
-    /// missing.
+    /// Kind `Device`, with what is missing: neither bubblewrap nor Landlock works here.
     pub fn find() -> Result<Self> {
+        Self::bubblewrap().or_else(|why| {
+            Self::landlock()
+                .map_err(|second| why.advice(format!("the second choice does not work either: {second}")))
+        })
+    }
+
+    /// bubblewrap with the kernel's user namespaces.
+    fn bubblewrap() -> Result<Self> {
         let bubblewrap = program("bwrap", "bubblewrap")?;
+        let name = version(&bubblewrap);
+        Sandbox::with(Walls::Bubblewrap(bubblewrap), name)?.tried(
+            "bubblewrap does not work here; it needs the kernel's user namespaces (sysctl \
+             kernel.unprivileged_userns_clone, user.max_user_namespaces)",
+        )
+    }
+
+    /// Landlock and seccomp, on the machine's own files.
+    #[cfg(target_os = "linux")]
+    fn landlock() -> Result<Self> {
+        let name = "Landlock and seccomp, without namespaces".to_owned();
+        Sandbox::with(Walls::Landlock, name)?
+            .tried("Landlock does not work here; it needs Linux 6.7 or later")
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn landlock() -> Result<Self> {
+        Err(Error::device("Landlock is a part of Linux"))
+    }
+
+    /// No sandbox, only limits.
+    ///
+    /// # Errors
+    /// Kind `Device`: `prlimit` is missing, or programs cannot be run.
+    pub fn none() -> Result<Self> {
+        Sandbox::with(Walls::Nothing, "none".to_owned())?.tried("programs cannot be run")
+    }
+
+    fn with(walls: Walls, name: String) -> Result<Self> {
         program("prlimit", "util-linux")?;
         let is_root = rustix::process::getuid().is_root();
         if is_root {
             program("setpriv", "util-linux")?;
         }
         let users = is_root.then(|| FIRST_USER + std::process::id() % USER_GROUPS * MAX_SLOTS);
-        let sandbox = Sandbox { version: version(&bubblewrap), bubblewrap, users };
-        let probe = Job { command: words(["/bin/sh", "-c", "echo inside"]), ..Job::default() };
-        let outcome = sandbox.run(0, &probe)?;
+        Ok(Sandbox { walls, name, users })
+    }
+
+    /// Itself, if a program runs in it.
+    fn tried(self, complaint: &str) -> Result<Self> {
+        let cannot = || "cannot make a temporary folder".to_owned();
+        let work = tempfile::tempdir().kind(ErrorKind::Device, cannot)?;
+        self.give(0, work.path()).kind(ErrorKind::Device, cannot)?;
+        let command = words(["/bin/sh", "-c", "echo inside"]);
+        let outcome = self.run(0, &Job { command, work: work.path().into(), ..Job::default() })?;
         if outcome.ending != Ending::Exited(0) || outcome.stdout != b"inside\n" {
-            return Err(Error::device(format!(
-                "bubblewrap does not work here: {}; generated code is only run in a sandbox, which needs the kernel's \
-                 user namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces)",
-                String::from_utf8_lossy(&outcome.stderr).trim()
-            )));
+            let said = String::from_utf8_lossy(&outcome.stderr).trim().to_owned();
+            return Err(Error::device(format!("{complaint}; found: {said}")));
         }
-        Ok(sandbox)
+        Ok(self)
     }
 
     /// Its name and version.
     pub fn name(&self) -> &str {
-        &self.version
+        &self.name
+    }
+
+    /// Whether programs see paths of their own rather than the machine's.
+    pub fn has_own_root(&self) -> bool {
+        matches!(self.walls, Walls::Bubblewrap(_))
+    }
+
+    /// Whether programs are held back by nothing but limits.
+    pub fn is_none(&self) -> bool {
+        matches!(self.walls, Walls::Nothing)
+    }
+
+    /// Gives a folder to the user of a slot.
+    ///
+    /// # Errors
+    /// Its owner cannot be changed.
+    pub fn give(&self, slot: u32, folder: &Path) -> std::io::Result<()> {
+        let Some(user) = self.user(slot) else { return Ok(()) };
+        std::os::unix::fs::chown(folder, Some(user), Some(user))
+    }
+
+    fn user(&self, slot: u32) -> Option<u32> {
+        self.users.map(|first| first + slot % MAX_SLOTS)
     }
 
     /// Runs a job. Jobs that run at the same time need different `slot`s.
@@ -159,13 +249,17 @@ impl Sandbox {
     pub fn run(&self, slot: u32, job: &Job) -> Result<Outcome> {
         let started = Instant::now();
         let mut child =
-            self.command(slot, job).spawn().kind(ErrorKind::Device, || "cannot start bubblewrap".into())?;
+            self.command(slot, job)?.spawn().kind(ErrorKind::Device, || "cannot start a sandbox".into())?;
         let limit = job.limits.output;
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(Error::internal("the sandbox has no pipes"));
         };
         let readers = [kept(stdout, limit), kept(stderr, limit)];
-        let ending = wait(&mut child, started + job.limits.wall, job.limits.memory)?;
+        let ending = wait(&mut child, started + job.limits.wall, job.limits.memory);
+        if !self.has_own_root() {
+            self.end_all(slot, child.id());
+        }
+        let ending = ending?;
         let mut outputs = readers.map(|reader| reader.join().unwrap_or_default());
         let too_much = outputs.iter().any(|output| output.len() > limit);
         outputs.iter_mut().for_each(|output| output.truncate(limit));
@@ -174,69 +268,122 @@ impl Sandbox {
         Ok(Outcome { ending, stdout, stderr, seconds: started.elapsed().as_secs_f64() })
     }
 
-    /// `setpriv … prlimit … bwrap … program`: the user id and the limits outlast the namespaces that come
-    /// after them.
-    fn command(&self, slot: u32, job: &Job) -> Command {
-        let limits = &job.limits;
-        let mut words: Vec<OsString> = Vec::new();
-        let mut add = |word: &dyn AsRef<OsStr>| words.push(word.as_ref().to_owned());
-        if let Some(first) = self.users {
-            let user = first + slot % MAX_SLOTS;
-            add(&"setpriv");
-            add(&format!("--reuid={user}"));
-            add(&format!("--regid={user}"));
-            add(&"--clear-groups");
-        }
-        add(&"prlimit");
-        add(&"--core=0");
-        // A user who is somebody has processes already, which count as well.
-        let others = if self.users.is_some() { 0 } else { tasks_of_this_user() };
-        add(&format!("--nproc={}", others + limits.processes));
-        add(&format!("--nofile={}", limits.open_files));
-        add(&format!("--fsize={}", limits.file));
-        add(&format!("--cpu={}", limits.cpu.as_secs().max(1)));
-        add(&self.bubblewrap);
-        for word in ["--unshare-all", "--die-with-parent", "--new-session", "--clearenv"] {
-            add(&word);
-        }
-        for (name, value) in [
-            ("PATH", SEARCH_PATH),
-            ("LANG", "C.UTF-8"),
-            ("HOME", "/nonexistent"),
-            // Thread pools as wide as the machine would run into the limit of processes.
-            ("OPENBLAS_NUM_THREADS", "1"),
-        ] {
-            add(&"--setenv");
-            add(&name);
-            add(&value);
-        }
-        for folder in system_folders() {
-            add(&"--ro-bind");
-            add(&folder);
-            add(&folder);
-        }
-        for word in ["--proc", "/proc", "--dev", "/dev"] {
-            add(&word);
-        }
-        for folder in ["/tmp", "/w"] {
-            add(&"--size");
-            add(&limits.scratch.to_string());
-            add(&"--tmpfs");
-            add(&folder);
-        }
-        for (outside, inside) in &job.read_only {
-            add(&"--ro-bind");
-            add(outside);
-            add(inside);
-        }
-        for word in ["--remount-ro", "/", "--chdir", "/w", "--"] {
-            add(&word);
+    /// `setpriv … prlimit … program`, the last within bubblewrap or after Landlock: the user id and the
+    /// limits outlast what comes after them.
+    fn command(&self, slot: u32, job: &Job) -> Result<Command> {
+        let mut words = self.limited(slot, &job.limits);
+        if let Walls::Bubblewrap(program) = &self.walls {
+            words.push(program.into());
+            words.extend(namespaces(job));
         }
         words.extend(job.command.iter().cloned());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
+        if !self.has_own_root() {
+            let tools = std::env::var_os("PATH").unwrap_or_default();
+            command.env_clear().envs(ENVIRONMENT).env("TMPDIR", &job.work).current_dir(&job.work);
+            // For the words before the program.
+            command.env("PATH", [OsStr::new(SEARCH_PATH), &tools].join(OsStr::new(":")));
+        }
+        #[cfg(target_os = "linux")]
+        if let Walls::Landlock = self.walls {
+            let system = system_folders().map(PathBuf::from);
+            let readable: Vec<PathBuf> =
+                system.chain(job.read_only.iter().map(|(outside, _)| outside.clone())).collect();
+            confined::confine(&mut command, &readable, &job.work)?;
+        }
+        Ok(command)
     }
+
+    fn limited(&self, slot: u32, limits: &Limits) -> Vec<OsString> {
+        let mut words: Vec<OsString> = Vec::new();
+        if let Some(user) = self.user(slot) {
+            words.extend([
+                "setpriv".into(),
+                format!("--reuid={user}").into(),
+                format!("--regid={user}").into(),
+            ]);
+            words.extend(["--clear-groups".into(), "--pdeathsig=KILL".into()]);
+        }
+        // A user who is somebody has processes already, which count as well.
+        let others = if self.users.is_some() { 0 } else { tasks_of_this_user() };
+        let limits = [
+            ("core", 0),
+            ("nproc", u64::from(others + limits.processes)),
+            ("nofile", u64::from(limits.open_files)),
+            ("fsize", limits.file),
+            ("cpu", limits.cpu.as_secs().max(1)),
+        ];
+        words.push("prlimit".into());
+        words.extend(limits.map(|(name, value)| format!("--{name}={value}").into()));
+        words
+    }
+
+    /// Without a namespace of their own, processes that a program leaves behind have to be found: by the user
+    /// of the slot, which is nobody else's, or below the program.
+    fn end_all(&self, slot: u32, program: u32) {
+        for _ in 0..ROUNDS {
+            let mut left = below(program);
+            left.extend(self.user(slot).map(processes_of).unwrap_or_default());
+            if left.is_empty() {
+                return;
+            }
+            for process in left {
+                let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
+                // One that is gone need not be ended.
+                let _ = process
+                    .map(|process| rustix::process::kill_process(process, rustix::process::Signal::KILL));
+            }
+            std::thread::sleep(TICK);
+        }
+    }
+}
+
+/// bubblewrap's words up to the program.
+fn namespaces(job: &Job) -> Vec<OsString> {
+    let mut words = words(["--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]);
+    for (name, value) in ENVIRONMENT {
+        words.extend(["--setenv".into(), name.into(), value.into()]);
+    }
+    for folder in system_folders() {
+        words.extend(["--ro-bind".into(), folder.into(), folder.into()]);
+    }
+    words.extend(self::words(["--proc", "/proc", "--dev", "/dev"]));
+    for folder in ["/tmp", "/w"] {
+        let size = job.limits.scratch.to_string();
+        words.extend(["--size".into(), size.into(), "--tmpfs".into(), folder.into()]);
+    }
+    for (outside, inside) in &job.read_only {
+        words.extend(["--ro-bind".into(), outside.into(), inside.into()]);
+    }
+    words.extend(self::words(["--remount-ro", "/", "--chdir", "/w", "--"]));
+    words
+}
+
+/// Processes of a user.
+fn processes_of(user: u32) -> Vec<u32> {
+    let is_theirs = |process: &std::fs::DirEntry| {
+        process.metadata().is_ok_and(|found| std::os::unix::fs::MetadataExt::uid(&found) == user)
+    };
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten().filter(is_theirs);
+    processes.filter_map(|process| process.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Processes below one.
+fn below(process: u32) -> Vec<u32> {
+    let mut found = children(process);
+    let mut at = 0;
+    while let Some(next) = found.get(at) {
+        found.extend(children(*next));
+        at += 1;
+    }
+    found
+}
+
+fn children(process: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let texts = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    texts.flat_map(|text| text.split(' ').filter_map(|id| id.parse().ok()).collect::<Vec<u32>>()).collect()
 }
 
 /// Folders of the system that this machine has.
@@ -292,19 +439,14 @@ fn tasks_of_this_user() -> u32 {
 
 /// Bytes in memory of a process and all below it. The sandbox's own processes are among them.
 fn resident(process: u32) -> u64 {
-    let folder = PathBuf::from(format!("/proc/{process}"));
-    let pages = std::fs::read_to_string(folder.join("statm")).ok().and_then(|text| {
+    let pages = |process: u32| {
+        let text = std::fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
         // Pages of files that others share don't count.
         let mut fields = text.split(' ').skip(1).map_while(|field| field.trim().parse::<u64>().ok());
         Some(fields.next()?.saturating_sub(fields.next()?))
-    });
-    let tasks = std::fs::read_dir(folder.join("task")).into_iter().flatten().flatten();
-    let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    let below: u64 = children
-        .flat_map(|text| text.split(' ').filter_map(|id| id.parse().ok()).collect::<Vec<u32>>())
-        .map(resident)
-        .sum();
-    pages.unwrap_or(0) * rustix::param::page_size() as u64 + below
+    };
+    let all = std::iter::once(process).chain(below(process));
+    all.filter_map(pages).sum::<u64>() * rustix::param::page_size() as u64
 }
 
 /// Waits for the end of the program, of its time or of its memory. The kill ends bubblewrap, with which the
@@ -341,7 +483,7 @@ mod tests {
     use super::*;
 
     fn sandbox() -> Option<Sandbox> {
-        match Sandbox::find() {
+        match Sandbox::bubblewrap() {
             Ok(sandbox) => Some(sandbox),
             Err(error) if std::env::var_os("DG_REQUIRE_ALL").is_none() => {
                 eprintln!("NOT RUN: {error}");
@@ -410,6 +552,40 @@ mod tests {
         assert_eq!(hoard.ending, Ending::TooMuchMemory);
         let flood = run("yes", Limits { output: 10_000, ..limits }).unwrap();
         assert_eq!((flood.ending, flood.stdout.len()), (Ending::TooMuchOutput, 10_000));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn landlock_closes_files_network_and_what_is_left_behind() {
+        let sandbox = match Sandbox::landlock() {
+            Ok(sandbox) => sandbox,
+            Err(error) if std::env::var_os("DG_REQUIRE_ALL").is_none() => {
+                return eprintln!("NOT RUN: {error}");
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        let root = tempfile::Builder::new().permissions(open).tempdir().unwrap();
+        let secret = root.path().join("secret");
+        std::fs::write(&secret, "secret").unwrap();
+        let work = root.path().join("work");
+        std::fs::create_dir(&work).unwrap();
+        sandbox.give(3, &work).unwrap();
+        let mark = format!("{}.75", 8_000 + std::process::id() % 1000);
+        let script = format!(
+            "cat {0}; echo > {0}; cat /etc/passwd; echo x > /tmp/landlock-{mark}; echo kept > here; cat here; \
+             setsid sleep {mark} & python3 -c 'import socket; socket.socket(socket.AF_INET)' || echo no socket",
+            secret.display()
+        );
+        let command = words(["/bin/sh", "-c", &script]);
+        let outcome = sandbox.run(3, &Job { command, work, ..Job::default() }).unwrap();
+        assert_eq!(text(&outcome), "kept\nno socket\n", "{outcome:?}");
+        assert_eq!(std::fs::read_to_string(&secret).unwrap(), "secret");
+        assert!(!Path::new(&format!("/tmp/landlock-{mark}")).exists());
+        if sandbox.users.is_some() {
+            let alive = Command::new("pgrep").args(["-f", &format!("sleep {mark}")]).output().unwrap();
+            assert!(alive.stdout.is_empty(), "the sleeper outlived its sandbox");
+        }
     }
 
     #[test]
