@@ -120,7 +120,7 @@ fn sven_leaves_a_prefix_for_each_control() {
     };
     let secure = generated(&run.output_dir);
     assert_eq!(generated(&adapter.join("secure")), secure);
-    assert_ne!(generated(&adapter.join("vulnerable")), secure);
+    assert_eq!(generated(&adapter.join("vulnerable")).len(), 1);
     let peft = super::read_json(&adapter.join("secure/adapter_config.json"));
     assert_eq!(
         (peft["peft_type"].as_str(), peft["num_virtual_tokens"].as_u64()),
@@ -133,6 +133,8 @@ fn sven_leaves_a_prefix_for_each_control() {
         (tensors.len(), tensors[0].0.as_str(), &tensors[0].1[..]),
         (1, "prompt_embeddings", &[3, width][..])
     );
+    let other = super::read_tensors(&adapter.join("vulnerable/adapter_model.safetensors"));
+    assert_ne!(other[0].2, tensors[0].2, "the controls went apart");
     // Damage is noticed, in the folders too.
     let file = adapter.join("vulnerable/adapter_config.json");
     std::fs::write(&file, std::fs::read_to_string(&file).unwrap().replace("CAUSAL", "causal")).unwrap();
