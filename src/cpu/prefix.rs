@@ -1,13 +1,13 @@
-//! Learned keys and values, as written in `ops/prefix.rs`.
+//! Learned keys and values, as written in `ops/attention.rs`.
 
 use super::Cpu;
 use super::dropout::apply_dropout;
 use crate::ops::Dropout;
 use crate::ops::matrix::{Matrix, MatrixMut};
-use crate::ops::prefix::{Prefix, check};
+use crate::ops::prefix::check;
 
-impl Prefix for Cpu {
-    fn place_prefix(
+impl Cpu {
+    pub(super) fn write_prefix(
         &self,
         kv: MatrixMut<'_, Self, f32>,
         prefix: Matrix<'_, Self, f32>,
@@ -29,7 +29,7 @@ impl Prefix for Cpu {
         }
     }
 
-    fn prefix_backward(
+    pub(super) fn add_prefix_gradient(
         &self,
         dprefix_acc: MatrixMut<'_, Self, f32>,
         dkv: MatrixMut<'_, Self, f32>,

@@ -7,15 +7,14 @@ use crate::error::Result;
 use crate::ops::Dropout;
 use crate::ops::contract::refused;
 use crate::ops::matrix::{Matrix, MatrixMut};
-use crate::ops::prefix::Prefix;
 
 /// The refusal.
 fn missing(op: &str) -> Result<()> {
     Err(refused(op, "CUDA has no kernel for prefixes yet; compute on the CPU".into()))
 }
 
-impl Prefix for Cuda {
-    fn place_prefix(
+impl Cuda {
+    pub(super) fn write_prefix(
         &self,
         _kv: MatrixMut<'_, Self, bf16>,
         _prefix: Matrix<'_, Self, bf16>,
@@ -24,7 +23,7 @@ impl Prefix for Cuda {
         self.keep(missing("place_prefix"));
     }
 
-    fn prefix_backward(
+    pub(super) fn add_prefix_gradient(
         &self,
         _dprefix_acc: MatrixMut<'_, Self, f32>,
         _dkv: MatrixMut<'_, Self, bf16>,

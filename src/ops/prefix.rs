@@ -1,8 +1,6 @@
-//! Learned keys and values that every token of a sequence sees before its own: prefix tuning.
+//! What operations on learned keys and values, those of prefix tuning, refuse.
 
 use super::contract::refused;
-use super::matrix::{Matrix, MatrixMut};
-use super::{Device, Dropout};
 use crate::error::Result;
 
 /// Refuses matrices of different shapes, and fewer row keys than rows.
@@ -23,24 +21,4 @@ pub(crate) fn check(
         Some(keys) => Err(refused(op, format!("row_keys: expected {} of them, found {keys}", to.1[0]))),
         None => Ok(()),
     }
-}
-
-/// Rows of a batch whose keys and values are learned.
-pub trait Prefix: Device {
-    /// `kv = dropout(prefix)`: keys and values of the rows that stand for the prefix, `[len, 2 · kv_width]`
-    /// both, key before value.
-    fn place_prefix(
-        &self,
-        kv: MatrixMut<'_, Self, Self::Act>,
-        prefix: Matrix<'_, Self, Self::Act>,
-        dropout: Option<Dropout<'_, Self>>,
-    );
-
-    /// `dprefix_acc += dropout(dkv)`, after which dkv is zero: nothing is learned below those rows.
-    fn prefix_backward(
-        &self,
-        dprefix_acc: MatrixMut<'_, Self, f32>,
-        dkv: MatrixMut<'_, Self, Self::Act>,
-        dropout: Option<Dropout<'_, Self>>,
-    );
 }
