@@ -75,6 +75,7 @@ fn head_loss(c: &mut Criterion) {
                 y,
                 targets.view(),
                 mask.view(),
+                mask.view(),
                 weights,
             );
         });

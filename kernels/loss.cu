@@ -3,15 +3,16 @@
 
 #include "loss.h"
 
-// nll, kl [rows], z[rows, width], of which y is null or has the same shape, targets[rows], kl_mask[rows]; z
-// and y start on multiples of 16 bytes. One block per row; 16 · kept bytes of dynamic shared memory for z,
+// nll, kl [rows], z[rows, width], of which y is null or has the same shape, targets[rows], w_ce[rows],
+// w_kl[rows]; z and y start on multiples of 16 bytes. One block per row; 16 · kept bytes of dynamic shared memory for z,
 // and as many for y.
 extern "C" __global__ void __launch_bounds__(LOSS_THREADS)
-    cross_entropy_kl(float* nll, float* kl, bf16* z, bf16* y, const int* targets, const float* kl_mask,
-                     Refusal* refusal, float cross_entropy, float kl_weight, int width, int kept) {
+    cross_entropy_kl(float* nll, float* kl, bf16* z, bf16* y, const int* targets, const float* w_ce,
+                     const float* w_kl, Refusal* refusal, float cross_entropy, float kl_weight, int width,
+                     int kept) {
     extern __shared__ uint4 memory[];
-    const LossArguments arguments = {nll,           kl,        z,     y,   targets, kl_mask, refusal,
-                                     cross_entropy, kl_weight, width, kept};
+    const LossArguments arguments = {nll,     kl,            z,         y,     targets, w_ce, w_kl,
+                                     refusal, cross_entropy, kl_weight, width, kept};
     loss_of_row(arguments, blockIdx.x, 0, 1, memory, [](const LossSums& sums) { return sums; });
 }
 
@@ -94,12 +95,12 @@ struct Group {
 // row after another. sums[groups, 2, ranks, LOSS_SUMS] on multiples of 16 bytes, arrivals[groups]. Blocks
 // wait for each other, so all have to be resident at the same time: a cooperative launch.
 extern "C" __global__ void __launch_bounds__(LOSS_THREADS)
-    cross_entropy_kl_group(float* nll, float* kl, bf16* z, bf16* y, const int* targets, const float* kl_mask,
-                           Refusal* refusal, float* sums, unsigned* arrivals, float cross_entropy,
-                           float kl_weight, int rows, int width, int kept, int ranks) {
+    cross_entropy_kl_group(float* nll, float* kl, bf16* z, bf16* y, const int* targets, const float* w_ce,
+                           const float* w_kl, Refusal* refusal, float* sums, unsigned* arrivals,
+                           float cross_entropy, float kl_weight, int rows, int width, int kept, int ranks) {
     extern __shared__ uint4 memory[];
-    const LossArguments arguments = {nll,           kl,        z,     y,   targets, kl_mask, refusal,
-                                     cross_entropy, kl_weight, width, kept};
+    const LossArguments arguments = {nll,     kl,            z,         y,     targets, w_ce, w_kl,
+                                     refusal, cross_entropy, kl_weight, width, kept};
     const int number = blockIdx.x / ranks, groups = gridDim.x / ranks;
     Group group = {sums + number * 2 * ranks * LOSS_SUMS, arrivals + number, int(blockIdx.x) % ranks, ranks,
                    0};

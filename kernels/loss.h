@@ -16,7 +16,8 @@ struct LossArguments {
     bf16* z;
     bf16* y;  // null: no KL
     const int* targets;
-    const float* kl_mask;
+    const float* w_ce;  // of either sign, as are those of
+    const float* w_kl;  // the KL divergence, which a row with 0 does not have
     Refusal* refusal;
     float cross_entropy, kl_weight;
     int width;
@@ -83,10 +84,11 @@ __device__ __forceinline__ LossSums block_merged(LossSums sums) {
 }
 
 // A block's part of a row: vectors [begin, end). `all_reduce` turns the block's sums into those of the row.
-// `writes` is true for the one block that writes the losses; `target` is negative for none.
+// `writes` is true for the one block that writes the losses; `target` is negative for none, and `w_kl` is the
+// row's.
 template <bool WITH_Y, typename F>
-__device__ __forceinline__ void loss_row(const LossArguments& a, int index, int target, int begin, int end,
-                                         bool writes, uint4* memory, F all_reduce) {
+__device__ __forceinline__ void loss_row(const LossArguments& a, int index, int target, float w_kl, int begin,
+                                         int end, bool writes, uint4* memory, F all_reduce) {
     constexpr unsigned LOWEST = 0xff7f;  // the lowest finite bf16
     const Row z(a.z, index, a.width);
     const Row y(WITH_Y ? a.y : a.z, index, a.width);
@@ -135,8 +137,8 @@ __device__ __forceinline__ void loss_row(const LossArguments& a, int index, int 
     }
     sums = all_reduce(block_merged(sums));
 
-    const float cross_entropy = target >= 0 ? a.cross_entropy : 0.0f;
-    const float kl_weight = WITH_Y ? a.kl_weight : 0.0f;
+    const float cross_entropy = target >= 0 ? a.cross_entropy * a.w_ce[index] : 0.0f;
+    const float kl_weight = WITH_Y ? a.kl_weight * w_kl : 0.0f;
     if (writes && threadIdx.x == 0) {
         const float lse_z = sums.z_max + logf(sums.z_sum), lse_y = sums.y_max + logf(sums.y_sum);
         a.nll[index] = target >= 0 ? lse_z - target_logit : 0.0f;
@@ -191,10 +193,11 @@ __device__ __forceinline__ void loss_of_row(const LossArguments& a, int index, i
     }
     // A target beyond the row is none.
     const int target = given < a.width ? given : -1;
-    if (a.y != nullptr && a.kl_mask[index] > 0.0f) {
-        loss_row<true>(a, index, target, begin, end, rank == 0, memory, all_reduce);
+    const float w_kl = a.y != nullptr ? a.w_kl[index] : 0.0f;
+    if (w_kl != 0.0f) {
+        loss_row<true>(a, index, target, w_kl, begin, end, rank == 0, memory, all_reduce);
     } else if (target >= 0) {
-        loss_row<false>(a, index, target, begin, end, rank == 0, memory, all_reduce);
+        loss_row<false>(a, index, target, 0.0f, begin, end, rank == 0, memory, all_reduce);
     } else {
         no_loss_row(a, index, begin, end, rank == 0);
     }

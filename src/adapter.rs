@@ -1,13 +1,14 @@
-//! Adapter folders: LoRA in PEFT's format and, where one was trained, the guard beside it.
+//! Adapter folders: LoRA or prefixes in PEFT's format and, where one was trained, the guard beside it.
 //!
 //! `adapter_config.json` and `adapter_model.safetensors` are what PEFT reads and writes;
 //! `deepguard_config.json` and `deepguard_model.safetensors` hold guard and token statistics, which PEFT
-//! ignores. A folder without them is a plain adapter.
+//! ignores. A folder without them is a plain adapter. That of SVEN's two prefixes has a folder for each.
 
 mod folder;
+mod prefix;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -61,7 +62,11 @@ struct GuardFile {
 /// Writes the adapters, and the guard if there is one, into the existing folder `dir`. `base_model` is noted
 /// for PEFT as the name of the base model.
 pub fn save<D: Device>(dir: &Path, attached: &Attached<D>, model: &Config, base_model: &str) -> Result<()> {
-    let lora = &attached.lora.config;
+    if let Some(prefix) = &attached.prefix {
+        return prefix::save(dir, prefix, attached, model, base_model);
+    }
+    let Some(lora) = &attached.lora else { return Err(Error::internal("an adapter without any part")) };
+    let lora = &lora.config;
     write_json(&dir.join(ADAPTER_CONFIG), &peft_config(lora, base_model))?;
     let tensor = |p: &Param| finite_tensor(&p.name, &p.shape, &attached.params.download(p)?);
     let tensors = |of_lora: bool| -> Result<Vec<(String, OwnedTensor)>> {
@@ -105,6 +110,14 @@ pub fn load<D: Device>(device: &D, dir: &Path, model: &Config) -> Result<Attache
 /// [`load`] for a folder whose manifest has been checked.
 pub(crate) fn load_verified<D: Device>(device: &D, dir: &Path, model: &Config) -> Result<Attached<D>> {
     let folder = AdapterFolder::at(dir)?;
+    let controls = folder.controls();
+    if !controls.is_empty() {
+        let folders: Vec<&Path> = controls.iter().map(PathBuf::as_path).collect();
+        return prefix::load(device, &folders, model);
+    }
+    if is_prefix(&read_object(&dir.join(ADAPTER_CONFIG))?) {
+        return prefix::load(device, &[dir], model);
+    }
     let lora = read_peft_config(&dir.join(ADAPTER_CONFIG))?;
     let guard = folder.has_guard().then(|| read_guard_config(&dir.join(GUARD_CONFIG), model)).transpose()?;
     let mut attached = Attached::new(device, model, lora, guard)?;
@@ -233,27 +246,45 @@ fn read_peft_config(path: &Path) -> Result<LoraConfig> {
     parse_peft_config(&map).map_err(|e| e.context(path.display()))
 }
 
-fn parse_peft_config(map: &Map<String, Value>) -> Result<LoraConfig> {
-    refuse_unsupported(map)?;
-    let expect_text = |name: &str, expected: &str| match map.get(name) {
+/// Whether a configuration is one of prefix tuning.
+fn is_prefix(map: &Map<String, Value>) -> bool {
+    map.get("peft_type").and_then(Value::as_str) == Some(prefix::PEFT_TYPE)
+}
+
+fn expect_text(map: &Map<String, Value>, name: &str, expected: &str) -> Result<()> {
+    match map.get(name) {
         None | Some(Value::Null) => Ok(()),
         Some(Value::String(found)) if found == expected => Ok(()),
         Some(found) => Err(Error::model(format!("{name}: expected \"{expected}\", found {found}"))),
-    };
-    expect_text("peft_type", "LORA")?;
-    expect_text("task_type", "CAUSAL_LM")?;
-    expect_text("bias", "none")?;
-    let number = |name: &str, low: f64, high: f64| match map.get(name).and_then(Value::as_f64) {
+    }
+}
+
+fn number(map: &Map<String, Value>, name: &str, low: f64, high: f64) -> Result<f64> {
+    match map.get(name).and_then(Value::as_f64) {
         Some(value) if (low..=high).contains(&value) => Ok(value),
         _ => {
             let found = map.get(name).map_or("nothing".to_owned(), Value::to_string);
             Err(Error::model(format!("{name}: expected a number from {low} to {high}, found {found}")))
         }
-    };
-    let rank = number("r", 1.0, MAX_RANK as f64)?;
-    if rank.fract() != 0.0 {
-        return Err(Error::model(format!("r: expected a whole number, found {rank}")));
     }
+}
+
+/// A number of at least 1.
+fn whole_number(map: &Map<String, Value>, name: &str, high: f64) -> Result<usize> {
+    let value = number(map, name, 1.0, high)?;
+    if value.fract() != 0.0 {
+        return Err(Error::model(format!("{name}: expected a whole number, found {value}")));
+    }
+    Ok(value as usize)
+}
+
+fn parse_peft_config(map: &Map<String, Value>) -> Result<LoraConfig> {
+    refuse_unsupported(map)?;
+    expect_text(map, "peft_type", "LORA")?;
+    expect_text(map, "task_type", "CAUSAL_LM")?;
+    expect_text(map, "bias", "none")?;
+    let number = |name: &str, low: f64, high: f64| number(map, name, low, high);
+    let rank = whole_number(map, "r", MAX_RANK as f64)?;
     let use_rslora = match map.get("use_rslora") {
         None | Some(Value::Null) => false,
         Some(Value::Bool(flag)) => *flag,
@@ -271,7 +302,7 @@ fn parse_peft_config(map: &Map<String, Value>) -> Result<LoraConfig> {
     }
     let dropout = if map.contains_key("lora_dropout") { number("lora_dropout", 0.0, 0.999)? } else { 0.0 };
     Ok(LoraConfig {
-        rank: rank as usize,
+        rank,
         alpha: number("lora_alpha", -1e9, 1e9)?,
         dropout: dropout as f32,
         targets: parse_targets(map.get("target_modules"))?,

@@ -96,14 +96,16 @@ impl View for Merged {
 /// compares the result with base and adapter on the tokens of a text.
 ///
 /// # Errors
-/// Kind `Usage` if `out` is there and not an empty folder; kind `Model` if the merged model's logits are off
-/// by more than rounding explains (then nothing is written).
+/// Kind `Usage` if `out` is there and not an empty folder, or for a prefix, which has no place in weights;
+/// kind `Model` if the merged model's logits are off by more than rounding explains (then nothing is
+/// written).
 pub fn merge(
     model: &Transformer<Cpu>,
     attached: &Attached<Cpu>,
     out: &Path,
     check_tokens: &[u32],
 ) -> Result<MergeCheck> {
+    attached.refuse_prefix("a merge")?;
     require_vacant(out)?;
     let mut result = None;
     let base_dir = model.dir();
@@ -168,7 +170,8 @@ fn write_weights(
 /// The update of the tensor `name`, if it is an adapted layer's weight.
 fn update_of(model: &Transformer<Cpu>, attached: &Attached<Cpu>, name: &str) -> Result<Option<Update>> {
     let Some(pair) = adapter_of(model, attached, name) else { return Ok(None) };
-    let config = &attached.lora.config;
+    let Some(lora) = &attached.lora else { return Ok(None) };
+    let config = &lora.config;
     let (a, b) = (attached.params.download(&pair.a)?, attached.params.download(&pair.b)?);
     Ok(Some(Update { scale: config.scale(), rank: config.rank, a, b }))
 }
@@ -178,7 +181,7 @@ fn adapter_of<'a>(model: &Transformer<Cpu>, attached: &'a Attached<Cpu>, name: &
     let (layer, path) = rest.split_once('.')?;
     let layer: usize = layer.parse().ok().filter(|&l| l < model.config.num_hidden_layers)?;
     let projection = Projection::ALL.into_iter().find(|p| path == format!("{}.weight", p.path()))?;
-    attached.lora.get(layer, projection)
+    attached.lora.as_ref()?.get(layer, projection)
 }
 
 fn compare(

@@ -18,8 +18,9 @@ enum Init {
     Normal(f64),
 }
 
-/// Sets every parameter: LoRA A Kaiming-uniform(a = √5) and B zero; the analyzer's linear layers
-/// Xavier-uniform with zero bias, its norms 1 and 0, its embedding N(0, 0.02); the aggregator as PyTorch's
+/// Sets every parameter: LoRA A Kaiming-uniform(a = √5) and B zero, prefixes zero; the analyzer's linear
+/// layers Xavier-uniform with zero bias, its norms 1 and 0, its embedding N(0, 0.02); the aggregator as
+/// PyTorch's
 /// `Linear`.
 pub fn initialize<D: Device>(attached: &mut Attached<D>, seed: u64) {
     let params: Vec<Param> = attached.params.layout().params().to_vec();
@@ -33,7 +34,7 @@ fn rule(param: &Param) -> Init {
     let (name, shape) = (param.name.as_str(), &param.shape);
     let fan_in = *shape.last().unwrap_or(&1) as f64;
     let is_bias = name.ends_with(".bias");
-    if name.contains("lora_B") {
+    if name.contains("lora_B") || name.starts_with("prefix.") {
         Init::Constant(0.0)
     } else if name.contains("lora_A") {
         Init::Uniform(1.0 / fan_in.sqrt())

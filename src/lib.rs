@@ -48,13 +48,13 @@
 //!
 //! | feature | what it adds | crates in all |
 //! |---|---|---|
-//! | none | computation on token ids: [`ops`], [`cpu`], [`model`], [`guard`], [`train`], [`decode`] | 45 |
-//! | `text` | tokenizers: [`DeepGuard`], training on files of code | 94 |
-//! | `cuda` | [`cuda`], whose kernels nvcc compiles if the build finds one | 54 |
-//! | `hub` | downloads from the Hugging Face hub | 73 |
-//! | `import` | GGUF files; implies `text` | 100 |
-//! | `eval` | [`eval`](mod@crate::eval), the judge of generated code, on Unix; implies `text` | 104 |
-//! | `cli` (default) | `dg-run` and the pages that it writes; implies all others | 166 |
+//! | none | computation on token ids: [`ops`], [`cpu`], [`model`], [`guard`], [`train`], [`decode`] | 46 |
+//! | `text` | tokenizers: [`DeepGuard`], training on files of code | 95 |
+//! | `cuda` | [`cuda`], whose kernels nvcc compiles if the build finds one | 55 |
+//! | `hub` | downloads from the Hugging Face hub | 74 |
+//! | `import` | GGUF files; implies `text` | 101 |
+//! | `eval` | [`eval`](mod@crate::eval), the judge of generated code, on Unix; implies `text` | 105 |
+//! | `cli` (default) | `dg-run` and the pages that it writes; implies all others | 167 |
 //!
 //! `examples/score.rs` and `examples/train.rs` are complete programs.
 //!

@@ -53,14 +53,13 @@ pub fn commit_dir(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<
     })
 }
 
-/// Writes the manifest of a flat folder.
+/// Writes the manifest of a folder of files, and of folders of files.
 pub fn write(dir: &Path) -> Result<()> {
     let complain = || format!("cannot list {}", dir.display());
     let mut files = Entries::new();
-    for entry in std::fs::read_dir(dir).kind(ErrorKind::Device, complain)? {
-        let entry = entry.kind(ErrorKind::Device, complain)?;
-        let found = measure(&entry.path()).map_err(|e| Error::device(complain()).with_source(e))?;
-        files.insert(entry.file_name().to_string_lossy().into_owned(), found);
+    for name in names(dir, ErrorKind::Device)? {
+        let found = measure(&dir.join(&name)).map_err(|e| Error::device(complain()).with_source(e))?;
+        files.insert(name, found);
     }
     let blake3 = digest(&files)?;
     write_json(&dir.join(MANIFEST), &Manifest { format_version: FORMAT_VERSION, files, blake3 })
@@ -105,11 +104,9 @@ fn read(path: &Path) -> Result<Entries> {
 }
 
 fn refuse_others(dir: &Path, files: &Entries) -> Result<()> {
-    let complain = || format!("cannot list {}", dir.display());
-    for entry in std::fs::read_dir(dir).kind(ErrorKind::Model, complain)? {
-        let name = entry.kind(ErrorKind::Model, complain)?.file_name();
-        let known = name.to_str().is_some_and(|name| name == MANIFEST || files.contains_key(name));
-        if !known {
+    for name in names(dir, ErrorKind::Model)? {
+        // A folder under the name of a file is told as such.
+        if name != MANIFEST && !files.contains_key(&name) {
             return Err(Error::model(format!(
                 "{}: expected no such file, as {MANIFEST} does not have it",
                 dir.join(name).display()
@@ -119,10 +116,40 @@ fn refuse_others(dir: &Path, files: &Entries) -> Result<()> {
     Ok(())
 }
 
+/// Names of the files of a folder, and those of its folders' files behind the folder's.
+fn names(dir: &Path, kind: ErrorKind) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for (name, is_folder) in entries(dir, kind)? {
+        let inner = if is_folder { entries(&dir.join(&name), kind)? } else { Vec::new() };
+        found.extend(inner.iter().map(|(file, _)| format!("{name}/{file}")));
+        // An empty folder is an entry of its own, which is no file.
+        found.extend(inner.is_empty().then_some(name));
+    }
+    Ok(found)
+}
+
+/// Names in a folder, and whether they are of folders.
+fn entries(dir: &Path, kind: ErrorKind) -> Result<Vec<(String, bool)>> {
+    let complain = || format!("cannot list {}", dir.display());
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).kind(kind, complain)? {
+        let entry = entry.kind(kind, complain)?;
+        let is_folder = entry.file_type().kind(kind, complain)?.is_dir();
+        found.push((entry.file_name().to_string_lossy().into_owned(), is_folder));
+    }
+    Ok(found)
+}
+
+/// Whether a name leads to a file of this folder, or of a folder in it, and nowhere else.
+fn stays_inside(name: &str) -> bool {
+    let mut parts = name.split('/');
+    let plain = |part: &str| Path::new(part).file_name().is_some_and(|file| file == part);
+    parts.clone().count() <= 2 && parts.all(plain)
+}
+
 fn verify_file(dir: &Path, name: &str, expected: &Entry) -> Result<()> {
     let path = dir.join(name);
-    // A name leads to a file of this folder and nowhere else.
-    if Path::new(name).file_name().is_none_or(|file| file != name) {
+    if !stays_inside(name) {
         return Err(Error::model(format!("{}: {name:?} is no file name", dir.join(MANIFEST).display())));
     }
     let complain = || format!("cannot read {}, which {MANIFEST} has", path.display());
@@ -223,7 +250,7 @@ mod tests {
     #[test]
     fn names_lead_nowhere_else() {
         let dir = committed();
-        for name in ["../weights", "/dev/zero", "..", "", "a/b"] {
+        for name in ["../weights", "/dev/zero", "..", "", "a/../b", "a/b/c", "a/"] {
             let entry = Entry { bytes: 0, blake3: String::new() };
             let files = Entries::from([(name.to_owned(), entry)]);
             let blake3 = digest(&files).unwrap();

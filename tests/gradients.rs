@@ -2,6 +2,9 @@
 
 mod support;
 
+#[path = "gradients/methods.rs"]
+mod methods;
+
 use deepguard::ErrorKind;
 use deepguard::cpu::Cpu;
 use deepguard::guard::Aggregation;

@@ -69,10 +69,6 @@ pub fn pairs(count: usize, lengths: Lengths, vocab_size: usize) -> Vec<TokenPair
         (0..n).map(|t| token(pair, if t < lengths.shared { 0 } else { side }, t)).collect()
     };
     (0..count)
-        .map(|id| TokenPair {
-            id,
-            secure: side(id, 1, lengths.secure),
-            vulnerable: side(id, 2, lengths.vulnerable),
-        })
+        .map(|id| TokenPair::new(id, side(id, 1, lengths.secure), side(id, 2, lengths.vulnerable)))
         .collect()
 }

@@ -164,7 +164,7 @@ fn head(c: &mut Criterion, device: &Device) {
     let bytes = Work::Bytes((3 * rows * vocab * BF16) as f64);
     device.measure(c, "cross_entropy_kl 1024×152064", bytes, || {
         let (nll, kl, y) = (nll.view_mut(), kl.view_mut(), Some(y.view_mut()));
-        cuda.cross_entropy_kl(nll, kl, z.view_mut(), y, targets.view(), mask.view(), weights);
+        cuda.cross_entropy_kl(nll, kl, z.view_mut(), y, targets.view(), mask.view(), mask.view(), weights);
     });
 }
 

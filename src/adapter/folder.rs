@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{ADAPTER_CONFIG, ADAPTER_MODEL, GUARD_CONFIG, GUARD_MODEL};
 use crate::attached::NO_GUARD;
 use crate::error::{Error, Result};
+use crate::model::prefix::CONTROLS;
 
 /// The finished adapter inside a run folder.
 pub const FINAL_ADAPTER: &str = "adapter";
@@ -29,7 +30,7 @@ impl AdapterFolder {
     /// Kind `Model`: neither is an adapter folder, or a file of it is missing.
     pub fn find(path: &Path) -> Result<Self> {
         let candidates = [path.to_owned(), path.join(FINAL_ADAPTER)];
-        let found = candidates.iter().find(|dir| dir.join(ADAPTER_CONFIG).is_file());
+        let found = candidates.iter().find(|dir| is_adapter(dir));
         found.map_or_else(|| Err(not_found(path)), |dir| Self::at(dir))
     }
 
@@ -41,6 +42,9 @@ impl AdapterFolder {
         let has = |name: &str| dir.join(name).is_file();
         let missing =
             |name: &str, why: &str| Err(Error::model(format!("{}: {why}", dir.join(name).display())));
+        if !has(ADAPTER_CONFIG) && has_controls(dir) {
+            return Ok(AdapterFolder { path: dir.to_owned(), has_guard: false });
+        }
         if !has(ADAPTER_CONFIG) {
             return missing(ADAPTER_CONFIG, "expected PEFT's configuration, found no such file");
         }
@@ -71,6 +75,12 @@ impl AdapterFolder {
         &self.path
     }
 
+    /// The folders of the controls of a prefix adapter that has both; none of any other.
+    pub(super) fn controls(&self) -> Vec<PathBuf> {
+        let both = !self.path.join(ADAPTER_CONFIG).is_file() && has_controls(&self.path);
+        CONTROLS.iter().filter(|_| both).map(|name| self.path.join(name)).collect()
+    }
+
     /// Whether there is a guard; if not, this is a plain PEFT adapter.
     pub fn has_guard(&self) -> bool {
         self.has_guard
@@ -86,6 +96,16 @@ impl AdapterFolder {
         }
         Err(Error::usage(format!("{}: {NO_GUARD}, in {GUARD_CONFIG} and {GUARD_MODEL}", self.path.display())))
     }
+}
+
+/// Whether `dir` is an adapter folder.
+fn is_adapter(dir: &Path) -> bool {
+    dir.join(ADAPTER_CONFIG).is_file() || has_controls(dir)
+}
+
+/// Whether `dir` has a prefix for each control.
+fn has_controls(dir: &Path) -> bool {
+    CONTROLS.iter().all(|name| dir.join(name).join(ADAPTER_CONFIG).is_file())
 }
 
 /// Why `path` is no adapter.

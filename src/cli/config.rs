@@ -122,7 +122,19 @@ impl Resolver {
         Ok(())
     }
 
+    /// What nobody has given is the method's default.
+    fn take_defaults_of_method(&mut self) -> Result<()> {
+        let method = options_of(&self.defaults, &self.values).context("the options")?.config.method;
+        for (name, value) in object(&TrainConfig::of(method))? {
+            if !self.origins.contains_key(&name) {
+                self.values.insert(name, value);
+            }
+        }
+        Ok(())
+    }
+
     fn finish(mut self) -> Result<TrainOptions> {
+        self.take_defaults_of_method()?;
         let options = options_of(&self.defaults, &self.values).context("the options")?;
         self.check(&options);
         if self.mistakes.is_empty() {

@@ -20,6 +20,7 @@ const MODEL: &str = "Model";
 const DATA: &str = "Data";
 const TRAINING: &str = "Training";
 const LORA: &str = "LoRA";
+const PREFIX: &str = "Prefix";
 const GUARD: &str = "Guard";
 const CHECKPOINTS: &str = "Checkpoints";
 const MEMORY: &str = "Device and memory";
@@ -61,8 +62,9 @@ pub struct TrainArgs {
     /// shorter.
     #[arg(long, alias = "max-length", alias = "max-seq-length", help_heading = DATA)]
     max_seq_len: Option<usize>,
-    /// How the adapter is trained: DeepGuard's joint loss with a guard, or cross-entropy on the secure
-    /// functions alone, which gives a plain PEFT adapter.
+    /// How the adapter is trained: DeepGuard's joint loss with a guard; cross-entropy on the secure functions
+    /// alone; SafeCoder's losses; or SVEN's two prefixes. All but the first give plain PEFT adapters. What is
+    /// not given is what was published for the method.
     #[arg(long, value_parser = names(Method::ALL.map(Method::name)), help_heading = TRAINING)]
     method: Option<String>,
     /// Most passes over the training pairs.
@@ -111,6 +113,12 @@ pub struct TrainArgs {
     /// architecture.
     #[arg(long, alias = "lora-target-modules", value_delimiter = ',', value_parser = names(target_names()), help_heading = LORA)]
     target_modules: Vec<String>,
+    /// Rows of each of SVEN's prefixes.
+    #[arg(long, alias = "num-virtual-tokens", help_heading = PREFIX)]
+    prefix_length: Option<usize>,
+    /// Dropout on the prefixes.
+    #[arg(long, help_heading = PREFIX)]
+    prefix_dropout: Option<f32>,
     /// How the guard aggregates layers.
     #[arg(long, alias = "aggregation-method", value_parser = names(Aggregation::ALL.map(Aggregation::name)), help_heading = GUARD)]
     aggregation: Option<String>,
@@ -123,7 +131,7 @@ pub struct TrainArgs {
     /// Wanted difference between mean secure and vulnerable scores.
     #[arg(long, help_heading = GUARD)]
     margin: Option<f64>,
-    /// Weight of the margin loss.
+    /// Weight of the margin loss, or of SVEN's contrastive loss.
     #[arg(long, help_heading = GUARD)]
     security_weight: Option<f64>,
     /// Weight of the KL divergence to the base model.

@@ -64,17 +64,18 @@ impl Loss for Cpu {
         z: Mut<'_, Self, f32>,
         y: Option<Mut<'_, Self, f32>>,
         targets: Ref<'_, Self, i32>,
-        kl_mask: Ref<'_, Self, f32>,
+        w_ce: Ref<'_, Self, f32>,
+        w_kl: Ref<'_, Self, f32>,
         weights: HeadWeights,
     ) {
-        let lengths = [nll.len(), kl.len(), z.len(), kl_mask.len()];
+        let lengths = [nll.len(), kl.len(), z.len(), w_ce.len(), w_kl.len()];
         let checked = check(targets.len(), lengths, y.as_ref().map(Mut::len))
             .and_then(|()| check_targets(targets.as_slice(), z.len() / targets.len().max(1)));
         if !self.accepts(checked) {
             return;
         }
-        let (nll, kl, targets, kl_mask) =
-            (nll.into_slice(), kl.into_slice(), targets.as_slice(), kl_mask.as_slice());
+        let (nll, kl, targets) = (nll.into_slice(), kl.into_slice(), targets.as_slice());
+        let (w_ce, w_kl) = (w_ce.as_slice(), w_kl.as_slice());
         let rows = targets.len();
         let z = z.into_slice();
         let vocab_size = z.len() / rows.max(1);
@@ -84,8 +85,10 @@ impl Loss for Cpu {
         let rows = nll.iter_mut().zip(kl).zip(z.chunks_exact_mut(vocab_size.max(1))).zip(references);
         parallel::items(&mut rows.collect::<Vec<_>>(), |i, (((nll, kl), z), y)| {
             let target = usize::try_from(targets[i]).ok();
+            let weights =
+                HeadWeights { cross_entropy: weights.cross_entropy * w_ce[i], kl: weights.kl * w_kl[i] };
             let loss = match y {
-                Some(y) if kl_mask[i] > 0.0 => with_reference(z, y, target, weights),
+                Some(y) if w_kl[i] != 0.0 => with_reference(z, y, target, weights),
                 _ => without_reference(z, target, weights.cross_entropy),
             };
             (**nll, **kl) = (loss.nll, loss.kl);

@@ -20,6 +20,7 @@ mod mlp;
 mod norm;
 mod optim;
 mod parallel;
+mod prefix;
 mod rope;
 mod sample;
 mod scratch;

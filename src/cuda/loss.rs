@@ -63,11 +63,12 @@ impl Loss for Cuda {
         z: Mut<'_, Self, bf16>,
         y: Option<Mut<'_, Self, bf16>>,
         targets: Ref<'_, Self, i32>,
-        kl_mask: Ref<'_, Self, f32>,
+        w_ce: Ref<'_, Self, f32>,
+        w_kl: Ref<'_, Self, f32>,
         weights: HeadWeights,
     ) {
         let rows = targets.len();
-        let lengths = [nll.len(), kl.len(), z.len(), kl_mask.len()];
+        let lengths = [nll.len(), kl.len(), z.len(), w_ce.len(), w_kl.len()];
         if rows == 0 || self.keep(check(rows, lengths, y.as_ref().map(Mut::len))).is_none() {
             return;
         }
@@ -81,7 +82,8 @@ impl Loss for Cuda {
                 .write("z", &z, rows * vocab_size, VECTOR)
                 .read_optional("y", y.as_ref().map(Mut::view), rows * vocab_size, VECTOR)
                 .read("targets", targets, rows, 4)
-                .read("kl_mask", kl_mask, rows, 4)
+                .read("w_ce", w_ce, rows, 4)
+                .read("w_kl", w_kl, rows, 4)
                 .refusal()
         };
         let (width, vectors) = (vocab_size as i32, kept as i32);

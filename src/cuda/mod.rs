@@ -28,6 +28,7 @@ mod norm;
 mod optim;
 mod params;
 mod pinned;
+mod prefix;
 mod refusal;
 mod rope;
 mod rows;

@@ -21,6 +21,7 @@ pub(super) struct Prompt<B: Backend> {
     pub(super) seed: u64,
     /// Most new tokens of its samples.
     pub(super) limit: usize,
+    /// Rows of it, those of a prefix included.
     pub(super) len: usize,
     pub(super) cache: PromptCache<B>,
     /// `[vocab_size]`, from which the first new token of every sample is chosen.
@@ -40,12 +41,13 @@ impl<B: Backend> Prompt<B> {
         (number, request): (usize, &Request),
     ) -> Result<Self> {
         let (backend, config, tokens) = (&model.backend, &model.config, &request.prompt);
-        let (n, width, vocab_size) = (tokens.len(), config.hidden_size, config.vocab_size);
+        let prefix = attached.map_or(0, Attached::prefix_len);
+        let (n, width, vocab_size) = (prefix + tokens.len(), config.hidden_size, config.vocab_size);
         let ((mut cache, mut logits), _) = Arena::build(backend, |arena| {
             Ok((PromptCache::new(arena, config, n)?, arena.buffer("logits of a prompt", &[vocab_size])?))
         })?;
         let (mut stage, _) = Arena::build(backend, |arena| Stage::new(arena, model, attached, n))?;
-        let segments = stage.place(backend, &[tokens]);
+        let segments = stage.place(backend, &[tokens], prefix);
         stage.run(model, attached, &mut Keys::Prompt(&segments, &mut cache), true);
         model.head(logits.view_mut(), stage.acts.hidden.slice((n - 1) * width..n * width));
         let mut score_sum = 0.0;

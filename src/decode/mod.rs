@@ -209,15 +209,16 @@ pub fn generate<B: Backend>(
 ) -> Result<Generated> {
     check(attached, options)?;
     let limit = model.config.max_position_embeddings;
-    if !prompt.is_empty() && prompt.len().saturating_add(options.max_new_tokens) > limit {
+    let prefix = attached.map_or(0, Attached::prefix_len);
+    if !prompt.is_empty() && (prefix + prompt.len()).saturating_add(options.max_new_tokens) > limit {
         return Err(Error::data(format!(
             "the prompt's {} tokens and {} new ones exceed the model's context of {limit}; shorten the prompt or lower \
              `max_new_tokens`",
-            prompt.len(),
+            prefix + prompt.len(),
             options.max_new_tokens
         )));
     }
-    check_prompt(model, prompt)?;
+    check_prompt(model, attached, prompt)?;
     let shape = Shape::of_one(&model.backend, options.num_samples);
     let started = std::time::Instant::now();
     let mut one = One { on_token, started, first_token: None, generated: None };
@@ -265,7 +266,7 @@ pub fn generate_all<B: Backend>(
     watcher: &mut dyn Watcher,
 ) -> Result<()> {
     check(attached, options)?;
-    requests.iter().try_for_each(|request| check_prompt(model, &request.prompt))?;
+    requests.iter().try_for_each(|request| check_prompt(model, attached, &request.prompt))?;
     let shape = Shape::of_many(&model.backend);
     Batch::new(model, attached, options, shape)?.run(&mut requests.iter().cloned(), watcher)
 }
@@ -282,8 +283,12 @@ fn check<B: Backend>(attached: Option<&Attached<B>>, options: &GenerateOptions) 
 }
 
 /// Refuses a prompt that is none, or that leaves no room for a token.
-fn check_prompt<B: Backend>(model: &Transformer<B>, prompt: &[u32]) -> Result<()> {
-    let limit = model.config.max_position_embeddings;
+fn check_prompt<B: Backend>(
+    model: &Transformer<B>,
+    attached: Option<&Attached<B>>,
+    prompt: &[u32],
+) -> Result<()> {
+    let limit = model.config.max_position_embeddings - attached.map_or(0, Attached::prefix_len);
     match prompt.len() {
         0 => Err(Error::data("the prompt is empty: expected at least one token")),
         n if n < limit => Ok(()),

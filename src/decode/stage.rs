@@ -4,7 +4,8 @@ use crate::attached::Attached;
 use crate::error::{Error, Result};
 use crate::guard::{GuardActivations, GuardPass};
 use crate::model::activations::{ActivationShape, Activations, Recompute, Rows};
-use crate::model::block::{Adapter, Keys, Pass};
+use crate::model::block::{Keys, Pass};
+use crate::model::prefix::PrefixPlace;
 use crate::model::transformer::Transformer;
 use crate::ops::attention::Segment;
 use crate::ops::{Arena, Backend, Buffer};
@@ -17,6 +18,8 @@ pub(super) struct Stage<B: Backend> {
     pub(super) ids: Buffer<B, u32>,
     /// `[rows]` their positions, as a [`Pass`] has them.
     pub(super) positions: Buffer<B, u32>,
+    /// Rows that stand for prefixes.
+    prefixes: Vec<PrefixPlace>,
 }
 
 impl<B: Backend> Stage<B> {
@@ -30,8 +33,8 @@ impl<B: Backend> Stage<B> {
             rows: Rows::forward_only(rows),
             adapter_rows: rows,
             taps: attached.map_or(0, Attached::taps),
-            adapters: attached.map_or(0, |a| a.lora.per_layer()),
-            rank: attached.map_or(0, |a| a.lora.config.rank),
+            adapters: attached.map_or(0, Attached::adapters_per_layer),
+            rank: attached.map_or(0, Attached::rank),
             recompute: Recompute::Forward,
         };
         let guard = attached.and_then(|a| a.guard.as_ref());
@@ -40,6 +43,7 @@ impl<B: Backend> Stage<B> {
             guard: guard.map(|guard| GuardActivations::new(arena, guard, rows, false)).transpose()?,
             ids: arena.buffer("ids", &[rows])?,
             positions: arena.buffer("positions", &[rows])?,
+            prefixes: Vec::new(),
         })
     }
 
@@ -63,24 +67,31 @@ impl<B: Backend> Stage<B> {
         keys: &mut Keys<'_, B>,
         tapped: bool,
     ) {
-        let adapter = attached.map(|a| Adapter { lora: &a.lora, params: &a.params, rows: n, dropout: None });
-        let pass = Pass { rows: Rows::forward_only(n), positions: self.positions.first(n), adapter };
+        let adapter = attached.and_then(|attached| attached.adapter(n, None));
+        let prefix = attached.and_then(|attached| attached.prefixes(&self.prefixes, None));
+        let pass = Pass { rows: Rows::forward_only(n), positions: self.positions.first(n), adapter, prefix };
         let taps = attached.filter(|_| tapped).map_or(0, Attached::taps);
         model.forward(&mut self.acts, self.ids.first(n), pass, keys, taps, n);
     }
 
-    /// Uploads texts, each a sequence of its own, and returns where they lie.
-    pub(super) fn place(&mut self, backend: &B, texts: &[&[u32]]) -> Vec<Segment> {
+    /// Uploads texts, each a sequence of its own that begins with the `prefix` rows of a prefix, and returns
+    /// where they lie.
+    pub(super) fn place(&mut self, backend: &B, texts: &[&[u32]], prefix: usize) -> Vec<Segment> {
+        let with_prefix = |text: &&[u32]| [&vec![0; prefix], *text].concat();
+        let texts: Vec<Vec<u32>> = texts.iter().map(with_prefix).collect();
         let positions: Vec<u32> = texts.iter().flat_map(|text| 0..text.len() as u32).collect();
         backend.upload(self.ids.view_mut(), &texts.concat());
         backend.upload(self.positions.view_mut(), &positions);
         let mut start = 0;
-        let segment = |text: &&[u32]| {
+        let segment = |text: &Vec<u32>| {
             let segment = Segment { start, len: text.len() as u32, prefix_start: 0, prefix_len: 0 };
             start += segment.len;
             segment
         };
-        texts.iter().map(segment).collect()
+        let segments: Vec<Segment> = texts.iter().map(segment).collect();
+        let of_segment = |segment: &Segment| PrefixPlace { row: segment.start as usize, control: 0 };
+        self.prefixes = segments.iter().filter(|_| prefix > 0).map(of_segment).collect();
+        segments
     }
 
     /// Scores of the rows of the last pass, which must have been tapped.
@@ -127,10 +138,11 @@ fn read<B: Backend>(
     attached: Option<&Attached<B>>,
     texts: &[&[u32]],
 ) -> Result<Stage<B>> {
-    let rows = texts.iter().map(|text| text.len()).sum();
+    let prefix = attached.map_or(0, Attached::prefix_len);
+    let rows = texts.iter().map(|text| prefix + text.len()).sum();
     let (mut stage, _) =
         Arena::build(&model.backend, |arena| Stage::new(arena, model, attached, rows)).map_err(lacking)?;
-    let segments = stage.place(&model.backend, texts);
+    let segments = stage.place(&model.backend, texts, prefix);
     stage.run(model, attached, &mut Keys::Packed(&segments), true);
     Ok(stage)
 }
@@ -204,7 +216,8 @@ pub fn final_logits<B: Backend>(
     let (n, backend) = (tokens.len(), &model.backend);
     let shape = [n, model.config.vocab_size];
     let (mut logits, _) = Arena::build(backend, |arena| arena.buffer("logits", &shape)).map_err(lacking)?;
-    model.head(logits.view_mut(), stage.acts.hidden.first(n * model.config.hidden_size));
+    let (first, width) = (attached.map_or(0, Attached::prefix_len), model.config.hidden_size);
+    model.head(logits.view_mut(), stage.acts.hidden.slice(first * width..(first + n) * width));
     let logits = backend.download_act(logits.view());
     backend.finish()?;
     Ok(logits)

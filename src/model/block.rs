@@ -6,10 +6,11 @@ use crate::model::config::Config;
 use crate::model::kv_cache::{CachedRows, PromptCache};
 use crate::model::lora::{Lora, LoraPair, Projection};
 use crate::model::params::{Grads, Params};
+use crate::model::prefix::{PrefixPlace, PrefixTuning};
 use crate::model::weights::Weights;
 use crate::ops::attention::{Qkv, QkvMut, Segment};
 use crate::ops::linear::{LoraBackward, LoraDown, LoraTerm, Write};
-use crate::ops::matrix::Matrix;
+use crate::ops::matrix::{Matrix, MatrixMut};
 use crate::ops::philox::DropoutKey;
 use crate::ops::{Backend, Buffer, Dropout, Mut, Ref};
 
@@ -56,6 +57,20 @@ pub struct Pass<'a, B: Backend> {
     pub positions: Ref<'a, B, u32>,
     /// Adapters, if any.
     pub adapter: Option<Adapter<'a, B>>,
+    /// Prefixes, if any.
+    pub prefix: Option<PrefixPass<'a, B>>,
+}
+
+/// Prefixes and what they need in one pass.
+pub struct PrefixPass<'a, B: Backend> {
+    /// Where their parameters lie.
+    pub prefix: &'a PrefixTuning,
+    /// Values of the parameters.
+    pub params: &'a Params<B>,
+    /// Where in the batch they are. The rows are the first ones of a sequence, whose other rows see them.
+    pub places: &'a [PrefixPlace],
+    /// Dropout; none when not training.
+    pub dropout: Option<AdapterDropout<'a, B>>,
 }
 
 /// `Clone` and `Copy` without asking them of the backend, as `derive` would.
@@ -69,7 +84,7 @@ macro_rules! copyable {
         impl<B: Backend> Copy for $name<'_, B> {}
     )* };
 }
-copyable!(Adapter, AdapterDropout, Pass);
+copyable!(Adapter, AdapterDropout, Pass, PrefixPass);
 
 /// What the queries of a pass attend to.
 pub enum Keys<'a, B: Backend> {
@@ -188,9 +203,11 @@ impl<'a, B: Backend> BlockPass<'a, B> {
             }
             Keys::Prompt(segments, cache) => {
                 backend.rope_into_cache(qkv, cache.rows(l), positions, inv_freq, heads);
+                self.prefix_into_cache(cache);
                 segments
             }
         };
+        self.place_prefixes(acts);
         let (o, lse, qkv) = (acts.o.get_mut(l, rows), acts.lse.get_mut(l, rows), acts.qkv.get(l, rows));
         backend.attention(o, lse, Qkv::packed(qkv, heads), segments, heads);
     }
@@ -211,6 +228,68 @@ impl<'a, B: Backend> BlockPass<'a, B> {
             backend.attention_decode(o, Qkv::packed(qkv, heads).q, &cache.layer(l), heads);
             first = own.end;
         }
+    }
+
+    /// Keys and values of the rows that stand for prefixes.
+    fn place_prefixes(&self, acts: &mut Activations<B>) {
+        let Some(prefixes) = self.pass.prefix else { return };
+        let heads = self.config.heads();
+        for place in prefixes.places {
+            let qkv = acts.qkv.get_mut(self.layer, self.pass.rows);
+            let from = prefixes.prefix.of_layer(prefixes.params, place.control, self.layer, heads);
+            self.backend.place_prefix(
+                self.prefix_rows(qkv, *place, from.rows),
+                from,
+                self.prefix_dropout(*place),
+            );
+        }
+    }
+
+    /// The prefix of the cache's prompt, which is that of its first rows.
+    fn prefix_into_cache(&self, cache: &mut PromptCache<B>) {
+        let Some(prefixes) = self.pass.prefix else { return };
+        let (heads, width) = (self.config.heads(), self.config.heads().kv_width());
+        for place in prefixes.places {
+            let from = prefixes.prefix.of_layer(prefixes.params, place.control, self.layer, heads);
+            for row in 0..from.rows {
+                let (from, to) = (row * from.stride, (place.row + row) * width);
+                let source = prefixes.prefix.of_layer(prefixes.params, place.control, self.layer, heads).data;
+                let rows = cache.rows(self.layer);
+                self.backend.copy(rows.k.slice(to..to + width), source.slice(from..from + width));
+                self.backend.copy(rows.v.slice(to..to + width), source.slice(from + width..from + 2 * width));
+            }
+        }
+    }
+
+    /// Gradients of the prefixes; the rows that stand for them send none further down.
+    fn prefix_backward(&self, mut dqkv: Mut<'_, B, B::Act>, dparams: &mut Grads<B>) {
+        let Some(prefixes) = self.pass.prefix else { return };
+        let width = 2 * self.config.heads().kv_width();
+        for place in prefixes.places {
+            let param = &prefixes.prefix.controls[place.control];
+            let to = dparams.matrix_mut(param).columns(self.layer * width, width);
+            let dkv = self.prefix_rows(dqkv.reborrow(), *place, to.rows);
+            self.backend.prefix_backward(to, dkv, self.prefix_dropout(*place));
+        }
+    }
+
+    /// Keys and values of the `len` rows at a place, `[len, 2 · kv_width]`.
+    fn prefix_rows<'x>(
+        &self,
+        qkv: Mut<'x, B, B::Act>,
+        place: PrefixPlace,
+        len: usize,
+    ) -> MatrixMut<'x, B, B::Act> {
+        let (heads, width) = (self.config.heads(), self.config.heads().qkv_width());
+        let rows = qkv.slice(place.row * width..(place.row + len) * width);
+        MatrixMut::new(rows, len, width).columns(heads.q_width(), 2 * heads.kv_width())
+    }
+
+    fn prefix_dropout(&self, place: PrefixPlace) -> Option<Dropout<'a, B>> {
+        let prefixes = self.pass.prefix?;
+        let (d, config) = (prefixes.dropout?, prefixes.prefix.config);
+        let key = DropoutKey::new(config.dropout, d.seed, d.step, self.layer as u32)?;
+        Some(Dropout { key, row_keys: d.row_keys.slice(place.row..place.row + config.len) })
     }
 
     /// `x_mid = x + o Wᵀ`.
@@ -327,6 +406,7 @@ impl<'a, B: Backend> BlockPass<'a, B> {
         let mut dqkv = grads.dqkv.first_mut(n * heads.qkv_width());
         let (qkv, to) = (Qkv::packed(qkv, heads), QkvMut::packed(dqkv.reborrow(), heads));
         backend.attention_backward(to, dout, o, lse, qkv, segments, heads);
+        self.prefix_backward(dqkv.reborrow(), dparams);
         backend.rope_backward(dqkv, self.pass.positions, self.inv_freq, heads);
 
         let dqkv = grads.dqkv.first(n * heads.qkv_width());

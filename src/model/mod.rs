@@ -8,6 +8,7 @@ pub mod generation;
 pub(crate) mod kv_cache;
 pub mod lora;
 pub mod params;
+pub mod prefix;
 #[cfg(feature = "text")]
 pub mod tokenizer;
 pub mod transformer;

@@ -227,6 +227,7 @@ impl<'a, B: Backend> Pass<'a, B> {
     pub fn saved_only(self) -> Self {
         let saved = self.rows.saved;
         let adapter = self.adapter.map(|a| crate::model::block::Adapter { rows: saved, ..a });
-        Pass { rows: Rows { total: saved, saved }, positions: self.positions.slice(0..saved), adapter }
+        let (rows, positions) = (Rows { total: saved, saved }, self.positions.slice(0..saved));
+        Pass { rows, positions, adapter, prefix: self.prefix }
     }
 }

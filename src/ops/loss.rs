@@ -5,11 +5,12 @@ use super::{Device, Mut, Ref};
 use crate::error::Result;
 
 /// Refuses rows of no logits, and fewer results than `rows`.
-pub(crate) fn check(rows: usize, [nll, kl, z, kl_mask]: [usize; 4], y: Option<usize>) -> Result<()> {
+pub(crate) fn check(rows: usize, [nll, kl, z, w_ce, w_kl]: [usize; 5], y: Option<usize>) -> Result<()> {
     const OP: &str = "cross_entropy_kl";
     expect_len(OP, "nll", nll, rows)?;
     expect_len(OP, "kl", kl, rows)?;
-    expect_len(OP, "kl_mask", kl_mask, rows)?;
+    expect_len(OP, "w_ce", w_ce, rows)?;
+    expect_len(OP, "w_kl", w_kl, rows)?;
     expect_len(OP, "z", z, rows)?;
     expect_len(OP, "y", y.unwrap_or(z), z)?;
     match rows == 0 || z.is_multiple_of(rows) {
@@ -18,23 +19,26 @@ pub(crate) fn check(rows: usize, [nll, kl, z, kl_mask]: [usize; 4], y: Option<us
     }
 }
 
-/// Weights of the losses of a row of logits.
+/// Factors of the losses of all rows, beside their own.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HeadWeights {
-    /// Factor of the cross-entropy of every row that has a target: 1 / number of targets.
+    /// Factor of the cross-entropy of every row that has a target, such as 1 / number of targets.
     pub cross_entropy: f32,
-    /// Factor of the KL divergence of every row that counts: weight / number of rows, or 0 where clamped.
+    /// Factor of the KL divergence of every row that counts, such as weight / number of rows, or 0 where
+    /// clamped.
     pub kl: f32,
 }
 
 /// The two logit losses.
 pub trait Loss: Device {
     /// `nll = lse_z − z[target]`, `kl = Σ p_y (y − z) − (lse_y − lse_z)`, and z becomes
-    /// `dz = (w_ce + w_kl) softmax(z) − w_ce onehot − w_kl softmax(y)`, each term only where the row has it.
+    /// `dz = (a + b) softmax(z) − a onehot − b softmax(y)`, each term only where the row has it, with
+    /// `a = cross_entropy · w_ce[row]` and `b = kl · w_kl[row]`.
     ///
-    /// nll, kl `[rows]` (0 where the row has no such term); z `[rows, vocab_size]` logits with adapters; y
-    /// the same without, overwritten too, `None` when no KL is wanted; targets `[rows]`, −1 for none, and an
-    /// error beyond the row; kl_mask `[rows]`, 0 or 1.
+    /// nll, kl `[rows]` (0 where the row has no such term), unweighted; z `[rows, vocab_size]` logits with
+    /// adapters; y the same without, overwritten too, `None` when no KL is wanted; targets `[rows]`, −1 for
+    /// none, and an error beyond the row; w_ce, w_kl `[rows]`, of either sign. A row with `w_kl` 0 has no KL
+    /// divergence.
     #[allow(clippy::too_many_arguments)]
     fn cross_entropy_kl(
         &self,
@@ -43,7 +47,8 @@ pub trait Loss: Device {
         z: Mut<'_, Self, Self::Act>,
         y: Option<Mut<'_, Self, Self::Act>>,
         targets: Ref<'_, Self, i32>,
-        kl_mask: Ref<'_, Self, f32>,
+        w_ce: Ref<'_, Self, f32>,
+        w_kl: Ref<'_, Self, f32>,
         weights: HeadWeights,
     );
 }

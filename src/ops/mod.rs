@@ -23,6 +23,7 @@ pub mod mlp;
 pub mod norm;
 pub mod optim;
 pub mod philox;
+pub(crate) mod prefix;
 pub mod rope;
 pub mod sample;
 pub mod tensor;

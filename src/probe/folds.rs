@@ -55,7 +55,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     fn pair(id: usize, secure: u32, vulnerable: u32) -> TokenPair {
-        TokenPair { id, secure: vec![secure], vulnerable: vec![vulnerable] }
+        TokenPair::new(id, vec![secure], vec![vulnerable])
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::attached::Attached;
 use crate::error::{Error, Result};
 use crate::model::activations::{ActivationShape, Activations, Recompute, Rows};
-use crate::model::block::{Adapter, Keys, Pass};
+use crate::model::block::{Keys, Pass};
 use crate::model::config::Config;
 use crate::model::transformer::Transformer;
 use crate::ops::matmul::BiasGradient;
@@ -29,7 +29,8 @@ impl PairStates {
     /// memory that the states may take.
     ///
     /// # Errors
-    /// Kind `Device`: the states do not fit the free memory. Kind `Model`: a state is not finite.
+    /// Kind `Device`: the states do not fit the free memory. Kind `Model`: a state is not finite. Kind
+    /// `Usage`: a prefix, which the two functions of a pair cannot share.
     pub fn read<B: Backend>(
         model: &Transformer<B>,
         attached: Option<&Attached<B>>,
@@ -37,6 +38,7 @@ impl PairStates {
         free: usize,
         watch: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Self> {
+        attached.map_or(Ok(()), |attached| attached.refuse_prefix("a probe"))?;
         let working = if B::IN_SYSTEM_MEMORY { Reader::memory(model, attached, pairs)? } else { 0 };
         check_memory(&model.config, pairs.len(), working, free)?;
         let mut reader = Reader::new(model, attached, pairs)?;
@@ -164,9 +166,9 @@ impl<'a, B: Backend> Reader<'a, B> {
         let plan = BatchPlan::new(&[pair], 0, |_| false, self.options);
         let n = plan.ids.len();
         memory.upload(backend, &plan);
-        let adapter =
-            self.attached.map(|a| Adapter { lora: &a.lora, params: &a.params, rows: n, dropout: None });
-        let pass = Pass { rows: Rows::forward_only(n), positions: memory.positions.first(n), adapter };
+        let adapter = self.attached.and_then(|attached| attached.adapter(n, None));
+        let positions = memory.positions.first(n);
+        let pass = Pass { rows: Rows::forward_only(n), positions, adapter, prefix: None };
         let (mut keys, layers) = (Keys::Packed(&plan.segments), self.model.config.num_hidden_layers);
         self.model.forward(&mut memory.acts, memory.ids.first(n), pass, &mut keys, layers, n);
         memory.average(backend, n, self.model.config.hidden_size);
@@ -187,8 +189,8 @@ impl<B: Backend> Memory<B> {
             rows: Rows::forward_only(rows),
             adapter_rows: rows,
             taps: layers,
-            adapters: attached.map_or(0, |a| a.lora.per_layer()),
-            rank: attached.map_or(0, |a| a.lora.config.rank),
+            adapters: attached.map_or(0, Attached::adapters_per_layer),
+            rank: attached.map_or(0, Attached::rank),
             recompute: Recompute::Forward,
         };
         Ok(Memory {
@@ -240,7 +242,7 @@ mod tests {
     fn states_that_do_not_fit_are_refused_before_any_is_read() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/llama-tiny");
         let model = Transformer::load(Cpu::new(), &dir).unwrap();
-        let pairs = [1, 2, 3].map(|id| TokenPair { id, secure: vec![3, id as u32], vulnerable: vec![4] });
+        let pairs = [1, 2, 3].map(|id| TokenPair::new(id, vec![3, id as u32], vec![4]));
         let working = Reader::memory(&model, None, &pairs).unwrap();
         let of_pair = model.config.num_hidden_layers * 2 * model.config.hidden_size * 4;
         let read = |free: usize| {

@@ -28,7 +28,7 @@ fn states(pairs: usize, layers: usize, signal: &[usize], seed: u64) -> PairState
 
 /// Pairs without a function in common.
 fn token_pairs(count: usize) -> Vec<TokenPair> {
-    let pair = |id| TokenPair { id, secure: vec![2 * id as u32], vulnerable: vec![2 * id as u32 + 1] };
+    let pair = |id| TokenPair::new(id, vec![2 * id as u32], vec![2 * id as u32 + 1]);
     (0..count).map(pair).collect()
 }
 
@@ -221,7 +221,7 @@ fn states_are_the_means_of_what_the_model_computes() {
         let function = |len: u32, step: u32| (0..len).map(|i| (i * step + 3) % 500).collect::<Vec<u32>>();
         // Two pairs with next to nothing in common, one whose functions differ late, and one of which one
         // begins the other.
-        let pair = |secure: Vec<u32>, vulnerable| TokenPair { id: 0, secure, vulnerable };
+        let pair = |secure: Vec<u32>, vulnerable| TokenPair::new(0, secure, vulnerable);
         let late = [function(25, 7), function(9, 13)].concat();
         let pairs = [
             pair(function(17, 7), function(8, 9)),

@@ -4,7 +4,9 @@
 use std::ops::Range;
 
 use crate::model::activations::Rows;
+use crate::model::prefix::PrefixPlace;
 use crate::ops::attention::Segment;
+use crate::train::changes::{Changes, is_usable, targets};
 
 /// A tokenised training pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,9 +17,16 @@ pub struct TokenPair {
     pub secure: Vec<u32>,
     /// Tokens of the vulnerable function.
     pub vulnerable: Vec<u32>,
+    /// What the fix changed, for the methods that ask.
+    pub changes: Changes,
 }
 
 impl TokenPair {
+    /// A pair of which nobody has asked yet what the fix changed.
+    pub fn new(id: usize, secure: Vec<u32>, vulnerable: Vec<u32>) -> Self {
+        TokenPair { id, secure, vulnerable, changes: Changes::default() }
+    }
+
     /// Tokens before the first difference.
     pub fn shared(&self) -> usize {
         self.secure.iter().zip(&self.vulnerable).take_while(|(s, v)| s == v).count()
@@ -36,6 +45,10 @@ impl TokenPair {
             kl_rows: self.secure.iter().filter(counts).count(),
             secure_tokens: self.secure.len(),
             vulnerable_tokens: self.vulnerable.len(),
+            functions: [&self.changes.secure, &self.changes.vulnerable]
+                .map(|c| usize::from(is_usable(c)))
+                .iter()
+                .sum(),
         }
     }
 }
@@ -51,6 +64,8 @@ pub struct Totals {
     pub secure_tokens: usize,
     /// Tokens of the vulnerable functions.
     pub vulnerable_tokens: usize,
+    /// Functions of which a part was changed.
+    pub functions: usize,
 }
 
 impl std::iter::Sum for Totals {
@@ -60,6 +75,7 @@ impl std::iter::Sum for Totals {
             kl_rows: a.kl_rows + b.kl_rows,
             secure_tokens: a.secure_tokens + b.secure_tokens,
             vulnerable_tokens: a.vulnerable_tokens + b.vulnerable_tokens,
+            functions: a.functions + b.functions,
         })
     }
 }
@@ -71,6 +87,13 @@ pub enum Passes {
     Secure,
     /// The secure functions and, without a backward pass, the vulnerable ones.
     Compared,
+    /// Both functions, each with a backward pass of its own, of what the fix changed.
+    Changed,
+    /// Both functions under both of two prefixes of so many rows, each with a backward pass.
+    Controls {
+        /// Rows of a prefix.
+        prefix: usize,
+    },
 }
 
 /// How a plan is laid out.
@@ -102,6 +125,8 @@ pub struct PairRows {
     pub shared: usize,
     /// Rows of the base pass, unless its hidden states are cached.
     pub base: Option<Range<usize>>,
+    /// Rows that are compared with the base pass, and where in it those begin that they are compared with.
+    pub(super) compared: Vec<(Range<usize>, usize)>,
 }
 
 /// A packed batch on the host. Row vectors are in the order `[secure | suffixes | base]`.
@@ -115,14 +140,24 @@ pub struct BatchPlan {
     pub row_keys: Vec<u32>,
     /// `[adapter rows]` next token, −1 where there is none to learn.
     pub targets: Vec<i32>,
-    /// `[adapter rows]` 1 where the KL term counts: on rows of secure functions.
-    pub kl_mask: Vec<f32>,
+    /// `[adapter rows]` weight of each row's cross-entropy.
+    pub w_ce: Vec<f32>,
+    /// `[adapter rows]` weight of each row's KL divergence; 0 where there is none.
+    pub w_kl: Vec<f32>,
+    /// Prefixes, if any.
+    pub prefixes: Vec<PrefixPlace>,
+    /// Rows whose weights depend on how likely their targets are.
+    pub(super) swept: Vec<Swept>,
+    /// Rows with logits.
+    pub(super) heads: Vec<Range<usize>>,
     /// Segments of the functions, one each, those of the secure functions first.
     pub segments: Vec<Segment>,
     /// One entry per pair.
     pub pairs: Vec<PairRows>,
-    /// Rows of the secure functions: the first ones, and those with a backward.
+    /// Rows of the secure functions: the first ones.
     pub secure_rows: usize,
+    /// Rows with a backward, which are the first ones too.
+    pub saved_rows: usize,
     /// Rows of secure functions and suffixes: those with adapters.
     pub adapter_rows: usize,
 }
@@ -145,6 +180,9 @@ impl BatchPlan {
         needs_base: impl Fn(usize) -> bool,
         options: PlanOptions,
     ) -> Self {
+        if let Passes::Controls { prefix } = options.passes {
+            return Self::of_controls(pairs, first_in_step, needs_base, options, prefix);
+        }
         let mut plan = BatchPlan::default();
         for (i, pair) in pairs.iter().enumerate() {
             plan.add_secure(pair, first_in_step + i, options);
@@ -155,11 +193,94 @@ impl BatchPlan {
             plan.add_suffix(i, pair, first_in_step + i, options);
         }
         plan.adapter_rows = plan.ids.len();
-        plan.kl_mask.resize(plan.adapter_rows, 0.0);
+        plan.saved_rows = plan.secure_rows;
+        plan.w_ce.resize(plan.adapter_rows, 1.0);
+        plan.w_kl.resize(plan.adapter_rows, 0.0);
+        if options.passes == Passes::Changed {
+            plan.saved_rows = plan.adapter_rows;
+            plan.weigh_changes(pairs);
+        }
+        plan.choose_heads(options);
         for (i, pair) in pairs.iter().enumerate().filter(|(_, pair)| needs_base(pair.id)) {
             plan.pairs[i].base = Some(plan.add_sequence(&pair.secure, 0, 0..0));
         }
         plan
+    }
+
+    /// The plan of [`Passes::Controls`]: `[secure | vulnerable]` functions under the secure control's prefix,
+    /// then under the other's, then without any.
+    fn of_controls(
+        pairs: &[&TokenPair],
+        first_in_step: usize,
+        needs_base: impl Fn(usize) -> bool,
+        options: PlanOptions,
+        prefix: usize,
+    ) -> Self {
+        let mut plan = BatchPlan::default();
+        let mut rows = vec![[[0..0, 0..0], [0..0, 0..0]]; pairs.len()];
+        for (control, function) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            for (i, pair) in pairs.iter().enumerate() {
+                let first_key =
+                    (4 * (first_in_step + i) + 2 * control + function) * (prefix + options.max_seq_len);
+                let tokens = if function == 0 { &pair.secure } else { &pair.vulnerable };
+                rows[i][control][function] = plan.add_controlled(tokens, control, prefix, first_key, options);
+            }
+            if (control, function) == (0, 0) {
+                plan.secure_rows = plan.ids.len();
+            }
+        }
+        (plan.saved_rows, plan.adapter_rows) = (plan.ids.len(), plan.ids.len());
+        plan.w_ce.resize(plan.adapter_rows, 0.0);
+        plan.w_kl.resize(plan.adapter_rows, 0.0);
+        for (pair, rows) in pairs.iter().zip(&rows) {
+            plan.weigh_control(&pair.changes.secure, [&rows[0][0], &rows[1][0]]);
+            plan.weigh_control(&pair.changes.vulnerable, [&rows[1][1], &rows[0][1]]);
+            let base = needs_base(pair.id).then(|| {
+                let first = plan.add_sequence(&pair.secure, 0, 0..0);
+                first.start..plan.add_sequence(&pair.vulnerable, 0, 0..0).end
+            });
+            let of_control = |control: usize| {
+                let [secure, vulnerable] = rows[control].clone();
+                [(secure, 0), (vulnerable, pair.secure.len())]
+            };
+            let compared = [0, 1].into_iter().flat_map(of_control).collect();
+            let [secure, suffix] = rows[0].clone();
+            plan.pairs.push(PairRows { id: pair.id, secure, suffix, shared: 0, base, compared });
+        }
+        plan.heads = rows.into_iter().flatten().flatten().collect();
+        plan
+    }
+
+    /// A function behind a prefix; returns its own rows.
+    fn add_controlled(
+        &mut self,
+        tokens: &[u32],
+        control: usize,
+        prefix: usize,
+        first_key: usize,
+        options: PlanOptions,
+    ) -> Range<usize> {
+        self.prefixes.push(PrefixPlace { row: self.ids.len(), control });
+        // What these tokens are does not matter: their keys and values are those of the prefix.
+        let rows = self.add_sequence(&[&vec![0; prefix], tokens].concat(), 0, 0..0);
+        self.row_keys.extend((0..rows.len()).map(|i| (first_key + i) as u32));
+        self.targets.extend(vec![-1; prefix]);
+        self.add_targets(tokens, options);
+        rows.start + prefix..rows.end
+    }
+
+    /// The losses of SVEN for one function, whose rows under its own control and under the other are given:
+    /// cross-entropy and contrast over its changed targets, KL divergences over the others.
+    fn weigh_control(&mut self, changed: &[bool], [own, other]: [&Range<usize>; 2]) {
+        for (row, weight) in weights(changed, true, own.start) {
+            self.w_ce[row] = weight;
+            let rival = Some(row - own.start + other.start);
+            self.swept.push(Swept { row, rival, weight });
+        }
+        for (row, weight) in weights(changed, false, own.start) {
+            self.w_kl[row] = weight;
+            self.w_kl[row - own.start + other.start] = weight;
+        }
     }
 
     /// Total, saved and adapter rows a plan of these pairs can need at most.
@@ -188,12 +309,13 @@ impl BatchPlan {
 
     /// Rows of the batch, and those with a backward pass.
     pub fn rows(&self) -> Rows {
-        Rows { total: self.ids.len(), saved: self.secure_rows }
+        Rows { total: self.ids.len(), saved: self.saved_rows }
     }
 
-    /// The sequences of the secure functions.
-    pub fn secure_segments(&self) -> &[Segment] {
-        &self.segments[..self.pairs.len()]
+    /// The sequences with a backward.
+    pub fn saved_segments(&self) -> &[Segment] {
+        let saved = self.segments.partition_point(|segment| (segment.start as usize) < self.saved_rows);
+        &self.segments[..saved]
     }
 
     fn add_sequence(&mut self, ids: &[u32], first_position: usize, prefix: Range<usize>) -> Range<usize> {
@@ -214,12 +336,14 @@ impl BatchPlan {
         self.row_keys.extend((0..pair.secure.len()).map(|t| row_key(in_step, t, false, options)));
         self.add_targets(&pair.secure, options);
         let counts = |&t: &u32| if Some(t) == options.ignore_token { 0.0 } else { 1.0 };
-        self.kl_mask.extend(pair.secure.iter().map(counts));
-        self.pairs.push(PairRows { id: pair.id, secure, suffix: 0..0, shared: 0, base: None });
+        self.w_kl.extend(pair.secure.iter().map(counts));
+        let compared = vec![(secure.clone(), 0)];
+        self.pairs.push(PairRows { id: pair.id, secure, suffix: 0..0, shared: 0, base: None, compared });
     }
 
     fn add_suffix(&mut self, i: usize, pair: &TokenPair, in_step: usize, options: PlanOptions) {
-        let shared = if options.share_prefix { pair.shared() } else { 0 };
+        let shares = options.share_prefix && options.passes == Passes::Compared;
+        let shared = if shares { pair.shared() } else { 0 };
         let shared = if options.predict_suffix { shared.saturating_sub(1) } else { shared };
         let prefix_start = self.pairs[i].secure.start;
         let prefix = prefix_start..prefix_start + shared;
@@ -234,6 +358,40 @@ impl BatchPlan {
         let target = |&t: &u32| if Some(t) == options.ignore_token { -1 } else { t as i32 };
         self.targets.extend(ids.iter().skip(1).map(target));
         self.targets.extend(ids.first().map(|_| -1));
+    }
+
+    /// The losses of [`Passes::Changed`]: for every function that has such, the mean over the changed targets
+    /// of the cross-entropy, if the function is secure, or of the unlikelihood.
+    fn weigh_changes(&mut self, pairs: &[&TokenPair]) {
+        self.w_ce.fill(0.0);
+        self.w_kl.fill(0.0);
+        for (i, pair) in pairs.iter().enumerate() {
+            let (secure, vulnerable) = (self.pairs[i].secure.start, self.pairs[i].suffix.start);
+            for (row, weight) in weights(&pair.changes.secure, true, secure) {
+                self.w_ce[row] = weight;
+            }
+            let unlikely = weights(&pair.changes.vulnerable, true, vulnerable);
+            self.swept.extend(unlikely.map(|(row, weight)| Swept { row, rival: None, weight }));
+        }
+    }
+
+    /// In training the rows with a weight; in an evaluation all that have a target.
+    fn choose_heads(&mut self, options: PlanOptions) {
+        let (secure, all) = (self.secure_rows, self.adapter_rows);
+        self.heads = match options.passes {
+            Passes::Changed if !options.predict_suffix => {
+                let swept = self.swept.iter().map(|swept| swept.row);
+                let weighted = (0..all).filter(|&row| self.w_ce[row] != 0.0 || self.w_kl[row] != 0.0);
+                ranges(swept.chain(weighted))
+            }
+            _ if options.predict_suffix => vec![0..secure, secure..all],
+            _ => vec![0..secure; 1],
+        };
+    }
+
+    /// Rows whose targets' likelihoods must be known before the gradient: runs of them.
+    pub(super) fn swept_rows(&self) -> Vec<Range<usize>> {
+        ranges(self.swept.iter().flat_map(|swept| [swept.row].into_iter().chain(swept.rival)))
     }
 
     /// The rows of a pair's vulnerable function: the shared prefix's, then the suffix's.
@@ -257,6 +415,84 @@ impl BatchPlan {
     }
 }
 
+/// A row whose target's probability p has a loss of its own: `−weight · ln(1 − p)`, or, where there is a
+/// rival with the probability q of the same target, `−weight · ln(p / (p + q))`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Swept {
+    row: usize,
+    rival: Option<usize>,
+    weight: f32,
+}
+
+/// A target that is certain is as unlikely as one of this distance to certainty, and has no gradient.
+const CERTAIN: f64 = 1e-5;
+
+impl Swept {
+    /// The loss, given every row's negative log-likelihood.
+    pub(super) fn loss(&self, nll: &[f32]) -> f64 {
+        let weight = f64::from(self.weight);
+        match self.rival {
+            None => -weight * self.distance(nll).max(CERTAIN).ln(),
+            // ln(1 + e^x) of either sign without overflow.
+            Some(rival) => {
+                let x = self.behind(rival, nll);
+                weight * (x.max(0.0) + (-x.abs()).exp().ln_1p())
+            }
+        }
+    }
+
+    /// Adds the slope of `factor` times the loss to the weights of the cross-entropy.
+    pub(super) fn weigh(&self, w_ce: &mut [f32], nll: &[f32], factor: f64) {
+        let weight = factor * f64::from(self.weight);
+        match self.rival {
+            None => {
+                let distance = self.distance(nll);
+                if distance >= CERTAIN {
+                    w_ce[self.row] -= (weight * (1.0 - distance) / distance) as f32;
+                }
+            }
+            Some(rival) => {
+                let slope = (weight / (1.0 + (-self.behind(rival, nll)).exp())) as f32;
+                w_ce[self.row] += slope;
+                w_ce[rival] -= slope;
+            }
+        }
+    }
+
+    /// 1 − p, exact where p is close to 1.
+    fn distance(&self, nll: &[f32]) -> f64 {
+        -(-f64::from(nll[self.row])).exp_m1()
+    }
+
+    /// ln(q / p).
+    fn behind(&self, rival: usize, nll: &[f32]) -> f64 {
+        f64::from(nll[self.row]) - f64::from(nll[rival])
+    }
+}
+
+/// Rows that predict the changed targets of a function, or the others, each with 1 / their number. `first` is
+/// the row of the function's first token.
+fn weights(changed: &[bool], kind: bool, first: usize) -> impl Iterator<Item = (usize, f32)> {
+    let n = if is_usable(changed) { targets(changed, kind).count() } else { 0 };
+    let weight = 1.0 / n.max(1) as f32;
+    targets(changed, kind).take(n).map(move |token| (first + token - 1, weight))
+}
+
+/// Rows as runs, across gaps of a few.
+fn ranges(rows: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
+    const GAP: usize = 8;
+    let mut rows: Vec<usize> = rows.collect();
+    rows.sort_unstable();
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for row in rows {
+        match runs.last_mut().filter(|run| row < run.end + GAP) {
+            Some(run) => run.end = run.end.max(row + 1),
+            None => runs.push(row..row + 1),
+        }
+    }
+    runs
+}
+
 /// A number for (pair of the step, function, position), the same however a step is cut into micro-batches.
 fn row_key(in_step: usize, position: usize, vulnerable: bool, options: PlanOptions) -> u32 {
     ((2 * in_step + usize::from(vulnerable)) * options.max_seq_len + position) as u32
@@ -275,7 +511,7 @@ mod tests {
     };
 
     fn pair(id: usize, secure: &[u32], vulnerable: &[u32]) -> TokenPair {
-        TokenPair { id, secure: secure.to_vec(), vulnerable: vulnerable.to_vec() }
+        TokenPair::new(id, secure.to_vec(), vulnerable.to_vec())
     }
 
     #[test]

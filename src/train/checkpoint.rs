@@ -217,7 +217,12 @@ pub(super) fn restore<B: Backend>(
     state: &TrainerState,
 ) -> Result<()> {
     let model = stepper.model();
-    stepper.attached = adapter::load_verified(&model.backend, dir, &model.config)?;
+    let mut attached = adapter::load_verified(&model.backend, dir, &model.config)?;
+    // PEFT's format has no place for a prefix's dropout.
+    if let (Some(loaded), Some(planned)) = (&mut attached.prefix, &stepper.attached.prefix) {
+        loaded.config = planned.config;
+    }
+    stepper.attached = attached;
     let path = dir.join(OPTIMIZER);
     let weights = Weights::open_file(&path)?;
     let moments = &mut stepper.moments;

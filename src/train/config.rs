@@ -9,12 +9,15 @@ use crate::guard::{Aggregation, GuardConfig};
 use crate::model::activations::Recompute;
 use crate::model::config::Config;
 use crate::model::lora::{LoraConfig, MAX_RANK, TargetModules};
+use crate::model::prefix::PrefixConfig;
 use crate::train::data::OnBadRecord;
 use crate::train::method::Method;
 use crate::train::step::Objective;
 
 /// Counts go up to this, so that products of two of them can be computed.
 const MAX_COUNT: usize = 1 << 31;
+/// Rows of a prefix go up to this.
+const MAX_PREFIX: usize = 1024;
 /// Sequence lengths go up to this many tokens.
 const MAX_TOKENS: usize = 1 << 20;
 
@@ -120,6 +123,10 @@ pub struct TrainConfig {
     pub lora_dropout: f32,
     /// Adapted linear layers.
     pub target_modules: TargetModules,
+    /// Rows of each of SVEN's prefixes.
+    pub prefix_length: usize,
+    /// Dropout on the prefixes.
+    pub prefix_dropout: f32,
     /// How taps are aggregated.
     pub aggregation: Aggregation,
     /// Number of upper layers the guard looks at. If not given, 4, or all layers of a model with fewer.
@@ -174,6 +181,8 @@ impl Default for TrainConfig {
             lora_alpha: 32.0,
             lora_dropout: 0.1,
             target_modules: TargetModules::ByArchitecture,
+            prefix_length: 5,
+            prefix_dropout: 0.1,
             aggregation: guard.aggregation,
             guard_layers: None,
             guard_dropout: guard.dropout,
@@ -192,6 +201,25 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
+    /// The defaults of a method: what was published for it, as far as it differs.
+    pub fn of(method: Method) -> Self {
+        let default = TrainConfig { method, ..TrainConfig::default() };
+        match method {
+            Method::Sven => TrainConfig {
+                num_epochs: 8,
+                batch_size: 1,
+                gradient_accumulation_steps: 1,
+                learning_rate: 1e-2,
+                warmup_ratio: 0.0,
+                security_weight: 4.0,
+                kl_weight: 1.6,
+                early_stop_patience: 0,
+                ..default
+            },
+            _ => default,
+        }
+    }
+
     /// All options whose values cannot be used, whatever the model.
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = self.counts_out_of_range();
@@ -211,6 +239,7 @@ impl TrainConfig {
             ("gradient_accumulation_steps", Some(self.gradient_accumulation_steps), (1, MAX_COUNT)),
             ("max_seq_len", self.max_seq_len, (2, MAX_TOKENS)),
             ("lora_r", Some(self.lora_r), (1, MAX_RANK)),
+            ("prefix_length", Some(self.prefix_length), (1, MAX_PREFIX)),
             ("guard_layers", self.guard_layers, (1, MAX_COUNT)),
             ("eval_steps", self.eval_steps, (1, MAX_COUNT)),
             ("save_steps", self.save_steps, (1, MAX_COUNT)),
@@ -232,6 +261,7 @@ impl TrainConfig {
             ("max_grad_norm", self.max_grad_norm, 1e-12..=f64::MAX),
             ("lora_alpha", self.lora_alpha, 0.0..=1e6),
             ("lora_dropout", f64::from(self.lora_dropout), 0.0..=0.99),
+            ("prefix_dropout", f64::from(self.prefix_dropout), 0.0..=0.99),
             ("guard_dropout", f64::from(self.guard_dropout), 0.0..=0.99),
             ("margin", self.margin, 0.0..=1.0),
             ("security_weight", self.security_weight, 0.0..=1e6),
@@ -262,7 +292,8 @@ impl TrainConfig {
     /// Kind `Usage` for what goes beyond the model: training beyond the positions that it was made for would
     /// spoil it, quietly, and a guard has no more layers to look at than there are.
     pub fn for_model(&self, model: &Config) -> Result<TrainConfig> {
-        let (context, layers) = (model.max_position_embeddings, model.num_hidden_layers);
+        let context = model.max_position_embeddings.saturating_sub(self.objective().prefix);
+        let layers = model.num_hidden_layers;
         let limits = [
             ("max_seq_len", self.max_seq_len, context, "tokens, the model's context"),
             ("guard_layers", self.guard_layers, layers, "layers, which the model has"),
@@ -292,6 +323,11 @@ impl TrainConfig {
         }
     }
 
+    /// The prefixes' hyper-parameters.
+    pub fn prefix(&self) -> PrefixConfig {
+        PrefixConfig { len: self.prefix_length, dropout: self.prefix_dropout }
+    }
+
     /// The guard's hyper-parameters; `None` for a method without a guard.
     pub fn guard(&self) -> Option<GuardConfig> {
         let layers = self.guard_layers.unwrap_or(GuardConfig::default().layers);
@@ -305,8 +341,13 @@ impl TrainConfig {
         Objective {
             method: self.method,
             margin: self.margin,
-            security_weight: if self.method.has_guard() { self.security_weight } else { 0.0 },
+            security_weight: match self.method {
+                Method::DeepGuard | Method::Sven => self.security_weight,
+                Method::Ce => 0.0,
+                Method::SafeCoder => 1.0,
+            },
             kl_weight: if self.method.has_kl() { self.kl_weight } else { 0.0 },
+            prefix: if self.method.has_prefixes() { self.prefix_length } else { 0 },
             max_seq_len: self.max_seq_len.unwrap_or(default.max_seq_len),
             seed: self.seed,
             ..default

@@ -46,6 +46,7 @@ impl TokenizedPairs {
                 Verdict::Whole | Verdict::Cut => {
                     tokens.secure.truncate(max_seq_len);
                     tokens.vulnerable.truncate(max_seq_len);
+                    tokens.changes.truncate(max_seq_len);
                     out.pairs.push(tokens);
                 }
             }
@@ -195,7 +196,7 @@ pub fn tokenize(pairs: &[CodePair], tokenizer: &Tokenizer, max_seq_len: usize) -
 #[cfg(feature = "text")]
 pub(super) fn encode(id: usize, pair: &CodePair, tokenizer: &Tokenizer) -> Result<TokenPair> {
     let (secure, vulnerable) = (tokenizer.encode(&pair.secure)?, tokenizer.encode(&pair.vulnerable)?);
-    Ok(TokenPair { id, secure, vulnerable })
+    Ok(TokenPair::new(id, secure, vulnerable))
 }
 
 #[cfg(test)]

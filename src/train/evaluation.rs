@@ -15,7 +15,8 @@ pub struct Evaluation {
     pub total: f64,
     /// Mean next-token cross-entropy of the secure functions, nats.
     pub generation: f64,
-    /// Margin loss; `None`, as other figures below, where the method has no such term.
+    /// Margin loss, SafeCoder's unlikelihood or SVEN's contrastive loss; `None`, as other figures below,
+    /// where the method has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security: Option<f64>,
     /// KL divergence to the base model, at most its limit, nats.
@@ -102,7 +103,7 @@ pub fn evaluate<B: Backend>(
     Ok(Evaluation {
         total: losses.total,
         generation: losses.generation,
-        security: guarded(losses.security),
+        security: method.has_security().then_some(losses.security),
         kl: method.has_kl().then_some(losses.kl),
         preference_accuracy: share(&|f| f.nll[0] < f.nll[1]),
         preference_margin: figures.iter().map(|f| f.nll[1] - f.nll[0]).sum::<f64>()

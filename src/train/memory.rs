@@ -29,7 +29,8 @@ pub(super) struct PlanBuffers<B: Backend> {
     pub(super) positions: Buffer<B, u32>,
     pub(super) row_keys: Buffer<B, u32>,
     pub(super) targets: Buffer<B, i32>,
-    pub(super) kl_mask: Buffer<B, f32>,
+    pub(super) w_ce: Buffer<B, f32>,
+    pub(super) w_kl: Buffer<B, f32>,
     pub(super) weights_taps: Buffer<B, f32>,
     pub(super) weights_params: Buffer<B, f32>,
 }
@@ -41,7 +42,8 @@ impl<B: Backend> PlanBuffers<B> {
             positions: arena.buffer("positions", &[rows.total])?,
             row_keys: arena.buffer("row keys", &[adapter_rows])?,
             targets: arena.buffer("targets", &[adapter_rows])?,
-            kl_mask: arena.buffer("kl mask", &[adapter_rows])?,
+            w_ce: arena.buffer("weights of the cross-entropy", &[adapter_rows])?,
+            w_kl: arena.buffer("weights of the KL divergence", &[adapter_rows])?,
             weights_taps: arena.buffer("score weights, taps", &[scored_rows])?,
             weights_params: arena.buffer("score weights, parameters", &[scored_rows])?,
         })
@@ -50,9 +52,10 @@ impl<B: Backend> PlanBuffers<B> {
     /// Bytes of all of them.
     fn bytes(&self) -> usize {
         let of_rows = [self.ids.len(), self.positions.len()];
-        let of_adapter_rows = [self.row_keys.len(), self.targets.len(), self.kl_mask.len()];
+        // A second sweep brings its own weights of the cross-entropy.
+        let losses = [self.targets.len(), self.w_ce.len(), self.w_ce.len(), self.w_kl.len()];
         let weights = [self.weights_taps.len(), self.weights_params.len()];
-        let lengths = of_rows.into_iter().chain(of_adapter_rows).chain(weights);
+        let lengths = of_rows.into_iter().chain([self.row_keys.len()]).chain(losses).chain(weights);
         lengths.map(|len| (len * size_of::<u32>()).next_multiple_of(ALIGNMENT)).sum()
     }
 }
@@ -132,8 +135,8 @@ impl Sizes {
             rows,
             adapter_rows,
             taps: attached.taps(),
-            adapters: attached.lora.per_layer(),
-            rank: attached.lora.config.rank,
+            adapters: attached.adapters_per_layer(),
+            rank: attached.rank(),
             recompute,
         };
         let most = (LOGITS_BYTES / row_bytes).clamp(16, LOGITS_ROWS);

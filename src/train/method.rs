@@ -14,20 +14,33 @@ pub enum Method {
     DeepGuard,
     /// LoRA under the cross-entropy of the secure functions, and nothing else.
     Ce,
+    /// LoRA under SafeCoder's security losses: the cross-entropy of what a fix brought, and the unlikelihood
+    /// of what it took away.
+    SafeCoder,
+    /// SVEN: two prefixes, of which one leads to secure and one to vulnerable code.
+    Sven,
 }
 
 /// Options that only a guard's training reads.
-const OF_GUARD: [&str; 5] = ["aggregation", "guard_layers", "guard_dropout", "margin", "security_weight"];
+const OF_GUARD: [&str; 4] = ["aggregation", "guard_layers", "guard_dropout", "margin"];
+
+/// Options that only LoRA reads.
+const OF_LORA: [&str; 4] = ["lora_r", "lora_alpha", "lora_dropout", "target_modules"];
+
+/// Options that only prefixes read.
+const OF_PREFIX: [&str; 2] = ["prefix_length", "prefix_dropout"];
 
 impl Method {
     /// All methods.
-    pub const ALL: [Method; 2] = [Method::DeepGuard, Method::Ce];
+    pub const ALL: [Method; 4] = [Method::DeepGuard, Method::Ce, Method::SafeCoder, Method::Sven];
 
     /// The method's name in options and files.
     pub fn name(self) -> &'static str {
         match self {
             Method::DeepGuard => "deepguard",
             Method::Ce => "ce",
+            Method::SafeCoder => "safecoder",
+            Method::Sven => "sven",
         }
     }
 
@@ -36,15 +49,38 @@ impl Method {
         self == Method::DeepGuard
     }
 
+    /// Whether the loss has a term of security beside the language model's.
+    pub fn has_security(self) -> bool {
+        self.has_guard() || self.reads_changes()
+    }
+
+    /// Whether prefixes are trained instead of LoRA.
+    pub fn has_prefixes(self) -> bool {
+        self == Method::Sven
+    }
+
     /// Whether the KL divergence to the base model is a term of the loss.
     pub fn has_kl(self) -> bool {
-        self == Method::DeepGuard
+        matches!(self, Method::DeepGuard | Method::Sven)
+    }
+
+    /// Whether the losses look at what a fix changed.
+    pub fn reads_changes(self) -> bool {
+        matches!(self, Method::SafeCoder | Method::Sven)
     }
 
     /// Names of the options of [`TrainConfig`](crate::train::TrainConfig) that the method does not read.
     pub fn unused_options(self) -> Vec<&'static str> {
-        let of_guard = OF_GUARD.into_iter().filter(|_| !self.has_guard());
-        of_guard.chain(["kl_weight"].into_iter().filter(|_| !self.has_kl())).collect()
+        let unless = |used: bool, options: &'static [&'static str]| if used { &[] } else { options };
+        let weighs_security = matches!(self, Method::DeepGuard | Method::Sven);
+        let unused = [
+            unless(self.has_guard(), &OF_GUARD),
+            unless(weighs_security, &["security_weight"]),
+            unless(self.has_kl(), &["kl_weight"]),
+            unless(!self.has_prefixes(), &OF_LORA),
+            unless(self.has_prefixes(), &OF_PREFIX),
+        ];
+        unused.concat()
     }
 }
 

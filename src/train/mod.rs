@@ -2,6 +2,7 @@
 
 pub mod base_cache;
 pub mod batch;
+pub mod changes;
 #[cfg(feature = "text")]
 pub mod check;
 pub mod checkpoint;
@@ -10,6 +11,7 @@ mod course;
 pub mod data;
 pub mod environment;
 pub mod evaluation;
+mod head;
 mod memory;
 pub mod method;
 mod metrics;

@@ -1,6 +1,7 @@
 //! What is minimised: the joint objective (METHOD §6) or that of a baseline, and which terms have a gradient.
 
 use crate::model::activations::Rows;
+use crate::ops::loss::HeadWeights;
 use crate::train::batch::{BatchPlan, Passes, PlanOptions, TokenPair, Totals};
 use crate::train::method::Method;
 use crate::train::results::RowResults;
@@ -13,7 +14,7 @@ pub struct Objective {
     pub method: Method,
     /// Wanted difference between the mean scores of secure and vulnerable functions.
     pub margin: f64,
-    /// Weight of the margin loss.
+    /// Weight of the margin loss, of SafeCoder's unlikelihood, or of SVEN's contrast.
     pub security_weight: f64,
     /// Weight of the KL divergence to the base model; 0 leaves out the base pass.
     pub kl_weight: f64,
@@ -23,6 +24,8 @@ pub struct Objective {
     pub ignore_token: Option<u32>,
     /// Let the vulnerable pass reuse the secure pass's prefix.
     pub share_prefix: bool,
+    /// Rows of each prefix; 0 for a method without.
+    pub prefix: usize,
     /// Longest function in tokens.
     pub max_seq_len: usize,
     /// Seed of the dropout masks.
@@ -40,6 +43,7 @@ impl Default for Objective {
             kl_max: 1.0,
             ignore_token: None,
             share_prefix: true,
+            prefix: 0,
             max_seq_len: 1024,
             seed: 42,
         }
@@ -69,6 +73,7 @@ pub struct Losses {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sums {
     nll: f64,
+    swept: f64,
     kl: f64,
     score_secure: f64,
     score_vulnerable: f64,
@@ -77,8 +82,14 @@ pub(super) struct Sums {
 impl Sums {
     pub(super) fn add(&mut self, plan: &BatchPlan, results: &RowResults) {
         let sum = |x: &[f32]| x.iter().map(|&v| f64::from(v)).sum::<f64>();
-        self.nll += sum(&results.nll[..plan.secure_rows]);
-        self.kl += sum(&results.kl);
+        // Rows without a weight may have no loss either.
+        let weighted = |weights: &[f32], losses: &[f32]| -> f64 {
+            let rows = weights.iter().zip(losses).take(plan.saved_rows).filter(|(w, _)| **w != 0.0);
+            rows.map(|(&w, &loss)| f64::from(w) * f64::from(loss)).sum()
+        };
+        self.nll += weighted(&plan.w_ce, &results.nll);
+        self.kl += weighted(&plan.w_kl, &results.kl);
+        self.swept += plan.swept.iter().map(|swept| swept.loss(&results.nll)).sum::<f64>();
         if results.scores.is_empty() {
             return;
         }
@@ -97,16 +108,39 @@ pub(super) struct Regime {
 }
 
 impl Objective {
+    /// What the cross-entropy is a mean over: targets of the secure functions, or functions, each of which is
+    /// a mean over its changed targets.
+    fn counted(&self, totals: Totals) -> usize {
+        if self.method.reads_changes() { totals.functions } else { totals.targets }
+    }
+
+    /// What the KL divergence is a mean over: rows of the secure functions, or functions.
+    fn compared(&self, totals: Totals) -> usize {
+        if self.method.reads_changes() { totals.functions } else { totals.kl_rows }
+    }
+
+    /// Factors of the losses of all rows.
+    pub(super) fn head_weights(&self, totals: Totals, kl_active: bool) -> HeadWeights {
+        let mean = |weight: f64, n: usize| (weight / n.max(1) as f64) as f32;
+        let kl = if kl_active { mean(self.kl_weight, self.compared(totals)) } else { 0.0 };
+        HeadWeights { cross_entropy: mean(1.0, self.counted(totals)), kl }
+    }
+
     pub(super) fn losses(&self, sums: Sums, totals: Totals) -> Losses {
         let mean = |sum: f64, n: usize| if n == 0 { 0.0 } else { sum / n as f64 };
-        let generation = mean(sums.nll, totals.targets);
+        let generation = mean(sums.nll, self.counted(totals));
         let mean_score_secure = mean(sums.score_secure, totals.secure_tokens);
         let mean_score_vulnerable = mean(sums.score_vulnerable, totals.vulnerable_tokens);
         let difference = self.margin - (mean_score_secure - mean_score_vulnerable);
         // Not `max`, which would turn a NaN into 0.
-        let security = if difference < 0.0 { 0.0 } else { difference };
-        let kl_before_clamp = mean(sums.kl, totals.kl_rows);
-        let kl = if kl_before_clamp > self.kl_max { self.kl_max } else { kl_before_clamp };
+        let margin_loss = if difference < 0.0 { 0.0 } else { difference };
+        let security = match self.method {
+            Method::SafeCoder | Method::Sven => mean(sums.swept, totals.functions),
+            _ => margin_loss,
+        };
+        let kl_before_clamp = mean(sums.kl, self.compared(totals));
+        let limited = self.method == Method::DeepGuard;
+        let kl = if limited && kl_before_clamp > self.kl_max { self.kl_max } else { kl_before_clamp };
         let counted_kl = if kl < 0.0 { 0.0 } else { kl };
         let total = generation + self.security_weight * security + self.kl_weight * counted_kl;
         Losses { generation, security, kl, kl_before_clamp, total, mean_score_secure, mean_score_vulnerable }
@@ -114,14 +148,14 @@ impl Objective {
 
     pub(super) fn regime(&self, losses: &Losses) -> Regime {
         Regime {
-            hinge_active: losses.security > 0.0 && self.security_weight > 0.0,
-            kl_active: losses.kl_before_clamp <= self.kl_max,
+            hinge_active: self.method.has_guard() && losses.security > 0.0 && self.security_weight > 0.0,
+            kl_active: self.method != Method::DeepGuard || losses.kl_before_clamp <= self.kl_max,
         }
     }
 
     /// The regime that a first step is expected to have.
     pub(super) fn first_regime(&self) -> Regime {
-        Regime { hinge_active: self.security_weight > 0.0, kl_active: true }
+        Regime { hinge_active: self.method.has_guard() && self.security_weight > 0.0, kl_active: true }
     }
 
     /// As [`BatchPlan::capacity`], of the passes that this objective has.
@@ -131,14 +165,25 @@ impl Objective {
         batch_size: usize,
     ) -> (Rows, usize) {
         let base = if self.kl_weight == 0.0 { 0 } else { 1 };
+        let (both, prefix) = (self.method.reads_changes(), self.prefix);
+        if self.method.has_prefixes() {
+            let rows = |s, v| [2 * (s + v) + 4 * prefix, 2 * (s + v) + 4 * prefix, 3 * (s + v) + 4 * prefix];
+            return BatchPlan::capacity_of(pairs, batch_size, rows);
+        }
         // A function without a rival in training has one in validation.
-        BatchPlan::capacity_of(pairs, batch_size, |s, v| [s, s + v, s + v + base * s])
+        let rows = |s, v| [if both { s + v } else { s }, s + v, s + v + base * s];
+        BatchPlan::capacity_of(pairs, batch_size, rows)
     }
 
     pub(super) fn plan_options(&self, evaluation: bool) -> PlanOptions {
-        let compares = evaluation || self.method.has_guard();
+        let passes = match self.method {
+            Method::SafeCoder => Passes::Changed,
+            Method::Sven => Passes::Controls { prefix: self.prefix },
+            Method::Ce if !evaluation => Passes::Secure,
+            Method::Ce | Method::DeepGuard => Passes::Compared,
+        };
         PlanOptions {
-            passes: if compares { Passes::Compared } else { Passes::Secure },
+            passes,
             share_prefix: self.share_prefix,
             predict_suffix: evaluation,
             ignore_token: self.ignore_token,

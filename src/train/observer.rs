@@ -24,7 +24,8 @@ pub struct StepLog {
     pub total: f64,
     /// Cross-entropy of the secure functions, nats per token.
     pub generation: f64,
-    /// Margin loss; `None`, as the other terms below, where the method has no such term.
+    /// Margin loss, SafeCoder's unlikelihood or SVEN's contrastive loss; `None`, as other terms below, where
+    /// the method has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub security: Option<f64>,
     /// KL divergence to the base model, nats per token.

@@ -17,7 +17,7 @@ const HEADER: usize = 2;
 pub struct RowResults {
     /// `[adapter rows]` negative log-likelihood of each row's target.
     pub nll: Vec<f32>,
-    /// `[secure rows]` KL divergence.
+    /// `[saved rows]` KL divergence.
     pub kl: Vec<f32>,
     /// `[adapter rows]` scores; empty without a guard.
     pub scores: Vec<f32>,
@@ -110,7 +110,7 @@ impl<B: Backend> Results<B> {
         self.used = HEADER;
         let results = |pending: Pending| {
             let [nll, kl, scores] = pending.ranges().map(|range| host[range].to_vec());
-            let kl = kl[..pending.plan.secure_rows].to_vec();
+            let kl = kl[..pending.plan.saved_rows].to_vec();
             (pending.plan, RowResults { nll, kl, scores, attention: Vec::new() })
         };
         let squares = bytemuck::cast([host[0], host[1]]);

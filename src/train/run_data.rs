@@ -5,7 +5,9 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::train::batch::TokenPair;
+use crate::train::changes::Changes;
 use crate::train::data::TokenizedPairs;
+use crate::train::method::Method;
 
 #[cfg(feature = "text")]
 use crate::{
@@ -64,7 +66,13 @@ impl RunData {
         let validation = validation.unwrap_or_else(|| set_aside(&mut train, config));
         let max_seq_len = config.objective().max_seq_len;
         observer.on_stage(Stage::Tokenizing { pairs: train.len() + validation.len() });
-        let tokenized = |pairs: &[CodePair]| tokenize(pairs, tokenizer, max_seq_len);
+        let tokenized = |pairs: &[CodePair]| -> Result<TokenizedPairs> {
+            let mut tokens = tokenize(pairs, tokenizer, max_seq_len)?;
+            if config.method == Method::Sven {
+                mark_texts(&mut tokens.pairs, pairs, tokenizer)?;
+            }
+            Ok(tokens)
+        };
         Self::numbered(tokenized(&train)?, tokenized(&validation)?)
     }
 
@@ -81,6 +89,17 @@ impl RunData {
         Self::numbered(cut(train), cut(validation))
     }
 
+    /// Marks what the fixes changed, for a method that asks.
+    pub(super) fn mark_changes(&mut self, method: Method) {
+        if !method.reads_changes() {
+            return;
+        }
+        let pairs = self.train.pairs.iter_mut().chain(&mut self.validation.pairs);
+        for pair in pairs.filter(|pair| pair.changes == Changes::default()) {
+            pair.changes = Changes::of_tokens(&pair.secure, &pair.vulnerable);
+        }
+    }
+
     /// The base cache knows pairs by their number: validation pairs follow the training pairs.
     fn numbered(train: TokenizedPairs, mut validation: TokenizedPairs) -> Result<Self> {
         if train.pairs.is_empty() {
@@ -90,6 +109,22 @@ impl RunData {
         validation.pairs.iter_mut().for_each(|pair| pair.id += first);
         Ok(RunData { train, validation })
     }
+}
+
+/// Marks what the fixes changed in the texts, whose tokens may have been cut.
+#[cfg(feature = "text")]
+fn mark_texts(tokens: &mut [TokenPair], texts: &[CodePair], tokenizer: &Tokenizer) -> Result<()> {
+    let ranges = |text: &str| -> Result<Vec<std::ops::Range<usize>>> {
+        Ok(tokenizer.encode_with_offsets(text)?.into_iter().map(|(_, range)| range).collect())
+    };
+    for pair in tokens {
+        let CodePair { secure, vulnerable, .. } = &texts[pair.id];
+        let (of_secure, of_vulnerable) = (ranges(secure)?, ranges(vulnerable)?);
+        pair.changes = Changes::of_texts((secure, &of_secure), (vulnerable, &of_vulnerable));
+        pair.changes.secure.truncate(pair.secure.len());
+        pair.changes.vulnerable.truncate(pair.vulnerable.len());
+    }
+    Ok(())
 }
 
 /// Takes validation pairs out of the training pairs, of which one at least is left.
@@ -123,7 +158,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     fn pair(secure: &[u32], vulnerable: &[u32]) -> TokenPair {
-        TokenPair { id: 7, secure: secure.to_vec(), vulnerable: vulnerable.to_vec() }
+        TokenPair::new(7, secure.to_vec(), vulnerable.to_vec())
     }
 
     #[test]

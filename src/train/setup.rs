@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use crate::attached::Attached;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::init::initialize;
 use crate::model::activations::Rows;
+use crate::model::prefix::CONTROLS;
 use crate::model::transformer::Transformer;
 use crate::ops::Backend;
 use crate::train::batch::TokenPair;
@@ -40,9 +41,19 @@ impl<B: Backend> Setup<B> {
         resume: Option<&Path>,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
+        let mut data = data;
+        data.mark_changes(config.method);
         let RunData { train, validation } = data;
-        let mut attached =
-            Attached::new(&model.backend, &model.config, config.lora(&model.config), config.guard())?;
+        if config.method.has_prefixes() && !B::IN_SYSTEM_MEMORY {
+            return Err(Error::usage(
+                "`method` sven is computed on the processor only so far: choose `device` cpu",
+            ));
+        }
+        let (backend, of_model) = (&model.backend, &model.config);
+        let mut attached = match config.method.has_prefixes() {
+            true => Attached::with_prefixes(backend, of_model, config.prefix(), CONTROLS.len())?,
+            false => Attached::new(backend, of_model, config.lora(of_model), config.guard())?,
+        };
         initialize(&mut attached, config.seed);
         let pairs = train.pairs.iter().chain(&validation.pairs);
         let capacity = config.objective().capacity(pairs, config.batch_size);
@@ -65,9 +76,11 @@ fn schedule(config: &TrainConfig, pairs: usize) -> LinearSchedule {
     LinearSchedule { peak: config.learning_rate, warmup_steps, total_steps }
 }
 
-/// Rows of hidden states of the base model that a run keeps: those of the secure functions that it sees.
+/// Rows of hidden states of the base model that a run keeps: those of the secure functions that it sees, or
+/// of both.
 pub(super) fn base_rows(config: &TrainConfig, train: &TokenizedPairs, validation: &TokenizedPairs) -> usize {
-    let rows = |pair: &TokenPair| pair.secure.len();
+    let both = config.method.has_prefixes();
+    let rows = |pair: &TokenPair| pair.secure.len() + if both { pair.vulnerable.len() } else { 0 };
     let seen = config.max_steps.map_or(usize::MAX, |steps| {
         steps.saturating_mul(config.batch_size * config.gradient_accumulation_steps)
     });

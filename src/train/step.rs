@@ -6,17 +6,16 @@ use crate::attached::Attached;
 use crate::error::{Error, Result};
 use crate::guard::{Guard, GuardPass, GuardUpstream, TokenSecurityStats};
 use crate::model::activations::{Activations, Recompute, Rows};
-use crate::model::block::{Adapter, AdapterDropout, Keys, Pass};
+use crate::model::block::{AdapterDropout, Keys, Pass};
 use crate::model::params::Grads;
 use crate::model::transformer::{Transformer, Upstream};
-use crate::ops::loss::HeadWeights;
 use crate::ops::optim::AdamW;
 use crate::ops::{Arena, Backend, PlanRow};
 use crate::train::base_cache::BaseCache;
 use crate::train::batch::{BatchPlan, TokenPair, Totals};
 use crate::train::memory::{ADVICE, Memory, PlanBuffers, device_bytes, fitting_sizes};
 use crate::train::objective::{Regime, Sums};
-use crate::train::results::{Pending, Slot};
+use crate::train::results::Pending;
 
 pub use crate::train::memory::Moments;
 pub use crate::train::objective::{Losses, Objective};
@@ -46,7 +45,7 @@ pub struct Update {
 
 /// Runs optimiser steps and evaluations of one model.
 pub struct Stepper<'m, B: Backend> {
-    model: &'m Transformer<B>,
+    pub(super) model: &'m Transformer<B>,
     /// What is trained.
     pub attached: Attached<B>,
     /// The guard of what is trained, if there is one.
@@ -57,11 +56,11 @@ pub struct Stepper<'m, B: Backend> {
     pub base_cache: Option<BaseCache<B::Act>>,
     /// The objective.
     pub objective: Objective,
-    memory: Memory<B>,
-    chunk: usize,
+    pub(super) memory: Memory<B>,
+    pub(super) chunk: usize,
     plan_rows: Vec<PlanRow>,
     /// The regime of the last step, the best guess for the next.
-    expected: Regime,
+    pub(super) expected: Regime,
 }
 
 impl<'m, B: Backend> Stepper<'m, B> {
@@ -216,7 +215,8 @@ impl<'m, B: Backend> Stepper<'m, B> {
             self.upload_score_weights(&plan, totals);
             let batch = self.memory.results.reserve(plan);
             self.forward(&batch.plan, step)?;
-            self.head(&batch, totals, batch.plan.secure_rows, true);
+            self.sweep(&batch)?;
+            self.head(&batch, totals, true);
             self.backward(&batch.plan, step);
             self.keep_scores(&batch);
             pending.push(batch);
@@ -305,7 +305,8 @@ impl<'m, B: Backend> Stepper<'m, B> {
         backend.upload(buffers.positions.first_mut(rows.total), &plan.positions);
         backend.upload(buffers.row_keys.first_mut(plan.adapter_rows), &plan.row_keys);
         backend.upload(buffers.targets.first_mut(plan.adapter_rows), &plan.targets);
-        backend.upload(buffers.kl_mask.first_mut(plan.adapter_rows), &plan.kl_mask);
+        backend.upload(buffers.w_ce.first_mut(plan.adapter_rows), &plan.w_ce);
+        backend.upload(buffers.w_kl.first_mut(plan.adapter_rows), &plan.w_kl);
 
         let pass = pass(&self.attached, buffers, plan, dropout(buffers, self.objective.seed, step));
         let ids = buffers.ids.first(rows.total);
@@ -323,13 +324,18 @@ impl<'m, B: Backend> Stepper<'m, B> {
         let (backend, width) = (&self.model.backend, self.model.config.hidden_size);
         let Memory { acts, base: Some(base), .. } = &mut self.memory else { return Ok(()) };
         for pair in &plan.pairs {
-            let to = base.hidden.slice_mut(pair.secure.start * width..pair.secure.end * width);
-            if let Some(rows) = &pair.base {
-                backend.copy(to, acts.hidden.slice(rows.start * width..rows.end * width));
-            } else if let Some(states) =
-                self.base_cache.as_ref().map(|c| c.get(pair.id)).transpose()?.flatten()
-            {
-                backend.upload(to, &states);
+            let cached = match pair.base {
+                None => self.base_cache.as_ref().map(|cache| cache.get(pair.id)).transpose()?.flatten(),
+                Some(_) => None,
+            };
+            for (rows, first) in &pair.compared {
+                let to = base.hidden.slice_mut(rows.start * width..rows.end * width);
+                if let Some(all) = &pair.base {
+                    let from = (all.start + first) * width;
+                    backend.copy(to, acts.hidden.slice(from..from + rows.len() * width));
+                } else if let Some(states) = &cached {
+                    backend.upload(to, &states[first * width..(first + rows.len()) * width]);
+                }
             }
         }
         self.keep_base_hidden(plan)
@@ -354,63 +360,10 @@ impl<'m, B: Backend> Stepper<'m, B> {
         Ok(())
     }
 
-    /// Losses of the first `rows` rows and, where asked, the gradient of their hidden states: a chunk of
-    /// logits at a time. Rows beyond the secure ones have a cross-entropy only.
-    fn head(&mut self, batch: &Pending, totals: Totals, rows: usize, backward: bool) {
-        let weights = HeadWeights {
-            cross_entropy: (1.0 / totals.targets.max(1) as f64) as f32,
-            kl: if self.expected.kl_active {
-                (self.objective.kl_weight / totals.kl_rows.max(1) as f64) as f32
-            } else {
-                0.0
-            },
-        };
-        let mut start = 0;
-        while start < rows {
-            let secure_rows = batch.plan.secure_rows;
-            let secure = start < secure_rows;
-            let end = if secure { secure_rows } else { rows }.min(start + self.chunk);
-            self.head_chunk(batch, start..end, weights, secure, backward);
-            start = end;
-        }
-    }
-
-    fn head_chunk(
-        &mut self,
-        batch: &Pending,
-        rows: std::ops::Range<usize>,
-        weights: HeadWeights,
-        has_base: bool,
-        backward: bool,
-    ) {
-        let (model, width) = (self.model, self.model.config.hidden_size);
-        let (vocab_size, n) = (model.config.vocab_size, rows.len());
-        let Memory { plan: b, acts, grads, results, base, logits, .. } = &mut self.memory;
-        let hidden = rows.start * width..rows.end * width;
-        model.head(logits.first_mut(n * vocab_size), acts.hidden.slice(hidden.clone()));
-        let y = base.as_mut().filter(|_| has_base).map(|base| {
-            model.head(base.logits.first_mut(n * vocab_size), base.hidden.slice(hidden.clone()));
-            base.logits.first_mut(n * vocab_size)
-        });
-        let Slot { nll, kl, .. } = results.slot(batch);
-        model.backend.cross_entropy_kl(
-            nll.slice(rows.clone()),
-            kl.slice(rows.clone()),
-            logits.first_mut(n * vocab_size),
-            y,
-            b.targets.slice(rows.clone()),
-            b.kl_mask.slice(rows),
-            weights,
-        );
-        if backward {
-            model.head_backward(grads.dhidden.slice_mut(hidden), logits.first(n * vocab_size));
-        }
-    }
-
     fn backward(&mut self, plan: &BatchPlan, step: Option<u32>) {
         let (model, backend) = (self.model, &self.model.backend);
         let Memory { plan: buffers, acts, grads, guard: guard_acts, dparams, .. } = &mut self.memory;
-        let n = plan.secure_rows;
+        let n = plan.saved_rows;
         let taps = if self.expected.hinge_active { self.attached.taps() } else { 0 };
         if let (Some(guard), Some(guard_acts), true) = (&self.guard, guard_acts, taps > 0) {
             let guard_pass =
@@ -425,7 +378,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
         }
         let pass =
             pass(&self.attached, buffers, plan, dropout(buffers, self.objective.seed, step)).saved_only();
-        model.backward(acts, grads, dparams, pass, &Upstream { segments: plan.secure_segments(), taps });
+        model.backward(acts, grads, dparams, pass, &Upstream { segments: plan.saved_segments(), taps });
     }
 
     /// Forward only, without dropout: the row losses and scores of a batch and the plan they belong to.
@@ -435,8 +388,8 @@ impl<'m, B: Backend> Stepper<'m, B> {
         let plan = self.make_plan(pairs, 0, true, &self.missing(pairs));
         let batch = self.memory.results.reserve(plan);
         self.forward(&batch.plan, None)?;
-        let totals = Totals { targets: 1, kl_rows: 1, ..Totals::default() };
-        self.head(&batch, totals, batch.plan.adapter_rows, false);
+        let totals = Totals::default();
+        self.head(&batch, totals, false);
         self.keep_scores(&batch);
         let guard = self.memory.guard.as_ref();
         let weights = guard.and_then(|guard| guard.attention(batch.plan.adapter_rows));
@@ -500,13 +453,16 @@ fn dropout<B: Backend>(
 fn pass<'a, B: Backend>(
     attached: &'a Attached<B>,
     buffers: &'a PlanBuffers<B>,
-    plan: &BatchPlan,
+    plan: &'a BatchPlan,
     dropout: Option<AdapterDropout<'a, B>>,
 ) -> Pass<'a, B> {
-    let adapter =
-        Adapter { lora: &attached.lora, params: &attached.params, rows: plan.adapter_rows, dropout };
     let rows = plan.rows();
-    Pass { rows, positions: buffers.positions.first(rows.total), adapter: Some(adapter) }
+    Pass {
+        rows,
+        positions: buffers.positions.first(rows.total),
+        adapter: attached.adapter(plan.adapter_rows, dropout),
+        prefix: attached.prefixes(&plan.prefixes, dropout),
+    }
 }
 
 fn guard_pass<'a, B: Backend>(

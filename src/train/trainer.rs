@@ -284,7 +284,7 @@ impl<B: Backend> Run<'_, '_, B> {
             epoch: self.state.global_step as f64 / self.steps_per_epoch() as f64,
             total: losses.total,
             generation: losses.generation,
-            security: guarded(losses.security),
+            security: method.has_security().then_some(losses.security),
             kl: method.has_kl().then_some(losses.kl),
             mean_score_secure: guarded(losses.mean_score_secure),
             mean_score_vulnerable: guarded(losses.mean_score_vulnerable),

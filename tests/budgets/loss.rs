@@ -39,16 +39,18 @@ fn cross_entropy_kl() {
                 let (targets, mask) = (holding(cuda, &[7i32; ROWS]), holding(cuda, &[1f32; ROWS]));
                 let (nll, kl, z) = (nll.view_mut(), kl.view_mut(), z.view_mut());
                 let y = (matrices == 2).then(|| y.view_mut());
-                cuda.cross_entropy_kl(nll, kl, z, y, targets.view(), mask.view(), WEIGHTS);
+                let ones = mask.view();
+                cuda.cross_entropy_kl(nll, kl, z, y, targets.view(), ones, ones, WEIGHTS);
             });
-            // z is read and written, y read; two losses, a target and a mask for each row.
+            // z is read and written, y read; two losses, a target and two weights for each row.
             let passes = matrices + 1;
             let what = format!("{kernel} {vocab}, {passes} passes");
-            check(&what, &counters, ROWS * (passes * 2 * vocab + 16));
-            // Each thread reads a row's target, and its mask with y; then there are two losses, the target's
-            // logit, and ends of rows. Blocks of a group spin for an unknown time.
+            check(&what, &counters, ROWS * (passes * 2 * vocab + 20));
+            // Each thread reads a row's target and its weight, and with y that of the KL divergence; then
+            // there are two losses, the target's logit, and ends of rows. Blocks of a group spin for an
+            // unknown time.
             if kernel != "cross_entropy_kl_group" {
-                let of_threads = matrices * LOSS_THREADS * counters.blocks as usize;
+                let of_threads = (matrices + 1) * LOSS_THREADS * counters.blocks as usize;
                 let ends: usize = (0..ROWS).map(|row| elements_at_ends(row * vocab, vocab)).sum();
                 narrow(&what, &counters, of_threads + 3 * ROWS + passes * ends);
             }
@@ -74,7 +76,7 @@ fn rows_without_a_loss() {
         let (mut nll, mut kl) = (buffer(cuda, ROWS), buffer(cuda, ROWS));
         let (targets, mask) = (holding(cuda, &[-1i32; ROWS]), holding(cuda, &[1f32; ROWS]));
         let (nll, kl, z) = (nll.view_mut(), kl.view_mut(), z.view_mut());
-        cuda.cross_entropy_kl(nll, kl, z, None, targets.view(), mask.view(), WEIGHTS);
+        cuda.cross_entropy_kl(nll, kl, z, None, targets.view(), mask.view(), mask.view(), WEIGHTS);
     });
     check("rows without a loss", &counters, ROWS * (2 * vocab + 12));
     narrow("rows without a loss", &counters, ROWS * (LOSS_THREADS + 2));

@@ -114,7 +114,7 @@ fn long_pairs(len: u32, count: usize) -> Vec<TokenPair> {
         let token = |i: u32| (7 * i + 31 * id as u32) % 500;
         let secure: Vec<u32> = (0..len).map(token).collect();
         let vulnerable = secure.iter().copied().take(len as usize / 2).chain(std::iter::once(501)).collect();
-        TokenPair { id, secure, vulnerable }
+        TokenPair::new(id, secure, vulnerable)
     };
     (0..count).map(pair).collect()
 }

@@ -44,7 +44,7 @@ fn options_of_another_method_are_told() {
         2,
         &["--margin: the method ce has no such part", "--guard-layers: the method ce has no such part"],
     );
-    run(&tiny, &format!("{TRAIN} --method cee")).fails(2, &["cee", "deepguard, ce"]);
+    run(&tiny, &format!("{TRAIN} --method cee")).fails(2, &["cee", "deepguard, ce, safecoder"]);
     run(&tiny, &format!("{TRAIN} --config run.toml --dry-run")).ok();
 }
 

@@ -48,7 +48,7 @@ fn cuda_recordings_of_long_rows() {
         let mut work = || {
             let weights = HeadWeights { cross_entropy: 0.5, kl: 0.5 };
             let (nll, kl, z, y) = (nll.view_mut(), kl.view_mut(), z.view_mut(), Some(y.view_mut()));
-            cuda.cross_entropy_kl(nll, kl, z, y, targets.view(), mask.view(), weights);
+            cuda.cross_entropy_kl(nll, kl, z, y, targets.view(), mask.view(), mask.view(), weights);
         };
         if record {
             cuda.graph("losses", work)

@@ -120,7 +120,10 @@ impl Case {
 
     pub fn pairs(&self) -> Result<Vec<TokenPair>> {
         let rows = self.rows("secure")?.into_iter().zip(self.rows("vulnerable")?);
-        Ok(rows.enumerate().map(|(id, (secure, vulnerable))| TokenPair { id, secure, vulnerable }).collect())
+        Ok(rows
+            .enumerate()
+            .map(|(id, (secure, vulnerable))| TokenPair::new(id, secure, vulnerable))
+            .collect())
     }
 
     /// Whether some position is padding. The published code scores padding too; we have none, so that such a

@@ -5,7 +5,7 @@ use deepguard::error::Result;
 use deepguard::guard::{GuardActivations, GuardPass};
 use deepguard::model::Transformer;
 use deepguard::model::activations::{ActivationShape, Activations, Recompute, Rows};
-use deepguard::model::block::{Adapter, Keys, Pass};
+use deepguard::model::block::{Keys, Pass};
 use deepguard::ops::{Arena, Backend, Buffer};
 use deepguard::train::batch::{BatchPlan, Passes, PlanOptions, TokenPair};
 
@@ -41,7 +41,7 @@ impl<'a, B: Backend> Probe<'a, B> {
 
     /// Runs one sequence with adapters.
     pub fn of_sequence(model: &'a Transformer<B>, attached: &'a Attached<B>, ids: &[u32]) -> Result<Self> {
-        let pair = TokenPair { id: 0, secure: ids.to_vec(), vulnerable: ids.to_vec() };
+        let pair = TokenPair::new(0, ids.to_vec(), ids.to_vec());
         let options = PlanOptions {
             passes: Passes::Compared,
             share_prefix: true,
@@ -58,8 +58,8 @@ impl<'a, B: Backend> Probe<'a, B> {
             rows,
             adapter_rows: plan.adapter_rows,
             taps: attached.taps(),
-            adapters: attached.lora.per_layer(),
-            rank: attached.lora.config.rank,
+            adapters: attached.adapters_per_layer(),
+            rank: attached.rank(),
             recompute: Recompute::Forward,
         };
         let ((mut acts, mut guard, mut ids, mut positions), _) = Arena::build(backend, |arena| {
@@ -69,13 +69,8 @@ impl<'a, B: Backend> Probe<'a, B> {
         })?;
         backend.upload(ids.view_mut(), &plan.ids);
         backend.upload(positions.view_mut(), &plan.positions);
-        let adapter = Adapter {
-            lora: &attached.lora,
-            params: &attached.params,
-            rows: plan.adapter_rows,
-            dropout: None,
-        };
-        let pass = Pass { rows, positions: positions.view(), adapter: Some(adapter) };
+        let adapter = attached.adapter(plan.adapter_rows, None);
+        let pass = Pass { rows, positions: positions.view(), adapter, prefix: None };
         let mut keys = Keys::Packed(&plan.segments);
         model.forward(&mut acts, ids.view(), pass, &mut keys, attached.taps(), plan.adapter_rows);
         attached.require_guard()?.prepare(backend, &attached.params, &mut guard);

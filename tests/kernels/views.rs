@@ -237,6 +237,7 @@ fn cuda_kernels_read_no_more_than_a_slice_has() {
         Some(y_view.get()),
         checked(cuda.view(&targets)).get(),
         checked(cuda.view(&mask)).get(),
+        checked(cuda.view(&mask)).get(),
         HeadWeights { cross_entropy: 0.5, kl: 0.1 },
     );
     checked(cuda.finish());

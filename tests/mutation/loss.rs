@@ -12,7 +12,8 @@ const CROSS_ENTROPY: f32 = 0.25;
 const KL_WEIGHT: f32 = 0.5;
 /// Rows with both losses, one, the other, and none.
 const TARGETS: [i32; 6] = [202, 7, -1, 3, -1, 100];
-const KL_MASK: [f32; 6] = [1.0, 0.0, 0.0, 1.0, 1.0, 1.0];
+const W_KL: [f32; 6] = [1.0, 0.0, 0.0, 0.5, 1.0, -1.0];
+const W_CE: [f32; 6] = [1.0, -2.0, 1.0, 0.5, 1.0, 1.0];
 
 pub fn cases() -> Vec<Case> {
     vec![cross_entropy_kl_group()]
@@ -33,8 +34,9 @@ fn setup(groups: usize, ranks: usize, kept: usize) -> Setup {
         let (z, y) = (of_row(&z), of_row(&y));
         let (lse_z, lse_y) = (log_sum_exp(&z), log_sum_exp(&y));
         let target = usize::try_from(TARGETS[row]).ok();
-        let (mask, z_weight) = (f64::from(KL_MASK[row]), target.map_or(0.0, |_| f64::from(CROSS_ENTROPY)));
-        let y_weight = mask * f64::from(KL_WEIGHT);
+        let z_weight = target.map_or(0.0, |_| f64::from(CROSS_ENTROPY * W_CE[row]));
+        let y_weight = f64::from(KL_WEIGHT * W_KL[row]);
+        let mask = if W_KL[row] == 0.0 { 0.0 } else { 1.0 };
         nll.push(target.map_or(0.0, |target| lse_z - z[target]));
         let divergence = |(z, y): (&f64, &f64)| (y - lse_y).exp() * ((y - lse_y) - (z - lse_z));
         kl.push(mask * z.iter().zip(&y).map(divergence).sum::<f64>());
@@ -50,7 +52,8 @@ fn setup(groups: usize, ranks: usize, kept: usize) -> Setup {
         .update("z", bytes(&bf16s(&z)), Expected::Bf16(dz, 1.0 / 64.0))
         .input("y", &bf16s(&y))
         .input("targets", &TARGETS)
-        .input("kl_mask", &KL_MASK)
+        .input("w_ce", &W_CE)
+        .input("w_kl", &W_KL)
         .value(0u64) // nothing is refused
         .scratch("sums", groups * 2 * ranks * LOSS_SUMS * 4)
         .update("arrived", bytes(&vec![0u32; groups]), Expected::Exactly(bytes(&vec![0u32; groups])))

@@ -205,13 +205,22 @@ pub fn logits<B: Backend>(backend: &B) {
     for target in [10, i32::MAX] {
         let targets = bench.integers(&[-1, 9, target]);
         let (nll, kl, z) = (nll.view_mut(), kl.view_mut(), z.view_mut());
-        backend.cross_entropy_kl(nll, kl, z, None, targets.view(), mask.view(), weights);
+        backend.cross_entropy_kl(nll, kl, z, None, targets.view(), mask.view(), mask.view(), weights);
         let expected = format!("cross_entropy_kl: targets[2]: expected less than 10, found {target}");
         refused(backend, &expected);
     }
     let targets = bench.integers(&[1i32; 3]);
     let short = nll.buffer.first_mut(2);
-    backend.cross_entropy_kl(short, kl.view_mut(), z.view_mut(), None, targets.view(), mask.view(), weights);
+    backend.cross_entropy_kl(
+        short,
+        kl.view_mut(),
+        z.view_mut(),
+        None,
+        targets.view(),
+        mask.view(),
+        mask.view(),
+        weights,
+    );
     refused(backend, "cross_entropy_kl: nll: expected 3 elements, found 2");
     let sampling = Sampling::new(1.0, 1.0, 0, 1);
     let (stats, strength) = (bench.f32(width, 1.0), bench.f32(rows, 1.0));

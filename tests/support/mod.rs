@@ -13,7 +13,7 @@ use deepguard::model::{LoraConfig, Projection, Transformer};
 use deepguard::ops::Backend;
 use deepguard::ops::philox::{philox, unit};
 use deepguard::train::base_cache::BaseCache;
-use deepguard::train::batch::{BatchPlan, TokenPair};
+use deepguard::train::batch::TokenPair;
 use deepguard::train::step::{Objective, Stepper};
 
 /// Random numbers that are the same everywhere.
@@ -153,7 +153,7 @@ pub fn pairs() -> Vec<TokenPair> {
         if let (Some(v), Some(s)) = (vulnerable.get_mut(shared), secure.get(shared)) {
             *v = (s + 1) % 512;
         }
-        let pair = TokenPair { id, secure, vulnerable };
+        let pair = TokenPair::new(id, secure, vulnerable);
         assert_eq!(pair.shared(), shared);
         pair
     };
@@ -177,7 +177,7 @@ pub fn stepper_of<'m, B: Backend>(
 ) -> Stepper<'m, B> {
     // A budget that holds some pairs in memory and sends the others to disk.
     let cache = setting.base_cache.then(|| BaseCache::new(10_000));
-    let capacity = BatchPlan::capacity(pairs.iter(), pairs.len());
+    let capacity = setting.objective.capacity(pairs.iter(), pairs.len());
     Stepper::new(model, attached, setting.objective, cache, capacity, &[setting.recompute]).expect("memory")
 }
 

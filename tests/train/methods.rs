@@ -67,3 +67,77 @@ fn a_run_does_not_go_on_under_another_method() {
     });
     refused(&other, ErrorKind::Usage, &["method: \"ce\" there, \"deepguard\" here"]);
 }
+
+#[test]
+fn safecoder_makes_the_vulnerable_function_less_likely() {
+    let tiny = Tiny::new("llama");
+    let run = of_method(&tiny, Method::SafeCoder).with(|o| o.num_epochs = 4);
+    let state = train(&run).unwrap().state;
+    let (first, last) = (&state.evaluations[0].1, &state.evaluations.last().unwrap().1);
+    assert!(
+        last.total < first.total && last.preference_margin > first.preference_margin,
+        "{first:?} {last:?}"
+    );
+    assert!(last.security.is_some() && last.kl.is_none() && last.mean_score_secure.is_none());
+    // As of the other runs: what is resumed is what was never stopped.
+    let parts = run.clone().with(|o| o.output_dir = tiny.path("parts"));
+    super::train_with(&parts, &mut super::StopAfter(5)).unwrap();
+    let resumed = parts.with(|o| o.resume_from_checkpoint = Some("auto".into()));
+    assert_eq!(train(&resumed).unwrap().state.evaluations, state.evaluations);
+}
+
+#[test]
+fn sven_leaves_a_prefix_for_each_control() {
+    let tiny = Tiny::new("llama");
+    let run = TrainConfig::of(Method::Sven).with(|o| {
+        let like = config(&tiny, "sven");
+        (o.model, o.data, o.output_dir) = (like.model, like.data, like.output_dir);
+        (o.max_seq_len, o.num_epochs, o.prefix_length) = (like.max_seq_len, 2, 3);
+    });
+    let mut guard = DeepGuard::load(Cpu::new(), &run.model).unwrap();
+    let state = guard.train(&run, &mut ()).unwrap().state;
+    let (first, last) = (&state.evaluations[0].1, &state.evaluations.last().unwrap().1);
+    assert!(
+        last.total < first.total && last.preference_margin > first.preference_margin,
+        "{first:?} {last:?}"
+    );
+    assert!(last.security < first.security && last.mean_score_secure.is_none());
+    // Both prefixes are zero before the first step, and so equally likely.
+    assert!((first.security.unwrap() - 2f64.ln()).abs() < 1e-5, "{first:?}");
+
+    // What is resumed, with both prefixes and the dropout of each step, is what was never stopped.
+    let parts = run.clone().with(|o| o.output_dir = tiny.path("parts"));
+    super::train_with(&parts, &mut super::StopAfter(5)).unwrap();
+    let resumed = parts.with(|o| o.resume_from_checkpoint = Some("auto".into()));
+    assert_eq!(train(&resumed).unwrap().state.evaluations, state.evaluations);
+
+    // A run leads to the secure control; each control's folder is an adapter of its own, as PEFT has them.
+    let adapter = run.output_dir.join("adapter");
+    let options = GenerateOptions::default().with(|o| o.max_new_tokens = 12);
+    let mut generated = |path: &std::path::Path| {
+        guard.attach(path).unwrap();
+        guard.generate("def f(", &options, &mut |_, _| true).unwrap().samples
+    };
+    let secure = generated(&run.output_dir);
+    assert_eq!(generated(&adapter.join("secure")), secure);
+    assert_eq!(generated(&adapter.join("vulnerable")).len(), 1);
+    let peft = super::read_json(&adapter.join("secure/adapter_config.json"));
+    assert_eq!(
+        (peft["peft_type"].as_str(), peft["num_virtual_tokens"].as_u64()),
+        (Some("PREFIX_TUNING"), Some(3))
+    );
+    let tensors = super::read_tensors(&adapter.join("secure/adapter_model.safetensors"));
+    let model = deepguard::model::Config::from_dir(std::path::Path::new(&run.model)).unwrap();
+    let width = 2 * model.num_hidden_layers * model.heads().kv_width();
+    assert_eq!(
+        (tensors.len(), tensors[0].0.as_str(), &tensors[0].1[..]),
+        (1, "prompt_embeddings", &[3, width][..])
+    );
+    let other = super::read_tensors(&adapter.join("vulnerable/adapter_model.safetensors"));
+    assert_ne!(other[0].2, tensors[0].2, "the controls went apart");
+    // Damage is noticed, in the folders too.
+    let file = adapter.join("vulnerable/adapter_config.json");
+    std::fs::write(&file, std::fs::read_to_string(&file).unwrap().replace("CAUSAL", "causal")).unwrap();
+    let error = guard.attach(&run.output_dir).unwrap_err().to_string();
+    assert!(error.contains("vulnerable/adapter_config.json is damaged"), "{error}");
+}
