@@ -4,8 +4,8 @@
 #include "loss.h"
 
 // nll, kl [rows], z[rows, width], of which y is null or has the same shape, targets[rows], w_ce[rows],
-// w_kl[rows]; z and y start on multiples of 16 bytes. One block per row; 16 · kept bytes of dynamic shared memory for z,
-// and as many for y.
+// w_kl[rows]; z and y start on multiples of 16 bytes. One block per row; 16 · kept bytes of dynamic shared
+// memory for z, and as many for y.
 extern "C" __global__ void __launch_bounds__(LOSS_THREADS)
     cross_entropy_kl(float* nll, float* kl, bf16* z, bf16* y, const int* targets, const float* w_ce,
                      const float* w_kl, Refusal* refusal, float cross_entropy, float kl_weight, int width,
