@@ -362,8 +362,8 @@ impl<'a, B: Backend> Batch<'a, B> {
 
     /// Ends all requests as they are.
     fn cancel(self, watcher: &mut dyn Watcher) -> Result<()> {
-        let results = self.results.into_iter();
-        results.map(|(request, (generated, _))| watcher.on_finished(request, generated)).collect()
+        let mut results = self.results.into_iter();
+        results.try_for_each(|(request, (generated, _))| watcher.on_finished(request, generated))
     }
 }
 

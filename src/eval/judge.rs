@@ -231,6 +231,9 @@ impl<'a> Judge<'a> {
     }
 }
 
+/// Bytes of a candidate's own /tmp.
+const INNER_TMP: &str = "33554432";
+
 /// bubblewrap once more, within the harness's sandbox. /proc stays that of the outer one, because not every
 /// kernel lets an inner namespace mount its own; the harness has closed what it shows there.
 fn bubblewrap_words(readable: &[PathBuf]) -> Vec<OsString> {
@@ -238,7 +241,8 @@ fn bubblewrap_words(readable: &[PathBuf]) -> Vec<OsString> {
     for folder in readable {
         all.extend(["--ro-bind".into(), folder.into(), folder.into()]);
     }
-    all.extend(words(["--ro-bind", "/proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]));
+    all.extend(words(["--ro-bind", "/proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]));
+    all.extend(words(["--size", INNER_TMP, "--tmpfs", "/tmp"]));
     all.extend(words(["--ro-bind", "/harness", "/harness"]));
     all.extend(words(["--ro-bind", "{program}", "{program}", "--bind", "{folder}", "{folder}"]));
     all.extend(words(["--remount-ro", "/", "--chdir", "{folder}"]));

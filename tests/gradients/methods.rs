@@ -87,7 +87,7 @@ fn safecoder_s_losses_are_those_of_a_slow_reference() {
 fn safecoder_s_gradients_match_central_differences() {
     let (model, pairs) = (model("qwen2-tiny"), changed_pairs());
     let mut stepper = stepper(&model, &pairs, setting(Method::SafeCoder));
-    let mut loss =
+    let loss =
         |stepper: &mut Stepper<'_, Cpu>| stepper.gradients(&one_micro_batch(&pairs), None).unwrap().total;
     loss(&mut stepper);
     let gradient = gradients(&stepper);
@@ -253,7 +253,7 @@ fn sven_s_losses_are_those_of_a_slow_reference() {
 fn sven_s_gradients_match_central_differences() {
     let (model, pairs) = (model("llama-tiny"), changed_pairs());
     let mut stepper = sven_stepper(&model, &pairs, 0.1);
-    let mut loss =
+    let loss =
         |stepper: &mut Stepper<'_, Cpu>| stepper.gradients(&one_micro_batch(&pairs), Some(3)).unwrap().total;
     loss(&mut stepper);
     let gradient = gradients(&stepper);

@@ -13,9 +13,7 @@ use landlock::{
     Scope, path_beneath_rules,
 };
 use rustix::process::Signal;
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 
@@ -26,7 +24,10 @@ const LEAST: ABI = ABI::V4;
 const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
 /// System calls that no candidate needs and that reach beyond its own files and processes.
-const REFUSED: [libc::c_long; 20] = [
+const REFUSED: [libc::c_long; 21] = [
+    // Landlock does not keep a program from the sockets of services in the file system. Pairs of sockets are
+    // left.
+    libc::SYS_socket,
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
@@ -88,11 +89,7 @@ fn ruleset(
 }
 
 fn filter() -> std::result::Result<BpfProgram, Box<dyn std::error::Error + Send + Sync>> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
-    // Sockets of the machine's own processes among each other are all that there is.
-    let elsewhere =
-        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, libc::AF_UNIX as u64)?;
-    rules.insert(libc::SYS_socket, vec![SeccompRule::new(vec![elsewhere])?]);
+    let rules: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
     let refuse = SeccompAction::Errno(libc::EPERM as u32);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, std::env::consts::ARCH.try_into()?)?;
     Ok(filter.try_into()?)

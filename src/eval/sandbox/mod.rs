@@ -256,8 +256,11 @@ impl Sandbox {
         };
         let readers = [kept(stdout, limit), kept(stderr, limit)];
         let ending = wait(&mut child, started + job.limits.wall, job.limits.memory);
+        // Without a namespace of its own, what a program leaves behind is found by the slot's user, who is
+        // nobody else. Only root has such users.
         if !self.has_own_root() {
-            self.end_all(slot, child.id());
+            let user = self.user(slot);
+            kill_all(|| user.map(processes_of).unwrap_or_default());
         }
         let ending = ending?;
         let mut outputs = readers.map(|reader| reader.join().unwrap_or_default());
@@ -318,24 +321,22 @@ impl Sandbox {
         words.extend(limits.map(|(name, value)| format!("--{name}={value}").into()));
         words
     }
+}
 
-    /// Without a namespace of their own, processes that a program leaves behind have to be found: by the user
-    /// of the slot, which is nobody else's, or below the program.
-    fn end_all(&self, slot: u32, program: u32) {
-        for _ in 0..ROUNDS {
-            let mut left = below(program);
-            left.extend(self.user(slot).map(processes_of).unwrap_or_default());
-            if left.is_empty() {
-                return;
-            }
-            for process in left {
-                let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
-                // One that is gone need not be ended.
-                let _ = process
-                    .map(|process| rustix::process::kill_process(process, rustix::process::Signal::KILL));
-            }
-            std::thread::sleep(TICK);
+/// Kills processes until none is found, some rounds long: each may have started others meanwhile.
+fn kill_all(find: impl Fn() -> Vec<u32>) {
+    for _ in 0..ROUNDS {
+        let left = find();
+        if left.is_empty() {
+            return;
         }
+        for process in left {
+            let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
+            // One that is gone need not be ended.
+            let _ =
+                process.map(|process| rustix::process::kill_process(process, rustix::process::Signal::KILL));
+        }
+        std::thread::sleep(TICK);
     }
 }
 
@@ -348,7 +349,7 @@ fn namespaces(job: &Job) -> Vec<OsString> {
     for folder in system_folders() {
         words.extend(["--ro-bind".into(), folder.into(), folder.into()]);
     }
-    words.extend(self::words(["--proc", "/proc", "--dev", "/dev"]));
+    words.extend(self::words(["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]));
     for folder in ["/tmp", "/w"] {
         let size = job.limits.scratch.to_string();
         words.extend(["--size".into(), size.into(), "--tmpfs".into(), folder.into()]);
@@ -439,14 +440,18 @@ fn tasks_of_this_user() -> u32 {
 
 /// Bytes in memory of a process and all below it. The sandbox's own processes are among them.
 fn resident(process: u32) -> u64 {
-    let pages = |process: u32| {
-        let text = std::fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
-        // Pages of files that others share don't count.
-        let mut fields = text.split(' ').skip(1).map_while(|field| field.trim().parse::<u64>().ok());
-        Some(fields.next()?.saturating_sub(fields.next()?))
+    let kilobytes = |process: u32| {
+        let text = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        // Pages of files don't count; the kernel takes them back.
+        let of_kind = |line: &str| {
+            let (_, value) =
+                line.split_once(':').filter(|(name, _)| ["RssAnon", "RssShmem"].contains(name))?;
+            value.trim().trim_end_matches(" kB").parse::<u64>().ok()
+        };
+        Some(text.lines().filter_map(of_kind).sum::<u64>())
     };
     let all = std::iter::once(process).chain(below(process));
-    all.filter_map(pages).sum::<u64>() * rustix::param::page_size() as u64
+    all.filter_map(kilobytes).sum::<u64>() << 10
 }
 
 /// Waits for the end of the program, of its time or of its memory. The kill ends bubblewrap, with which the
@@ -470,6 +475,8 @@ fn wait(child: &mut Child, deadline: Instant, memory: u64) -> Result<Ending> {
             too_much = (resident(child.id()) > memory).then_some(Ending::TooMuchMemory);
         }
         if let Some(ending) = too_much {
+            // While the program lives, it is the parent of all that its processes leave behind.
+            kill_all(|| below(child.id()));
             child.kill().kind(ErrorKind::Device, complain)?;
             child.wait().kind(ErrorKind::Device, complain)?;
             return Ok(ending);

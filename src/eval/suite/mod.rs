@@ -214,7 +214,9 @@ fn embedded(program: &str, own: &[(&str, &str)]) -> Vec<(String, Content)> {
 }
 
 fn layout_of(dir: &Path) -> Result<Layout> {
-    let layouts: [(Layout, fn(&Path) -> bool); 4] = [
+    /// Whether a folder or file is a suite of a layout.
+    type Recognises = fn(&Path) -> bool;
+    let layouts: [(Layout, Recognises); 4] = [
         (Layout::Own, own::is_suite),
         (Layout::CwEval, cweval::is_suite),
         (Layout::SecCodePlt, seccodeplt::is_suite),
