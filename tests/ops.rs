@@ -54,6 +54,14 @@ macro_rules! test_backend {
 test_backend!(cpu, deepguard::cpu::Cpu::new());
 test_backend!(cuda, crate::emulator::cuda());
 
+/// What only the CPU computes so far, and what CUDA says of it.
+mod cpu_alone {
+    tests_of! { deepguard::cpu::Cpu::new(); attention { prefix } }
+}
+mod cuda_without {
+    tests_of! { crate::emulator::own_cuda(); contracts { prefixes_without_a_kernel } }
+}
+
 /// What is refused: on devices of their own, as an error is that of all operations since the last wait.
 macro_rules! test_contracts {
     ($name:ident, $backend:expr) => {

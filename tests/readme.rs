@@ -35,7 +35,9 @@ fn helps() -> BTreeMap<&'static str, String> {
     helps.insert("data", help(&["data", "check"]));
     helps.insert(
         "eval",
-        ["check", "judge", "compare", "verify"].map(|command| help(&["eval", command])).concat(),
+        ["check", "judge", "sample", "run", "compare", "verify"]
+            .map(|command| help(&["eval", command]))
+            .concat(),
     );
     helps
 }

@@ -417,3 +417,13 @@ pub fn elements<B: Backend>(backend: &B) {
     backend.scale_rows(y.buffer.first_mut(8), x.view(), weight.buffer.first(4), 1.0);
     refused(backend, "scale_rows: y: expected 12 elements, found 8");
 }
+
+/// What a device has no kernel for is refused by name.
+pub fn prefixes_without_a_kernel<B: Backend>(backend: &B) {
+    let mut bench = Bench::new(backend);
+    let (mut kv, from, mut to) = (bench.act(32, 1.0), bench.act(32, 1.0), bench.f32(32, 1.0));
+    backend.place_prefix(MatrixMut::new(kv.view_mut(), 2, 16), Matrix::new(from.view(), 2, 16), None);
+    refused(backend, "place_prefix:");
+    backend.prefix_backward(MatrixMut::new(to.view_mut(), 2, 16), MatrixMut::new(kv.view_mut(), 2, 16), None);
+    refused(backend, "prefix_backward:");
+}
