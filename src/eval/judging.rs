@@ -4,11 +4,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-use serde::Deserialize;
-
 use super::judge::Judge;
 use super::lines::{Lines, parse};
-use super::samples::{Finish, SampleLine, VerdictLine};
+use super::samples::{SampleLine, VerdictLine, numbered};
 use super::suite::{Scenario, Suite};
 use super::verdict::Verdict;
 use super::work::{Done, in_order};
@@ -46,16 +44,6 @@ impl Judged {
     }
 }
 
-/// What other programs may leave out.
-#[derive(Deserialize)]
-struct GivenSample {
-    id: String,
-    sample: Option<u32>,
-    completion: String,
-    tokens: Option<u32>,
-    finish: Option<Finish>,
-}
-
 /// Reads a file of samples. Samples without a number get theirs in the order of the file.
 ///
 /// # Errors
@@ -63,30 +51,24 @@ struct GivenSample {
 /// completion of more than 1 MiB, or no samples at all.
 pub fn read_samples(path: &Path, suite: &Suite) -> Result<Vec<SampleLine>> {
     let text = std::fs::read(path).kind(ErrorKind::Data, || format!("cannot read {}", path.display()))?;
-    let given: Vec<GivenSample> = parse(path, &text)?;
-    if given.is_empty() {
+    let samples = numbered(parse(path, &text)?);
+    if samples.is_empty() {
         return Err(Error::data(format!(
             "{}: expected samples, a line of JSON each with `id` and `completion`; the file is empty",
             path.display()
         )));
     }
     let mut complaints = Vec::new();
-    let mut counts: HashMap<String, u32> = HashMap::new();
     let mut seen = HashSet::new();
-    let mut samples = Vec::new();
-    for (i, GivenSample { id, sample, completion, tokens, finish }) in given.into_iter().enumerate() {
-        let count = counts.entry(id.clone()).or_default();
-        let sample = sample.unwrap_or(*count);
-        *count += 1;
+    for (i, SampleLine { id, sample, completion, .. }) in samples.iter().enumerate() {
         let mut complain = |why: String| complaints.push(format!("line {}: {why}", i + 1));
-        if suite.scenario(&id).is_none() {
+        if suite.scenario(id).is_none() {
             complain(format!("the suite has no scenario {id:?}"));
-        } else if !seen.insert((id.clone(), sample)) {
+        } else if !seen.insert((id, sample)) {
             complain(format!("sample {sample} of {id} is there twice"));
         } else if completion.len() > MAX_COMPLETION {
             complain(format!("a completion of {} bytes; expected up to {MAX_COMPLETION}", completion.len()));
         }
-        samples.push(SampleLine { id, sample, completion, tokens, finish });
     }
     if complaints.is_empty() {
         return Ok(samples);

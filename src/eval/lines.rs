@@ -27,6 +27,13 @@ impl Lines {
         crate::files::create_dirs(crate::files::parent(path)).kind(ErrorKind::Device, complain)?;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let mut file = file.kind(ErrorKind::Device, complain)?;
+        if !file.metadata().kind(ErrorKind::Device, complain)?.is_file() {
+            // A device may have no end.
+            return Err(Error::device(format!(
+                "{}: expected a file that can grow; it is none",
+                path.display()
+            )));
+        }
         let mut text = Vec::new();
         file.read_to_end(&mut text).kind(ErrorKind::Device, complain)?;
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);

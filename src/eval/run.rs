@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::lines::parse;
 use super::metrics::Counts;
-use super::samples::{SampleLine, VerdictLine};
+use super::samples::{SampleLine, VerdictLine, numbered};
 use super::verdict::{Functional, Secure, Verdict};
 use crate::error::{Context, Error, ErrorKind, Result};
 
@@ -52,9 +52,9 @@ impl RunLines {
     /// # Errors
     /// Kind `Data`, with file and line: a file is missing, is cut off, or has something else in it.
     pub fn read(folder: &Path) -> Result<Self> {
-        let (samples, samples_hash) = read(&folder.join(SAMPLES), "sample the scenarios first")?;
+        let (given, samples_hash) = read(&folder.join(SAMPLES), "sample the scenarios first")?;
         let (verdicts, verdicts_hash) = read(&folder.join(VERDICTS), "judge the samples first")?;
-        Ok(RunLines { samples, verdicts, samples_hash, verdicts_hash })
+        Ok(RunLines { samples: numbered(given), verdicts, samples_hash, verdicts_hash })
     }
 
     /// Puts samples and verdicts together. `program` makes the program of a scenario's completion, and says

@@ -1,5 +1,7 @@
 //! The two files in which an evaluation keeps what it has: completions and verdicts, a line of JSON each.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::verdict::Verdict;
@@ -10,7 +12,6 @@ pub struct SampleLine {
     /// Id of the scenario in its suite.
     pub id: String,
     /// Number of the sample among those of its scenario, from 0.
-    #[serde(default)]
     pub sample: u32,
     /// What the model added to the prompt, cut where the function ends.
     pub completion: String,
@@ -20,6 +21,28 @@ pub struct SampleLine {
     /// Why generation ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish: Option<Finish>,
+}
+
+/// A line of `samples.jsonl` as other programs write it.
+#[derive(Debug, Deserialize)]
+pub(super) struct GivenSample {
+    id: String,
+    sample: Option<u32>,
+    completion: String,
+    tokens: Option<u32>,
+    finish: Option<Finish>,
+}
+
+/// Samples without a number get that of their place among those of their scenario.
+pub(super) fn numbered(given: Vec<GivenSample>) -> Vec<SampleLine> {
+    let mut counts: HashMap<String, u32> = HashMap::new();
+    let number = |GivenSample { id, sample, completion, tokens, finish }: GivenSample| {
+        let count = counts.entry(id.clone()).or_default();
+        let sample = sample.unwrap_or(*count);
+        *count += 1;
+        SampleLine { id, sample, completion, tokens, finish }
+    };
+    given.into_iter().map(number).collect()
 }
 
 /// Why generation ended.

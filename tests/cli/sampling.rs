@@ -178,7 +178,7 @@ fn what_cannot_be_sampled_is_refused() {
     run(&tiny, &sample("--preset other --output-dir a")).fails(2, &["other", "codeguard+"]);
     run(&tiny, &sample("--output-dir a -n 0")).fails(2, &["at least 1"]);
     run(&tiny, &sample("--output-dir a --temperature 0")).fails(2, &["greedy"]);
-    run(&tiny, &sample("--output-dir a --guidance-strength -1")).fails(2, &["guidance-strength"]);
+    run(&tiny, &sample("--output-dir a --guidance-strength=-1")).fails(2, &["guidance-strength"]);
     assert!(!tiny.path("a/samples.jsonl").exists());
     let full = Path::new("/dev/full");
     if full.exists() {
@@ -188,6 +188,6 @@ fn what_cannot_be_sampled_is_refused() {
             .args(sample("--only python/cwe-089 --limit 1 --output-dir full").split_whitespace())
             .output()
             .unwrap();
-        assert!([5, 7].contains(&done.status.code().unwrap()), "{done:?}");
+        assert_eq!(done.status.code(), Some(5), "{done:?}");
     }
 }
