@@ -11,8 +11,8 @@ extern "C" __global__ void __launch_bounds__(LOSS_THREADS)
                      const float* w_kl, Refusal* refusal, float cross_entropy, float kl_weight, int width,
                      int kept) {
     extern __shared__ uint4 memory[];
-    const LossArguments arguments = {nll,     kl,            z,         y,     targets, w_ce, w_kl,
-                                     refusal, cross_entropy, kl_weight, width, kept};
+    const LossArguments arguments = {nll,           kl,        z,     y,   targets, w_ce, w_kl, refusal,
+                                     cross_entropy, kl_weight, width, kept};
     loss_of_row(arguments, blockIdx.x, 0, 1, memory, [](const LossSums& sums) { return sums; });
 }
 
@@ -99,8 +99,8 @@ extern "C" __global__ void __launch_bounds__(LOSS_THREADS)
                            const float* w_kl, Refusal* refusal, float* sums, unsigned* arrivals,
                            float cross_entropy, float kl_weight, int rows, int width, int kept, int ranks) {
     extern __shared__ uint4 memory[];
-    const LossArguments arguments = {nll,     kl,            z,         y,     targets, w_ce, w_kl,
-                                     refusal, cross_entropy, kl_weight, width, kept};
+    const LossArguments arguments = {nll,           kl,        z,     y,   targets, w_ce, w_kl, refusal,
+                                     cross_entropy, kl_weight, width, kept};
     const int number = blockIdx.x / ranks, groups = gridDim.x / ranks;
     Group group = {sums + number * 2 * ranks * LOSS_SUMS, arrivals + number, int(blockIdx.x) % ranks, ranks,
                    0};

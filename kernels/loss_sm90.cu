@@ -6,13 +6,13 @@
 
 // As cross_entropy_kl, with LOSS_CLUSTER blocks per row.
 extern "C" __global__ void __cluster_dims__(LOSS_CLUSTER, 1, 1) __launch_bounds__(LOSS_THREADS)
-    cross_entropy_kl_cluster(float* nll, float* kl, bf16* z, bf16* y, const int* targets,
-                             const float* w_ce, const float* w_kl, Refusal* refusal, float cross_entropy,
-                             float kl_weight, int width, int kept) {
+    cross_entropy_kl_cluster(float* nll, float* kl, bf16* z, bf16* y, const int* targets, const float* w_ce,
+                             const float* w_kl, Refusal* refusal, float cross_entropy, float kl_weight,
+                             int width, int kept) {
     extern __shared__ uint4 memory[];
     __shared__ LossSums of_block;
-    const LossArguments arguments = {nll,     kl,            z,         y,     targets, w_ce, w_kl,
-                                     refusal, cross_entropy, kl_weight, width, kept};
+    const LossArguments arguments = {nll,           kl,        z,     y,   targets, w_ce, w_kl, refusal,
+                                     cross_entropy, kl_weight, width, kept};
     const auto all_reduce = [&](const LossSums& sums) {
         if (threadIdx.x == 0) {
             of_block = sums;
