@@ -13,8 +13,8 @@ using bf16 = __nv_bfloat16;
 constexpr int WARP = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;
 
-// N elements as f32. With N = 8, bf16 is read and written 16 bytes at a time, f32 as two such loads; the
-// address has to be a multiple of that. N = 1 fits any address.
+// N elements as f32. With N = 8, bf16 is read and written 16 bytes at a time, f32 as two such accesses; with
+// N = 4, bf16 8 bytes at a time and f32 16. The address has to be a multiple of that. N = 1 fits any address.
 template <int N>
 struct Vector {
     float v[N];
@@ -36,6 +36,10 @@ template <int N>
 __device__ __forceinline__ Vector<N> load(const bf16* from) {
     if constexpr (N == 8) {
         return unpacked(*reinterpret_cast<const uint4*>(from));
+    } else if constexpr (N == 4) {
+        const uint2 words = *reinterpret_cast<const uint2*>(from);
+        return {{__uint_as_float(words.x << 16), __uint_as_float(words.x & 0xffff0000u),
+                 __uint_as_float(words.y << 16), __uint_as_float(words.y & 0xffff0000u)}};
     } else {
         static_assert(N == 1);
         return {{__bfloat162float(*from)}};
@@ -72,22 +76,34 @@ __device__ __forceinline__ uint4 packed(const Vector<8>& from) {
     return make_uint4(words[0], words[1], words[2], words[3]);
 }
 
-template <int N>
-__device__ __forceinline__ void store(bf16* to, const Vector<N>& from) {
-    if constexpr (N == 8) {
-        *reinterpret_cast<uint4*>(to) = packed(from);
-    } else {
-        static_assert(N == 1);
-        *to = __float2bfloat16_rn(from.v[0]);
-    }
-}
-
 // Stores four elements as 8 bytes: with 16 bytes of f32 for each thread, loads and stores are both coalesced.
 __device__ __forceinline__ void store_quad(bf16* to, float4 from) {
     const __nv_bfloat162_raw low = __floats2bfloat162_rn(from.x, from.y),
                              high = __floats2bfloat162_rn(from.z, from.w);
     *reinterpret_cast<uint2*>(to) =
         make_uint2(low.x | unsigned(low.y) << 16, high.x | unsigned(high.y) << 16);
+}
+
+template <int N>
+__device__ __forceinline__ void store(bf16* to, const Vector<N>& from) {
+    if constexpr (N == 8) {
+        *reinterpret_cast<uint4*>(to) = packed(from);
+    } else if constexpr (N == 4) {
+        store_quad(to, make_float4(from.v[0], from.v[1], from.v[2], from.v[3]));
+    } else {
+        static_assert(N == 1);
+        *to = __float2bfloat16_rn(from.v[0]);
+    }
+}
+
+template <int N>
+__device__ __forceinline__ void store(float* to, const Vector<N>& from) {
+    if constexpr (N == 4) {
+        *reinterpret_cast<float4*>(to) = make_float4(from.v[0], from.v[1], from.v[2], from.v[3]);
+    } else {
+        static_assert(N == 1);
+        *to = from.v[0];
+    }
 }
 
 template <int N>

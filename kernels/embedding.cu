@@ -92,20 +92,6 @@ struct SortedRows {
     int count;
 };
 
-// A lane's columns of a row of gradients.
-template <int N>
-__device__ __forceinline__ Vector<N> gradient(const bf16* from) {
-    Vector<N> to;
-    if constexpr (N == 4) {
-        const uint2 packed = *reinterpret_cast<const uint2*>(from);
-        to.v[0] = __uint_as_float(packed.x << 16), to.v[1] = __uint_as_float(packed.x & 0xffff0000u);
-        to.v[2] = __uint_as_float(packed.y << 16), to.v[3] = __uint_as_float(packed.y & 0xffff0000u);
-    } else {
-        to.v[0] = __bfloat162float(*from);
-    }
-    return to;
-}
-
 // A warp's work on SCATTER_ROWS sorted rows: for each that is the first of its id, it sums all rows of that
 // id, also those in later groups. Lanes hold the ids, indices and weights of a group, one row each.
 template <int N>
@@ -137,12 +123,7 @@ __device__ __forceinline__ void scatter_group(float* dtable, const bf16* dout, c
             float* to = dtable + size_t(id) * width + column;
             Vector<N> sum = {};
             if (inside) {
-                if constexpr (N == 4) {
-                    const float4 quad = *reinterpret_cast<const float4*>(to);
-                    sum.v[0] = quad.x, sum.v[1] = quad.y, sum.v[2] = quad.z, sum.v[3] = quad.w;
-                } else {
-                    sum.v[0] = *to;
-                }
+                sum = load<N>(to);
             }
             unsigned group_id = own_id, group_row = own_row;
             float group_weight = own_weight;
@@ -152,7 +133,7 @@ __device__ __forceinline__ void scatter_group(float* dtable, const bf16* dout, c
                 const unsigned row = __shfl_sync(ALL_LANES, group_row, i);
                 const float weight = __shfl_sync(ALL_LANES, group_weight, i);
                 if (inside) {
-                    const Vector<N> d = gradient<N>(dout + size_t(row) * width + column);
+                    const Vector<N> d = load<N>(dout + size_t(row) * width + column);
 #pragma unroll
                     for (int j = 0; j < N; j++) {
                         sum.v[j] += weight * d.v[j];
@@ -167,11 +148,7 @@ __device__ __forceinline__ void scatter_group(float* dtable, const bf16* dout, c
                 }
             }
             if (inside) {
-                if constexpr (N == 4) {
-                    *reinterpret_cast<float4*>(to) = make_float4(sum.v[0], sum.v[1], sum.v[2], sum.v[3]);
-                } else {
-                    *to = sum.v[0];
-                }
+                store(to, sum);
             }
         }
     }

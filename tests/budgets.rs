@@ -22,6 +22,7 @@ mod budgets {
     pub mod mlp;
     pub mod norm;
     pub mod optim;
+    pub mod prefix;
     pub mod sample;
     pub mod steps;
 }

@@ -44,6 +44,7 @@ macro_rules! test_backend {
                 mlp { forward, gated, gated_many_rows, backward, extremes }
                 norm { forward, backward }
                 optim { adamw, sum_of_squares }
+                prefix { place, backward }
                 rope { forward, into_cache, backward }
                 sample { adjust, guide, greedy, draws, draws_of_a_sort }
             }
@@ -54,14 +55,6 @@ macro_rules! test_backend {
 test_backend!(cpu, deepguard::cpu::Cpu::new());
 test_backend!(cuda, crate::emulator::cuda());
 
-/// What only the CPU computes so far, and what CUDA says of it.
-mod cpu_alone {
-    tests_of! { deepguard::cpu::Cpu::new(); attention { prefix } }
-}
-mod cuda_without {
-    tests_of! { crate::emulator::own_cuda(); contracts { prefixes_without_a_kernel } }
-}
-
 /// What is refused: on devices of their own, as an error is that of all operations since the last wait.
 macro_rules! test_contracts {
     ($name:ident, $backend:expr) => {
@@ -69,7 +62,8 @@ macro_rules! test_contracts {
             tests_of! {
                 $backend;
                 contracts {
-                    ids, heads, segments, matrices, cache, rotations, taps, logits, layers, products, scores, elements
+                    ids, heads, segments, matrices, cache, rotations, taps, logits, layers, products, scores, elements,
+                    prefixes
                 }
             }
         }

@@ -5,9 +5,11 @@ use deepguard::ops::Device as _;
 use deepguard::ops::aggregate::{Aggregate, TapGradient, TapShape};
 use deepguard::ops::attention::{Attention, CachedKv, Heads, Qkv, QkvMut, Segment};
 use deepguard::ops::loss::{HeadWeights, Loss};
+use deepguard::ops::matrix::{Matrix, MatrixMut};
 use deepguard::ops::mlp::Mlp;
 use deepguard::ops::norm::Norm;
 use deepguard::ops::optim::{AdamW, Optim};
+use deepguard::ops::prefix::Prefix;
 use deepguard::ops::rope::Rope;
 use deepguard::ops::sample::{Adjustment, Sample, Sampling};
 
@@ -25,6 +27,7 @@ pub fn run(c: &mut Criterion, device: &Device) {
     norms(c, device);
     mlp(c, device);
     attention(c, device);
+    prefixes(c, device);
     decoding(c, device);
     aggregator(c, device);
     head(c, device);
@@ -96,6 +99,23 @@ fn attention(c: &mut Criterion, device: &Device) {
     let rotated = rows * (HEADS.q_width() + HEADS.kv_width());
     device.measure(c, "rope 8192", Work::Bytes((2 * rotated * BF16) as f64), || {
         cuda.rope(qkv.view_mut(), positions.view(), inv_freq.view(), HEADS);
+    });
+}
+
+fn prefixes(c: &mut Criterion, device: &Device) {
+    // Those of a layer of 28, in front of one sequence.
+    let (cuda, rows, width) = (&device.cuda, 5, 2 * HEADS.kv_width());
+    let (prefix, mut kv) = (device.random(&[rows, 28 * width]), device.random(&[rows, HEADS.qkv_width()]));
+    let mut gradient = device.zeros(&[rows, 28 * width]);
+    let bytes = |of_element: usize| Work::Bytes((of_element * rows * width) as f64);
+    device.measure(c, "place_prefix 5×1024", bytes(2 * BF16), || {
+        let kv = MatrixMut::new(kv.view_mut(), rows, HEADS.qkv_width()).columns(HEADS.q_width(), width);
+        cuda.place_prefix(kv, Matrix::new(prefix.view(), rows, 28 * width).columns(0, width), None);
+    });
+    device.measure(c, "prefix_backward 5×1024", bytes(2 * BF16 + 8), || {
+        let to = MatrixMut::new(gradient.view_mut(), rows, 28 * width).columns(0, width);
+        let kv = MatrixMut::new(kv.view_mut(), rows, HEADS.qkv_width()).columns(HEADS.q_width(), width);
+        cuda.prefix_backward(to, kv, None);
     });
 }
 

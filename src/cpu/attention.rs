@@ -9,8 +9,8 @@ use super::{Cpu, math, team};
 use crate::ops::attention::{
     Attention, CachedKv, Heads, Qkv, QkvMut, Segment, check_backward, check_forward,
 };
-use crate::ops::matrix::{Matrix, MatrixMut};
-use crate::ops::{Dropout, Mut, Ref};
+use crate::ops::matrix::Matrix;
+use crate::ops::{Mut, Ref};
 
 /// Rows per tile, the queries of all heads that read the same keys: the scores of a 1024-token sequence then
 /// stay in the L2 cache.
@@ -362,24 +362,6 @@ impl Decoding<'_> {
 }
 
 impl Attention for Cpu {
-    fn place_prefix(
-        &self,
-        kv: MatrixMut<'_, Self, f32>,
-        prefix: Matrix<'_, Self, f32>,
-        dropout: Option<Dropout<'_, Self>>,
-    ) {
-        self.write_prefix(kv, prefix, dropout);
-    }
-
-    fn prefix_backward(
-        &self,
-        dprefix_acc: MatrixMut<'_, Self, f32>,
-        dkv: MatrixMut<'_, Self, f32>,
-        dropout: Option<Dropout<'_, Self>>,
-    ) {
-        self.add_prefix_gradient(dprefix_acc, dkv, dropout);
-    }
-
     fn attention(
         &self,
         o: Mut<'_, Self, f32>,

@@ -1,23 +1,19 @@
-//! Learned keys and values, as written in `ops/attention.rs`.
+//! Learned keys and values, as written in `ops/prefix.rs`.
 
 use super::Cpu;
 use super::dropout::apply_dropout;
 use crate::ops::Dropout;
 use crate::ops::matrix::{Matrix, MatrixMut};
-use crate::ops::prefix::check;
+use crate::ops::prefix::{Prefix, check_backward, check_place};
 
-impl Cpu {
-    pub(super) fn write_prefix(
+impl Prefix for Cpu {
+    fn place_prefix(
         &self,
         kv: MatrixMut<'_, Self, f32>,
         prefix: Matrix<'_, Self, f32>,
         dropout: Option<Dropout<'_, Self>>,
     ) {
-        let shapes = ([kv.rows, kv.cols], [prefix.rows, prefix.cols]);
-        let keys = dropout.map(|dropout| dropout.row_keys.len());
-        let checked =
-            check("place_prefix", (kv.check("kv"), shapes.0), (prefix.check("prefix"), shapes.1), keys);
-        if !self.accepts(checked) {
+        if !self.accepts(check_place(&kv, &prefix, dropout)) || kv.cols == 0 {
             return;
         }
         let (rows, cols, stride) = (kv.rows, kv.cols, kv.stride);
@@ -29,16 +25,13 @@ impl Cpu {
         }
     }
 
-    pub(super) fn add_prefix_gradient(
+    fn prefix_backward(
         &self,
         dprefix_acc: MatrixMut<'_, Self, f32>,
         dkv: MatrixMut<'_, Self, f32>,
         dropout: Option<Dropout<'_, Self>>,
     ) {
-        let shapes = ([dprefix_acc.rows, dprefix_acc.cols], [dkv.rows, dkv.cols]);
-        let keys = dropout.map(|dropout| dropout.row_keys.len());
-        let of = (dprefix_acc.check("dprefix"), shapes.0);
-        if !self.accepts(check("prefix_backward", of, (dkv.check("dkv"), shapes.1), keys)) {
+        if !self.accepts(check_backward(&dprefix_acc, &dkv, dropout)) || dkv.cols == 0 {
             return;
         }
         let (rows, cols, stride, to_stride) = (dkv.rows, dkv.cols, dkv.stride, dprefix_acc.stride);

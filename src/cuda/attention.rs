@@ -19,7 +19,7 @@ use crate::ops::attention::{
 };
 use crate::ops::contract::refused;
 use crate::ops::matrix::{Matrix, MatrixMut};
-use crate::ops::{Dropout, Mut, Ref};
+use crate::ops::{Mut, Ref};
 
 /// Bytes of an element of a tile in shared memory.
 const BYTES: usize = size_of::<bf16>();
@@ -197,24 +197,6 @@ fn kernels_for(heads: Heads) -> Result<&'static Kernels> {
 }
 
 impl Attention for Cuda {
-    fn place_prefix(
-        &self,
-        kv: MatrixMut<'_, Self, bf16>,
-        prefix: Matrix<'_, Self, bf16>,
-        dropout: Option<Dropout<'_, Self>>,
-    ) {
-        self.write_prefix(kv, prefix, dropout);
-    }
-
-    fn prefix_backward(
-        &self,
-        dprefix_acc: MatrixMut<'_, Self, f32>,
-        dkv: MatrixMut<'_, Self, bf16>,
-        dropout: Option<Dropout<'_, Self>>,
-    ) {
-        self.add_prefix_gradient(dprefix_acc, dkv, dropout);
-    }
-
     fn check_heads(&self, heads: Heads) -> Result<()> {
         kernels_for(heads).map(|_| ())
     }

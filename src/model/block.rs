@@ -251,12 +251,11 @@ impl<'a, B: Backend> BlockPass<'a, B> {
         let (heads, width) = (self.config.heads(), self.config.heads().kv_width());
         for place in prefixes.places {
             let from = prefixes.prefix.of_layer(prefixes.params, place.control, self.layer, heads);
-            for row in 0..from.rows {
-                let (from, to) = (row * from.stride, (place.row + row) * width);
-                let source = prefixes.prefix.of_layer(prefixes.params, place.control, self.layer, heads).data;
-                let rows = cache.rows(self.layer);
-                self.backend.copy(rows.k.slice(to..to + width), source.slice(from..from + width));
-                self.backend.copy(rows.v.slice(to..to + width), source.slice(from + width..from + 2 * width));
+            let rows = place.row * width..(place.row + from.rows) * width;
+            let to = cache.rows(self.layer);
+            for (to, column) in [(to.k, 0), (to.v, width)] {
+                let to = MatrixMut::new(to.slice(rows.clone()), from.rows, width);
+                self.backend.place_prefix(to, from.columns(column, width), None);
             }
         }
     }

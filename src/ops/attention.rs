@@ -2,7 +2,7 @@
 
 use super::contract::{expect_len, refused};
 use super::matrix::{Matrix, MatrixMut};
-use super::{Device, Dropout, Mut, Ref};
+use super::{Device, Mut, Ref};
 use crate::error::Result;
 
 /// Head counts and widths of grouped-query attention.
@@ -297,22 +297,5 @@ pub trait Attention: Device {
         q: Matrix<'_, Self, Self::Act>,
         cache: &CachedKv<'_, Self>,
         heads: Heads,
-    );
-
-    /// `kv = dropout(prefix)`: keys and values of the rows that stand for the prefix, `[len, 2 · kv_width]`
-    /// both, key before value.
-    fn place_prefix(
-        &self,
-        kv: MatrixMut<'_, Self, Self::Act>,
-        prefix: Matrix<'_, Self, Self::Act>,
-        dropout: Option<Dropout<'_, Self>>,
-    );
-
-    /// `dprefix_acc += dropout(dkv)`, after which dkv is zero: nothing is learned below those rows.
-    fn prefix_backward(
-        &self,
-        dprefix_acc: MatrixMut<'_, Self, f32>,
-        dkv: MatrixMut<'_, Self, Self::Act>,
-        dropout: Option<Dropout<'_, Self>>,
     );
 }

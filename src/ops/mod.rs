@@ -23,7 +23,7 @@ pub mod mlp;
 pub mod norm;
 pub mod optim;
 pub mod philox;
-pub(crate) mod prefix;
+pub mod prefix;
 pub mod rope;
 pub mod sample;
 pub mod tensor;
@@ -134,6 +134,7 @@ pub trait Backend:
     + mlp::Mlp
     + norm::Norm
     + optim::Optim
+    + prefix::Prefix
     + rope::Rope
     + sample::Sample
 {

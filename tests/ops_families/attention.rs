@@ -3,7 +3,7 @@ use deepguard::ops::matrix::{Matrix, MatrixMut};
 use deepguard::ops::rope::CacheRows;
 use deepguard::ops::{Backend, Buffer};
 
-use super::bench::{Bench, TestDropout, dot, gradient};
+use super::bench::{Bench, dot, gradient};
 
 const GROUPED: Heads = Heads { query: 6, key_value: 2, dim: 8 };
 const WIDE: Heads = Heads { query: 2, key_value: 1, dim: 80 };
@@ -271,43 +271,4 @@ pub fn decode<B: Backend>(backend: &B) {
     decode_case(backend, 3, 2, 2, Heads { query: 70, key_value: 1, dim: 8 });
     // So many pieces for such a group that weighing them takes more shared memory than tiles of small heads.
     decode_case(backend, 2000, 1, 2, Heads { query: 70, key_value: 1, dim: 8 });
-}
-
-/// Keys and values of prefixes in a wider matrix, with dropout and without: forward, and the gradient that is
-/// taken from their rows.
-pub fn prefix<B: Backend>(backend: &B) {
-    let (rows, cols, stride) = (5, 16, 40);
-    let mut bench = Bench::new(backend);
-    let drop = TestDropout::new(&bench, rows);
-    for dropout in [None, Some(&drop)] {
-        let factors = dropout.map_or(vec![1.0; rows * cols], |dropout| dropout.factors(cols));
-        let argument = || dropout.map(TestDropout::argument);
-        let from = bench.act(rows * stride, 1.0);
-        let mut kv = bench.act(rows * stride, 1.0);
-        let mut to = bench.f32(rows * cols, 1.0);
-        let at = |row: usize, column: usize| row * stride + 8 + column;
-        let each = || (0..rows).flat_map(|row| (0..cols).map(move |column| (row, column)));
-
-        let mut placed = kv.host.clone();
-        each().for_each(|(r, c)| placed[at(r, c)] = from.host[at(r, c)] * factors[r * cols + c]);
-        let wide = MatrixMut::new(kv.view_mut(), rows, stride).columns(8, cols);
-        backend.place_prefix(wide, Matrix::new(from.view(), rows, stride).columns(8, cols), argument());
-        bench.finish();
-        let found = backend.download_act(kv.view());
-        placed
-            .iter()
-            .zip(found)
-            .for_each(|(placed, found)| assert!((placed - f64::from(found)).abs() < 1e-6));
-
-        let mut sums = to.host.clone();
-        each().for_each(|(r, c)| sums[r * cols + c] += placed[at(r, c)] * factors[r * cols + c]);
-        let wide = MatrixMut::new(kv.view_mut(), rows, stride).columns(8, cols);
-        backend.prefix_backward(MatrixMut::new(to.view_mut(), rows, cols), wide, argument());
-        bench.finish();
-        let found = backend.to_host(to.view());
-        sums.iter().zip(found).for_each(|(sum, found)| assert!((sum - f64::from(found)).abs() < 1e-6));
-        each().for_each(|(r, c)| placed[at(r, c)] = 0.0);
-        let left = backend.download_act(kv.view());
-        placed.iter().zip(left).for_each(|(placed, left)| assert!((placed - f64::from(left)).abs() < 1e-6));
-    }
 }

@@ -10,7 +10,7 @@ use deepguard::ops::matmul::{BiasGradient, Transpose, WeightGradient};
 use deepguard::ops::matrix::{Matrix, MatrixMut};
 use deepguard::ops::rope::CacheRows;
 use deepguard::ops::sample::{Adjustment, Sampling};
-use deepguard::ops::{Backend, Ref};
+use deepguard::ops::{Backend, Dropout, DropoutKey, Ref};
 use safetensors::Dtype;
 
 use super::bench::{Bench, Tensor};
@@ -418,12 +418,51 @@ pub fn elements<B: Backend>(backend: &B) {
     refused(backend, "scale_rows: y: expected 12 elements, found 8");
 }
 
-/// What a device has no kernel for is refused by name.
-pub fn prefixes_without_a_kernel<B: Backend>(backend: &B) {
+pub fn prefixes<B: Backend>(backend: &B) {
     let mut bench = Bench::new(backend);
-    let (mut kv, from, mut to) = (bench.act(32, 1.0), bench.act(32, 1.0), bench.f32(32, 1.0));
-    backend.place_prefix(MatrixMut::new(kv.view_mut(), 2, 16), Matrix::new(from.view(), 2, 16), None);
-    refused(backend, "place_prefix:");
-    backend.prefix_backward(MatrixMut::new(to.view_mut(), 2, 16), MatrixMut::new(kv.view_mut(), 2, 16), None);
-    refused(backend, "prefix_backward:");
+    let (from, mut kv, mut to) = (bench.act(48, 1.0), bench.act(48, 1.0), bench.f32(48, 1.0));
+    let keys = bench.integers(&[1u32; 3]);
+    let key = DropoutKey::new(0.5, 1, 2, 3).expect("something to drop");
+    // Rows, columns and stride of what is read and of what is written, and keys of the rows.
+    for ([rows, cols, stride], [to_rows, to_cols, to_stride], row_keys, [place, backward]) in [
+        (
+            [2, 16, 16],
+            [3, 16, 16],
+            3,
+            ["prefix: expected 3 × 16, found 2 × 16", "dkv: expected 3 × 16, found 2 × 16"],
+        ),
+        (
+            [3, 16, 16],
+            [2, 16, 16],
+            3,
+            ["kv: expected 3 × 16, found 2 × 16", "dprefix: expected 3 × 16, found 2 × 16"],
+        ),
+        (
+            [3, 16, 16],
+            [3, 8, 16],
+            3,
+            ["kv: expected 3 × 16, found 3 × 8", "dprefix: expected 3 × 16, found 3 × 8"],
+        ),
+        (
+            [3, 16, 17],
+            [3, 16, 16],
+            3,
+            ["prefix of 3 × 16 with a stride of 17", "dkv of 3 × 16 with a stride of 17"],
+        ),
+        (
+            [3, 16, 16],
+            [3, 16, 15],
+            3,
+            ["kv of 3 × 16 with a stride of 15", "dprefix of 3 × 16 with a stride of 15"],
+        ),
+        ([3, 16, 16], [3, 16, 16], 2, ["row_keys: expected 3 elements, found 2"; 2]),
+    ] {
+        let dropout = Some(Dropout { key, row_keys: keys.first(row_keys) });
+        let written = MatrixMut { data: kv.view_mut(), rows: to_rows, cols: to_cols, stride: to_stride };
+        backend.place_prefix(written, Matrix { data: from.view(), rows, cols, stride }, dropout);
+        refused(backend, &format!("place_prefix: {place}"));
+        let written = MatrixMut { data: to.view_mut(), rows: to_rows, cols: to_cols, stride: to_stride };
+        backend.prefix_backward(written, MatrixMut { data: kv.view_mut(), rows, cols, stride }, dropout);
+        refused(backend, &format!("prefix_backward: {backward}"));
+    }
 }

@@ -13,5 +13,6 @@ pub mod matmul;
 pub mod mlp;
 pub mod norm;
 pub mod optim;
+pub mod prefix;
 pub mod rope;
 pub mod sample;
