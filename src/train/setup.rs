@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::attached::Attached;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::init::initialize;
 use crate::model::activations::Rows;
 use crate::model::prefix::CONTROLS;
@@ -44,11 +44,6 @@ impl<B: Backend> Setup<B> {
         let mut data = data;
         data.mark_changes(config.method);
         let RunData { train, validation } = data;
-        if config.method.has_prefixes() && !B::IN_SYSTEM_MEMORY {
-            return Err(Error::usage(
-                "`method` sven is computed on the processor only so far: choose `device` cpu",
-            ));
-        }
         let (backend, of_model) = (&model.backend, &model.config);
         let mut attached = match config.method.has_prefixes() {
             true => Attached::with_prefixes(backend, of_model, config.prefix(), CONTROLS.len())?,

@@ -10,7 +10,7 @@ use deepguard::ops::sample::Sampling;
 
 use crate::alone;
 use crate::emulator::{checked, own_cuda};
-use crate::support::{Setting, attached, model_on};
+use crate::support::{Setting, attached, model_on, prefixes};
 
 const PROMPT: [u32; 11] = [5, 77, 201, 3, 3, 150, 99, 280, 41, 0, 260];
 
@@ -50,7 +50,22 @@ fn guided_logits(
     logits
 }
 
-/// Every token that CUDA takes is the CPU's choice after the same tokens, or as good as it in 8 bits.
+/// Every token that CUDA takes is the CPU's choice after the same tokens, or as good as it in 8 bits; `logits`
+/// are those that the CPU chooses from.
+#[track_caller]
+fn choices_of_the_cpu(what: &str, tokens: &[u32], logits: impl Fn(&[u32]) -> Vec<f32>) {
+    let mut same = 0;
+    for (i, &token) in tokens.iter().enumerate() {
+        let logits = logits(&tokens[..i]);
+        let best = logits.iter().copied().fold(f32::MIN, f32::max);
+        let size = logits.iter().map(|x| x.abs()).fold(0.0, f32::max);
+        let short = best - logits[token as usize];
+        assert!(short <= 0.02 * size, "{what}, token {i} is short by {short} of {size}");
+        same += usize::from(short == 0.0);
+    }
+    assert!(same * 4 >= tokens.len() * 3, "{what}: {same} of {}", tokens.len());
+}
+
 #[test]
 fn guided_generation_on_cuda_is_that_of_the_cpu() {
     let _alone = alone();
@@ -66,24 +81,36 @@ fn guided_generation_on_cuda_is_that_of_the_cpu() {
                 o.rescore_every = if guided { 4 } else { 0 };
             });
             let found = run(&on_cuda, &options);
-            let tokens = &found.samples[0];
-            let mut same = 0;
-            for (i, &token) in tokens.iter().enumerate() {
-                let logits = guided_logits(&on_cpu, &cpu_guard, &tokens[..i], &options);
-                let best = logits.iter().copied().fold(f32::MIN, f32::max);
-                let size = logits.iter().map(|x| x.abs()).fold(0.0, f32::max);
-                let short = best - logits[token as usize];
-                assert!(
-                    short <= 0.02 * size,
-                    "{name}, guided: {guided}, token {i} is short by {short} of {size}"
-                );
-                same += usize::from(short == 0.0);
-            }
-            assert!(same * 4 >= tokens.len() * 3, "{name}, guided: {guided}: {same} of {}", tokens.len());
+            let logits = |new: &[u32]| guided_logits(&on_cpu, &cpu_guard, new, &options);
+            choices_of_the_cpu(&format!("{name}, guided: {guided}"), &found.samples[0], logits);
             let (found, expected) =
                 (found.prompt_score.unwrap(), run(&on_cpu, &options).prompt_score.unwrap());
             assert!((found - expected).abs() < 0.01, "{name}: {found} {expected}");
         }
+    }
+}
+
+#[test]
+fn generation_behind_a_prefix_on_cuda_is_that_of_the_cpu() {
+    let _alone = alone();
+    let options = GenerateOptions::default().with(|o| {
+        o.max_new_tokens = 12;
+        o.num_samples = 1;
+        o.sampling = Sampling::new(0.0, 1.0, 0, 7);
+    });
+    for name in ["llama-tiny", "qwen2-tiny"] {
+        let (on_cpu, on_cuda) = (model_on(Cpu::new(), name), model_on(own_cuda(), name));
+        let attached = prefixes(&on_cuda, 1, 0.0);
+        let generated = |attached| {
+            checked(generate(&on_cuda, attached, &PROMPT, &options, &mut |_, _| true)).samples.remove(0)
+        };
+        let behind = generated(Some(&attached));
+        let of_cpu = prefixes(&on_cpu, 1, 0.0);
+        choices_of_the_cpu(name, &behind, |new| {
+            let all = final_logits(&on_cpu, Some(&of_cpu), &[&PROMPT[..], new].concat()).unwrap();
+            all[all.len() - on_cpu.config.vocab_size..].to_vec()
+        });
+        assert_ne!(behind, generated(None), "{name}: the prefix changes nothing");
     }
 }
 

@@ -3,13 +3,15 @@ use deepguard::guard::Aggregation;
 use deepguard::model::Transformer;
 use deepguard::model::activations::Recompute;
 use deepguard::ops::{Backend, Device};
+use deepguard::train::batch::TokenPair;
 use deepguard::train::step::{Losses, Stepper, Update};
 
 use crate::alone;
 use crate::distance;
 use crate::emulator::{checked, on_a_gpu, own_cuda, set_seed, skipped};
 use crate::support::{
-    Setting, attached, micro_batches_of_one, model_on, one_micro_batch, pairs, stepper, stepper_of,
+    Setting, attached, changed_pairs, micro_batches_of_one, model_on, one_micro_batch, pairs, stepper,
+    stepper_of, sven_stepper,
 };
 
 const STEPS: u32 = 10;
@@ -32,8 +34,11 @@ fn run<B: Backend>(model: &Transformer<B>, setting: Setting, steps: u32) -> Run 
 }
 
 fn gradients<B: Backend>(stepper: &mut Stepper<'_, B>) -> Vec<(String, Vec<f32>)> {
-    let pairs = pairs();
-    checked(stepper.gradients(&one_micro_batch(&pairs), Some(3)));
+    gradients_of(stepper, &pairs())
+}
+
+fn gradients_of<B: Backend>(stepper: &mut Stepper<'_, B>, pairs: &[TokenPair]) -> Vec<(String, Vec<f32>)> {
+    checked(stepper.gradients(&one_micro_batch(pairs), Some(3)));
     let params = stepper.attached.params.layout().params().to_vec();
     let backend = &stepper.model().backend;
     let gradient = |param| backend.to_host(stepper.grads().get(param));
@@ -61,6 +66,43 @@ fn every_gradient_on_cuda_is_that_of_the_cpu() {
                 assert!(off < 0.05, "{model}, {aggregation}, {name}: {off}");
             }
         }
+    }
+}
+
+/// Gradients of SVEN's two prefixes, with dropout, and the losses of some steps after that.
+fn sven<B: Backend>(model: &Transformer<B>, steps: u32) -> (Vec<(String, Vec<f32>)>, Vec<Losses>) {
+    let pairs = changed_pairs();
+    let mut stepper = sven_stepper(model, &pairs, 0.1);
+    let gradients = gradients_of(&mut stepper, &pairs);
+    let update = Update { lr: 1e-2, ..UPDATE };
+    let step = |step| checked(stepper.step(&one_micro_batch(&pairs), step, update)).losses;
+    (gradients, (0..steps).map(step).collect())
+}
+
+#[test]
+fn sven_on_cuda_is_that_of_the_cpu() {
+    const STEPS: u32 = 3;
+    let _alone = alone();
+    for name in ["llama-tiny", "qwen2-tiny"] {
+        let (expected_gradients, expected) = sven(&model_on(Cpu::new(), name), STEPS);
+        let (found_gradients, found) = sven(&model_on(own_cuda(), name), STEPS);
+        for ((param, found), (_, expected)) in found_gradients.iter().zip(&expected_gradients) {
+            let off = distance(found, expected);
+            assert!(norm(expected) > 0.0 && off < 0.05, "{name}, {param}: {off}");
+        }
+        for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            for (what, found, expected, allowed) in [
+                ("loss", found.total, expected.total, 0.01 * expected.total),
+                ("cross-entropy", found.generation, expected.generation, 0.01 * expected.generation),
+                ("contrast", found.security, expected.security, 0.01),
+                ("KL", found.kl, expected.kl, 0.02 * expected.kl + 1e-3),
+            ] {
+                let off = (found - expected).abs();
+                assert!(off <= allowed, "{name}, {what} at step {step}: {found} {expected}");
+            }
+        }
+        let (first, last) = (&expected[0], &expected[STEPS as usize - 1]);
+        assert!(last.total < first.total, "{name} learns nothing: {first:?} {last:?}");
     }
 }
 

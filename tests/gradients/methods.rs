@@ -4,15 +4,15 @@ use deepguard::attached::Attached;
 use deepguard::cpu::Cpu;
 use deepguard::decode::{GenerateOptions, final_logits, generate};
 use deepguard::model::Transformer;
-use deepguard::model::activations::Recompute;
 use deepguard::model::prefix::PrefixConfig;
 use deepguard::train::Method;
-use deepguard::train::base_cache::BaseCache;
 use deepguard::train::batch::TokenPair;
-use deepguard::train::changes::Changes;
 use deepguard::train::step::Stepper;
 
-use super::support::{Random, Setting, micro_batches_of_one, model, one_micro_batch, pairs, stepper};
+use super::support::{
+    PREFIX, Random, Setting, changed_pairs, micro_batches_of_one, model, one_micro_batch, stepper,
+    sven_stepper,
+};
 use super::{distance, dot, gradients, norm};
 
 fn setting(method: Method) -> Setting {
@@ -26,12 +26,6 @@ fn setting(method: Method) -> Setting {
         }),
         ..default
     }
-}
-
-fn changed_pairs() -> Vec<TokenPair> {
-    let mark =
-        |pair: TokenPair| TokenPair { changes: Changes::of_tokens(&pair.secure, &pair.vulnerable), ..pair };
-    pairs().into_iter().map(mark).collect()
 }
 
 /// Negative log-likelihood of each token but the first.
@@ -132,31 +126,6 @@ fn a_certain_vulnerable_token_has_a_bounded_loss() {
     let losses = stepper.gradients(&one_micro_batch(&pairs), None).unwrap();
     assert!(losses.total.is_finite() && losses.security <= -(1e-5f64).ln(), "{losses:?}");
     assert!(gradients(&stepper).iter().all(|g| g.is_finite()));
-}
-
-const PREFIX: usize = 3;
-
-fn sven_objective() -> deepguard::train::step::Objective {
-    Setting::default().objective.with(|o| {
-        o.method = Method::Sven;
-        o.prefix = PREFIX;
-        o.security_weight = 4.0;
-        o.kl_weight = 1.6;
-    })
-}
-
-/// A stepper of two prefixes of the size of keys and values.
-fn sven_stepper<'m>(model: &'m Transformer<Cpu>, pairs: &[TokenPair], dropout: f32) -> Stepper<'m, Cpu> {
-    let config = PrefixConfig { len: PREFIX, dropout };
-    let mut attached = Attached::with_prefixes(&model.backend, &model.config, config, 2).unwrap();
-    let mut random = Random::new(17);
-    for param in attached.params.layout().params().to_vec() {
-        attached.params.upload(&param, &random.vector(param.range.len(), 0.7));
-    }
-    let objective = sven_objective();
-    let capacity = objective.capacity(pairs.iter(), pairs.len());
-    let cache = Some(BaseCache::new(1 << 20));
-    Stepper::new(model, attached, objective, cache, capacity, &[Recompute::Nothing]).unwrap()
 }
 
 /// One of the two prefixes by itself.

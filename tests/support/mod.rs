@@ -9,11 +9,14 @@ use deepguard::attached::Attached;
 use deepguard::cpu::Cpu;
 use deepguard::guard::{Aggregation, GuardConfig};
 use deepguard::model::activations::Recompute;
+use deepguard::model::prefix::PrefixConfig;
 use deepguard::model::{LoraConfig, Projection, Transformer};
 use deepguard::ops::Backend;
 use deepguard::ops::philox::{philox, unit};
+use deepguard::train::Method;
 use deepguard::train::base_cache::BaseCache;
 use deepguard::train::batch::TokenPair;
+use deepguard::train::changes::Changes;
 use deepguard::train::step::{Objective, Stepper};
 
 /// Random numbers that are the same everywhere.
@@ -179,6 +182,45 @@ pub fn stepper_of<'m, B: Backend>(
     let cache = setting.base_cache.then(|| BaseCache::new(10_000));
     let capacity = setting.objective.capacity(pairs.iter(), pairs.len());
     Stepper::new(model, attached, setting.objective, cache, capacity, &[setting.recompute]).expect("memory")
+}
+
+/// The pairs with marks of what their fixes changed.
+pub fn changed_pairs() -> Vec<TokenPair> {
+    let mark =
+        |pair: TokenPair| TokenPair { changes: Changes::of_tokens(&pair.secure, &pair.vulnerable), ..pair };
+    pairs().into_iter().map(mark).collect()
+}
+
+/// Rows of the prefixes of [`prefixes`].
+pub const PREFIX: usize = 3;
+
+/// Prefixes of the size of keys and values.
+pub fn prefixes<B: Backend>(model: &Transformer<B>, controls: usize, dropout: f32) -> Attached<B> {
+    let config = PrefixConfig { len: PREFIX, dropout };
+    let mut attached =
+        Attached::with_prefixes(&model.backend, &model.config, config, controls).expect("a valid length");
+    let mut random = Random::new(17);
+    for param in attached.params.layout().params().to_vec() {
+        attached.params.upload(&param, &random.vector(param.range.len(), 0.7));
+    }
+    attached
+}
+
+/// A stepper of SVEN's two prefixes.
+pub fn sven_stepper<'m, B: Backend>(
+    model: &'m Transformer<B>,
+    pairs: &[TokenPair],
+    dropout: f32,
+) -> Stepper<'m, B> {
+    let objective = Setting::default().objective.with(|o| {
+        o.method = Method::Sven;
+        o.prefix = PREFIX;
+        o.security_weight = 4.0;
+        o.kl_weight = 1.6;
+    });
+    let capacity = objective.capacity(pairs.iter(), pairs.len());
+    let (attached, cache) = (prefixes(model, 2, dropout), Some(BaseCache::new(1 << 20)));
+    Stepper::new(model, attached, objective, cache, capacity, &[Recompute::Nothing]).expect("memory")
 }
 
 /// All pairs as one micro-batch.
