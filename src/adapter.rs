@@ -19,7 +19,7 @@ use crate::files::{OwnedTensor, finite_tensor, write_json, write_safetensors};
 use crate::guard::{Aggregation, EMBEDDING_WIDTH, GuardConfig, HIDDEN_WIDTHS, TokenSecurityStats};
 use crate::manifest::{self, MANIFEST, Others};
 use crate::model::config::Config;
-use crate::model::fields::{self, Handling};
+use crate::model::fields::{self, Handling, Table};
 use crate::model::json::read_bounded;
 use crate::model::lora::{LoraConfig, MAX_RANK, Projection, TargetModules};
 use crate::model::params::Param;
@@ -279,7 +279,7 @@ fn whole_number(map: &Map<String, Value>, name: &str, high: f64) -> Result<usize
 }
 
 fn parse_peft_config(map: &Map<String, Value>) -> Result<LoraConfig> {
-    refuse_unsupported(map)?;
+    refuse_unsupported(map, &fields::ADAPTER_CONFIG)?;
     expect_text(map, "peft_type", "LORA")?;
     expect_text(map, "task_type", "CAUSAL_LM")?;
     expect_text(map, "bias", "none")?;
@@ -332,15 +332,15 @@ fn parse_targets(value: Option<&Value>) -> Result<BTreeSet<Projection>> {
 }
 
 /// What we do not know must be off: an adapter is never applied otherwise than it was trained.
-fn refuse_unsupported(map: &Map<String, Value>) -> Result<()> {
+fn refuse_unsupported(map: &Map<String, Value>, table: &Table) -> Result<()> {
     let refused = |name: &str, value: &Value| {
-        let handling = fields::ADAPTER_CONFIG.handling(name).unwrap_or(Handling::Refused(fields::OFF));
+        let handling = table.handling(name).unwrap_or(Handling::Refused(fields::OFF));
         handling.refusal(value).is_some()
     };
     match map.iter().find(|(name, value)| refused(name, value)) {
-        Some((name, value)) => Err(Error::model(format!(
-            "{name} = {value} is not supported: expected a plain LoRA adapter without it"
-        ))),
+        Some((name, value)) => {
+            Err(Error::model(format!("{name} = {value} is not supported: expected an adapter without it")))
+        }
         None => Ok(()),
     }
 }

@@ -13,6 +13,7 @@ use deepguard::guard::{Aggregation, GuardConfig};
 use deepguard::init::initialize;
 use deepguard::model::config::Config;
 use deepguard::model::lora::{LoraConfig, Projection};
+use deepguard::model::prefix::PrefixConfig;
 use deepguard::{ErrorKind, Result, adapter};
 use serde_json::{Value, json};
 use tiny::{Tiny, edit_json, edit_tensors};
@@ -253,5 +254,90 @@ fn damaged_files_are_refused() {
     for (name, value) in fields {
         let edit = |dir: &Path| edit_json(&dir.join("deepguard_config.json"), |c| c[name] = value.clone());
         saved.with(edit, |s| s.refused(&["deepguard_config.json"]));
+    }
+}
+
+/// A prefix for each of these controls, saved, of a tiny model.
+fn saved_prefixes(controls: usize) -> Saved {
+    let tiny = Tiny::new("llama");
+    let (dir, config) = (tiny.path("adapter"), Config::from_dir(&tiny.model()).unwrap());
+    std::fs::create_dir(&dir).unwrap();
+    save(&dir, &prefixes(&config, controls), &config);
+    Saved { tiny, dir, config }
+}
+
+fn prefixes(model: &Config, controls: usize) -> Attached<Cpu> {
+    let config = PrefixConfig { len: 3, dropout: 0.0 };
+    let mut attached = Attached::with_prefixes(&Cpu::new(), model, config, controls).unwrap();
+    for (number, param) in attached.params.layout().params().to_vec().into_iter().enumerate() {
+        let values: Vec<f32> = (0..param.range.len()).map(|i| (i + number) as f32 / 64.0).collect();
+        attached.params.upload(&param, &values);
+    }
+    attached
+}
+
+#[test]
+fn prefixes_come_back_exactly() {
+    for controls in [1, 2] {
+        let saved = saved_prefixes(controls);
+        let (before, after) = (prefixes(&saved.config, controls), saved.load().unwrap());
+        assert_eq!(before.params.layout(), after.params.layout());
+        assert_eq!(before.prefix.unwrap().config, after.prefix.unwrap().config);
+        for param in before.params.layout().params() {
+            assert_eq!(before.params.download(param).unwrap(), after.params.download(param).unwrap());
+        }
+    }
+}
+
+#[test]
+fn what_is_no_prefix_of_the_model_is_refused() {
+    let saved = saved_prefixes(1);
+    let context = saved.config.max_position_embeddings;
+    for (name, value) in [
+        ("num_virtual_tokens", json!(context)),
+        ("num_virtual_tokens", json!(0)),
+        ("token_dim", json!(7)),
+        ("num_layers", json!(7)),
+        ("num_attention_heads", json!(7)),
+        ("prefix_projection", json!(true)),
+        ("num_transformer_submodules", json!(2)),
+        ("modules_to_save", json!(["lm_head"])),
+        ("an_option_of_the_future", json!("on")),
+        ("lora_alpha", json!(8)),
+        ("task_type", json!("SEQ_CLS")),
+    ] {
+        let edit = |dir: &Path| edit_json(&dir.join("adapter_config.json"), |c| c[name] = value.clone());
+        saved.with(edit, |s| s.refused(&["adapter_config.json", name]));
+    }
+    for (name, value) in [("encoder_hidden_size", json!(64)), ("token_dim", Value::Null)] {
+        let edit = |dir: &Path| edit_json(&dir.join("adapter_config.json"), |c| c[name] = value.clone());
+        saved.with(edit, |s| drop(s.load().unwrap()));
+    }
+    let file = "adapter_model.safetensors";
+    let edited = |edit: &dyn Fn(&mut Vec<tiny::Tensor>), named: &[&str]| {
+        saved.with(|dir| edit_tensors(&dir.join(file), |tensors| edit(tensors)), |s| s.refused(named));
+    };
+    let stray = |tensors: &mut Vec<tiny::Tensor>| {
+        let (_, shape, values) = tensors[0].clone();
+        tensors.push(("stray".into(), shape, values));
+    };
+    edited(&stray, &[file, "1 tensors are unknown: stray"]);
+    edited(&|tensors| tensors[0].0 = "other".into(), &[file, "missing: prompt_embeddings"]);
+    edited(&|tensors| tensors[0].1.insert(0, 1), &[file, "prompt_embeddings", "expected shape"]);
+}
+
+/// Positions of a model are for tokens, too.
+#[test]
+fn a_prefix_as_long_as_the_context_is_refused() {
+    let saved = saved_prefixes(1);
+    let context = saved.config.max_position_embeddings;
+    let of_len = |len| {
+        Attached::with_prefixes(&Cpu::new(), &saved.config, PrefixConfig { len, dropout: 0.0 }, 1).map(drop)
+    };
+    of_len(context - 1).unwrap();
+    for len in [0, context, context + 1] {
+        let error = of_len(len).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+        assert!(error.to_string().contains(&len.to_string()), "{error}");
     }
 }

@@ -131,7 +131,7 @@ fn not_found(path: &Path) -> Error {
 /// The first subfolders with an adapter, such as an unfinished run's checkpoints.
 fn adapters_in(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let folders = entries.map(|entry| entry.path()).filter(|inner| inner.join(ADAPTER_CONFIG).is_file());
+    let folders = entries.map(|entry| entry.path()).filter(|inner| is_adapter(inner));
     let mut names: Vec<String> = folders.map(|inner| inner.display().to_string()).collect();
     names.sort();
     names.truncate(MOST_NAMED);

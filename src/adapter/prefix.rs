@@ -4,11 +4,15 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{ADAPTER_CONFIG, ADAPTER_MODEL, expect_text, read_object, refuse_unsupported, whole_number};
+use super::{
+    ADAPTER_CONFIG, ADAPTER_MODEL, check_names, expect_text, read_object, read_tensor, refuse_unsupported,
+    whole_number,
+};
 use crate::attached::Attached;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::files::{finite_tensor, write_json, write_safetensors};
 use crate::model::config::Config;
+use crate::model::fields;
 use crate::model::prefix::{CONTROLS, PrefixConfig, PrefixTuning};
 use crate::model::weights::Weights;
 use crate::ops::Device;
@@ -69,9 +73,6 @@ pub(super) fn save<D: Device>(
 
 /// Reads the folders of the controls of a prefix adapter, or its only folder.
 pub(super) fn load<D: Device>(device: &D, folders: &[&Path], model: &Config) -> Result<Attached<D>> {
-    if !D::IN_SYSTEM_MEMORY {
-        return Err(Error::usage("prefixes are computed on the processor only so far: choose `device` cpu"));
-    }
     let lengths = folders.iter().map(|folder| length(&folder.join(ADAPTER_CONFIG), model));
     let lengths: Vec<usize> = lengths.collect::<Result<_>>()?;
     let len = lengths[0];
@@ -88,7 +89,8 @@ pub(super) fn load<D: Device>(device: &D, folders: &[&Path], model: &Config) -> 
     for (param, folder) in params.iter().zip(folders) {
         let file = folder.join(ADAPTER_MODEL);
         let weights = Weights::open_file(&file)?;
-        let values = super::read_tensor(&weights, EMBEDDINGS, &param.shape);
+        check_names(&file, &weights, &[], &[EMBEDDINGS])?;
+        let values = read_tensor(&weights, EMBEDDINGS, &param.shape);
         attached.params.upload(param, &values.map_err(|e| e.context(file.display()))?);
     }
     device.finish()?;
@@ -102,6 +104,7 @@ fn length(path: &Path, model: &Config) -> Result<usize> {
 }
 
 fn parse(map: &Map<String, Value>, model: &Config) -> Result<usize> {
+    refuse_unsupported(map, &fields::PREFIX_CONFIG)?;
     expect_text(map, "peft_type", PEFT_TYPE)?;
     expect_text(map, "task_type", "CAUSAL_LM")?;
     for (name, expected) in shape(model) {
@@ -115,16 +118,11 @@ fn parse(map: &Map<String, Value>, model: &Config) -> Result<usize> {
             }
         }
     }
-    if map.get("prefix_projection").is_some_and(|value| *value != Value::Bool(false)) {
-        return Err(Error::model("prefix_projection: expected false: a prefix without an encoder"));
+    let (len, context) = (whole_number(map, "num_virtual_tokens", MOST_ROWS)?, model.max_position_embeddings);
+    match len < context {
+        true => Ok(len),
+        false => Err(Error::model(format!(
+            "num_virtual_tokens: expected fewer than {context}, the base model's context, found {len}"
+        ))),
     }
-    let known =
-        ["num_virtual_tokens", "num_transformer_submodules", "encoder_hidden_size", "prefix_projection"];
-    let of_lora: Map<String, Value> = map
-        .iter()
-        .filter(|(name, _)| !known.contains(&name.as_str()) && !shape(model).iter().any(|(n, _)| n == name))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    refuse_unsupported(&of_lora)?;
-    whole_number(map, "num_virtual_tokens", MOST_ROWS)
 }

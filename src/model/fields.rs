@@ -11,14 +11,14 @@ mod generation;
 mod gguf;
 mod tokenizer;
 
-pub use adapter::{ADAPTER_CONFIG, OFF};
+pub use adapter::{ADAPTER_CONFIG, OFF, PREFIX_CONFIG};
 pub use config::{CONFIG, INDEX};
 pub use generation::GENERATION_CONFIG;
 pub use gguf::GGUF;
 pub use tokenizer::{SPECIAL_TOKENS_MAP, TOKENIZER, TOKENIZER_CONFIG};
 
 /// The tables of all files.
-pub const TABLES: [&Table; 8] = [
+pub const TABLES: [&Table; 9] = [
     &CONFIG,
     &GENERATION_CONFIG,
     &TOKENIZER_CONFIG,
@@ -26,6 +26,7 @@ pub const TABLES: [&Table; 8] = [
     &TOKENIZER,
     &INDEX,
     &ADAPTER_CONFIG,
+    &PREFIX_CONFIG,
     &GGUF,
 ];
 
@@ -55,7 +56,7 @@ pub struct Field {
 /// The fields of a file.
 #[derive(Debug)]
 pub struct Table {
-    /// The file's name.
+    /// The file's name, and of which kind it is where files of one name have different fields.
     pub file: &'static str,
     /// What becomes of a field that is not in the table.
     pub otherwise: &'static str,

@@ -44,6 +44,12 @@ impl PrefixTuning {
         if config.len == 0 {
             return Err(Error::usage("a prefix needs at least 1 row; found 0"));
         }
+        if config.len >= model.max_position_embeddings {
+            return Err(Error::usage(format!(
+                "a prefix of {} rows leaves no room for tokens in the model's context of {}",
+                config.len, model.max_position_embeddings
+            )));
+        }
         let width = 2 * model.num_hidden_layers * model.heads().kv_width();
         let add = |name: &&str| layout.add(format!("prefix.{name}.prompt_embeddings"), &[config.len, width]);
         Ok(PrefixTuning { config, controls: CONTROLS[..controls].iter().map(add).collect() })

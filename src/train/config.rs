@@ -18,6 +18,8 @@ use crate::train::step::Objective;
 const MAX_COUNT: usize = 1 << 31;
 /// Rows of a prefix go up to this.
 const MAX_PREFIX: usize = 1024;
+/// Fewest tokens of a sequence: one to predict, and one to predict it from.
+const MIN_TOKENS: usize = 2;
 /// Sequence lengths go up to this many tokens.
 const MAX_TOKENS: usize = 1 << 20;
 
@@ -237,7 +239,7 @@ impl TrainConfig {
             ("max_steps", self.max_steps, (1, MAX_COUNT)),
             ("batch_size", Some(self.batch_size), (1, MAX_COUNT)),
             ("gradient_accumulation_steps", Some(self.gradient_accumulation_steps), (1, MAX_COUNT)),
-            ("max_seq_len", self.max_seq_len, (2, MAX_TOKENS)),
+            ("max_seq_len", self.max_seq_len, (MIN_TOKENS, MAX_TOKENS)),
             ("lora_r", Some(self.lora_r), (1, MAX_RANK)),
             ("prefix_length", Some(self.prefix_length), (1, MAX_PREFIX)),
             ("guard_layers", self.guard_layers, (1, MAX_COUNT)),
@@ -292,9 +294,17 @@ impl TrainConfig {
     /// Kind `Usage` for what goes beyond the model: training beyond the positions that it was made for would
     /// spoil it, quietly, and a guard has no more layers to look at than there are.
     pub fn for_model(&self, model: &Config) -> Result<TrainConfig> {
-        let context = model.max_position_embeddings.saturating_sub(self.objective().prefix);
-        let layers = model.num_hidden_layers;
+        let (prefix, layers) = (self.objective().prefix, model.num_hidden_layers);
+        let longest_prefix = model.max_position_embeddings.saturating_sub(MIN_TOKENS);
+        // One that is too long is reported itself, not as a limit of something else.
+        let context = model.max_position_embeddings - if prefix > longest_prefix { 0 } else { prefix };
         let limits = [
+            (
+                "prefix_length",
+                Some(prefix),
+                longest_prefix,
+                "rows, for a function to fit into the model's context",
+            ),
             ("max_seq_len", self.max_seq_len, context, "tokens, the model's context"),
             ("guard_layers", self.guard_layers, layers, "layers, which the model has"),
         ];

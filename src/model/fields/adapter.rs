@@ -1,4 +1,4 @@
-//! `adapter_config.json`, PEFT's.
+//! `adapter_config.json`, PEFT's, of LoRA and of prefix tuning.
 
 use super::{Field, Table, honoured, neutral, refused};
 
@@ -13,6 +13,13 @@ pub const ADAPTER_CONFIG: Table = Table {
     file: "adapter_config.json",
     otherwise: "refused unless it is null, false, [] or {}",
     fields: FIELDS,
+};
+
+/// `adapter_config.json` of prefix tuning.
+pub const PREFIX_CONFIG: Table = Table {
+    file: "adapter_config.json of prefix tuning",
+    otherwise: ADAPTER_CONFIG.otherwise,
+    fields: PREFIX_FIELDS,
 };
 
 const FIELDS: &[Field] = &[
@@ -53,6 +60,25 @@ const FIELDS: &[Field] = &[
     neutral("megatron_core", PEFT),
     neutral("qalora_group_size", PEFT),
     neutral("runtime_config", PEFT),
+    neutral("inference_mode", PEFT),
+    neutral("auto_mapping", ORIGIN),
+    neutral("base_model_name_or_path", ORIGIN),
+    neutral("revision", ORIGIN),
+    neutral("peft_version", ORIGIN),
+];
+
+const PREFIX_FIELDS: &[Field] = &[
+    honoured("peft_type", "PREFIX_TUNING"),
+    honoured("task_type", "CAUSAL_LM"),
+    honoured("num_virtual_tokens", "rows of the prefix; fewer than the model's context"),
+    honoured("token_dim", "has to agree with the base model: width of its keys"),
+    honoured("num_attention_heads", "has to agree with the base model: key and value heads"),
+    honoured("num_layers", "has to agree with the base model"),
+    refused("prefix_projection", &["false"], "a prefix has no encoder"),
+    refused("num_transformer_submodules", &["1"], "a prefix is that of a decoder"),
+    refused("modules_to_save", OFF, NOT_COMPUTED),
+    neutral("encoder_hidden_size", "width of an encoder, which is refused"),
+    neutral("init_weights", "initial values"),
     neutral("inference_mode", PEFT),
     neutral("auto_mapping", ORIGIN),
     neutral("base_model_name_or_path", ORIGIN),

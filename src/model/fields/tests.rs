@@ -3,7 +3,7 @@ use std::fmt::Write;
 use super::*;
 
 /// Fields of files of published models, as they are written there.
-const WRITTEN: [(&str, &str, &[&str]); 17] = [
+const WRITTEN: [(&str, &str, &[&str]); 18] = [
     (
         "Qwen2.5-Coder",
         "config.json",
@@ -319,6 +319,28 @@ const WRITTEN: [(&str, &str, &[&str]); 17] = [
             "use_qalora",
             "use_rslora",
             "velora_config",
+        ],
+    ),
+    (
+        "a prefix of PEFT 0.18",
+        "adapter_config.json of prefix tuning",
+        &[
+            "auto_mapping",
+            "base_model_name_or_path",
+            "encoder_hidden_size",
+            "inference_mode",
+            "init_weights",
+            "modules_to_save",
+            "num_attention_heads",
+            "num_layers",
+            "num_transformer_submodules",
+            "num_virtual_tokens",
+            "peft_type",
+            "peft_version",
+            "prefix_projection",
+            "revision",
+            "task_type",
+            "token_dim",
         ],
     ),
 ];
