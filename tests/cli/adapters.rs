@@ -91,4 +91,8 @@ fn what_is_no_adapter_is_told() {
     with("model", &["model", "no adapter_config.json"]);
     copy_folder(Path::new(&tiny.path("adapter")), &tiny.path("runs/checkpoint-2"));
     with("runs", &["no adapter_config.json", "there is one in runs/checkpoint-2"]);
+    for control in ["secure", "vulnerable"] {
+        copy_folder(Path::new(&tiny.path("adapter")), &tiny.path(&format!("sven/checkpoint-3/{control}")));
+    }
+    with("sven", &["no adapter_config.json", "there is one in sven/checkpoint-3"]);
 }

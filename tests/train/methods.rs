@@ -68,6 +68,26 @@ fn a_run_does_not_go_on_under_another_method() {
     refused(&other, ErrorKind::Usage, &["method: \"ce\" there, \"deepguard\" here"]);
 }
 
+/// What is too long is named itself, not the room that it leaves.
+#[test]
+fn a_prefix_that_leaves_no_room_is_refused() {
+    let tiny = Tiny::new("llama");
+    tiny.edit_config(|config| config["max_position_embeddings"] = 64.into());
+    let of_lengths = |prefix, tokens| {
+        of_method(&tiny, Method::Sven).with(|o| (o.prefix_length, o.max_seq_len) = (prefix, tokens))
+    };
+    for prefix in [63, 64, 1024] {
+        let error = train(&of_lengths(prefix, None)).expect_err("an error");
+        let expected = format!(
+            "prefix_length: expected at most 62 rows, for a function to fit into the model's context, found {prefix}"
+        );
+        assert!(error.kind() == ErrorKind::Usage && error.to_string().contains(&expected), "{error}");
+        assert!(!error.to_string().contains("max_seq_len"), "{error}");
+    }
+    refused(&of_lengths(5, Some(60)), ErrorKind::Usage, &["max_seq_len: expected at most 59"]);
+    assert_eq!(super::effective(&of_lengths(5, Some(59))).max_seq_len, Some(59));
+}
+
 #[test]
 fn safecoder_makes_the_vulnerable_function_less_likely() {
     let tiny = Tiny::new("llama");
