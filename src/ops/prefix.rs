@@ -33,8 +33,9 @@ fn check_row_keys<D: Device>(op: &str, rows: usize, dropout: Option<Dropout<'_, 
     dropout.map_or(Ok(()), |dropout| expect_len(op, "row_keys", dropout.row_keys.len(), rows))
 }
 
-/// Keys and values of the rows that stand for a prefix. Both matrices of an operation are `[len, width]`: keys
-/// and values of `2 · kv_width` columns, key before value, or one of them. A dropout has a key for each row.
+/// Keys and values of the rows that stand for a prefix. Both matrices of an operation are `[len, width]`:
+/// keys and values of `2 · kv_width` columns, key before value, or one of them. A dropout has a key for each
+/// row.
 pub trait Prefix: Device {
     /// `kv = dropout(prefix)`.
     fn place_prefix(

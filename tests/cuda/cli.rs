@@ -39,7 +39,7 @@ fn train_score_and_generate_with_device_cuda() {
         "score --device cuda:0 --dtype bf16 --model model --adapter run source.py --json",
         "generate --device cuda --model model --adapter run --max-new-tokens 4 def",
         "train --method sven --device cuda --model model --data data --output-dir sven --max-steps 2 \
-         --batch-size 1 --max-seq-len 60 --gradient-accumulation-steps 1",
+         --batch-size 1 --max-seq-len 128 --gradient-accumulation-steps 1",
         "generate --device cuda --model model --adapter sven --max-new-tokens 4 def",
     ] {
         let output = dg_run(&tiny, arguments, (!on_a_gpu()).then_some(&*emulator));

@@ -50,8 +50,8 @@ fn guided_logits(
     logits
 }
 
-/// Every token that CUDA takes is the CPU's choice after the same tokens, or as good as it in 8 bits; `logits`
-/// are those that the CPU chooses from.
+/// Every token that CUDA takes is the CPU's choice after the same tokens, or as good as it in 8 bits;
+/// `logits` are those that the CPU chooses from.
 #[track_caller]
 fn choices_of_the_cpu(what: &str, tokens: &[u32], logits: impl Fn(&[u32]) -> Vec<f32>) {
     let mut same = 0;

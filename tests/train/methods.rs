@@ -79,12 +79,12 @@ fn a_prefix_that_leaves_no_room_is_refused() {
     for prefix in [63, 64, 1024] {
         let error = train(&of_lengths(prefix, None)).expect_err("an error");
         let expected = format!(
-            "prefix_length: expected at most 62 rows, for a function to fit into the model's context, found {prefix}"
+            "`prefix_length`: expected at most 62 rows, for a function to fit into the model's context, found {prefix}"
         );
         assert!(error.kind() == ErrorKind::Usage && error.to_string().contains(&expected), "{error}");
         assert!(!error.to_string().contains("max_seq_len"), "{error}");
     }
-    refused(&of_lengths(5, Some(60)), ErrorKind::Usage, &["max_seq_len: expected at most 59"]);
+    refused(&of_lengths(5, Some(60)), ErrorKind::Usage, &["`max_seq_len`: expected at most 59"]);
     assert_eq!(super::effective(&of_lengths(5, Some(59))).max_seq_len, Some(59));
 }
 
