@@ -432,7 +432,12 @@ impl Swept {
     pub(super) fn loss(&self, nll: &[f32]) -> f64 {
         let weight = f64::from(self.weight);
         match self.rival {
-            None => -weight * self.distance(nll).max(CERTAIN).ln(),
+            None => {
+                let distance = self.distance(nll);
+                // Not `max`, which would turn a NaN into a number.
+                let limited = if distance < CERTAIN { CERTAIN } else { distance };
+                -weight * limited.ln()
+            }
             // ln(1 + e^x) of either sign without overflow.
             Some(rival) => {
                 let x = self.behind(rival, nll);
@@ -545,3 +550,13 @@ mod tests {
         assert_eq!(plan.vulnerable_rows(&plan.pairs[0]).collect::<Vec<_>>(), [0, 1]);
     }
 }
+
+    /// So that a step whose likelihoods are no numbers is left out.
+    #[test]
+    fn a_likelihood_that_is_no_number_is_no_loss() {
+        for rival in [None, Some(1)] {
+            let swept = Swept { row: 0, rival, weight: 1.0 };
+            assert!(swept.loss(&[f32::NAN, 1.0]).is_nan(), "{rival:?}");
+            assert!(swept.loss(&[0.0, 1.0]).is_finite(), "{rival:?}");
+        }
+    }
