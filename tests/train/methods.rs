@@ -1,6 +1,12 @@
 //! Runs of the baselines: what they compute, and what they leave out.
 
+use std::path::Path;
+
 use deepguard::decode::GenerateOptions;
+use deepguard::train::batch::TokenPair;
+use deepguard::train::changes::Changes;
+use deepguard::train::data::tokenize;
+use deepguard::train::records::CodePair;
 use deepguard::train::{Method, TrainConfig};
 use deepguard::{DeepGuard, ErrorKind};
 use serde_json::Value;
@@ -84,6 +90,34 @@ fn safecoder_makes_the_vulnerable_function_less_likely() {
     super::train_with(&parts, &mut super::StopAfter(5)).unwrap();
     let resumed = parts.with(|o| o.resume_from_checkpoint = Some("auto".into()));
     assert_eq!(train(&resumed).unwrap().state.evaluations, state.evaluations);
+}
+
+/// The last lines of what is left of the longer function have their partners beyond the cut.
+#[test]
+fn what_a_fix_changed_does_not_depend_on_where_the_pair_is_cut() {
+    let tiny = Tiny::new("llama");
+    let tokenizer = DeepGuard::load(Cpu::new(), tiny.model().to_str().unwrap()).unwrap().tokenizer;
+    let lines = |range: std::ops::Range<usize>| range.map(|i| format!("    v{i} = {}\n", i * i)).collect();
+    let [check, body]: [String; 2] = [lines(0..4), lines(20..60)];
+    let pair = CodePair {
+        vulnerable: format!("def f(v):\n{body}    return v\n"),
+        secure: format!("def f(v):\n{check}{body}    return v + 1\n"),
+        ..CodePair::default()
+    };
+    for method in [Method::SafeCoder, Method::Sven] {
+        let marked = |limit: usize| -> TokenPair {
+            tokenize(&[pair.clone()], &tokenizer, limit, method).unwrap().pairs.remove(0)
+        };
+        let (whole, cut) = (marked(100_000), marked(120));
+        let [of_whole, of_cut] = [whole.changes.unwrap(), cut.changes.unwrap()];
+        assert_eq!((cut.secure.len(), cut.vulnerable.len()), (120, 120));
+        let first = |marks: &[bool]| marks[..120].to_vec();
+        let expected = Changes { secure: first(&of_whole.secure), vulnerable: first(&of_whole.vulnerable) };
+        assert_eq!(of_cut, expected, "{method}");
+        let changed = |marks: &[bool]| marks.iter().filter(|changed| **changed).count();
+        assert!(changed(&of_cut.secure) > 20 && changed(&of_whole.vulnerable) > 0, "{method}");
+        assert_eq!(changed(&of_cut.vulnerable), 0, "{method}: what the fix took away is beyond the cut");
+    }
 }
 
 #[test]
