@@ -605,6 +605,35 @@ impl Watcher for Cancel {
     fn on_token(&mut self, _: usize, _: usize, _: u32) -> Next {
         self.after -= 1;
         if self.after == 0 { Next::Cancel } else { Next::GoOn }
+/// Notes whose tokens come.
+#[derive(Default)]
+struct Order(Vec<usize>);
+
+impl Watcher for Order {
+    fn on_token(&mut self, request: usize, _: usize, _: u32) -> Next {
+        self.0.push(request);
+        Next::GoOn
+    }
+
+    fn on_finished(&mut self, _: usize, _: Generated) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[test]
+fn prompts_of_one_sample_fill_the_rows_of_a_pass() {
+    use deepguard::ops::Device;
+    let setup = Setup::new("llama", false);
+    let rows = Cpu::new().independent_rows();
+    let (requests, options) = (requests(rows + 2), options().with(|o| o.max_new_tokens = 3));
+    let mut order = Order::default();
+    generate_all(&setup.model, None, &requests, &options, &mut order).unwrap();
+    let all: Vec<usize> = (0..rows).collect();
+    assert_eq!(order.0[..3 * rows], all.repeat(3));
+    assert_eq!(order.0[3 * rows..], [rows, rows + 1].repeat(3));
+    generate_all(&setup.model, None, &[], &options, &mut order).unwrap();
+}
+
     }
 
     fn on_finished(&mut self, request: usize, generated: Generated) -> Result<(), Error> {
