@@ -339,11 +339,21 @@ fn what_cannot_be_is_refused() {
         options().with(|o| o.sampling = sampling(1.0, 0.0)),
         options().with(|o| o.sampling = sampling(1.0, 1.5)),
         options().with(|o| o.sampling = sampling(1.0, f32::NAN)),
-        options().with(|o| o.rescore_every = 4),
     ];
     for options in usage {
         let error = guarded.refusal(&PROMPT, &options);
         assert_eq!(error.kind(), ErrorKind::Usage, "{options:?}: {error}");
+    }
+    let of_guidance = [
+        ("rescore_every", options().with(|o| o.rescore_every = 4)),
+        ("guidance_strength", options().with(|o| o.guidance_strength = 0.5)),
+        ("guidance_cap", options().with(|o| o.guidance_cap = Some(1.0))),
+        ("unguided_tokens", options().with(|o| o.unguided_tokens = vec![3])),
+    ];
+    for (name, options) in of_guidance {
+        let error = guarded.refusal(&PROMPT, &options);
+        assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+        assert!(error.to_string().contains(&format!("`{name}` adjusts the guidance")), "{error}");
     }
     let guided = plain.refusal(&PROMPT, &options().with(|o| o.guided = true));
     assert_eq!(guided.kind(), ErrorKind::Usage, "{guided}");
@@ -595,16 +605,6 @@ fn a_batch_ends_at_the_context_and_can_be_cancelled() {
     }
 }
 
-/// Ends everything with a token.
-struct Cancel {
-    after: usize,
-    finished: Vec<(usize, Generated)>,
-}
-
-impl Watcher for Cancel {
-    fn on_token(&mut self, _: usize, _: usize, _: u32) -> Next {
-        self.after -= 1;
-        if self.after == 0 { Next::Cancel } else { Next::GoOn }
 /// Notes whose tokens come.
 #[derive(Default)]
 struct Order(Vec<usize>);
@@ -634,6 +634,16 @@ fn prompts_of_one_sample_fill_the_rows_of_a_pass() {
     generate_all(&setup.model, None, &[], &options, &mut order).unwrap();
 }
 
+/// Ends everything with a token.
+struct Cancel {
+    after: usize,
+    finished: Vec<(usize, Generated)>,
+}
+
+impl Watcher for Cancel {
+    fn on_token(&mut self, _: usize, _: usize, _: u32) -> Next {
+        self.after -= 1;
+        if self.after == 0 { Next::Cancel } else { Next::GoOn }
     }
 
     fn on_finished(&mut self, request: usize, generated: Generated) -> Result<(), Error> {

@@ -120,10 +120,16 @@ impl GenerateOptions {
     }
 
     fn validate_guidance(&self) -> Result<()> {
-        if self.rescore_every > 0 && !self.guided {
-            return Err(Error::usage(
-                "`rescore_every` adjusts the guidance, but this generation is not guided",
-            ));
+        let adjusting = [
+            ("rescore_every", self.rescore_every > 0),
+            ("guidance_strength", self.guidance_strength != 1.0),
+            ("guidance_cap", self.guidance_cap.is_some()),
+            ("unguided_tokens", !self.unguided_tokens.is_empty()),
+        ];
+        if let Some((option, _)) = adjusting.into_iter().find(|(_, given)| *given && !self.guided) {
+            return Err(Error::usage(format!(
+                "`{option}` adjusts the guidance, but this generation is not guided"
+            )));
         }
         let measures = [
             Some(("guidance_strength", self.guidance_strength)),
