@@ -135,7 +135,7 @@ pub struct TrainConfig {
     pub guard_dropout: f32,
     /// Wanted difference of the mean scores.
     pub margin: f64,
-    /// Weight of the margin loss.
+    /// Weight of the margin loss, or of SVEN's contrastive loss.
     pub security_weight: f64,
     /// Weight of the KL divergence.
     pub kl_weight: f64,

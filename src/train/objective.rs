@@ -53,9 +53,11 @@ impl Default for Objective {
 /// The loss and its terms over one step or one evaluation.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Losses {
-    /// Mean next-token cross-entropy of the secure functions, nats.
+    /// Mean next-token cross-entropy, nats: of the secure functions, of what the fixes brought to them
+    /// (SafeCoder), or of what the fixes changed in both functions, each under its own prefix (SVEN).
     pub generation: f64,
-    /// `max(0, margin − (mean score secure − mean score vulnerable))`.
+    /// `max(0, margin − (mean score secure − mean score vulnerable))`, SafeCoder's unlikelihood or SVEN's
+    /// contrastive loss.
     pub security: f64,
     /// KL divergence to the base model, nats, up to `kl_max` where the method [limits](Method::limits_kl) it.
     pub kl: f64,
@@ -152,12 +154,12 @@ impl Objective {
         }
     }
 
-    /// The regime that a first step is expected to have.
-    pub(super) fn first_regime(&self) -> Regime {
     fn is_beyond_limit(&self, kl: f64) -> bool {
         self.method.limits_kl() && kl > self.kl_max
     }
 
+    /// The regime that a first step is expected to have.
+    pub(super) fn first_regime(&self) -> Regime {
         Regime { hinge_active: self.method.has_guard() && self.security_weight > 0.0, kl_active: true }
     }
 
