@@ -148,13 +148,17 @@ fn sven_leaves_a_prefix_for_each_control() {
     // A run leads to the secure control; each control's folder is an adapter of its own, as PEFT has them.
     let adapter = run.output_dir.join("adapter");
     let options = GenerateOptions::default().with(|o| o.max_new_tokens = 12);
-    let mut generated = |path: &std::path::Path| {
+    let mut loaded = |path: &Path| {
         guard.attach(path).unwrap();
-        guard.generate("def f(", &options, &mut |_, _| true).unwrap().samples
+        let params = &guard.attached.as_ref().unwrap().params;
+        let values: Vec<Vec<f32>> =
+            params.layout().params().iter().map(|param| params.download(param).unwrap()).collect();
+        (guard.generate("def f(", &options, &mut |_, _| true).unwrap().samples, values)
     };
-    let secure = generated(&run.output_dir);
-    assert_eq!(generated(&adapter.join("secure")), secure);
-    assert_eq!(generated(&adapter.join("vulnerable")).len(), 1);
+    let (of_run, secure) = (loaded(&run.output_dir), loaded(&adapter.join("secure")));
+    assert_eq!(of_run.0, secure.0);
+    assert_eq!(of_run.1[0], secure.1[0]);
+    let vulnerable = loaded(&adapter.join("vulnerable"));
     let peft = super::read_json(&adapter.join("secure/adapter_config.json"));
     assert_eq!(
         (peft["peft_type"].as_str(), peft["num_virtual_tokens"].as_u64()),
@@ -169,6 +173,7 @@ fn sven_leaves_a_prefix_for_each_control() {
     );
     let other = super::read_tensors(&adapter.join("vulnerable/adapter_model.safetensors"));
     assert_ne!(other[0].2, tensors[0].2, "the controls went apart");
+    assert_eq!((&secure.1[..], &vulnerable.1[..]), (&[tensors[0].2.clone()][..], &[other[0].2.clone()][..]));
     // Damage is noticed, in the folders too.
     let file = adapter.join("vulnerable/adapter_config.json");
     std::fs::write(&file, std::fs::read_to_string(&file).unwrap().replace("CAUSAL", "causal")).unwrap();
