@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use similar::{Algorithm, DiffTag, capture_diff_slices};
 
-/// Most lines, words or tokens between the common ends of two functions that are looked at one by one: finding
-/// the smallest difference of two sequences takes time that grows with the square of their length.
+/// Most lines, words or tokens between the common ends of two functions that are looked at one by one:
+/// finding the smallest difference of two sequences takes time that grows with the square of their length.
 const MOST_COMPARED: usize = 1 << 14;
 
 /// For every token of a function, whether the fix changed it.
