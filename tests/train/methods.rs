@@ -100,7 +100,7 @@ fn what_a_fix_changed_does_not_depend_on_where_the_pair_is_cut() {
     let lines = |range: std::ops::Range<usize>| range.map(|i| format!("    v{i} = {}\n", i * i)).collect();
     let [check, body]: [String; 2] = [lines(0..4), lines(20..60)];
     let pair = CodePair {
-        vulnerable: format!("def f(v):\n{body}    return v\n"),
+        vulnerable: format!("def f(v):\n{body}    return v - 1\n"),
         secure: format!("def f(v):\n{check}{body}    return v + 1\n"),
         ..CodePair::default()
     };
