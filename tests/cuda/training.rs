@@ -11,7 +11,7 @@ use crate::distance;
 use crate::emulator::{checked, on_a_gpu, own_cuda, set_seed, skipped};
 use crate::support::{
     Setting, attached, changed_pairs, micro_batches_of_one, model_on, one_micro_batch, pairs, stepper,
-    stepper_of, sven_stepper,
+    stepper_of, sven_objective, sven_stepper,
 };
 
 const STEPS: u32 = 10;
@@ -72,7 +72,7 @@ fn every_gradient_on_cuda_is_that_of_the_cpu() {
 /// Gradients of SVEN's two prefixes, with dropout, and the losses of some steps after that.
 fn sven<B: Backend>(model: &Transformer<B>, steps: u32) -> (Vec<(String, Vec<f32>)>, Vec<Losses>) {
     let pairs = changed_pairs();
-    let mut stepper = sven_stepper(model, &pairs, 0.1);
+    let mut stepper = sven_stepper(model, &pairs, sven_objective(), 0.1);
     let gradients = gradients_of(&mut stepper, &pairs);
     let update = Update { lr: 1e-2, ..UPDATE };
     let step = |step| checked(stepper.step(&one_micro_batch(&pairs), step, update)).losses;

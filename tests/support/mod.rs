@@ -186,8 +186,10 @@ pub fn stepper_of<'m, B: Backend>(
 
 /// The pairs with marks of what their fixes changed.
 pub fn changed_pairs() -> Vec<TokenPair> {
-    let mark =
-        |pair: TokenPair| TokenPair { changes: Changes::of_tokens(&pair.secure, &pair.vulnerable), ..pair };
+    let mark = |pair: TokenPair| {
+        let changes = Some(Changes::of_tokens(&pair.secure, &pair.vulnerable));
+        TokenPair { changes, ..pair }
+    };
     pairs().into_iter().map(mark).collect()
 }
 
@@ -206,18 +208,23 @@ pub fn prefixes<B: Backend>(model: &Transformer<B>, controls: usize, dropout: f3
     attached
 }
 
-/// A stepper of SVEN's two prefixes.
-pub fn sven_stepper<'m, B: Backend>(
-    model: &'m Transformer<B>,
-    pairs: &[TokenPair],
-    dropout: f32,
-) -> Stepper<'m, B> {
-    let objective = Setting::default().objective.with(|o| {
+/// SVEN's, with the published weights.
+pub fn sven_objective() -> Objective {
+    Setting::default().objective.with(|o| {
         o.method = Method::Sven;
         o.prefix = PREFIX;
         o.security_weight = 4.0;
         o.kl_weight = 1.6;
-    });
+    })
+}
+
+/// A stepper of SVEN's two prefixes.
+pub fn sven_stepper<'m, B: Backend>(
+    model: &'m Transformer<B>,
+    pairs: &[TokenPair],
+    objective: Objective,
+    dropout: f32,
+) -> Stepper<'m, B> {
     let capacity = objective.capacity(pairs.iter(), pairs.len());
     let (attached, cache) = (prefixes(model, 2, dropout), Some(BaseCache::new(1 << 20)));
     Stepper::new(model, attached, objective, cache, capacity, &[Recompute::Nothing]).expect("memory")
