@@ -126,7 +126,7 @@ fn what_a_fix_changed_does_not_depend_on_where_the_pair_is_cut() {
     };
     for method in [Method::SafeCoder, Method::Sven] {
         let marked = |limit: usize| -> TokenPair {
-            tokenize(&[pair.clone()], &tokenizer, limit, method).unwrap().pairs.remove(0)
+            tokenize(std::slice::from_ref(&pair), &tokenizer, limit, method).unwrap().pairs.remove(0)
         };
         let (whole, cut) = (marked(100_000), marked(120));
         let [of_whole, of_cut] = [whole.changes.unwrap(), cut.changes.unwrap()];
