@@ -207,6 +207,7 @@ fn embedded(program: &str, own: &[(&str, &str)]) -> Vec<(String, Content)> {
         ("harness.py", program),
         ("candidate.py", include_str!("../../../data/eval/harness/candidate.py")),
         ("patience.py", include_str!("../../../data/eval/harness/patience.py")),
+        ("protocol.py", include_str!("../../../data/eval/harness/protocol.py")),
         ("worker.py", include_str!("../../../data/eval/harness/worker.py")),
     ];
     let file = |(name, text): &(&str, &str)| ((*name).to_owned(), Content::Text((*text).to_owned()));
