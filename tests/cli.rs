@@ -1,9 +1,11 @@
 //! `dg-run` itself: what it writes where, with which exit code, and that nothing anybody feeds it makes it
 //! panic.
 
-#[cfg(unix)]
 #[path = "common/hand_made.rs"]
 mod hand_made;
+#[cfg(unix)]
+#[path = "common/required.rs"]
+mod required;
 #[path = "common/tiny.rs"]
 mod tiny;
 

@@ -95,10 +95,3 @@ pub const PRESETS: [Preset; 5] = [
         differences: &["No publication's: for small models and small machines."],
     },
 ];
-
-impl Preset {
-    /// The preset with this name.
-    pub fn named(name: &str) -> Option<&'static Preset> {
-        PRESETS.iter().find(|preset| preset.name == name)
-    }
-}

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::required::not_tested;
 use super::tiny::Tiny;
 use super::{Done, dg_run, run, trained};
 
@@ -72,7 +73,15 @@ fn a_run_goes_on_where_it_was_killed() {
         run(&tiny, &into("cut --resume")).ok();
         assert!(bytes(tiny.path("cut/samples.jsonl")) == expected, "cut after {cut} bytes");
     }
+    let summary = run(&tiny, &into("whole --resume --json")).ok().stdout;
+    let summary: Value = serde_json::from_str(&summary).unwrap();
+    assert_eq!((&summary["resumed"], &summary["tokens"]), (&summary["scenarios"], &json!(0)), "{summary}");
     run(&tiny, &into("whole")).fails(2, &["whole", "--resume"]);
+    // Samples of something else do not become this model's.
+    std::fs::create_dir(tiny.path("others")).unwrap();
+    std::fs::copy(tiny.path("whole/samples.jsonl"), tiny.path("others/samples.jsonl")).unwrap();
+    run(&tiny, &into("others")).fails(3, &["samples.jsonl", "without"]);
+    assert!(!tiny.path("others/sampling.json").exists());
     let other = String::from_utf8(expected).unwrap().replacen("\"sample\":1", "\"sample\":2", 1);
     std::fs::write(tiny.path("cut/samples.jsonl"), other).unwrap();
     run(&tiny, &into("cut --resume")).fails(3, &["samples.jsonl", "line 2", "sample 1"]);
@@ -190,4 +199,27 @@ fn what_cannot_be_sampled_is_refused() {
             .unwrap();
         assert_eq!(done.status.code(), Some(5), "{done:?}");
     }
+}
+
+#[test]
+fn a_run_samples_judges_and_seals() {
+    let tiny = Tiny::new("llama");
+    let check = run(&tiny, &format!("eval check --suite {SUITE} --only python/cwe-089/library-loans"));
+    if check.code != 0 {
+        return not_tested(&check.stderr);
+    }
+    let arguments = sample("--only python/cwe-089/l --output-dir run").replacen("sample", "run", 1);
+    let done = run(&tiny, &format!("{arguments} --json")).ok();
+    let found: Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(
+        (&found["sampling"]["samples"], &found["judging"]["counted"]),
+        (&json!(6), &json!(6)),
+        "{found}"
+    );
+    assert_eq!((&found["judging"]["functional"], &found["judging"]["unknown"]), (&json!(0), &json!(0)));
+    run(&tiny, &format!("eval verify run --suite {SUITE}")).ok();
+    let seal = super::read_json(&tiny.path("run/eval.json"));
+    assert_eq!(seal["generation"]["num_samples"], 3);
+    run(&tiny, &format!("{arguments} --resume")).ok();
+    run(&tiny, &arguments).fails(2, &["--resume"]);
 }

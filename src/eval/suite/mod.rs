@@ -200,6 +200,19 @@ impl Suite {
     }
 }
 
+/// BLAKE3 of the files of a harness, with their names.
+///
+/// # Errors
+/// Kind `Data`: one of them cannot be read.
+pub fn harness_hash(files: &[(String, Content)]) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    for (name, content) in files {
+        hasher.update(blake3::hash(name.as_bytes()).as_bytes());
+        hasher.update(blake3::hash(&content.read()?).as_bytes());
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
 /// A harness of this crate: its program, files of its own, and those that it has in common with that of our
 /// own layout.
 fn embedded(program: &str, own: &[(&str, &str)]) -> Vec<(String, Content)> {
