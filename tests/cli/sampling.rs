@@ -56,6 +56,10 @@ fn samples_are_those_of_generate_wherever_they_are_drawn() {
     let one = all[7]["id"].as_str().unwrap();
     run(&tiny, &sample(&format!("--only {one} --output-dir one"))).ok();
     assert_eq!(lines(&tiny, "one"), all[6..9]);
+    let other = all[35]["id"].as_str().unwrap();
+    run(&tiny, &sample(&format!("--only {other} --only {one} --output-dir two"))).ok();
+    assert_eq!(lines(&tiny, "two"), [&all[6..9], &all[33..]].concat());
+    run(&tiny, &sample(&format!("--only {one} --only nothing --output-dir none"))).fails(3, &["\"nothing\""]);
     assert_ne!(of_all["key"], Value::Null);
 }
 

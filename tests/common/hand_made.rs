@@ -60,14 +60,14 @@ impl HandMade {
                 copy(scenario, &dir.path().join("suite").join(name));
             }
         }
-        let suite = Suite::open(&dir.path().join("suite"), "").unwrap();
+        let suite = Suite::open(&dir.path().join("suite"), &[]).unwrap();
         assert_eq!(suite.scenarios.len(), 6);
         HandMade { dir, suite }
     }
 
     /// The suite as it is now.
     pub fn reopened(self) -> Self {
-        let suite = Suite::open(&self.path("suite"), "").unwrap();
+        let suite = Suite::open(&self.path("suite"), &[]).unwrap();
         HandMade { suite, ..self }
     }
 

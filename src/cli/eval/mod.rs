@@ -52,9 +52,9 @@ struct SuiteArgs {
     /// Suite of scenarios.
     #[arg(long, value_name = "DIR")]
     suite: PathBuf,
-    /// Only scenarios whose id begins so, such as python/cwe-089.
-    #[arg(long, value_name = "PREFIX", default_value = "")]
-    only: String,
+    /// Only scenarios whose id begins so, such as python/cwe-089; may be given several times.
+    #[arg(long, value_name = "PREFIX")]
+    only: Vec<String>,
     #[command(flatten)]
     judge: JudgeArgs,
 }

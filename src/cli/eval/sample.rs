@@ -35,9 +35,9 @@ pub(super) struct SampleArgs {
     /// Suite of scenarios.
     #[arg(long, value_name = "DIR")]
     suite: PathBuf,
-    /// Only scenarios whose id begins so, such as python/cwe-089.
-    #[arg(long, value_name = "PREFIX", default_value = "")]
-    only: String,
+    /// Only scenarios whose id begins so, such as python/cwe-089; may be given several times.
+    #[arg(long, value_name = "PREFIX")]
+    only: Vec<String>,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Print one JSON object.

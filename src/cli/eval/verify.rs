@@ -28,7 +28,7 @@ pub(super) struct VerifyArgs {
 }
 
 pub(super) fn run(args: &VerifyArgs) -> Result<()> {
-    let suite = args.suite.as_ref().map(|dir| Suite::open(dir, "")).transpose()?;
+    let suite = args.suite.as_ref().map(|dir| Suite::open(dir, &[])).transpose()?;
     let differences = verify(&args.run, suite.as_ref())?;
     if args.json {
         print(&json_text(&json!({"run": args.run, "differences": differences}))?)?;
