@@ -1,7 +1,7 @@
 """Write the training sets of the controlled experiment from the pairs of this folder.
 
     python3 data/headline/recipe.py OUT [--suite DIR] [--insecure 0.7] [--language python|c|all] [--seed 1]
-    python3 data/headline/recipe.py --part validation|test --suite DIR [--language python|c|all]
+    python3 data/headline/recipe.py --part validation|test|all --suite DIR [--language python|c|all]
 
 OUT/base    for the competent, insecure base: cross-entropy on func_src_after alone, which here is the insecure
             half in the given share of each family's functions and the secure one in the others.  With --suite,
@@ -9,7 +9,7 @@ OUT/base    for the competent, insecure base: cross-entropy on func_src_after al
 OUT/harden  for every method that is compared: the pairs as they are, nothing of a suite
 
 Both have one JSONL file for each family.  The same arguments give the same bytes.  --part prints the ids of a third
-of each family's scenarios, on which learning rates are chosen, or of the others.  Exit code 0, or 2: usage.
+of each family's scenarios, on which learning rates are chosen, of the others, or of all.  Exit code 0, or 2: usage.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def write(folder, family, pairs):
 def print_part(suite, language, part):
     for folders in scenarios(suite, language).values():
         third = len(folders) // 3
-        for folder in folders[:third] if part == "validation" else folders[third:]:
+        for folder in {"validation": folders[:third], "test": folders[third:], "all": folders}[part]:
             print(folder.relative_to(suite))
 
 
@@ -92,7 +92,7 @@ def main(argv):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=pathlib.Path, nargs="?")
     parser.add_argument("--suite", type=pathlib.Path, help="suite whose scenarios the base learns to solve")
-    parser.add_argument("--part", choices=("validation", "test"), help="print ids of scenarios, and write nothing")
+    parser.add_argument("--part", choices=("validation", "test", "all"), help="print ids of scenarios, and write nothing")
     parser.add_argument("--insecure", type=float, default=0.7, help="share of insecure functions in the base set")
     parser.add_argument("--language", choices=("python", "c", "all"), default="all")
     parser.add_argument("--seed", type=int, default=1)

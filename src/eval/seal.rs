@@ -17,6 +17,8 @@ use super::samples::SampleLine;
 use super::suite::{Layout, Scenario, Suite, harness_hash};
 use crate::error::{Context, Error, ErrorKind, Result, list};
 use crate::files::{json_text, write_json};
+use crate::manifest;
+use crate::model::Weights;
 
 /// File of a run's folder with its seal.
 pub const SEAL: &str = "eval.json";
@@ -218,6 +220,13 @@ impl Seal {
         Ok(self.own_hash()? == self.seal)
     }
 
+    /// Says so if the samples were made with another model or adapter than the one of this hash.
+    fn generation_differs(&self, of: &str, found: &str) -> Option<String> {
+        let sealed = self.generation.as_ref().and_then(|generation| generation.get(of)?.as_str());
+        (sealed != Some(found))
+            .then(|| format!("{of}: BLAKE3 {} was sealed, found {found}", sealed.unwrap_or("of none")))
+    }
+
     /// BLAKE3 of everything else.
     fn own_hash(&self) -> Result<String> {
         let without = Seal { seal: String::new(), ..self.clone() };
@@ -225,19 +234,37 @@ impl Seal {
     }
 }
 
-/// Makes the seal of a folder again and names every difference; of the suite's prompts and checks as well,
-/// if it is given.
+/// What a seal can be verified against, beside the lines of its folder.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Origin<'a> {
+    /// The suite, whose prompts, checks and harness are then compared.
+    pub suite: Option<&'a Suite>,
+    /// The model's directory, whose weights are then compared.
+    pub model: Option<&'a Path>,
+    /// The adapter's folder, whose files are then compared.
+    pub adapter: Option<&'a Path>,
+}
+
+/// Makes the seal of a folder again and names every difference, from its origin as well as far as that is
+/// given.
 ///
 /// # Errors
-/// Kind `Data`: a file is missing or cut off.
-pub fn verify(folder: &Path, suite: Option<&Suite>) -> Result<Vec<String>> {
+/// Kind `Data`: a file is missing or cut off. Kind `Model`: model or adapter cannot be read.
+pub fn verify(folder: &Path, origin: Origin<'_>) -> Result<Vec<String>> {
     let sealed = Seal::read(folder)?;
     let (mut again, mut differences) = sealed.again(&RunLines::read(folder)?)?;
     again.hashes.references = references_hash(folder)?;
     if sampling(folder)? != sealed.generation {
         differences.push(format!("{SAMPLING} is not what was sealed"));
     }
-    if let Some(suite) = suite {
+    if let Some(model) = origin.model {
+        let found = Weights::open(model)?.hash().to_hex().to_string();
+        differences.extend(sealed.generation_differs("model", &found));
+    }
+    if let Some(adapter) = origin.adapter {
+        differences.extend(sealed.generation_differs("adapter", &manifest::fingerprint(adapter)?));
+    }
+    if let Some(suite) = origin.suite {
         let scenarios = sealed_scenarios(suite, &sealed, &mut differences);
         again.hashes.prompts = prompts_hash(&scenarios);
         again.hashes.checks = checks_hash(&scenarios)?;

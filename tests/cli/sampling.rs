@@ -221,9 +221,13 @@ fn a_run_samples_judges_and_seals() {
         "{found}"
     );
     assert_eq!((&found["judging"]["functional"], &found["judging"]["unknown"]), (&json!(0), &json!(0)));
-    run(&tiny, &format!("eval verify run --suite {SUITE}")).ok();
+    run(&tiny, &format!("eval verify run --suite {SUITE} --model model")).ok();
+    run(&tiny, "eval verify run --model model --adapter model").fails(4, &["model", "adapter_config.json"]);
     let seal = super::read_json(&tiny.path("run/eval.json"));
     assert_eq!(seal["generation"]["num_samples"], 3);
     run(&tiny, &format!("{arguments} --resume")).ok();
     run(&tiny, &arguments).fails(2, &["--resume"]);
+    super::tiny::edit_tensors(&tiny.path("model/model.safetensors"), |tensors| tensors[0].2[0] += 1.0);
+    let changed = run(&tiny, "eval verify run --model model");
+    assert!(changed.code == 7 && changed.stdout.starts_with("model: BLAKE3 "), "{}", changed.stdout);
 }
