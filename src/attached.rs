@@ -113,5 +113,5 @@ impl<B: Backend> Attached<B> {
 }
 
 /// What is missing where something needs a guard.
-pub(crate) const NO_GUARD: &str = "this is a plain adapter, LoRA weights without a guard; a guard is what training adds \
-                                   to them: an analyzer that scores tokens, and token statistics that guide generation";
+pub(crate) const NO_GUARD: &str = "this is a plain adapter, without a guard; a guard is what training adds to LoRA \
+                                   weights: an analyzer that scores tokens, and token statistics that guide generation";

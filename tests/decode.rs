@@ -339,11 +339,21 @@ fn what_cannot_be_is_refused() {
         options().with(|o| o.sampling = sampling(1.0, 0.0)),
         options().with(|o| o.sampling = sampling(1.0, 1.5)),
         options().with(|o| o.sampling = sampling(1.0, f32::NAN)),
-        options().with(|o| o.rescore_every = 4),
     ];
     for options in usage {
         let error = guarded.refusal(&PROMPT, &options);
         assert_eq!(error.kind(), ErrorKind::Usage, "{options:?}: {error}");
+    }
+    let of_guidance = [
+        ("rescore_every", options().with(|o| o.rescore_every = 4)),
+        ("guidance_strength", options().with(|o| o.guidance_strength = 0.5)),
+        ("guidance_cap", options().with(|o| o.guidance_cap = Some(1.0))),
+        ("unguided_tokens", options().with(|o| o.unguided_tokens = vec![3])),
+    ];
+    for (name, options) in of_guidance {
+        let error = guarded.refusal(&PROMPT, &options);
+        assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+        assert!(error.to_string().contains(&format!("`{name}` adjusts the guidance")), "{error}");
     }
     let guided = plain.refusal(&PROMPT, &options().with(|o| o.guided = true));
     assert_eq!(guided.kind(), ErrorKind::Usage, "{guided}");
@@ -593,6 +603,35 @@ fn a_batch_ends_at_the_context_and_can_be_cancelled() {
     for (_, generated) in &watcher.finished {
         assert_eq!(generated.finish_reasons, [FinishReason::Cancelled; 2]);
     }
+}
+
+/// Notes whose tokens come.
+#[derive(Default)]
+struct Order(Vec<usize>);
+
+impl Watcher for Order {
+    fn on_token(&mut self, request: usize, _: usize, _: u32) -> Next {
+        self.0.push(request);
+        Next::GoOn
+    }
+
+    fn on_finished(&mut self, _: usize, _: Generated) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[test]
+fn prompts_of_one_sample_fill_the_rows_of_a_pass() {
+    use deepguard::ops::Device;
+    let setup = Setup::new("llama", false);
+    let rows = Cpu::new().independent_rows();
+    let (requests, options) = (requests(rows + 2), options().with(|o| o.max_new_tokens = 3));
+    let mut order = Order::default();
+    generate_all(&setup.model, None, &requests, &options, &mut order).unwrap();
+    let all: Vec<usize> = (0..rows).collect();
+    assert_eq!(order.0[..3 * rows], all.repeat(3));
+    assert_eq!(order.0[3 * rows..], [rows, rows + 1].repeat(3));
+    generate_all(&setup.model, None, &[], &options, &mut order).unwrap();
 }
 
 /// Ends everything with a token.

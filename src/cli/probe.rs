@@ -20,6 +20,7 @@ use crate::model::config::Config;
 use crate::ops::{Backend, Device};
 use crate::probe::{ProbeOptions, ProbeReport, Progress, Signal, probe};
 use crate::report;
+use crate::train::Method;
 use crate::train::config::default_max_seq_len;
 use crate::train::data::{OnBadRecord, TokenizedPairs, read_pairs, tokenize};
 use crate::train::records::CodePair;
@@ -94,7 +95,7 @@ impl Task for Probing<'_> {
         let Probing { args, records, left_out } = self;
         let limit = guard.model.config.max_position_embeddings;
         let max_seq_len = args.max_seq_len.unwrap_or_else(|| default_max_seq_len(limit));
-        let pairs = tokenize(&records, &guard.tokenizer, max_seq_len)?;
+        let pairs = tokenize(&records, &guard.tokenizer, max_seq_len, Method::Ce)?;
         note(&told(&pairs, left_out));
         let shown = Shown::new();
         let report =

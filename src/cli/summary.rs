@@ -22,11 +22,10 @@ pub fn before_and_after(state: &TrainerState) -> Option<String> {
 /// A line of the table: what it says, and the figure, if the method has such a one.
 type Row = (&'static str, fn(&Evaluation) -> Option<String>);
 
-const ROWS: [Row; 10] = [
-    ("joint loss", |e| four(e.security.and(Some(e.total)))),
-    ("loss", |e| four(e.security.is_none().then_some(e.total))),
+const ROWS: [Row; 9] = [
+    ("loss", |e| four(e.total.into())),
     ("  language model, nats per token", |e| four(e.generation.into())),
-    ("  margin between the scores", |e| four(e.security)),
+    ("  security loss", |e| four(e.security)),
     ("  KL divergence to the base model", |e| four(e.kl)),
     ("secure function likelier than vulnerable", |e| percent(e.preference_accuracy.into())),
     ("  by, nats per token", |e| Some(format!("{:+.4}", e.preference_margin))),
@@ -54,11 +53,24 @@ mod tests {
         let evaluations = vec![(0, evaluation(2.0)), (9, evaluation(1.0)), (18, evaluation(1.5))];
         let state = TrainerState { best_step: 9, evaluations, ..Default::default() };
         let table = before_and_after(&state).unwrap();
+        assert!(!table.contains("security"), "{table}");
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines.len(), 1 + 4, "figures that there are not are left out");
         assert!(lines[0].starts_with("validation of 12 pairs") && lines[0].ends_with("before      step 9"));
         assert!(lines[1].starts_with("loss") && lines[1].ends_with("2.0000      1.0000"));
         assert!(lines[3].ends_with("50 %        50 %"));
         assert_eq!(before_and_after(&TrainerState::default()), None);
+    }
+
+    /// Whichever the method's is.
+    #[test]
+    fn shows_the_security_loss() {
+        let evaluation = |total| Evaluation { total, security: Some(total / 4.0), ..Default::default() };
+        let evaluations = vec![(0, evaluation(2.0)), (9, evaluation(1.0))];
+        let table = before_and_after(&TrainerState { best_step: 9, evaluations, ..Default::default() });
+        let table = table.unwrap();
+        let line = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(line("loss ").ends_with("2.0000      1.0000"), "{table}");
+        assert!(line("  security loss ").ends_with("0.5000      0.2500"), "{table}");
     }
 }

@@ -22,9 +22,9 @@ const ADVICE: &str =
     "lower `num_samples` or `max_new_tokens`, shorten the prompt, or choose another `device`";
 
 /// Rows of a batch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
-    /// Most rows of a pass.
+    /// Most rows of a decoding pass.
     pub(super) rows: usize,
     /// Most samples that begin together.
     pub(super) cohort: usize,
@@ -35,7 +35,7 @@ pub(super) struct Shape {
     pub(super) compact: bool,
 }
 
-/// Samples that begin together in a batch of many prompts.
+/// Most samples that begin together in a batch of many prompts.
 const COHORT: usize = 8;
 
 /// Rows of such a batch where they are always the same.
@@ -48,14 +48,21 @@ impl Shape {
         Shape { rows: samples, cohort: samples, cohorts: 1, compact }
     }
 
-    /// For many prompts.
-    pub(super) fn of_many<B: Backend>(backend: &B) -> Self {
+    /// For so many prompts, with so many samples each; both are 1 at least.
+    pub(super) fn of_many<B: Backend>(backend: &B, prompts: usize, samples: usize) -> Self {
         match backend.independent_rows() {
-            rows if rows >= COHORT => {
-                Shape { rows, cohort: COHORT, cohorts: 2 * (rows / COHORT), compact: true }
-            }
+            rows if rows >= COHORT => Self::compact(rows, prompts, samples),
             _ => Shape { rows: FIXED_ROWS, cohort: COHORT, cohorts: FIXED_ROWS / COHORT, compact: false },
         }
+    }
+
+    fn compact(most_rows: usize, prompts: usize, samples: usize) -> Self {
+        let rows = most_rows.min(prompts.saturating_mul(samples));
+        let cohort = COHORT.min(samples);
+        let all = prompts.saturating_mul(samples.div_ceil(cohort));
+        // Cohorts of which samples have ended leave rows to others. One of a single sample leaves none.
+        let open = if cohort == 1 { rows } else { 2 * most_rows / cohort };
+        Shape { rows, cohort, cohorts: open.min(all), compact: true }
     }
 }
 
@@ -65,6 +72,8 @@ pub(super) struct Batch<'a, B: Backend> {
     attached: Option<&'a Attached<B>>,
     options: &'a GenerateOptions,
     shape: Shape,
+    /// Of one prompt at a time.
+    prefill: Stage<B>,
     /// The stage's ids are the chosen tokens: the next step reads them where they were drawn.
     decode: Stage<B>,
     /// `[rows, vocab_size]`.
@@ -84,16 +93,20 @@ pub(super) struct Batch<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Batch<'a, B> {
+    /// For prompts of at most `longest` tokens.
     pub(super) fn new(
         model: &'a Transformer<B>,
         attached: Option<&'a Attached<B>>,
         options: &'a GenerateOptions,
         shape: Shape,
+        longest: usize,
     ) -> Result<Self> {
         let config = &model.config;
-        let ((decode, logits, mut stats, free), _) = Arena::build(&model.backend, |arena| {
+        let prompt_rows = attached.map_or(0, Attached::prefix_len) + longest;
+        let ((prefill, decode, logits, mut stats, free), _) = Arena::build(&model.backend, |arena| {
             let places = |arena: &mut Arena<B>| Places::new(arena, config, shape.cohort, options);
             Ok((
+                Stage::new(arena, model, attached, prompt_rows)?,
                 Stage::new(arena, model, attached, shape.rows)?,
                 arena.buffer("logits", &[shape.rows, config.vocab_size])?,
                 arena.buffer("normalised statistics", &[config.vocab_size])?,
@@ -115,6 +128,7 @@ impl<'a, B: Backend> Batch<'a, B> {
             attached,
             options,
             shape,
+            prefill,
             decode,
             logits,
             stats,
@@ -124,8 +138,11 @@ impl<'a, B: Backend> Batch<'a, B> {
             requests: 0,
             results: BTreeMap::new(),
         };
-        if let Some(attached) = attached.filter(|_| batch.rescores()) {
-            batch.decode.prepare(model, attached);
+        if let Some(attached) = attached {
+            batch.prefill.prepare(model, attached);
+            if batch.rescores() {
+                batch.decode.prepare(model, attached);
+            }
         }
         Ok(batch)
     }
@@ -196,7 +213,8 @@ impl<'a, B: Backend> Batch<'a, B> {
 
     /// Reads the prompt of a request.
     fn read(&mut self, request: &Request) -> Result<()> {
-        let prompt = Prompt::read(self.model, self.attached, self.options, (self.requests, request));
+        let stage = &mut self.prefill;
+        let prompt = Prompt::read(stage, self.model, self.attached, self.options, (self.requests, request));
         let prompt = Rc::new(prompt.map_err(complaint)?);
         let samples = self.options.num_samples;
         let guarded = self.attached.is_some_and(|attached| attached.guard.is_some());
@@ -375,4 +393,27 @@ fn damaged(position: usize) -> Error {
     Error::model(format!(
         "the logits of generated token {position} are not numbers; the model's or adapter's weights are damaged"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Cpu;
+    use crate::ops::Device;
+
+    /// Memory for as many samples as fill a pass, and for no more than there are, or twice as many.
+    #[test]
+    fn a_batch_is_as_large_as_its_samples_need() {
+        let most_rows = Cpu::new().independent_rows();
+        for (prompts, samples) in [(1, 1), (3, 1), (500, 1), (1, 3), (7, 3), (500, 5), (2, 11), (500, 20)] {
+            let Shape { rows, cohort, cohorts, compact } = Shape::of_many(&Cpu::new(), prompts, samples);
+            let shown = format!("{prompts} prompts, {samples} samples: {rows} {cohort} {cohorts}");
+            assert!(compact && rows == most_rows.min(prompts * samples), "{shown}");
+            assert!(cohort <= samples && cohorts * cohort >= rows, "{shown}");
+            assert!(cohorts <= prompts * samples.div_ceil(cohort), "{shown}");
+            assert!(cohorts * cohort <= 2 * most_rows, "{shown}");
+        }
+        let single = Shape::of_many(&Cpu::new(), 500, 1);
+        assert_eq!((single.cohort, single.cohorts), (1, most_rows), "samples that end leave their memory");
+    }
 }

@@ -33,8 +33,10 @@ pub(super) struct Prompt<B: Backend> {
 }
 
 impl<B: Backend> Prompt<B> {
-    /// Prefill: keys and values, score, and the logits of the first new token.
+    /// Prefill: keys and values, score, and the logits of the first new token. `stage`, in which this is
+    /// computed, is prepared.
     pub(super) fn read(
+        stage: &mut Stage<B>,
         model: &Transformer<B>,
         attached: Option<&Attached<B>>,
         options: &GenerateOptions,
@@ -46,14 +48,12 @@ impl<B: Backend> Prompt<B> {
         let ((mut cache, mut logits), _) = Arena::build(backend, |arena| {
             Ok((PromptCache::new(arena, config, n)?, arena.buffer("logits of a prompt", &[vocab_size])?))
         })?;
-        let (mut stage, _) = Arena::build(backend, |arena| Stage::new(arena, model, attached, n))?;
         let segments = stage.place(backend, &[tokens], prefix);
-        stage.run(model, attached, &mut Keys::Prompt(&segments, &mut cache), true);
+        stage.run_first(n, model, attached, &mut Keys::Prompt(&segments, &mut cache), true);
         model.head(logits.view_mut(), stage.acts.hidden.slice((n - 1) * width..n * width));
         let mut score_sum = 0.0;
         if let Some(attached) = attached.filter(|attached| attached.guard.is_some()) {
-            stage.prepare(model, attached);
-            score_sum = stage.score(model, attached).into_iter().map(f64::from).sum();
+            score_sum = stage.score_first(n, model, attached).into_iter().map(f64::from).sum();
         }
         Ok(Prompt {
             request: number,

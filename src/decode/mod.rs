@@ -120,10 +120,16 @@ impl GenerateOptions {
     }
 
     fn validate_guidance(&self) -> Result<()> {
-        if self.rescore_every > 0 && !self.guided {
-            return Err(Error::usage(
-                "`rescore_every` adjusts the guidance, but this generation is not guided",
-            ));
+        let adjusting = [
+            ("rescore_every", self.rescore_every > 0),
+            ("guidance_strength", self.guidance_strength != 1.0),
+            ("guidance_cap", self.guidance_cap.is_some()),
+            ("unguided_tokens", !self.unguided_tokens.is_empty()),
+        ];
+        if let Some((option, _)) = adjusting.into_iter().find(|(_, given)| *given && !self.guided) {
+            return Err(Error::usage(format!(
+                "`{option}` adjusts the guidance, but this generation is not guided"
+            )));
         }
         let measures = [
             Some(("guidance_strength", self.guidance_strength)),
@@ -222,7 +228,8 @@ pub fn generate<B: Backend>(
     let started = std::time::Instant::now();
     let mut one = One { on_token, started, first_token: None, generated: None };
     let request = Request { prompt: prompt.to_vec(), seed: options.sampling.seed };
-    Batch::new(model, attached, options, shape)?.run(&mut std::iter::once(request), &mut one)?;
+    let batch = Batch::new(model, attached, options, shape, prompt.len())?;
+    batch.run(&mut std::iter::once(request), &mut one)?;
     let mut generated = one.generated.ok_or_else(|| Error::internal("a generation without an end"))?;
     generated.prefill_seconds = one.first_token.unwrap_or_default();
     generated.decode_seconds = started.elapsed().as_secs_f64() - generated.prefill_seconds;
@@ -266,8 +273,10 @@ pub fn generate_all<B: Backend>(
 ) -> Result<()> {
     check(attached, options)?;
     requests.iter().try_for_each(|request| check_prompt(model, attached, &request.prompt))?;
-    let shape = Shape::of_many(&model.backend);
-    Batch::new(model, attached, options, shape)?.run(&mut requests.iter().cloned(), watcher)
+    let Some(longest) = requests.iter().map(|request| request.prompt.len()).max() else { return Ok(()) };
+    let shape = Shape::of_many(&model.backend, requests.len(), options.num_samples);
+    let batch = Batch::new(model, attached, options, shape, longest)?;
+    batch.run(&mut requests.iter().cloned(), watcher)
 }
 
 fn check<B: Backend>(attached: Option<&Attached<B>>, options: &GenerateOptions) -> Result<()> {

@@ -74,14 +74,14 @@ impl<B: Backend> Stage<B> {
         model.forward(&mut self.acts, self.ids.first(n), pass, keys, taps, n);
     }
 
-    /// Uploads texts, each a sequence of its own that begins with the `prefix` rows of a prefix, and returns
-    /// where they lie.
+    /// Uploads texts to the first rows, each a sequence of its own that begins with the `prefix` rows of a
+    /// prefix, and returns where they lie.
     pub(super) fn place(&mut self, backend: &B, texts: &[&[u32]], prefix: usize) -> Vec<Segment> {
         let with_prefix = |text: &&[u32]| [&vec![0; prefix], *text].concat();
         let texts: Vec<Vec<u32>> = texts.iter().map(with_prefix).collect();
         let positions: Vec<u32> = texts.iter().flat_map(|text| 0..text.len() as u32).collect();
-        backend.upload(self.ids.view_mut(), &texts.concat());
-        backend.upload(self.positions.view_mut(), &positions);
+        backend.upload(self.ids.first_mut(positions.len()), &texts.concat());
+        backend.upload(self.positions.first_mut(positions.len()), &positions);
         let mut start = 0;
         let segment = |text: &Vec<u32>| {
             let segment = Segment { start, len: text.len() as u32, prefix_start: 0, prefix_len: 0 };

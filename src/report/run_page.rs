@@ -123,9 +123,9 @@ fn charts(run: &Run) -> String {
         share("separation_accuracy", "secure function scored higher"),
     ];
     [
-        chart("Joint loss", "", both("total")),
+        chart("Loss", "", both("total")),
         chart("Language model: cross-entropy", "nats per token", both("generation")),
-        chart("Margin loss", "", both("security")),
+        chart("Security loss", "", both("security")),
         chart("KL divergence to the base model", "nats per token", both("kl")),
         chart("Mean scores of the analyzer", "", scores.collect()),
         Chart { y_range: Some((0.0, 1.0)), ..chart("Share of validation pairs", "", pairs) },
@@ -156,7 +156,7 @@ fn attention(run: &Run) -> Vec<Series> {
 const COLUMNS: [(&str, &str, usize); 9] = [
     ("loss", "total", 4),
     ("language model", "generation", 4),
-    ("margin", "security", 4),
+    ("security", "security", 4),
     ("KL", "kl", 4),
     ("secure likelier", "preference_accuracy", 3),
     ("by, nats", "preference_margin", 4),

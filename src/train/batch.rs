@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::model::activations::Rows;
 use crate::model::prefix::PrefixPlace;
 use crate::ops::attention::Segment;
-use crate::train::changes::{Changes, is_usable, targets};
+use crate::train::changes::{Changes, Marked};
 
 /// A tokenised training pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,14 +17,14 @@ pub struct TokenPair {
     pub secure: Vec<u32>,
     /// Tokens of the vulnerable function.
     pub vulnerable: Vec<u32>,
-    /// What the fix changed, for the methods that ask.
-    pub changes: Changes,
+    /// What the fix changed; `None` where nobody has asked yet.
+    pub changes: Option<Changes>,
 }
 
 impl TokenPair {
     /// A pair of which nobody has asked yet what the fix changed.
     pub fn new(id: usize, secure: Vec<u32>, vulnerable: Vec<u32>) -> Self {
-        TokenPair { id, secure, vulnerable, changes: Changes::default() }
+        TokenPair { id, secure, vulnerable, changes: None }
     }
 
     /// Tokens before the first difference.
@@ -45,11 +45,20 @@ impl TokenPair {
             kl_rows: self.secure.iter().filter(counts).count(),
             secure_tokens: self.secure.len(),
             vulnerable_tokens: self.vulnerable.len(),
-            functions: [&self.changes.secure, &self.changes.vulnerable]
-                .map(|c| usize::from(is_usable(c)))
-                .iter()
-                .sum(),
+            functions: self.marked(ignore_token).into_iter().filter(|function| function.is_usable()).count(),
         }
+    }
+
+    /// The secure and the vulnerable function with what the fix changed of them.
+    fn marked(&self, ignored: Option<u32>) -> [Marked<'_>; 2] {
+        let changes = self.changes.as_ref();
+        let secure = changes.map_or(&[][..], |changes| &changes.secure);
+        let vulnerable = changes.map_or(&[][..], |changes| &changes.vulnerable);
+        [(&self.secure, secure), (&self.vulnerable, vulnerable)].map(|(tokens, changed)| Marked {
+            tokens,
+            changed,
+            ignored,
+        })
     }
 }
 
@@ -198,7 +207,7 @@ impl BatchPlan {
         plan.w_kl.resize(plan.adapter_rows, 0.0);
         if options.passes == Passes::Changed {
             plan.saved_rows = plan.adapter_rows;
-            plan.weigh_changes(pairs);
+            plan.weigh_changes(pairs, options.ignore_token);
         }
         plan.choose_heads(options);
         for (i, pair) in pairs.iter().enumerate().filter(|(_, pair)| needs_base(pair.id)) {
@@ -233,8 +242,9 @@ impl BatchPlan {
         plan.w_ce.resize(plan.adapter_rows, 0.0);
         plan.w_kl.resize(plan.adapter_rows, 0.0);
         for (pair, rows) in pairs.iter().zip(&rows) {
-            plan.weigh_control(&pair.changes.secure, [&rows[0][0], &rows[1][0]]);
-            plan.weigh_control(&pair.changes.vulnerable, [&rows[1][1], &rows[0][1]]);
+            let [secure, vulnerable] = pair.marked(options.ignore_token);
+            plan.weigh_control(secure, [&rows[0][0], &rows[1][0]]);
+            plan.weigh_control(vulnerable, [&rows[1][1], &rows[0][1]]);
             let base = needs_base(pair.id).then(|| {
                 let first = plan.add_sequence(&pair.secure, 0, 0..0);
                 first.start..plan.add_sequence(&pair.vulnerable, 0, 0..0).end
@@ -271,15 +281,16 @@ impl BatchPlan {
 
     /// The losses of SVEN for one function, whose rows under its own control and under the other are given:
     /// cross-entropy and contrast over its changed targets, KL divergences over the others.
-    fn weigh_control(&mut self, changed: &[bool], [own, other]: [&Range<usize>; 2]) {
-        for (row, weight) in weights(changed, true, own.start) {
+    fn weigh_control(&mut self, function: Marked<'_>, [own, other]: [&Range<usize>; 2]) {
+        for (target, weight) in function.weights(true) {
+            let (row, rival) = (predicting(target, own), predicting(target, other));
             self.w_ce[row] = weight;
-            let rival = Some(row - own.start + other.start);
-            self.swept.push(Swept { row, rival, weight });
+            self.swept.push(Swept { row, rival: Some(rival), weight });
         }
-        for (row, weight) in weights(changed, false, own.start) {
-            self.w_kl[row] = weight;
-            self.w_kl[row - own.start + other.start] = weight;
+        for (target, weight) in function.weights(false) {
+            for rows in [own, other] {
+                self.w_kl[predicting(target, rows)] = weight;
+            }
         }
     }
 
@@ -362,16 +373,17 @@ impl BatchPlan {
 
     /// The losses of [`Passes::Changed`]: for every function that has such, the mean over the changed targets
     /// of the cross-entropy, if the function is secure, or of the unlikelihood.
-    fn weigh_changes(&mut self, pairs: &[&TokenPair]) {
+    fn weigh_changes(&mut self, pairs: &[&TokenPair], ignore_token: Option<u32>) {
         self.w_ce.fill(0.0);
         self.w_kl.fill(0.0);
-        for (i, pair) in pairs.iter().enumerate() {
-            let (secure, vulnerable) = (self.pairs[i].secure.start, self.pairs[i].suffix.start);
-            for (row, weight) in weights(&pair.changes.secure, true, secure) {
-                self.w_ce[row] = weight;
+        for (rows, pair) in self.pairs.iter().zip(pairs) {
+            let [secure, vulnerable] = pair.marked(ignore_token);
+            for (target, weight) in secure.weights(true) {
+                self.w_ce[predicting(target, &rows.secure)] = weight;
             }
-            let unlikely = weights(&pair.changes.vulnerable, true, vulnerable);
-            self.swept.extend(unlikely.map(|(row, weight)| Swept { row, rival: None, weight }));
+            for (target, weight) in vulnerable.weights(true) {
+                self.swept.push(Swept { row: predicting(target, &rows.suffix), rival: None, weight });
+            }
         }
     }
 
@@ -432,7 +444,12 @@ impl Swept {
     pub(super) fn loss(&self, nll: &[f32]) -> f64 {
         let weight = f64::from(self.weight);
         match self.rival {
-            None => -weight * self.distance(nll).max(CERTAIN).ln(),
+            None => {
+                let distance = self.distance(nll);
+                // Not `max`, which would turn a NaN into a number.
+                let limited = if distance < CERTAIN { CERTAIN } else { distance };
+                -weight * limited.ln()
+            }
             // ln(1 + e^x) of either sign without overflow.
             Some(rival) => {
                 let x = self.behind(rival, nll);
@@ -470,12 +487,9 @@ impl Swept {
     }
 }
 
-/// Rows that predict the changed targets of a function, or the others, each with 1 / their number. `first` is
-/// the row of the function's first token.
-fn weights(changed: &[bool], kind: bool, first: usize) -> impl Iterator<Item = (usize, f32)> {
-    let n = if is_usable(changed) { targets(changed, kind).count() } else { 0 };
-    let weight = 1.0 / n.max(1) as f32;
-    targets(changed, kind).take(n).map(move |token| (first + token - 1, weight))
+/// Of a function's rows, the one that predicts its token `target`.
+fn predicting(target: usize, rows: &Range<usize>) -> usize {
+    rows.start + target - 1
 }
 
 /// Rows as runs, across gaps of a few.
@@ -543,5 +557,15 @@ mod tests {
         let plan = BatchPlan::new(&[&a], 0, |_| false, OPTIONS);
         assert_eq!(plan.pairs[0].suffix, 3..3);
         assert_eq!(plan.vulnerable_rows(&plan.pairs[0]).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    /// So that a step whose likelihoods are no numbers is left out.
+    #[test]
+    fn a_likelihood_that_is_no_number_is_no_loss() {
+        for rival in [None, Some(1)] {
+            let swept = Swept { row: 0, rival, weight: 1.0 };
+            assert!(swept.loss(&[f32::NAN, 1.0]).is_nan(), "{rival:?}");
+            assert!(swept.loss(&[0.0, 1.0]).is_finite(), "{rival:?}");
+        }
     }
 }

@@ -135,7 +135,7 @@ pub struct TrainConfig {
     pub guard_dropout: f32,
     /// Wanted difference of the mean scores.
     pub margin: f64,
-    /// Weight of the margin loss.
+    /// Weight of the margin loss, or of SVEN's contrastive loss.
     pub security_weight: f64,
     /// Weight of the KL divergence.
     pub kl_weight: f64,
@@ -341,10 +341,10 @@ impl TrainConfig {
         Objective {
             method: self.method,
             margin: self.margin,
-            security_weight: match self.method {
-                Method::DeepGuard | Method::Sven => self.security_weight,
-                Method::Ce => 0.0,
-                Method::SafeCoder => 1.0,
+            security_weight: match (self.method.weighs_security(), self.method.has_security()) {
+                (true, _) => self.security_weight,
+                (false, true) => 1.0,
+                (false, false) => 0.0,
             },
             kl_weight: if self.method.has_kl() { self.kl_weight } else { 0.0 },
             prefix: if self.method.has_prefixes() { self.prefix_length } else { 0 },

@@ -2,6 +2,7 @@
 //! from the checkpoint with the same only.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,6 +13,8 @@ use crate::model::transformer::Transformer;
 use crate::ops::{Backend, Element};
 use crate::train::batch::TokenPair;
 use crate::train::config::TrainConfig;
+use crate::train::method::Method;
+use crate::train::records::validation_path;
 
 /// Where a run reads from and writes to, how often it saves and what it recomputes does not change its
 /// course. Records that are left out are not among the pairs, which count by themselves.
@@ -56,7 +59,7 @@ pub struct PairsDigest {
     pub path: String,
     /// How many there are.
     pub pairs: usize,
-    /// BLAKE3 of their numbers and tokens.
+    /// BLAKE3 of their numbers and tokens and, for a method that reads them, of what the fixes changed.
     pub blake3: String,
 }
 
@@ -80,11 +83,13 @@ impl Course {
         [training, validation]: [&[TokenPair]; 2],
         model: &Transformer<B>,
     ) -> Result<Self> {
-        let validation_path = config.val_data.as_ref().unwrap_or(&config.data);
+        let given = validation_path(&config.data, config.val_data.as_deref());
+        let validation_path = given.as_ref().unwrap_or(&config.data);
+        let digest = |path: &Path, pairs| PairsDigest::new(path.display().to_string(), pairs, config.method);
         Ok(Course {
             options: options(config, model)?,
-            training: PairsDigest::new(config.data.display().to_string(), training),
-            validation: PairsDigest::new(validation_path.display().to_string(), validation),
+            training: digest(&config.data, training),
+            validation: digest(validation_path, validation),
             model: ModelDigest {
                 name: config.model.clone(),
                 config: blake3::hash(format!("{:?}", model.config).as_bytes()).to_hex().to_string(),
@@ -151,13 +156,18 @@ fn options<B: Backend>(config: &TrainConfig, model: &Transformer<B>) -> Result<B
 }
 
 impl PairsDigest {
-    fn new(path: String, pairs: &[TokenPair]) -> Self {
+    fn new(path: String, pairs: &[TokenPair], method: Method) -> Self {
         let mut hasher = blake3::Hasher::new();
         for pair in pairs {
             hasher.update(&pair.id.to_le_bytes());
             for tokens in [&pair.secure, &pair.vulnerable] {
                 hasher.update(&tokens.len().to_le_bytes());
                 hasher.update(bytemuck::cast_slice(tokens));
+            }
+            // As many marks as tokens.
+            let changes = pair.changes.iter().filter(|_| method.reads_changes());
+            for marks in changes.flat_map(|changes| [&changes.secure, &changes.vulnerable]) {
+                hasher.update(&marks.iter().map(|changed| u8::from(*changed)).collect::<Vec<u8>>());
             }
         }
         PairsDigest { path, pairs: pairs.len(), blake3: hasher.finalize().to_hex().to_string() }
@@ -170,4 +180,23 @@ impl PairsDigest {
 
 fn shown(hash: &str) -> &str {
     hash.get(..SHOWN).unwrap_or(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::changes::Changes;
+
+    #[test]
+    fn what_a_fix_changed_counts_for_a_method_that_reads_it() {
+        let digest = |marks: [bool; 3], method| {
+            let changes = Changes { secure: marks.to_vec(), vulnerable: vec![true, false] };
+            let pair = TokenPair { changes: Some(changes), ..TokenPair::new(0, vec![1, 2, 3], vec![1, 4]) };
+            PairsDigest::new("pairs".into(), &[pair], method).blake3
+        };
+        for method in Method::ALL {
+            let same = digest([false, true, true], method) == digest([false, false, true], method);
+            assert_eq!(same, !method.reads_changes(), "{method}");
+        }
+    }
 }

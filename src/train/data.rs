@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-#[cfg(feature = "text")]
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +10,9 @@ use crate::error::{Error, Result};
 #[cfg(feature = "text")]
 use crate::model::tokenizer::Tokenizer;
 use crate::train::batch::TokenPair;
+use crate::train::changes::Changes;
+#[cfg(feature = "text")]
+use crate::train::method::Method;
 use crate::train::records::{CodePair, for_each_record, pair_files};
 
 /// Pairs ready for training, and what was left out.
@@ -30,10 +32,16 @@ pub struct TokenizedPairs {
 
 impl TokenizedPairs {
     /// Pairs of tokens, cut to `max_seq_len` each, without those from which nothing can be learnt. Each gets
-    /// its place among `pairs` as its number.
+    /// its place among `pairs` as its number, and, if it has none, the marks of [`Changes::of_tokens`].
     pub fn new(pairs: Vec<TokenPair>, max_seq_len: usize) -> Self {
-        let numbered = pairs.into_iter().enumerate().map(|(id, pair)| TokenPair { id, ..pair });
-        Self::collect(numbered.map(|pair| (Verdict::of_tokens(&pair, max_seq_len), pair)), max_seq_len)
+        let marked = |(id, pair): (usize, TokenPair)| {
+            let TokenPair { secure, vulnerable, changes, .. } = pair;
+            let changes = changes.unwrap_or_else(|| Changes::of_tokens(&secure, &vulnerable));
+            TokenPair { id, secure, vulnerable, changes: Some(changes) }
+        };
+        let pairs: Vec<TokenPair> = pairs.into_par_iter().enumerate().map(marked).collect();
+        let judged = pairs.into_iter().map(|pair| (Verdict::of_tokens(&pair, max_seq_len), pair));
+        Self::collect(judged, max_seq_len)
     }
 
     fn collect(judged: impl Iterator<Item = (Verdict, TokenPair)>, max_seq_len: usize) -> Self {
@@ -46,7 +54,7 @@ impl TokenizedPairs {
                 Verdict::Whole | Verdict::Cut => {
                     tokens.secure.truncate(max_seq_len);
                     tokens.vulnerable.truncate(max_seq_len);
-                    tokens.changes.truncate(max_seq_len);
+                    tokens.changes.iter_mut().for_each(|changes| changes.truncate(max_seq_len));
                     out.pairs.push(tokens);
                 }
             }
@@ -182,14 +190,45 @@ pub fn read_pairs(path: &Path, split: &str, on_bad: OnBadRecord) -> Result<(Vec<
     Ok((pairs, skipped))
 }
 
-/// Tokenises pairs, cut to `max_seq_len` tokens each, without those from which nothing can be learnt.
+/// Tokenises pairs, cut to `max_seq_len` tokens each, without those from which nothing can be learnt. Their
+/// changes are marked as `method` reads them, if it does: in the whole functions, before these are cut.
+///
+/// # Errors
+/// Kind `Model`: the tokenizer fails on a text.
 #[cfg(feature = "text")]
-pub fn tokenize(pairs: &[CodePair], tokenizer: &Tokenizer, max_seq_len: usize) -> Result<TokenizedPairs> {
-    let tokens: Vec<TokenPair> =
-        pairs.par_iter().enumerate().map(|(id, pair)| encode(id, pair, tokenizer)).collect::<Result<_>>()?;
+pub fn tokenize(
+    pairs: &[CodePair],
+    tokenizer: &Tokenizer,
+    max_seq_len: usize,
+    method: Method,
+) -> Result<TokenizedPairs> {
+    let encode = |(id, pair)| encode_for(method, id, pair, tokenizer);
+    let tokens: Vec<TokenPair> = pairs.par_iter().enumerate().map(encode).collect::<Result<_>>()?;
     let judged =
         pairs.iter().zip(tokens).map(|(pair, tokens)| (Verdict::of(pair, &tokens, max_seq_len), tokens));
     Ok(TokenizedPairs::collect(judged, max_seq_len))
+}
+
+/// The tokens of a whole pair, and the changes that `method` reads.
+#[cfg(feature = "text")]
+fn encode_for(method: Method, id: usize, pair: &CodePair, tokenizer: &Tokenizer) -> Result<TokenPair> {
+    match method {
+        Method::DeepGuard | Method::Ce => encode(id, pair, tokenizer),
+        Method::SafeCoder => {
+            let tokens = encode(id, pair, tokenizer)?;
+            let changes = Changes::of_tokens(&tokens.secure, &tokens.vulnerable);
+            Ok(TokenPair { changes: Some(changes), ..tokens })
+        }
+        Method::Sven => {
+            let encode = |text: &str| -> Result<(Vec<_>, Vec<_>)> {
+                Ok(tokenizer.encode_with_offsets(text)?.into_iter().unzip())
+            };
+            let ((secure, of_secure), (vulnerable, of_vulnerable)) =
+                (encode(&pair.secure)?, encode(&pair.vulnerable)?);
+            let changes = Changes::of_texts((&pair.secure, &of_secure), (&pair.vulnerable, &of_vulnerable));
+            Ok(TokenPair { id, secure, vulnerable, changes: Some(changes) })
+        }
+    }
 }
 
 /// The tokens of a whole pair.

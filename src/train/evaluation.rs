@@ -13,7 +13,8 @@ use crate::train::step::{RowResults, Stepper};
 pub struct Evaluation {
     /// What is minimised.
     pub total: f64,
-    /// Mean next-token cross-entropy of the secure functions, nats.
+    /// Cross-entropy, nats per token: of the secure functions, or of what the fixes changed, as
+    /// [`Losses::generation`](crate::train::step::Losses) has it.
     pub generation: f64,
     /// Margin loss, SafeCoder's unlikelihood or SVEN's contrastive loss; `None`, as other figures below,
     /// where the method has none.

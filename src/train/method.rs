@@ -54,6 +54,11 @@ impl Method {
         self.has_guard() || self.reads_changes()
     }
 
+    /// Whether the option `security_weight` weighs that term.
+    pub fn weighs_security(self) -> bool {
+        matches!(self, Method::DeepGuard | Method::Sven)
+    }
+
     /// Whether prefixes are trained instead of LoRA.
     pub fn has_prefixes(self) -> bool {
         self == Method::Sven
@@ -64,6 +69,11 @@ impl Method {
         matches!(self, Method::DeepGuard | Method::Sven)
     }
 
+    /// Whether that term counts up to a limit only, beyond which it has no gradient.
+    pub fn limits_kl(self) -> bool {
+        self == Method::DeepGuard
+    }
+
     /// Whether the losses look at what a fix changed.
     pub fn reads_changes(self) -> bool {
         matches!(self, Method::SafeCoder | Method::Sven)
@@ -72,10 +82,9 @@ impl Method {
     /// Names of the options of [`TrainConfig`](crate::train::TrainConfig) that the method does not read.
     pub fn unused_options(self) -> Vec<&'static str> {
         let unless = |used: bool, options: &'static [&'static str]| if used { &[] } else { options };
-        let weighs_security = matches!(self, Method::DeepGuard | Method::Sven);
         let unused = [
             unless(self.has_guard(), &OF_GUARD),
-            unless(weighs_security, &["security_weight"]),
+            unless(self.weighs_security(), &["security_weight"]),
             unless(self.has_kl(), &["kl_weight"]),
             unless(!self.has_prefixes(), &OF_LORA),
             unless(self.has_prefixes(), &OF_PREFIX),

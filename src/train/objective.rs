@@ -53,11 +53,13 @@ impl Default for Objective {
 /// The loss and its terms over one step or one evaluation.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Losses {
-    /// Mean next-token cross-entropy of the secure functions, nats.
+    /// Mean next-token cross-entropy, nats: of the secure functions, of what the fixes brought to them
+    /// (SafeCoder), or of what the fixes changed in both functions, each under its own prefix (SVEN).
     pub generation: f64,
-    /// `max(0, margin − (mean score secure − mean score vulnerable))`.
+    /// `max(0, margin − (mean score secure − mean score vulnerable))`, SafeCoder's unlikelihood or SVEN's
+    /// contrastive loss.
     pub security: f64,
-    /// `min(kl_max, KL)`, nats.
+    /// KL divergence to the base model, nats, up to `kl_max` where the method [limits](Method::limits_kl) it.
     pub kl: f64,
     /// The KL divergence before the limit.
     pub kl_before_clamp: f64,
@@ -139,8 +141,7 @@ impl Objective {
             _ => margin_loss,
         };
         let kl_before_clamp = mean(sums.kl, self.compared(totals));
-        let limited = self.method == Method::DeepGuard;
-        let kl = if limited && kl_before_clamp > self.kl_max { self.kl_max } else { kl_before_clamp };
+        let kl = if self.is_beyond_limit(kl_before_clamp) { self.kl_max } else { kl_before_clamp };
         let counted_kl = if kl < 0.0 { 0.0 } else { kl };
         let total = generation + self.security_weight * security + self.kl_weight * counted_kl;
         Losses { generation, security, kl, kl_before_clamp, total, mean_score_secure, mean_score_vulnerable }
@@ -149,8 +150,12 @@ impl Objective {
     pub(super) fn regime(&self, losses: &Losses) -> Regime {
         Regime {
             hinge_active: self.method.has_guard() && losses.security > 0.0 && self.security_weight > 0.0,
-            kl_active: self.method != Method::DeepGuard || losses.kl_before_clamp <= self.kl_max,
+            kl_active: !self.is_beyond_limit(losses.kl_before_clamp),
         }
+    }
+
+    fn is_beyond_limit(&self, kl: f64) -> bool {
+        self.method.limits_kl() && kl > self.kl_max
     }
 
     /// The regime that a first step is expected to have.

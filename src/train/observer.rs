@@ -22,7 +22,8 @@ pub struct StepLog {
     pub epoch: f64,
     /// What is minimised.
     pub total: f64,
-    /// Cross-entropy of the secure functions, nats per token.
+    /// Cross-entropy, nats per token: of the secure functions, or of what the fixes changed, as
+    /// [`Losses::generation`](crate::train::step::Losses) has it.
     pub generation: f64,
     /// Margin loss, SafeCoder's unlikelihood or SVEN's contrastive loss; `None`, as other terms below, where
     /// the method has none.

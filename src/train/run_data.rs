@@ -66,17 +66,12 @@ impl RunData {
         let validation = validation.unwrap_or_else(|| set_aside(&mut train, config));
         let max_seq_len = config.objective().max_seq_len;
         observer.on_stage(Stage::Tokenizing { pairs: train.len() + validation.len() });
-        let tokenized = |pairs: &[CodePair]| -> Result<TokenizedPairs> {
-            let mut tokens = tokenize(pairs, tokenizer, max_seq_len)?;
-            if config.method == Method::Sven {
-                mark_texts(&mut tokens.pairs, pairs, tokenizer)?;
-            }
-            Ok(tokens)
-        };
+        let tokenized = |pairs: &[CodePair]| tokenize(pairs, tokenizer, max_seq_len, config.method);
         Self::numbered(tokenized(&train)?, tokenized(&validation)?)
     }
 
-    /// Pairs that are tokens already, cut to `max_seq_len` tokens each. [`TokenPair::id`] is not looked at.
+    /// Pairs that are tokens already, cut to `max_seq_len` tokens each. [`TokenPair::id`] is not looked at;
+    /// changes that are not marked are those of a diff of the tokens.
     ///
     /// # Errors
     /// Kind `Data`: there is no pair from which anything can be learnt.
@@ -89,14 +84,20 @@ impl RunData {
         Self::numbered(cut(train), cut(validation))
     }
 
-    /// Marks what the fixes changed, for a method that asks.
-    pub(super) fn mark_changes(&mut self, method: Method) {
-        if !method.reads_changes() {
-            return;
-        }
-        let pairs = self.train.pairs.iter_mut().chain(&mut self.validation.pairs);
-        for pair in pairs.filter(|pair| pair.changes == Changes::default()) {
-            pair.changes = Changes::of_tokens(&pair.secure, &pair.vulnerable);
+    /// Refuses pairs whose changes are not known, for a method that reads them.
+    pub(super) fn require_changes(&self, method: Method) -> Result<()> {
+        let is_marked = |pair: &TokenPair| {
+            let fit = |changes: &Changes| changes.fit(pair.secure.len(), pair.vulnerable.len());
+            pair.changes.as_ref().is_some_and(fit)
+        };
+        let mut pairs = self.train.pairs.iter().chain(&self.validation.pairs);
+        match pairs.find(|pair| method.reads_changes() && !is_marked(pair)) {
+            Some(pair) => Err(Error::data(format!(
+                "pair {}: expected what the fix changed, a mark for every token, as `method` {method} reads it; make \
+                 the pairs for this method",
+                pair.id
+            ))),
+            None => Ok(()),
         }
     }
 
@@ -109,22 +110,6 @@ impl RunData {
         validation.pairs.iter_mut().for_each(|pair| pair.id += first);
         Ok(RunData { train, validation })
     }
-}
-
-/// Marks what the fixes changed in the texts, whose tokens may have been cut.
-#[cfg(feature = "text")]
-fn mark_texts(tokens: &mut [TokenPair], texts: &[CodePair], tokenizer: &Tokenizer) -> Result<()> {
-    let ranges = |text: &str| -> Result<Vec<std::ops::Range<usize>>> {
-        Ok(tokenizer.encode_with_offsets(text)?.into_iter().map(|(_, range)| range).collect())
-    };
-    for pair in tokens {
-        let CodePair { secure, vulnerable, .. } = &texts[pair.id];
-        let (of_secure, of_vulnerable) = (ranges(secure)?, ranges(vulnerable)?);
-        pair.changes = Changes::of_texts((secure, &of_secure), (vulnerable, &of_vulnerable));
-        pair.changes.secure.truncate(pair.secure.len());
-        pair.changes.vulnerable.truncate(pair.vulnerable.len());
-    }
-    Ok(())
 }
 
 /// Takes validation pairs out of the training pairs, of which one at least is left.
@@ -172,5 +157,38 @@ mod tests {
         assert_eq!(data.validation.pairs[0].id, 4, "no training pair has the number");
         let error = RunData::from_tokens(vec![pair(&[1], &[1])], Vec::new(), 2).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Data);
+    }
+
+    #[test]
+    fn what_a_fix_changed_is_looked_for_in_whole_functions() {
+        let vulnerable: Vec<u32> = (10..40).collect();
+        let secure = [&[1, 2, 3, 4], &vulnerable[..]].concat();
+        let data = RunData::from_tokens(vec![pair(&secure, &vulnerable)], Vec::new(), 12).unwrap();
+        let expected =
+            Changes { secure: (0..12).map(|token| token < 4).collect(), vulnerable: vec![false; 12] };
+        assert_eq!(data.train.pairs[0].changes, Some(expected));
+        // Marks that there are already stay as they are.
+        let own = Changes { secure: vec![true, false, true], vulnerable: vec![false, true] };
+        let marked = TokenPair { changes: Some(own.clone()), ..pair(&[1, 2, 3], &[1, 4]) };
+        let data = RunData::from_tokens(vec![marked], Vec::new(), 12).unwrap();
+        assert_eq!(data.train.pairs[0].changes, Some(own));
+    }
+
+    #[test]
+    fn a_method_that_reads_changes_needs_them() {
+        let with = |changes: Option<Changes>| {
+            let pairs = vec![TokenPair { changes, ..pair(&[1, 2, 3], &[1, 4]) }];
+            RunData { train: TokenizedPairs { pairs, ..TokenizedPairs::default() }, ..RunData::default() }
+        };
+        let whole = Changes { secure: vec![false; 3], vulnerable: vec![true; 2] };
+        let short = Changes { secure: vec![false; 2], ..whole.clone() };
+        for method in Method::ALL {
+            assert!(with(Some(whole.clone())).require_changes(method).is_ok());
+            for lacking in [None, Some(short.clone())] {
+                let refused = with(lacking).require_changes(method).err();
+                assert_eq!(refused.is_some(), method.reads_changes(), "{method}");
+                assert!(refused.is_none_or(|error| error.to_string().contains("pair 7")));
+            }
+        }
     }
 }

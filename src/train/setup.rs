@@ -41,8 +41,7 @@ impl<B: Backend> Setup<B> {
         resume: Option<&Path>,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
-        let mut data = data;
-        data.mark_changes(config.method);
+        data.require_changes(config.method)?;
         let RunData { train, validation } = data;
         if config.method.has_prefixes() && !B::IN_SYSTEM_MEMORY {
             return Err(Error::usage(

@@ -39,6 +39,10 @@ fn a_plain_adapter_is_told_from_a_guard() {
     assert!(plain.stderr.contains("the adapter has no guard: generation is not guided"), "{}", plain.stderr);
     let said = ["--rescore-every adjusts the guidance", "not guided"];
     run(&tiny, &format!("{GENERATE} --rescore-every 2")).fails(2, &said);
+    for option in ["--guidance-strength 2", "--guidance-cap 1", "--unguided-tokens abc"] {
+        let said = [option.split(' ').next().unwrap(), "adjusts the guidance", "not guided"];
+        run(&tiny, &format!("{} {option}", GENERATE.replace(" --no-guard", ""))).fails(2, &said);
+    }
     let said = ["adapter: this is a plain adapter", "a guard is", "a run of the method deepguard"];
     run(&tiny, "score --model model --adapter adapter prompt.py").fails(2, &said);
     // Before the model is looked for, which may have to be downloaded.

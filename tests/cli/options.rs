@@ -160,7 +160,7 @@ fn a_resume_names_every_option_that_differs() {
     );
     run(&tiny, &resume.replace("--data data", "--data data/val --val-data data/train")).fails(
         2,
-        &["training pairs: 8 of data (", "there, 3 of data/val (", "validation pairs: 3 of data ("],
+        &["training pairs: 8 of data (", "there, 3 of data/val (", "validation pairs: 3 of data/val ("],
     );
     tiny.edit_tensor("model.norm.weight", |values| values[0] += 1.0);
     let done = run(&tiny, &resume);

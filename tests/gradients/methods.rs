@@ -29,9 +29,40 @@ fn setting(method: Method) -> Setting {
 }
 
 fn changed_pairs() -> Vec<TokenPair> {
-    let mark =
-        |pair: TokenPair| TokenPair { changes: Changes::of_tokens(&pair.secure, &pair.vulnerable), ..pair };
+    let mark = |pair: TokenPair| {
+        let changes = Some(Changes::of_tokens(&pair.secure, &pair.vulnerable));
+        TokenPair { changes, ..pair }
+    };
     pairs().into_iter().map(mark).collect()
+}
+
+/// A token that is the target of a changed row of the first pair and of one that is not.
+fn ignored(pairs: &mut [TokenPair]) -> u32 {
+    let changes = pairs[0].changes.clone().unwrap();
+    for (tokens, changed) in
+        [(&mut pairs[0].secure, changes.secure), (&mut pairs[0].vulnerable, changes.vulnerable)]
+    {
+        for kind in [true, false] {
+            let place = (1..tokens.len()).rev().find(|&i| changed[i] == kind).unwrap();
+            tokens[place] = IGNORED;
+        }
+    }
+    IGNORED
+}
+
+/// No other token of the pairs.
+const IGNORED: u32 = 511;
+
+/// Targets, from 0, that the fix changed, and those that it did not; `None` for a function that lacks one of
+/// them.
+fn targets(tokens: &[u32], changed: &[bool], ignored: Option<u32>) -> Option<[Vec<usize>; 2]> {
+    let of_kind = |kind: bool| -> Vec<usize> {
+        (1..tokens.len())
+            .filter(|&i| changed[i] == kind && Some(tokens[i]) != ignored)
+            .map(|i| i - 1)
+            .collect()
+    };
+    Some([of_kind(true), of_kind(false)]).filter(|kinds| kinds.iter().all(|targets| !targets.is_empty()))
 }
 
 /// Negative log-likelihood of each token but the first.
@@ -48,19 +79,16 @@ fn likelihoods(stepper: &Stepper<'_, Cpu>, tokens: &[u32]) -> Vec<f64> {
 }
 
 /// SafeCoder's two losses, a function at a time, as its trainer has them.
-fn safecoder(stepper: &Stepper<'_, Cpu>, pairs: &[TokenPair]) -> [f64; 2] {
+fn safecoder(stepper: &Stepper<'_, Cpu>, pairs: &[TokenPair], ignored: Option<u32>) -> [f64; 2] {
     let mut found = [Vec::new(), Vec::new()];
     for pair in pairs {
-        let halves = [(&pair.secure, &pair.changes.secure), (&pair.vulnerable, &pair.changes.vulnerable)];
+        let changes = pair.changes.as_ref().unwrap();
+        let halves = [(&pair.secure, &changes.secure), (&pair.vulnerable, &changes.vulnerable)];
         for (which, (tokens, changed)) in halves.into_iter().enumerate() {
-            let changed = &changed[1..];
-            if !changed.contains(&true) || !changed.contains(&false) {
-                continue;
-            }
+            let Some([changed, _]) = targets(tokens, changed, ignored) else { continue };
             let loss = |nll: f64| if which == 0 { nll } else { -(1.0 - (-nll).exp()).max(1e-5).ln() };
-            let all = likelihoods(stepper, tokens).into_iter().zip(changed);
-            let losses: Vec<f64> = all.filter(|(_, changed)| **changed).map(|(nll, _)| loss(nll)).collect();
-            found[which].push(losses.iter().sum::<f64>() / losses.len() as f64);
+            let all = likelihoods(stepper, tokens);
+            found[which].push(mean(changed.into_iter().map(|i| loss(all[i]))));
         }
     }
     let functions = (found[0].len() + found[1].len()) as f64;
@@ -69,17 +97,21 @@ fn safecoder(stepper: &Stepper<'_, Cpu>, pairs: &[TokenPair]) -> [f64; 2] {
 
 #[test]
 fn safecoder_s_losses_are_those_of_a_slow_reference() {
-    let (model, pairs) = (model("llama-tiny"), changed_pairs());
-    let mut stepper = stepper(&model, &pairs, setting(Method::SafeCoder));
-    let losses = stepper.gradients(&one_micro_batch(&pairs), None).unwrap();
-    let [generation, unlikelihood] = safecoder(&stepper, &pairs);
-    assert!((losses.generation - generation).abs() < 1e-5, "{} {generation}", losses.generation);
-    assert!((losses.security - unlikelihood).abs() < 1e-5, "{} {unlikelihood}", losses.security);
-    assert!((losses.total - generation - unlikelihood).abs() < 1e-5 && unlikelihood > 1e-4);
-    let whole = gradients(&stepper);
-    let cut = stepper.gradients(&micro_batches_of_one(&pairs), None).unwrap();
-    assert!((cut.total - losses.total).abs() < 1e-6);
-    assert!(distance(&gradients(&stepper), &whole) < 1e-5);
+    let model = model("llama-tiny");
+    for ignoring in [false, true] {
+        let (mut pairs, mut setting) = (changed_pairs(), setting(Method::SafeCoder));
+        setting.objective.ignore_token = ignoring.then(|| ignored(&mut pairs));
+        let mut stepper = stepper(&model, &pairs, setting);
+        let losses = stepper.gradients(&one_micro_batch(&pairs), None).unwrap();
+        let [generation, unlikelihood] = safecoder(&stepper, &pairs, setting.objective.ignore_token);
+        assert!((losses.generation - generation).abs() < 1e-5, "{} {generation}", losses.generation);
+        assert!((losses.security - unlikelihood).abs() < 1e-5, "{} {unlikelihood}", losses.security);
+        assert!((losses.total - generation - unlikelihood).abs() < 1e-5 && unlikelihood > 1e-4);
+        let whole = gradients(&stepper);
+        let cut = stepper.gradients(&micro_batches_of_one(&pairs), None).unwrap();
+        assert!((cut.total - losses.total).abs() < 1e-6);
+        assert!(distance(&gradients(&stepper), &whole) < 1e-5);
+    }
 }
 
 /// Every fifth tensor along its own gradient; of the guard, which has no part in it, none has one.
@@ -136,9 +168,10 @@ fn a_certain_vulnerable_token_has_a_bounded_loss() {
 
 const PREFIX: usize = 3;
 
-fn sven_objective() -> deepguard::train::step::Objective {
+fn sven_objective(ignored: Option<u32>) -> deepguard::train::step::Objective {
     Setting::default().objective.with(|o| {
         o.method = Method::Sven;
+        o.ignore_token = ignored;
         o.prefix = PREFIX;
         o.security_weight = 4.0;
         o.kl_weight = 1.6;
@@ -147,13 +180,21 @@ fn sven_objective() -> deepguard::train::step::Objective {
 
 /// A stepper of two prefixes of the size of keys and values.
 fn sven_stepper<'m>(model: &'m Transformer<Cpu>, pairs: &[TokenPair], dropout: f32) -> Stepper<'m, Cpu> {
+    sven_stepper_of(model, pairs, dropout, sven_objective(None))
+}
+
+fn sven_stepper_of<'m>(
+    model: &'m Transformer<Cpu>,
+    pairs: &[TokenPair],
+    dropout: f32,
+    objective: deepguard::train::step::Objective,
+) -> Stepper<'m, Cpu> {
     let config = PrefixConfig { len: PREFIX, dropout };
     let mut attached = Attached::with_prefixes(&model.backend, &model.config, config, 2).unwrap();
     let mut random = Random::new(17);
     for param in attached.params.layout().params().to_vec() {
         attached.params.upload(&param, &random.vector(param.range.len(), 0.7));
     }
-    let objective = sven_objective();
     let capacity = objective.capacity(pairs.iter(), pairs.len());
     let cache = Some(BaseCache::new(1 << 20));
     Stepper::new(model, attached, objective, cache, capacity, &[Recompute::Nothing]).unwrap()
@@ -191,31 +232,26 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// SVEN's three losses, a function at a time and in probabilities, as its trainer has them.
-fn sven(stepper: &Stepper<'_, Cpu>, pairs: &[TokenPair]) -> [f64; 3] {
+fn sven(stepper: &Stepper<'_, Cpu>, pairs: &[TokenPair], ignored: Option<u32>) -> [f64; 3] {
     let controls = [control(stepper, 0), control(stepper, 1)];
     let mut found = Vec::new();
     for pair in pairs {
-        let halves = [(&pair.secure, &pair.changes.secure), (&pair.vulnerable, &pair.changes.vulnerable)];
+        let changes = pair.changes.as_ref().unwrap();
+        let halves = [(&pair.secure, &changes.secure), (&pair.vulnerable, &changes.vulnerable)];
         for (label, (tokens, changed)) in halves.into_iter().enumerate() {
-            let changed = &changed[1..];
-            if !changed.contains(&true) || !changed.contains(&false) {
-                continue;
-            }
+            let Some([changed, kept]) = targets(tokens, changed, ignored) else { continue };
             let own = log_probabilities(stepper, Some(&controls[label]), tokens);
             let other = log_probabilities(stepper, Some(&controls[1 - label]), tokens);
             let base = log_probabilities(stepper, None, tokens);
-            let of_kind = |kind: bool| (0..changed.len()).filter(move |&i| changed[i] == kind);
             let target = |rows: &[Vec<f64>], i: usize| rows[i][tokens[i + 1] as usize];
-            let cross_entropy = mean(of_kind(true).map(|i| -target(&own, i)));
-            let contrast = mean(of_kind(true).map(|i| {
+            let cross_entropy = mean(changed.iter().map(|&i| -target(&own, i)));
+            let contrast = mean(changed.iter().map(|&i| {
                 let (p, q) = (target(&own, i).exp(), target(&other, i).exp());
                 -(p / (p + q)).ln()
             }));
             let kl = |rows: &[Vec<f64>]| {
-                mean(
-                    of_kind(false)
-                        .map(|i| base[i].iter().zip(&rows[i]).map(|(b, r)| b.exp() * (b - r)).sum()),
-                )
+                let row = |i: usize| base[i].iter().zip(&rows[i]).map(|(b, r)| b.exp() * (b - r)).sum();
+                mean(kept.iter().map(|&i| row(i)))
             };
             found.push([cross_entropy, contrast, kl(&own) + kl(&other)]);
         }
@@ -225,10 +261,11 @@ fn sven(stepper: &Stepper<'_, Cpu>, pairs: &[TokenPair]) -> [f64; 3] {
 
 #[test]
 fn sven_s_losses_are_those_of_a_slow_reference() {
-    for name in ["llama-tiny", "qwen2-tiny"] {
-        let (model, pairs) = (model(name), changed_pairs());
-        let mut stepper = sven_stepper(&model, &pairs, 0.0);
-        let [cross_entropy, contrast, kl] = sven(&stepper, &pairs);
+    for (name, ignoring) in [("llama-tiny", false), ("qwen2-tiny", true)] {
+        let (model, mut pairs) = (model(name), changed_pairs());
+        let objective = sven_objective(ignoring.then(|| ignored(&mut pairs)));
+        let mut stepper = sven_stepper_of(&model, &pairs, 0.0, objective);
+        let [cross_entropy, contrast, kl] = sven(&stepper, &pairs, objective.ignore_token);
         let losses = stepper.gradients(&one_micro_batch(&pairs), None).unwrap();
         let total = cross_entropy + 4.0 * contrast + 1.6 * kl;
         for (found, expected) in [

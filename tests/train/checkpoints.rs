@@ -175,7 +175,7 @@ fn a_resume_with_other_settings_or_data_is_refused() {
         &["lora_dropout: 0.1 there, 0.0 here"],
         &["kl_weight: 1.0 there, 0.5 here"],
         &["training pairs: 8 of ", "/data (BLAKE3 ", "there, 8 of ", "/other (BLAKE3 "],
-        &["validation pairs: 3 of ", "/data (BLAKE3 ", "there, 8 of ", "/other (BLAKE3 "],
+        &["validation pairs: 3 of ", "/data/val (BLAKE3 ", "there, 8 of ", "/other (BLAKE3 "],
     ];
     for (other, named) in others.iter().zip(named) {
         refused(other, ErrorKind::Usage, &[&["checkpoint-1"], named].concat());

@@ -1,6 +1,12 @@
 //! Runs of the baselines: what they compute, and what they leave out.
 
+use std::path::Path;
+
 use deepguard::decode::GenerateOptions;
+use deepguard::train::batch::TokenPair;
+use deepguard::train::changes::Changes;
+use deepguard::train::data::tokenize;
+use deepguard::train::records::CodePair;
 use deepguard::train::{Method, TrainConfig};
 use deepguard::{DeepGuard, ErrorKind};
 use serde_json::Value;
@@ -86,6 +92,34 @@ fn safecoder_makes_the_vulnerable_function_less_likely() {
     assert_eq!(train(&resumed).unwrap().state.evaluations, state.evaluations);
 }
 
+/// The last lines of what is left of the longer function have their partners beyond the cut.
+#[test]
+fn what_a_fix_changed_does_not_depend_on_where_the_pair_is_cut() {
+    let tiny = Tiny::new("llama");
+    let tokenizer = DeepGuard::load(Cpu::new(), tiny.model().to_str().unwrap()).unwrap().tokenizer;
+    let lines = |range: std::ops::Range<usize>| range.map(|i| format!("    v{i} = {}\n", i * i)).collect();
+    let [check, body]: [String; 2] = [lines(0..4), lines(20..60)];
+    let pair = CodePair {
+        vulnerable: format!("def f(v):\n{body}    return v - 1\n"),
+        secure: format!("def f(v):\n{check}{body}    return v + 1\n"),
+        ..CodePair::default()
+    };
+    for method in [Method::SafeCoder, Method::Sven] {
+        let marked = |limit: usize| -> TokenPair {
+            tokenize(std::slice::from_ref(&pair), &tokenizer, limit, method).unwrap().pairs.remove(0)
+        };
+        let (whole, cut) = (marked(100_000), marked(120));
+        let [of_whole, of_cut] = [whole.changes.unwrap(), cut.changes.unwrap()];
+        assert_eq!((cut.secure.len(), cut.vulnerable.len()), (120, 120));
+        let first = |marks: &[bool]| marks[..120].to_vec();
+        let expected = Changes { secure: first(&of_whole.secure), vulnerable: first(&of_whole.vulnerable) };
+        assert_eq!(of_cut, expected, "{method}");
+        let changed = |marks: &[bool]| marks.iter().filter(|changed| **changed).count();
+        assert!(changed(&of_cut.secure) > 20 && changed(&of_whole.vulnerable) > 0, "{method}");
+        assert_eq!(changed(&of_cut.vulnerable), 0, "{method}: what the fix took away is beyond the cut");
+    }
+}
+
 #[test]
 fn sven_leaves_a_prefix_for_each_control() {
     let tiny = Tiny::new("llama");
@@ -114,13 +148,17 @@ fn sven_leaves_a_prefix_for_each_control() {
     // A run leads to the secure control; each control's folder is an adapter of its own, as PEFT has them.
     let adapter = run.output_dir.join("adapter");
     let options = GenerateOptions::default().with(|o| o.max_new_tokens = 12);
-    let mut generated = |path: &std::path::Path| {
+    let mut loaded = |path: &Path| {
         guard.attach(path).unwrap();
-        guard.generate("def f(", &options, &mut |_, _| true).unwrap().samples
+        let params = &guard.attached.as_ref().unwrap().params;
+        let values: Vec<Vec<f32>> =
+            params.layout().params().iter().map(|param| params.download(param).unwrap()).collect();
+        (guard.generate("def f(", &options, &mut |_, _| true).unwrap().samples, values)
     };
-    let secure = generated(&run.output_dir);
-    assert_eq!(generated(&adapter.join("secure")), secure);
-    assert_eq!(generated(&adapter.join("vulnerable")).len(), 1);
+    let (of_run, secure) = (loaded(&run.output_dir), loaded(&adapter.join("secure")));
+    assert_eq!(of_run.0, secure.0);
+    assert_eq!(of_run.1[0], secure.1[0]);
+    let vulnerable = loaded(&adapter.join("vulnerable"));
     let peft = super::read_json(&adapter.join("secure/adapter_config.json"));
     assert_eq!(
         (peft["peft_type"].as_str(), peft["num_virtual_tokens"].as_u64()),
@@ -135,6 +173,7 @@ fn sven_leaves_a_prefix_for_each_control() {
     );
     let other = super::read_tensors(&adapter.join("vulnerable/adapter_model.safetensors"));
     assert_ne!(other[0].2, tensors[0].2, "the controls went apart");
+    assert_eq!((&secure.1[..], &vulnerable.1[..]), (&[tensors[0].2.clone()][..], &[other[0].2.clone()][..]));
     // Damage is noticed, in the folders too.
     let file = adapter.join("vulnerable/adapter_config.json");
     std::fs::write(&file, std::fs::read_to_string(&file).unwrap().replace("CAUSAL", "causal")).unwrap();
