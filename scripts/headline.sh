@@ -4,12 +4,13 @@
 # resembles are run and attacked. docs/headline/README.md says what is compared, and what that shows.
 #
 # usage: scripts/headline.sh MODEL RUNS          Python, one training seed
+#        scripts/headline.sh MODEL RUNS trials   what its learning rates were chosen by
 #        scripts/headline.sh MODEL RUNS full     C as well, learning rates by trial, more methods, three training seeds
 #
 # What is finished stays in RUNS: the same call goes on where a signal or an error has stopped it.
 set -euo pipefail
 
-usage="usage: scripts/headline.sh MODEL RUNS [full]"
+usage="usage: scripts/headline.sh MODEL RUNS [trials|full]"
 model=$(realpath "${1:?$usage}")
 mkdir -p "${2:?$usage}"
 runs=$(realpath "$2")
@@ -66,9 +67,10 @@ evaluate() {
         --output-dir "$folder" --resume "${scenarios[@]/#/--only=}" "$@"
 }
 
-# Sets `rate` to that of RATES whose adapter, unguided, is best on the validation scenarios: METHOD RATES.
+# Sets `tried` to judged runs of METHOD with RATES on the validation scenarios, unguided, and `rate` to that of the best.
 choose_rate() {
-    local method=$1 tried=()
+    local method=$1
+    tried=()
     shift
     for rate in "$@"; do
         harden "$method" "$rate" 1
@@ -104,28 +106,43 @@ small() {
     row sven sven 1e-2
 }
 
+trials() {
+    language=python
+    compared=$runs/trials
+    make_base
+    rows=("$runs/validation-base")
+    evaluate "${rows[0]}" base validation 4
+    choose_rate deepguard 1e-4 2e-4 5e-4
+    rows+=("${tried[@]}")
+    choose_rate ce 2e-4 5e-4 1e-3
+    rows+=("${tried[@]}")
+    choose_rate sven 3e-3 1e-2 3e-2
+    rows+=("${tried[@]}")
+}
+
 full() {
     language=all part=test seeds=(1 2 3) samples=10
     make_base
     evaluate "$runs/base" base "$part" 30
     choose_rate ce 2e-4 5e-4 1e-3
     row cross-entropy ce "$rate"
-    choose_rate deepguard 2e-4 5e-4 1e-3
+    choose_rate deepguard 1e-4 2e-4 5e-4
     row deepguard-unguided deepguard "$rate" --no-guard
     for strength in 0.25 0.5 1; do
         row "deepguard-$strength" deepguard "$rate" --guidance-strength "$strength"
     done
     choose_rate sven 3e-3 1e-2 3e-2
     row sven sven "$rate"
-    choose_rate safecoder 2e-4 5e-4 1e-3
+    choose_rate safecoder 1e-4 2e-4 5e-4
     row safecoder safecoder "$rate"
 }
 
 rows=("$runs/base")
+compared=$runs/compared
 case $size in
-    small | full) "$size" ;;
+    small | trials | full) "$size" ;;
     *) echo "$usage" >&2 && exit 2 ;;
 esac
 title "Compare"
-dg-run eval compare "${rows[@]}" --output-dir "$runs/compared"
-cat "$runs/compared/eval.md"
+dg-run eval compare "${rows[@]}" --output-dir "$compared"
+cat "$compared/eval.md"
