@@ -365,6 +365,9 @@ fn differences(options: &SampleOptions<'_>) -> Vec<String> {
             all.push(format!("{name} is {here}; the preset's is {there}."));
         }
     }
+    if preset.guided && options.adapter.is_some() && !generate.guided {
+        all.push("Decoding is not guided; the publication's is.".to_owned());
+    }
     if options.open_indent {
         all.push("Prompts end in the middle of the indentation of the next line.".to_owned());
     }

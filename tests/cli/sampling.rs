@@ -126,7 +126,7 @@ fn what_differs_is_named() {
     let tiny = trained();
     let with =
         |more: &str| sample(&format!("--only python/cwe-089 --limit 1 --adapter run {more} --output-dir a"));
-    run(&tiny, &with("")).ok();
+    run(&tiny, &with("--guidance-strength 1")).ok();
     for (more, named) in [
         ("--temperature 0.5", "generate.temperature: 1.0 there, 0.5 now"),
         ("--top-p 0.5", "generate.top_p"),
@@ -145,11 +145,16 @@ fn what_differs_is_named() {
         ("--limit 2", "scenarios"),
     ] {
         let option = more.split(' ').next().unwrap();
-        let arguments = with(&format!("{more} --resume"));
+        let guided = if ["--no-guard", "--guidance-strength"].contains(&option) {
+            ""
+        } else {
+            "--guidance-strength 1"
+        };
+        let arguments = with(&format!("{guided} {more} --resume"));
         let arguments = if option == "--limit" { arguments.replacen("--limit 1 ", "", 1) } else { arguments };
         run(&tiny, &arguments).fails(3, &["a: the samples here are of something else", named]);
     }
-    run(&tiny, &with("--resume")).ok();
+    run(&tiny, &with("--guidance-strength 1 --resume")).ok();
     run(&tiny, &with("--resume").replacen("--adapter run ", "", 1)).fails(3, &["adapter"]);
     super::tiny::edit_tensors(&tiny.path("model/model.safetensors"), |tensors| tensors[0].2[0] += 1.0);
     run(&tiny, &with("--resume --no-guard")).fails(3, &["model: "]);
@@ -159,7 +164,10 @@ fn what_differs_is_named() {
 fn guided_and_not_are_two_methods() {
     let tiny = trained();
     let with = |more: &str| sample(&format!("--only c/cwe-125 --limit 2 --adapter run {more}"));
-    run(&tiny, &with("--output-dir guided")).ok();
+    run(&tiny, &with("--guidance-strength 1 --output-dir guided")).ok();
+    run(&tiny, &with("--preset deepguard -n 3 --temperature 1 --output-dir published")).ok();
+    let differences = settings(&tiny, "published")["differences"].to_string();
+    assert!(differences.contains("not guided; the publication's is"), "{differences}");
     run(&tiny, &with("--no-guard --output-dir plain")).ok();
     run(&tiny, &with("--guidance-strength 0 --output-dir none")).ok();
     assert_ne!(lines(&tiny, "guided"), lines(&tiny, "plain"));

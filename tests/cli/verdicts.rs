@@ -60,7 +60,10 @@ fn a_seal_has_the_rates_of_its_lines() {
 
     for (arguments, said) in [
         (&["eval", "verify", "guard"][..], "guard: samples, verdicts, rates are those that were sealed\n"),
-        (&["eval", "verify", "guard", "--suite", "suite"][..], "rates, prompts, checks and harness are those that were sealed\n"),
+        (
+            &["eval", "verify", "guard", "--suite", "suite"][..],
+            "rates, prompts, checks and harness are those that were sealed\n",
+        ),
     ] {
         let done = run(&made, arguments).ok();
         assert!(done.stdout.ends_with(said), "{}", done.stdout);
@@ -227,7 +230,11 @@ fn unknown_is_never_secure_and_always_counted() {
     );
     assert_eq!((seal.scenarios[4].counts.samples, seal.scenarios[4].counts.unknown), (3, 3));
     near(rate(&seal, "all", "secure-pass@1"), 0.8);
-    assert!(verify(&made.path("asked"), Origin { suite: Some(&made.suite), ..Origin::default() }).unwrap().is_empty());
+    assert!(
+        verify(&made.path("asked"), Origin { suite: Some(&made.suite), ..Origin::default() })
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[test]

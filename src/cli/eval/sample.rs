@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::super::device::Task;
-use super::super::guidance::GuidanceArgs;
+use super::super::guidance::{GuidanceArgs, has_guard};
 use super::super::keys::named;
 use super::super::say::{note, warn};
 use super::super::signals::Signals;
@@ -155,8 +155,7 @@ impl Sample<'_> {
         let named = |path: &std::path::Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
         let own = named(adapter).filter(|name| name != "adapter");
         let name = own.or_else(|| named(adapter.parent()?)).unwrap_or_else(|| "adapter".to_owned());
-        let has_guard = guard.attached.as_ref().is_some_and(|attached| attached.guard.is_some());
-        match (has_guard, self.args.guidance.guides(guard)) {
+        match (has_guard(guard), self.args.guidance.guides()) {
             (true, true) => format!("{name}, guided"),
             (true, false) => format!("{name}, not guided"),
             (false, _) => name,
