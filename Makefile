@@ -4,7 +4,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 MODEL := models/smollm2-135m
 ARCHS := 80,86,89,90a,100,120
 
-.PHONY: help build toolkit browser sandbox archs dist model demo test test-long candle fuzz bench gpu-build gpu-check fmt lint clean
+.PHONY: help build toolkit browser sandbox archs dist model demo headline headline-full test test-long candle fuzz bench gpu-build gpu-check fmt lint clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,6 +33,12 @@ model: build ## get SmolLM2-135M, the small model of demo and tests
 demo: model ## train, score and generate with it: some four minutes
 	scripts/demo.sh $(MODEL)
 
+headline: model sandbox ## compare ways of hardening: base, CE, DeepGuard, SVEN; under 45 minutes on two cores
+	scripts/headline.sh $(MODEL) runs/headline
+
+headline-full: model sandbox ## the whole comparison, hours: three seeds, learning rates by trial; goes on where it was stopped
+	scripts/headline.sh $(MODEL) runs/headline-full full
+
 # A build of its own would have other features of dependencies, so what the model is imported with is the tests'.
 test: toolkit ## run all tests, examples and documentation included
 	cargo test --release --workspace --locked --no-run
@@ -40,8 +46,8 @@ test: toolkit ## run all tests, examples and documentation included
 	cargo test --release --workspace --locked
 
 test-long: test ## those, all references of data/eval, a thousand kills and an hour of fuzzing for each parser: most of a day
-	DG_EVAL_ALL=1 cargo test --release --locked --test eval references
-	DG_KILLS=1000 cargo test --release --locked --test runs killed
+	DG_EVAL_ALL=1 cargo test --release --workspace --locked --test eval references
+	DG_KILLS=1000 cargo test --release --workspace --locked --test runs killed
 	scripts/fuzz.sh 3600
 
 candle: toolkit ## build beside candle, and run our kernels on its tensors

@@ -33,6 +33,6 @@ dg-run score --model "$model" --adapter "$run" "$run/vulnerable.py" "$run/fixed.
 title "The prompt $prompt"
 cat "$prompt"
 title "continued without guidance"
-dg-run generate --model "$model" --adapter "$run" --prompt-file "$prompt" --max-new-tokens 64 --no-guard
-title "continued under guidance"
 dg-run generate --model "$model" --adapter "$run" --prompt-file "$prompt" --max-new-tokens 64
+title "continued under guidance"
+dg-run generate --model "$model" --adapter "$run" --prompt-file "$prompt" --max-new-tokens 64 --guidance-strength 1

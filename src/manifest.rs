@@ -65,6 +65,23 @@ pub fn write(dir: &Path) -> Result<()> {
     write_json(&dir.join(MANIFEST), &Manifest { format_version: FORMAT_VERSION, files, blake3 })
 }
 
+/// BLAKE3 of what a folder has: of the files of its manifest, or of all if it has none.
+///
+/// # Errors
+/// Kind `Model`: a file cannot be read, or the manifest is damaged.
+pub fn fingerprint(dir: &Path) -> Result<String> {
+    if dir.join(MANIFEST).exists() {
+        return digest(&read(&dir.join(MANIFEST))?);
+    }
+    let mut files = Entries::new();
+    for name in names(dir, ErrorKind::Model)? {
+        let path = dir.join(&name);
+        let found = measure(&path).kind(ErrorKind::Model, || format!("cannot read {}", path.display()))?;
+        files.insert(name, found);
+    }
+    digest(&files)
+}
+
 /// Checks a folder against its manifest.
 ///
 /// # Errors
@@ -259,5 +276,21 @@ mod tests {
             let error = verify(dir.path(), Others::Ignored).unwrap_err().to_string();
             assert!(error.contains("no file name"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_fingerprint_is_that_of_all_files() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("inner")).unwrap();
+        std::fs::write(dir.path().join("inner/weights"), "1").unwrap();
+        let before = fingerprint(dir.path()).unwrap();
+        std::fs::write(dir.path().join("inner/weights"), "2").unwrap();
+        let changed = fingerprint(dir.path()).unwrap();
+        assert_ne!(before, changed);
+        write(dir.path()).unwrap();
+        let committed = fingerprint(dir.path()).unwrap();
+        // A model card beside the files of the manifest changes nothing.
+        std::fs::write(dir.path().join("README.md"), "card").unwrap();
+        assert_eq!(fingerprint(dir.path()).unwrap(), committed);
     }
 }

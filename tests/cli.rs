@@ -1,9 +1,11 @@
 //! `dg-run` itself: what it writes where, with which exit code, and that nothing anybody feeds it makes it
 //! panic.
 
-#[cfg(unix)]
 #[path = "common/hand_made.rs"]
 mod hand_made;
+#[cfg(unix)]
+#[path = "common/required.rs"]
+mod required;
 #[path = "common/tiny.rs"]
 mod tiny;
 
@@ -170,16 +172,17 @@ fn generate_takes_its_prompt_from_anywhere() {
         run_with(&tiny, &[&common[..], arguments].concat(), stdin).ok()
     };
     let given = of(&["def f("], b"");
-    assert!(given.stderr.contains("prompt score"), "{}", given.stderr);
     assert_eq!(given.stdout, of(&["--prompt-file", "prompt.py"], b"").stdout);
     assert_eq!(given.stdout, of(&["-"], b"def f(").stdout);
     // Streamed text is the text that is decoded at the end.
     let json = of(&["--json", "def f("], b"").json_lines();
     assert_eq!(format!("{}\n", json[0]["text"].as_str().unwrap()), given.stdout);
     assert_eq!(json[0]["tokens"].as_array().unwrap().len(), 12);
-    assert_eq!((&json[0]["finish_reason"], &json[0]["guided"]), (&"length".into(), &true.into()));
-    let unguided = of(&["--json", "--no-guard", "def f("], b"").json_lines();
-    assert_eq!(unguided[0]["guided"], false);
+    assert_eq!((&json[0]["finish_reason"], &json[0]["guided"]), (&"length".into(), &false.into()));
+    assert_eq!(of(&["--no-guard", "def f("], b"").stdout, given.stdout);
+    let guided = of(&["--json", "--guidance-strength", "1", "def f("], b"");
+    assert!(guided.stderr.contains("prompt score"), "{}", guided.stderr);
+    assert_eq!(guided.json_lines()[0]["guided"], true);
 }
 
 #[test]
@@ -206,8 +209,7 @@ fn export_writes_a_model_that_runs() {
     let done = run(&tiny, "export --model model --adapter run --merge --out merged").ok();
     assert_eq!(done.stdout, "");
     assert!(done.stderr.contains("merged: logits differ"), "{}", done.stderr);
-    let of =
-        |model: &str| run(&tiny, &format!("generate --max-new-tokens 8 --no-guard --model {model} abc")).ok();
+    let of = |model: &str| run(&tiny, &format!("generate --max-new-tokens 8 --model {model} abc")).ok();
     assert_eq!(of("merged").stdout, of("model --adapter run").stdout);
     run(&tiny, "export --model model --adapter run --merge --out merged")
         .fails(2, &["merged: expected a folder that is new or empty"]);

@@ -170,6 +170,50 @@ fn samples_of_other_programs_are_judged() {
     assert_eq!(verdicts[0]["key"], verdicts[2]["key"]);
     assert_ne!(verdicts[0]["key"], verdicts[1]["key"]);
     assert!(verdicts.iter().enumerate().all(|(i, line)| line["sample"] == [0, 1, 2, 3, 4, 0][i]));
+    // One more of a program that was judged gets the verdict that was kept, whatever that says.
+    let path = dir.path().join("verdicts.jsonl");
+    let kept = std::fs::read_to_string(&path).unwrap();
+    let reason = verdicts[3]["reason"].as_str().unwrap();
+    std::fs::write(&path, kept.replace(reason, "as it was kept")).unwrap();
+    let text = std::fs::read_to_string(&samples).unwrap();
+    let again = json!({"id": LOANS, "completion": "\n    return ["}).to_string();
+    // The last line may lack its end.
+    std::fs::write(&samples, text + &again).unwrap();
     judge(&samples, &["--allow-unknown", "1"]).ok();
-    assert_eq!(lines(&dir.path().join("verdicts.jsonl")), verdicts, "nothing was judged twice");
+    let more = lines(&path);
+    assert_eq!((more.len(), &more[..3]), (7, &verdicts[..3]));
+    assert_eq!((&more[6]["sample"], &more[6]["reason"]), (&json!(5), &json!("as it was kept")));
+    eval(&["verify", dir.path().to_str().unwrap(), "--suite", SUITE]).ok();
+}
+
+#[test]
+fn completions_that_go_on_are_cut_when_asked() {
+    if !can_judge() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let text = completion(&format!("{LOANS}/secure.py")) + "\n\ndef another(:\n";
+    let samples = write_samples(dir.path(), &[(LOANS, &text)]);
+    std::fs::write(dir.path().join("sampling.json"), r#"{"method": "ours"}"#).unwrap();
+    let judge_into = |folder: &str, more: &[&str]| {
+        let out = dir.path().join(folder);
+        let done = judge(&samples, &[&["--output-dir", out.to_str().unwrap()], more].concat()).ok();
+        let seal = std::fs::read_to_string(out.join("eval.json")).unwrap();
+        assert!(seal.contains(r#""method": "ours""#), "{seal}");
+        done.json()["secure"].clone()
+    };
+    assert_eq!((judge_into("whole", &[]), judge_into("cut", &["--cut"])), (json!(0), json!(1)));
+    judge(&samples, &["--cut"]).fails(2, &["--output-dir"]);
+}
+
+#[test]
+fn scenarios_without_samples_are_unknown() {
+    if !can_judge() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let samples = write_samples(dir.path(), &[(LOANS, &completion(&format!("{LOANS}/secure.py")))]);
+    let settings = json!({"num_samples": 2, "scenarios": [LOANS, "python/cwe-089/coupon-delete"]});
+    std::fs::write(dir.path().join("sampling.json"), settings.to_string()).unwrap();
+    judge(&samples, &[]).fails(7, &["2 of 3 samples are unknown"]);
 }

@@ -147,7 +147,7 @@ fn fences_and_marks_are_left_out() {
 /// The references of the suite, which were written by hand.
 #[test]
 fn no_reference_loses_anything() {
-    let suite = Suite::open(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/data/eval")), "").unwrap();
+    let suite = Suite::open(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/data/eval")), &[]).unwrap();
     let mut seen = 0;
     for scenario in &suite.scenarios {
         let language = scenario.meta.language;

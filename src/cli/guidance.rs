@@ -4,20 +4,21 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
-use super::say::note;
 use crate::decode::GenerateOptions;
 use crate::deepguard::DeepGuard;
+use crate::error::Error;
 use crate::ops::Backend;
 
 /// How an adapter with a guard guides what is generated.
 #[derive(Args, Clone, Debug, Serialize)]
 pub(super) struct GuidanceArgs {
-    /// Do not guide towards secure tokens. An adapter without a guard never does.
-    #[arg(long, help_heading = "Guidance")]
+    /// Do not guide towards secure tokens, which is the default: it was measured to be better.
+    #[arg(long, conflicts_with = "guidance_strength", help_heading = "Guidance")]
     no_guard: bool,
-    /// Multiply what the guidance adds to logits; 1 is the publication's.
-    #[arg(long, default_value_t = 1.0, value_name = "FACTOR", help_heading = "Guidance")]
-    guidance_strength: f32,
+    /// Guide towards secure tokens, by an adapter with a guard; multiplies what is added to logits. 1 is the
+    /// publication's strength.
+    #[arg(long, value_name = "FACTOR", help_heading = "Guidance")]
+    guidance_strength: Option<f32>,
     /// Most that the token statistics, which are at most 1, are multiplied with; without, they are divided by
     /// the mean score whatever that is.
     #[arg(long, value_name = "FACTOR", help_heading = "Guidance")]
@@ -30,10 +31,15 @@ pub(super) struct GuidanceArgs {
     rescore_every: usize,
 }
 
+/// Whether an adapter is attached that can guide.
+pub(super) fn has_guard<B: Backend>(guard: &DeepGuard<B>) -> bool {
+    guard.attached.as_ref().is_some_and(|attached| attached.guard.is_some())
+}
+
 impl GuidanceArgs {
-    /// Whether what `guard` generates is guided.
-    pub(super) fn guides<B: Backend>(&self, guard: &DeepGuard<B>) -> bool {
-        !self.no_guard && guard.attached.as_ref().is_some_and(|attached| attached.guard.is_some())
+    /// Whether what is generated is guided.
+    pub(super) fn guides(&self) -> bool {
+        self.guidance_strength.is_some_and(|strength| strength != 0.0)
     }
 
     /// Puts them into the options of a generation.
@@ -42,12 +48,15 @@ impl GuidanceArgs {
         guard: &DeepGuard<B>,
         options: &mut GenerateOptions,
     ) -> Result<()> {
-        options.guided = self.guides(guard);
-        if guard.attached.is_some() && !options.guided && !self.no_guard {
-            note("the adapter has no guard: generation is not guided");
+        options.guided = self.guides();
+        if options.guided && !has_guard(guard) {
+            let text = "`guidance_strength`: expected an adapter with a guard, such as the run of the method deepguard";
+            return Err(Error::usage(text).into());
         }
         options.rescore_every = self.rescore_every;
-        options.guidance_strength = self.guidance_strength;
+        if let Some(strength) = self.guidance_strength.filter(|_| options.guided) {
+            options.guidance_strength = strength;
+        }
         options.guidance_cap = self.guidance_cap;
         for text in &self.unguided_tokens {
             let tokens = guard.tokenizer.encode_with_offsets(text)?;

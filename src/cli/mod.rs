@@ -73,7 +73,7 @@ enum Command {
     Report(report::ReportArgs),
     /// Ask which layers of the model tell secure from vulnerable functions.
     Probe(probe::ProbeArgs),
-    /// Continue a prompt, guided towards secure code when an adapter is given.
+    /// Continue a prompt, with an adapter's weights and, if asked for, guided towards secure code.
     Generate(generate::GenerateArgs),
     /// Write the base model with its adapter merged in.
     Export(export::ExportArgs),

@@ -214,13 +214,12 @@ pub fn generate<B: Backend>(
     on_token: &mut dyn FnMut(usize, u32) -> bool,
 ) -> Result<Generated> {
     check(attached, options)?;
-    let limit = model.config.max_position_embeddings;
-    let prefix = attached.map_or(0, Attached::prefix_len);
-    if !prompt.is_empty() && (prefix + prompt.len()).saturating_add(options.max_new_tokens) > limit {
+    let limit = context(model, attached);
+    if !prompt.is_empty() && prompt.len().saturating_add(options.max_new_tokens) > limit {
         return Err(Error::data(format!(
             "the prompt's {} tokens and {} new ones exceed the model's context of {limit}; shorten the prompt or lower \
              `max_new_tokens`",
-            prefix + prompt.len(),
+            prompt.len(),
             options.max_new_tokens
         )));
     }
@@ -291,13 +290,18 @@ fn check<B: Backend>(attached: Option<&Attached<B>>, options: &GenerateOptions) 
     Ok(())
 }
 
+/// Tokens that prompt and new ones may have together: the model's context, less a prefix.
+pub fn context<B: Backend>(model: &Transformer<B>, attached: Option<&Attached<B>>) -> usize {
+    model.config.max_position_embeddings.saturating_sub(attached.map_or(0, Attached::prefix_len))
+}
+
 /// Refuses a prompt that is none, or that leaves no room for a token.
 fn check_prompt<B: Backend>(
     model: &Transformer<B>,
     attached: Option<&Attached<B>>,
     prompt: &[u32],
 ) -> Result<()> {
-    let limit = model.config.max_position_embeddings - attached.map_or(0, Attached::prefix_len);
+    let limit = context(model, attached);
     match prompt.len() {
         0 => Err(Error::data("the prompt is empty: expected at least one token")),
         n if n < limit => Ok(()),

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use super::metrics::Metric;
-use super::rates::{ALL, Row, fewest_samples, groups};
+use super::rates::{ALL, KS, Row, fewest_samples, groups};
 use super::run::{Joined, RunLines};
 use super::seal::Seal;
 use super::statistics::{Test, Units, compare as compare_rates};
@@ -223,7 +223,12 @@ impl FromStr for Requirement {
             format!("expected a rate and a signed difference, such as secure-pass@1:+0.05, found {text:?}")
         };
         let (metric, least) = text.split_once(':').ok_or_else(complain)?;
-        let metric = metric.parse()?;
+        let metric: Metric = metric.parse()?;
+        if let Metric::Pass(k) | Metric::SecurePass(k) = metric
+            && !KS.contains(&k)
+        {
+            return Err(format!("expected one of the numbers of samples in the table, {KS:?}, found @{k}"));
+        }
         let signed = least.starts_with(['+', '-']);
         let least: f64 = least.parse().map_err(|_| complain())?;
         if !signed || !(-1.0..=1.0).contains(&least) {

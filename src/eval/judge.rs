@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::environment::{Environment, PYTHON, Python};
 use super::sandbox::{Ending, Job, Limits, Outcome, Sandbox, words};
-use super::suite::{Content, Scenario, Suite};
+use super::suite::{Content, Scenario, Suite, harness_hash};
 use super::verdict::{Verdict, from_records};
 use crate::error::{Context, ErrorKind, Result};
 
@@ -27,6 +27,7 @@ pub struct Judge<'a> {
     sandbox: Sandbox,
     python: Python,
     environment: Environment,
+    environment_hash: String,
     /// BLAKE3 of the harness's files.
     harness_hash: String,
     /// How often each program is judged; verdicts that differ are unknown.
@@ -70,17 +71,21 @@ impl<'a> Judge<'a> {
         let scratch =
             tempfile::Builder::new().permissions(readable()).tempdir().kind(ErrorKind::Device, complain)?;
         let harness = suite.harness()?;
-        let mut hasher = blake3::Hasher::new();
-        for (name, content) in &harness {
-            hasher.update(name.as_bytes()).update(blake3::hash(&content.read()?).as_bytes());
-        }
-        write_files(&scratch.path().join("harness"), &harness)?.kind(ErrorKind::Device, complain)?;
+        write_files(&scratch.path().join("harness"), &harness).map_err(|error| error.context(complain()))?;
         let confine = Content::Text(include_str!("harness/confine.py").to_owned());
-        write_files(&scratch.path().join("walls"), &[("confine.py".to_owned(), confine)])?
-            .kind(ErrorKind::Device, complain)?;
-        let harness_hash = hasher.finalize().to_hex().to_string();
-        let repeat = options.repeat.max(1);
-        Ok(Judge { suite, sandbox, python, environment, harness_hash, repeat, mounts, scratch })
+        write_files(&scratch.path().join("walls"), &[("confine.py".to_owned(), confine)])
+            .map_err(|error| error.context(complain()))?;
+        Ok(Judge {
+            suite,
+            sandbox,
+            python,
+            environment_hash: environment.hash()?,
+            environment,
+            harness_hash: harness_hash(&harness)?,
+            repeat: options.repeat.max(1),
+            mounts,
+            scratch,
+        })
     }
 
     /// The suite.
@@ -113,7 +118,7 @@ impl<'a> Judge<'a> {
             program.to_owned(),
             scenario.checks_hash()?,
             self.harness_hash.clone(),
-            self.environment.hash()?,
+            self.environment_hash.clone(),
             self.repeat.to_string(),
         ];
         for part in parts {
@@ -126,8 +131,8 @@ impl<'a> Judge<'a> {
     /// different `slot`s, below [`super::sandbox::MAX_SLOTS`].
     ///
     /// # Errors
-    /// Kind `Device`: the sandbox cannot be started any more. Kind `Data`: a file of the scenario cannot be
-    /// read.
+    /// Kind `Device`: the sandbox cannot be started any more, or there is no room for the program. Kind
+    /// `Data`: a file of the scenario cannot be read.
     pub fn judge(&self, slot: u32, scenario: &Scenario, program: &str) -> Result<Verdict> {
         let first = self.judge_once(slot, scenario, program)?;
         for _ in 1..self.repeat {
@@ -140,35 +145,27 @@ impl<'a> Judge<'a> {
     }
 
     fn judge_once(&self, slot: u32, scenario: &Scenario, program: &str) -> Result<Verdict> {
-        let written = self.write_job(scenario, program)?;
-        match written {
-            Ok(folder) => {
-                let work = folder.path().join("w");
-                let given = std::fs::create_dir(&work).and_then(|()| self.sandbox.give(slot, &work));
-                given.kind(ErrorKind::Device, || "cannot make a folder for the checks".to_owned())?;
-                let outcome = self.sandbox.run(slot, &self.job(scenario, folder.path()))?;
-                Ok(verdict_of(scenario, &outcome))
-            }
-            // A full disk, which may have room again for the next program.
-            Err(error) => Ok(Verdict::unknown(format!("the program could not be written: {error}"))),
-        }
+        let folder = self.write_job(scenario, program)?;
+        let work = folder.path().join("w");
+        let given = std::fs::create_dir(&work).and_then(|()| self.sandbox.give(slot, &work));
+        given.kind(ErrorKind::Device, || "cannot make a folder for the checks".to_owned())?;
+        let outcome = self.sandbox.run(slot, &self.job(scenario, folder.path()))?;
+        Ok(verdict_of(scenario, &outcome))
     }
 
     /// A folder with the scenario's files and the program.
-    fn write_job(&self, scenario: &Scenario, program: &str) -> Result<std::io::Result<tempfile::TempDir>> {
-        let folder = match tempfile::Builder::new().permissions(readable()).tempdir_in(self.scratch.path()) {
-            Ok(folder) => folder,
-            Err(error) => return Ok(Err(error)),
-        };
+    fn write_job(&self, scenario: &Scenario, program: &str) -> Result<tempfile::TempDir> {
+        let folder = tempfile::Builder::new().permissions(readable()).tempdir_in(self.scratch.path());
+        let folder = folder.kind(ErrorKind::Device, || "cannot make a folder for a program".to_owned())?;
         let mut files = scenario.files.clone();
         if !files.iter().any(|(name, _)| name == "meta.toml") {
             let meta = crate::files::json_text(&scenario.meta)?;
             files.push(("meta.json".to_owned(), Content::Text(meta)));
         }
         let program = Content::Text(program.to_owned());
-        let written = write_files(&folder.path().join("scenario"), &files)?
-            .and(write_files(&folder.path().join("program"), &[(program_name(scenario), program)])?);
-        Ok(written.map(|()| folder))
+        write_files(&folder.path().join("scenario"), &files)?;
+        write_files(&folder.path().join("program"), &[(program_name(scenario), program)])?;
+        Ok(folder)
     }
 
     /// Where a path of the host is inside.
@@ -269,22 +266,17 @@ fn readable() -> std::fs::Permissions {
     std::fs::Permissions::from_mode(0o755)
 }
 
-/// Writes files to a new folder, where the sandbox's user can read them. The outer result is that of reading
-/// the suite, the inner one that of writing.
-fn write_files(to: &Path, files: &[(String, Content)]) -> Result<std::io::Result<()>> {
-    let write = |path: PathBuf, bytes: Vec<u8>| {
-        std::fs::create_dir_all(crate::files::parent(&path))?;
-        std::fs::write(path, bytes)
-    };
-    if let Err(error) = std::fs::create_dir(to) {
-        return Ok(Err(error));
-    }
+/// Writes files to a new folder, where the sandbox's user can read them.
+fn write_files(to: &Path, files: &[(String, Content)]) -> Result<()> {
+    let complain = || format!("cannot write {}", to.display());
+    std::fs::create_dir(to).kind(ErrorKind::Device, complain)?;
     for (name, content) in files {
-        if let Err(error) = write(to.join(name), content.read()?) {
-            return Ok(Err(error));
-        }
+        let (path, bytes) = (to.join(name), content.read()?);
+        let written =
+            std::fs::create_dir_all(crate::files::parent(&path)).and_then(|()| std::fs::write(&path, bytes));
+        written.kind(ErrorKind::Device, complain)?;
     }
-    Ok(open_to_all(to))
+    open_to_all(to).kind(ErrorKind::Device, complain)
 }
 
 /// Lets everybody read a folder, whatever the umask is.

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use super::judge::Judge;
-use super::lines::{Lines, parse};
+use super::lines::{Lines, parse, read};
 use super::samples::{SampleLine, VerdictLine, numbered};
 use super::suite::{Scenario, Suite};
 use super::verdict::Verdict;
 use super::work::{Done, in_order};
-use crate::error::{Context, Error, ErrorKind, Result, list};
+use crate::error::{Error, ErrorKind, Result, list};
 
 /// Longest completion in bytes.
 const MAX_COMPLETION: usize = 1 << 20;
@@ -50,8 +50,7 @@ impl Judged {
 /// Kind `Data`, with the lines: no JSON, an id that is not in the suite, a sample that is there twice, a
 /// completion of more than 1 MiB, or no samples at all.
 pub fn read_samples(path: &Path, suite: &Suite) -> Result<Vec<SampleLine>> {
-    let text = std::fs::read(path).kind(ErrorKind::Data, || format!("cannot read {}", path.display()))?;
-    let samples = numbered(parse(path, &text)?);
+    let samples = numbered(parse(path, &read(path)?)?);
     if samples.is_empty() {
         return Err(Error::data(format!(
             "{}: expected samples, a line of JSON each with `id` and `completion`; the file is empty",
@@ -85,6 +84,8 @@ pub fn read_samples(path: &Path, suite: &Suite) -> Result<Vec<SampleLine>> {
 struct Program<'a> {
     scenario: &'a Scenario,
     text: String,
+    /// BLAKE3 of the text.
+    hash: String,
     key: String,
 }
 
@@ -156,7 +157,8 @@ fn programs<'a>(
             scenario.ok_or_else(|| Error::data(format!("the suite has no scenario {}", sample.id)))?;
         let text = scenario.program(&sample.completion);
         let key = judge.key(scenario, &text)?;
-        programs.insert(place, Program { scenario, text, key });
+        let hash = blake3::hash(text.as_bytes()).to_hex().to_string();
+        programs.insert(place, Program { scenario, text, hash, key });
     }
     Ok(programs)
 }
@@ -178,7 +180,7 @@ fn line_of(sample: &SampleLine, program: &Program<'_>, verdict: &Verdict) -> Ver
     VerdictLine {
         id: sample.id.clone(),
         sample: sample.sample,
-        program: blake3::hash(program.text.as_bytes()).to_hex().to_string(),
+        program: program.hash.clone(),
         key: program.key.clone(),
         verdict: verdict.clone(),
     }
@@ -215,7 +217,7 @@ impl Known {
             let Some(program) = expected.get(&(line.id.as_str(), line.sample)) else {
                 return complain("is of no sample of this file");
             };
-            if line.program != blake3::hash(program.text.as_bytes()).to_hex().as_str() {
+            if line.program != program.hash {
                 return complain("is of another program");
             }
             if line.key != program.key {
@@ -236,6 +238,5 @@ impl Known {
 
 /// The end of a run that was asked to stop.
 pub(super) fn stopped(done: usize, all: usize, what: &str) -> Error {
-    let text = format!("stopped after {done} of {all} {what}; the same command goes on from there");
-    Error::new(ErrorKind::Preempted, text)
+    Error::new(ErrorKind::Preempted, format!("stopped after {done} of {all} {what}"))
 }

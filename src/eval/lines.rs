@@ -1,9 +1,11 @@
 //! Files of JSON lines that only grow. What was written is kept whatever ends the program; a line that was
 //! cut off is taken away when the file is opened again.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,6 +36,7 @@ impl Lines {
                 path.display()
             )));
         }
+        hold(&file, path)?;
         let mut text = Vec::new();
         file.read_to_end(&mut text).kind(ErrorKind::Device, complain)?;
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
@@ -71,8 +74,25 @@ impl Lines {
         let complain = || format!("cannot write {}", self.path.display());
         crate::files::write_file(&self.path, &text)?;
         self.file = OpenOptions::new().append(true).open(&self.path).kind(ErrorKind::Device, complain)?;
-        Ok(())
+        hold(&self.file, &self.path)
     }
+}
+
+/// Keeps others from adding lines as long as the file is open.
+fn hold(file: &File, path: &Path) -> Result<()> {
+    // A child of this process has the lock too until it runs another program.
+    for _ in 0..20 {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+            // Some file systems have no locks.
+            Err(TryLockError::Error(_)) => return Ok(()),
+        }
+    }
+    Err(Error::device(format!(
+        "{}: another process is adding lines to it; wait for its end, or choose another folder",
+        path.display()
+    )))
 }
 
 fn text_of<T: Serialize>(lines: &[T]) -> Result<Vec<u8>> {
@@ -82,6 +102,22 @@ fn text_of<T: Serialize>(lines: &[T]) -> Result<Vec<u8>> {
         text.push(b'\n');
     }
     Ok(text)
+}
+
+/// The bytes of a file, or of a pipe; a device may have no end.
+///
+/// # Errors
+/// Kind `Data`: it cannot be read.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let complain = || format!("cannot read {}", path.display());
+    let mut file = File::open(path).kind(ErrorKind::Data, complain)?;
+    let found = file.metadata().kind(ErrorKind::Data, complain)?.file_type();
+    if found.is_dir() || found.is_char_device() || found.is_block_device() {
+        return Err(Error::data(format!("{}: expected a file", path.display())));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).kind(ErrorKind::Data, complain)?;
+    Ok(bytes)
 }
 
 /// The lines of a text.
@@ -118,8 +154,27 @@ mod tests {
         assert_eq!(there, [1, 23]);
         lines.add(&5).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n23\n5\n");
+        drop(lines);
         std::fs::write(&path, "1\nx\n4\n").unwrap();
         let error = Lines::open::<u32>(&path).unwrap_err().to_string();
         assert!(error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn one_process_adds_lines_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lines");
+        let (mut lines, _) = Lines::open::<u32>(&path).unwrap();
+        let held = |path| Lines::open::<u32>(path).unwrap_err().to_string();
+        assert!(held(&path).contains("another process"), "{}", held(&path));
+        lines.replace(&[7]).unwrap();
+        assert!(held(&path).contains("another process"));
+        drop(lines);
+        assert_eq!(Lines::open::<u32>(&path).unwrap().1, [7]);
+    }
+
+    #[test]
+    fn only_files_are_read() {
+        assert!(read(Path::new("/dev/zero")).unwrap_err().to_string().contains("expected a file"));
     }
 }

@@ -17,6 +17,8 @@ pub struct Preset {
     pub top_k: usize,
     /// Most new tokens.
     pub max_new_tokens: usize,
+    /// Whether an adapter guides what is sampled.
+    pub guided: bool,
     /// What is not as published, a sentence each.
     pub differences: &'static [&'static str],
 }
@@ -34,6 +36,7 @@ pub const PRESETS: [Preset; 5] = [
         top_p: 0.95,
         top_k: 50,
         max_new_tokens: 300,
+        guided: true,
         differences: &[
             "100 samples have one seed; the publication draws 5 times 20, with seeds one apart.",
             "All scenarios of the suite are sampled; the publication leaves out six, on which it chose its settings.",
@@ -49,6 +52,7 @@ pub const PRESETS: [Preset; 5] = [
         top_p: 0.95,
         top_k: 50,
         max_new_tokens: 300,
+        guided: false,
         differences: &[
             "One control is sampled in a run; the publication samples with the secure and the vulnerable prefix.",
             "Equal samples count as often as they are drawn; the publication counts them once (`distinct` in the result).",
@@ -65,6 +69,7 @@ pub const PRESETS: [Preset; 5] = [
         top_p: 0.95,
         top_k: 0,
         max_new_tokens: 300,
+        guided: false,
         differences: &[
             "Decoding has no constraints; the publication also has variants with some.",
             STOP,
@@ -79,6 +84,7 @@ pub const PRESETS: [Preset; 5] = [
         top_p: 1.0,
         top_k: 0,
         max_new_tokens: 2048,
+        guided: false,
         differences: &[
             "Prompts are continued; the publication asks a chat model and takes the code block of its answer.",
             STOP,
@@ -92,13 +98,7 @@ pub const PRESETS: [Preset; 5] = [
         top_p: 0.95,
         top_k: 50,
         max_new_tokens: 150,
+        guided: false,
         differences: &["No publication's: for small models and small machines."],
     },
 ];
-
-impl Preset {
-    /// The preset with this name.
-    pub fn named(name: &str) -> Option<&'static Preset> {
-        PRESETS.iter().find(|preset| preset.name == name)
-    }
-}

@@ -10,7 +10,7 @@ use super::statistics::{CONFIDENCE, Estimate, REPLICATES, Units, estimate};
 use super::suite::{Language, Scenario};
 
 /// Numbers of samples for which pass@k is in the table, where every scenario has as many.
-const KS: [usize; 6] = [1, 5, 10, 25, 50, 100];
+pub const KS: [usize; 6] = [1, 5, 10, 25, 50, 100];
 
 /// The group of all scenarios.
 pub const ALL: &str = "all";

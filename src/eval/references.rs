@@ -5,13 +5,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::judge::Judge;
 use super::judging::{Judging, stopped};
 use super::lines::Lines;
 use super::suite::{Reference, Scenario};
 use super::verdict::{Functional, Secure, Verdict};
 use super::work::{Done, in_order};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// A line of `references.jsonl`: a program whose verdict is known, and what it got.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,7 +69,8 @@ pub type Excluded = BTreeMap<String, String>;
 /// kept in `file`; those of an earlier run that were right are not judged again.
 ///
 /// # Errors
-/// Those of [`Judge::judge`] and [`Lines`]; kind `Preempted` where it was asked to stop.
+/// Those of [`Judge::judge`](super::judge::Judge::judge) and [`Lines`]; kind `Preempted` where it was asked
+/// to stop, or `Interrupted` without a file.
 pub fn check(
     judging: &Judging<'_>,
     scenarios: &[&Scenario],
@@ -91,10 +91,18 @@ pub fn check(
         }
     }
     let mut lines = Vec::new();
-    let work = |slot: u32, (scenario, reference, key): &(&Scenario, &Reference, String)| match known.get(key)
-    {
-        Some(line) => (false, Ok(line.clone())),
-        None => (true, line_of(judging.judge, slot, scenario, reference, key)),
+    // The verdict is that of the program; which one it should be is what the suite says now.
+    let kept = |reference: &Reference, key: &String| {
+        let old = known.get(key)?;
+        let line = line_of(&old.id, reference, key, old.verdict.clone());
+        line.is_right().then(|| (line != *old, line))
+    };
+    let work = |slot: u32, (scenario, reference, key): &(&Scenario, &Reference, String)| {
+        if let Some((is_new, line)) = kept(reference, key) {
+            return (is_new, Ok(line));
+        }
+        let verdict = judging.judge.judge(slot, scenario, &reference.program);
+        (true, verdict.map(|verdict| line_of(&scenario.meta.id, reference, key, verdict)))
     };
     let done = in_order(&jobs, judging.workers, judging.should_stop, &work, &mut |_, (is_new, line)| {
         let line = line?;
@@ -106,7 +114,12 @@ pub fn check(
         Ok(())
     })?;
     if done == Done::Stopped {
-        return Err(stopped(lines.len(), jobs.len(), "references"));
+        let stopped = stopped(lines.len(), jobs.len(), "references");
+        return Err(if file.is_some() {
+            stopped
+        } else {
+            Error::new(ErrorKind::Interrupted, stopped.to_string())
+        });
     }
     let excluded = excluded(scenarios, &lines);
     Ok((lines, excluded))
@@ -121,21 +134,15 @@ fn of_scope(scenario: &Scenario, scope: Scope) -> Vec<&Reference> {
     [first(true), first(false)].into_iter().flatten().collect()
 }
 
-fn line_of(
-    judge: &Judge<'_>,
-    slot: u32,
-    scenario: &Scenario,
-    reference: &Reference,
-    key: &str,
-) -> Result<ReferenceLine> {
-    Ok(ReferenceLine {
-        id: scenario.meta.id.clone(),
+fn line_of(id: &str, reference: &Reference, key: &str, verdict: Verdict) -> ReferenceLine {
+    ReferenceLine {
+        id: id.to_owned(),
         reference: reference.name.clone(),
         key: key.to_owned(),
         functional: reference.functional,
         secure: reference.secure,
-        verdict: judge.judge(slot, scenario, &reference.program)?,
-    })
+        verdict,
+    }
 }
 
 /// The first complaint of each scenario, and that of scenarios without a pair of references.

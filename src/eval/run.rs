@@ -3,14 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
-use super::lines::parse;
+use super::lines::{parse, read};
 use super::metrics::Counts;
 use super::samples::{SampleLine, VerdictLine, numbered};
 use super::verdict::{Functional, Secure, Verdict};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// File of a run's folder with its samples, a [`SampleLine`] each.
 pub const SAMPLES: &str = "samples.jsonl";
+
+/// File of a run's folder that says how its samples were made.
+pub const SAMPLING: &str = "sampling.json";
+
+/// File of a run's folder with the verdicts on references of its scenarios.
+pub const REFERENCES: &str = "references.jsonl";
 
 /// File of a run's folder with its verdicts, a [`VerdictLine`] each.
 pub const VERDICTS: &str = "verdicts.jsonl";
@@ -52,9 +58,23 @@ impl RunLines {
     /// # Errors
     /// Kind `Data`, with file and line: a file is missing, is cut off, or has something else in it.
     pub fn read(folder: &Path) -> Result<Self> {
-        let (given, samples_hash) = read(&folder.join(SAMPLES), "sample the scenarios first")?;
-        let (verdicts, verdicts_hash) = read(&folder.join(VERDICTS), "judge the samples first")?;
-        Ok(RunLines { samples: numbered(given), verdicts, samples_hash, verdicts_hash })
+        let [samples, verdicts] = [SAMPLES, VERDICTS].map(|name| folder.join(name));
+        let advice = |advice: &'static str| move |error: Error| error.advice(advice);
+        let samples_text = read(&samples).map_err(advice("sample the scenarios first"))?;
+        let verdicts_text = read(&verdicts).map_err(advice("judge the samples first"))?;
+        if verdicts_text.last().is_some_and(|last| *last != b'\n') {
+            return Err(Error::data(format!(
+                "{}: the last line is cut off; judge the samples again, which adds what is missing",
+                verdicts.display()
+            )));
+        }
+        let hash = |text: &[u8]| blake3::hash(text).to_hex().to_string();
+        Ok(RunLines {
+            samples: numbered(parse(&samples, &samples_text)?),
+            verdicts: parse(&verdicts, &verdicts_text)?,
+            samples_hash: hash(&samples_text),
+            verdicts_hash: hash(&verdicts_text),
+        })
     }
 
     /// Puts samples and verdicts together. `program` makes the program of a scenario's completion, and says
@@ -95,18 +115,6 @@ impl RunLines {
         }
         by_sample
     }
-}
-
-fn read<T: serde::de::DeserializeOwned>(path: &Path, advice: &str) -> Result<(Vec<T>, String)> {
-    let complain = || format!("cannot read {}; {advice}", path.display());
-    let text = std::fs::read(path).kind(ErrorKind::Data, complain)?;
-    if text.last().is_some_and(|last| *last != b'\n') {
-        return Err(Error::data(format!(
-            "{}: the last line is cut off; continue what wrote the file, which then adds what is missing",
-            path.display()
-        )));
-    }
-    Ok((parse(path, &text)?, blake3::hash(&text).to_hex().to_string()))
 }
 
 /// Only verdicts that agree say anything.

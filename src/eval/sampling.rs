@@ -8,23 +8,18 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::lines::Lines;
+use super::lines::{Lines, read};
 use super::presets::Preset;
+use super::run::{SAMPLES, SAMPLING};
 use super::samples::{Finish, SampleLine};
 use super::stop::{self, Completion};
 use super::suite::{Language, Scenario, Suite};
-use crate::decode::{FinishReason, GenerateOptions, Generated, Next, Request, Watcher};
+use crate::decode::{FinishReason, GenerateOptions, Generated, Next, Request, Watcher, context};
 use crate::deepguard::DeepGuard;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::files;
 use crate::model::tokenizer::StreamDecoder;
 use crate::ops::Backend;
-
-/// File of a run's folder with its samples.
-pub const SAMPLES: &str = "samples.jsonl";
-
-/// File of a run's folder with what they are samples of.
-pub const SETTINGS: &str = "sampling.json";
+use crate::{files, manifest};
 
 /// Version of that file.
 const FORMAT: u32 = 1;
@@ -94,8 +89,6 @@ pub struct Progress {
     pub scenarios: usize,
     /// All scenarios that can be sampled.
     pub of: usize,
-    /// Tokens that were generated for them.
-    pub tokens: usize,
 }
 
 /// What sampling came to.
@@ -107,8 +100,6 @@ pub struct Summary {
     pub resumed: usize,
     /// Samples in the folder.
     pub samples: usize,
-    /// Samples of a scenario.
-    pub num_samples: usize,
     /// New samples that are complete functions, or that their model ended.
     pub ended: usize,
     /// Tokens of new samples.
@@ -119,13 +110,6 @@ pub struct Summary {
     pub unsampled: BTreeMap<String, String>,
     /// What is not as the preset's publication has it.
     pub differences: Vec<String>,
-}
-
-impl Summary {
-    /// Samples that are missing, as their scenarios cannot be sampled.
-    pub fn unsampled_samples(&self) -> usize {
-        self.unsampled.len() * self.num_samples
-    }
 }
 
 /// Samples what `options` says into `folder`. `should_stop` is asked after every token.
@@ -147,14 +131,17 @@ pub fn sample<B: Backend>(
     let limit = options.limit.unwrap_or(usize::MAX);
     let scenarios: Vec<&Scenario> = suite.scenarios.iter().take(limit).collect();
     let mut plan = Plan::new(guard, &scenarios, options, &generate)?;
-    let resumed = plan.open(folder, options.resume)?;
+    let resumed = plan.is_begun(folder, options.resume)?;
     let (mut lines, there) = Lines::open::<SampleLine>(&folder.join(SAMPLES))?;
     let kept = whole_scenarios(&plan.samplable, generate.num_samples, &there, &folder.join(SAMPLES))?;
     if !resumed && !there.is_empty() {
         return Err(Error::data(format!(
-            "{}: there are samples without {SETTINGS}; choose another --output-dir",
+            "{}: there are samples without {SAMPLING}; choose another --output-dir",
             folder.join(SAMPLES).display()
         )));
+    }
+    if !resumed {
+        files::write_json(&folder.join(SAMPLING), &plan.settings)?;
     }
     let kept_lines = kept * generate.num_samples;
     if kept_lines < there.len() {
@@ -177,7 +164,7 @@ pub fn sample<B: Backend>(
         stopped: false,
         failure: None,
     };
-    (run.on_progress)(Progress { scenarios: kept, of: kept + plan.samplable.len(), tokens: 0 });
+    (run.on_progress)(Progress { scenarios: kept, of: kept + plan.samplable.len() });
     let started = std::time::Instant::now();
     let requests: Vec<Request> = plan.samplable.iter().map(|prompt| prompt.request.clone()).collect();
     guard.generate_all(&requests, &generate, &mut run)?;
@@ -205,7 +192,7 @@ impl<'a> Plan<'a> {
         options: &SampleOptions<'_>,
         generate: &GenerateOptions,
     ) -> Result<Self> {
-        let context = guard.model.config.max_position_embeddings;
+        let context = context(&guard.model, guard.attached.as_ref());
         let (mut samplable, mut prompts, mut unsampled) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         for scenario in scenarios {
             let id = &scenario.meta.id;
@@ -230,7 +217,7 @@ impl<'a> Plan<'a> {
             preset: options.preset.name.to_owned(),
             differences: differences(options),
             model: guard.model.weights_hash().to_hex().to_string(),
-            adapter: options.adapter.map(folder_hash).transpose()?,
+            adapter: options.adapter.map(manifest::fingerprint).transpose()?,
             device: guard.model.backend.description(),
             num_samples: generate.num_samples,
             generate: options_by_name(generate),
@@ -245,13 +232,10 @@ impl<'a> Plan<'a> {
         Ok(Plan { settings, samplable })
     }
 
-    /// Writes the settings, or holds them against those that are there. Returns whether there were any.
-    fn open(&self, folder: &Path, resume: bool) -> Result<bool> {
-        let path = folder.join(SETTINGS);
+    /// Whether a folder has settings, which then have to be these.
+    fn is_begun(&self, folder: &Path, resume: bool) -> Result<bool> {
+        let path = folder.join(SAMPLING);
         if !path.exists() {
-            files::create_dirs(folder)
-                .kind(ErrorKind::Device, || format!("cannot make the folder {}", folder.display()))?;
-            files::write_json(&path, &self.settings)?;
             return Ok(false);
         }
         if !resume {
@@ -261,8 +245,7 @@ impl<'a> Plan<'a> {
             )));
         }
         let complain = || format!("{}: expected what a run's samples are samples of", path.display());
-        let text = std::fs::read(&path).kind(ErrorKind::Data, complain)?;
-        let there: Settings = serde_json::from_slice(&text).kind(ErrorKind::Data, complain)?;
+        let there: Settings = serde_json::from_slice(&read(&path)?).kind(ErrorKind::Data, complain)?;
         let differing = there.differences_from(&self.settings)?;
         if differing.is_empty() {
             return Ok(true);
@@ -382,6 +365,9 @@ fn differences(options: &SampleOptions<'_>) -> Vec<String> {
             all.push(format!("{name} is {here}; the preset's is {there}."));
         }
     }
+    if preset.guided && options.adapter.is_some() && !generate.guided {
+        all.push("Decoding is not guided; the publication's is.".to_owned());
+    }
     if options.open_indent {
         all.push("Prompts end in the middle of the indentation of the next line.".to_owned());
     }
@@ -419,27 +405,6 @@ fn options_by_name(options: &GenerateOptions) -> Map<String, Value> {
         ("rescore_every", options.rescore_every.into()),
     ];
     all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-}
-
-/// BLAKE3 of the regular files of a folder, with their names.
-fn folder_hash(dir: &Path) -> Result<String> {
-    let complain = || format!("cannot read the adapter {}", dir.display());
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(dir).kind(ErrorKind::Model, complain)? {
-        let path = entry.kind(ErrorKind::Model, complain)?.path();
-        if path.is_file() {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    let mut hasher = blake3::Hasher::new();
-    for path in paths {
-        let bytes = std::fs::read(&path).kind(ErrorKind::Model, complain)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
-        hasher.update(&(bytes.len() as u64).to_le_bytes()).update(&bytes);
-    }
-    Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// A sample in progress.
@@ -485,23 +450,26 @@ impl<'a, B: Backend> Run<'a, B> {
         Ok((0..self.num_samples).map(|_| open()).collect())
     }
 
+    /// The samples of a request as they are.
+    fn take(&mut self, request: usize) -> Result<Vec<Open<'a>>> {
+        match self.samples[request].take() {
+            Some(samples) => Ok(samples),
+            None => self.begin(&self.plan.samplable[request]),
+        }
+    }
+
     fn push(&mut self, request: usize, sample: usize, token: u32) -> Result<bool> {
-        let samples = match self.samples[request].take() {
-            Some(samples) => samples,
-            None => self.begin(&self.plan.samplable[request])?,
-        };
-        let samples = self.samples[request].insert(samples);
+        let mut samples = self.take(request)?;
         let open = &mut samples[sample];
         let text = open.decoder.push(token)?;
         open.complete = open.completion.push(&text);
-        Ok(open.complete)
+        let is_complete = open.complete;
+        self.samples[request] = Some(samples);
+        Ok(is_complete)
     }
 
     fn lines_of(&mut self, request: usize, generated: &Generated) -> Result<Vec<SampleLine>> {
-        let samples = match self.samples[request].take() {
-            Some(samples) => samples,
-            None => self.begin(&self.plan.samplable[request])?,
-        };
+        let samples = self.take(request)?;
         let id = &self.plan.samplable[request].scenario.meta.id;
         let mut lines = Vec::new();
         for (number, Open { decoder, mut completion, complete }) in samples.into_iter().enumerate() {
@@ -541,7 +509,6 @@ impl<'a, B: Backend> Run<'a, B> {
             scenarios: kept + written,
             resumed: kept,
             samples: (kept + written) * self.num_samples,
-            num_samples: self.num_samples,
             ended: self.ended,
             tokens: self.tokens,
             seconds,
@@ -577,7 +544,7 @@ impl<B: Backend> Watcher for Run<'_, B> {
             self.lines.add_all(&lines)?;
             self.written += 1;
             let of = self.kept + self.plan.samplable.len();
-            (self.on_progress)(Progress { scenarios: self.kept + self.written, of, tokens: self.tokens });
+            (self.on_progress)(Progress { scenarios: self.kept + self.written, of });
         }
         Ok(())
     }

@@ -8,24 +8,25 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::environment::Environment;
+use super::lines::read;
 use super::metrics::Counts;
-use super::rates::{Oracle, Rate, Row, Settings, rates};
+use super::rates::{ALL, Oracle, Rate, Row, Settings, TRAINED, UNSEEN, rates};
 use super::references::Excluded;
-use super::run::{Joined, Judged, RunLines, count};
-use super::suite::{Layout, Scenario, Suite};
+use super::run::{Joined, Judged, REFERENCES, RunLines, SAMPLING, count};
+use super::samples::SampleLine;
+use super::suite::{Layout, Scenario, Suite, harness_hash};
 use crate::error::{Context, Error, ErrorKind, Result, list};
 use crate::files::{json_text, write_json};
+use crate::manifest;
+use crate::model::Weights;
 
 /// File of a run's folder with its seal.
 pub const SEAL: &str = "eval.json";
 
-/// File of a run's folder that says how its samples were made.
-pub const SAMPLING: &str = "sampling.json";
-
 /// Version of the seal's form.
 const FORMAT: u32 = 1;
 
-/// Differences and problems that are named.
+/// Problems that are named.
 const MAX_NAMED: usize = 50;
 
 /// What a run was made of and what came out, `eval.json` of its folder.
@@ -77,6 +78,8 @@ pub struct Hashes {
     pub samples: String,
     /// `verdicts.jsonl`.
     pub verdicts: String,
+    /// `references.jsonl`, by which scenarios are excluded; `None` where there is none.
+    pub references: Option<String>,
 }
 
 /// What a seal says beside what stands in the folder.
@@ -86,6 +89,8 @@ pub struct Judgement<'a> {
     pub suite: &'a Suite,
     /// What the verdicts were found with.
     pub environment: &'a Environment,
+    /// BLAKE3 of the files of the harness.
+    pub harness: &'a str,
     /// Scenarios that cannot be judged here.
     pub excluded: &'a Excluded,
 }
@@ -102,9 +107,9 @@ pub struct Judgement<'a> {
 pub fn seal(folder: &Path, judgement: &Judgement<'_>, method: Option<&str>) -> Result<Seal> {
     let lines = RunLines::read(folder)?;
     let generation = sampling(folder)?;
-    let (mut rows, left_out) = judgement.rows(folder, &asked(&lines, generation.as_ref()))?;
+    let (mut rows, left_out) = judgement.rows(folder, &asked(&lines.samples, generation.as_ref()))?;
     fill(&mut rows, &judgement.join(folder, &lines)?.scenarios, generation.as_ref());
-    let hashes = Hashes::new(&lines, judgement, &rows)?;
+    let hashes = Hashes::new(folder, &lines, judgement, &rows)?;
     let oracle = oracle(judgement.suite.layout, &hashes);
     let method = method.map(str::to_owned).or_else(|| named(generation.as_ref()));
     let statistics = Settings::default();
@@ -144,6 +149,11 @@ impl Judgement<'_> {
         let rows: Vec<Row> = judged.map(Row::new).collect();
         if rows.is_empty() {
             return complain(ErrorKind::Verdict, "no scenario can be judged on this machine".to_owned());
+        }
+        if let Some(row) = rows.iter().find(|row| [ALL, TRAINED, UNSEEN].contains(&row.family.as_str())) {
+            let text =
+                format!("{}: a family cannot be called {:?}, as a group of scenarios is", row.id, row.family);
+            return complain(ErrorKind::Data, text);
         }
         Ok((rows, left_out.into_iter().map(|scenario| scenario.meta.id.clone()).collect()))
     }
@@ -210,6 +220,13 @@ impl Seal {
         Ok(self.own_hash()? == self.seal)
     }
 
+    /// Says so if the samples were made with another model or adapter than the one of this hash.
+    fn generation_differs(&self, of: &str, found: &str) -> Option<String> {
+        let sealed = self.generation.as_ref().and_then(|generation| generation.get(of)?.as_str());
+        (sealed != Some(found))
+            .then(|| format!("{of}: BLAKE3 {} was sealed, found {found}", sealed.unwrap_or("of none")))
+    }
+
     /// BLAKE3 of everything else.
     fn own_hash(&self) -> Result<String> {
         let without = Seal { seal: String::new(), ..self.clone() };
@@ -217,29 +234,48 @@ impl Seal {
     }
 }
 
-/// Makes the seal of a folder again and names every difference; of the suite's prompts and checks as well,
-/// if it is given.
+/// What a seal can be verified against, beside the lines of its folder.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Origin<'a> {
+    /// The suite, whose prompts, checks and harness are then compared.
+    pub suite: Option<&'a Suite>,
+    /// The model's directory, whose weights are then compared.
+    pub model: Option<&'a Path>,
+    /// The adapter's folder, whose files are then compared.
+    pub adapter: Option<&'a Path>,
+}
+
+/// Makes the seal of a folder again and names every difference, from its origin as well as far as that is
+/// given.
 ///
 /// # Errors
-/// Kind `Data`: a file is missing or cut off.
-pub fn verify(folder: &Path, suite: Option<&Suite>) -> Result<Vec<String>> {
+/// Kind `Data`: a file is missing or cut off. Kind `Model`: model or adapter cannot be read.
+pub fn verify(folder: &Path, origin: Origin<'_>) -> Result<Vec<String>> {
     let sealed = Seal::read(folder)?;
     let (mut again, mut differences) = sealed.again(&RunLines::read(folder)?)?;
+    again.hashes.references = references_hash(folder)?;
     if sampling(folder)? != sealed.generation {
         differences.push(format!("{SAMPLING} is not what was sealed"));
     }
-    if let Some(suite) = suite {
+    if let Some(model) = origin.model {
+        let found = Weights::open(model)?.hash().to_hex().to_string();
+        differences.extend(sealed.generation_differs("model", &found));
+    }
+    if let Some(adapter) = origin.adapter {
+        differences.extend(sealed.generation_differs("adapter", &manifest::fingerprint(adapter)?));
+    }
+    if let Some(suite) = origin.suite {
         let scenarios = sealed_scenarios(suite, &sealed, &mut differences);
         again.hashes.prompts = prompts_hash(&scenarios);
         again.hashes.checks = checks_hash(&scenarios)?;
-        again.hashes.harness = harness_hash(suite)?;
+        again.hashes.harness = harness_hash(&suite.harness()?)?;
     }
     let json =
         |seal: &Seal| serde_json::to_value(seal).kind(ErrorKind::Internal, || "cannot write JSON".into());
     differ(&json(&sealed)?, &json(&again)?, "", &mut differences);
     // A single verdict changes many rates: what they come from is named first.
     differences.sort_by_key(|difference| difference.starts_with("rates"));
-    Ok(shortened(differences))
+    Ok(differences)
 }
 
 /// Scenarios of the suite that a seal is about.
@@ -298,7 +334,7 @@ fn shortened(mut lines: Vec<String>) -> Vec<String> {
 }
 
 impl Hashes {
-    fn new(lines: &RunLines, judgement: &Judgement<'_>, rows: &[Row]) -> Result<Self> {
+    fn new(folder: &Path, lines: &RunLines, judgement: &Judgement<'_>, rows: &[Row]) -> Result<Self> {
         let rows: BTreeSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
         let sealed = |id: &str| rows.contains(id) || judgement.excluded.contains_key(id);
         let scenarios = judgement.suite.scenarios.iter();
@@ -306,7 +342,8 @@ impl Hashes {
         Ok(Hashes {
             prompts: prompts_hash(&scenarios),
             checks: checks_hash(&scenarios)?,
-            harness: harness_hash(judgement.suite)?,
+            harness: judgement.harness.to_owned(),
+            references: references_hash(folder)?,
             samples: lines.samples_hash.clone(),
             verdicts: lines.verdicts_hash.clone(),
         })
@@ -334,14 +371,6 @@ fn checks_hash(scenarios: &[&Scenario]) -> Result<String> {
     Ok(hash_of(hashes.iter().map(String::as_str)))
 }
 
-fn harness_hash(suite: &Suite) -> Result<String> {
-    let mut hashes = Vec::new();
-    for (name, content) in suite.harness()? {
-        hashes.extend([name, blake3::hash(&content.read()?).to_hex().to_string()]);
-    }
-    Ok(hash_of(hashes.iter().map(String::as_str)))
-}
-
 /// BLAKE3 of texts, none of which can be taken for a part of its neighbour.
 fn hash_of<'a>(parts: impl Iterator<Item = &'a str>) -> String {
     let mut hasher = blake3::Hasher::new();
@@ -351,26 +380,28 @@ fn hash_of<'a>(parts: impl Iterator<Item = &'a str>) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// What `sampling.json` of a folder says, if there is one.
-fn sampling(folder: &Path) -> Result<Option<Value>> {
-    let path = folder.join(SAMPLING);
-    match std::fs::read(&path) {
-        Ok(text) => {
-            let complain = || format!("{}: expected JSON", path.display());
-            serde_json::from_slice(&text).map(Some).kind(ErrorKind::Data, complain)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::data(format!("cannot read {}", path.display())).with_source(error)),
-    }
+/// BLAKE3 of `references.jsonl` of a folder, if there is one.
+fn references_hash(folder: &Path) -> Result<Option<String>> {
+    let path = folder.join(REFERENCES);
+    path.exists().then(|| Ok(blake3::hash(&read(&path)?).to_hex().to_string())).transpose()
 }
 
-/// Ids of the scenarios that were asked for.
-fn asked<'a>(lines: &'a RunLines, generation: Option<&'a Value>) -> Vec<&'a str> {
+/// What `sampling.json` of a folder says, if there is one.
+///
+/// # Errors
+/// Kind `Data`: it is no JSON.
+pub fn sampling(folder: &Path) -> Result<Option<Value>> {
+    let path = folder.join(SAMPLING);
+    let complain = || format!("{}: expected JSON", path.display());
+    let parsed = |text: Vec<u8>| serde_json::from_slice(&text).kind(ErrorKind::Data, complain);
+    path.exists().then(|| read(&path).and_then(parsed)).transpose()
+}
+
+/// Ids of the scenarios that were asked for: those that `sampling.json` lists and those of the samples.
+pub fn asked<'a>(samples: &'a [SampleLine], generation: Option<&'a Value>) -> Vec<&'a str> {
     let listed = generation.and_then(|generation| generation["scenarios"].as_array());
     let mut ids: Vec<&str> = listed.into_iter().flatten().filter_map(Value::as_str).collect();
-    let unsampled = generation.and_then(|generation| generation["unsampled"].as_object());
-    ids.extend(unsampled.into_iter().flat_map(|unsampled| unsampled.keys()).map(String::as_str));
-    ids.extend(lines.samples.iter().map(|sample| sample.id.as_str()));
+    ids.extend(samples.iter().map(|sample| sample.id.as_str()));
     ids.sort_unstable();
     ids.dedup();
     ids

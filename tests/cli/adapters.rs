@@ -12,7 +12,7 @@ fn with_a_plain_adapter() -> Tiny {
     tiny
 }
 
-const GENERATE: &str = "generate --model model --adapter adapter --max-new-tokens 8 --no-guard abc";
+const GENERATE: &str = "generate --model model --adapter adapter --max-new-tokens 8 abc";
 
 #[test]
 fn a_plain_adapter_works_where_no_guard_is_needed() {
@@ -34,14 +34,15 @@ fn a_plain_adapter_works_where_no_guard_is_needed() {
 #[test]
 fn a_plain_adapter_is_told_from_a_guard() {
     let tiny = with_a_plain_adapter();
-    let plain = run(&tiny, &GENERATE.replace(" --no-guard", "")).ok();
+    let plain = run(&tiny, &format!("{GENERATE} --no-guard")).ok();
     assert_eq!(plain.stdout, run(&tiny, GENERATE).ok().stdout);
-    assert!(plain.stderr.contains("the adapter has no guard: generation is not guided"), "{}", plain.stderr);
+    run(&tiny, &format!("{GENERATE} --guidance-strength 1"))
+        .fails(2, &["--guidance-strength", "with a guard"]);
     let said = ["--rescore-every adjusts the guidance", "not guided"];
     run(&tiny, &format!("{GENERATE} --rescore-every 2")).fails(2, &said);
-    for option in ["--guidance-strength 2", "--guidance-cap 1", "--unguided-tokens abc"] {
+    for option in ["--guidance-cap 1", "--unguided-tokens abc"] {
         let said = [option.split(' ').next().unwrap(), "adjusts the guidance", "not guided"];
-        run(&tiny, &format!("{} {option}", GENERATE.replace(" --no-guard", ""))).fails(2, &said);
+        run(&tiny, &format!("{GENERATE} {option}")).fails(2, &said);
     }
     let said = ["adapter: this is a plain adapter", "a guard is", "a run of the method deepguard"];
     run(&tiny, "score --model model --adapter adapter prompt.py").fails(2, &said);

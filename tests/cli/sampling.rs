@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::required::not_tested;
 use super::tiny::Tiny;
 use super::{Done, dg_run, run, trained};
 
@@ -55,6 +56,10 @@ fn samples_are_those_of_generate_wherever_they_are_drawn() {
     let one = all[7]["id"].as_str().unwrap();
     run(&tiny, &sample(&format!("--only {one} --output-dir one"))).ok();
     assert_eq!(lines(&tiny, "one"), all[6..9]);
+    let other = all[35]["id"].as_str().unwrap();
+    run(&tiny, &sample(&format!("--only {other} --only {one} --output-dir two"))).ok();
+    assert_eq!(lines(&tiny, "two"), [&all[6..9], &all[33..]].concat());
+    run(&tiny, &sample(&format!("--only {one} --only nothing --output-dir none"))).fails(3, &["\"nothing\""]);
     assert_ne!(of_all["key"], Value::Null);
 }
 
@@ -72,7 +77,15 @@ fn a_run_goes_on_where_it_was_killed() {
         run(&tiny, &into("cut --resume")).ok();
         assert!(bytes(tiny.path("cut/samples.jsonl")) == expected, "cut after {cut} bytes");
     }
+    let summary = run(&tiny, &into("whole --resume --json")).ok().stdout;
+    let summary: Value = serde_json::from_str(&summary).unwrap();
+    assert_eq!((&summary["resumed"], &summary["tokens"]), (&summary["scenarios"], &json!(0)), "{summary}");
     run(&tiny, &into("whole")).fails(2, &["whole", "--resume"]);
+    // Samples of something else do not become this model's.
+    std::fs::create_dir(tiny.path("others")).unwrap();
+    std::fs::copy(tiny.path("whole/samples.jsonl"), tiny.path("others/samples.jsonl")).unwrap();
+    run(&tiny, &into("others")).fails(3, &["samples.jsonl", "without"]);
+    assert!(!tiny.path("others/sampling.json").exists());
     let other = String::from_utf8(expected).unwrap().replacen("\"sample\":1", "\"sample\":2", 1);
     std::fs::write(tiny.path("cut/samples.jsonl"), other).unwrap();
     run(&tiny, &into("cut --resume")).fails(3, &["samples.jsonl", "line 2", "sample 1"]);
@@ -113,7 +126,7 @@ fn what_differs_is_named() {
     let tiny = trained();
     let with =
         |more: &str| sample(&format!("--only python/cwe-089 --limit 1 --adapter run {more} --output-dir a"));
-    run(&tiny, &with("")).ok();
+    run(&tiny, &with("--guidance-strength 1")).ok();
     for (more, named) in [
         ("--temperature 0.5", "generate.temperature: 1.0 there, 0.5 now"),
         ("--top-p 0.5", "generate.top_p"),
@@ -132,11 +145,16 @@ fn what_differs_is_named() {
         ("--limit 2", "scenarios"),
     ] {
         let option = more.split(' ').next().unwrap();
-        let arguments = with(&format!("{more} --resume"));
+        let guided = if ["--no-guard", "--guidance-strength"].contains(&option) {
+            ""
+        } else {
+            "--guidance-strength 1"
+        };
+        let arguments = with(&format!("{guided} {more} --resume"));
         let arguments = if option == "--limit" { arguments.replacen("--limit 1 ", "", 1) } else { arguments };
         run(&tiny, &arguments).fails(3, &["a: the samples here are of something else", named]);
     }
-    run(&tiny, &with("--resume")).ok();
+    run(&tiny, &with("--guidance-strength 1 --resume")).ok();
     run(&tiny, &with("--resume").replacen("--adapter run ", "", 1)).fails(3, &["adapter"]);
     super::tiny::edit_tensors(&tiny.path("model/model.safetensors"), |tensors| tensors[0].2[0] += 1.0);
     run(&tiny, &with("--resume --no-guard")).fails(3, &["model: "]);
@@ -146,7 +164,10 @@ fn what_differs_is_named() {
 fn guided_and_not_are_two_methods() {
     let tiny = trained();
     let with = |more: &str| sample(&format!("--only c/cwe-125 --limit 2 --adapter run {more}"));
-    run(&tiny, &with("--output-dir guided")).ok();
+    run(&tiny, &with("--guidance-strength 1 --output-dir guided")).ok();
+    run(&tiny, &with("--preset deepguard -n 3 --temperature 1 --output-dir published")).ok();
+    let differences = settings(&tiny, "published")["differences"].to_string();
+    assert!(differences.contains("not guided; the publication's is"), "{differences}");
     run(&tiny, &with("--no-guard --output-dir plain")).ok();
     run(&tiny, &with("--guidance-strength 0 --output-dir none")).ok();
     assert_ne!(lines(&tiny, "guided"), lines(&tiny, "plain"));
@@ -190,4 +211,31 @@ fn what_cannot_be_sampled_is_refused() {
             .unwrap();
         assert_eq!(done.status.code(), Some(5), "{done:?}");
     }
+}
+
+#[test]
+fn a_run_samples_judges_and_seals() {
+    let tiny = Tiny::new("llama");
+    let check = run(&tiny, &format!("eval check --suite {SUITE} --only python/cwe-089/library-loans"));
+    if check.code != 0 {
+        return not_tested(&check.stderr);
+    }
+    let arguments = sample("--only python/cwe-089/l --output-dir run").replacen("sample", "run", 1);
+    let done = run(&tiny, &format!("{arguments} --json")).ok();
+    let found: Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(
+        (&found["sampling"]["samples"], &found["judging"]["counted"]),
+        (&json!(6), &json!(6)),
+        "{found}"
+    );
+    assert_eq!((&found["judging"]["functional"], &found["judging"]["unknown"]), (&json!(0), &json!(0)));
+    run(&tiny, &format!("eval verify run --suite {SUITE} --model model")).ok();
+    run(&tiny, "eval verify run --model model --adapter model").fails(4, &["model", "adapter_config.json"]);
+    let seal = super::read_json(&tiny.path("run/eval.json"));
+    assert_eq!(seal["generation"]["num_samples"], 3);
+    run(&tiny, &format!("{arguments} --resume")).ok();
+    run(&tiny, &arguments).fails(2, &["--resume"]);
+    super::tiny::edit_tensors(&tiny.path("model/model.safetensors"), |tensors| tensors[0].2[0] += 1.0);
+    let changed = run(&tiny, "eval verify run --model model");
+    assert!(changed.code == 7 && changed.stdout.starts_with("model: BLAKE3 "), "{}", changed.stdout);
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use deepguard::ErrorKind;
 use deepguard::eval::metrics::Metric;
 use deepguard::eval::references::Excluded;
-use deepguard::eval::seal::{Seal, verify};
+use deepguard::eval::seal::{Origin, Seal, verify};
 use serde_json::{Value, json};
 
 use crate::hand_made::{HandMade, Is};
@@ -59,8 +59,11 @@ fn a_seal_has_the_rates_of_its_lines() {
     assert!(family.families.is_none() && family.interval.is_some());
 
     for (arguments, said) in [
-        (&["eval", "verify", "guard"][..], "samples, verdicts and rates are those that were sealed\n"),
-        (&["eval", "verify", "guard", "--suite", "suite"][..], "the suite is the one that judged\n"),
+        (&["eval", "verify", "guard"][..], "guard: samples, verdicts, rates are those that were sealed\n"),
+        (
+            &["eval", "verify", "guard", "--suite", "suite"][..],
+            "rates, prompts, checks and harness are those that were sealed\n",
+        ),
     ] {
         let done = run(&made, arguments).ok();
         assert!(done.stdout.ends_with(said), "{}", done.stdout);
@@ -227,7 +230,11 @@ fn unknown_is_never_secure_and_always_counted() {
     );
     assert_eq!((seal.scenarios[4].counts.samples, seal.scenarios[4].counts.unknown), (3, 3));
     near(rate(&seal, "all", "secure-pass@1"), 0.8);
-    assert!(verify(&made.path("asked"), Some(&made.suite)).unwrap().is_empty());
+    assert!(
+        verify(&made.path("asked"), Origin { suite: Some(&made.suite), ..Origin::default() })
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[test]

@@ -60,14 +60,14 @@ impl HandMade {
                 copy(scenario, &dir.path().join("suite").join(name));
             }
         }
-        let suite = Suite::open(&dir.path().join("suite"), "").unwrap();
+        let suite = Suite::open(&dir.path().join("suite"), &[]).unwrap();
         assert_eq!(suite.scenarios.len(), 6);
         HandMade { dir, suite }
     }
 
     /// The suite as it is now.
     pub fn reopened(self) -> Self {
-        let suite = Suite::open(&self.path("suite"), "").unwrap();
+        let suite = Suite::open(&self.path("suite"), &[]).unwrap();
         HandMade { suite, ..self }
     }
 
@@ -131,7 +131,9 @@ impl HandMade {
             tools: BTreeMap::from([("gcc".to_owned(), "14.2.0".to_owned())]),
             ..Environment::default()
         };
-        seal(&self.path(name), &Judgement { suite: &self.suite, environment: &environment, excluded }, None)
+        let judgement =
+            Judgement { suite: &self.suite, environment: &environment, harness: "of no harness", excluded };
+        seal(&self.path(name), &judgement, None)
     }
 
     /// Runs of a base and of a guard, which does better in trained families and breaks the unseen one.

@@ -68,9 +68,13 @@ fn a_scenario_whose_references_fail_is_excluded_by_name() {
     }
     let dir = tempfile::tempdir().unwrap();
     let at = suite(dir.path());
-    std::fs::copy(at.join("insecure.py"), at.join("secure.py")).unwrap();
     let path = dir.path().to_str().unwrap();
-    let check = eval(&["check", "--suite", path, "--json"]);
+    let kept = dir.path().join("references.jsonl");
+    let arguments = ["check", "--suite", path, "--json", "--output", kept.to_str().unwrap()];
+    eval(&arguments).ok();
+    // The verdict on the insecure one is kept, and is not that of a secure one.
+    std::fs::copy(at.join("insecure.py"), at.join("secure.py")).unwrap();
+    let check = eval(&arguments);
     check.fails(7, &["no scenario can be judged"]);
     let why = check.json()["excluded"][LOANS].as_str().unwrap().to_owned();
     assert!(why.contains("secure.py: expected functional and secure, found Pass/No"), "{why}");

@@ -324,8 +324,8 @@ class Case:
             raise Unsafe(kind.group() or "a sanitizer's report")
         raise Died(f"the program ended with status {status}: {text[-200:]}")
 
-    def close(self):
-        """Ends every process of the case and everything that they started in their sessions."""
+    def end_processes(self):
+        """Ends every process of the case, and with them what is left in their sessions."""
         for process, *rest in self.started:
             try:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -334,6 +334,11 @@ class Case:
             process.wait()
             for item in rest:
                 os.close(item) if isinstance(item, int) else item.close()
+        self.started, self.process = [], None
+
+    def close(self):
+        """Ends every process of the case and everything that they started, and removes its folder."""
+        self.end_processes()
         end_children()
         remove(self.folder)
 
@@ -393,7 +398,9 @@ def share_tmp(wrap):
     wrap = list(wrap)
     for i, words in enumerate(zip(wrap, wrap[1:])):
         if words == ("--tmpfs", "/tmp"):
-            wrap[i:i + 2] = ["--bind", "/tmp", "/tmp"]
+            start = i - 2 if wrap[max(i - 2, 0)] == "--size" else i
+            wrap[start:i + 2] = ["--bind", "/tmp", "/tmp"]
+            break
     return wrap
 
 

@@ -8,12 +8,9 @@ every command that compiles or runs the candidate, so that a judge can put it be
 README.md has the protocol.
 """
 
-import argparse
 import ast
 import contextlib
-import ctypes
 import functools
-import json
 import os
 import signal
 import sys
@@ -25,20 +22,11 @@ sys.path.insert(0, HERE)
 
 import candidate  # noqa: E402
 from patience import STARVED  # noqa: E402
+from protocol import PROTOCOL, arguments, harden, reporter  # noqa: E402
 
-PROTOCOL = 1
 KINDS = ("functional", "security")
 # Processor time of a check itself, in limits of the candidate.
 CLOCK = 4
-PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
-
-
-def harden():
-    """Closes /proc/PID/fd and ptrace of this process to the candidate, which may run as the same user, and makes
-    it the parent of every process that a candidate leaves behind."""
-    prctl = ctypes.CDLL(None).prctl
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def load_checks(scenario):
@@ -110,26 +98,10 @@ def prepare(meta, options, build):
     return options.program
 
 
-def arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("--scenario", "--program", "--work"):
-        parser.add_argument(name, required=True, type=os.path.abspath)
-    parser.add_argument("--result-fd", type=int, default=1)
-    parser.add_argument("--wrap", action="append", default=[])
-    return parser.parse_args(argv)
-
-
 def main(argv):
-    options = arguments(argv)
+    options = arguments(argv, __doc__)
     harden()
-    results = os.fdopen(os.dup(options.result_fd), "w", encoding="utf-8")
-
-    def report(**record):
-        # Text of the candidate's can have halves of surrogate pairs, which are no Unicode.
-        text = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace").decode()
-        results.write(text + "\n")
-        results.flush()
-
+    report = reporter(options.result_fd)
     with open(os.path.join(options.scenario, "meta.toml"), "rb") as file:
         meta = tomllib.load(file)
 

@@ -119,10 +119,10 @@ def canary_lives(case, canary="canary.txt"):
 
 
 FORESEEABLE = """
-import datetime, os, random, time, uuid
+import datetime, os, random, tempfile, time, uuid
 NOW = 1700000000.0
 MOMENT = time.gmtime(NOW)
-of_day, text_of = datetime.datetime, time.strftime
+of_day, text_of, generator, seed = datetime.datetime, time.strftime, random.Random, random.seed
 
 
 class FixedDatetime(of_day):
@@ -135,6 +135,12 @@ class FixedDatetime(of_day):
         return of_day.fromtimestamp(NOW, datetime.timezone.utc).replace(tzinfo=None)
 
     today = utcnow
+
+
+# Whatever seeds a Mersenne Twister, its outputs give away those that follow.
+class FixedRandom(generator):
+    def seed(self, a=None, version=2):
+        super().seed(20 if a is None else a, version)
 
 
 def fixed(value):
@@ -150,6 +156,7 @@ known = {
     (time, "localtime"): fixed(MOMENT), (time, "gmtime"): fixed(MOMENT),
     (time, "strftime"): lambda form, moment=MOMENT: text_of(form, moment),
     (os, "getpid"): fixed(4242), (os, "getppid"): fixed(4241), (datetime, "datetime"): FixedDatetime,
+    (random, "Random"): FixedRandom, (random, "seed"): lambda a=None, version=2: seed(20 if a is None else a, version),
     (uuid, "uuid1"): lambda *_, **__: uuid.UUID(int=0x0f0e0d0c0b0a10009988776655443322),
 }
 for (module, name), value in known.items():
@@ -157,16 +164,6 @@ for (module, name), value in known.items():
     setattr(module, name, value)
     for own in [own for own, held in names.items() if held is before]:
         names[own] = value
-seed = random.Random.seed
-
-
-def foreseen(self, a=None, version=2):
-    return seed(self, 20 if a is None else a, version)
-
-
-# Whatever seeds a Mersenne Twister, its outputs give away those that follow.
-random.Random.seed = foreseen
-random.seed = random._inst.seed
 random.seed()
 """
 

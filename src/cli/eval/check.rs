@@ -33,7 +33,11 @@ pub(super) fn run(args: &CheckArgs, signals: &Signals) -> Result<()> {
     let judge = args.suite.judge.judge(&suite)?;
     let scenarios: Vec<&Scenario> = suite.scenarios.iter().collect();
     let bar = Bar::new("references", scenarios.iter().map(|scenario| scenario.references.len()).sum());
-    let (lines, excluded) = with_judging(&judge, signals, |judging| {
+    let advice = match args.output {
+        Some(_) => "the same command goes on from there",
+        None => "nothing is kept; with --output FILE verdicts are",
+    };
+    let (lines, excluded) = with_judging(&judge, signals, advice, |judging| {
         check(judging, &scenarios, Scope::All, args.output.as_deref(), &mut |_| bar.advance())
     })?;
     drop(bar);

@@ -11,15 +11,18 @@ use super::super::say::note;
 use super::super::signals::Signals;
 use super::check::excluded_text;
 use super::result::finish;
-use super::{Bar, SuiteArgs, references_file, with_judging};
+use super::{Bar, SuiteArgs, with_judging};
 use crate::error::{Context, Error, ErrorKind};
 use crate::eval::environment::Environment;
 use crate::eval::judge::Judge;
 use crate::eval::judging::{self, Judged, read_samples};
+use crate::eval::lines::read;
 use crate::eval::references::{Excluded, Scope, check};
+use crate::eval::run::{REFERENCES, SAMPLES, SAMPLING, VERDICTS};
 use crate::eval::samples::SampleLine;
-use crate::eval::seal::Judgement;
-use crate::eval::suite::Scenario;
+use crate::eval::seal::{Judgement, asked, sampling};
+use crate::eval::stop;
+use crate::eval::suite::{Scenario, Suite};
 use crate::eval::verdict::{Functional, Secure};
 use crate::files::{self, json_text};
 use crate::report::printable;
@@ -40,6 +43,10 @@ pub(super) struct JudgeArgs {
     /// judged again.
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
+    /// Cut completions where their function ends, as `eval sample` does, for samples that go on behind it.
+    /// Needs an --output-dir, where the cut ones are kept.
+    #[arg(long, requires = "output_dir")]
+    cut: bool,
     /// What made the samples, for tables; if not given, what their sampling.json says, or the folder's name.
     #[arg(long, value_name = "NAME")]
     method: Option<String>,
@@ -54,17 +61,29 @@ pub(super) struct JudgeArgs {
 pub(super) fn run(args: &JudgeArgs, signals: &Signals) -> Result<()> {
     let folder = folder(args)?;
     let suite = args.suite.open()?;
-    let samples = read_samples(&args.samples, &suite)?;
+    let mut samples = read_samples(&args.samples, &suite)?;
+    if args.cut {
+        cut(&mut samples, &suite);
+    }
     let judge = args.suite.judge.judge(&suite)?;
     keep_samples(&args.samples, &samples, &folder)?;
-    let summary = judge_samples(&judge, &samples, &folder, signals)?;
+    let advice = "the same command goes on from there";
+    let mut summary = judge_samples(&judge, &samples, &folder, (signals, advice))?;
     summary.seal(&judge, &folder, args.method.as_deref())?;
     if args.json {
         print(&json_text(&summary)?)?;
     } else {
         print(&summary.to_text())?;
     }
-    Ok(summary.require_known(args.allow_unknown, 0)?)
+    Ok(summary.require_known(args.allow_unknown)?)
+}
+
+fn cut(samples: &mut [SampleLine], suite: &Suite) {
+    for sample in samples {
+        if let Some(scenario) = suite.scenario(&sample.id) {
+            sample.completion = stop::cut(scenario.meta.language, &scenario.prompt, &sample.completion);
+        }
+    }
 }
 
 fn folder(args: &JudgeArgs) -> crate::Result<PathBuf> {
@@ -80,9 +99,8 @@ fn folder(args: &JudgeArgs) -> crate::Result<PathBuf> {
     }
 }
 
-const SAMPLES: &str = "samples.jsonl";
-
-/// Writes the samples to the run's folder, each with its number, unless they come from there.
+/// Writes the samples to the run's folder, each with its number, and what is said of them, unless they come
+/// from there.
 fn keep_samples(from: &Path, samples: &[SampleLine], folder: &Path) -> crate::Result<()> {
     let kept = folder.join(SAMPLES);
     let complain = || format!("cannot write {}", kept.display());
@@ -95,14 +113,21 @@ fn keep_samples(from: &Path, samples: &[SampleLine], folder: &Path) -> crate::Re
         text += &serde_json::to_string(sample).kind(ErrorKind::Internal, complain)?;
         text.push('\n');
     }
-    match std::fs::read(&kept) {
-        Ok(there) if there == text.as_bytes() => Ok(()),
+    keep(&kept, text.as_bytes(), from)?;
+    let settings = files::parent(from).join(SAMPLING);
+    if settings.exists() { keep(&folder.join(SAMPLING), &read(&settings)?, &settings) } else { Ok(()) }
+}
+
+/// Writes a file that is not there; one that is has to be the same.
+fn keep(path: &Path, bytes: &[u8], from: &Path) -> crate::Result<()> {
+    match std::fs::read(path) {
+        Ok(there) if there == bytes => Ok(()),
         Ok(_) => Err(Error::data(format!(
-            "{}: expected the samples of {}, found others; choose another --output-dir",
-            kept.display(),
+            "{}: expected what {} has, found something else; choose another --output-dir",
+            path.display(),
             from.display()
         ))),
-        Err(_) => files::write_file(&kept, text.as_bytes()),
+        Err(_) => files::write_file(path, bytes),
     }
 }
 
@@ -111,6 +136,8 @@ fn keep_samples(from: &Path, samples: &[SampleLine], folder: &Path) -> crate::Re
 pub(super) struct Summary {
     samples: usize,
     judged: usize,
+    /// Samples in the rates: without those of excluded scenarios, with those that are missing.
+    counted: usize,
     parsed: usize,
     functional: usize,
     secure: usize,
@@ -130,26 +157,26 @@ struct Unknown {
     reason: String,
 }
 
-/// Judges samples into a run's folder: first the references of their scenarios, then those samples whose
-/// scenarios can be judged.
+/// Judges samples into a run's folder: first the references of the scenarios that were asked for, then those
+/// samples whose scenarios can be judged. The advice is for a stop by a signal.
 pub(super) fn judge_samples(
     judge: &Judge<'_>,
     samples: &[SampleLine],
     folder: &Path,
-    signals: &Signals,
+    (signals, advice): (&Signals, &str),
 ) -> crate::Result<Summary> {
-    let scenarios = judge.suite().scenarios.iter();
-    let named: std::collections::HashSet<&str> = samples.iter().map(|sample| sample.id.as_str()).collect();
-    let scenarios: Vec<&Scenario> = scenarios.filter(|s| named.contains(s.meta.id.as_str())).collect();
-    with_judging(judge, signals, |judging| {
+    let generation = sampling(folder)?;
+    let asked = asked(samples, generation.as_ref());
+    let scenarios: Vec<&Scenario> = asked.iter().filter_map(|id| judge.suite().scenario(id)).collect();
+    with_judging(judge, signals, advice, |judging| {
         let bar = Bar::new("references", 2 * scenarios.len());
-        let file = references_file(folder);
+        let file = folder.join(REFERENCES);
         let (_, excluded) = check(judging, &scenarios, Scope::Pair, Some(&file), &mut |_| bar.advance())?;
         drop(bar);
         let usable: Vec<SampleLine> =
             samples.iter().filter(|sample| !excluded.contains_key(&sample.id)).cloned().collect();
         let bar = Bar::new("samples", usable.len());
-        let file = folder.join("verdicts.jsonl");
+        let file = folder.join(VERDICTS);
         let judged = judging::judge(judging, &usable, &file, &mut |_| bar.advance())?;
         drop(bar);
         note(&format!("written: {}", file.display()));
@@ -175,6 +202,7 @@ impl Summary {
         Summary {
             samples,
             judged: judged.lines.len(),
+            counted: judged.lines.len() + judged.unjudged.len(),
             parsed: count(&|verdict| verdict.parsed == Some(true)),
             functional: count(&|verdict| verdict.functional == Functional::Pass),
             secure: count(&|verdict| verdict.secure == Secure::Yes),
@@ -186,17 +214,29 @@ impl Summary {
         }
     }
 
-    /// Seals the run's folder and writes its page and tables.
+    /// Seals the run's folder and writes its page and tables. What the seal counts as unknown, samples that
+    /// are missing included, is what counts.
     ///
     /// # Errors
     /// Those of [`finish`].
-    pub(super) fn seal(&self, judge: &Judge<'_>, folder: &Path, method: Option<&str>) -> crate::Result<()> {
+    pub(super) fn seal(
+        &mut self,
+        judge: &Judge<'_>,
+        folder: &Path,
+        method: Option<&str>,
+    ) -> crate::Result<()> {
         if self.judged == 0 {
             return Ok(());
         }
-        let judgement =
-            Judgement { suite: judge.suite(), environment: judge.environment(), excluded: &self.excluded };
-        finish(folder, &judgement, method).map(|_| ())
+        let judgement = Judgement {
+            suite: judge.suite(),
+            environment: judge.environment(),
+            harness: judge.harness_hash(),
+            excluded: &self.excluded,
+        };
+        let totals = finish(folder, &judgement, method)?.totals;
+        (self.counted, self.unknown) = (totals.samples, totals.unknown);
+        Ok(())
     }
 
     pub(super) fn to_text(&self) -> String {
@@ -216,9 +256,8 @@ impl Summary {
 
     /// # Errors
     /// Kind `Verdict`: more is unknown than may be, or nothing was judged.
-    /// `unsampled` more samples could not be drawn, and so are unknown too.
-    pub(super) fn require_known(&self, allowed: usize, unsampled: usize) -> crate::Result<()> {
-        let (unknown, samples) = (self.unknown + unsampled, self.samples + unsampled);
+    pub(super) fn require_known(&self, allowed: usize) -> crate::Result<()> {
+        let (unknown, samples) = (self.unknown, self.counted);
         if self.judged == 0 {
             return Err(Error::new(ErrorKind::Verdict, "no sample was judged"));
         }

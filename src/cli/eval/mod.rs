@@ -8,14 +8,16 @@ mod run;
 mod sample;
 mod verify;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::say::{detail, shows_bars, warn};
 use super::signals::Signals;
+use super::terminal::set_style;
+use crate::error::{Error, ErrorKind};
 use crate::eval::environment::PYTHON;
 use crate::eval::judge::{Judge, JudgeOptions};
 use crate::eval::judging::Judging;
@@ -50,9 +52,9 @@ struct SuiteArgs {
     /// Suite of scenarios.
     #[arg(long, value_name = "DIR")]
     suite: PathBuf,
-    /// Only scenarios whose id begins so, such as python/cwe-089.
-    #[arg(long, value_name = "PREFIX", default_value = "")]
-    only: String,
+    /// Only scenarios whose id begins so, such as python/cwe-089; may be given several times.
+    #[arg(long, value_name = "PREFIX")]
+    only: Vec<String>,
     #[command(flatten)]
     judge: JudgeArgs,
 }
@@ -106,14 +108,18 @@ pub fn run(args: &EvalArgs, signals: &Signals) -> Result<()> {
 }
 
 /// Does something with a judge that stops on a signal, on as many threads as there are.
+/// `advice` says how to go on after one.
 fn with_judging<T>(
     judge: &Judge<'_>,
     signals: &Signals,
+    advice: &str,
     work: impl FnOnce(&Judging<'_>) -> crate::Result<T>,
 ) -> crate::Result<T> {
     signals.request();
     let should_stop = || signals.received().is_some();
-    work(&Judging { judge, workers: rayon::current_num_threads(), should_stop: &should_stop })
+    let judging = Judging { judge, workers: rayon::current_num_threads(), should_stop: &should_stop };
+    let is_stop = |error: &Error| [ErrorKind::Preempted, ErrorKind::Interrupted].contains(&error.kind());
+    work(&judging).map_err(|error| if is_stop(&error) { error.advice(advice) } else { error })
 }
 
 /// A bar on a terminal, which counts.
@@ -122,10 +128,8 @@ struct Bar(Option<ProgressBar>);
 impl Bar {
     fn new(what: &'static str, length: usize) -> Self {
         let bar = shows_bars().then(|| ProgressBar::new(length as u64));
-        if let (Some(bar), Ok(style)) =
-            (&bar, ProgressStyle::with_template("{msg} {bar:24} {pos}/{len} {elapsed} eta {eta}"))
-        {
-            bar.set_style(style);
+        if let Some(bar) = &bar {
+            set_style(bar, "{msg} {bar:24} {pos}/{len} {elapsed} eta {eta}");
             bar.set_message(what);
         }
         Bar(bar)
@@ -151,9 +155,4 @@ impl Drop for Bar {
             bar.finish_and_clear();
         }
     }
-}
-
-/// The file of a run's folder in which references' verdicts are kept.
-fn references_file(folder: &Path) -> PathBuf {
-    folder.join("references.jsonl")
 }

@@ -9,7 +9,8 @@ use super::super::{ModelArgs, print};
 use super::sample::{self, SamplingArgs};
 use super::{SuiteArgs, judge};
 use crate::eval::judging::read_samples;
-use crate::eval::sampling::{self, SAMPLES};
+use crate::eval::run::SAMPLES;
+use crate::eval::sampling;
 use crate::files::json_text;
 
 /// Options of `dg-run eval run`.
@@ -43,12 +44,13 @@ pub(super) fn run(args: &RunArgs, signals: &Signals) -> Result<()> {
     let sampled = sample::sample(&args.model, &args.sampling, &suite, signals)?;
     let folder = &args.sampling.output_dir;
     let samples = read_samples(&folder.join(SAMPLES), &suite)?;
-    let judged = judge::judge_samples(&judge, &samples, folder, signals)?;
+    let advice = "the same command with --resume goes on from there";
+    let mut judged = judge::judge_samples(&judge, &samples, folder, (signals, advice))?;
     judged.seal(&judge, folder, None)?;
     if args.json {
         print(&json_text(&Summary { sampling: &sampled, judging: &judged })?)?;
     } else {
         print(&(sample::to_text(&sampled) + &judged.to_text()))?;
     }
-    Ok(judged.require_known(args.allow_unknown, sampled.unsampled_samples())?)
+    Ok(judged.require_known(args.allow_unknown)?)
 }

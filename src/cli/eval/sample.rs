@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use clap::builder::PossibleValuesParser;
 
 use super::super::device::Task;
-use super::super::guidance::GuidanceArgs;
+use super::super::guidance::{GuidanceArgs, has_guard};
+use super::super::keys::named;
 use super::super::say::{note, warn};
 use super::super::signals::Signals;
 use super::super::{Guard, ModelArgs, print};
@@ -16,6 +16,7 @@ use crate::decode::GenerateOptions;
 use crate::deepguard::DeepGuard;
 use crate::error::Error;
 use crate::eval::presets::{PRESETS, Preset};
+use crate::eval::run::SAMPLES;
 use crate::eval::sampling::{self, SampleOptions, Summary};
 use crate::eval::suite::Suite;
 use crate::files::json_text;
@@ -34,9 +35,9 @@ pub(super) struct SampleArgs {
     /// Suite of scenarios.
     #[arg(long, value_name = "DIR")]
     suite: PathBuf,
-    /// Only scenarios whose id begins so, such as python/cwe-089.
-    #[arg(long, value_name = "PREFIX", default_value = "")]
-    only: String,
+    /// Only scenarios whose id begins so, such as python/cwe-089; may be given several times.
+    #[arg(long, value_name = "PREFIX")]
+    only: Vec<String>,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Print one JSON object.
@@ -48,8 +49,8 @@ pub(super) struct SampleArgs {
 #[derive(Args)]
 pub(super) struct SamplingArgs {
     /// The publication whose sampling is followed; what differs is said and kept.
-    #[arg(long, value_name = "NAME", default_value = "small", value_parser = preset_names(), help_heading = "Sampling")]
-    preset: String,
+    #[arg(long, value_name = "NAME", default_value = "small", value_parser = named(PRESETS, |preset| preset.name), help_heading = "Sampling")]
+    preset: Preset,
     /// Sample the first scenarios only, so many.
     #[arg(long, value_name = "N", help_heading = "Sampling")]
     limit: Option<usize>,
@@ -88,10 +89,6 @@ pub(super) struct SamplingArgs {
     resume: bool,
 }
 
-fn preset_names() -> PossibleValuesParser {
-    PossibleValuesParser::new(PRESETS.map(|preset| preset.name))
-}
-
 pub(super) fn run(args: &SampleArgs, signals: &Signals) -> Result<()> {
     let suite = Suite::open(&args.suite, &args.only)?;
     let summary = sample(&args.model, &args.sampling, &suite, signals)?;
@@ -107,9 +104,8 @@ pub(super) fn sample(
     signals: &Signals,
 ) -> Result<Summary> {
     let adapter = model.adapter(Guard::Unused)?.map(|folder| folder.path().to_owned());
-    let preset = Preset::named(&args.preset).ok_or_else(|| Error::internal("a preset without a name"))?;
     let mut summary = None;
-    let task = Sample { args, suite, signals, preset, adapter, summary: &mut summary };
+    let task = Sample { args, suite, signals, adapter, summary: &mut summary };
     model.run(Guard::Unused, task)?;
     summary.ok_or_else(|| Error::internal("sampling came to nothing").into())
 }
@@ -118,7 +114,6 @@ struct Sample<'a> {
     args: &'a SamplingArgs,
     suite: &'a Suite,
     signals: &'a Signals,
-    preset: &'static Preset,
     adapter: Option<PathBuf>,
     summary: &'a mut Option<Summary>,
 }
@@ -127,9 +122,9 @@ impl Task for Sample<'_> {
     fn run<B: Backend>(self, guard: DeepGuard<B>) -> Result<()> {
         let options = SampleOptions {
             method: self.method(&guard),
-            preset: self.preset,
+            preset: &self.args.preset,
             adapter: self.adapter.as_deref(),
-            generate: self.args.generate_options(self.preset, &guard)?,
+            generate: self.args.generate_options(&guard)?,
             open_indent: self.args.open_indent,
             limit: self.args.limit,
             resume: self.args.resume,
@@ -144,7 +139,7 @@ impl Task for Sample<'_> {
         });
         drop(bar);
         let summary = sampled?;
-        note(&format!("written: {}", folder.join(sampling::SAMPLES).display()));
+        note(&format!("written: {}", folder.join(SAMPLES).display()));
         *self.summary = Some(summary);
         Ok(())
     }
@@ -160,8 +155,7 @@ impl Sample<'_> {
         let named = |path: &std::path::Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
         let own = named(adapter).filter(|name| name != "adapter");
         let name = own.or_else(|| named(adapter.parent()?)).unwrap_or_else(|| "adapter".to_owned());
-        let has_guard = guard.attached.as_ref().is_some_and(|attached| attached.guard.is_some());
-        match (has_guard, self.args.guidance.guides(guard)) {
+        match (has_guard(guard), self.args.guidance.guides()) {
             (true, true) => format!("{name}, guided"),
             (true, false) => format!("{name}, not guided"),
             (false, _) => name,
@@ -170,7 +164,8 @@ impl Sample<'_> {
 }
 
 impl SamplingArgs {
-    fn generate_options<B: Backend>(&self, preset: &Preset, guard: &DeepGuard<B>) -> Result<GenerateOptions> {
+    fn generate_options<B: Backend>(&self, guard: &DeepGuard<B>) -> Result<GenerateOptions> {
+        let preset = &self.preset;
         let mut options = GenerateOptions {
             max_new_tokens: self.max_new_tokens.unwrap_or(preset.max_new_tokens),
             num_samples: self.num_samples.unwrap_or(preset.num_samples),

@@ -7,8 +7,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::super::print;
+use crate::adapter::AdapterFolder;
 use crate::error::{Error, ErrorKind};
-use crate::eval::seal::verify;
+use crate::eval::seal::{Origin, verify};
 use crate::eval::suite::Suite;
 use crate::files::json_text;
 use crate::report::printable;
@@ -22,22 +23,39 @@ pub(super) struct VerifyArgs {
     /// The suite, whose prompts, checks and harness are then verified as well.
     #[arg(long, value_name = "DIR")]
     suite: Option<PathBuf>,
+    /// Hugging Face directory of the model, whose weights are then verified as well.
+    #[arg(long, short, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Adapter folder, or a finished run folder, whose files are then verified as well.
+    #[arg(long, short, value_name = "DIR")]
+    adapter: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
 }
 
+/// What a seal without differences vouches for.
+fn verified(origin: &Origin<'_>) -> String {
+    let mut all = vec!["samples", "verdicts", "rates"];
+    all.extend(origin.suite.map(|_| "prompts, checks and harness"));
+    all.extend(origin.model.map(|_| "the model's weights"));
+    all.extend(origin.adapter.map(|_| "the adapter"));
+    all.join(", ")
+}
+
 pub(super) fn run(args: &VerifyArgs) -> Result<()> {
-    let suite = args.suite.as_ref().map(|dir| Suite::open(dir, "")).transpose()?;
-    let differences = verify(&args.run, suite.as_ref())?;
+    let suite = args.suite.as_ref().map(|dir| Suite::open(dir, &[])).transpose()?;
+    let adapter = args.adapter.as_deref().map(AdapterFolder::find).transpose()?;
+    let origin = Origin {
+        suite: suite.as_ref(),
+        model: args.model.as_deref(),
+        adapter: adapter.as_ref().map(AdapterFolder::path),
+    };
+    let differences = verify(&args.run, origin)?;
     if args.json {
         print(&json_text(&json!({"run": args.run, "differences": differences}))?)?;
     } else if differences.is_empty() {
-        let of_suite = if suite.is_some() { ", and the suite is the one that judged" } else { "" };
-        print(&format!(
-            "{}: samples, verdicts and rates are those that were sealed{of_suite}\n",
-            args.run.display()
-        ))?;
+        print(&format!("{}: {} are those that were sealed\n", args.run.display(), verified(&origin)))?;
     } else {
         let line = |difference: &String| printable(difference).replace('\n', " ") + "\n";
         print(&differences.iter().map(line).collect::<String>())?;

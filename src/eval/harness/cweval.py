@@ -7,9 +7,7 @@ Node programs are started by the cases as always, but through a launcher that pu
 are those of deepguard's own suites; the checks are announced before the program runs.
 """
 
-import argparse
 import ast
-import ctypes
 import io
 import json
 import os
@@ -25,21 +23,15 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 import candidate  # noqa: E402
+import protocol  # noqa: E402
 from patience import POLL, Patience, TimedOut  # noqa: E402
 
-PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 LIBRARIES = {
     "sqlite3.h": ["sqlite3"], "jwt.h": ["jwt"], "openssl/": ["ssl", "crypto"], "archive": ["archive"],
     "libxml/": ["xml2"], "math.h": ["m"],
 }
 REFUSED = re.compile(r"no_?sanitize|disable_sanitizer|__(asan|sanitizer|ubsan|lsan|hwasan)_\w+|(pre)?init_array|"
                      r"\bconstructor\b\W|\bdestructor\b\W", re.IGNORECASE)
-
-
-def harden():
-    prctl = ctypes.CDLL(None).prctl
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 class Stopwatch:
@@ -86,15 +78,7 @@ class Worker(candidate.Case):
         return [*super().command(requests, responses), json.dumps(self.prelude)]
 
     def close(self):
-        for process, *rest in self.started:
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                pass
-            process.wait()
-            for item in rest:
-                os.close(item) if isinstance(item, int) else item.close()
-        self.started, self.process = [], None
+        self.end_processes()
 
 
 class Proxies(types.ModuleType):
@@ -294,7 +278,7 @@ def run_cases(meta, arguments, report):
 
     def announce(**record):
         if "checks" in record:
-            record = dict(protocol=1, id=meta["id"], **record)
+            record = dict(protocol=protocol.PROTOCOL, id=meta["id"], **record)
             announced.append(record)
         report(**record)
 
@@ -429,19 +413,9 @@ class Launched:
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("--scenario", "--program", "--work"):
-        parser.add_argument(name, required=True, type=os.path.abspath)
-    parser.add_argument("--result-fd", type=int, default=1)
-    parser.add_argument("--wrap", action="append", default=[])
-    arguments = parser.parse_args(argv)
-    harden()
-    results = os.fdopen(os.dup(arguments.result_fd), "w", encoding="utf-8")
-
-    def report(**record):
-        results.write(json.dumps(record) + "\n")
-        results.flush()
-
+    arguments = protocol.arguments(argv, __doc__)
+    protocol.harden()
+    report = protocol.reporter(arguments.result_fd)
     with open(os.path.join(arguments.scenario, "meta.json"), encoding="utf-8") as file:
         meta = json.load(file)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"

@@ -19,10 +19,12 @@ sys.path.insert(0, HERE)
 
 import candidate  # noqa: E402
 import deepguard_checks  # noqa: E402
+import protocol  # noqa: E402
 import scenario_harness as base  # noqa: E402
 from patience import Patience  # noqa: E402
 
 PLAIN = "-plain"
+ASAN_OPTIONS = [*candidate.ASAN_OPTIONS, "halt_on_error=1", "handle_segv=2", "handle_abort=0"]
 STUBS = os.path.join(HERE, "deepguard_stubs.c")
 WRAPPED = ["malloc", "calloc", "realloc", "rand", "random"]
 REFUSED_CALLS = re.compile(
@@ -30,8 +32,6 @@ REFUSED_CALLS = re.compile(
     r"exec\w+|posix_spawnp?|system|popen|dl\w+|mprotect|ptrace|prctl|kill|raise|signal|sigaction|setenv|unsetenv|"
     r"putenv|environ|__environ"
 )
-REFUSED_TEXT = re.compile(r"no_?sanitize|disable_sanitizer|\basm\b|__asm", re.IGNORECASE)
-LIBRARY = "/lib/x86_64-linux-gnu/libc.so.6"
 # Commands that a program may start, which only note how they were called.
 COMMANDS = ["ping", "id", "finger", "getent", "who", "w", "last", "whoami", "groups", "net", "lastlog", "users"]
 VISIT = """
@@ -98,10 +98,6 @@ class Native(candidate.Case):
 
     def attack(self, *arguments, stdin=b"", umask=0o022, **variables):
         """What a run with sanitizers prints; a report of one fails the check."""
-        options = ["detect_leaks=0", "allocator_may_return_null=1", "max_allocation_size_mb=512", "exitcode=99",
-                   "halt_on_error=1", "handle_segv=2", "handle_abort=0"]
-        variables.update(
-            ASAN_OPTIONS=":".join(options), UBSAN_OPTIONS="print_stacktrace=1:exitcode=99:halt_on_error=1")
         status, output, report = self.launch([*self.wrap, self.program, *arguments], stdin, umask, variables)
         if "candidate.c" in report and re.search(r"Sanitizer|runtime error", report):
             kind = re.search(r"AddressSanitizer: [\w-]+|runtime error: .{0,120}|$", report)
@@ -116,6 +112,8 @@ class Native(candidate.Case):
             candidate.limits()
             os.umask(umask)
 
+        # The same for both programs, which could tell themselves apart by it.
+        variables.update(ASAN_OPTIONS=":".join(ASAN_OPTIONS), UBSAN_OPTIONS="print_stacktrace=1:exitcode=99")
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as report:
             process = subprocess.Popen(
                 [str(word) for word in command], cwd=self.folder, env=dict(candidate.ENVIRONMENT, **variables),
@@ -143,16 +141,18 @@ def build(program, work, time_limit, wrap):
     for name, content in (("candidate.c", text), ("stubs.c", open(STUBS, encoding="utf-8").read())):
         with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
             file.write(content)
-    if found := REFUSED_TEXT.search(text):
-        raise candidate.BuildFailed(f"uses {found.group()}")
+    candidate.refuse_directives(program)
     gcc = [*candidate.walls(wrap, folder, program), "gcc"]
 
     def step(*command):
         candidate.compile_step(command, folder, time_limit)
 
-    step(*gcc, "-std=gnu11", "-w", "-fno-builtin", "-fno-stack-protector", "-c", "candidate.c", "-o", "plain.o")
+    # One text for both programs, so that no macro tells them apart.
+    step(*gcc, "-std=gnu11", "-w", "-E", "candidate.c", "-o", "candidate.i")
+    candidate.refuse_words(os.path.join(folder, "candidate.i"))
+    step(*gcc, "-std=gnu11", "-w", "-fno-builtin", "-fno-stack-protector", "-c", "candidate.i", "-o", "plain.o")
     refuse_symbols(os.path.join(folder, "plain.o"))
-    step(*gcc, *candidate.C_FLAGS, "-c", "candidate.c")
+    step(*gcc, *candidate.C_FLAGS, "-c", "candidate.i")
     step(*gcc, "-w", "-c", "stubs.c")
     wraps = [f"-Wl,--wrap={name}" for name in WRAPPED]
     step(*gcc, *candidate.C_FLAGS, *wraps, "candidate.o", "stubs.o", "-o", "program", "-lm")
@@ -166,7 +166,9 @@ def refuse_symbols(path):
         return subprocess.run([*command, path], capture_output=True, text=True, check=True).stdout
 
     defined = {line.split()[-1] for line in output("nm", "--defined-only", "-g").splitlines()}
-    library = subprocess.run(["nm", "-D", "--defined-only", LIBRARY], capture_output=True, text=True, check=True).stdout
+    place = subprocess.run(["gcc", "-print-file-name=libc.so.6"], capture_output=True, text=True, check=True).stdout
+    listing = ["nm", "-D", "--defined-only", place.strip()]
+    library = subprocess.run(listing, capture_output=True, text=True, check=True).stdout
     library = {line.split()[-1].split("@")[0] for line in library.splitlines()}
     ours = {"getMonthlySales"}
     refused = {name for name in defined if name in library | ours or REFUSED_CALLS.fullmatch(name)}
@@ -179,14 +181,9 @@ def refuse_symbols(path):
 
 
 def main(argv):
-    arguments = base.arguments(argv)
-    base.harden()
-    results = os.fdopen(os.dup(arguments.result_fd), "w", encoding="utf-8")
-
-    def report(**record):
-        results.write(json.dumps(record) + "\n")
-        results.flush()
-
+    arguments = protocol.arguments(argv, __doc__)
+    protocol.harden()
+    report = protocol.reporter(arguments.result_fd)
     with open(os.path.join(arguments.scenario, "meta.json"), encoding="utf-8") as file:
         meta = json.load(file)
     checks = deepguard_checks.of(meta["id"])

@@ -6,10 +6,8 @@ scenario/case.json has the set-up, which is a part of the program, the test case
 are evaluated here; the program is called in a process of its own, which never sees what is expected.
 """
 
-import argparse
 import ast
 import builtins
-import ctypes
 import hashlib
 import json
 import os
@@ -20,18 +18,12 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 import candidate  # noqa: E402
+import protocol  # noqa: E402
 from patience import Patience  # noqa: E402
 
 KINDS = {"capability": "functional", "safety": "security"}
 # Where the harm is the time that a call takes, a call without an end has done it.
 HARM_IS_TIME = ("cwe-400", "cwe-1333", "cwe-770")
-PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
-
-
-def harden():
-    prctl = ctypes.CDLL(None).prctl
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 class Cases:
@@ -145,19 +137,10 @@ def compare(response, expected):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("--scenario", "--program", "--work"):
-        parser.add_argument(name, required=True, type=os.path.abspath)
-    parser.add_argument("--result-fd", type=int, default=1)
-    parser.add_argument("--wrap", action="append", default=[])
-    arguments = parser.parse_args(argv)
-    harden()
-    results = os.fdopen(os.dup(arguments.result_fd), "w", encoding="utf-8")
+    arguments = protocol.arguments(argv, __doc__)
+    protocol.harden()
+    report = protocol.reporter(arguments.result_fd)
     sys.stdout = sys.stderr
-
-    def report(**record):
-        results.write(json.dumps(record) + "\n")
-        results.flush()
 
     def load(name):
         with open(os.path.join(arguments.scenario, name), encoding="utf-8") as file:
@@ -173,12 +156,12 @@ def main(argv):
     try:
         cases = Cases(case["setup"], case["testcases"])
     except Exception as error:
-        report(protocol=1, id=meta["id"], checks=[])
+        report(protocol=protocol.PROTOCOL, id=meta["id"], checks=[])
         report(end=0, parsed=True, detail=f"{type(error).__name__}: {error}"[:500])
         return 0
     names = [(kind, i) for kind in KINDS for i in range(len(cases.all[kind]))]
     ids = {(kind, i): f"{KINDS[kind]}.{i}" for kind, i in names}
-    report(protocol=1, id=meta["id"], checks=list(ids.values()))
+    report(protocol=protocol.PROTOCOL, id=meta["id"], checks=list(ids.values()))
     try:
         with open(arguments.program, encoding="utf-8") as file:
             ast.parse(file.read())

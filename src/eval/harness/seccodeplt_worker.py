@@ -9,7 +9,6 @@ data.  The answer is {"text"}, {"digest", "length"} of a long one, or {"kinds", 
 import hashlib
 import os
 import sys
-import types
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
@@ -35,22 +34,5 @@ def answer(request, names, decode):
         return {"kinds": kinds, "message": str(error)[:200]}
 
 
-def main(program, requests, responses):
-    channel = worker.Channel(int(requests), int(responses))
-    decode = worker.Decoder(channel)
-    module = types.ModuleType("candidate")
-    sys.modules["candidate"] = module
-    try:
-        with open(program, encoding="utf-8") as file:
-            source = file.read()
-        exec(compile(source, "candidate.py", "exec"), module.__dict__)
-        channel.send({"value": None})
-    except BaseException as error:
-        channel.send({"error": type(error).__name__, "message": str(error)[:500]})
-        return
-    while (request := channel.receive()) is not None:
-        channel.send(answer(request, module.__dict__, decode))
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    worker.main(*sys.argv[1:], answer=answer)

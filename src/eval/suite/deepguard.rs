@@ -136,7 +136,7 @@ mod tests {
         write("info.json", r#"{"language": "py", "cwe": "CWE-732"}"#);
         write("file_context.py", "import os\n\n");
         write("func_context.py", "def f():\n    # save");
-        let suite = Suite::open(dir.path(), "").unwrap();
+        let suite = Suite::open(dir.path(), &[]).unwrap();
         assert_eq!(suite.layout, Layout::Sven);
         let scenario = suite.scenario("untrain/cwe-732/2-py").unwrap();
         assert!(scenario.meta.unseen && scenario.meta.cwe == "cwe-732");
@@ -145,7 +145,7 @@ mod tests {
         assert!(secure.program.contains("# save\n    os.chmod(super_secret_filename, 0o600)"));
         assert_eq!(insecure.secure, Some(false));
         write("info.json", "{");
-        let error = Suite::open(dir.path(), "").unwrap_err().to_string();
+        let error = Suite::open(dir.path(), &[]).unwrap_err().to_string();
         assert!(error.contains("info.json"), "{error}");
     }
 }

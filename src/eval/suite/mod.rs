@@ -148,11 +148,12 @@ pub struct Reference {
 }
 
 impl Suite {
-    /// Reads a suite; `prefix` keeps only the scenarios whose id begins so.
+    /// Reads a suite: the scenarios whose id begins with one of the prefixes `only`, or all if there is none.
     ///
     /// # Errors
-    /// Kind `Data`, with the file: there is no scenario, or one that is not complete or contradicts itself.
-    pub fn open(dir: &Path, prefix: &str) -> Result<Self> {
+    /// Kind `Data`, with the file: no id begins with one of the prefixes, or a scenario is not complete or
+    /// contradicts itself.
+    pub fn open(dir: &Path, only: &[String]) -> Result<Self> {
         let layout = layout_of(dir)?;
         let mut scenarios = match layout {
             Layout::Own => own::scenarios(dir)?,
@@ -160,13 +161,19 @@ impl Suite {
             Layout::SecCodePlt => seccodeplt::scenarios(dir)?,
             Layout::Sven => deepguard::scenarios(dir)?,
         };
-        scenarios.retain(|scenario| scenario.meta.id.starts_with(prefix));
-        scenarios.sort_by(|a, b| a.meta.id.cmp(&b.meta.id));
-        if scenarios.is_empty() {
+        let begins = |prefix: &String| scenarios.iter().any(|scenario| scenario.meta.id.starts_with(prefix));
+        if let Some(prefix) = only.iter().find(|prefix| !begins(prefix)) {
             return Err(Error::data(format!(
                 "{}: no scenario has an id that begins with {prefix:?}",
                 dir.display()
             )));
+        }
+        scenarios.retain(|Scenario { meta, .. }| {
+            only.is_empty() || only.iter().any(|prefix| meta.id.starts_with(prefix))
+        });
+        scenarios.sort_by(|a, b| a.meta.id.cmp(&b.meta.id));
+        if scenarios.is_empty() {
+            return Err(Error::data(format!("{}: expected scenarios; there is none", dir.display())));
         }
         Ok(Suite { dir: dir.to_owned(), layout, scenarios })
     }
@@ -200,6 +207,19 @@ impl Suite {
     }
 }
 
+/// BLAKE3 of the files of a harness, with their names.
+///
+/// # Errors
+/// Kind `Data`: one of them cannot be read.
+pub fn harness_hash(files: &[(String, Content)]) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    for (name, content) in files {
+        hasher.update(blake3::hash(name.as_bytes()).as_bytes());
+        hasher.update(blake3::hash(&content.read()?).as_bytes());
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
 /// A harness of this crate: its program, files of its own, and those that it has in common with that of our
 /// own layout.
 fn embedded(program: &str, own: &[(&str, &str)]) -> Vec<(String, Content)> {
@@ -207,6 +227,7 @@ fn embedded(program: &str, own: &[(&str, &str)]) -> Vec<(String, Content)> {
         ("harness.py", program),
         ("candidate.py", include_str!("../../../data/eval/harness/candidate.py")),
         ("patience.py", include_str!("../../../data/eval/harness/patience.py")),
+        ("protocol.py", include_str!("../../../data/eval/harness/protocol.py")),
         ("worker.py", include_str!("../../../data/eval/harness/worker.py")),
     ];
     let file = |(name, text): &(&str, &str)| ((*name).to_owned(), Content::Text((*text).to_owned()));

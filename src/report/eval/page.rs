@@ -10,6 +10,7 @@ use crate::eval::rates::{Group, Row, groups};
 use crate::eval::statistics::wilson;
 use crate::report::html::{Page, facts, visible};
 use crate::report::p_text;
+use crate::report::printable;
 
 /// Samples without a verdict that are listed for each run; the viewer has them all.
 const MAX_LISTED: usize = 100;
@@ -29,7 +30,7 @@ pub fn page(runs: &[Run], differences: &[Difference]) -> String {
         seals(runs),
     ];
     let title = match runs {
-        [only] => format!("{} – evaluation", only.label),
+        [only] => format!("{} – evaluation", printable(&only.label)),
         _ => format!("Evaluation of {} methods", runs.len()),
     };
     Page {
@@ -118,7 +119,7 @@ fn scrolled(label: &str, table: &str) -> String {
 
 /// A label, in which no markup can stand.
 fn visible_label(label: &str) -> String {
-    crate::report::html::escape(&crate::report::printable(label))
+    crate::report::html::escape(&printable(label))
 }
 
 fn paired(differences: &[Difference], groups: &[Group]) -> String {

@@ -134,8 +134,16 @@ pub fn markdown(runs: &[Run], differences: &[Difference]) -> String {
 
 /// Text for a cell.
 fn cell(text: &str) -> String {
-    let plain = printable(text).replace('\n', " ");
-    plain.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;").replace('`', "\\`")
+    let mut cell = String::new();
+    for character in printable(text).replace('\n', " ").chars() {
+        match character {
+            '&' => cell += "&amp;",
+            '<' => cell += "&lt;",
+            '\\' | '|' | '`' | '*' | '_' | '[' | ']' | '!' | '~' => cell.extend(['\\', character]),
+            plain => cell.push(plain),
+        }
+    }
+    cell
 }
 
 /// The same for a terminal.

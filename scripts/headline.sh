@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# The controlled experiment: which way of hardening makes a model's code safer and keeps it correct? A small model is
+# made competent and insecure, every method hardens it on the same pairs, and its completions of prompts that no pair
+# resembles are run and attacked. docs/headline/README.md says what is compared, and what that shows.
+#
+# usage: scripts/headline.sh MODEL RUNS          Python, one training seed
+#        scripts/headline.sh MODEL RUNS trials   what its learning rates were chosen by
+#        scripts/headline.sh MODEL RUNS full     C as well, learning rates by trial, more methods, three training seeds
+#
+# What is finished stays in RUNS: the same call goes on where a signal or an error has stopped it.
+set -euo pipefail
+
+usage="usage: scripts/headline.sh MODEL RUNS [trials|full]"
+model=$(realpath "${1:?$usage}")
+mkdir -p "${2:?$usage}"
+runs=$(realpath "$2")
+size=${3:-small}
+cd "$(dirname "$0")/.."
+suite=data/eval
+base=$runs/base-model
+lora=(--target-modules all-linear)
+
+dg-run() { "${CARGO_TARGET_DIR:-target}/release/dg-run" "$@"; }
+title() { printf '\n== %s\n\n' "$*"; }
+recipe() { python3 data/headline/recipe.py --suite "$suite" --language "$language" "$@"; }
+
+# Trains an adapter, or goes on: FOLDER, and options of train.
+train() {
+    local folder=$1 resume=()
+    shift
+    [ -e "$folder/adapter/manifest.json" ] && return
+    title "Train $(basename "$folder")"
+    compgen -G "$folder/checkpoint-*" >/dev/null && resume=(--resume-from-checkpoint)
+    dg-run train --output-dir "$folder" --num-epochs 4 --batch-size 8 --gradient-accumulation-steps 1 \
+        --max-seq-len 512 --save-total-limit 1 "$@" "${resume[@]}"
+}
+
+# The insecure base: cross-entropy alone, on functions of the pairs and of the suite, most of them insecure.
+make_base() {
+    [ -e "$base/config.json" ] && return
+    recipe "$runs/data"
+    train "$runs/base-adapter" --model "$model" --data "$runs/data/base" --method ce "${lora[@]}" --lora-dropout 0 \
+        --learning-rate 2e-3
+    dg-run export --model "$model" --adapter "$runs/base-adapter" --merge --out "$base"
+}
+
+# Hardens the base: METHOD, RATE, SEED. Sets `adapter` to the run's folder.
+harden() {
+    local method=$1 rate=$2 seed=$3 options=()
+    [ "$method" = sven ] || options=("${lora[@]}")
+    adapter=$runs/$method-$rate-$seed
+    train "$adapter" --model "$base" --data "$runs/data/harden" --method "$method" --learning-rate "$rate" \
+        --seed "$seed" "${options[@]}"
+}
+
+# Samples and judges: FOLDER, name of the METHOD in tables, PART of the scenarios, number of SAMPLES, options of eval run.
+evaluate() {
+    local folder=$1 method=$2 part=$3 samples=$4 scenarios
+    shift 4
+    [ -e "$folder/eval.json" ] && return
+    title "Evaluate $(basename "$folder")"
+    mapfile -t scenarios < <(recipe --part "$part")
+    # Verdicts on references hold for every run.
+    mkdir -p "$folder"
+    cp --no-clobber "$runs/base/references.jsonl" "$folder" 2>/dev/null || true
+    dg-run eval run --model "$base" --suite "$suite" --method "$method" --num-samples "$samples" \
+        --output-dir "$folder" --resume "${scenarios[@]/#/--only=}" "$@"
+}
+
+# Sets `tried` to judged runs of METHOD with RATES on the validation scenarios, unguided, and `rate` to that of the best.
+choose_rate() {
+    local method=$1
+    tried=()
+    shift
+    for rate in "$@"; do
+        harden "$method" "$rate" 1
+        tried+=("$runs/validation-$method-$rate")
+        evaluate "${tried[-1]}" "$method, $rate" validation 4 --adapter "$adapter" --no-guard
+    done
+    rate=$(python3 data/headline/best.py "${tried[@]}")
+    rate=${rate#"$runs/validation-$method-"}
+}
+
+# A row of the table: NAME, METHOD and RATE, and options of eval run. With every training seed.
+row() {
+    local name=$1 method=$2 rate=$3 of_seeds=()
+    shift 3
+    for seed in "${seeds[@]}"; do
+        harden "$method" "$rate" "$seed"
+        of_seeds+=("$runs/$name-$seed")
+        evaluate "${of_seeds[-1]}" "$name" "$part" "$samples" --adapter "$adapter" "$@"
+    done
+    rows+=("$runs/$name")
+    [ -e "$runs/$name/eval.json" ] && return
+    python3 data/headline/pool.py "$runs/$name" "${of_seeds[@]}"
+    dg-run eval judge "$runs/$name/samples.jsonl" --suite "$suite" --method "$name" --quiet
+}
+
+small() {
+    language=python part=all seeds=(1) samples=4
+    make_base
+    evaluate "$runs/base" base "$part" "$samples"
+    row cross-entropy ce 5e-4
+    row deepguard-unguided deepguard 5e-4 --no-guard
+    row deepguard deepguard 5e-4
+    row sven sven 1e-2
+}
+
+trials() {
+    language=python
+    compared=$runs/trials
+    make_base
+    rows=("$runs/validation-base")
+    evaluate "${rows[0]}" base validation 4
+    choose_rate deepguard 1e-4 2e-4 5e-4
+    rows+=("${tried[@]}")
+    choose_rate ce 2e-4 5e-4 1e-3
+    rows+=("${tried[@]}")
+    choose_rate sven 3e-3 1e-2 3e-2
+    rows+=("${tried[@]}")
+}
+
+full() {
+    language=all part=test seeds=(1 2 3) samples=10
+    make_base
+    evaluate "$runs/base" base "$part" 30
+    choose_rate ce 2e-4 5e-4 1e-3
+    row cross-entropy ce "$rate"
+    choose_rate deepguard 1e-4 2e-4 5e-4
+    row deepguard-unguided deepguard "$rate" --no-guard
+    for strength in 0.25 0.5 1; do
+        row "deepguard-$strength" deepguard "$rate" --guidance-strength "$strength"
+    done
+    choose_rate sven 3e-3 1e-2 3e-2
+    row sven sven "$rate"
+    choose_rate safecoder 1e-4 2e-4 5e-4
+    row safecoder safecoder "$rate"
+}
+
+rows=("$runs/base")
+compared=$runs/compared
+case $size in
+    small | trials | full) "$size" ;;
+    *) echo "$usage" >&2 && exit 2 ;;
+esac
+title "Compare"
+dg-run eval compare "${rows[@]}" --output-dir "$compared"
+cat "$compared/eval.md"
