@@ -63,8 +63,9 @@ evaluate() {
     # Verdicts on references hold for every run.
     mkdir -p "$folder"
     cp --no-clobber "$runs/base/references.jsonl" "$folder" 2>/dev/null || true
+    # What is unknown counts as not secure, and the table says how much that is.
     dg-run eval run --model "$base" --suite "$suite" --method "$method" --num-samples "$samples" \
-        --output-dir "$folder" --resume "${scenarios[@]/#/--only=}" "$@"
+        --allow-unknown "$((samples * ${#scenarios[@]}))" --output-dir "$folder" --resume "${scenarios[@]/#/--only=}" "$@"
 }
 
 # Sets `tried` to judged runs of METHOD with RATES on the validation scenarios, unguided, and `rate` to that of the best.
@@ -75,7 +76,7 @@ choose_rate() {
     for rate in "$@"; do
         harden "$method" "$rate" 1
         tried+=("$runs/validation-$method-$rate")
-        evaluate "${tried[-1]}" "$method, $rate" validation 4 --adapter "$adapter" --no-guard
+        evaluate "${tried[-1]}" "$method, $rate" validation 4 --adapter "$adapter"
     done
     rate=$(python3 data/headline/best.py "${tried[@]}")
     rate=${rate#"$runs/validation-$method-"}
@@ -93,7 +94,7 @@ row() {
     rows+=("$runs/$name")
     [ -e "$runs/$name/eval.json" ] && return
     python3 data/headline/pool.py "$runs/$name" "${of_seeds[@]}"
-    dg-run eval judge "$runs/$name/samples.jsonl" --suite "$suite" --method "$name" --quiet
+    dg-run eval judge "$runs/$name/samples.jsonl" --suite "$suite" --method "$name" --allow-unknown 99999 --quiet
 }
 
 small() {
@@ -101,8 +102,8 @@ small() {
     make_base
     evaluate "$runs/base" base "$part" "$samples"
     row cross-entropy ce 5e-4
-    row deepguard-unguided deepguard 5e-4 --no-guard
     row deepguard deepguard 5e-4
+    row deepguard-guided deepguard 5e-4 --guidance-strength 1
     row sven sven 1e-2
 }
 
@@ -127,9 +128,9 @@ full() {
     choose_rate ce 2e-4 5e-4 1e-3
     row cross-entropy ce "$rate"
     choose_rate deepguard 1e-4 2e-4 5e-4
-    row deepguard-unguided deepguard "$rate" --no-guard
+    row deepguard deepguard "$rate"
     for strength in 0.25 0.5 1; do
-        row "deepguard-$strength" deepguard "$rate" --guidance-strength "$strength"
+        row "deepguard-guided-$strength" deepguard "$rate" --guidance-strength "$strength"
     done
     choose_rate sven 3e-3 1e-2 3e-2
     row sven sven "$rate"
