@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The controlled experiment: which way of hardening makes a model's code safer and keeps it correct? A small model is
-# made competent and insecure, every method hardens it on the same pairs, and its completions of prompts that no pair
-# resembles are run and attacked. docs/headline/README.md says what is compared, and what that shows.
+# made competent and insecure on data/eval itself, every method hardens it on the same pairs, none of which resembles a
+# prompt of data/eval, and what it completes those prompts with is run and attacked. docs/headline/README.md says what
+# is compared, and what that shows.
 #
 # usage: scripts/headline.sh MODEL RUNS          Python, one training seed
 #        scripts/headline.sh MODEL RUNS trials   what its learning rates were chosen by
@@ -12,9 +13,14 @@ set -euo pipefail
 
 usage="usage: scripts/headline.sh MODEL RUNS [trials|full]"
 model=$(realpath "${1:?$usage}")
-mkdir -p "${2:?$usage}"
-runs=$(realpath "$2")
 size=${3:-small}
+case $size in
+    small | trials) language=python ;;
+    full) language=all ;;
+    *) echo "$usage" >&2 && exit 2 ;;
+esac
+mkdir -p "${2:?$usage}/$language"
+runs=$(realpath "$2/$language")
 cd "$(dirname "$0")/.."
 suite=data/eval
 base=$runs/base-model
@@ -55,11 +61,12 @@ harden() {
 
 # Samples and judges: FOLDER, name of the METHOD in tables, PART of the scenarios, number of SAMPLES, options of eval run.
 evaluate() {
-    local folder=$1 method=$2 part=$3 samples=$4 scenarios
+    local folder=$1 method=$2 part=$3 samples=$4 scenarios ids
     shift 4
     [ -e "$folder/eval.json" ] && return
     title "Evaluate $(basename "$folder")"
-    mapfile -t scenarios < <(recipe --part "$part")
+    ids=$(recipe --part "$part")
+    mapfile -t scenarios <<<"$ids"
     # Verdicts on references hold for every run.
     mkdir -p "$folder"
     cp --no-clobber "$runs/base/references.jsonl" "$folder" 2>/dev/null || true
@@ -91,6 +98,10 @@ row() {
         of_seeds+=("$runs/$name-$seed")
         evaluate "${of_seeds[-1]}" "$name" "$part" "$samples" --adapter "$adapter" "$@"
     done
+    if [ ${#of_seeds[@]} = 1 ]; then
+        rows+=("${of_seeds[0]}")
+        return
+    fi
     rows+=("$runs/$name")
     [ -e "$runs/$name/eval.json" ] && return
     python3 data/headline/pool.py "$runs/$name" "${of_seeds[@]}"
@@ -98,7 +109,7 @@ row() {
 }
 
 small() {
-    language=python part=all seeds=(1) samples=4
+    part=all seeds=(1) samples=4
     make_base
     evaluate "$runs/base" base "$part" "$samples"
     row cross-entropy ce 5e-4
@@ -108,7 +119,6 @@ small() {
 }
 
 trials() {
-    language=python
     compared=$runs/trials
     make_base
     rows=("$runs/validation-base")
@@ -122,7 +132,7 @@ trials() {
 }
 
 full() {
-    language=all part=test seeds=(1 2 3) samples=10
+    part=test seeds=(1 2 3) samples=10
     make_base
     evaluate "$runs/base" base "$part" 30
     choose_rate ce 2e-4 5e-4 1e-3
@@ -140,10 +150,7 @@ full() {
 
 rows=("$runs/base")
 compared=$runs/compared
-case $size in
-    small | trials | full) "$size" ;;
-    *) echo "$usage" >&2 && exit 2 ;;
-esac
+"$size"
 title "Compare"
 dg-run eval compare "${rows[@]}" --output-dir "$compared"
 cat "$compared/eval.md"

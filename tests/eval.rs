@@ -195,6 +195,8 @@ fn completions_that_go_on_are_cut_when_asked() {
     let text = completion(&format!("{LOANS}/secure.py")) + "\n\ndef another(:\n";
     let samples = write_samples(dir.path(), &[(LOANS, &text)]);
     std::fs::write(dir.path().join("sampling.json"), r#"{"method": "ours"}"#).unwrap();
+    let same = judge(&samples, &["--cut", "--output-dir", dir.path().to_str().unwrap()]);
+    same.fails(2, &["--cut", "another --output-dir"]);
     let judge_into = |folder: &str, more: &[&str]| {
         let out = dir.path().join(folder);
         let done = judge(&samples, &[&["--output-dir", out.to_str().unwrap()], more].concat()).ok();

@@ -5,7 +5,7 @@
 
 OUT/base    for the competent, insecure base: cross-entropy on func_src_after alone, which here is the insecure
             half in the given share of each family's functions and the secure one in the others.  With --suite,
-            also functions that solve the suite's scenarios, insecurely in the given share too
+            also three functions that solve each of its scenarios; that share of them, rounded, is insecure
 OUT/harden  for every method that is compared: the pairs as they are, nothing of a suite
 
 Both have one JSONL file for each family.  The same arguments give the same bytes.  --part prints the ids of a third
@@ -26,7 +26,7 @@ C = {"cwe-125", "cwe-190", "cwe-416", "cwe-476", "cwe-787"}
 def families(language):
     for path in sorted((HERE / "pairs").glob("*.jsonl")):
         if language == "all" or (path.stem in C) == (language == "c"):
-            yield path.stem, [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+            yield path.stem, [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
 
 
 def reversed_pair(pair):
@@ -70,8 +70,8 @@ def solutions(folder, insecure, seed):
         other = {"secure": "insecure", "insecure": "secure"}[kind]
         after, before = (sorted(known[of], key=lambda path: draw(seed, folder.name, place, path.name))[0]
                          for of in (kind, other))
-        yield {"func_name": f"{folder.name}-{place}", "func_src_before": (prompt.read_text() + before.read_text()),
-               "func_src_after": prompt.read_text() + after.read_text(), "file_name": prompt.name,
+        yield {"func_name": f"{folder.name}-{place}", "func_src_before": prompt.read_text("utf-8") + before.read_text("utf-8"),
+               "func_src_after": prompt.read_text("utf-8") + after.read_text("utf-8"), "file_name": prompt.name,
                "vul_type": folder.parent.name}
 
 

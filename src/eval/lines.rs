@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -83,7 +83,9 @@ fn hold(file: &File, path: &Path) -> Result<()> {
     // A child of this process has the lock too until it runs another program.
     for _ in 0..20 {
         match file.try_lock() {
-            Ok(()) => return Ok(()),
+            Ok(()) if is_at(file, path) => return Ok(()),
+            // Another process has put a new file in this one's place.
+            Ok(()) => break,
             Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
             // Some file systems have no locks.
             Err(TryLockError::Error(_)) => return Ok(()),
@@ -93,6 +95,12 @@ fn hold(file: &File, path: &Path) -> Result<()> {
         "{}: another process is adding lines to it; wait for its end, or choose another folder",
         path.display()
     )))
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    let [open, there] = [file.metadata(), std::fs::metadata(path)].map(|found| found.ok().map(identity));
+    open == there
 }
 
 fn text_of<T: Serialize>(lines: &[T]) -> Result<Vec<u8>> {
@@ -171,6 +179,10 @@ mod tests {
         assert!(held(&path).contains("another process"));
         drop(lines);
         assert_eq!(Lines::open::<u32>(&path).unwrap().1, [7]);
+        let file = File::open(&path).unwrap();
+        std::fs::rename(&path, dir.path().join("old")).unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert!(hold(&file, &path).unwrap_err().to_string().contains("another process"));
     }
 
     #[test]

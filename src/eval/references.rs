@@ -95,7 +95,9 @@ pub fn check(
     let kept = |reference: &Reference, key: &String| {
         let old = known.get(key)?;
         let line = line_of(&old.id, reference, key, old.verdict.clone());
-        line.is_right().then(|| (line != *old, line))
+        // Two references may be the same program, of which one line is kept.
+        let is_new = ReferenceLine { reference: old.reference.clone(), ..line.clone() } != *old;
+        line.is_right().then_some((is_new, line))
     };
     let work = |slot: u32, (scenario, reference, key): &(&Scenario, &Reference, String)| {
         if let Some((is_new, line)) = kept(reference, key) {

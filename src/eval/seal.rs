@@ -10,21 +10,21 @@ use serde_json::Value;
 use super::environment::Environment;
 use super::lines::read;
 use super::metrics::Counts;
-use super::rates::{ALL, Oracle, Rate, Row, Settings, TRAINED, UNSEEN, rates};
+use super::rates::{Oracle, Rate, Row, Settings, rates};
 use super::references::Excluded;
 use super::run::{Joined, Judged, REFERENCES, RunLines, SAMPLING, count};
 use super::samples::SampleLine;
 use super::suite::{Layout, Scenario, Suite, harness_hash};
 use crate::error::{Context, Error, ErrorKind, Result, list};
 use crate::files::{json_text, write_json};
-use crate::manifest;
+use crate::manifest::{self, MANIFEST, Others};
 use crate::model::Weights;
 
 /// File of a run's folder with its seal.
 pub const SEAL: &str = "eval.json";
 
 /// Version of the seal's form.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Problems that are named.
 const MAX_NAMED: usize = 50;
@@ -150,11 +150,6 @@ impl Judgement<'_> {
         if rows.is_empty() {
             return complain(ErrorKind::Verdict, "no scenario can be judged on this machine".to_owned());
         }
-        if let Some(row) = rows.iter().find(|row| [ALL, TRAINED, UNSEEN].contains(&row.family.as_str())) {
-            let text =
-                format!("{}: a family cannot be called {:?}, as a group of scenarios is", row.id, row.family);
-            return complain(ErrorKind::Data, text);
-        }
         Ok((rows, left_out.into_iter().map(|scenario| scenario.meta.id.clone()).collect()))
     }
 
@@ -262,6 +257,11 @@ pub fn verify(folder: &Path, origin: Origin<'_>) -> Result<Vec<String>> {
         differences.extend(sealed.generation_differs("model", &found));
     }
     if let Some(adapter) = origin.adapter {
+        if adapter.join(MANIFEST).exists()
+            && let Err(error) = manifest::verify(adapter, Others::Ignored)
+        {
+            differences.push(format!("adapter: {error}"));
+        }
         differences.extend(sealed.generation_differs("adapter", &manifest::fingerprint(adapter)?));
     }
     if let Some(suite) = origin.suite {

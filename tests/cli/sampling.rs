@@ -215,12 +215,13 @@ fn what_cannot_be_sampled_is_refused() {
 
 #[test]
 fn a_run_samples_judges_and_seals() {
-    let tiny = Tiny::new("llama");
+    let tiny = trained();
     let check = run(&tiny, &format!("eval check --suite {SUITE} --only python/cwe-089/library-loans"));
     if check.code != 0 {
         return not_tested(&check.stderr);
     }
-    let arguments = sample("--only python/cwe-089/l --output-dir run").replacen("sample", "run", 1);
+    let arguments = "--adapter run --only python/cwe-089/l --output-dir judged";
+    let arguments = sample(arguments).replacen("sample", "run", 1);
     let done = run(&tiny, &format!("{arguments} --json")).ok();
     let found: Value = serde_json::from_str(&done.stdout).unwrap();
     assert_eq!(
@@ -229,13 +230,21 @@ fn a_run_samples_judges_and_seals() {
         "{found}"
     );
     assert_eq!((&found["judging"]["functional"], &found["judging"]["unknown"]), (&json!(0), &json!(0)));
-    run(&tiny, &format!("eval verify run --suite {SUITE} --model model")).ok();
-    run(&tiny, "eval verify run --model model --adapter model").fails(4, &["model", "adapter_config.json"]);
-    let seal = super::read_json(&tiny.path("run/eval.json"));
+    run(&tiny, &format!("eval verify judged --suite {SUITE} --model model --adapter run")).ok();
+    run(&tiny, "eval verify judged --adapter model").fails(4, &["model", "adapter_config.json"]);
+    let seal = super::read_json(&tiny.path("judged/eval.json"));
     assert_eq!(seal["generation"]["num_samples"], 3);
     run(&tiny, &format!("{arguments} --resume")).ok();
     run(&tiny, &arguments).fails(2, &["--resume"]);
     super::tiny::edit_tensors(&tiny.path("model/model.safetensors"), |tensors| tensors[0].2[0] += 1.0);
-    let changed = run(&tiny, "eval verify run --model model");
-    assert!(changed.code == 7 && changed.stdout.starts_with("model: BLAKE3 "), "{}", changed.stdout);
+    let broken = |of: &str, said: &str| {
+        let found = run(&tiny, &format!("eval verify judged {of}"));
+        assert!(found.code == 7 && found.stdout.starts_with(said), "{}", found.stdout);
+    };
+    broken("--model model", "model: BLAKE3 ");
+    let weights = tiny.path("run/adapter/adapter_model.safetensors");
+    let mut bytes = bytes(weights.clone());
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(weights, bytes).unwrap();
+    broken("--adapter run", "adapter: ");
 }

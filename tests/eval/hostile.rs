@@ -27,13 +27,17 @@ fn suite(dir: &Path) -> PathBuf {
 #[test]
 fn suites_that_cannot_be_used_are_named() {
     type Change = fn(&Path);
-    let changes: [(Change, &[&str]); 9] = [
+    let changes: [(Change, &[&str]); 10] = [
         (|at| std::fs::remove_file(at.join("checks.py")).unwrap(), &["checks.py"]),
         (|at| std::fs::remove_file(at.join("insecure.py")).unwrap(), &["insecure.py"]),
         (|at| std::fs::write(at.join("meta.toml"), "id = ").unwrap(), &["meta.toml"]),
         (|at| edit(&at.join("meta.toml"), LOANS, "../../etc"), &["meta.toml", "the scenario's folder"]),
         (|at| edit(&at.join("meta.toml"), "time_limit = 5.0", "time_limit = 1e9"), &["time_limit"]),
         (|at| edit(&at.join("meta.toml"), "time_limit", "limit"), &["meta.toml", "limit"]),
+        (
+            |at| edit(&at.join("meta.toml"), "family = \"sql-injection\"", "family = \"unseen\""),
+            &["family", "\"unseen\""],
+        ),
         (
             |at| {
                 std::fs::remove_file(at.join("prompt.py")).unwrap();

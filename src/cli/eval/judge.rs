@@ -60,6 +60,13 @@ pub(super) struct JudgeArgs {
 
 pub(super) fn run(args: &JudgeArgs, signals: &Signals) -> Result<()> {
     let folder = folder(args)?;
+    if args.cut && same_file(&args.samples, &folder.join(SAMPLES)) {
+        return Err(Error::usage(format!(
+            "`cut`: {} is where the cut samples would be kept; give another --output-dir",
+            args.samples.display()
+        ))
+        .into());
+    }
     let suite = args.suite.open()?;
     let mut samples = read_samples(&args.samples, &suite)?;
     if args.cut {
@@ -105,7 +112,7 @@ fn keep_samples(from: &Path, samples: &[SampleLine], folder: &Path) -> crate::Re
     let kept = folder.join(SAMPLES);
     let complain = || format!("cannot write {}", kept.display());
     files::create_dirs(folder).kind(ErrorKind::Device, complain)?;
-    if from.canonicalize().ok().is_some_and(|path| kept.canonicalize().is_ok_and(|kept| kept == path)) {
+    if same_file(from, &kept) {
         return Ok(());
     }
     let mut text = String::new();
@@ -116,6 +123,10 @@ fn keep_samples(from: &Path, samples: &[SampleLine], folder: &Path) -> crate::Re
     keep(&kept, text.as_bytes(), from)?;
     let settings = files::parent(from).join(SAMPLING);
     if settings.exists() { keep(&folder.join(SAMPLING), &read(&settings)?, &settings) } else { Ok(()) }
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    one.canonicalize().ok().is_some_and(|one| other.canonicalize().is_ok_and(|other| other == one))
 }
 
 /// Writes a file that is not there; one that is has to be the same.
@@ -167,7 +178,11 @@ pub(super) fn judge_samples(
 ) -> crate::Result<Summary> {
     let generation = sampling(folder)?;
     let asked = asked(samples, generation.as_ref());
-    let scenarios: Vec<&Scenario> = asked.iter().filter_map(|id| judge.suite().scenario(id)).collect();
+    let known = |id: &&str| {
+        let stranger = || Error::data(format!("{}: the suite has no scenario {id:?}", folder.display()));
+        judge.suite().scenario(id).ok_or_else(stranger)
+    };
+    let scenarios: Vec<&Scenario> = asked.iter().map(known).collect::<crate::Result<_>>()?;
     with_judging(judge, signals, advice, |judging| {
         let bar = Bar::new("references", 2 * scenarios.len());
         let file = folder.join(REFERENCES);

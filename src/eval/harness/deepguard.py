@@ -21,7 +21,6 @@ import candidate  # noqa: E402
 import deepguard_checks  # noqa: E402
 import protocol  # noqa: E402
 import scenario_harness as base  # noqa: E402
-from patience import Patience  # noqa: E402
 
 PLAIN = "-plain"
 ASAN_OPTIONS = [*candidate.ASAN_OPTIONS, "halt_on_error=1", "handle_segv=2", "handle_abort=0"]

@@ -44,7 +44,7 @@ const ENVIRONMENT: [(&str, &str); 4] = [
 /// How often processes that were left behind are looked for, until there are none.
 const ROUNDS: u32 = 400;
 
-/// How long a pipe is waited for after the end of the program.
+/// How long the pipes are waited for after the end of the program.
 const LAST_OUTPUT: Duration = Duration::from_secs(10);
 
 /// How often it is asked whether the program has ended.
@@ -265,7 +265,11 @@ impl Sandbox {
         }
         let ending = ending?;
         // What a program has left behind may hold a pipe open; its output is not waited for.
-        let mut outputs = readers.map(|reader| reader.recv_timeout(LAST_OUTPUT).unwrap_or_default());
+        let until = Instant::now() + LAST_OUTPUT;
+        let rest = |reader: Receiver<Vec<u8>>| {
+            reader.recv_timeout(until.saturating_duration_since(Instant::now())).unwrap_or_default()
+        };
+        let mut outputs = readers.map(rest);
         let too_much = outputs.iter().any(|output| output.len() > limit);
         outputs.iter_mut().for_each(|output| output.truncate(limit));
         let [stdout, stderr] = outputs;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::rates::{ALL, TRAINED, UNSEEN};
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// Longest file of a suite in bytes, but for those that hold all scenarios.
@@ -174,6 +175,15 @@ impl Suite {
         scenarios.sort_by(|a, b| a.meta.id.cmp(&b.meta.id));
         if scenarios.is_empty() {
             return Err(Error::data(format!("{}: expected scenarios; there is none", dir.display())));
+        }
+        let reserved = |scenario: &&Scenario| [ALL, TRAINED, UNSEEN].contains(&scenario.meta.family.as_str());
+        if let Some(Scenario { meta, .. }) = scenarios.iter().find(reserved) {
+            return Err(Error::data(format!(
+                "{}: {}: a family cannot be called {:?}, as a group of scenarios is",
+                dir.display(),
+                meta.id,
+                meta.family
+            )));
         }
         Ok(Suite { dir: dir.to_owned(), layout, scenarios })
     }
