@@ -113,8 +113,8 @@ small() {
     make_base
     evaluate "$runs/base" base "$part" "$samples"
     row cross-entropy ce 5e-4
-    row deepguard deepguard 5e-4
-    row deepguard-guided deepguard 5e-4 --guidance-strength 1
+    row deepguard deepguard 2e-4
+    row deepguard-guided deepguard 2e-4 --guidance-strength 1
     row sven sven 1e-2
 }
 
@@ -123,11 +123,11 @@ trials() {
     make_base
     rows=("$runs/validation-base")
     evaluate "${rows[0]}" base validation 4
-    choose_rate deepguard 1e-4 2e-4 5e-4
+    choose_rate deepguard 2e-4 5e-4
     rows+=("${tried[@]}")
-    choose_rate ce 2e-4 5e-4 1e-3
+    choose_rate ce 2e-4 5e-4
     rows+=("${tried[@]}")
-    choose_rate sven 3e-3 1e-2 3e-2
+    choose_rate sven 3e-3 1e-2
     rows+=("${tried[@]}")
 }
 

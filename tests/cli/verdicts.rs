@@ -237,6 +237,15 @@ fn unknown_is_never_secure_and_always_counted() {
     );
 }
 
+/// The runs behind the table of README.
+#[test]
+fn published_runs_are_as_they_were_sealed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/headline");
+    for run in ["base", "cross-entropy", "deepguard", "deepguard-guided", "sven"] {
+        assert_eq!(verify(&folder.join(run), Origin::default()).unwrap(), [""; 0], "{run}");
+    }
+}
+
 #[test]
 fn lines_that_do_not_fit_are_refused() {
     let made = HandMade::new();
