@@ -218,7 +218,7 @@ fn unknown_is_never_secure_and_always_counted() {
     near(Metric::SecurePass(1).value(seal.scenarios.iter().map(|row| &row.counts)), 0.5);
 
     // A scenario that was asked for, of which there is no sample.
-    let asked: Vec<String> = (0..4).map(|i| made.id(i)).collect();
+    let asked: Vec<String> = (0..5).map(|i| made.id(i)).collect();
     let unsampled = json!({ made.id(4): "a prompt of 9000 tokens" });
     let sampling = json!({"method": "guided", "num_samples": 3, "scenarios": asked, "unsampled": unsampled});
     made.write("asked", &(0..4).map(|i| made.lines(i, 0, Is::Secure)).collect::<Vec<_>>());
@@ -286,6 +286,6 @@ fn lines_that_do_not_fit_are_refused() {
     }
     run(&made, &["eval", "verify", "unjudged"]).fails(3, &["unjudged/eval.json"]);
     made.base_and_guard();
-    edit(&made.path("base/eval.json"), "\"format\": 1", "\"format\": 2");
-    run(&made, &["eval", "compare", "base", "guard"]).fails(3, &["expected a seal of format 1, found 2"]);
+    edit(&made.path("base/eval.json"), "\"format\": 2", "\"format\": 1");
+    run(&made, &["eval", "compare", "base", "guard"]).fails(3, &["expected a seal of format 2, found 1"]);
 }

@@ -9,7 +9,7 @@ use deepguard::eval::environment::Environment;
 use deepguard::eval::references::Excluded;
 use deepguard::eval::samples::{SampleLine, VerdictLine};
 use deepguard::eval::seal::{Judgement, Seal, seal};
-use deepguard::eval::suite::Suite;
+use deepguard::eval::suite::{Suite, harness_hash};
 use deepguard::eval::verdict::{Functional, Secure, Verdict};
 
 /// Two scenarios each; no training pair is of the last family.
@@ -131,8 +131,9 @@ impl HandMade {
             tools: BTreeMap::from([("gcc".to_owned(), "14.2.0".to_owned())]),
             ..Environment::default()
         };
+        let harness = harness_hash(&self.suite.harness()?)?;
         let judgement =
-            Judgement { suite: &self.suite, environment: &environment, harness: "of no harness", excluded };
+            Judgement { suite: &self.suite, environment: &environment, harness: &harness, excluded };
         seal(&self.path(name), &judgement, None)
     }
 
