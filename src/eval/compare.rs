@@ -6,10 +6,11 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use super::metrics::Metric;
-use super::rates::{ALL, KS, Row, fewest_samples, groups};
+use super::rates::{KS, Row, fewest_samples, groups};
 use super::run::{Joined, RunLines};
 use super::seal::Seal;
 use super::statistics::{Test, Units, compare as compare_rates};
+use super::suite::ALL;
 use crate::error::{Error, ErrorKind, Result, list};
 
 /// Differences between runs that are named.

@@ -7,19 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::metrics::{Counts, Metric};
 use super::statistics::{CONFIDENCE, Estimate, REPLICATES, Units, estimate};
-use super::suite::{Language, Scenario};
+use super::suite::{ALL, Language, Scenario, TRAINED, UNSEEN};
 
 /// Numbers of samples for which pass@k is in the table, where every scenario has as many.
 pub const KS: [usize; 6] = [1, 5, 10, 25, 50, 100];
-
-/// The group of all scenarios.
-pub const ALL: &str = "all";
-
-/// The group of scenarios whose families are in the training data.
-pub const TRAINED: &str = "trained";
-
-/// The group of scenarios of unseen families.
-pub const UNSEEN: &str = "unseen";
 
 /// How intervals are made.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]

@@ -62,7 +62,7 @@ pub(super) fn run(args: &JudgeArgs, signals: &Signals) -> Result<()> {
     let folder = folder(args)?;
     if args.cut && same_file(&args.samples, &folder.join(SAMPLES)) {
         return Err(Error::usage(format!(
-            "`cut`: {} is where the cut samples would be kept; give another --output-dir",
+            "--cut: {} is where the cut samples would be kept; give another --output-dir",
             args.samples.display()
         ))
         .into());

@@ -277,7 +277,7 @@ impl Sandbox {
         Ok(Outcome { ending, stdout, stderr })
     }
 
-    /// `setpriv … prlimit … program`, the last within bubblewrap or after Landlock: the user id and the
+    /// `setpriv … sh … prlimit … program`, the last within bubblewrap or after Landlock: the user id and the
     /// limits outlast what comes after them.
     fn command(&self, slot: u32, job: &Job) -> Result<Command> {
         let mut words = self.limited(slot, &job.limits);
@@ -305,15 +305,16 @@ impl Sandbox {
     }
 
     fn limited(&self, slot: u32, limits: &Limits) -> Vec<OsString> {
-        let mut words: Vec<OsString> = Vec::new();
+        let mut words: Vec<OsString> = vec!["setpriv".into()];
         if let Some(user) = self.user(slot) {
-            words.extend([
-                "setpriv".into(),
-                format!("--reuid={user}").into(),
-                format!("--regid={user}").into(),
-            ]);
-            words.extend(["--clear-groups".into(), "--pdeathsig=KILL".into()]);
+            words.extend([format!("--reuid={user}").into(), format!("--regid={user}").into()]);
+            words.push("--clear-groups".into());
         }
+        // Nothing outlives this process. One that has died before the signal was asked for is not the parent.
+        let parent = std::process::id().to_string();
+        words.extend(
+            ["--pdeathsig=KILL", "sh", "-c", r#"[ "$PPID" = "$0" ] && exec "$@""#, &parent].map(Into::into),
+        );
         // A user who is somebody has processes already, which count as well.
         let others = if self.users.is_some() { 0 } else { tasks_of_this_user() };
         let limits = [

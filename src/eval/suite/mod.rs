@@ -10,8 +10,16 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::rates::{ALL, TRAINED, UNSEEN};
 use crate::error::{Context, Error, ErrorKind, Result};
+
+/// The group of all scenarios.
+pub const ALL: &str = "all";
+
+/// The group of scenarios whose families are in the training data.
+pub const TRAINED: &str = "trained";
+
+/// The group of scenarios of unseen families.
+pub const UNSEEN: &str = "unseen";
 
 /// Longest file of a suite in bytes, but for those that hold all scenarios.
 const MAX_FILE: u64 = 1 << 20;

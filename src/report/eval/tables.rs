@@ -2,7 +2,8 @@
 
 use super::{HEADLINE, NOT_COMPARABLE, counts, number, rate, samples_each, signed};
 use crate::eval::compare::{Difference, Run};
-use crate::eval::rates::{ALL, Group, groups};
+use crate::eval::rates::{Group, groups};
+use crate::eval::suite::ALL;
 use crate::report::html::printable;
 use crate::report::p_text;
 
