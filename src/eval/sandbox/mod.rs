@@ -47,6 +47,9 @@ const ROUNDS: u32 = 400;
 /// How long the pipes are waited for after the end of the program.
 const LAST_OUTPUT: Duration = Duration::from_secs(10);
 
+/// Runs the words after its first, the parent's process number, unless that has ended meanwhile.
+const IF_PARENT_LIVES: &str = r#"[ "$PPID" = "$0" ] && exec "$@""#;
+
 /// How often it is asked whether the program has ended.
 const TICK: Duration = Duration::from_millis(5);
 
@@ -312,9 +315,7 @@ impl Sandbox {
         }
         // Nothing outlives this process. One that has died before the signal was asked for is not the parent.
         let parent = std::process::id().to_string();
-        words.extend(
-            ["--pdeathsig=KILL", "sh", "-c", r#"[ "$PPID" = "$0" ] && exec "$@""#, &parent].map(Into::into),
-        );
+        words.extend(["--pdeathsig=KILL", "sh", "-c", IF_PARENT_LIVES, &parent].map(Into::into));
         // A user who is somebody has processes already, which count as well.
         let others = if self.users.is_some() { 0 } else { tasks_of_this_user() };
         let limits = [
@@ -499,6 +500,16 @@ mod tests {
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
     use super::*;
+
+    #[test]
+    fn nothing_starts_for_a_parent_that_has_ended() {
+        let starts = |parent: u32| {
+            let words = ["-c", IF_PARENT_LIVES, &parent.to_string(), "true"];
+            Command::new("sh").args(words).status().unwrap().success()
+        };
+        assert!(starts(std::process::id()));
+        assert!(!starts(1));
+    }
 
     fn sandbox() -> Option<Sandbox> {
         match Sandbox::bubblewrap() {
