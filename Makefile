@@ -33,7 +33,7 @@ model: build ## get SmolLM2-135M, the small model of demo and tests
 demo: model ## train, score and generate with it: some four minutes
 	scripts/demo.sh $(MODEL)
 
-headline: model sandbox ## compare ways of hardening: base, CE, DeepGuard, SVEN; under 45 minutes on two cores
+headline: model sandbox ## compare ways of hardening: base, CE, DeepGuard, SVEN; some 45 minutes
 	scripts/headline.sh $(MODEL) runs/headline
 
 headline-full: model sandbox ## the whole comparison, hours: three seeds, learning rates by trial; goes on where it was stopped

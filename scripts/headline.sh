@@ -25,6 +25,8 @@ cd "$(dirname "$0")/.."
 suite=data/eval
 base=$runs/base-model
 lora=(--target-modules all-linear)
+# What is unknown counts as not secure, and the table says how much that is.
+unknown_too=(--allow-unknown 1000000)
 
 dg-run() { "${CARGO_TARGET_DIR:-target}/release/dg-run" "$@"; }
 title() { printf '\n== %s\n\n' "$*"; }
@@ -70,9 +72,8 @@ evaluate() {
     # Verdicts on references hold for every run.
     mkdir -p "$folder"
     cp --no-clobber "$runs/base/references.jsonl" "$folder" 2>/dev/null || true
-    # What is unknown counts as not secure, and the table says how much that is.
     dg-run eval run --model "$base" --suite "$suite" --method "$method" --num-samples "$samples" \
-        --allow-unknown "$((samples * ${#scenarios[@]}))" --output-dir "$folder" --resume "${scenarios[@]/#/--only=}" "$@"
+        "${unknown_too[@]}" --output-dir "$folder" --resume "${scenarios[@]/#/--only=}" "$@"
 }
 
 # Sets `tried` to judged runs of METHOD with RATES on the validation scenarios, unguided, and `rate` to that of the best.
@@ -105,7 +106,7 @@ row() {
     rows+=("$runs/$name")
     [ -e "$runs/$name/eval.json" ] && return
     python3 data/headline/pool.py "$runs/$name" "${of_seeds[@]}"
-    dg-run eval judge "$runs/$name/samples.jsonl" --suite "$suite" --method "$name" --allow-unknown 99999 --quiet
+    dg-run eval judge "$runs/$name/samples.jsonl" --suite "$suite" --method "$name" "${unknown_too[@]}" --quiet
 }
 
 small() {

@@ -237,6 +237,30 @@ fn unknown_is_never_secure_and_always_counted() {
     );
 }
 
+/// Training seeds as one run: `data/headline/pool.py`.
+#[test]
+fn runs_of_several_seeds_are_pooled() {
+    let made = HandMade::new();
+    made.base_and_guard();
+    for run in ["base", "guard"] {
+        let sampling = json!({"method": run, "num_samples": 4, "adapter": run, "scenarios": []});
+        std::fs::write(made.path(run).join("sampling.json"), sampling.to_string()).unwrap();
+        std::fs::write(made.path(run).join("references.jsonl"), "").unwrap();
+    }
+    // A sample without a verdict stays one.
+    let path = made.path("guard/verdicts.jsonl");
+    let kept = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, kept.split_once('\n').unwrap().1).unwrap();
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/headline/pool.py");
+    let runs = ["pooled", "base", "guard"].map(|run| made.path(run));
+    assert!(std::process::Command::new("python3").arg(program).args(runs).status().unwrap().success());
+    let seal = made.seal("pooled").unwrap();
+    assert_eq!((seal.totals.samples, seal.totals.unknown), (48, 1));
+    assert!(seal.scenarios.iter().all(|row| row.counts.samples == 8));
+    near(rate(&seal, "unseen", "pass@1"), 0.375);
+    assert_eq!(seal.generation.unwrap()["adapter"], json!(["base", "guard"]));
+}
+
 /// The runs behind the table of README.
 #[test]
 fn published_runs_are_as_they_were_sealed() {

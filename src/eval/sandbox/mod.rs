@@ -47,9 +47,6 @@ const ROUNDS: u32 = 400;
 /// How long the pipes are waited for after the end of the program.
 const LAST_OUTPUT: Duration = Duration::from_secs(10);
 
-/// Runs the words after its first, the parent's process number, unless that has ended meanwhile.
-const IF_PARENT_LIVES: &str = r#"[ "$PPID" = "$0" ] && exec "$@""#;
-
 /// How often it is asked whether the program has ended.
 const TICK: Duration = Duration::from_millis(5);
 
@@ -189,17 +186,16 @@ impl Sandbox {
     /// No sandbox, only limits.
     ///
     /// # Errors
-    /// Kind `Device`: `prlimit` is missing, or programs cannot be run.
+    /// Kind `Device`: `setpriv` or `prlimit` is missing, or programs cannot be run.
     pub fn none() -> Result<Self> {
         Sandbox::with(Walls::Nothing, "none".to_owned())?.tried("programs cannot be run")
     }
 
     fn with(walls: Walls, name: String) -> Result<Self> {
-        program("prlimit", "util-linux")?;
-        let is_root = rustix::process::getuid().is_root();
-        if is_root {
-            program("setpriv", "util-linux")?;
+        for tool in ["setpriv", "prlimit"] {
+            program(tool, "util-linux")?;
         }
+        let is_root = rustix::process::getuid().is_root();
         let users = is_root.then(|| FIRST_USER + std::process::id() % USER_GROUPS * MAX_SLOTS);
         Ok(Sandbox { walls, name, users })
     }
@@ -280,7 +276,7 @@ impl Sandbox {
         Ok(Outcome { ending, stdout, stderr })
     }
 
-    /// `setpriv … sh … prlimit … program`, the last within bubblewrap or after Landlock: the user id and the
+    /// `setpriv … prlimit … program`, the last within bubblewrap or after Landlock: the user id and the
     /// limits outlast what comes after them.
     fn command(&self, slot: u32, job: &Job) -> Result<Command> {
         let mut words = self.limited(slot, &job.limits);
@@ -313,9 +309,10 @@ impl Sandbox {
             words.extend([format!("--reuid={user}").into(), format!("--regid={user}").into()]);
             words.push("--clear-groups".into());
         }
-        // Nothing outlives this process. One that has died before the signal was asked for is not the parent.
-        let parent = std::process::id().to_string();
-        words.extend(["--pdeathsig=KILL", "sh", "-c", IF_PARENT_LIVES, &parent].map(Into::into));
+        // bubblewrap asks for this signal itself, once it has told the process in its namespaces to go on.
+        // One that came earlier would leave that process waiting for ever.
+        let signal = if self.has_own_root() { "keep" } else { "KILL" };
+        words.push(format!("--pdeathsig={signal}").into());
         // A user who is somebody has processes already, which count as well.
         let others = if self.users.is_some() { 0 } else { tasks_of_this_user() };
         let limits = [
@@ -500,16 +497,6 @@ mod tests {
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
     use super::*;
-
-    #[test]
-    fn nothing_starts_for_a_parent_that_has_ended() {
-        let starts = |parent: u32| {
-            let words = ["-c", IF_PARENT_LIVES, &parent.to_string(), "true"];
-            Command::new("sh").args(words).status().unwrap().success()
-        };
-        assert!(starts(std::process::id()));
-        assert!(!starts(1));
-    }
 
     fn sandbox() -> Option<Sandbox> {
         match Sandbox::bubblewrap() {
