@@ -97,7 +97,7 @@ row() {
     for seed in "${seeds[@]}"; do
         harden "$method" "$rate" "$seed"
         of_seeds+=("$runs/$name-$seed")
-        evaluate "${of_seeds[-1]}" "$name" "$part" "$samples" --adapter "$adapter" "$@"
+        evaluate "${of_seeds[-1]}" "$name" "$part" "$samples" --adapter "$adapter" --seed $((41 + seed)) "$@"
     done
     if [ ${#of_seeds[@]} = 1 ]; then
         rows+=("${of_seeds[0]}")
@@ -133,9 +133,9 @@ trials() {
 }
 
 full() {
-    part=test seeds=(1 2 3) samples=10
+    part=test seeds=(1 2 3) samples=4
     make_base
-    evaluate "$runs/base" base "$part" 30
+    evaluate "$runs/base" base "$part" $((${#seeds[@]} * samples))
     choose_rate ce 2e-4 5e-4 1e-3
     row cross-entropy ce "$rate"
     choose_rate deepguard 1e-4 2e-4 5e-4
