@@ -1,4 +1,5 @@
-// Adjustment of marked tokens, guidance and sampling. Contract: src/ops/sample.rs.
+// Adjustment of marked tokens, guidance, sampling and the verification of drafts. Contract:
+// src/ops/sample.rs.
 //
 // Sampling does not sort the logits. A block reads its row once, keeping it in registers and shared memory,
 // and finds the largest logit and the sum of all weights e^((x − largest) / temperature). Candidates are the
@@ -180,9 +181,15 @@ __device__ __forceinline__ double sum_of_row(const Row& row, F f) {
     return sum_of_block(sum);
 }
 
+// A token, or NO_TOKEN, and the probability with which it was drawn.
+struct Drawn {
+    unsigned token;
+    float probability;
+};
+
 // The drawn token of any row. Three cuts are found by the same bisection, each the largest key from which on
 // there is enough: tokens for top-k, mass for top-p, mass for the draw.
-__device__ __forceinline__ unsigned search(const Row& row, const Draw& draw) {
+__device__ __forceinline__ Drawn search(const Row& row, const Draw& draw) {
     unsigned kth = 0, last = 0, drawn = 0;  // keys at the cuts
     double kth_ties = 0.0, last_ties = 0.0,
            drawn_before = 0.0;  // tokens of that key that are in, or before the one drawn
@@ -252,7 +259,7 @@ __device__ __forceinline__ unsigned search(const Row& row, const Draw& draw) {
             low = middle + 1;
         }
     }
-    return low;
+    return {low, float(key_weight(drawn) / mass)};
 }
 
 // Candidates in shared memory: 65535 − key above the token, so that the likeliest is the smallest.
@@ -264,11 +271,11 @@ struct Candidates {
 static_assert(SAMPLE_CANDIDATES == SAMPLE_THREADS);
 
 // The drawn token, if the candidates decide it; else NO_TOKEN. `total` is the weight of the whole row.
-__device__ __forceinline__ unsigned draw_from(Candidates& candidates, int width, const Draw& draw,
-                                              double total) {
+__device__ __forceinline__ Drawn draw_from(Candidates& candidates, int width, const Draw& draw,
+                                           double total) {
     const int count = candidates.count, i = threadIdx.x;
     if (count > SAMPLE_CANDIDATES || (count < draw.k && draw.k < width)) {
-        return NO_TOKEN;
+        return {NO_TOKEN, 0.0f};
     }
     if (i < count) {
         const unsigned long long mine = candidates.found[i];
@@ -298,19 +305,24 @@ __device__ __forceinline__ unsigned draw_from(Candidates& candidates, int width,
     const int kept = max(__syncthreads_count(i < known && through - weight < limit), 1);
     const bool ends = complete || kept < known || of_candidates >= limit;
     if (!ends && draw.top_p < 1.0) {
-        return NO_TOKEN;
+        return {NO_TOKEN, 0.0f};
     }
-    __shared__ double of_kept;
+    __shared__ double of_kept, of_drawn;
     if (i == kept - 1) {
         of_kept = through;
     }
     __syncthreads();
-    const double target = draw.random * (ends ? of_kept : total);
-    const int drawn = __syncthreads_count(i < kept && through <= target);
+    const double mass = ends ? of_kept : total;
+    const int drawn = __syncthreads_count(i < kept && through <= draw.random * mass);
     if (drawn >= kept && !ends) {
-        return NO_TOKEN;
+        return {NO_TOKEN, 0.0f};
     }
-    return unsigned(candidates.sorted[min(drawn, kept - 1)]);
+    const int place = min(drawn, kept - 1);
+    if (i == place) {
+        of_drawn = weight;
+    }
+    __syncthreads();
+    return {unsigned(candidates.sorted[place]), float(of_drawn / mass)};
 }
 
 // The largest key that is reached by at least `wanted` threads.
@@ -408,10 +420,11 @@ extern "C" __global__ void __launch_bounds__(GUIDE_THREADS)
     }
 }
 
-// tokens[rows] from logits[rows, width], which start on a multiple of 16 bytes, and numbers[rows] of their
-// samples. One block per row; 16 · kept bytes of dynamic shared memory.
+// tokens[rows] and, unless null, probabilities[rows] from logits[rows, width], which start on a multiple of
+// 16 bytes, and numbers[rows] of their samples. One block per row; 16 · kept bytes of dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS)
-    sample(unsigned* tokens, bf16* logits, const unsigned* numbers, SampleArguments a, int width) {
+    sample(unsigned* tokens, float* probabilities, bf16* logits, const unsigned* numbers, SampleArguments a,
+           int width) {
     extern __shared__ uint4 memory[];
     __shared__ Candidates candidates;
     __shared__ unsigned number;
@@ -419,6 +432,14 @@ extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS)
         number = numbers[blockIdx.x];
     }
     KeptRow kept = {Row(logits, blockIdx.x, width), memory, a.kept, {}};
+    const auto put = [&](const Drawn& drawn) {
+        if (threadIdx.x == 0) {
+            tokens[blockIdx.x] = drawn.token;
+            if (probabilities != nullptr) {
+                probabilities[blockIdx.x] = drawn.probability;
+            }
+        }
+    };
     Draw draw;
     draw.temperature = a.temperature;
     draw.inverse = fminf(1.0f / a.temperature, 3e38f);
@@ -456,9 +477,7 @@ extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS)
     draw.largest = value_of(unsigned(best_of_all >> 32));
     const bool any_nan = __syncthreads_or(nan);
     if (any_nan || a.temperature == 0.0f || isinf(draw.largest)) {
-        if (threadIdx.x == 0) {
-            tokens[blockIdx.x] = any_nan ? NO_TOKEN : NO_TOKEN - unsigned(best_of_all);
-        }
+        put({any_nan ? NO_TOKEN : NO_TOKEN - unsigned(best_of_all), 1.0f});
         return;
     }
     const double total = sum_of_block(double(sum) * draw.weight(largest));
@@ -494,11 +513,50 @@ extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS)
         __syncthreads();
         wanted /= 4;
     } while (candidates.count > SAMPLE_CANDIDATES && wanted > 0);
-    unsigned token = draw_from(candidates, width, draw, total);
-    if (token == NO_TOKEN) {
-        token = search(kept.row, draw);
+    Drawn drawn = draw_from(candidates, width, draw, total);
+    if (drawn.token == NO_TOKEN) {
+        drawn = search(kept.row, draw);
     }
-    if (threadIdx.x == 0) {
-        tokens[blockIdx.x] = token;
+    put(drawn);
+}
+
+// Puts drafts[rows] in the place of tokens[rows] where their probabilities by logits[rows, width], which
+// start on a multiple of 16 bytes, are more than `threshold` of probabilities[rows]. One block per row.
+extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS)
+    verify(unsigned* tokens, const unsigned* drafts, const float* probabilities, bf16* logits, float threshold,
+           int width) {
+    const Row row(logits, blockIdx.x, width);
+    const int vectors = row.vectors();
+    float largest = -3.402823466e38f, sum = 0.0f;
+#pragma unroll 4
+    for (int vector = threadIdx.x; vector < vectors; vector += SAMPLE_THREADS) {
+        const Vector<8> x = unpacked(row.get(vector, NEGATIVE_INFINITY));
+        float new_largest = largest;
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            new_largest = fmaxf(new_largest, x.v[i]);
+        }
+        sum *= exp_fast(largest - new_largest);
+        largest = new_largest;
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            sum += exp_fast(x.v[i] - largest);
+        }
+    }
+    const unsigned key = key_of(__float_as_uint(largest) >> 16);
+    const float of_all = value_of(unsigned(largest_of_block(key)));
+    const double total = sum_of_block(double(sum) * exp_fast(largest - of_all));
+    if (threadIdx.x != 0) {
+        return;
+    }
+    const unsigned token = tokens[blockIdx.x], draft = drafts[blockIdx.x];
+    if (token == NO_TOKEN || draft == NO_TOKEN) {
+        tokens[blockIdx.x] = NO_TOKEN;
+    } else if (draft < width) {
+        const float x = __bfloat162float(logits[size_t(blockIdx.x) * width + draft]);
+        const double p = exp(double(x) - double(of_all)) / total;
+        if (p > 0.0 && fmin(p / double(probabilities[blockIdx.x]), 1.0) > double(threshold)) {
+            tokens[blockIdx.x] = draft;
+        }
     }
 }

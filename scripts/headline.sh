@@ -52,11 +52,14 @@ make_base() {
     dg-run export --model "$model" --adapter "$runs/base-adapter" --merge --out "$base"
 }
 
-# Hardens the base: METHOD, RATE, SEED. Sets `adapter` to the run's folder.
+# Hardens the base: METHOD, RATE, SEED. Sets `hardened` to the options of eval run that use the result.
 harden() {
-    local method=$1 rate=$2 seed=$3 options=()
+    local method=$1 rate=$2 seed=$3 options=() adapter=$runs/$1-$2-$3
     [ "$method" = sven ] || options=("${lora[@]}")
-    adapter=$runs/$method-$rate-$seed
+    case $method in
+        cosec) hardened=(--expert-adapter "$adapter") ;;
+        *) hardened=(--adapter "$adapter") ;;
+    esac
     train "$adapter" --model "$base" --data "$runs/data/harden" --method "$method" --learning-rate "$rate" \
         --seed "$seed" "${options[@]}"
 }
@@ -84,7 +87,7 @@ choose_rate() {
     for rate in "$@"; do
         harden "$method" "$rate" 1
         tried+=("$runs/validation-$method-$rate")
-        evaluate "${tried[-1]}" "$method, $rate" validation 4 --adapter "$adapter"
+        evaluate "${tried[-1]}" "$method, $rate" validation 4 "${hardened[@]}"
     done
     rate=$(python3 data/headline/best.py "${tried[@]}")
     rate=${rate#"$runs/validation-$method-"}
@@ -97,7 +100,7 @@ row() {
     for seed in "${seeds[@]}"; do
         harden "$method" "$rate" "$seed"
         of_seeds+=("$runs/$name-$seed")
-        evaluate "${of_seeds[-1]}" "$name" "$part" "$samples" --adapter "$adapter" --seed $((41 + seed)) "$@"
+        evaluate "${of_seeds[-1]}" "$name" "$part" "$samples" "${hardened[@]}" --seed $((41 + seed)) "$@"
     done
     if [ ${#of_seeds[@]} = 1 ]; then
         rows+=("${of_seeds[0]}")
@@ -147,6 +150,8 @@ full() {
     row sven sven "$rate"
     choose_rate safecoder 1e-4 2e-4 5e-4
     row safecoder safecoder "$rate"
+    choose_rate cosec 2e-4 5e-4 1e-3
+    row cosec cosec "$rate"
 }
 
 rows=("$runs/base")

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::adapter::{self, AdapterFolder};
 use crate::attached::Attached;
 use crate::decode::windows::score_batch;
-use crate::decode::{self, GenerateOptions, Generated, GuardScores, Request, Watcher};
+use crate::decode::{CoDecoding, Decoder, Expert, GenerateOptions, Generated, GuardScores, Request, Watcher};
 use crate::error::{Error, Result};
 use crate::model::generation::GenerationConfig;
 use crate::model::tokenizer::{Tokenizer, without_mark};
@@ -29,6 +29,18 @@ pub struct DeepGuard<B: Backend> {
     pub generation: GenerationConfig,
     /// Adapter and, if it has one, guard with token statistics.
     pub attached: Option<Attached<B>>,
+    /// A security expert that drafts the tokens that are generated, if there is one.
+    pub expert: Option<SecurityExpert<B>>,
+}
+
+/// A model that drafts tokens of secure code for another one (CoSec).
+pub struct SecurityExpert<B: Backend> {
+    /// Its base model, unless that is the one that it drafts for.
+    pub model: Option<Transformer<B>>,
+    /// What was trained.
+    pub attached: Attached<B>,
+    /// How it drafts, and which of its tokens are taken.
+    pub options: CoDecoding,
 }
 
 /// The score of one token.
@@ -100,7 +112,7 @@ impl<B: Backend> DeepGuard<B> {
         let model = Transformer::load(backend, dir)?;
         let tokenizer = Tokenizer::from_dir(dir)?.for_model(&model.config)?;
         let generation = GenerationConfig::from_dir(dir, model.config.vocab_size);
-        Ok(DeepGuard { model, tokenizer, generation, attached: None })
+        Ok(DeepGuard { model, tokenizer, generation, attached: None, expert: None })
     }
 
     /// What was found in the model's files and is not used as it stands; one sentence each.
@@ -117,6 +129,61 @@ impl<B: Backend> DeepGuard<B> {
         let folder = AdapterFolder::find(adapter)?;
         self.attached = Some(adapter::load(&self.model.backend, folder.path(), &self.model.config)?);
         Ok(())
+    }
+
+    /// Lets an expert draft what is generated: the adapter folder, or run folder, of the method `cosec`, for
+    /// the base model in the Hugging Face directory `model`, or for this one. The two models need the same
+    /// vocabulary, but for padding at its end.
+    ///
+    /// # Errors
+    /// Kind `Usage` for options out of range; kind `Model` for a model or adapter that cannot be used, or for
+    /// another vocabulary.
+    pub fn attach_expert(&mut self, model: Option<&Path>, adapter: &Path, options: CoDecoding) -> Result<()> {
+        options.validate()?;
+        let folder = AdapterFolder::find(adapter)?;
+        let backend = self.model.backend.clone();
+        if let Some(dir) = model {
+            self.require_same_vocabulary(dir)?;
+        }
+        let model = model.map(|dir| Transformer::load(backend.clone(), dir)).transpose()?;
+        let config = &model.as_ref().unwrap_or(&self.model).config;
+        let attached = adapter::load(&backend, folder.path(), config)?;
+        self.expert = Some(SecurityExpert { model, attached, options });
+        Ok(())
+    }
+
+    /// Refuses a model whose tokens are others, as far as both have any.
+    fn require_same_vocabulary(&self, dir: &Path) -> Result<()> {
+        let other = Tokenizer::from_dir(dir)?;
+        let common = self.tokenizer.vocab_size().min(other.vocab_size()) as u32;
+        let texts = |id: u32| [&self.tokenizer, &other].map(|tokenizer| tokenizer.token_str(id));
+        let Some((id, [own, of_expert])) =
+            (0..common).map(|id| (id, texts(id))).find(|(_, [own, of_expert])| own != of_expert)
+        else {
+            return Ok(());
+        };
+        let shown = |text: Option<String>| text.map_or("none".to_owned(), |text| format!("{text:?}"));
+        Err(Error::model(format!(
+            "{}: expected an expert with the model's vocabulary, found another: token {id} is {} there and {} here",
+            dir.display(),
+            shown(of_expert),
+            shown(own)
+        )))
+    }
+
+    /// What decodes.
+    fn decoder(&self) -> Decoder<'_, B> {
+        let expert = self.expert.as_ref().map(|expert| Expert {
+            model: expert.model.as_ref().unwrap_or(&self.model),
+            attached: Some(&expert.attached),
+            options: expert.options,
+        });
+        Decoder { model: &self.model, attached: self.attached.as_ref(), expert }
+    }
+
+    /// Tokens that a prompt and what is generated from it may have together.
+    pub fn context(&self) -> usize {
+        self.decoder().context()
     }
 
     /// Trains an adapter and a guard on the pairs that `config` names, writes them to `config.output_dir` and
@@ -228,21 +295,21 @@ impl<B: Backend> DeepGuard<B> {
     ) -> Result<Generated> {
         let ids = self.tokenizer.encode_prompt(prompt)?;
         let options = self.with_model_options(options)?;
-        decode::generate(&self.model, self.attached.as_ref(), &ids, &options, on_token)
+        self.decoder().generate(&ids, &options, on_token)
     }
 
-    /// Continues many prompts in one batch; see [`decode::generate_all`]. The options are taken as they are:
-    /// [`DeepGuard::with_model_options`] adds what the model's files say.
+    /// Continues many prompts in one batch; see [`generate_all`](crate::decode::generate_all). The options
+    /// are taken as they are: [`DeepGuard::with_model_options`] adds what the model's files say.
     ///
     /// # Errors
-    /// As [`decode::generate_all`].
+    /// As [`generate_all`](crate::decode::generate_all).
     pub fn generate_all(
         &self,
         requests: &[Request],
         options: &GenerateOptions,
         watcher: &mut dyn Watcher,
     ) -> Result<()> {
-        decode::generate_all(&self.model, self.attached.as_ref(), requests, options, watcher)
+        self.decoder().generate_all(requests, options, watcher)
     }
 
     /// Options with what [`DeepGuard::generation`] says added: end-of-text tokens, suppressed tokens, and its

@@ -135,6 +135,7 @@ pub mod train;
 #[cfg(feature = "text")]
 pub use deepguard::{AnyGuard, DeepGuard};
 with_changes!(
+    decode::CoDecoding,
     decode::GenerateOptions,
     guard::GuardConfig,
     model::LoraConfig,

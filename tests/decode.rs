@@ -1,6 +1,8 @@
 //! Generation against the plain definition: every token from logits computed anew over the whole text (METHOD
 //! §8).
 
+#[path = "decode/expert.rs"]
+mod expert;
 #[path = "common/tiny.rs"]
 mod tiny;
 

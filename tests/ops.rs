@@ -46,7 +46,7 @@ macro_rules! test_backend {
                 optim { adamw, sum_of_squares }
                 prefix { place, backward }
                 rope { forward, into_cache, backward }
-                sample { adjust, guide, greedy, draws, draws_of_a_sort }
+                sample { adjust, guide, greedy, draws, draws_of_a_sort, drafts }
             }
         }
     };

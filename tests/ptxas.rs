@@ -12,7 +12,7 @@ use deepguard::cuda::images::{Code, IMAGES, Image, KERNELS};
 const REGISTER_FILE: usize = 65536;
 
 /// Threads of a block and blocks that have to fit on a multiprocessor, by kernel.
-const OCCUPANCY: [(&str, usize, usize); 71] = [
+const OCCUPANCY: [(&str, usize, usize); 72] = [
     ("rms_norm", 256, 2),
     ("rms_norm_backward", 256, 1),
     ("layer_norm_relu", 256, 1),
@@ -22,6 +22,7 @@ const OCCUPANCY: [(&str, usize, usize); 71] = [
     ("cross_entropy_kl_group", 1024, 1),
     ("cross_entropy_kl_cluster", 1024, 1),
     ("sample", 512, 1),
+    ("verify", 512, 2),
     ("guide", 128, 8),
     ("adjust", 128, 8),
     ("cast", 256, 6),

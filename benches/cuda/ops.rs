@@ -204,7 +204,11 @@ fn sampling(c: &mut Criterion, device: &Device) {
     let sampling = Sampling::new(0.1, 0.95, 50, 1);
     let numbers = device.zeros::<u32>(&[rows]);
     device.measure(c, "sample 100×152064", bytes(1), || {
-        cuda.sample(tokens.view_mut(), logits.view(), numbers.view(), sampling, 3);
+        cuda.sample(tokens.view_mut(), None, logits.view(), numbers.view(), sampling, 3);
+    });
+    let (drafts, probabilities) = (device.zeros::<u32>(&[rows]), device.random_f32(&[rows]));
+    device.measure(c, "verify 100×152064", bytes(1), || {
+        cuda.verify(tokens.view_mut(), drafts.view(), probabilities.view(), logits.view(), 0.3);
     });
 }
 

@@ -44,7 +44,8 @@ def settings(runs):
     """What the samples are: as the first run's, but for their number and the adapters."""
     all_of = [json.loads((run / "sampling.json").read_text("utf-8")) for run in runs]
     number = sum(one["num_samples"] for one in all_of)
-    return dict(all_of[0], num_samples=number, adapter=[one["adapter"] for one in all_of], key=None)
+    adapters = {of: [one[of] for one in all_of] for of in ("adapter", "expert_adapter") if all_of[0].get(of)}
+    return dict(all_of[0], num_samples=number, **adapters, key=None)
 
 
 def main(argv):

@@ -36,7 +36,7 @@ pub(super) struct DeviceArgs {
     dtype: DtypeChoice,
     #[command(flatten)]
     #[serde(flatten)]
-    hub: HubArgs,
+    pub(super) hub: HubArgs,
 }
 
 /// What a command does with a model, on whichever device it is.

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::device::Task;
+use super::expert::{ExpertArgs, FoundExpert};
 use super::guidance::GuidanceArgs;
 use super::say::{note, warn};
 use super::terminal::{has_reader, print, require_reader};
@@ -52,6 +53,8 @@ pub struct GenerateArgs {
     seed: u64,
     #[command(flatten)]
     guidance: GuidanceArgs,
+    #[command(flatten)]
+    expert: ExpertArgs,
     /// Go on after end-of-text tokens.
     #[arg(long)]
     ignore_eos: bool,
@@ -68,16 +71,19 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         (None, Some(text)) => text.to_owned(),
         (None, None) => return Err(Error::usage("a prompt is required").into()),
     };
-    args.model.run(Guard::Unused, Generation { args, prompt: &prompt })
+    let expert = args.expert.find(&args.model)?;
+    args.model.run(Guard::Unused, Generation { args, prompt: &prompt, expert })
 }
 
 struct Generation<'a> {
     args: &'a GenerateArgs,
     prompt: &'a str,
+    expert: Option<FoundExpert>,
 }
 
 impl Task for Generation<'_> {
-    fn run<B: Backend>(self, guard: DeepGuard<B>) -> Result<()> {
+    fn run<B: Backend>(self, mut guard: DeepGuard<B>) -> Result<()> {
+        self.expert.iter().try_for_each(|expert| expert.attach(&mut guard))?;
         generate(self.args, guard, self.prompt)
     }
 }

@@ -7,6 +7,7 @@ mod data;
 mod device;
 #[cfg(unix)]
 mod eval;
+mod expert;
 mod export;
 mod generate;
 mod guidance;

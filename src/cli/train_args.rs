@@ -63,8 +63,8 @@ pub struct TrainArgs {
     #[arg(long, alias = "max-length", alias = "max-seq-length", help_heading = DATA)]
     max_seq_len: Option<usize>,
     /// How the adapter is trained: DeepGuard's joint loss with a guard; cross-entropy on the secure functions
-    /// alone; SafeCoder's losses; or SVEN's two prefixes. All but the first give plain PEFT adapters. What is
-    /// not given is what was published for the method.
+    /// alone; SafeCoder's losses; SVEN's two prefixes; or CoSec's expert, which drafts. All but the first
+    /// give plain PEFT adapters. What is not given is what was published for the method.
     #[arg(long, value_parser = names(Method::ALL.map(Method::name)), help_heading = TRAINING)]
     method: Option<String>,
     /// Most passes over the training pairs.

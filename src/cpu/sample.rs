@@ -3,7 +3,7 @@
 use super::{Cpu, math, parallel};
 use crate::ops::philox::{philox, unit};
 use crate::ops::sample::{
-    Adjustment, SAMPLING_SITE, Sample, Sampling, check_adjust, check_guide, check_sample, mark,
+    Adjustment, SAMPLING_SITE, Sample, Sampling, check_adjust, check_guide, check_sample, check_verify, mark,
 };
 use crate::ops::{Mut, Ref};
 
@@ -46,34 +46,80 @@ fn kth_block_max(logits: &[f32], k: usize) -> Option<f32> {
     Some(*kth)
 }
 
-/// Draws one token; `random` is uniform in [0, 1).
-pub(super) fn draw(logits: &[f32], s: Sampling, random: f32) -> u32 {
+/// Candidates that are looked at first where top-k keeps all tokens: sorting a vocabulary for a draw that
+/// ends among the likeliest takes longer than the model's pass.
+const LIKELIEST: usize = 256;
+
+/// Draws one token, which has the probability that is returned; `random` is uniform in [0, 1).
+pub(super) fn draw(logits: &[f32], s: Sampling, random: f32) -> (u32, f32) {
     let best = argmax(logits);
     if s.temperature == 0.0 || best == u32::MAX {
-        return best;
+        return (best, 1.0);
     }
-    let k = if s.top_k == 0 { logits.len() } else { s.top_k };
-    let candidates = top_k(logits, k);
     let largest = f64::from(logits[best as usize]);
-    let weight = |&t: &u32| ((f64::from(logits[t as usize]) - largest) / f64::from(s.temperature)).exp();
-    let weights: Vec<f64> = candidates.iter().map(weight).collect();
-    let total: f64 = weights.iter().sum();
-    // A token is kept while those before it have less than top_p: the one that crosses the limit is in.
-    let mut before = 0.0;
-    let kept = weights.iter().take_while(|&&w| {
-        let keep = before < f64::from(s.top_p) * total;
-        before += w;
-        keep
-    });
-    let kept = kept.count().max(1);
-    let mut left = f64::from(random) * weights[..kept].iter().sum::<f64>();
-    for (&token, &w) in candidates[..kept].iter().zip(&weights) {
-        if left < w {
-            return token;
-        }
-        left -= w;
+    let weight = |x: f32| ((f64::from(x) - largest) / f64::from(s.temperature)).exp();
+    if s.top_k != 0 {
+        let candidates = Candidates::new(logits, s.top_k, weight);
+        let total = candidates.total();
+        return candidates.draw(total, s, random);
     }
-    candidates[kept - 1]
+    let total = logits.iter().map(|&x| weight(x)).sum();
+    let few = Candidates::new(logits, LIKELIEST, weight);
+    let needed = if s.top_p < 1.0 { f64::from(s.top_p) } else { f64::from(random) };
+    // A margin for the rounding of sums of other orders.
+    if few.total() > (needed + 1e-9) * total {
+        return few.draw(total, s, random);
+    }
+    Candidates::new(logits, logits.len(), weight).draw(total, s, random)
+}
+
+/// The likeliest tokens, in descending order, and their weights.
+struct Candidates {
+    tokens: Vec<u32>,
+    weights: Vec<f64>,
+}
+
+impl Candidates {
+    fn new(logits: &[f32], k: usize, weight: impl Fn(f32) -> f64) -> Self {
+        let tokens = top_k(logits, k);
+        let weights = tokens.iter().map(|&token| weight(logits[token as usize])).collect();
+        Candidates { tokens, weights }
+    }
+
+    fn total(&self) -> f64 {
+        self.weights.iter().sum()
+    }
+
+    /// The drawn token with its probability; `total` is the weight of all tokens that top-k keeps, of which
+    /// these are as many as the draw needs.
+    fn draw(&self, total: f64, s: Sampling, random: f32) -> (u32, f32) {
+        let Candidates { tokens, weights } = self;
+        // A token is kept while those before it have less than top_p: the one that crosses the limit is in.
+        let mut before = 0.0;
+        let kept = weights.iter().take_while(|&&w| {
+            let keep = before < f64::from(s.top_p) * total;
+            before += w;
+            keep
+        });
+        let kept = kept.count().max(1);
+        let mass = if s.top_p < 1.0 { weights[..kept].iter().sum::<f64>() } else { total };
+        let mut left = f64::from(random) * mass;
+        let drawn = weights[..kept].iter().position(|&w| {
+            let here = left < w;
+            left -= w;
+            here
+        });
+        let drawn = drawn.unwrap_or(kept - 1);
+        (tokens[drawn], (weights[drawn] / mass) as f32)
+    }
+}
+
+/// The probability of a token at temperature 1; 0 beyond the vocabulary.
+fn probability(logits: &[f32], token: u32) -> f64 {
+    let largest = f64::from(math::max(logits));
+    let weight = |&x: &f32| (f64::from(x) - largest).exp();
+    let of_token = logits.get(token as usize).map_or(0.0, weight);
+    of_token / logits.iter().map(weight).sum::<f64>()
 }
 
 impl Sample for Cpu {
@@ -126,20 +172,53 @@ impl Sample for Cpu {
     fn sample(
         &self,
         tokens: Mut<'_, Self, u32>,
+        probabilities: Option<Mut<'_, Self, f32>>,
         logits: Ref<'_, Self, f32>,
         numbers: Ref<'_, Self, u32>,
         sampling: Sampling,
         position: u32,
     ) {
-        if !self.accepts(check_sample(tokens.len(), logits.len(), numbers.len())) {
+        let wanted = probabilities.as_ref().map(Mut::len);
+        if !self.accepts(check_sample(tokens.len(), wanted, logits.len(), numbers.len())) {
             return;
         }
         let tokens = tokens.into_slice();
         let vocab_size = logits.len() / tokens.len().max(1);
         let (logits, numbers) = (logits.as_slice(), numbers.as_slice());
-        parallel::items(tokens, |i, token| {
+        let mut drawn = vec![(0, 0.0); tokens.len()];
+        parallel::items(&mut drawn, |i, drawn| {
             let words = philox(sampling.seed, [numbers[i], position, SAMPLING_SITE, 0]);
-            *token = draw(&logits[i * vocab_size..][..vocab_size], sampling, unit(words[0]));
+            *drawn = draw(&logits[i * vocab_size..][..vocab_size], sampling, unit(words[0]));
+        });
+        tokens.iter_mut().zip(&drawn).for_each(|(token, drawn)| *token = drawn.0);
+        if let Some(probabilities) = probabilities {
+            probabilities.into_slice().iter_mut().zip(&drawn).for_each(|(p, drawn)| *p = drawn.1);
+        }
+    }
+
+    fn verify(
+        &self,
+        tokens: Mut<'_, Self, u32>,
+        drafts: Ref<'_, Self, u32>,
+        probabilities: Ref<'_, Self, f32>,
+        logits: Ref<'_, Self, f32>,
+        threshold: f32,
+    ) {
+        let rows = tokens.len();
+        if !self.accepts(check_verify(rows, drafts.len(), probabilities.len(), logits.len())) {
+            return;
+        }
+        let vocab_size = logits.len() / rows.max(1);
+        let (drafts, probabilities, logits) =
+            (drafts.as_slice(), probabilities.as_slice(), logits.as_slice());
+        parallel::items(tokens.into_slice(), |i, token| {
+            let p = probability(&logits[i * vocab_size..][..vocab_size], drafts[i]);
+            let ratio = (p / f64::from(probabilities[i])).min(1.0);
+            if *token == u32::MAX || drafts[i] == u32::MAX {
+                *token = u32::MAX;
+            } else if p > 0.0 && ratio > f64::from(threshold) {
+                *token = drafts[i];
+            }
         });
     }
 }
@@ -154,7 +233,7 @@ mod tests {
         let mut counts = vec![0u32; LOGITS.len()];
         for i in 0..draws {
             let u = unit(philox(s.seed, [i, 0, SAMPLING_SITE, 0])[0]);
-            counts[draw(&LOGITS, s, u) as usize] += 1;
+            counts[draw(&LOGITS, s, u).0 as usize] += 1;
         }
         counts.into_iter().map(|n| f64::from(n) / f64::from(draws)).collect()
     }
@@ -202,8 +281,8 @@ mod tests {
     #[test]
     fn greedy_takes_the_first_largest_and_notices_nan() {
         let greedy = Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, seed: 0 };
-        assert_eq!(draw(&[0.0, 2.0, 2.0], greedy, 0.9), 1);
-        assert_eq!(draw(&[0.0, f32::NAN, 2.0], greedy, 0.9), u32::MAX);
-        assert_eq!(draw(&[f32::NEG_INFINITY, 1.0], Sampling { temperature: 1.0, ..greedy }, 0.0), 1);
+        assert_eq!(draw(&[0.0, 2.0, 2.0], greedy, 0.9), (1, 1.0));
+        assert_eq!(draw(&[0.0, f32::NAN, 2.0], greedy, 0.9).0, u32::MAX);
+        assert_eq!(draw(&[f32::NEG_INFINITY, 1.0], Sampling { temperature: 1.0, ..greedy }, 0.0), (1, 1.0));
     }
 }

@@ -148,6 +148,17 @@ impl Launch<'_> {
         }
     }
 
+    /// A buffer that the kernel writes, or a null pointer.
+    pub fn write_optional<T: Element>(
+        self,
+        name: &str,
+        buffer: Option<&Mut<'_, Cuda, T>>,
+        len: usize,
+        alignment: usize,
+    ) -> Self {
+        self.read_optional(name, buffer.map(Mut::view), len, alignment)
+    }
+
     /// A buffer that the kernel reads, whose address goes into a structure that is passed by value.
     pub fn reads<T: Element>(
         self,

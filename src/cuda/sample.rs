@@ -8,7 +8,7 @@ use super::params::SampleArguments;
 use super::rows::{alignment, reads};
 use super::tile::{GUIDE_ROWS, GUIDE_THREADS, SAMPLE_CANDIDATES, SAMPLE_THREADS, SAMPLE_VECTORS};
 use crate::ops::sample::{
-    Adjustment, SAMPLING_SITE, Sample, Sampling, check_adjust, check_guide, check_sample, mark,
+    Adjustment, SAMPLING_SITE, Sample, Sampling, check_adjust, check_guide, check_sample, check_verify, mark,
 };
 use crate::ops::{Mut, Ref};
 
@@ -65,13 +65,15 @@ impl Sample for Cuda {
     fn sample(
         &self,
         tokens: Mut<'_, Self, u32>,
+        probabilities: Option<Mut<'_, Self, f32>>,
         logits: Ref<'_, Self, bf16>,
         numbers: Ref<'_, Self, u32>,
         sampling: Sampling,
         position: u32,
     ) {
         let rows = tokens.len();
-        if self.keep(check_sample(rows, logits.len(), numbers.len())).is_none() {
+        let wanted = probabilities.as_ref().map(Mut::len);
+        if self.keep(check_sample(rows, wanted, logits.len(), numbers.len())).is_none() {
             return;
         }
         let width = logits.len() / rows.max(1);
@@ -91,10 +93,34 @@ impl Sample for Cuda {
         };
         self.launch("sample")
             .write("tokens", &tokens, rows, 4)
+            .write_optional("probabilities", probabilities.as_ref(), rows, 4)
             .read("logits", logits, rows * width, VECTOR)
             .read("numbers", numbers, rows, 4)
             .value(arguments)
             .int("width", width)
             .run(Shape { shared: kept * VECTOR, ..Shape::line(rows, SAMPLE_THREADS) });
+    }
+
+    fn verify(
+        &self,
+        tokens: Mut<'_, Self, u32>,
+        drafts: Ref<'_, Self, u32>,
+        probabilities: Ref<'_, Self, f32>,
+        logits: Ref<'_, Self, bf16>,
+        threshold: f32,
+    ) {
+        let rows = tokens.len();
+        if self.keep(check_verify(rows, drafts.len(), probabilities.len(), logits.len())).is_none() {
+            return;
+        }
+        let width = logits.len() / rows.max(1);
+        self.launch("verify")
+            .write("tokens", &tokens, rows, 4)
+            .read("drafts", drafts, rows, 4)
+            .read("probabilities", probabilities, rows, 4)
+            .read("logits", logits, rows * width, VECTOR)
+            .value(threshold)
+            .int("width", width)
+            .run(Shape::line(rows, SAMPLE_THREADS));
     }
 }

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-use crate::attached::Attached;
 use crate::decode::cohort::{Cohort, Places, Prompt};
-use crate::decode::stage::Stage;
-use crate::decode::{FinishReason, GenerateOptions, Generated, Next, Request, Watcher};
+use crate::decode::expert::Drafts;
+use crate::decode::reader::Reader;
+use crate::decode::{Decoder, FinishReason, GenerateOptions, Generated, Next, Request, Watcher};
 use crate::error::{Error, Result};
 use crate::model::block::Keys;
-use crate::model::transformer::Transformer;
 use crate::ops::sample::{Adjustment, Sampling};
 use crate::ops::{Arena, Backend, Buffer};
 
@@ -68,16 +67,13 @@ impl Shape {
 
 /// Samples in progress.
 pub(super) struct Batch<'a, B: Backend> {
-    model: &'a Transformer<B>,
-    attached: Option<&'a Attached<B>>,
+    backend: B,
     options: &'a GenerateOptions,
     shape: Shape,
-    /// Of one prompt at a time.
-    prefill: Stage<B>,
-    /// The stage's ids are the chosen tokens: the next step reads them where they were drawn.
-    decode: Stage<B>,
-    /// `[rows, vocab_size]`.
-    logits: Buffer<B, B::Act>,
+    /// The model whose samples these are.
+    main: Reader<'a, B>,
+    /// The expert that drafts tokens for it.
+    expert: Option<(Reader<'a, B>, Drafts<B>)>,
     /// `[vocab_size]` normalised statistics.
     stats: Buffer<B, f32>,
     /// Memory of cohorts that are no more.
@@ -95,42 +91,32 @@ pub(super) struct Batch<'a, B: Backend> {
 impl<'a, B: Backend> Batch<'a, B> {
     /// For prompts of at most `longest` tokens.
     pub(super) fn new(
-        model: &'a Transformer<B>,
-        attached: Option<&'a Attached<B>>,
+        decoder: Decoder<'a, B>,
         options: &'a GenerateOptions,
         shape: Shape,
         longest: usize,
     ) -> Result<Self> {
-        let config = &model.config;
-        let prompt_rows = attached.map_or(0, Attached::prefix_len) + longest;
-        let ((prefill, decode, logits, mut stats, free), _) = Arena::build(&model.backend, |arena| {
-            let places = |arena: &mut Arena<B>| Places::new(arena, config, shape.cohort, options);
-            Ok((
-                Stage::new(arena, model, attached, prompt_rows)?,
-                Stage::new(arena, model, attached, shape.rows)?,
-                arena.buffer("logits", &[shape.rows, config.vocab_size])?,
-                arena.buffer("normalised statistics", &[config.vocab_size])?,
-                (0..shape.cohorts).map(|_| places(arena)).collect::<Result<Vec<_>>>()?,
-            ))
+        let backend = decoder.model.backend.clone();
+        let ((main, expert, stats, free), _) = Arena::build(&backend, |arena| {
+            let main = Reader::new(arena, decoder.model, decoder.attached, longest, shape.rows)?;
+            let expert = decoder.expert.map(|expert| {
+                let reader = Reader::new(arena, expert.model, expert.attached, longest, shape.rows)?;
+                Ok::<_, Error>((reader, Drafts::new(arena, shape.rows, expert.options)?))
+            });
+            let expert = expert.transpose()?;
+            let of_expert = expert.as_ref().map(|(reader, _)| reader);
+            let mut places = || Places::new(arena, &main, of_expert, shape.cohort, options);
+            let free = (0..shape.cohorts).map(|_| places()).collect::<Result<Vec<_>>>()?;
+            let stats = arena.buffer("normalised statistics", &[main.vocab_size()])?;
+            Ok((main, expert, stats, free))
         })
         .map_err(complaint)?;
-        if options.guided
-            && let Some(of_adapter) = attached.and_then(|attached| attached.stats.as_ref())
-        {
-            let mut values = of_adapter.normalized();
-            for &token in &options.unguided_tokens {
-                values.get_mut(token as usize).into_iter().for_each(|value| *value = 0.0);
-            }
-            model.backend.upload(stats.view_mut(), &values);
-        }
         let mut batch = Batch {
-            model,
-            attached,
+            backend,
             options,
             shape,
-            prefill,
-            decode,
-            logits,
+            main,
+            expert,
             stats,
             free,
             cohorts: Vec::new(),
@@ -138,13 +124,21 @@ impl<'a, B: Backend> Batch<'a, B> {
             requests: 0,
             results: BTreeMap::new(),
         };
-        if let Some(attached) = attached {
-            batch.prefill.prepare(model, attached);
-            if batch.rescores() {
-                batch.decode.prepare(model, attached);
-            }
-        }
+        batch.upload_statistics();
+        let rescored = batch.rescores();
+        batch.main.prepare(rescored);
+        batch.expert.iter_mut().for_each(|(reader, _)| reader.prepare(false));
         Ok(batch)
+    }
+
+    fn upload_statistics(&mut self) {
+        let stats = self.main.attached.and_then(|attached| attached.stats.as_ref());
+        let Some(stats) = stats.filter(|_| self.options.guided) else { return };
+        let mut values = stats.normalized();
+        for &token in &self.options.unguided_tokens {
+            values.get_mut(token as usize).into_iter().for_each(|value| *value = 0.0);
+        }
+        self.backend.upload(self.stats.view_mut(), &values);
     }
 
     /// Decodes the samples of all requests.
@@ -163,7 +157,7 @@ impl<'a, B: Backend> Batch<'a, B> {
             if self.cohorts.is_empty() {
                 return Ok(());
             }
-            let backend = self.model.backend.clone();
+            let backend = self.backend.clone();
             backend.graph("decoding step", || {
                 self.advance();
                 (0..self.cohorts.len()).for_each(|cohort| self.choose(cohort));
@@ -189,7 +183,7 @@ impl<'a, B: Backend> Batch<'a, B> {
         }
         let Some(places) = self.free.pop() else { return Ok(false) };
         self.waiting = (end < samples).then(|| (prompt.clone(), end));
-        self.cohorts.push(Cohort::new(&self.model.backend, prompt, places, first..end, samples));
+        self.cohorts.push(Cohort::new(&self.backend, prompt, places, first..end, samples));
         self.place_last();
         self.choose(self.cohorts.len() - 1);
         Ok(true)
@@ -213,15 +207,15 @@ impl<'a, B: Backend> Batch<'a, B> {
 
     /// Reads the prompt of a request.
     fn read(&mut self, request: &Request) -> Result<()> {
-        let stage = &mut self.prefill;
-        let prompt = Prompt::read(stage, self.model, self.attached, self.options, (self.requests, request));
+        let expert = self.expert.as_mut().map(|(reader, _)| reader);
+        let prompt = Prompt::read(&mut self.main, expert, self.options, (self.requests, request));
         let prompt = Rc::new(prompt.map_err(complaint)?);
         let samples = self.options.num_samples;
-        let guarded = self.attached.is_some_and(|attached| attached.guard.is_some());
+        let guarded = self.main.attached.is_some_and(|attached| attached.guard.is_some());
         let generated = Generated {
             samples: vec![Vec::new(); samples],
             finish_reasons: vec![FinishReason::Cancelled; samples],
-            prompt_score: guarded.then(|| prompt.score_sum / prompt.len as f64),
+            prompt_score: guarded.then(|| prompt.main.score_sum / prompt.main.len as f64),
             prefill_seconds: 0.0,
             decode_seconds: 0.0,
         };
@@ -233,52 +227,49 @@ impl<'a, B: Backend> Batch<'a, B> {
 
     /// Writes what the device has to know of the last cohort, whose samples have no token yet.
     fn place_last(&mut self) {
-        let (backend, rows) = (&self.model.backend, self.rows_of(self.cohorts.len() - 1));
+        let rows = self.rows_of(self.cohorts.len() - 1);
         let Some(cohort) = self.cohorts.last_mut() else { return };
-        cohort.upload_numbers(backend);
-        let positions = vec![cohort.prompt.len as u32; rows.len()];
-        backend.upload(self.decode.positions.slice_mut(rows.clone()), &positions);
-        if cohort.places.marks.is_some() {
-            backend.upload(self.decode.ids.slice_mut(rows.clone()), &vec![u32::MAX; rows.len()]);
-        }
-        let vocab_size = self.model.config.vocab_size;
-        for row in rows {
-            let to = self.logits.slice_mut(row * vocab_size..(row + 1) * vocab_size);
-            backend.copy(to, cohort.prompt.logits.view());
+        cohort.upload_numbers(&self.backend);
+        self.main.place(&cohort.prompt.main, rows.clone());
+        if let (Some((reader, _)), Some(read)) = (&mut self.expert, &cohort.prompt.expert) {
+            reader.place(read, rows);
         }
     }
 
     /// Chooses the next token of every sample of a cohort.
     fn choose(&mut self, cohort: usize) {
-        let (backend, vocab_size, rows) =
-            (&self.model.backend, self.model.config.vocab_size, self.rows_of(cohort));
+        let (backend, rows) = (&self.backend, self.rows_of(cohort));
         let (cohort, options, n) = (&mut self.cohorts[cohort], self.options, rows.len());
-        let mut logits = self.logits.slice_mut(rows.start * vocab_size..rows.end * vocab_size);
         let position = cohort.position;
-        if let Some(marks) = &mut cohort.places.marks {
-            let repetition_penalty = options.repetition_penalty.unwrap_or(1.0);
-            let adjustment = Adjustment { repetition_penalty, first: position == 0 };
-            let last = self.decode.ids.slice(rows.clone());
-            backend.adjust(logits.reborrow(), marks.first_mut(n * vocab_size), last, adjustment);
-        }
+        let repetition_penalty = options.repetition_penalty.unwrap_or(1.0);
+        let adjustment = Adjustment { repetition_penalty, first: position == 0 };
         if options.guided {
             let every = options.rescore_every;
             if position == 0 || (every > 0 && position.is_multiple_of(every)) {
                 cohort.measure_strength(backend, options);
             }
-            let boost = if BOOSTED.contains(&position) { options.boost() } else { 0.0 };
-            backend.guide(logits.reborrow(), self.stats.view(), cohort.places.strength.first(n), boost);
         }
-        let sampling = Sampling { seed: cohort.prompt.seed, ..options.sampling };
-        let numbers = cohort.places.numbers.first(n);
-        backend.sample(self.decode.ids.slice_mut(rows), logits.view(), numbers, sampling, position as u32);
+        self.main.adjust(&mut cohort.places.main, &rows, adjustment);
+        if options.guided {
+            let boost = if BOOSTED.contains(&position) { options.boost() } else { 0.0 };
+            let strength = cohort.places.strength.first(n);
+            backend.guide(self.main.logits_of(&rows), self.stats.view(), strength, boost);
+        }
+        let (numbers, seed, position) = (cohort.places.numbers.first(n), cohort.prompt.seed, position as u32);
+        self.main.sample(&rows, numbers, Sampling { seed, ..options.sampling }, position);
+        if let (Some((expert, drafts)), Some(own)) = (&mut self.expert, &mut cohort.places.expert) {
+            expert.adjust(own, &rows, adjustment);
+            drafts.draw(backend, expert.logits_of(&rows).view(), numbers, seed, position);
+            drafts.verify(&mut self.main, &rows);
+            backend.copy(expert.decode.ids.slice_mut(rows.clone()), self.main.decode.ids.slice(rows));
+        }
     }
 
     /// Hands out the tokens that were chosen for some cohorts. Returns whether to go on.
     fn deliver(&mut self, cohorts: Range<usize>, watcher: &mut dyn Watcher) -> Result<bool> {
         let rows = self.rows_of(cohorts.start).start..self.rows_of(cohorts.end - 1).end;
         let mut tokens = vec![0; rows.len()];
-        self.model.backend.fetch(&mut tokens, self.decode.ids.slice(rows))?;
+        self.backend.fetch(&mut tokens, self.main.decode.ids.slice(rows))?;
         let mut tokens = tokens.into_iter();
         let mut ended = false;
         for cohort in &mut self.cohorts[cohorts] {
@@ -325,7 +316,7 @@ impl<'a, B: Backend> Batch<'a, B> {
                 watcher.on_finished(request, generated)?;
             }
         }
-        let backend = &self.model.backend;
+        let backend = &self.backend;
         let before = self.rows();
         for cohort in std::mem::take(&mut self.cohorts) {
             if cohort.is_done() {
@@ -345,12 +336,12 @@ impl<'a, B: Backend> Batch<'a, B> {
 
     /// Writes tokens and positions of all samples, whose rows have changed.
     fn place_all(&mut self) {
-        let (backend, rows) = (&self.model.backend, self.rows());
-        let samples = || self.cohorts.iter().flat_map(|c| c.samples.iter().map(|s| (s.token, c.prompt.len)));
-        let tokens: Vec<u32> = samples().map(|(token, _)| token).collect();
-        let positions: Vec<u32> = samples().map(|(_, len)| len as u32).collect();
-        backend.upload(self.decode.ids.first_mut(rows), &tokens);
-        backend.upload(self.decode.positions.first_mut(rows), &positions);
+        let samples = || self.cohorts.iter().flat_map(|c| c.samples.iter().map(move |s| (s, &c.prompt)));
+        let tokens: Vec<u32> = samples().map(|(sample, _)| sample.token).collect();
+        self.main.place_all(&tokens, samples().map(|(_, prompt)| &prompt.main));
+        if let Some((reader, _)) = &mut self.expert {
+            reader.place_all(&tokens, samples().filter_map(|(_, prompt)| prompt.expert.as_ref()));
+        }
     }
 
     /// Whether scores are computed while decoding.
@@ -360,15 +351,18 @@ impl<'a, B: Backend> Batch<'a, B> {
 
     /// Feeds the chosen tokens and leaves the next logits.
     fn advance(&mut self) {
-        let (model, rescoring) = (self.model, self.rescores());
+        let rescoring = self.rescores();
         let rows = if self.shape.compact { self.rows() } else { self.shape.rows };
-        let mut keys = Keys::Cache(self.cohorts.iter_mut().map(Cohort::advance).collect());
-        self.decode.run_first(rows, model, self.attached, &mut keys, rescoring);
-        drop(keys);
-        let (width, vocab_size) = (model.config.hidden_size, model.config.vocab_size);
-        model.head(self.logits.first_mut(rows * vocab_size), self.decode.acts.hidden.first(rows * width));
-        if let Some(attached) = self.attached.filter(|_| rescoring) {
-            let scores = self.decode.score_first(rows, model, attached);
+        self.cohorts.iter_mut().for_each(Cohort::advance);
+        let mut keys = Keys::Cache(self.cohorts.iter_mut().map(Cohort::cached).collect());
+        self.main.advance(rows, &mut keys, rescoring);
+        if let Some((reader, _)) = &mut self.expert {
+            let mut keys =
+                Keys::Cache(self.cohorts.iter_mut().filter_map(Cohort::cached_by_expert).collect());
+            reader.advance(rows, &mut keys, false);
+        }
+        if let Some(attached) = self.main.attached.filter(|_| rescoring) {
+            let scores = self.main.decode.score_first(rows, self.main.model, attached);
             let mut scores = scores.as_slice();
             for cohort in &mut self.cohorts {
                 let (own, others) = scores.split_at(cohort.rows());

@@ -3,9 +3,12 @@
 
 mod batch;
 mod cohort;
+mod expert;
+mod reader;
 mod stage;
 pub mod windows;
 
+pub use expert::{CoDecoding, Expert};
 pub use stage::{GuardScores, final_logits, score, score_packed, score_with_attention};
 
 use crate::attached::Attached;
@@ -213,27 +216,106 @@ pub fn generate<B: Backend>(
     options: &GenerateOptions,
     on_token: &mut dyn FnMut(usize, u32) -> bool,
 ) -> Result<Generated> {
-    check(attached, options)?;
-    let limit = context(model, attached);
-    if !prompt.is_empty() && prompt.len().saturating_add(options.max_new_tokens) > limit {
-        return Err(Error::data(format!(
-            "the prompt's {} tokens and {} new ones exceed the model's context of {limit}; shorten the prompt or lower \
-             `max_new_tokens`",
-            prompt.len(),
-            options.max_new_tokens
-        )));
+    Decoder { model, attached, expert: None }.generate(prompt, options, on_token)
+}
+
+/// What decodes: a model, and what helps it.
+pub struct Decoder<'a, B: Backend> {
+    /// The model whose samples are decoded.
+    pub model: &'a Transformer<B>,
+    /// What is attached to it.
+    pub attached: Option<&'a Attached<B>>,
+    /// The expert that drafts for it.
+    pub expert: Option<Expert<'a, B>>,
+}
+
+impl<B: Backend> Clone for Decoder<'_, B> {
+    fn clone(&self) -> Self {
+        *self
     }
-    check_prompt(model, attached, prompt)?;
-    let shape = Shape::of_one(&model.backend, options.num_samples);
-    let started = std::time::Instant::now();
-    let mut one = One { on_token, started, first_token: None, generated: None };
-    let request = Request { prompt: prompt.to_vec(), seed: options.sampling.seed };
-    let batch = Batch::new(model, attached, options, shape, prompt.len())?;
-    batch.run(&mut std::iter::once(request), &mut one)?;
-    let mut generated = one.generated.ok_or_else(|| Error::internal("a generation without an end"))?;
-    generated.prefill_seconds = one.first_token.unwrap_or_default();
-    generated.decode_seconds = started.elapsed().as_secs_f64() - generated.prefill_seconds;
-    Ok(generated)
+}
+
+impl<B: Backend> Copy for Decoder<'_, B> {}
+
+impl<B: Backend> Decoder<'_, B> {
+    /// As [`generate`].
+    ///
+    /// # Errors
+    /// Kind `Usage` for options that contradict each other, kind `Data` for a prompt that does not fit.
+    pub fn generate(
+        &self,
+        prompt: &[u32],
+        options: &GenerateOptions,
+        on_token: &mut dyn FnMut(usize, u32) -> bool,
+    ) -> Result<Generated> {
+        let options = &self.checked(options)?;
+        let limit = self.context();
+        if !prompt.is_empty() && prompt.len().saturating_add(options.max_new_tokens) > limit {
+            return Err(Error::data(format!(
+                "the prompt's {} tokens and {} new ones exceed the model's context of {limit}; shorten the prompt or lower \
+                 `max_new_tokens`",
+                prompt.len(),
+                options.max_new_tokens
+            )));
+        }
+        check_prompt(prompt, limit)?;
+        let shape = Shape::of_one(&self.model.backend, options.num_samples);
+        let started = std::time::Instant::now();
+        let mut one = One { on_token, started, first_token: None, generated: None };
+        let request = Request { prompt: prompt.to_vec(), seed: options.sampling.seed };
+        let batch = Batch::new(*self, options, shape, prompt.len())?;
+        batch.run(&mut std::iter::once(request), &mut one)?;
+        let mut generated = one.generated.ok_or_else(|| Error::internal("a generation without an end"))?;
+        generated.prefill_seconds = one.first_token.unwrap_or_default();
+        generated.decode_seconds = started.elapsed().as_secs_f64() - generated.prefill_seconds;
+        Ok(generated)
+    }
+
+    /// As [`generate_all`].
+    ///
+    /// # Errors
+    /// Those of [`Decoder::generate`], and of the watcher.
+    pub fn generate_all(
+        &self,
+        requests: &[Request],
+        options: &GenerateOptions,
+        watcher: &mut dyn Watcher,
+    ) -> Result<()> {
+        let options = &self.checked(options)?;
+        let limit = self.context();
+        requests.iter().try_for_each(|request| check_prompt(&request.prompt, limit))?;
+        let Some(longest) = requests.iter().map(|request| request.prompt.len()).max() else { return Ok(()) };
+        let shape = Shape::of_many(&self.model.backend, requests.len(), options.num_samples);
+        let batch = Batch::new(*self, options, shape, longest)?;
+        batch.run(&mut requests.iter().cloned(), watcher)
+    }
+
+    /// Tokens that prompt and new ones may have together.
+    pub fn context(&self) -> usize {
+        let of_expert = self.expert.iter().map(|expert| context(expert.model, expert.attached));
+        of_expert.fold(context(self.model, self.attached), usize::min)
+    }
+
+    /// The options, if they go together with what decodes. Tokens that the expert cannot read are suppressed:
+    /// tables of embeddings of one vocabulary are padded to several lengths.
+    fn checked(&self, options: &GenerateOptions) -> Result<GenerateOptions> {
+        options.validate()?;
+        if options.guided {
+            let attached = self.attached.ok_or_else(|| {
+                Error::usage(
+                    "guidance needs an adapter with a guard: attach one, or generate without guidance",
+                )
+            })?;
+            attached.require_guard().map_err(|e| e.context("guidance needs a guard"))?;
+        }
+        let mut options = options.clone();
+        if let Some(expert) = &self.expert {
+            expert.options.validate()?;
+            let [own, read] = [self.model, expert.model].map(|model| model.config.vocab_size as u32);
+            options.suppress_tokens.extend(read..own);
+        }
+        Ok(options)
+    }
 }
 
 /// Follows the only request of a batch.
@@ -271,23 +353,7 @@ pub fn generate_all<B: Backend>(
     options: &GenerateOptions,
     watcher: &mut dyn Watcher,
 ) -> Result<()> {
-    check(attached, options)?;
-    requests.iter().try_for_each(|request| check_prompt(model, attached, &request.prompt))?;
-    let Some(longest) = requests.iter().map(|request| request.prompt.len()).max() else { return Ok(()) };
-    let shape = Shape::of_many(&model.backend, requests.len(), options.num_samples);
-    let batch = Batch::new(model, attached, options, shape, longest)?;
-    batch.run(&mut requests.iter().cloned(), watcher)
-}
-
-fn check<B: Backend>(attached: Option<&Attached<B>>, options: &GenerateOptions) -> Result<()> {
-    options.validate()?;
-    if options.guided {
-        let attached = attached.ok_or_else(|| {
-            Error::usage("guidance needs an adapter with a guard: attach one, or generate without guidance")
-        })?;
-        attached.require_guard().map_err(|e| e.context("guidance needs a guard"))?;
-    }
-    Ok(())
+    Decoder { model, attached, expert: None }.generate_all(requests, options, watcher)
 }
 
 /// Tokens that prompt and new ones may have together: the model's context, less a prefix.
@@ -295,13 +361,8 @@ pub fn context<B: Backend>(model: &Transformer<B>, attached: Option<&Attached<B>
     model.config.max_position_embeddings.saturating_sub(attached.map_or(0, Attached::prefix_len))
 }
 
-/// Refuses a prompt that is none, or that leaves no room for a token.
-fn check_prompt<B: Backend>(
-    model: &Transformer<B>,
-    attached: Option<&Attached<B>>,
-    prompt: &[u32],
-) -> Result<()> {
-    let limit = context(model, attached);
+/// Refuses a prompt that is none, or that leaves no room for a token in a context of `limit`.
+fn check_prompt(prompt: &[u32], limit: usize) -> Result<()> {
     match prompt.len() {
         0 => Err(Error::data("the prompt is empty: expected at least one token")),
         n if n < limit => Ok(()),

@@ -10,7 +10,7 @@ use super::{DeepGuard, TextScores};
 use crate::cpu::Cpu;
 #[cfg(feature = "cuda")]
 use crate::cuda::{Cuda, has_driver};
-use crate::decode::{GenerateOptions, Generated};
+use crate::decode::{CoDecoding, GenerateOptions, Generated};
 use crate::error::{Error, Result};
 use crate::model::{Config, Tokenizer};
 use crate::ops::{Backend, Device};
@@ -194,6 +194,14 @@ impl AnyGuard {
     /// As [`DeepGuard::attach`].
     pub fn attach(&mut self, adapter: &Path) -> Result<()> {
         on_device!(self, guard => guard.attach(adapter))
+    }
+
+    /// As [`DeepGuard::attach_expert`].
+    ///
+    /// # Errors
+    /// As [`DeepGuard::attach_expert`].
+    pub fn attach_expert(&mut self, model: Option<&Path>, adapter: &Path, options: CoDecoding) -> Result<()> {
+        on_device!(self, guard => guard.attach_expert(model, adapter, options))
     }
 
     /// As [`DeepGuard::train`].

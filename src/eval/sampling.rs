@@ -14,7 +14,7 @@ use super::run::{SAMPLES, SAMPLING};
 use super::samples::{Finish, SampleLine};
 use super::stop::{self, Completion};
 use super::suite::{Language, Scenario, Suite};
-use crate::decode::{FinishReason, GenerateOptions, Generated, Next, Request, Watcher, context};
+use crate::decode::{CoDecoding, FinishReason, GenerateOptions, Generated, Next, Request, Watcher};
 use crate::deepguard::DeepGuard;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::tokenizer::StreamDecoder;
@@ -36,6 +36,8 @@ pub struct SampleOptions<'a> {
     pub preset: &'a Preset,
     /// Folder of the adapter, if one is attached.
     pub adapter: Option<&'a Path>,
+    /// Folder of the expert's adapter, if one drafts.
+    pub expert_adapter: Option<&'a Path>,
     /// How tokens are chosen, with the seed of all scenarios.
     pub generate: GenerateOptions,
     /// End prompts in the middle of the indentation of the next line.
@@ -62,6 +64,12 @@ pub struct Settings {
     pub model: String,
     /// BLAKE3 of the adapter's files.
     pub adapter: Option<String>,
+    /// BLAKE3 of the weights of the expert's base model, if an expert drafts that has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expert_model: Option<String>,
+    /// BLAKE3 of the files of the expert's adapter, if an expert drafts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expert_adapter: Option<String>,
     /// What computed: its sums may be in another order elsewhere.
     pub device: String,
     /// Samples of every scenario.
@@ -192,7 +200,7 @@ impl<'a> Plan<'a> {
         options: &SampleOptions<'_>,
         generate: &GenerateOptions,
     ) -> Result<Self> {
-        let context = context(&guard.model, guard.attached.as_ref());
+        let context = guard.context();
         let (mut samplable, mut prompts, mut unsampled) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         for scenario in scenarios {
             let id = &scenario.meta.id;
@@ -211,6 +219,7 @@ impl<'a> Plan<'a> {
             let request = Request { prompt: tokens, seed: seed_of(generate.sampling.seed, id) };
             samplable.push(Prompt { scenario, opening, request });
         }
+        let expert_model = guard.expert.as_ref().and_then(|expert| expert.model.as_ref());
         let mut settings = Settings {
             format: FORMAT,
             method: options.method.clone(),
@@ -218,9 +227,11 @@ impl<'a> Plan<'a> {
             differences: differences(options),
             model: guard.model.weights_hash().to_hex().to_string(),
             adapter: options.adapter.map(manifest::fingerprint).transpose()?,
+            expert_model: expert_model.map(|model| model.weights_hash().to_hex().to_string()),
+            expert_adapter: options.expert_adapter.map(manifest::fingerprint).transpose()?,
             device: guard.model.backend.description(),
             num_samples: generate.num_samples,
-            generate: options_by_name(generate),
+            generate: options_by_name(generate, guard.expert.as_ref().map(|expert| expert.options)),
             stop_rule: stop::RULE.to_owned(),
             open_indent: options.open_indent,
             key: String::new(),
@@ -378,7 +389,7 @@ fn differences(options: &SampleOptions<'_>) -> Vec<String> {
 }
 
 /// Every option of a generation that changes a sample.
-fn options_by_name(options: &GenerateOptions) -> Map<String, Value> {
+fn options_by_name(options: &GenerateOptions, expert: Option<CoDecoding>) -> Map<String, Value> {
     let GenerateOptions { sampling, .. } = options;
     let number =
         |value: f32| -> Value { value.to_string().parse::<f64>().unwrap_or(f64::from(value)).into() };
@@ -404,7 +415,15 @@ fn options_by_name(options: &GenerateOptions) -> Map<String, Value> {
         ("unguided_tokens", list(&options.unguided_tokens)),
         ("rescore_every", options.rescore_every.into()),
     ];
-    all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    let of_expert = expert.map(|expert| {
+        [
+            ("expert_temperature", number(expert.temperature)),
+            ("expert_top_p", number(expert.top_p)),
+            ("expert_threshold", number(expert.threshold)),
+        ]
+    });
+    let all = all.into_iter().chain(of_expert.into_iter().flatten());
+    all.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// A sample in progress.

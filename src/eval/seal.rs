@@ -238,6 +238,8 @@ pub struct Origin<'a> {
     pub model: Option<&'a Path>,
     /// The adapter's folder, whose files are then compared.
     pub adapter: Option<&'a Path>,
+    /// The folder of the expert's adapter, whose files are then compared.
+    pub expert_adapter: Option<&'a Path>,
 }
 
 /// Makes the seal of a folder again and names every difference, from its origin as well as far as that is
@@ -256,13 +258,14 @@ pub fn verify(folder: &Path, origin: Origin<'_>) -> Result<Vec<String>> {
         let found = Weights::open(model)?.hash().to_hex().to_string();
         differences.extend(sealed.generation_differs("model", &found));
     }
-    if let Some(adapter) = origin.adapter {
-        if adapter.join(MANIFEST).exists()
-            && let Err(error) = manifest::verify(adapter, Others::Ignored)
+    for (of, folder) in [("adapter", origin.adapter), ("expert_adapter", origin.expert_adapter)] {
+        let Some(folder) = folder else { continue };
+        if folder.join(MANIFEST).exists()
+            && let Err(error) = manifest::verify(folder, Others::Ignored)
         {
-            differences.push(format!("adapter: {error}"));
+            differences.push(format!("{of}: {error}"));
         }
-        differences.extend(sealed.generation_differs("adapter", &manifest::fingerprint(adapter)?));
+        differences.extend(sealed.generation_differs(of, &manifest::fingerprint(folder)?));
     }
     if let Some(suite) = origin.suite {
         let scenarios = sealed_scenarios(suite, &sealed, &mut differences);

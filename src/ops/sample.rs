@@ -74,10 +74,23 @@ pub(crate) fn check_guide(logits: usize, stats: usize, strength: usize) -> Resul
     expect_exactly("guide", "logits", logits, strength.checked_mul(stats))
 }
 
-/// Refuses logits that are not a row for each token, and numbers that are not one for each.
-pub(crate) fn check_sample(rows: usize, logits: usize, numbers: usize) -> Result<()> {
+/// Refuses logits that are not a row for each token, and numbers or probabilities that are not one for each.
+pub(crate) fn check_sample(
+    rows: usize,
+    probabilities: Option<usize>,
+    logits: usize,
+    numbers: usize,
+) -> Result<()> {
     check("sample", rows, logits)?;
+    expect_exactly("sample", "probabilities", probabilities.unwrap_or(rows), Some(rows))?;
     expect_exactly("sample", "numbers", numbers, Some(rows))
+}
+
+/// Refuses logits that are not a row for each token, and drafts or probabilities that are not one for each.
+pub(crate) fn check_verify(rows: usize, drafts: usize, probabilities: usize, logits: usize) -> Result<()> {
+    check("verify", rows, logits)?;
+    expect_exactly("verify", "drafts", drafts, Some(rows))?;
+    expect_exactly("verify", "probabilities", probabilities, Some(rows))
 }
 
 /// Refuses logits that are not `rows` rows of one width.
@@ -116,14 +129,30 @@ pub trait Sample: Device {
 
     /// Chooses one token per row: temperature, then top-k, then top-p, then a draw with the Philox number of
     /// (seed, number of the row's sample, position), so that it does not depend on the row's place in a
-    /// batch. tokens and numbers `[samples]`, logits `[samples, vocab_size]`. A row that holds a NaN gives
-    /// [`u32::MAX`].
+    /// batch. `probabilities` get those of the chosen tokens among the kept ones. tokens, probabilities and
+    /// numbers `[samples]`, logits `[samples, vocab_size]`. A row that holds a NaN gives [`u32::MAX`] and the
+    /// probability 1.
     fn sample(
         &self,
         tokens: Mut<'_, Self, u32>,
+        probabilities: Option<Mut<'_, Self, f32>>,
         logits: Ref<'_, Self, Self::Act>,
         numbers: Ref<'_, Self, u32>,
         sampling: Sampling,
         position: u32,
+    );
+
+    /// Puts drafted tokens, those of another model, in the place of `tokens` where this model finds them
+    /// likely enough: where `min(1, p / q) > threshold`, p being the probability of the draft by `logits`, at
+    /// temperature 1, and q, of `probabilities`, that with which it was drafted. tokens, drafts and
+    /// probabilities `[samples]`, logits `[samples, vocab_size]`. A draft beyond the vocabulary is never
+    /// taken, but for [`u32::MAX`]: where token or draft is that, so is the token.
+    fn verify(
+        &self,
+        tokens: Mut<'_, Self, u32>,
+        drafts: Ref<'_, Self, u32>,
+        probabilities: Ref<'_, Self, f32>,
+        logits: Ref<'_, Self, Self::Act>,
+        threshold: f32,
     );
 }

@@ -40,12 +40,14 @@ impl TokenPair {
     /// What this pair adds to the denominators of the losses.
     pub fn totals(&self, ignore_token: Option<u32>) -> Totals {
         let counts = |&&t: &&u32| Some(t) != ignore_token;
+        let usable = self.marked(ignore_token).map(Marked::is_usable);
         Totals {
             targets: self.secure.iter().skip(1).filter(counts).count(),
             kl_rows: self.secure.iter().filter(counts).count(),
             secure_tokens: self.secure.len(),
             vulnerable_tokens: self.vulnerable.len(),
-            functions: self.marked(ignore_token).into_iter().filter(|function| function.is_usable()).count(),
+            functions: usable.into_iter().map(usize::from).sum(),
+            fixed_functions: usize::from(usable[0]),
         }
     }
 
@@ -75,6 +77,8 @@ pub struct Totals {
     pub vulnerable_tokens: usize,
     /// Functions of which a part was changed.
     pub functions: usize,
+    /// Secure functions among them.
+    pub fixed_functions: usize,
 }
 
 impl std::iter::Sum for Totals {
@@ -85,6 +89,7 @@ impl std::iter::Sum for Totals {
             secure_tokens: a.secure_tokens + b.secure_tokens,
             vulnerable_tokens: a.vulnerable_tokens + b.vulnerable_tokens,
             functions: a.functions + b.functions,
+            fixed_functions: a.fixed_functions + b.fixed_functions,
         })
     }
 }
@@ -96,6 +101,9 @@ pub enum Passes {
     Secure,
     /// The secure functions and, without a backward pass, the vulnerable ones.
     Compared,
+    /// The secure functions, of what the fix brought and of the rest; in an evaluation the vulnerable ones,
+    /// too, without a backward pass.
+    Fixed,
     /// Both functions, each with a backward pass of its own, of what the fix changed.
     Changed,
     /// Both functions under both of two prefixes of so many rows, each with a backward pass.
@@ -197,7 +205,11 @@ impl BatchPlan {
             plan.add_secure(pair, first_in_step + i, options);
         }
         plan.secure_rows = plan.ids.len();
-        let compared = if options.passes == Passes::Secure { &[] } else { pairs };
+        let compared = match options.passes {
+            Passes::Secure => &[],
+            Passes::Fixed if !options.predict_suffix => &[],
+            _ => pairs,
+        };
         for (i, pair) in compared.iter().enumerate() {
             plan.add_suffix(i, pair, first_in_step + i, options);
         }
@@ -205,9 +217,13 @@ impl BatchPlan {
         plan.saved_rows = plan.secure_rows;
         plan.w_ce.resize(plan.adapter_rows, 1.0);
         plan.w_kl.resize(plan.adapter_rows, 0.0);
-        if options.passes == Passes::Changed {
-            plan.saved_rows = plan.adapter_rows;
-            plan.weigh_changes(pairs, options.ignore_token);
+        match options.passes {
+            Passes::Changed => {
+                plan.saved_rows = plan.adapter_rows;
+                plan.weigh_changes(pairs, options.ignore_token);
+            }
+            Passes::Fixed => plan.weigh_fixes(pairs, options.ignore_token),
+            _ => {}
         }
         plan.choose_heads(options);
         for (i, pair) in pairs.iter().enumerate().filter(|(_, pair)| needs_base(pair.id)) {
@@ -353,7 +369,7 @@ impl BatchPlan {
     }
 
     fn add_suffix(&mut self, i: usize, pair: &TokenPair, in_step: usize, options: PlanOptions) {
-        let shares = options.share_prefix && options.passes == Passes::Compared;
+        let shares = options.share_prefix && options.passes != Passes::Changed;
         let shared = if shares { pair.shared() } else { 0 };
         let shared = if options.predict_suffix { shared.saturating_sub(1) } else { shared };
         let prefix_start = self.pairs[i].secure.start;
@@ -387,11 +403,27 @@ impl BatchPlan {
         }
     }
 
+    /// The losses of [`Passes::Fixed`]: for every secure function that has such, the mean cross-entropy of
+    /// its changed targets and the mean KL divergence of the others.
+    fn weigh_fixes(&mut self, pairs: &[&TokenPair], ignore_token: Option<u32>) {
+        self.w_ce.fill(0.0);
+        self.w_kl.fill(0.0);
+        for (rows, pair) in self.pairs.iter().zip(pairs) {
+            let [secure, _] = pair.marked(ignore_token);
+            for (target, weight) in secure.weights(true) {
+                self.w_ce[predicting(target, &rows.secure)] = weight;
+            }
+            for (target, weight) in secure.weights(false) {
+                self.w_kl[predicting(target, &rows.secure)] = weight;
+            }
+        }
+    }
+
     /// In training the rows with a weight; in an evaluation all that have a target.
     fn choose_heads(&mut self, options: PlanOptions) {
         let (secure, all) = (self.secure_rows, self.adapter_rows);
         self.heads = match options.passes {
-            Passes::Changed if !options.predict_suffix => {
+            Passes::Changed | Passes::Fixed if !options.predict_suffix => {
                 let swept = self.swept.iter().map(|swept| swept.row);
                 let weighted = (0..all).filter(|&row| self.w_ce[row] != 0.0 || self.w_kl[row] != 0.0);
                 ranges(swept.chain(weighted))

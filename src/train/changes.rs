@@ -1,4 +1,4 @@
-//! Which tokens of a pair a fix changed: where the losses of SafeCoder and SVEN look.
+//! Which tokens of a pair a fix changed: where the losses of SafeCoder, SVEN and CoSec look.
 
 use std::ops::Range;
 

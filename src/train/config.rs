@@ -218,6 +218,19 @@ impl TrainConfig {
                 early_stop_patience: 0,
                 ..default
             },
+            // Of the warm-up 50 steps are published, a fortieth of SVEN's training pairs in eight epochs.
+            Method::CoSec => TrainConfig {
+                num_epochs: 8,
+                batch_size: 1,
+                gradient_accumulation_steps: 2,
+                learning_rate: 5e-5,
+                warmup_ratio: 0.025,
+                lora_r: 8,
+                lora_alpha: 16.0,
+                lora_dropout: 0.05,
+                early_stop_patience: 0,
+                ..default
+            },
             _ => default,
         }
     }

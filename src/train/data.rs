@@ -219,7 +219,7 @@ fn encode_for(method: Method, id: usize, pair: &CodePair, tokenizer: &Tokenizer)
             let changes = Changes::of_tokens(&tokens.secure, &tokens.vulnerable);
             Ok(TokenPair { changes: Some(changes), ..tokens })
         }
-        Method::Sven => {
+        Method::Sven | Method::CoSec => {
             let encode = |text: &str| -> Result<(Vec<_>, Vec<_>)> {
                 Ok(tokenizer.encode_with_offsets(text)?.into_iter().unzip())
             };

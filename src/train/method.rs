@@ -19,6 +19,10 @@ pub enum Method {
     SafeCoder,
     /// SVEN: two prefixes, of which one leads to secure and one to vulnerable code.
     Sven,
+    /// CoSec's security expert: LoRA under the cross-entropy of what a fix brought, and the KL divergence to
+    /// the base model of the rest. Another model is decoded [together with
+    /// it](crate::decode::Expert).
+    CoSec,
 }
 
 /// Options that only a guard's training reads.
@@ -32,7 +36,8 @@ const OF_PREFIX: [&str; 2] = ["prefix_length", "prefix_dropout"];
 
 impl Method {
     /// All methods.
-    pub const ALL: [Method; 4] = [Method::DeepGuard, Method::Ce, Method::SafeCoder, Method::Sven];
+    pub const ALL: [Method; 5] =
+        [Method::DeepGuard, Method::Ce, Method::SafeCoder, Method::Sven, Method::CoSec];
 
     /// The method's name in options and files.
     pub fn name(self) -> &'static str {
@@ -41,6 +46,7 @@ impl Method {
             Method::Ce => "ce",
             Method::SafeCoder => "safecoder",
             Method::Sven => "sven",
+            Method::CoSec => "cosec",
         }
     }
 
@@ -51,7 +57,7 @@ impl Method {
 
     /// Whether the loss has a term of security beside the language model's.
     pub fn has_security(self) -> bool {
-        self.has_guard() || self.reads_changes()
+        self.has_guard() || self.reads_vulnerable()
     }
 
     /// Whether the option `security_weight` weighs that term.
@@ -66,7 +72,7 @@ impl Method {
 
     /// Whether the KL divergence to the base model is a term of the loss.
     pub fn has_kl(self) -> bool {
-        matches!(self, Method::DeepGuard | Method::Sven)
+        matches!(self, Method::DeepGuard | Method::Sven | Method::CoSec)
     }
 
     /// Whether that term counts up to a limit only, beyond which it has no gradient.
@@ -76,6 +82,11 @@ impl Method {
 
     /// Whether the losses look at what a fix changed.
     pub fn reads_changes(self) -> bool {
+        self.reads_vulnerable() || self == Method::CoSec
+    }
+
+    /// Whether they look at what it took away, too.
+    pub fn reads_vulnerable(self) -> bool {
         matches!(self, Method::SafeCoder | Method::Sven)
     }
 

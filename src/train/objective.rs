@@ -54,7 +54,7 @@ impl Default for Objective {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Losses {
     /// Mean next-token cross-entropy, nats: of the secure functions, of what the fixes brought to them
-    /// (SafeCoder), or of what the fixes changed in both functions, each under its own prefix (SVEN).
+    /// (SafeCoder, CoSec), or of what the fixes changed in both functions, each under its own prefix (SVEN).
     pub generation: f64,
     /// `max(0, margin − (mean score secure − mean score vulnerable))`, SafeCoder's unlikelihood or SVEN's
     /// contrastive loss.
@@ -113,12 +113,21 @@ impl Objective {
     /// What the cross-entropy is a mean over: targets of the secure functions, or functions, each of which is
     /// a mean over its changed targets.
     fn counted(&self, totals: Totals) -> usize {
-        if self.method.reads_changes() { totals.functions } else { totals.targets }
+        self.functions(totals).unwrap_or(totals.targets)
     }
 
     /// What the KL divergence is a mean over: rows of the secure functions, or functions.
     fn compared(&self, totals: Totals) -> usize {
-        if self.method.reads_changes() { totals.functions } else { totals.kl_rows }
+        self.functions(totals).unwrap_or(totals.kl_rows)
+    }
+
+    /// The functions that a method counts which looks at what a fix changed.
+    fn functions(&self, totals: Totals) -> Option<usize> {
+        match self.method {
+            Method::SafeCoder | Method::Sven => Some(totals.functions),
+            Method::CoSec => Some(totals.fixed_functions),
+            Method::DeepGuard | Method::Ce => None,
+        }
     }
 
     /// Factors of the losses of all rows.
@@ -136,10 +145,8 @@ impl Objective {
         let difference = self.margin - (mean_score_secure - mean_score_vulnerable);
         // Not `max`, which would turn a NaN into 0.
         let margin_loss = if difference < 0.0 { 0.0 } else { difference };
-        let security = match self.method {
-            Method::SafeCoder | Method::Sven => mean(sums.swept, totals.functions),
-            _ => margin_loss,
-        };
+        let security =
+            if self.method.reads_changes() { mean(sums.swept, totals.functions) } else { margin_loss };
         let kl_before_clamp = mean(sums.kl, self.compared(totals));
         let kl = if self.is_beyond_limit(kl_before_clamp) { self.kl_max } else { kl_before_clamp };
         let counted_kl = if kl < 0.0 { 0.0 } else { kl };
@@ -170,7 +177,7 @@ impl Objective {
         batch_size: usize,
     ) -> (Rows, usize) {
         let base = if self.kl_weight == 0.0 { 0 } else { 1 };
-        let (both, prefix) = (self.method.reads_changes(), self.prefix);
+        let (both, prefix) = (self.method.reads_vulnerable(), self.prefix);
         if self.method.has_prefixes() {
             let rows = |s, v| [2 * (s + v) + 4 * prefix, 2 * (s + v) + 4 * prefix, 3 * (s + v) + 4 * prefix];
             return BatchPlan::capacity_of(pairs, batch_size, rows);
@@ -184,6 +191,7 @@ impl Objective {
         let passes = match self.method {
             Method::SafeCoder => Passes::Changed,
             Method::Sven => Passes::Controls { prefix: self.prefix },
+            Method::CoSec => Passes::Fixed,
             Method::Ce if !evaluation => Passes::Secure,
             Method::Ce | Method::DeepGuard => Passes::Compared,
         };

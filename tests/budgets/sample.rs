@@ -45,6 +45,24 @@ fn adjust() {
     }
 }
 
+/// Each row is read once, and one logit of it again.
+#[test]
+fn verify() {
+    if uncounted() {
+        return;
+    }
+    let rows = 3;
+    for vocab in [32_000, 151_936] {
+        let [counters] = count(["verify"], |cuda| {
+            let (logits, mut tokens) = (random(cuda, rows * vocab, 4.0), buffer(cuda, rows));
+            let (drafts, probabilities) = (buffer(cuda, rows), buffer(cuda, rows));
+            cuda.verify(tokens.view_mut(), drafts.view(), probabilities.view(), logits.view(), 0.3);
+        });
+        check(&format!("verify {vocab}"), &counters, rows * (vocab * 2 + 3 * 4));
+        narrow("verify: tokens, drafts, probabilities and their logits", &counters, 5 * rows);
+    }
+}
+
 #[test]
 fn sample() {
     if uncounted() {
@@ -74,7 +92,7 @@ fn sample() {
                     cuda.copy(logits.slice_mut(at + 3..at + 43), likely.view());
                 }
                 let numbers = buffer(cuda, rows);
-                cuda.sample(tokens.view_mut(), logits.view(), numbers.view(), sampling, 0);
+                cuda.sample(tokens.view_mut(), None, logits.view(), numbers.view(), sampling, 0);
             });
             check(&format!("sample {vocab}, {sampling:?}"), &counters, rows * (vocab * 2 + 4 + 4));
             narrow("sample: tokens and numbers", &counters, 2 * rows);

@@ -220,7 +220,7 @@ fn a_run_samples_judges_and_seals() {
     if check.code != 0 {
         return not_tested(&check.stderr);
     }
-    let arguments = "--adapter run --only python/cwe-089/l --output-dir judged";
+    let arguments = "--adapter run --expert-adapter run --only python/cwe-089/l --output-dir judged";
     let arguments = sample(arguments).replacen("sample", "run", 1);
     let done = run(&tiny, &format!("{arguments} --json")).ok();
     let found: Value = serde_json::from_str(&done.stdout).unwrap();
@@ -230,7 +230,11 @@ fn a_run_samples_judges_and_seals() {
         "{found}"
     );
     assert_eq!((&found["judging"]["functional"], &found["judging"]["unknown"]), (&json!(0), &json!(0)));
-    run(&tiny, &format!("eval verify judged --suite {SUITE} --model model --adapter run")).ok();
+    run(
+        &tiny,
+        &format!("eval verify judged --suite {SUITE} --model model --adapter run --expert-adapter run"),
+    )
+    .ok();
     run(&tiny, "eval verify judged --adapter model").fails(4, &["model", "adapter_config.json"]);
     let seal = super::read_json(&tiny.path("judged/eval.json"));
     assert_eq!(seal["generation"]["num_samples"], 3);
@@ -247,4 +251,5 @@ fn a_run_samples_judges_and_seals() {
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(weights, bytes).unwrap();
     broken("--adapter run", "adapter: ");
+    broken("--expert-adapter run", "expert_adapter: ");
 }

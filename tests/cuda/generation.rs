@@ -2,7 +2,8 @@ use deepguard::Error;
 use deepguard::attached::Attached;
 use deepguard::cpu::Cpu;
 use deepguard::decode::{
-    GenerateOptions, Generated, Next, Request, Watcher, final_logits, generate, generate_all, score,
+    CoDecoding, Decoder, Expert, GenerateOptions, Generated, Next, Request, Watcher, final_logits, generate,
+    generate_all, score,
 };
 use deepguard::model::Transformer;
 use deepguard::ops::Backend;
@@ -132,6 +133,34 @@ fn samples_on_cuda_depend_on_the_seed_alone() {
     assert_eq!(first, samples(1));
     assert_ne!(first, samples(2));
     assert!(first.iter().any(|sample| *sample != first[0]), "all samples are the same: {first:?}");
+}
+
+/// The same draws whoever drafts: no draft is taken, or each.
+#[test]
+fn an_expert_drafts_on_cuda() {
+    let _alone = alone();
+    let model = model_on(own_cuda(), "qwen2-tiny");
+    let expert = guard(&model);
+    let options = GenerateOptions::default().with(|o| {
+        (o.max_new_tokens, o.num_samples) = (6, 3);
+        o.sampling = Sampling::new(0.9, 0.95, 50, 1);
+    });
+    let prompt = [5, 77, 201, 3, 150];
+    let co_decoded = |threshold: f32| {
+        let coding = CoDecoding::default().with(|o| o.threshold = threshold);
+        let expert = Some(Expert { model: &model, attached: Some(&expert), options: coding });
+        let decoder = Decoder { model: &model, attached: None, expert };
+        checked(decoder.generate(&prompt, &options, &mut |_, _| true)).samples
+    };
+    let alone = |attached, options: &GenerateOptions| {
+        checked(generate(&model, attached, &prompt, options, &mut |_, _| true)).samples
+    };
+    let own = alone(None, &options);
+    assert_eq!(co_decoded(1.0), own);
+    let drafting = options.clone().with(|o| o.sampling = Sampling::new(0.4, 0.95, 0, !1));
+    let drafted = alone(Some(&expert), &drafting);
+    assert_ne!(drafted, own);
+    assert_eq!(co_decoded(0.0), drafted);
 }
 
 /// Ends samples after as many tokens as their request and number say.

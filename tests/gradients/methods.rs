@@ -107,10 +107,9 @@ fn safecoder_s_losses_are_those_of_a_slow_reference() {
 }
 
 /// Every fifth tensor along its own gradient; of the guard, which has no part in it, none has one.
-#[test]
-fn safecoder_s_gradients_match_central_differences() {
-    let (model, pairs) = (model("qwen2-tiny"), changed_pairs());
-    let mut stepper = stepper(&model, &pairs, setting(Method::SafeCoder));
+fn gradients_match_central_differences(model: &Transformer<Cpu>, setting: Setting) {
+    let pairs = changed_pairs();
+    let mut stepper = stepper(model, &pairs, setting);
     let loss =
         |stepper: &mut Stepper<'_, Cpu>| stepper.gradients(&one_micro_batch(&pairs), None).unwrap().total;
     loss(&mut stepper);
@@ -139,6 +138,65 @@ fn safecoder_s_gradients_match_central_differences() {
             param.name
         );
         stepper.attached.params.upload(&param, &original);
+    }
+}
+
+#[test]
+fn safecoder_s_gradients_match_central_differences() {
+    gradients_match_central_differences(&model("qwen2-tiny"), setting(Method::SafeCoder));
+}
+
+/// Settings of CoSec, with more of the divergence than is published.
+fn cosec_setting() -> Setting {
+    let setting = setting(Method::CoSec);
+    Setting { objective: setting.objective.with(|o| o.kl_weight = 1.5), ..setting }
+}
+
+#[test]
+fn cosec_s_gradients_match_central_differences() {
+    gradients_match_central_differences(&model("qwen2-tiny"), cosec_setting());
+}
+
+/// CoSec's two losses of the secure functions, one at a time, as its trainer has them.
+fn cosec(stepper: &Stepper<'_, Cpu>, pairs: &[TokenPair], ignored: Option<u32>) -> [f64; 2] {
+    let mut found = Vec::new();
+    for pair in pairs {
+        let (tokens, changed) = (&pair.secure, &pair.changes.as_ref().unwrap().secure);
+        let Some([changed, kept]) = targets(tokens, changed, ignored) else { continue };
+        let own = log_probabilities(stepper, Some(&stepper.attached), tokens);
+        let base = log_probabilities(stepper, None, tokens);
+        let divergence = |i: usize| base[i].iter().zip(&own[i]).map(|(b, o)| b.exp() * (b - o)).sum();
+        found.push([
+            mean(changed.iter().map(|&i| -own[i][tokens[i + 1] as usize])),
+            mean(kept.iter().map(|&i| divergence(i))),
+        ]);
+    }
+    [0, 1].map(|term| mean(found.iter().map(|losses| losses[term])))
+}
+
+#[test]
+fn cosec_s_losses_are_those_of_a_slow_reference() {
+    for (name, ignoring) in [("llama-tiny", false), ("qwen2-tiny", true)] {
+        let (model, mut pairs, mut setting) = (model(name), changed_pairs(), cosec_setting());
+        setting.objective.ignore_token = ignoring.then(|| ignored(&mut pairs));
+        let mut stepper = stepper(&model, &pairs, setting);
+        let [cross_entropy, kl] = cosec(&stepper, &pairs, setting.objective.ignore_token);
+        let losses = stepper.gradients(&one_micro_batch(&pairs), None).unwrap();
+        let total = cross_entropy + 1.5 * kl;
+        for (found, expected) in [(losses.generation, cross_entropy), (losses.kl, kl), (losses.total, total)]
+        {
+            assert!((found - expected).abs() < 1e-5 * (1.0 + expected), "{name}: {found} {expected}");
+        }
+        assert!(kl > 1e-3 && losses.security == 0.0, "{losses:?}");
+        let whole = gradients(&stepper);
+        let cut = stepper.gradients(&micro_batches_of_one(&pairs), None).unwrap();
+        assert!((cut.total - losses.total).abs() < 1e-5);
+        assert!(distance(&gradients(&stepper), &whole) < 1e-5);
+        // An evaluation reads the vulnerable functions, too; the losses stay what they are.
+        let all: Vec<&TokenPair> = pairs.iter().collect();
+        let evaluated = stepper.evaluate(&all).unwrap();
+        let totals = pairs.iter().map(|pair| pair.totals(setting.objective.ignore_token)).sum();
+        assert!((stepper.losses_of(&[evaluated], totals).total - losses.total).abs() < 1e-5);
     }
 }
 

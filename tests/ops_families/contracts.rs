@@ -244,11 +244,25 @@ pub fn logits<B: Backend>(backend: &B) {
     let mut tokens = bench.integers(&[0u32; 4]);
     let numbers = bench.integers(&[0u32; 4]);
     for logits in [z.view(), z.view().slice(0..0)] {
-        backend.sample(tokens.view_mut(), logits, numbers.view(), sampling, 0);
+        backend.sample(tokens.view_mut(), None, logits, numbers.view(), sampling, 0);
         refused(backend, "sample: logits: expected 4 rows of one width");
     }
-    backend.sample(tokens.first_mut(3), z.view().slice(0..3), numbers.view(), sampling, 0);
+    backend.sample(tokens.first_mut(3), None, z.view().slice(0..3), numbers.view(), sampling, 0);
     refused(backend, "sample: numbers: expected 3 elements, found 4");
+    let mut p = bench.f32(4, 1.0);
+    let logits = z.view().slice(0..3);
+    let (three, four) = (numbers.first(3), Some(p.buffer.view_mut()));
+    backend.sample(tokens.first_mut(3), four, logits, three, sampling, 0);
+    refused(backend, "sample: probabilities: expected 3 elements, found 4");
+    for (rows, drafts, probabilities, logits, expected) in [
+        (3, 3, 3, 29, "verify: logits: expected 3 rows of one width, found 29"),
+        (3, 4, 3, 30, "verify: drafts: expected 3 elements, found 4"),
+        (3, 3, 4, 30, "verify: probabilities: expected 3 elements, found 4"),
+    ] {
+        let (drafts, probabilities) = (numbers.first(drafts), p.buffer.first(probabilities));
+        backend.verify(tokens.first_mut(rows), drafts, probabilities, z.view().slice(0..logits), 0.3);
+        refused(backend, expected);
+    }
 }
 
 pub fn layers<B: Backend>(backend: &B) {

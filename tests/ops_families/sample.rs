@@ -70,7 +70,7 @@ pub fn greedy<B: Backend>(backend: &B) {
     let numbers = bench.integers(&[0u32, 1, 2]);
     for (temperature, top_k) in [(0.0, 0), (0.8, 1)] {
         let sampling = Sampling::new(temperature, 1.0, top_k, 1);
-        backend.sample(tokens.view_mut(), logits.view(), numbers.view(), sampling, 5);
+        backend.sample(tokens.view_mut(), None, logits.view(), numbers.view(), sampling, 5);
         assert_eq!(backend.to_host(tokens.view()), [1, u32::MAX, 0]);
     }
 }
@@ -84,7 +84,7 @@ pub fn draws<B: Backend>(backend: &B) {
         let mut tokens = bench.integers(&[0u32; 200]);
         let sampling = Sampling::new(1.0, 0.95, 50, seed);
         let numbers = bench.integers(numbers);
-        backend.sample(tokens.view_mut(), logits.view(), numbers.view(), sampling, position);
+        backend.sample(tokens.view_mut(), None, logits.view(), numbers.view(), sampling, position);
         backend.to_host(tokens.view())
     };
     let ascending: Vec<u32> = (0..200).collect();
@@ -106,8 +106,8 @@ pub fn draws<B: Backend>(backend: &B) {
 /// Counters of the draws, as src/ops/sample.rs has them.
 const SITE: u32 = u32::MAX - 3;
 
-/// The token by a sort of everything, in f64.
-fn reference(logits: &[f64], s: Sampling, random: f64) -> u32 {
+/// The token by a sort of everything, in f64, and its probability among those that are kept.
+fn reference(logits: &[f64], s: Sampling, random: f64) -> (u32, f64) {
     let mut tokens: Vec<usize> = (0..logits.len()).collect();
     tokens.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
     if s.top_k > 0 {
@@ -124,13 +124,14 @@ fn reference(logits: &[f64], s: Sampling, random: f64) -> u32 {
         keep
     });
     let kept = kept.count().max(1);
-    let target = random * weights[..kept].iter().sum::<f64>();
+    let mass = weights[..kept].iter().sum::<f64>();
     let mut sum = 0.0;
     let drawn = weights[..kept].iter().position(|w| {
         sum += w;
-        target < sum
+        random * mass < sum
     });
-    tokens[drawn.unwrap_or(kept - 1)] as u32
+    let drawn = drawn.unwrap_or(kept - 1);
+    (tokens[drawn] as u32, weights[drawn] / mass)
 }
 
 /// Every draw is the one that a sort gives for the same random number, up to rounding in the sums.
@@ -164,22 +165,83 @@ pub fn draws_of_a_sort<B: Backend>(backend: &B) {
             *value = if i % 17 == 3 { f64::NEG_INFINITY } else { (*value / step).trunc() * step };
         }
         let logits = bench.act_of(&values);
-        let mut tokens = bench.integers(&vec![0u32; rows]);
+        let (mut tokens, mut probabilities) = (bench.integers(&vec![0u32; rows]), bench.f32(rows, 1.0));
         let numbers = bench.integers(&(0..rows as u32).collect::<Vec<_>>());
         for (position, (temperature, top_p, top_k)) in SAMPLINGS.into_iter().enumerate() {
             let sampling = Sampling::new(temperature, top_p, top_k, 11);
-            backend.sample(tokens.view_mut(), logits.view(), numbers.view(), sampling, position as u32);
+            let wanted = Some(probabilities.buffer.view_mut());
+            backend.sample(
+                tokens.view_mut(),
+                wanted,
+                logits.view(),
+                numbers.view(),
+                sampling,
+                position as u32,
+            );
             bench.finish();
-            for (i, found) in backend.to_host(tokens.view()).into_iter().enumerate() {
+            let found = backend.to_host(probabilities.buffer.view());
+            for (i, found) in backend.to_host(tokens.view()).into_iter().zip(found).enumerate() {
                 let random = f64::from(unit(philox(sampling.seed, [i as u32, position as u32, SITE, 0])[0]));
                 let row = &logits.host[i * vocab..][..vocab];
                 let near =
                     [0.0, -3e-6, 3e-6].map(|shift| reference(row, sampling, (random + shift).max(0.0)));
+                // What is kept may be a token more or less, where the cut is within the rounding of sums.
+                let is_near =
+                    |&(token, p): &(u32, f64)| token == found.0 && (f64::from(found.1) - p).abs() <= 1e-3 * p;
                 assert!(
-                    near.contains(&found),
-                    "{vocab} tokens, {sampling:?}: found {found}, expected {near:?}"
+                    near.iter().any(is_near),
+                    "{vocab} tokens, {sampling:?}: found {found:?}, expected {near:?}"
                 );
             }
         }
+    }
+}
+
+/// A draft is taken where the model finds it more than `threshold` times as likely as its author did.
+pub fn drafts<B: Backend>(backend: &B) {
+    const THRESHOLD: f32 = 0.3;
+    for (vocab, rows) in [(7, 40), (1000, 40), (5003, 24), (90_001, 3)] {
+        let mut bench = Bench::new(backend);
+        let mut values = bench.values(rows * vocab, 3.0);
+        values.iter_mut().skip(3).step_by(11).for_each(|value| *value = f64::NEG_INFINITY);
+        let logits = bench.act_of(&values);
+        let own: Vec<u32> = (0..rows).map(|i| if i % 13 == 5 { u32::MAX } else { 6 }).collect();
+        // Likely and unlikely ones, impossible ones, the first beyond the vocabulary, and one that is none.
+        let likeliest = |row: usize| {
+            let row = &logits.host[row * vocab..][..vocab];
+            (0..vocab).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap() as u32
+        };
+        let draft = |row: usize| match row % 8 {
+            0 => vocab as u32,
+            1 => u32::MAX,
+            2..=4 => likeliest(row),
+            _ => ((row * 31) % vocab) as u32,
+        };
+        let drafted: Vec<u32> = (0..rows).map(draft).collect();
+        let p = |row: usize| -> f64 {
+            let values = &logits.host[row * vocab..][..vocab];
+            let largest = values.iter().fold(f64::MIN, |m, &x| m.max(x));
+            let total: f64 = values.iter().map(|x| (x - largest).exp()).sum();
+            values.get(drafted[row] as usize).map_or(0.0, |x| (x - largest).exp() / total)
+        };
+        // Near the threshold on both sides, and far from it.
+        let q = |row: usize| (p(row) / [0.301, 0.299, 0.5, 2.0, 0.1][row % 5]).clamp(1e-6, 1.0) as f32;
+        let probabilities: Vec<f64> = (0..rows).map(|row| f64::from(q(row))).collect();
+        let mut tokens = bench.integers(&own);
+        let (drafts, of_drafts) = (bench.integers(&drafted), bench.f32_of(&probabilities));
+        backend.verify(tokens.view_mut(), drafts.view(), of_drafts.view(), logits.view(), THRESHOLD);
+        bench.finish();
+        let mut taken = 0;
+        for (row, found) in backend.to_host(tokens.view()).into_iter().enumerate() {
+            let ratio = (p(row) / probabilities[row]).min(1.0);
+            let expected = match (own[row], drafted[row]) {
+                (u32::MAX, _) | (_, u32::MAX) => u32::MAX,
+                (_, draft) if p(row) > 0.0 && ratio > f64::from(THRESHOLD) => draft,
+                (token, _) => token,
+            };
+            assert_eq!(found, expected, "row {row} of {vocab}: {} / {}", p(row), probabilities[row]);
+            taken += usize::from(expected == drafted[row] && expected != u32::MAX);
+        }
+        assert!(taken > 0 && taken < rows, "{taken} of {rows} taken");
     }
 }

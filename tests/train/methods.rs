@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use deepguard::decode::GenerateOptions;
+use deepguard::decode::{CoDecoding, GenerateOptions};
 use deepguard::train::batch::TokenPair;
 use deepguard::train::changes::Changes;
 use deepguard::train::data::tokenize;
@@ -112,6 +112,57 @@ fn safecoder_makes_the_vulnerable_function_less_likely() {
     assert_eq!(train(&resumed).unwrap().state.evaluations, state.evaluations);
 }
 
+/// As published: of the base model as little as the fixes need.
+#[test]
+fn cosec_s_expert_learns_what_fixes_brought_and_stays_close_to_the_base() {
+    let tiny = Tiny::new("llama");
+    let run = of_method(&tiny, Method::CoSec).with(|o| o.num_epochs = 4);
+    let state = train(&run).unwrap().state;
+    let (first, last) = (&state.evaluations[0].1, &state.evaluations.last().unwrap().1);
+    assert!(last.generation < first.generation && last.total < first.total, "{first:?} {last:?}");
+    assert!(last.security.is_none() && last.mean_score_secure.is_none());
+    assert!(first.kl.unwrap() < 1e-6 && last.kl.unwrap() > 1e-6, "{first:?} {last:?}");
+    let parts = run.clone().with(|o| o.output_dir = tiny.path("parts"));
+    super::train_with(&parts, &mut super::StopAfter(5)).unwrap();
+    let resumed = parts.with(|o| o.resume_from_checkpoint = Some("auto".into()));
+    assert_eq!(train(&resumed).unwrap().state.evaluations, state.evaluations);
+
+    // The run drafts for the base model, or for another one of its vocabulary.
+    let mut guard = DeepGuard::load(Cpu::new(), &run.model).unwrap();
+    let options = GenerateOptions::default().with(|o| o.max_new_tokens = 12);
+    let mut with = |model: Option<&Path>, threshold: f32| {
+        let coding = CoDecoding::default().with(|o| (o.temperature, o.threshold) = (0.0, threshold));
+        guard.attach_expert(model, &run.output_dir, coding).unwrap();
+        guard.generate("def f(", &options, &mut |_, _| true).unwrap().samples
+    };
+    let own = with(None, 1.0);
+    let expert = with(None, 0.0);
+    assert_ne!(own, expert, "nothing was drafted");
+    assert_eq!(with(Some(run.model.as_ref()), 0.0), expert);
+    let mut alone = DeepGuard::load(Cpu::new(), &run.model).unwrap();
+    assert_eq!(alone.generate("def f(", &options, &mut |_, _| true).unwrap().samples, own);
+    alone.attach(&run.output_dir).unwrap();
+    assert_eq!(alone.generate("def f(", &options, &mut |_, _| true).unwrap().samples, expert);
+}
+
+#[test]
+fn an_expert_of_another_vocabulary_is_refused() {
+    let tiny = Tiny::new("llama");
+    let run = of_method(&tiny, Method::CoSec).with(|o| o.max_steps = Some(1));
+    train(&run).unwrap();
+    let other = Tiny::new("llama");
+    let path = other.model().join("tokenizer.json");
+    let mut tokenizer: Value = super::read_json(&path);
+    let vocab = &mut tokenizer["model"]["vocab"];
+    (vocab["a"], vocab["b"]) = (vocab["b"].clone(), vocab["a"].clone());
+    std::fs::write(&path, tokenizer.to_string()).unwrap();
+    let mut guard = DeepGuard::load(Cpu::new(), &run.model).unwrap();
+    let error = guard.attach_expert(Some(&other.model()), &run.output_dir, CoDecoding::default());
+    let error = error.expect_err("an error");
+    assert_eq!(error.kind(), ErrorKind::Model);
+    assert!(error.to_string().contains("the model's vocabulary"), "{error}");
+}
+
 /// The last lines of what is left of the longer function have their partners beyond the cut.
 #[test]
 fn what_a_fix_changed_does_not_depend_on_where_the_pair_is_cut() {
@@ -124,7 +175,7 @@ fn what_a_fix_changed_does_not_depend_on_where_the_pair_is_cut() {
         secure: format!("def f(v):\n{check}{body}    return v + 1\n"),
         ..CodePair::default()
     };
-    for method in [Method::SafeCoder, Method::Sven] {
+    for method in [Method::SafeCoder, Method::Sven, Method::CoSec] {
         let marked = |limit: usize| -> TokenPair {
             tokenize(std::slice::from_ref(&pair), &tokenizer, limit, method).unwrap().pairs.remove(0)
         };

@@ -1,11 +1,12 @@
 //! `dg-run eval sample`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
 
 use super::super::device::Task;
+use super::super::expert::{ExpertArgs, FoundExpert};
 use super::super::guidance::{GuidanceArgs, has_guard};
 use super::super::keys::named;
 use super::super::say::{note, warn};
@@ -78,6 +79,8 @@ pub(super) struct SamplingArgs {
     open_indent: bool,
     #[command(flatten)]
     guidance: GuidanceArgs,
+    #[command(flatten)]
+    expert: ExpertArgs,
     /// Name of the method in tables [default: base, or the adapter's folder and how it is used].
     #[arg(long, value_name = "NAME")]
     method: Option<String>,
@@ -105,7 +108,8 @@ pub(super) fn sample(
 ) -> Result<Summary> {
     let adapter = model.adapter(Guard::Unused)?.map(|folder| folder.path().to_owned());
     let mut summary = None;
-    let task = Sample { args, suite, signals, adapter, summary: &mut summary };
+    let expert = args.expert.find(model)?;
+    let task = Sample { args, suite, signals, adapter, expert, summary: &mut summary };
     model.run(Guard::Unused, task)?;
     summary.ok_or_else(|| Error::internal("sampling came to nothing").into())
 }
@@ -115,15 +119,18 @@ struct Sample<'a> {
     suite: &'a Suite,
     signals: &'a Signals,
     adapter: Option<PathBuf>,
+    expert: Option<FoundExpert>,
     summary: &'a mut Option<Summary>,
 }
 
 impl Task for Sample<'_> {
-    fn run<B: Backend>(self, guard: DeepGuard<B>) -> Result<()> {
+    fn run<B: Backend>(self, mut guard: DeepGuard<B>) -> Result<()> {
+        self.expert.iter().try_for_each(|expert| expert.attach(&mut guard))?;
         let options = SampleOptions {
             method: self.method(&guard),
             preset: &self.args.preset,
             adapter: self.adapter.as_deref(),
+            expert_adapter: self.expert.as_ref().map(|expert| expert.adapter.as_path()),
             generate: self.args.generate_options(&guard)?,
             open_indent: self.args.open_indent,
             limit: self.args.limit,
@@ -151,16 +158,24 @@ impl Sample<'_> {
         if let Some(name) = &self.args.method {
             return name.clone();
         }
-        let Some(adapter) = &self.adapter else { return "base".to_owned() };
-        let named = |path: &std::path::Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
-        let own = named(adapter).filter(|name| name != "adapter");
-        let name = own.or_else(|| named(adapter.parent()?)).unwrap_or_else(|| "adapter".to_owned());
-        match (has_guard(guard), self.args.guidance.guides()) {
-            (true, true) => format!("{name}, guided"),
-            (true, false) => format!("{name}, not guided"),
-            (false, _) => name,
-        }
+        let expert =
+            self.expert.as_ref().map(|expert| format!("co-decoded with {}", folder_name(&expert.adapter)));
+        let own = self.adapter.as_deref().map(folder_name);
+        let guidance = match (has_guard(guard), self.args.guidance.guides()) {
+            (true, true) => Some("guided".to_owned()),
+            (true, false) => Some("not guided".to_owned()),
+            (false, _) => None,
+        };
+        let parts: Vec<String> = [own, guidance, expert].into_iter().flatten().collect();
+        if parts.is_empty() { "base".to_owned() } else { parts.join(", ") }
     }
+}
+
+/// The name of an adapter's folder, or of the run's folder that it is in.
+fn folder_name(adapter: &Path) -> String {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let own = name(adapter).filter(|name| name != "adapter");
+    own.or_else(|| name(adapter.parent()?)).unwrap_or_else(|| "adapter".to_owned())
 }
 
 impl SamplingArgs {

@@ -29,6 +29,10 @@ pub(super) struct VerifyArgs {
     /// Adapter folder, or a finished run folder, whose files are then verified as well.
     #[arg(long, short, value_name = "DIR")]
     adapter: Option<PathBuf>,
+    /// Adapter folder, or finished run folder, of the expert that drafted, whose files are then verified as
+    /// well.
+    #[arg(long, value_name = "DIR")]
+    expert_adapter: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -40,16 +44,19 @@ fn verified(origin: &Origin<'_>) -> String {
     all.extend(origin.suite.map(|_| "prompts, checks and harness"));
     all.extend(origin.model.map(|_| "the model's weights"));
     all.extend(origin.adapter.map(|_| "the adapter"));
+    all.extend(origin.expert_adapter.map(|_| "the expert"));
     all.join(", ")
 }
 
 pub(super) fn run(args: &VerifyArgs) -> Result<()> {
     let suite = args.suite.as_ref().map(|dir| Suite::open(dir, &[])).transpose()?;
-    let adapter = args.adapter.as_deref().map(AdapterFolder::find).transpose()?;
+    let find = |folder: &Option<PathBuf>| folder.as_deref().map(AdapterFolder::find).transpose();
+    let (adapter, expert) = (find(&args.adapter)?, find(&args.expert_adapter)?);
     let origin = Origin {
         suite: suite.as_ref(),
         model: args.model.as_deref(),
         adapter: adapter.as_ref().map(AdapterFolder::path),
+        expert_adapter: expert.as_ref().map(AdapterFolder::path),
     };
     let differences = verify(&args.run, origin)?;
     if args.json {
