@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use deepguard::cuda::images::{Code, IMAGES, Image, KERNELS};
+use deepguard::cuda::images::{Code, IMAGES, Image, KERNELS, lowered};
 
 /// Registers of a multiprocessor; the same on all architectures from sm_80 on.
 const REGISTER_FILE: usize = 65536;
@@ -115,6 +115,29 @@ fn nvdisasm() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("tmp lies in the target folder");
     let ours = target.join("cuda-toolkit/nvidia/cu13/bin/nvdisasm");
     if ours.is_file() { ours } else { "nvdisasm".into() }
+}
+
+/// PTX for drivers that are older than the compiler: every file assembles, whatever it is for.
+#[test]
+fn ptx_of_an_older_version_assembles() {
+    let ptxas = nvdisasm().with_file_name("ptxas");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut assembled = 0;
+    for image in IMAGES {
+        let Code::Ptx(text) = image.code else { continue };
+        let older = lowered(text);
+        assert!(older.contains("\n.version 8.3\n") && older.len() == text.len(), "{}", image.file);
+        let from = folder.path().join("older.ptx");
+        std::fs::write(&from, older).expect("a file");
+        let target = format!("-arch=sm_{}", image.arch);
+        // Without optimisation: it is about the version alone.
+        let output = Command::new(&ptxas).args(["-O0", &target, "-o", "/dev/null"]).arg(&from).output();
+        let output = output.expect("ptxas runs: make toolkit");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{} for sm_{}: {said}", image.file, image.arch);
+        assembled += 1;
+    }
+    assert!(assembled > 0, "there is no PTX");
 }
 
 /// How often each instruction occurs in a file's machine code, by its name up to the first dot.

@@ -264,6 +264,8 @@ fn load(
     info: &DeviceInfo,
     ptx_only: bool,
 ) -> Result<HashMap<&'static str, Kernel>> {
+    let older_driver = driver::is_older_than_compiler()?;
+    let ptx_only = ptx_only || older_driver;
     let mut kernels = HashMap::new();
     let mut files: Vec<&'static str> = IMAGES.iter().map(|image| image.file).collect();
     files.sort_unstable();
@@ -271,7 +273,7 @@ fn load(
     for file in files {
         // Files for one architecture alone are missing on the others.
         let Some(image) = images::choose(IMAGES, file, info.capability, ptx_only) else { continue };
-        let module = Module::load(context, image)?;
+        let module = Module::load(context, image, older_driver)?;
         for kernel in KERNELS.iter().filter(|k| k.file == file && k.arch == image.arch) {
             kernels.insert(kernel.name, module.kernel(kernel, info.shared_memory)?);
         }

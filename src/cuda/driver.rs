@@ -60,14 +60,28 @@ pub(super) fn start() -> Result<()> {
     check_version()
 }
 
-/// Refuses drivers older than the CUDA that the kernels are compiled with, as they know neither its machine
-/// code nor its PTX.
-fn check_version() -> Result<()> {
+/// Oldest driver API whose PTX can say all that the kernels do; [`LOWERED_PTX`](super::images::LOWERED_PTX) is
+/// its version.
+const OLDEST_API: i32 = 12030;
+
+/// The driver API's version, as in 13000 for 13.0.
+fn version() -> Result<i32> {
     let mut found = 0;
     // SAFETY: the pointer is valid; the driver has been started.
     let status = unsafe { sys::cuDriverGetVersion(&mut found) };
     status.result().map_err(|e| complaint("the CUDA driver does not tell its version", e))?;
-    let needed = NVCC_VERSION.map_or(0, api_version);
+    Ok(found)
+}
+
+/// Whether the driver is older than the CUDA that the kernels are compiled with: it knows neither its machine
+/// code nor the version of its PTX.
+pub fn is_older_than_compiler() -> Result<bool> {
+    Ok(version()? < NVCC_VERSION.map_or(0, api_version))
+}
+
+/// Refuses drivers that know none of the forms in which there are kernels.
+fn check_version() -> Result<()> {
+    let (found, needed) = (version()?, NVCC_VERSION.map_or(0, api_version).min(OLDEST_API));
     if found >= needed {
         return Ok(());
     }

@@ -81,6 +81,17 @@ pub fn choose(
     exact.or_else(|| ptx.max_by_key(|image| number(image.arch)))
 }
 
+/// A version of PTX that older drivers compile, too, and by which every file of `kernels/` assembles.
+pub const LOWERED_PTX: &str = "8.3";
+
+/// PTX of the compiler's version as that of [`LOWERED_PTX`].
+pub fn lowered(ptx: &str) -> String {
+    const VERSION: &str = "\n.version ";
+    let Some((before, behind)) = ptx.split_once(VERSION) else { return ptx.to_owned() };
+    let rest = behind.find('\n').map_or("", |end| &behind[end..]);
+    format!("{before}{VERSION}{LOWERED_PTX}{rest}")
+}
+
 /// Whether PTX of `arch` runs on a device: of an architecture with a letter, only on that very one.
 fn compiles(arch: &str, capability: u32) -> bool {
     let portable = arch.bytes().all(|b| b.is_ascii_digit());
@@ -125,6 +136,13 @@ mod tests {
         assert_eq!(chosen("gemm_sm90", 90, false), Some(("90a", "PTX")));
         assert_eq!(chosen("gemm_sm90", 100, false), None);
         assert_eq!(chosen("gemm_sm90", 80, false), None);
+    }
+
+    #[test]
+    fn lowered_ptx_differs_in_its_version_alone() {
+        let ptx = "//\n// Generated\n//\n\n.version 9.0\n.target sm_80\n.address_size 64\n";
+        assert_eq!(lowered(ptx), ptx.replace("9.0", "8.3"));
+        assert_eq!(lowered("no version"), "no version");
     }
 
     #[test]

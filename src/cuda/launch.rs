@@ -16,7 +16,7 @@ use half::bf16;
 
 use super::Cuda;
 use super::driver::complaint;
-use super::images::{Code, Image, KernelInfo};
+use super::images::{Code, Image, KernelInfo, lowered};
 use crate::error::{Error, Result};
 use crate::ops::{Element, Mut, Ref};
 
@@ -29,10 +29,11 @@ pub(super) struct Module {
 }
 
 impl Module {
-    /// Hands the code to the driver.
-    pub fn load(context: &Arc<CudaContext>, image: &'static Image) -> Result<Self> {
+    /// Hands the code to the driver, PTX in an older version if the driver is older than the compiler.
+    pub fn load(context: &Arc<CudaContext>, image: &'static Image, older_driver: bool) -> Result<Self> {
         let code = match image.code {
             Code::Cubin(bytes) => Ptx::from_binary(bytes.to_vec()),
+            Code::Ptx(text) if older_driver => Ptx::from_src(lowered(text)),
             Code::Ptx(text) => Ptx::from_src(text),
         };
         let module = context.load_module(code).map_err(|e| {
@@ -201,7 +202,7 @@ impl Launch<'_> {
     ) -> Self {
         let address = buffer.address();
         let checked = self.check(name, (address, buffer.len()), matrix.rows * matrix.columns, VECTOR);
-        match matrix.encode(name, address as u64) {
+        match matrix.encode(checked.cuda, name, address as u64) {
             Ok(map) => {
                 *to = map;
                 checked
@@ -223,7 +224,7 @@ impl Launch<'_> {
     }
 
     fn tiled(self, name: &str, address: usize, matrix: &TiledMatrix) -> Self {
-        match matrix.encode(name, address as u64) {
+        match matrix.encode(self.cuda, name, address as u64) {
             Ok(map) => self.value(map),
             Err(error) => self.fail(error),
         }
@@ -354,7 +355,11 @@ pub(super) struct TiledMatrix {
 
 impl TiledMatrix {
     /// The descriptor of this matrix at `address`.
-    fn encode(&self, name: &str, address: u64) -> Result<TensorMap> {
+    fn encode(&self, cuda: &Cuda, name: &str, address: u64) -> Result<TensorMap> {
+        let (rows, columns) = (self.rows, self.columns);
+        let what = || format!("tensor map of {name} [{rows}, {columns}]");
+        // The driver may ask for a context, and this may be the thread's first call.
+        cuda.stream().context().bind_to_thread().map_err(|e| complaint(what(), e))?;
         let dims = [self.columns as u64, self.rows as u64];
         let strides = [(self.columns * size_of::<bf16>()) as u64];
         let box_dims = [self.box_shape.1 as u32, self.box_shape.0 as u32];
@@ -376,8 +381,7 @@ impl TiledMatrix {
                 sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
             )
         };
-        let (rows, columns) = (self.rows, self.columns);
-        encoded.result().map_err(|e| complaint(format!("tensor map of {name} [{rows}, {columns}]"), e))?;
+        encoded.result().map_err(|e| complaint(what(), e))?;
         Ok(map.opaque)
     }
 }

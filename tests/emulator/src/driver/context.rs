@@ -208,6 +208,7 @@ api! {
     }
 
     fn cuCtxCreate_v4(out: Out<Handle>, params: *const std::ffi::c_void, flags: u32, device: Device) {
+        with_driver(|driver| driver.require_version(12050))?;
         if !params.is_null() {
             return unsupported("CUctxCreateParams");
         }

@@ -191,6 +191,7 @@ api! {
     }
 
     fn cuEventElapsedTime_v2(out: Out<f32>, start: Handle, end: Handle) {
+        with_driver(|driver| driver.require_version(12080))?;
         elapsed(out, start, end)
     }
 }

@@ -44,11 +44,48 @@ struct EntryHeader {
     flags: u64,
 }
 
-/// Finds the PTX for a device of that compute capability (times ten).
+/// Finds the PTX for a device of that compute capability (times ten), by a driver of that version, as in 13000
+/// for 13.0.
 ///
 /// # Safety
 /// `image` points to a C string, a container, or machine code.
-pub unsafe fn find_ptx(image: *const c_void, capability: u32) -> Result<String, Refusal> {
+pub unsafe fn find_ptx(image: *const c_void, capability: u32, driver: i32) -> Result<String, Refusal> {
+    // SAFETY: by the caller.
+    let text = unsafe { find_text(image, capability) }?;
+    match version(&text) {
+        Some(found) if found > newest_ptx(driver) => {
+            let (major, minor) = newest_ptx(driver);
+            let limit =
+                format!("a driver of {}.{} reads up to {major}.{minor}", driver / 1000, driver % 1000 / 10);
+            let message = format!("PTX of version {}.{}; {limit}", found.0, found.1);
+            Err((Status::UNSUPPORTED_PTX_VERSION, message))
+        }
+        _ => Ok(text),
+    }
+}
+
+/// The newest version of PTX that a driver reads, by the release notes of the PTX ISA.
+fn newest_ptx(driver: i32) -> (u32, u32) {
+    let (major, minor) = (driver / 1000, driver % 1000 / 10);
+    match (major, minor) {
+        (..=11, _) => (7, minor as u32),
+        (12, ..=5) => (8, minor as u32),
+        (12, 6) => (8, 5),
+        (12, _) => (8, minor as u32 - 1),
+        _ => (9, minor as u32),
+    }
+}
+
+/// The version that `.version` names.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let line = text.lines().map(str::trim_start).find_map(|line| line.strip_prefix(".version"))?;
+    let (major, minor) = line.split_whitespace().next()?.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// # Safety
+/// As of [`find_ptx`].
+unsafe fn find_text(image: *const c_void, capability: u32) -> Result<String, Refusal> {
     if image.is_null() {
         return Err((Status::INVALID_VALUE, "no image".into()));
     }
@@ -199,7 +236,7 @@ mod tests {
 
     fn find(image: &[u8], capability: u32) -> Result<String, Refusal> {
         // SAFETY: the tests pass C strings and containers.
-        unsafe { find_ptx(image.as_ptr().cast(), capability) }
+        unsafe { find_ptx(image.as_ptr().cast(), capability, 13000) }
     }
 
     const PTX_80: &[u8] = b".version 8.0\n.target sm_80\n\0\0";
@@ -221,6 +258,27 @@ mod tests {
         wrapper.extend(1u32.to_le_bytes());
         wrapper.extend((image.as_ptr() as u64).to_le_bytes());
         assert!(find(&wrapper, 80).expect("the PTX").starts_with(".version 8.0"));
+    }
+
+    #[test]
+    fn a_driver_reads_the_ptx_of_its_time() {
+        let reads = |version: &str, driver: i32| {
+            let text = format!(".version {version}\n.target sm_80\n\0");
+            // SAFETY: a C string.
+            unsafe { find_ptx(text.as_ptr().cast(), 80, driver) }.map_err(|e| e.0).map(|_| ())
+        };
+        for (driver, newest, next) in [
+            (11080, "7.8", "8.0"),
+            (12030, "8.3", "8.4"),
+            (12040, "8.4", "8.5"),
+            (12060, "8.5", "8.6"),
+            (12080, "8.7", "8.8"),
+            (12090, "8.8", "9.0"),
+            (13000, "9.0", "9.1"),
+        ] {
+            assert_eq!(reads(newest, driver), Ok(()), "{driver}");
+            assert_eq!(reads(next, driver), Err(Status::UNSUPPORTED_PTX_VERSION), "{driver}");
+        }
     }
 
     #[test]

@@ -121,7 +121,7 @@ unsafe fn load(out: Out<Handle>, image: *const c_void, options: JitOptions) -> R
         driver.refuse_while_capturing()?;
         let capability = limits(driver.machine.options.profile).capability;
         // SAFETY: by the caller.
-        let ptx = unsafe { find_ptx(image, capability) };
+        let ptx = unsafe { find_ptx(image, capability, driver.machine.options.version) };
         match ptx.and_then(|ptx| driver.load_module(context, &ptx)) {
             Ok(module) => {
                 options.write_log(INFO_LOG, INFO_LOG_SIZE, "");

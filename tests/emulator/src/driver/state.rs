@@ -5,6 +5,7 @@ use std::thread::ThreadId;
 
 use super::abi::Handle;
 use super::capture::Capture;
+use super::complain;
 use super::context::{Context, Primary};
 use super::counters::Tally;
 use super::event::Event;
@@ -89,6 +90,15 @@ pub struct Driver {
 }
 
 impl Driver {
+    /// Refuses a function that came with a later version of the API.
+    pub fn require_version(&self, since: i32) -> Result {
+        if self.machine.options.version >= since {
+            return Ok(());
+        }
+        complain(&format!("a function of a driver of {}.{}", since / 1000, since % 1000 / 10));
+        Err(Status::NOT_FOUND)
+    }
+
     /// A driver for a device as the environment describes it.
     pub fn from_environment() -> std::result::Result<Box<Self>, String> {
         let options = options_from(|name| std::env::var(name).ok())?;

@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use super::abi::{In, Out};
 use super::status::{Result, Status};
-use super::{api, complain, unsupported};
+use super::{api, complain, unsupported, with_context};
 use crate::tensor::tensor_map::{Field, MAP_BYTES, MAX_RANK, TensorMap, Tiled, replace};
 
 /// Maps are aligned to as many bytes.
@@ -35,6 +35,8 @@ api! {
         strides: In<u64>, box_dim: In<u32>, element_strides: In<u32>, interleave: u32, swizzle: u32,
         l2_promotion: u32, oob_fill: u32,
     ) {
+        // The address is only noted, but the documentation lists an invalid context among the errors.
+        with_context(|_, _| Ok(()))?;
         check_alignment(out)?;
         let tiled = Tiled {
             data_type,
