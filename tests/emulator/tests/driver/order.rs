@@ -210,7 +210,7 @@ fn times_are_taken_when_events_are_reached() {
     let elapsed = || {
         let mut milliseconds = 0.0;
         // SAFETY: the pointer is valid.
-        let code = unsafe { sys::cuEventElapsedTime_v2(&mut milliseconds, start.cu_event(), end.cu_event()) };
+        let code = unsafe { sys::cuEventElapsedTime(&mut milliseconds, start.cu_event(), end.cu_event()) };
         (code, milliseconds)
     };
     assert_eq!(elapsed().0, Code::CUDA_ERROR_INVALID_HANDLE);
