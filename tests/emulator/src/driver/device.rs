@@ -234,3 +234,15 @@ api! {
         Err(Status::NOT_FOUND)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attribute_that_no_device_has_is_refused() {
+        let driver = Driver::from_environment().expect("a driver");
+        assert!(claimed(&driver, MAJOR).is_ok());
+        assert_eq!(claimed(&driver, 9999), Err(Status::INVALID_VALUE));
+    }
+}

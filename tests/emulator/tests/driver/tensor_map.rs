@@ -2,10 +2,10 @@
 
 use cuda_emulator::tensor::swizzle::Swizzle as Spans;
 use cuda_emulator::tensor::tensor_map::{DataType, TensorMap};
-use cudarc::driver::sys;
+use cudarc::driver::{result, sys};
 use sys::{CUtensorMapDataType as Element, CUtensorMapSwizzle as Swizzle};
 
-use crate::support::{Code, client};
+use crate::support::{Code, client, context};
 
 /// What a map is made of; the tests change one thing at a time.
 #[derive(Clone)]
@@ -64,8 +64,19 @@ fn encode(request: &Request) -> Result<TensorMap, Code> {
     Ok(TensorMap::decode(&bytes).expect("a map"))
 }
 
+/// The driver may ask for a context, whatever it does with it.
+#[test]
+fn a_map_needs_a_context() {
+    client();
+    result::init().expect("a driver");
+    assert_eq!(encode(&request()).map(|_| ()), Err(Code::CUDA_ERROR_INVALID_CONTEXT));
+    let _context = context();
+    assert!(encode(&request()).is_ok());
+}
+
 #[test]
 fn a_map_holds_what_it_was_made_of() {
+    let _context = context();
     let map = encode(&request()).expect("a map");
     assert_eq!((map.global_address, map.rank), (0x7_0000_0100, 2));
     assert_eq!((map.data_type, map.swizzle), (DataType::Bf16, Spans::B128));
@@ -75,6 +86,7 @@ fn a_map_holds_what_it_was_made_of() {
 
 #[test]
 fn what_the_hardware_cannot_do_is_refused() {
+    let _context = context();
     let wrong: [(&str, Change); 8] = [
         ("address", |r| r.address += 8),
         ("stride", |r| r.strides[0] = 8200),
