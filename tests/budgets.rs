@@ -25,4 +25,6 @@ mod budgets {
     pub mod prefix;
     pub mod sample;
     pub mod steps;
+    pub mod sven_lengths;
+    pub mod topologies;
 }

@@ -4,8 +4,9 @@
 //! be captured, as it has to wait for the device or to allocate, ends the capture: the graph so far is
 //! launched, and later operations go to the device directly. So a graph is never wrong, only shorter than
 //! possible, as that of a first step is, during which memory is still allocated.
-
-use std::collections::HashMap;
+//!
+//! A graph is instantiated once for each topology: a step with another number of chunks of logits, or of
+//! pairs whose base states are unknown, has other nodes, and a later one may have those again.
 
 use cudarc::driver::DriverError;
 use cudarc::driver::sys;
@@ -13,11 +14,49 @@ use cudarc::driver::sys;
 use super::Cuda;
 use crate::error::Result;
 
+/// A node of a graph, as far as an update of its executable cannot change it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Node {
+    /// A kernel; its function, grid and parameters may change.
+    Kernel,
+    /// A kernel all of whose blocks run at once.
+    CooperativeKernel,
+    /// A copy to the device.
+    Upload,
+    /// A copy on the device.
+    Copy,
+    /// A fill.
+    Fill,
+}
+
+/// Name and nodes of a graph. All are of one stream, each node after the one before.
+type Topology = (&'static str, Vec<Node>);
+
+/// Most executables that are kept: a real training set has some forty topologies of steps.
+const MOST_KEPT: usize = 128;
+
 /// Instantiated graphs of earlier recordings.
 #[derive(Default)]
 pub(super) struct Graphs {
-    recording: bool,
-    kept: HashMap<&'static str, Executable>,
+    /// Nodes of what is being recorded.
+    recording: Option<Vec<Node>>,
+    /// The one that was used last comes last.
+    kept: Vec<(Topology, Executable)>,
+}
+
+impl Graphs {
+    /// Takes out the executable of a topology.
+    fn take(&mut self, topology: &Topology) -> Option<Executable> {
+        let place = self.kept.iter().position(|(kept, _)| kept == topology)?;
+        Some(self.kept.remove(place).1)
+    }
+
+    fn keep(&mut self, topology: Topology, executable: Executable) {
+        if self.kept.len() == MOST_KEPT {
+            self.kept.remove(0);
+        }
+        self.kept.push((topology, executable));
+    }
 }
 
 /// A recording.
@@ -52,7 +91,7 @@ impl Executable {
         Ok(Executable(handle))
     }
 
-    /// Brings the executable up to `graph`; `false` where the two have other nodes.
+    /// Brings the executable up to `graph`; `false` where the driver refuses.
     fn update(&mut self, graph: &Graph) -> bool {
         // SAFETY: plain data, for which all zeros are valid.
         let mut result: sys::CUgraphExecUpdateResultInfo = unsafe { std::mem::zeroed() };
@@ -72,8 +111,15 @@ impl Cuda {
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
         // SAFETY: the stream is ours and alive.
         unsafe { sys::cuStreamBeginCapture_v2(self.stream().cu_stream(), mode) }.result().map_err(what)?;
-        self.graphs().recording = true;
+        self.graphs().recording = Some(Vec::new());
         Ok(())
+    }
+
+    /// Notes what the last call has added to a recording, if there is one.
+    pub(super) fn recorded(&self, node: Node) {
+        if let Some(nodes) = &mut self.graphs().recording {
+            nodes.push(node);
+        }
     }
 
     /// Starts what was recorded, if anything is being recorded. Under a name, the graph is kept for the next
@@ -81,9 +127,7 @@ impl Cuda {
     pub(super) fn end_recording(&self, name: Option<&'static str>) -> Result<()> {
         let what = |e| self.graph_complaint("starting a graph", e);
         let mut graphs = self.graphs();
-        if !std::mem::take(&mut graphs.recording) {
-            return Ok(());
-        }
+        let Some(nodes) = graphs.recording.take() else { return Ok(()) };
         let mut graph = std::ptr::null_mut();
         // SAFETY: this stream is the one that `begin_recording` began with.
         unsafe { sys::cuStreamEndCapture(self.stream().cu_stream(), &raw mut graph) }
@@ -93,15 +137,16 @@ impl Cuda {
         if self.has_failed() {
             return Ok(()); // nothing is started after an error
         }
-        let kept = name.and_then(|name| graphs.kept.remove(name));
+        let topology = name.map(|name| (name, nodes));
+        let kept = topology.as_ref().and_then(|topology| graphs.take(topology));
         let executable = match kept.map(|mut kept| (kept.update(&graph), kept)) {
             Some((true, kept)) => kept,
             _ => Executable::new(&graph).map_err(what)?,
         };
         // SAFETY: both are alive.
         unsafe { sys::cuGraphLaunch(executable.0, self.stream().cu_stream()) }.result().map_err(what)?;
-        if let Some(name) = name {
-            graphs.kept.insert(name, executable);
+        if let Some(topology) = topology {
+            graphs.keep(topology, executable);
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use half::bf16;
 
 use super::Cuda;
 use super::driver::complaint;
+use super::graph::Node;
 use super::images::{Code, Image, KernelInfo, lowered};
 use crate::error::{Error, Result};
 use crate::ops::{Element, Mut, Ref};
@@ -336,6 +337,7 @@ impl Launch<'_> {
             }
         };
         launched.map_err(|e| complaint(what(), e))?;
+        cuda.recorded(if self.cooperative { Node::CooperativeKernel } else { Node::Kernel });
         cuda.launched(name)
     }
 }

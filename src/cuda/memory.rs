@@ -9,6 +9,7 @@ use half::slice::HalfFloatSliceExt;
 
 use super::Cuda;
 use super::driver::complaint;
+use super::graph::Node;
 use super::launch::VECTOR;
 use super::pinned::Pinned;
 use super::weights::{Loader, Weight};
@@ -180,6 +181,7 @@ impl Cuda {
         // again before a wait for the stream.
         let copied =
             unsafe { result::memcpy_htod_async(to.address() as u64, waiting, self.stream().cu_stream()) };
+        self.recorded(Node::Upload);
         copied.map_err(what)
     }
 
@@ -295,6 +297,7 @@ impl Device for Cuda {
         let bound = self.stream().context().bind_to_thread();
         // SAFETY: both hold as many bytes, and `to` is borrowed exclusively.
         let copied = bound.and_then(|()| unsafe { result::memcpy_dtod_async(to, from, bytes, stream) });
+        self.recorded(Node::Copy);
         self.keep(copied.map_err(|e| complaint("copying on the device", e)));
     }
 
@@ -307,6 +310,7 @@ impl Device for Cuda {
         // SAFETY: that many bytes, borrowed exclusively; all bits zero are the number zero.
         let set = bound
             .and_then(|()| unsafe { result::memset_d8_async(address, 0, bytes, self.stream().cu_stream()) });
+        self.recorded(Node::Fill);
         self.keep(set.map_err(|e| complaint("zeroing on the device", e)));
     }
 

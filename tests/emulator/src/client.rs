@@ -122,6 +122,15 @@ impl Client {
         let code = unsafe { self.symbol::<unsafe extern "C" fn(u64) -> c_int>("dgemu_set_seed")?(seed) };
         check("dgemu_set_seed", code)
     }
+
+    /// Whether kernels run from here on. Where they do not, they are queued, and leave memory as it is: for
+    /// what the host does, at sizes at which nothing can be emulated.
+    pub fn set_executes(&self, executes: bool) -> Result<(), String> {
+        // SAFETY: that is the function's type.
+        let set = unsafe { self.symbol::<unsafe extern "C" fn(c_int) -> c_int>("dgemu_set_executes")? };
+        // SAFETY: as above.
+        check("dgemu_set_executes", unsafe { set(executes.into()) })
+    }
 }
 
 fn check(name: &str, code: c_int) -> Result<(), String> {

@@ -135,6 +135,14 @@ api! {
         })
     }
 
+    /// Whether kernels run from here on.
+    fn dgemu_set_executes(executes: c_int) {
+        with_driver(|driver| {
+            driver.executes = executes != 0;
+            Ok(())
+        })
+    }
+
     /// The last fault in words, cut off where the buffer ends; `needed` is its length without the terminator.
     fn dgemu_last_fault(buffer: Out<c_char>, len: usize, needed: Out<usize>) {
         let length = last_fault(buffer, len)?;

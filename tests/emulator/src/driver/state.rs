@@ -52,6 +52,8 @@ pub struct Driver {
     pub machine: Machine,
     /// Seed of the random orders.
     pub seed: u64,
+    /// Whether kernels run; if not, they only take their place in queues and graphs.
+    pub executes: bool,
     /// Contexts that exist.
     pub contexts: HashMap<Handle, Context>,
     /// The primary context.
@@ -106,6 +108,7 @@ impl Driver {
         let mut driver = Box::new(Driver {
             machine: Machine::new(options),
             seed,
+            executes: true,
             contexts: HashMap::new(),
             primary: Primary::default(),
             streams: HashMap::new(),

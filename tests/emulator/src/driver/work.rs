@@ -137,6 +137,9 @@ impl Driver {
         if let Some(context) = self.contexts.get_mut(&context) {
             self.machine.options.seed = context.chooser.seed();
         }
+        if !self.executes {
+            return Ok(());
+        }
         let run = || self.machine.launch(&kernel.function, &kernel.launch);
         let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
             let message = format!("the emulator panicked: {}", panic_message(&*panic));
