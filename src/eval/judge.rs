@@ -127,8 +127,8 @@ impl<'a> Judge<'a> {
         Ok(hasher.finalize().to_hex().to_string())
     }
 
-    /// The verdict on one program, prompt and completion, and how long it was in the sandbox; of several runs,
-    /// the longest. Programs that are judged at the same time need different `slot`s, below
+    /// The verdict on one program, prompt and completion, and how long it was in the sandbox; of several
+    /// runs, the longest. Programs that are judged at the same time need different `slot`s, below
     /// [`super::sandbox::MAX_SLOTS`].
     ///
     /// # Errors
