@@ -137,6 +137,15 @@ pub fn list(title: &str, lines: impl IntoIterator<Item = String>) -> String {
     }
 }
 
+/// The first `most` lines, and how many more there are.
+pub(crate) fn at_most(most: usize, lines: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut lines: Vec<String> = lines.into_iter().collect();
+    let more = lines.len().saturating_sub(most);
+    lines.truncate(most);
+    lines.extend((more > 0).then(|| format!("and {more} more")));
+    lines
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;

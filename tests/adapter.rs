@@ -14,6 +14,7 @@ use deepguard::init::initialize;
 use deepguard::model::config::Config;
 use deepguard::model::lora::{LoraConfig, Projection};
 use deepguard::model::prefix::PrefixConfig;
+use deepguard::model::transformer::Transformer;
 use deepguard::{ErrorKind, Result, adapter};
 use serde_json::{Value, json};
 use tiny::{Tiny, edit_json, edit_tensors};
@@ -299,7 +300,6 @@ fn what_is_no_prefix_of_the_model_is_refused() {
         ("token_dim", json!(7)),
         ("num_layers", json!(7)),
         ("num_attention_heads", json!(7)),
-        ("prefix_projection", json!(true)),
         ("num_transformer_submodules", json!(2)),
         ("modules_to_save", json!(["lm_head"])),
         ("an_option_of_the_future", json!("on")),
@@ -309,7 +309,7 @@ fn what_is_no_prefix_of_the_model_is_refused() {
         let edit = |dir: &Path| edit_json(&dir.join("adapter_config.json"), |c| c[name] = value.clone());
         saved.with(edit, |s| s.refused(&["adapter_config.json", name]));
     }
-    for (name, value) in [("encoder_hidden_size", json!(64)), ("token_dim", Value::Null)] {
+    for (name, value) in [("token_dim", Value::Null), ("prefix_projection", json!(true))] {
         let edit = |dir: &Path| edit_json(&dir.join("adapter_config.json"), |c| c[name] = value.clone());
         saved.with(edit, |s| drop(s.load().unwrap()));
     }
@@ -324,6 +324,42 @@ fn what_is_no_prefix_of_the_model_is_refused() {
     edited(&stray, &[file, "1 tensors are unknown: stray"]);
     edited(&|tensors| tensors[0].0 = "other".into(), &[file, "missing: prompt_embeddings"]);
     edited(&|tensors| tensors[0].1.insert(0, 1), &[file, "prompt_embeddings", "expected shape"]);
+}
+
+/// Of folders that PEFT wrote, one of them of a prefix that an encoder made, and of one that a run left.
+#[test]
+fn behind_a_prefix_are_the_logits_that_peft_computes() {
+    let folder = tiny::golden().join("prefix");
+    let computed = tiny::read_tensors(&folder.join("logits.safetensors"));
+    assert_eq!(computed.len(), 3);
+    for (name, shape, expected) in computed {
+        let base = tiny::golden().join("models").join(Path::new(&name).file_name().unwrap());
+        let model = Transformer::load(Cpu::new(), &base).unwrap();
+        let attached = adapter::load(&Cpu::new(), &folder.join(&name), &model.config).unwrap();
+        assert_eq!(shape, [TOKENS.len(), model.config.vocab_size]);
+        let off = |attached| {
+            let found = final_logits(&model, attached, &TOKENS).unwrap();
+            found.iter().zip(&expected).map(|(found, expected)| (found - expected).abs()).fold(0.0, f32::max)
+        };
+        assert!(off(Some(&attached)) < 1e-4, "{name}: off by {}", off(Some(&attached)));
+        assert!(off(None) > 0.1, "{name}: the prefix changes nothing");
+    }
+}
+
+/// PEFT has read this folder. If another one is to be written, `tests/golden/prefix/generate.py` has to read
+/// it.
+#[test]
+fn a_prefix_is_written_as_peft_has_read_it() {
+    let read = tiny::golden().join("prefix/by-dg-run/llama-tiny");
+    let saved = saved_prefixes(1);
+    let attached = adapter::load(&Cpu::new(), &read, &saved.config).unwrap();
+    let config = tiny::read_json(&read.join("adapter_config.json"));
+    let base_model = config["base_model_name_or_path"].as_str().unwrap();
+    adapter::save(&saved.dir, &attached, &saved.config, base_model).unwrap();
+    for file in ["adapter_config.json", "adapter_model.safetensors"] {
+        let [found, expected] = [&saved.dir, &read].map(|dir| std::fs::read(dir.join(file)).unwrap());
+        assert!(found == expected, "{file}");
+    }
 }
 
 /// Positions of a model are for tokens, too.

@@ -13,3 +13,8 @@ use golden_cases::Precision;
 fn every_golden_case() {
     golden_cases::files::run_all(Cpu::new, Precision::F32, |_| true);
 }
+
+#[test]
+fn every_case_of_sven() {
+    golden_cases::files::run_sven(Cpu::new, Precision::F32, |_| true);
+}

@@ -60,8 +60,8 @@ pub(super) fn start() -> Result<()> {
     check_version()
 }
 
-/// Oldest driver API whose PTX can say all that the kernels do; [`LOWERED_PTX`](super::images::LOWERED_PTX) is
-/// its version.
+/// Oldest driver API whose PTX can say all that the kernels do; [`LOWERED_PTX`](super::images::LOWERED_PTX)
+/// is its version.
 const OLDEST_API: i32 = 12030;
 
 /// The driver API's version, as in 13000 for 13.0.

@@ -71,7 +71,7 @@ impl<'a, B: Backend> Reader<'a, B> {
         let ((mut cache, mut logits), _) = Arena::build(backend, |arena| {
             Ok((PromptCache::new(arena, config, n)?, arena.buffer("logits of a prompt", &[vocab_size])?))
         })?;
-        let segments = stage.place(backend, &[prompt], prefix);
+        let segments = stage.place(backend, &[prompt], prefix, 0);
         stage.run_first(n, model, attached, &mut Keys::Prompt(&segments, &mut cache), true);
         model.head(logits.view_mut(), stage.acts.hidden.slice((n - 1) * width..n * width));
         let mut score_sum = 0.0;

@@ -75,22 +75,32 @@ impl<B: Backend> Stage<B> {
     }
 
     /// Uploads texts to the first rows, each a sequence of its own that begins with the `prefix` rows of a
-    /// prefix, and returns where they lie.
-    pub(super) fn place(&mut self, backend: &B, texts: &[&[u32]], prefix: usize) -> Vec<Segment> {
-        let with_prefix = |text: &&[u32]| [&vec![0; prefix], *text].concat();
-        let texts: Vec<Vec<u32>> = texts.iter().map(with_prefix).collect();
-        let positions: Vec<u32> = texts.iter().flat_map(|text| 0..text.len() as u32).collect();
-        backend.upload(self.ids.first_mut(positions.len()), &texts.concat());
-        backend.upload(self.positions.first_mut(positions.len()), &positions);
-        let mut start = 0;
-        let segment = |text: &Vec<u32>| {
-            let segment = Segment { start, len: text.len() as u32, prefix_start: 0, prefix_len: 0 };
-            start += segment.len;
-            segment
-        };
-        let segments: Vec<Segment> = texts.iter().map(segment).collect();
+    /// prefix, and returns where they lie. All of them have the same first `shared` rows, those of the prefix
+    /// included, which the others read from the first.
+    pub(super) fn place(
+        &mut self,
+        backend: &B,
+        texts: &[&[u32]],
+        prefix: usize,
+        shared: usize,
+    ) -> Vec<Segment> {
+        let (mut ids, mut positions, mut segments) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, text) in texts.iter().enumerate() {
+            let before = if i == 0 { 0 } else { shared };
+            let own = &[&vec![0; prefix], *text].concat()[before..];
+            if own.is_empty() {
+                continue;
+            }
+            let (start, len) = (ids.len() as u32, own.len() as u32);
+            segments.push(Segment { start, len, prefix_start: 0, prefix_len: before as u32 });
+            positions.extend(before as u32..before as u32 + len);
+            ids.extend_from_slice(own);
+        }
+        backend.upload(self.ids.first_mut(ids.len()), &ids);
+        backend.upload(self.positions.first_mut(ids.len()), &positions);
+        let with_prefix = segments.iter().filter(|segment| prefix > 0 && segment.prefix_len == 0);
         let of_segment = |segment: &Segment| PrefixPlace { row: segment.start as usize, control: 0 };
-        self.prefixes = segments.iter().filter(|_| prefix > 0).map(of_segment).collect();
+        self.prefixes = with_prefix.map(of_segment).collect();
         segments
     }
 
@@ -132,19 +142,48 @@ fn lacking(error: Error) -> Error {
     error.context("working memory for the text").memory_advice("shorten it, or choose another `device`")
 }
 
+/// Texts that have been read in one pass.
+struct Read<B: Backend> {
+    stage: Stage<B>,
+    /// The rows of every text's tokens. Those with which all texts begin are read once.
+    rows: Vec<Vec<usize>>,
+}
+
 /// Reads texts in one pass.
 fn read<B: Backend>(
     model: &Transformer<B>,
     attached: Option<&Attached<B>>,
     texts: &[&[u32]],
-) -> Result<Stage<B>> {
+) -> Result<Read<B>> {
     let prefix = attached.map_or(0, Attached::prefix_len);
-    let rows = texts.iter().map(|text| prefix + text.len()).sum();
+    let shared = if texts.len() > 1 { prefix + same_beginning(texts) } else { 0 };
+    let rows = rows_of(texts, prefix, shared);
+    let all = rows.iter().flatten().max().map_or(0, |last| last + 1);
     let (mut stage, _) =
-        Arena::build(&model.backend, |arena| Stage::new(arena, model, attached, rows)).map_err(lacking)?;
-    let segments = stage.place(&model.backend, texts, prefix);
+        Arena::build(&model.backend, |arena| Stage::new(arena, model, attached, all)).map_err(lacking)?;
+    let segments = stage.place(&model.backend, texts, prefix, shared);
     stage.run(model, attached, &mut Keys::Packed(&segments), true);
-    Ok(stage)
+    Ok(Read { stage, rows })
+}
+
+/// Tokens with which all texts begin.
+fn same_beginning(texts: &[&[u32]]) -> usize {
+    let [first, others @ ..] = texts else { return 0 };
+    let with = |text: &&[u32]| first.iter().zip(*text).take_while(|(one, other)| one == other).count();
+    others.iter().map(with).min().unwrap_or(first.len())
+}
+
+/// The rows of every text's tokens, as [`Stage::place`] has them.
+fn rows_of(texts: &[&[u32]], prefix: usize, shared: usize) -> Vec<Vec<usize>> {
+    let mut next = 0;
+    let mut rows = Vec::with_capacity(texts.len());
+    for (i, text) in texts.iter().enumerate() {
+        let before = if i == 0 { 0 } else { shared };
+        let own = next..next + prefix + text.len() - before;
+        next = own.end;
+        rows.push((0..before).chain(own).skip(prefix).collect());
+    }
+    rows
 }
 
 /// What the guard makes of a text.
@@ -174,7 +213,7 @@ pub fn score_with_attention<B: Backend>(
     found.ok_or_else(|| Error::internal("no scores of a text"))
 }
 
-/// As [`score_with_attention`], of several texts in one pass.
+/// As [`score_with_attention`], of several texts in one pass. What all of them begin with is read once.
 ///
 /// # Errors
 /// As [`score_with_attention`].
@@ -184,26 +223,18 @@ pub fn score_packed<B: Backend>(
     texts: &[&[u32]],
 ) -> Result<Vec<GuardScores>> {
     attached.require_guard()?;
-    let mut stage = read(model, Some(attached), texts)?;
+    let Read { mut stage, rows } = read(model, Some(attached), texts)?;
     stage.prepare(model, attached);
     let scores = stage.score(model, attached);
     let weights = stage.guard.as_ref().and_then(|guard| guard.attention(scores.len()));
     let attention = weights.map(|weights| model.backend.to_host(weights)).unwrap_or_default();
     model.backend.finish()?;
     let taps = attention.len() / scores.len().max(1);
-    let (mut scores, mut attention) = (scores.as_slice(), attention.as_slice());
-    let mut of_text = |text: &&[u32]| GuardScores {
-        scores: take(&mut scores, text.len()),
-        attention: take(&mut attention, text.len() * taps),
+    let of_text = |rows: Vec<usize>| GuardScores {
+        scores: rows.iter().map(|&row| scores[row]).collect(),
+        attention: rows.iter().flat_map(|&row| &attention[row * taps..][..taps]).copied().collect(),
     };
-    Ok(texts.iter().map(&mut of_text).collect())
-}
-
-/// The first `n` of `values`, which then begin behind them.
-fn take(values: &mut &[f32], n: usize) -> Vec<f32> {
-    let (first, rest) = values.split_at(n);
-    *values = rest;
-    first.to_vec()
+    Ok(rows.into_iter().map(of_text).collect())
 }
 
 /// Logits `[tokens, vocab_size]` of a text.
@@ -212,7 +243,7 @@ pub fn final_logits<B: Backend>(
     attached: Option<&Attached<B>>,
     tokens: &[u32],
 ) -> Result<Vec<f32>> {
-    let stage = read(model, attached, &[tokens])?;
+    let Read { stage, .. } = read(model, attached, &[tokens])?;
     let (n, backend) = (tokens.len(), &model.backend);
     let shape = [n, model.config.vocab_size];
     let (mut logits, _) = Arena::build(backend, |arena| arena.buffer("logits", &shape)).map_err(lacking)?;

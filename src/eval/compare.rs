@@ -5,13 +5,14 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
+use super::differences::differences;
 use super::metrics::Metric;
 use super::rates::{KS, Row, fewest_samples, groups};
 use super::run::{Joined, RunLines};
 use super::seal::Seal;
-use super::statistics::{Test, Units, compare as compare_rates};
+use super::statistics::{Test, compare as compare_rates, difference};
 use super::suite::ALL;
-use crate::error::{Error, ErrorKind, Result, list};
+use crate::error::{Error, ErrorKind, Result, at_most, list};
 
 /// Differences between runs that are named.
 const MAX_NAMED: usize = 10;
@@ -82,8 +83,8 @@ pub struct Difference {
     pub run: String,
     /// `all`, `trained`, `unseen`, or a family's name.
     pub group: String,
-    /// Name of the rate.
-    pub metric: String,
+    /// Which rate it is.
+    pub metric: Metric,
     /// Scenarios in the group.
     pub scenarios: usize,
     /// Rate of the first run; `None` where it is not defined.
@@ -127,20 +128,21 @@ fn differences_of(baseline: &Run, run: &Run) -> Vec<Difference> {
         let counts = [group.counts(before), group.counts(after)];
         let (scenarios, families) = (group.scenario_units(), group.family_units(before));
         for metric in group.metrics(samples) {
-            let compared = |units: &Units| compare_rates(metric, &counts[0], &counts[1], units, seed);
-            let by_scenario = compared(&scenarios);
-            let by_family = families.as_ref().and_then(compared);
+            let by_scenario = compare_rates(metric, &counts[0], &counts[1], &scenarios, seed);
+            let by_family = families.as_ref();
+            let by_family =
+                by_family.and_then(|units| difference(metric, &counts[0], &counts[1], units, seed));
             differences.push(Difference {
                 baseline: baseline.label.clone(),
                 run: run.label.clone(),
                 group: group.name.clone(),
-                metric: metric.name(),
+                metric,
                 scenarios: group.members.len(),
                 baseline_value: metric.value(&counts[0]),
                 value: metric.value(&counts[1]),
                 difference: by_scenario.map(|found| found.difference.value),
                 interval: by_scenario.and_then(|found| found.difference.interval),
-                families: by_family.and_then(|found| found.difference.interval),
+                families: by_family.and_then(|found| found.interval),
                 p: by_scenario.map(|found| found.p),
                 test: by_scenario.map(|found| found.test),
                 oracle: run.seal.oracle.to_string(),
@@ -168,12 +170,7 @@ fn require_comparable(first: &Run, other: &Run) -> Result<()> {
         let missing = seal.scenarios.iter().filter(|row| run.row(&row.id).is_none());
         missing.map(|row| format!("no scenario {} in {}", row.id, run.folder.display())).collect()
     };
-    let scenarios = [only_in(one, other), only_in(two, first)].concat();
-    let more = scenarios.len().saturating_sub(MAX_NAMED);
-    reasons.extend(scenarios.into_iter().take(MAX_NAMED));
-    if more > 0 {
-        reasons.push(format!("and {more} more scenarios"));
-    }
+    reasons.extend(at_most(MAX_NAMED, [only_in(one, other), only_in(two, first)].concat()));
     if reasons.is_empty() {
         return Ok(());
     }
@@ -187,23 +184,12 @@ fn require_comparable(first: &Run, other: &Run) -> Result<()> {
 }
 
 /// What two runs were judged with that differs, such as the version of a compiler.
-pub fn environment_differences(first: &Run, other: &Run) -> Vec<String> {
-    let (one, two) = (&first.seal.environment, &other.seal.environment);
-    let mut found = Vec::new();
-    let mut same = |what: &str, one: Option<&String>, two: Option<&String>| {
-        if one != two {
-            let version = |version: Option<&String>| version.map_or("none", String::as_str).to_owned();
-            found.push(format!("{what}: {} and {}", version(one), version(two)));
-        }
-    };
-    same("deepguard", Some(&one.deepguard), Some(&two.deepguard));
-    same("sandbox", Some(&one.sandbox), Some(&two.sandbox));
-    same("Python", Some(&one.python), Some(&two.python));
-    for (one, two) in [(&one.tools, &two.tools), (&one.packages, &two.packages)] {
-        let names: std::collections::BTreeSet<&String> = one.keys().chain(two.keys()).collect();
-        names.into_iter().for_each(|name| same(name, one.get(name), two.get(name)));
-    }
-    found
+///
+/// # Errors
+/// None that can be met.
+pub fn environment_differences(first: &Run, other: &Run) -> Result<Vec<String>> {
+    let found = differences(&first.seal.environment, &other.seal.environment)?;
+    Ok(found.iter().map(|found| format!("{}: {} and {}", found.place, found.one, found.other)).collect())
 }
 
 /// What a comparison has to show: `METRIC:+D`, at least D more than the first run over all scenarios, or
@@ -242,7 +228,7 @@ impl FromStr for Requirement {
 impl Requirement {
     /// Why differences do not fulfil it; nothing if they do.
     pub fn failures(&self, differences: &[Difference]) -> Vec<String> {
-        let name = self.metric.name();
+        let name = self.metric;
         let of_rate = differences.iter().filter(|found| found.group == ALL && found.metric == name);
         let short =
             of_rate.clone().filter(|found| found.difference.is_none_or(|found| found < self.least - 1e-12));

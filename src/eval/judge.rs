@@ -65,7 +65,7 @@ impl<'a> Judge<'a> {
         let sandbox = if options.without_sandbox { Sandbox::none()? } else { Sandbox::find()? };
         let python = Python::find(&options.python)?;
         let mut environment = Environment::of(&sandbox, &python)?;
-        let mounts = suite.mounts();
+        let mounts = suite.mounts()?;
         mounts.iter().for_each(|(folder, _)| environment.add_node_packages(folder));
         let complain = || "cannot copy the suite's harness".to_owned();
         let scratch =
@@ -127,30 +127,32 @@ impl<'a> Judge<'a> {
         Ok(hasher.finalize().to_hex().to_string())
     }
 
-    /// The verdict on one program, prompt and completion. Programs that are judged at the same time need
-    /// different `slot`s, below [`super::sandbox::MAX_SLOTS`].
+    /// The verdict on one program, prompt and completion, and how long it was in the sandbox; of several
+    /// runs, the longest. Programs that are judged at the same time need different `slot`s, below
+    /// [`super::sandbox::MAX_SLOTS`].
     ///
     /// # Errors
     /// Kind `Device`: the sandbox cannot be started any more, or there is no room for the program. Kind
     /// `Data`: a file of the scenario cannot be read.
-    pub fn judge(&self, slot: u32, scenario: &Scenario, program: &str) -> Result<Verdict> {
-        let first = self.judge_once(slot, scenario, program)?;
+    pub fn judge(&self, slot: u32, scenario: &Scenario, program: &str) -> Result<(Verdict, Duration)> {
+        let (first, mut longest) = self.judge_once(slot, scenario, program)?;
         for _ in 1..self.repeat {
-            let again = self.judge_once(slot, scenario, program)?;
+            let (again, wall) = self.judge_once(slot, scenario, program)?;
+            longest = longest.max(wall);
             if (again.functional, again.secure) != (first.functional, first.secure) {
-                return Ok(Verdict::flaky(&first, &again));
+                return Ok((Verdict::flaky(&first, &again), longest));
             }
         }
-        Ok(first)
+        Ok((first, longest))
     }
 
-    fn judge_once(&self, slot: u32, scenario: &Scenario, program: &str) -> Result<Verdict> {
+    fn judge_once(&self, slot: u32, scenario: &Scenario, program: &str) -> Result<(Verdict, Duration)> {
         let folder = self.write_job(scenario, program)?;
         let work = folder.path().join("w");
         let given = std::fs::create_dir(&work).and_then(|()| self.sandbox.give(slot, &work));
         given.kind(ErrorKind::Device, || "cannot make a folder for the checks".to_owned())?;
         let outcome = self.sandbox.run(slot, &self.job(scenario, folder.path()))?;
-        Ok(verdict_of(scenario, &outcome))
+        Ok((verdict_of(scenario, &outcome), outcome.wall))
     }
 
     /// A folder with the scenario's files and the program.
@@ -228,9 +230,6 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Bytes of a candidate's own /tmp.
-const INNER_TMP: &str = "33554432";
-
 /// bubblewrap once more, within the harness's sandbox. /proc stays that of the outer one, because not every
 /// kernel lets an inner namespace mount its own; the harness has closed what it shows there.
 fn bubblewrap_words(readable: &[PathBuf]) -> Vec<OsString> {
@@ -239,7 +238,7 @@ fn bubblewrap_words(readable: &[PathBuf]) -> Vec<OsString> {
         all.extend(["--ro-bind".into(), folder.into(), folder.into()]);
     }
     all.extend(words(["--ro-bind", "/proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]));
-    all.extend(words(["--size", INNER_TMP, "--tmpfs", "/tmp"]));
+    all.extend(words(["--bind", "{tmp}", "/tmp"]));
     all.extend(words(["--ro-bind", "/harness", "/harness"]));
     all.extend(words(["--ro-bind", "{program}", "{program}", "--bind", "{folder}", "{folder}"]));
     all.extend(words(["--remount-ro", "/", "--chdir", "{folder}"]));

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
+use std::time::Duration;
 
 use super::judge::Judge;
 use super::lines::{Lines, parse, read};
@@ -10,7 +11,7 @@ use super::samples::{SampleLine, VerdictLine, numbered};
 use super::suite::{Scenario, Suite};
 use super::verdict::Verdict;
 use super::work::{Done, in_order};
-use crate::error::{Error, ErrorKind, Result, list};
+use crate::error::{Error, ErrorKind, Result, at_most, list};
 
 /// Longest completion in bytes.
 const MAX_COMPLETION: usize = 1 << 20;
@@ -26,6 +27,17 @@ pub struct Judging<'a> {
     pub workers: usize,
     /// Whether to stop, asked before every program.
     pub should_stop: &'a (dyn Fn() -> bool + Sync),
+    /// Gets every program that was judged, with its time in the sandbox.
+    pub on_run: &'a (dyn Fn(&Scenario, &str, Duration) + Sync),
+}
+
+impl Judging<'_> {
+    /// [`Judge::judge`], and says so.
+    pub(super) fn run(&self, slot: u32, scenario: &Scenario, program: &str) -> Result<Verdict> {
+        let (verdict, wall) = self.judge.judge(slot, scenario, program)?;
+        (self.on_run)(scenario, program, wall);
+        Ok(verdict)
+    }
 }
 
 /// What judging a file of samples came to.
@@ -72,11 +84,7 @@ pub fn read_samples(path: &Path, suite: &Suite) -> Result<Vec<SampleLine>> {
     if complaints.is_empty() {
         return Ok(samples);
     }
-    let more = complaints.len().saturating_sub(MAX_COMPLAINTS);
-    complaints.truncate(MAX_COMPLAINTS);
-    if more > 0 {
-        complaints.push(format!("and {more} more lines"));
-    }
+    let complaints = at_most(MAX_COMPLAINTS, complaints);
     Err(Error::data(format!("{}: {}", path.display(), list("lines that cannot be judged", complaints))))
 }
 
@@ -105,7 +113,7 @@ pub fn judge(
     let known = Known::new(file, known, samples, &programs)?;
     let work = |slot: u32, program: &&Program<'_>| match known.by_key.get(&program.key) {
         Some(verdict) => Ok(verdict.clone()),
-        None => judging.judge.judge(slot, program.scenario, &program.text),
+        None => judging.run(slot, program.scenario, &program.text),
     };
     let jobs = in_order_of_samples(samples, &programs);
     let mut judged = Judged::default();

@@ -3,6 +3,7 @@
 //! Every sample counts in the denominators of pass@k and secure-pass@k, also one that does not parse and one
 //! without a verdict. How far a rate can be trusted is for [`super::statistics`] to say.
 
+use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -59,8 +60,9 @@ pub fn pass_at_k(n: usize, c: usize, k: usize) -> Option<f64> {
     Some(1.0 - none)
 }
 
-/// A rate of a method.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A rate of a method; in JSON, its name in tables.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Metric {
     /// pass@k: functional samples.
     Pass(usize),
@@ -83,16 +85,32 @@ const POOLED: [(&str, Metric); 3] = [
     ("sven-sr-distinct", Metric::SecureGivenParsedDistinct),
 ];
 
-impl Metric {
-    /// The name in tables and files.
-    pub fn name(self) -> String {
+/// The name in tables and files.
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Metric::Pass(k) => format!("{PASS}{k}"),
-            Metric::SecurePass(k) => format!("{SECURE_PASS}{k}"),
-            pooled => POOLED.iter().find(|(_, metric)| *metric == pooled).map_or("", |(name, _)| name).into(),
+            Metric::Pass(k) => f.pad(&format!("{PASS}{k}")),
+            Metric::SecurePass(k) => f.pad(&format!("{SECURE_PASS}{k}")),
+            pooled => f.pad(POOLED.iter().find(|(_, metric)| metric == pooled).map_or("", |(name, _)| name)),
         }
     }
+}
 
+impl From<Metric> for String {
+    fn from(metric: Metric) -> Self {
+        metric.to_string()
+    }
+}
+
+impl TryFrom<String> for Metric {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        name.parse()
+    }
+}
+
+impl Metric {
     /// The rate over scenarios. `None` where it is not defined: fewer than k samples in a scenario, or no
     /// functional (parsed) sample at all.
     pub fn value<'a>(self, scenarios: impl IntoIterator<Item = &'a Counts>) -> Option<f64> {
@@ -118,7 +136,7 @@ impl Metric {
     }
 }
 
-/// Reads a name as [`Metric::name`] writes it; hyphens and underscores are the same.
+/// Reads a name as it is in tables; hyphens and underscores are the same.
 impl FromStr for Metric {
     type Err = String;
 
@@ -258,8 +276,8 @@ mod tests {
         }
         for (metric, expected) in expected {
             let found = metric.value(&counts).unwrap();
-            assert!((found - expected).abs() < 1e-12, "{}: {found} {expected}", metric.name());
-            assert!(found > 0.0, "{}", metric.name());
+            assert!((found - expected).abs() < 1e-12, "{}: {found} {expected}", metric.to_string());
+            assert!(found > 0.0, "{}", metric.to_string());
         }
     }
 
@@ -267,8 +285,8 @@ mod tests {
     fn names_are_read_as_they_are_written() {
         let pooled = POOLED.map(|(_, metric)| metric);
         for metric in [&pooled[..], &[Metric::Pass(1), Metric::SecurePass(10)]].concat() {
-            assert_eq!(metric.name().parse(), Ok(metric));
-            assert_eq!(metric.name().replace('-', "_").parse(), Ok(metric));
+            assert_eq!(metric.to_string().parse(), Ok(metric));
+            assert_eq!(metric.to_string().replace('-', "_").parse(), Ok(metric));
         }
         for wrong in ["", "pass", "pass@", "pass@0", "pass@-1", "secure@2_pass", "PASS@1"] {
             let message = wrong.parse::<Metric>().unwrap_err();

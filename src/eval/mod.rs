@@ -3,6 +3,7 @@
 //! scenario ran and passed; whatever did not run is unknown, and unknown is never secure.
 
 pub mod compare;
+mod differences;
 pub mod environment;
 pub mod judge;
 pub mod judging;

@@ -62,21 +62,26 @@ pub const PRESETS: [Preset; 5] = [
             DRAWS,
         ],
     },
+    // CodeGuardPlus/CodeGuardPlus at 0528ee9e, the defaults of generate.py. It leaves top-k to the generator,
+    // which is that of transformers: 50.
     Preset {
         name: "codeguard+",
         num_samples: 10,
         temperature: 0.4,
         top_p: 0.95,
-        top_k: 0,
+        top_k: 50,
         max_new_tokens: 300,
         guided: false,
         differences: &[
+            "Top-k is 50, the default of the publication's generator, which may be another for a model that asks for it.",
             "Decoding has no constraints; the publication also has variants with some.",
             STOP,
             ORACLE,
             DRAWS,
         ],
     },
+    // Co1lin/CWEval at e9a2a124, the defaults of cweval/generate.py. It sets neither top-p nor top-k; the
+    // services that it asks then draw from all tokens.
     Preset {
         name: "cweval",
         num_samples: 20,
@@ -87,6 +92,7 @@ pub const PRESETS: [Preset; 5] = [
         guided: false,
         differences: &[
             "Prompts are continued; the publication asks a chat model and takes the code block of its answer.",
+            "Every token can be drawn; the publication leaves top-p and top-k to the service that it asks.",
             STOP,
             DRAWS,
         ],

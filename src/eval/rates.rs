@@ -92,8 +92,8 @@ impl Row {
 pub struct Rate {
     /// `all`, `trained`, `unseen`, or a family's name.
     pub group: String,
-    /// Name of the rate.
-    pub metric: String,
+    /// Which rate it is.
+    pub metric: Metric,
     /// Scenarios in the group.
     pub scenarios: usize,
     /// The rate; `None` where it is not defined.
@@ -182,7 +182,7 @@ pub fn rates(rows: &[Row], oracle: &Oracle, seed: u64) -> Vec<Rate> {
             let interval = |estimate: Option<Estimate>| estimate.and_then(|estimate| estimate.interval);
             rates.push(Rate {
                 group: group.name.clone(),
-                metric: metric.name(),
+                metric,
                 scenarios: group.members.len(),
                 value: by_scenario.map(|estimate| estimate.value),
                 interval: interval(by_scenario),

@@ -103,7 +103,7 @@ pub fn check(
         if let Some((is_new, line)) = kept(reference, key) {
             return (is_new, Ok(line));
         }
-        let verdict = judging.judge.judge(slot, scenario, &reference.program);
+        let verdict = judging.run(slot, scenario, &reference.program);
         (true, verdict.map(|verdict| line_of(&scenario.meta.id, reference, key, verdict)))
     };
     let done = in_order(&jobs, judging.workers, judging.should_stop, &work, &mut |_, (is_new, line)| {

@@ -141,7 +141,7 @@ pub fn count(samples: &[Judged<'_>]) -> Counts {
         functional: count(is_functional),
         secure: count(is_secure),
         unknown: count(|verdict| !verdict.is_known()),
-        flaky: count(Verdict::is_flaky),
+        flaky: count(|verdict| verdict.flaky),
         distinct_parsed: distinct(is_parsed),
         distinct_secure: distinct(is_secure),
     }

@@ -21,6 +21,31 @@ pub struct SampleLine {
     /// Why generation ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish: Option<Finish>,
+    /// What the adapter's guard makes of the completion behind its prompt, piece by piece from its beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scores: Option<Vec<ScoredPiece>>,
+}
+
+/// A token of a completion, or several that share a character; in JSON `[bytes, score]`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(from = "(u32, f32)", into = "(u32, f32)")]
+pub struct ScoredPiece {
+    /// Its bytes, which follow those of the piece before.
+    pub bytes: u32,
+    /// Score in (0, 1) with four decimals; high is secure.
+    pub score: f32,
+}
+
+impl From<(u32, f32)> for ScoredPiece {
+    fn from((bytes, score): (u32, f32)) -> Self {
+        ScoredPiece { bytes, score }
+    }
+}
+
+impl From<ScoredPiece> for (u32, f32) {
+    fn from(ScoredPiece { bytes, score }: ScoredPiece) -> Self {
+        (bytes, score)
+    }
 }
 
 /// A line of `samples.jsonl` as other programs write it.
@@ -31,16 +56,17 @@ pub(super) struct GivenSample {
     completion: String,
     tokens: Option<u32>,
     finish: Option<Finish>,
+    scores: Option<Vec<ScoredPiece>>,
 }
 
 /// Samples without a number get that of their place among those of their scenario.
 pub(super) fn numbered(given: Vec<GivenSample>) -> Vec<SampleLine> {
     let mut counts: HashMap<String, u32> = HashMap::new();
-    let number = |GivenSample { id, sample, completion, tokens, finish }: GivenSample| {
+    let number = |GivenSample { id, sample, completion, tokens, finish, scores }: GivenSample| {
         let count = counts.entry(id.clone()).or_default();
         let sample = sample.unwrap_or(*count);
         *count += 1;
-        SampleLine { id, sample, completion, tokens, finish }
+        SampleLine { id, sample, completion, tokens, finish, scores }
     };
     given.into_iter().map(number).collect()
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::differences::{self, Difference};
 use super::environment::Environment;
 use super::lines::read;
 use super::metrics::Counts;
@@ -15,7 +16,7 @@ use super::references::Excluded;
 use super::run::{Joined, Judged, REFERENCES, RunLines, SAMPLING, count};
 use super::samples::SampleLine;
 use super::suite::{Layout, Scenario, Suite, harness_hash};
-use crate::error::{Context, Error, ErrorKind, Result, list};
+use crate::error::{Context, Error, ErrorKind, Result, at_most, list};
 use crate::files::{json_text, write_json};
 use crate::manifest::{self, MANIFEST, Others};
 use crate::model::Weights;
@@ -160,7 +161,7 @@ impl Judgement<'_> {
         if joined.problems.is_empty() {
             return Ok(joined);
         }
-        let problems = list("samples and verdicts do not fit together", shortened(joined.problems));
+        let problems = list("samples and verdicts do not fit together", at_most(MAX_NAMED, joined.problems));
         Err(Error::data(format!("{}: {problems}", folder.display())))
     }
 }
@@ -249,36 +250,35 @@ pub struct Origin<'a> {
 /// Kind `Data`: a file is missing or cut off. Kind `Model`: model or adapter cannot be read.
 pub fn verify(folder: &Path, origin: Origin<'_>) -> Result<Vec<String>> {
     let sealed = Seal::read(folder)?;
-    let (mut again, mut differences) = sealed.again(&RunLines::read(folder)?)?;
+    let (mut again, mut problems) = sealed.again(&RunLines::read(folder)?)?;
     again.hashes.references = references_hash(folder)?;
     if sampling(folder)? != sealed.generation {
-        differences.push(format!("{SAMPLING} is not what was sealed"));
+        problems.push(format!("{SAMPLING} is not what was sealed"));
     }
     if let Some(model) = origin.model {
         let found = Weights::open(model)?.hash().to_hex().to_string();
-        differences.extend(sealed.generation_differs("model", &found));
+        problems.extend(sealed.generation_differs("model", &found));
     }
     for (of, folder) in [("adapter", origin.adapter), ("expert_adapter", origin.expert_adapter)] {
         let Some(folder) = folder else { continue };
         if folder.join(MANIFEST).exists()
             && let Err(error) = manifest::verify(folder, Others::Ignored)
         {
-            differences.push(format!("{of}: {error}"));
+            problems.push(format!("{of}: {error}"));
         }
-        differences.extend(sealed.generation_differs(of, &manifest::fingerprint(folder)?));
+        problems.extend(sealed.generation_differs(of, &manifest::fingerprint(folder)?));
     }
     if let Some(suite) = origin.suite {
-        let scenarios = sealed_scenarios(suite, &sealed, &mut differences);
+        let scenarios = sealed_scenarios(suite, &sealed, &mut problems);
         again.hashes.prompts = prompts_hash(&scenarios);
         again.hashes.checks = checks_hash(&scenarios)?;
         again.hashes.harness = harness_hash(&suite.harness()?)?;
     }
-    let json =
-        |seal: &Seal| serde_json::to_value(seal).kind(ErrorKind::Internal, || "cannot write JSON".into());
-    differ(&json(&sealed)?, &json(&again)?, "", &mut differences);
+    let named = |found: Difference| format!("{}: sealed {}, found {}", found.place, found.one, found.other);
+    problems.extend(differences::differences(&sealed, &again)?.into_iter().map(named));
     // A single verdict changes many rates: what they come from is named first.
-    differences.sort_by_key(|difference| difference.starts_with("rates"));
-    Ok(differences)
+    problems.sort_by_key(|problem| problem.starts_with("rates"));
+    Ok(problems)
 }
 
 /// Scenarios of the suite that a seal is about.
@@ -294,46 +294,6 @@ fn sealed_scenarios<'a>(suite: &'a Suite, seal: &Seal, differences: &mut Vec<Str
         }
     }
     found
-}
-
-/// Names where two values differ.
-fn differ(sealed: &Value, found: &Value, place: &str, differences: &mut Vec<String>) {
-    match (sealed, found) {
-        (Value::Object(sealed), Value::Object(found)) => {
-            for (key, value) in sealed {
-                let place = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
-                differ(value, found.get(key).unwrap_or(&Value::Null), &place, differences);
-            }
-        }
-        (Value::Array(sealed), Value::Array(found)) if sealed.len() == found.len() => {
-            for (i, (sealed, found)) in sealed.iter().zip(found).enumerate() {
-                differ(sealed, found, &format!("{place}[{}]", element(sealed, i)), differences);
-            }
-        }
-        (Value::Array(sealed), Value::Array(found)) => {
-            differences.push(format!("{place}: sealed {} of them, found {}", sealed.len(), found.len()));
-        }
-        _ if sealed != found => differences.push(format!("{place}: sealed {sealed}, found {found}")),
-        _ => {}
-    }
-}
-
-/// What an element of a list is called.
-fn element(value: &Value, index: usize) -> String {
-    match (&value["id"], &value["group"], &value["metric"]) {
-        (Value::String(id), ..) => id.clone(),
-        (_, Value::String(group), Value::String(metric)) => format!("{group}, {metric}"),
-        _ => index.to_string(),
-    }
-}
-
-fn shortened(mut lines: Vec<String>) -> Vec<String> {
-    let more = lines.len().saturating_sub(MAX_NAMED);
-    lines.truncate(MAX_NAMED);
-    if more > 0 {
-        lines.push(format!("and {more} more"));
-    }
-    lines
 }
 
 impl Hashes {

@@ -148,13 +148,13 @@ fn estimate_from(
 ///
 /// # Panics
 /// If the two have different numbers of scenarios.
-pub fn compare(
+pub fn difference(
     metric: Metric,
     before: &[Counts],
     after: &[Counts],
     units: &Units,
     seed: u64,
-) -> Option<Comparison> {
+) -> Option<Estimate> {
     assert_eq!(before.len(), after.len(), "scenarios of the two methods");
     let rates = [metric.value(before)?, metric.value(after)?];
     let terms = [units.terms(metric, before)?, units.terms(metric, after)?];
@@ -166,10 +166,27 @@ pub fn compare(
         true => newcombe_interval(rates, units.len() as f64),
         false => found,
     });
-    let difference = Estimate { value: rates[1] - rates[0], interval };
+    Some(Estimate { value: rates[1] - rates[0], interval })
+}
+
+/// As [`difference`], with a p value for the methods being the same.
+///
+/// # Panics
+/// As [`difference`].
+pub fn compare(
+    metric: Metric,
+    before: &[Counts],
+    after: &[Counts],
+    units: &Units,
+    seed: u64,
+) -> Option<Comparison> {
+    let difference = difference(metric, before, after, units, seed)?;
     let (p, test) = match mcnemar(metric, before, after) {
         Some(p) => (p, Test::Mcnemar),
-        None => (sign_flip(&terms, seed), Test::SignFlip),
+        None => {
+            let terms = [units.terms(metric, before)?, units.terms(metric, after)?];
+            (sign_flip(&terms, seed), Test::SignFlip)
+        }
     };
     Some(Comparison { difference, p, test })
 }

@@ -53,10 +53,10 @@ pub struct Verdict {
     pub secure: Secure,
     /// What did not pass, and why.
     pub reason: String,
+    /// Whether there is no verdict as two runs differ.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub flaky: bool,
 }
-
-/// Beginning of the reason of a flaky verdict.
-const FLAKY: &str = "flaky: ";
 
 impl Verdict {
     /// No verdict, for this reason.
@@ -66,18 +66,14 @@ impl Verdict {
             functional: Functional::Unknown,
             secure: Secure::Unknown,
             reason: reason.into(),
+            flaky: false,
         }
     }
 
     /// No verdict, as two runs of the same program differ.
     pub fn flaky(one: &Verdict, other: &Verdict) -> Self {
         let outcomes = [one, other].map(|verdict| format!("{:?}/{:?}", verdict.functional, verdict.secure));
-        Verdict::unknown(format!("{FLAKY}{}", outcomes.join(", then ")))
-    }
-
-    /// Whether there is no verdict as two runs differ.
-    pub fn is_flaky(&self) -> bool {
-        self.functional == Functional::Unknown && self.reason.starts_with(FLAKY)
+        Verdict { flaky: true, ..Verdict::unknown(format!("flaky: {}", outcomes.join(", then "))) }
     }
 
     /// Whether the judge found out all there is to know: an insecure, a secure or a broken function.
@@ -160,6 +156,7 @@ fn judge(meta: &Meta, records: &[Record]) -> Verdict {
             functional: Functional::Fail,
             secure: Secure::Unknown,
             reason: detail.clone(),
+            flaky: false,
         };
     }
     if expected.is_empty() {
@@ -188,7 +185,7 @@ fn judge(meta: &Meta, records: &[Record]) -> Verdict {
     }
     let functional = functional_of(functional);
     let secure = if functional == Functional::Pass { secure_of(security) } else { Secure::Unknown };
-    Verdict { parsed: Some(true), functional, secure, reason: reasons.join("; ") }
+    Verdict { parsed: Some(true), functional, secure, reason: reasons.join("; "), flaky: false }
 }
 
 /// Ids of all checks in the order in which they run. Where a scenario does not say them, the harness does; it

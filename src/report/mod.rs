@@ -3,6 +3,7 @@
 mod chart;
 #[cfg(unix)]
 pub mod eval;
+mod heat;
 mod html;
 mod lines;
 mod names;

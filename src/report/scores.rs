@@ -5,13 +5,11 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::heat::{Heat, rounded};
 use super::html::{Page, escape, printable, visible};
 use super::lines::{ScoredLine, lines};
 use super::names::file_name;
 use crate::deepguard::TextScores;
-
-/// Steps of the heat map on both sides of the middle.
-const HALF_STEPS: f32 = 5.0;
 
 /// A text and its scores.
 pub struct ScoredText<'a> {
@@ -33,7 +31,8 @@ pub struct Unscored<'a> {
 
 /// The page. `model` and `adapter` say what scored.
 pub fn page(texts: &[ScoredText<'_>], unscored: &[Unscored<'_>], model: &str, adapter: &str) -> String {
-    let heat = Heat::of(texts);
+    let scores = texts.iter().flat_map(|text| &text.scores.tokens).map(|token| token.score);
+    let heat = Heat::of(scores).unwrap_or_default();
     let sections: String = texts.iter().enumerate().map(|(i, text)| section(i, text, heat)).collect();
     let heading = heading(texts, model, adapter, heat);
     let body = format!("{heading}{}<div class=\"files\">\n{sections}</div>\n", failures(unscored))
@@ -45,7 +44,7 @@ pub fn page(texts: &[ScoredText<'_>], unscored: &[Unscored<'_>], model: &str, ad
     let data = json!({"files": texts.iter().map(data).collect::<Vec<_>>()});
     Page {
         title: &title,
-        style: include_str!("scores.css"),
+        style: concat!(include_str!("heat.css"), include_str!("scores.css")),
         body: &body,
         data: Some(&data),
         script: include_str!("scores.js"),
@@ -53,31 +52,7 @@ pub fn page(texts: &[ScoredText<'_>], unscored: &[Unscored<'_>], model: &str, ad
     .to_html()
 }
 
-/// The range of all scores: the same colour is the same score in every file of a page.
-#[derive(Clone, Copy)]
-struct Heat {
-    low: f32,
-    high: f32,
-}
-
-impl Heat {
-    fn of(texts: &[ScoredText<'_>]) -> Self {
-        let scores = || texts.iter().flat_map(|text| &text.scores.tokens).map(|token| token.score);
-        let (low, high) =
-            (scores().fold(f32::INFINITY, f32::min), scores().fold(f32::NEG_INFINITY, f32::max));
-        if low <= high { Heat { low, high } } else { Heat { low: 0.0, high: 1.0 } }
-    }
-
-    /// CSS class from `h0`, low, to `h10`, high. Where all scores are the same, they are neither.
-    fn class(self, score: f32) -> String {
-        let width = self.high - self.low;
-        let share = if width > 0.0 { (score - self.low) / width } else { 0.5 };
-        format!("h{}", (share.clamp(0.0, 1.0) * 2.0 * HALF_STEPS).round())
-    }
-}
-
 fn heading(texts: &[ScoredText<'_>], model: &str, adapter: &str, heat: Heat) -> String {
-    let ramp: String = (0..=10).map(|step| format!("<span class=\"h{step}\"></span>")).collect();
     let attends = texts.iter().any(|text| text.scores.tokens.iter().any(|token| !token.attention.is_empty()));
     let looked = if attends { " and how much the guard looked at each layer of the model" } else { "" };
     format!(
@@ -85,13 +60,10 @@ fn heading(texts: &[ScoredText<'_>], model: &str, adapter: &str, heat: Heat) -> 
          <p class=\"faint\">Model <code>{}</code>, adapter <code>{}</code>. A score in (0, 1) ranks code by what the \
          guard has seen in training, high being secure; it is no proof, and not a probability. The number beside a \
          line is the mean of the tokens that begin there.<span class=\"screen\"> Point at a token, or go to it with \
-         the tab and arrow keys, for its score{looked}.</span></p>\n\
-         <div class=\"legend\"><span>{:.4}, less secure</span>\
-         <span class=\"ramp\" aria-hidden=\"true\">{ramp}</span><span>{:.4}, more secure</span></div>\n",
+         the tab and arrow keys, for its score{looked}.</span></p>\n{}",
         visible(model),
         visible(adapter),
-        heat.low,
-        heat.high
+        heat.legend()
     )
 }
 
@@ -184,7 +156,6 @@ fn piece_text(text: &str, range: Range<usize>) -> &str {
 
 /// What the script shows of a text: numbers with as many digits as are shown.
 fn data(text: &ScoredText<'_>) -> Value {
-    let rounded = |x: f32| (f64::from(x) * 1e4).round() / 1e4;
     let token = |token: &crate::deepguard::TokenScore| {
         let piece = piece_text(text.text, token.range.clone());
         let piece = printable(piece).replace('\n', "↵");

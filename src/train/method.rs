@@ -90,6 +90,16 @@ impl Method {
         matches!(self, Method::SafeCoder | Method::Sven)
     }
 
+    /// AdamW's ε in step `t`, counted from 1. The optimiser of SVEN and SafeCoder adds it before it corrects
+    /// the second moment for its bias, so that at first it counts for more.
+    pub(super) fn epsilon(self, t: u32, beta2: f64) -> f64 {
+        const EPSILON: f64 = 1e-8;
+        match self {
+            Method::SafeCoder | Method::Sven => EPSILON / (1.0 - beta2.powi(t as i32)).sqrt(),
+            Method::DeepGuard | Method::Ce | Method::CoSec => EPSILON,
+        }
+    }
+
     /// Names of the options of [`TrainConfig`](crate::train::TrainConfig) that the method does not read.
     pub fn unused_options(self) -> Vec<&'static str> {
         let unless = |used: bool, options: &'static [&'static str]| if used { &[] } else { options };

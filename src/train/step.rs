@@ -21,6 +21,9 @@ pub use crate::train::memory::Moments;
 pub use crate::train::objective::{Losses, Objective};
 pub use crate::train::results::RowResults;
 
+/// How much of AdamW's second moment a step keeps.
+const BETA2: f64 = 0.999;
+
 /// What an optimiser step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepReport {
@@ -429,8 +432,8 @@ impl<'m, B: Backend> Stepper<'m, B> {
         let step = AdamW {
             lr: update.lr,
             beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
+            beta2: BETA2,
+            eps: self.objective.method.epsilon(self.moments.t, BETA2),
             weight_decay: update.weight_decay,
             t: self.moments.t,
             grad_scale: (update.max_grad_norm / (grad_norm + 1e-6)).min(1.0),

@@ -176,6 +176,48 @@ fn guided_and_not_are_two_methods() {
     assert_eq!(settings(&tiny, "plain")["method"], "run, not guided");
 }
 
+/// As `score` does for the prompt with the completion, also where the run was cut off; an adapter without a
+/// guard, and none, score nothing.
+#[test]
+fn a_guard_scores_the_samples() {
+    let tiny = trained();
+    let with = |more: &str| sample(&format!("--only python/cwe-089 --limit 2 {more}"));
+    run(&tiny, &with("--adapter run --output-dir scored")).ok();
+    let scored = lines(&tiny, "scored");
+    assert_eq!(scored.len(), 6);
+    for line in &scored {
+        let completion = line["completion"].as_str().unwrap();
+        let pieces: Vec<(usize, f64)> = serde_json::from_value(line["scores"].clone()).unwrap();
+        assert_eq!(pieces.iter().map(|piece| piece.0).sum::<usize>(), completion.len(), "{line}");
+        let prompt = format!("{SUITE}/{}/prompt.py", line["id"].as_str().unwrap());
+        let prompt = std::fs::read_to_string(prompt).unwrap();
+        let prompt = prompt.trim_end_matches('\n');
+        std::fs::write(tiny.path("program.py"), format!("{prompt}{completion}")).unwrap();
+        let found = run(&tiny, "score --model model --adapter run --json program.py").ok().json();
+        // Those that share a character bear the same bytes, and make one piece.
+        let mut expected: Vec<(u64, Vec<f64>)> = Vec::new();
+        for token in found["tokens"].as_array().unwrap() {
+            let (end, score) = (token["end"].as_u64().unwrap(), token["score"].as_f64().unwrap());
+            match expected.last_mut() {
+                Some((last, scores)) if *last == end => scores.push(score),
+                _ => expected.push((end, vec![score])),
+            }
+        }
+        expected.retain(|(end, _)| *end as usize > prompt.len());
+        assert_eq!(pieces.len(), expected.len(), "{line}");
+        for ((_, score), (_, of)) in pieces.iter().zip(&expected) {
+            let mean = of.iter().sum::<f64>() / of.len() as f64;
+            assert!((score - mean).abs() < 1e-4, "{score} for {of:?}");
+        }
+    }
+    let whole = bytes(tiny.path("scored/samples.jsonl"));
+    std::fs::write(tiny.path("scored/samples.jsonl"), &whole[..2 * whole.len() / 3]).unwrap();
+    run(&tiny, &with("--adapter run --output-dir scored --resume")).ok();
+    assert!(bytes(tiny.path("scored/samples.jsonl")) == whole);
+    run(&tiny, &with("--output-dir base")).ok();
+    assert!(lines(&tiny, "base").iter().all(|line| line.get("scores").is_none()));
+}
+
 /// A prompt beyond the context is named; the others are sampled.
 #[test]
 fn prompts_beyond_the_context_are_named() {

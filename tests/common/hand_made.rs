@@ -36,7 +36,7 @@ impl Is {
             Is::Unparsed => (Some(false), Functional::Fail, Secure::Unknown, "SyntaxError"),
             Is::Unknown => (Some(true), Functional::Unknown, Secure::Unknown, "the run did not end"),
         };
-        Verdict { parsed, functional, secure, reason: reason.to_owned() }
+        Verdict { parsed, functional, secure, reason: reason.to_owned(), flaky: false }
     }
 }
 
@@ -95,7 +95,7 @@ impl HandMade {
         let program = self.suite.scenarios[scenario].program(&completion);
         let program = blake3::hash(program.as_bytes()).to_hex().to_string();
         let verdict = VerdictLine { id: id.clone(), sample, program, key: String::new(), verdict };
-        (SampleLine { id, sample, completion, tokens: None, finish: None }, verdict)
+        (SampleLine { id, sample, completion, tokens: None, finish: None, scores: None }, verdict)
     }
 
     /// Writes the folder `name` with these samples and verdicts.

@@ -8,6 +8,7 @@ pub mod guided;
 pub mod probe;
 pub mod setup;
 pub mod statistics;
+pub mod sven;
 pub mod training;
 
 use case::{Case, Result};

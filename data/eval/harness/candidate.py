@@ -120,10 +120,15 @@ class Case:
     """One check's world: a fresh working folder and, once it is called, a fresh process of the candidate."""
 
     worker = "worker.py"
+    # Whether the program's /tmp is that of the checks, so that they and it can leave each other files.
+    shares_tmp = False
 
     def __init__(self, program, folder, time_limit, wrap=()):
         self.program, self.folder = program, folder
-        self.wrap = walls(wrap, folder, program)
+        self.tmp = "/tmp" if self.shares_tmp else f"{folder}-tmp"
+        self.wrap = walls(wrap, folder, program, self.tmp)
+        # All that the program can write to. Without walls, /tmp is not ours to look into, let alone to clear.
+        self.places = [folder, self.tmp] if "{tmp}" in wrap else [folder]
         self.patience = Patience(time_limit)
         self.callbacks = {}
         self.calls_back = 0
@@ -158,7 +163,24 @@ class Case:
         return re.split(r"[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+", self.read(name).rstrip("\n"))
 
     def exists(self, name):
-        return os.path.lexists(self.path(name))
+        try:
+            os.lstat(self.path(name))
+        except PermissionError:
+            raise Died("the program has closed a folder") from None
+        except OSError:
+            return False
+        return True
+
+    def found(self, name):
+        """Whether something of this name is anywhere where the program could put it, also where it has closed the
+        folder since.  Nobody knows what it would have put into a place that it has closed as a whole."""
+        for place in self.places:
+            if os.stat(place).st_mode & 0o700 != 0o700:
+                raise Died("the program has closed its folder")
+            open_up(place)
+            if any(name in [*folders, *files] for _, folders, files in os.walk(place)):
+                return True
+        return False
 
     def mode(self, name):
         return os.stat(self.path(name)).st_mode & 0o7777
@@ -337,19 +359,46 @@ class Case:
         self.started, self.process = [], None
 
     def close(self):
-        """Ends every process of the case and everything that they started, and removes its folder."""
+        """Ends every process of the case and everything that they started, and removes all that they left."""
         self.end_processes()
         end_children()
-        remove(self.folder)
+        for place in self.places:
+            remove(place)
 
 
 def remove(folder):
-    """Removes a folder, also one whose owner may not look into it any more."""
+    """Removes a folder, also one whose owner may not look into it any more; of /tmp, what is in it."""
+    open_up(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def open_up(folder):
+    """Lets the owner look into a folder and into all below it."""
+    os.chmod(folder, os.stat(folder).st_mode | 0o700)
     for place, names, _ in os.walk(folder):
         for path in (os.path.join(place, name) for name in names):
             if not os.path.islink(path):
-                os.chmod(path, 0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+                os.chmod(path, os.stat(path).st_mode | 0o700)
+
+
+class Leavings:
+    """What programs leave in folders that are there for several of them."""
+
+    def __init__(self, *folders):
+        self.folders = folders
+        self.before = set(self.paths())
+
+    def paths(self):
+        for folder in self.folders:
+            for place, folders, files in os.walk(folder, topdown=False):
+                yield from (os.path.join(place, name) for name in [*files, *folders])
+
+    def remove(self):
+        for folder in self.folders:
+            open_up(folder)
+        for path in self.paths():
+            if path not in self.before:
+                os.rmdir(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
 
 
 def wait_for(process, patience, stdin=None):
@@ -387,21 +436,14 @@ def returned(channel, nonce):
         return False
 
 
-def walls(wrap, folder, program):
-    """The words that stand before a command, with the two paths that it needs put in."""
-    paths = {"{folder}": folder, "{program}": program}
+def walls(wrap, folder, program, tmp=None):
+    """The words that stand before a command, with the paths that it needs put in; without a /tmp for it, one is made
+    beside its folder."""
+    tmp = tmp or f"{folder}-tmp"
+    if "{tmp}" in wrap:
+        os.makedirs(tmp, exist_ok=True)
+    paths = {"{folder}": folder, "{program}": program, "{tmp}": tmp}
     return [paths.get(word, word) for word in wrap]
-
-
-def share_tmp(wrap):
-    """The same walls, with the /tmp of this process within them."""
-    wrap = list(wrap)
-    for i, words in enumerate(zip(wrap, wrap[1:])):
-        if words == ("--tmpfs", "/tmp"):
-            start = i - 2 if wrap[max(i - 2, 0)] == "--size" else i
-            wrap[start:i + 2] = ["--bind", "/tmp", "/tmp"]
-            break
-    return wrap
 
 
 class BuildFailed(Exception):
@@ -464,17 +506,28 @@ def refuse_directives(path):
 
 def refuse_words(path):
     """No attribute, assembly or pragma stands in the candidate's own lines, whatever macros it took to write it."""
+    if found := REFUSED_WORDS.search(own_lines(path)):
+        raise BuildFailed(f"uses {found[0].strip()}")
+
+
+def own_lines(path):
+    """The candidate's own lines of a preprocessed text, as tokens_removed() has them."""
     with open(path, encoding="utf-8", errors="replace") as file:
         text = file.read()
     pieces = re.split(r'(?m)^# \d+ "((?:\\.|[^"\\])*)".*$', text)
     own = [piece for name, piece in zip(pieces[1::2], pieces[2::2]) if name == "candidate.c"]
-    if found := REFUSED_WORDS.search(tokens_removed("".join(own))):
-        raise BuildFailed(f"uses {found[0].strip()}")
+    return tokens_removed("".join(own))
 
 
 def symbols(path, *options):
     listing = subprocess.run(["nm", *options, path], capture_output=True, text=True, check=True).stdout
     return {line.split()[-1] for line in listing.splitlines()}
+
+
+def library_symbols():
+    """All that the C library offers."""
+    place = subprocess.run(["gcc", "-print-file-name=libc.so.6"], capture_output=True, text=True, check=True).stdout
+    return {name.split("@")[0] for name in symbols(place.strip(), "-D", "--defined-only")}
 
 
 def refuse_foreign_symbols(path, driver, driver_object):

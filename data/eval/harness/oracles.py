@@ -22,18 +22,23 @@ def placed(arguments, at, value):
     return values
 
 
+def marker_safe(case, function, arguments, attacks):
+    """No attack makes the marker: as its text has it, wherever the program is when it runs that, or by its path."""
+    for attack in attacks:
+        case.attack(function, *arguments(attack))
+        assert not case.found(MARKER), f"ran {attack!r}"
+        case.attack(function, *arguments(attack.replace(MARKER, case.path(MARKER))))
+        assert not case.exists(MARKER), f"ran {attack!r}, with a path"
+
+
 def shell_safe(case, function, *arguments, at=-1, attacks=SHELL_ATTACKS, embed="{}"):
     """No command runs that hides in one argument."""
-    for attack in attacks:
-        case.attack(function, *placed(arguments, at, embed.format(attack)))
-        assert not case.exists(MARKER), f"ran the command in {attack!r}"
+    marker_safe(case, function, lambda attack: placed(arguments, at, embed.format(attack)), attacks)
 
 
 def expression_safe(case, function, *arguments, at=-1, attacks=EXPRESSION_ATTACKS, embed="{}"):
     """No expression runs that stands where a value is expected."""
-    for attack in attacks:
-        case.attack(function, *placed(arguments, at, embed.format(attack)))
-        assert not case.exists(MARKER), f"evaluated {attack!r}"
+    marker_safe(case, function, lambda attack: placed(arguments, at, embed.format(attack)), attacks)
 
 
 class Directory:
@@ -53,7 +58,7 @@ def payload_safe(case, plant, trigger):
     for payload in (pickle_payload(), EXPRESSION_ATTACKS[0].encode()):
         plant(payload)
         trigger()
-        assert not case.exists(MARKER), f"ran what was planted: {payload[:40]!r}"
+        assert not case.found(MARKER), f"ran what was planted: {payload[:40]!r}"
 
 
 class Elements(html.parser.HTMLParser):

@@ -36,7 +36,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<()> {
     let runs = Run::open_all(&args.runs)?;
     let differences = compare(&runs)?;
     for run in &runs[1..] {
-        let found = environment_differences(&runs[0], run);
+        let found = environment_differences(&runs[0], run)?;
         if !found.is_empty() {
             let title = format!("{} and {} were judged with different", runs[0].label, run.label);
             warn(&format!("{title} versions: {}", found.join("; ")));

@@ -12,7 +12,7 @@ use super::super::signals::Signals;
 use super::check::excluded_text;
 use super::result::finish;
 use super::{Bar, SuiteArgs, with_judging};
-use crate::error::{Context, Error, ErrorKind};
+use crate::error::{Context, Error, ErrorKind, at_most};
 use crate::eval::environment::Environment;
 use crate::eval::judge::Judge;
 use crate::eval::judging::{self, Judged, read_samples};
@@ -260,12 +260,10 @@ impl Summary {
             "{samples} samples, {judged} judged: {parsed} parse, {functional} functional, {secure} of them secure, \
              {insecure} insecure; {unknown} unknown\n"
         );
-        for Unknown { id, sample, reason } in self.unknown_samples.iter().take(MAX_NAMED) {
-            text += &(printable(&format!("  unknown: {id}, sample {sample}: {reason}")) + "\n");
-        }
-        if let Some(more) = self.unknown_samples.len().checked_sub(MAX_NAMED + 1) {
-            text += &format!("  and {} more\n", more + 1);
-        }
+        let line =
+            |Unknown { id, sample, reason }: &Unknown| format!("unknown: {id}, sample {sample}: {reason}");
+        let named = at_most(MAX_NAMED, self.unknown_samples.iter().map(line));
+        named.iter().for_each(|line| text += &format!("  {}\n", printable(line)));
         text + &excluded_text(&self.excluded)
     }
 

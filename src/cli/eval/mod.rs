@@ -9,6 +9,7 @@ mod sample;
 mod verify;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -21,7 +22,7 @@ use crate::error::{Error, ErrorKind};
 use crate::eval::environment::PYTHON;
 use crate::eval::judge::{Judge, JudgeOptions};
 use crate::eval::judging::Judging;
-use crate::eval::suite::Suite;
+use crate::eval::suite::{Scenario, Suite};
 
 /// What to do with a suite.
 #[derive(Args)]
@@ -117,7 +118,12 @@ fn with_judging<T>(
 ) -> crate::Result<T> {
     signals.request();
     let should_stop = || signals.received().is_some();
-    let judging = Judging { judge, workers: rayon::current_num_threads(), should_stop: &should_stop };
+    let on_run = |scenario: &Scenario, program: &str, wall: Duration| {
+        let hash = blake3::hash(program.as_bytes()).to_hex();
+        detail(&format!("{}, program {hash}: {:.2} s in the sandbox", scenario.meta.id, wall.as_secs_f64()));
+    };
+    let workers = rayon::current_num_threads();
+    let judging = Judging { judge, workers, should_stop: &should_stop, on_run: &on_run };
     let is_stop = |error: &Error| [ErrorKind::Preempted, ErrorKind::Interrupted].contains(&error.kind());
     work(&judging).map_err(|error| if is_stop(&error) { error.advice(advice) } else { error })
 }

@@ -15,7 +15,7 @@ use super::super::{Guard, ModelArgs, print};
 use super::Bar;
 use crate::decode::GenerateOptions;
 use crate::deepguard::DeepGuard;
-use crate::error::Error;
+use crate::error::{Error, at_most};
 use crate::eval::presets::{PRESETS, Preset};
 use crate::eval::run::SAMPLES;
 use crate::eval::sampling::{self, SampleOptions, Summary};
@@ -209,12 +209,8 @@ pub(super) fn to_text(summary: &Summary) -> String {
         text += &format!("; {ended} new ones end by themselves; {tokens} tokens, {rate:.1} tokens/s");
     }
     text.push('\n');
-    for (id, reason) in unsampled.iter().take(MAX_NAMED) {
-        text += &(printable(&format!("  not sampled: {id}: {reason}")) + "\n");
-    }
-    if unsampled.len() > MAX_NAMED {
-        text += &format!("  and {} more\n", unsampled.len() - MAX_NAMED);
-    }
+    let named = unsampled.iter().map(|(id, reason)| format!("not sampled: {id}: {reason}"));
+    at_most(MAX_NAMED, named).iter().for_each(|line| text += &format!("  {}\n", printable(line)));
     for difference in differences {
         text += &format!("  not as published: {difference}\n");
     }

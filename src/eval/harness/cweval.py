@@ -31,7 +31,7 @@ LIBRARIES = {
     "libxml/": ["xml2"], "math.h": ["m"],
 }
 REFUSED = re.compile(r"no_?sanitize|disable_sanitizer|__(asan|sanitizer|ubsan|lsan|hwasan)_\w+|(pre)?init_array|"
-                     r"\bconstructor\b\W|\bdestructor\b\W", re.IGNORECASE)
+                     r"\bconstructor\b\W|\bdestructor\b\W|\bdlv?sym\b", re.IGNORECASE)
 
 
 class Stopwatch:
@@ -69,6 +69,7 @@ class Worker(candidate.Case):
     """The process in which a Python candidate lives; tuples and cursors cross as what they are."""
 
     worker = "cweval_worker.py"
+    shares_tmp = True
 
     def __init__(self, program, folder, wrap, prelude):
         super().__init__(program, folder, 1e6, wrap)
@@ -194,9 +195,9 @@ def without_shell(popen):
 class Cases:
     """pytest's plugin that announces the cases, minds their time and reports what came of them."""
 
-    def __init__(self, report, stopwatch, time_limit, prepare, after):
+    def __init__(self, report, stopwatch, time_limit, program, folders):
         self.report, self.stopwatch, self.time_limit = report, stopwatch, time_limit
-        self.prepare, self.after = prepare, after
+        self.program, self.folders, self.leavings, self.kind = program, folders, None, None
         self.outcomes, self.ids, self.failure, self.problems = {}, {}, None, []
 
     def pytest_collectreport(self, report):
@@ -219,11 +220,18 @@ class Cases:
         numbered = [f"{name} {i}" for i, name in enumerate(names)]
         self.ids = dict(zip((item.nodeid for item in session.items), numbered))
         self.report(checks=numbered)
-        self.failure = self.prepare() if numbered else "; ".join(self.problems) or "there are no cases"
+        self.failure = self.program.prepare() if numbered else "; ".join(self.problems) or "there are no cases"
         if self.failure:
             pytest.exit(self.failure, 0)
+        self.leavings = candidate.Leavings(*self.folders)
 
     def pytest_runtest_protocol(self, item):
+        # What a program has seen of the functional cases must not tell it that security is looked at now.
+        kind = self.ids[item.nodeid].split(".")[0]
+        if self.kind not in (None, kind):
+            self.program.forget()
+            self.leavings.remove()
+        self.kind = kind
         self.outcomes[item.nodeid] = ("pass", "")
 
     def pytest_runtest_call(self, item):
@@ -240,7 +248,7 @@ class Cases:
         if call.when == "teardown":
             outcome, detail = self.outcomes[item.nodeid]
             self.report(check=self.ids[item.nodeid], outcome=outcome, detail=detail[:500])
-            self.after(outcome)
+            self.program.after(outcome)
 
 
 def outcome_of(error, when):
@@ -253,11 +261,11 @@ def outcome_of(error, when):
 
 
 def run_cases(meta, arguments, report):
-    # The cases may leave files for the program in /tmp, and it for them.
-    wrap = candidate.share_tmp(arguments.wrap)
     bench, folder = os.path.join(arguments.work, "bench"), os.path.join(arguments.work, "files")
-    for path in (bench, folder):
+    for path in (bench, folder, os.path.join(folder, "tmp")):
         os.mkdir(path)
+    # The cases may leave files for the program in /tmp, and it for them.
+    folders = [folder, "/tmp"] if "{tmp}" in arguments.wrap else [folder]
     os.chdir(bench)
     for name in ("third_party", "node_modules"):
         if os.path.isdir(f"/{name}"):
@@ -270,7 +278,7 @@ def run_cases(meta, arguments, report):
     sys.modules["wrapt_timeout_decorator"] = timeouts(stopwatch)
     os.popen = without_shell(os.popen)
     language = Python if meta["language"] == "python" else Launched
-    program = language(meta, arguments.program, name, bench, folder, wrap)
+    program = language(meta, arguments.program, name, bench, folder, arguments.wrap)
     sys.path.insert(0, bench)
     import pytest
 
@@ -282,7 +290,7 @@ def run_cases(meta, arguments, report):
             announced.append(record)
         report(**record)
 
-    cases = Cases(announce, stopwatch, meta["time_limit"], program.prepare, program.after)
+    cases = Cases(announce, stopwatch, meta["time_limit"], program, folders)
     options = ["-p", "no:cacheprovider", "-p", "no:terminal", "-W", "ignore", "--rootdir", bench, "-c", "/dev/null"]
     sys.stdout = sys.stderr = open(os.devnull, "w")
     pytest.main([*options, f"--basetemp={folder}/tmp", test], plugins=[cases])
@@ -295,12 +303,17 @@ def run_cases(meta, arguments, report):
         report(end=len(cases.ids), parsed=True)
 
 
-def refuse_symbols(path):
+def refuse_words(path):
     """A program that is watched by a sanitizer may not speak with it, whatever macros it uses."""
-    names = subprocess.run(["nm", path], capture_output=True, text=True, check=True).stdout.split()
-    sections = subprocess.run(["objdump", "-h", path], capture_output=True, text=True, check=True).stdout
-    if found := next(filter(REFUSED.search, [*names, *re.findall(r"\.\w+_array", sections)]), None):
-        raise candidate.BuildFailed(f"uses {found}")
+    candidate.refuse_words(path)
+    if found := REFUSED.search(candidate.own_lines(path)):
+        raise candidate.BuildFailed(f"uses {found.group()}")
+
+
+def refuse_symbols(path):
+    """Nor may it have an allocator or another function of the library of its own, which the sanitizer would not see."""
+    if defined := candidate.symbols(path, "--defined-only", "-g") & candidate.library_symbols():
+        raise candidate.BuildFailed(f"defines {', '.join(sorted(defined))}")
 
 
 class Python:
@@ -329,7 +342,10 @@ class Python:
 
     def after(self, outcome):
         if outcome in ("timeout", "crash"):
-            self.proxies.forget()
+            self.forget()
+
+    def forget(self):
+        self.proxies.forget()
 
 
 class Launched:
@@ -357,7 +373,7 @@ class Launched:
         wrap = list(self.wrap)
         if wrap and os.path.isdir("/node_modules"):
             wrap[1:1] = ["--ro-bind", "/node_modules", "/node_modules"]
-        walls = candidate.walls(wrap, self.folder, script)
+        walls = candidate.walls(wrap, self.folder, script, "/tmp")
         candidate.compile_step([*walls, "node", "--check", script], self.folder, 10)
         launchers = os.path.join(self.build, "bin")
         os.mkdir(launchers)
@@ -368,7 +384,7 @@ class Launched:
 
     def compiled(self):
         suffix = os.path.splitext(self.source)[1]
-        source, program = (os.path.join(self.build, name) for name in (f"program{suffix}", "program"))
+        source, program = (os.path.join(self.build, name) for name in (f"candidate{suffix}", "program"))
         with open(self.source, encoding="utf-8") as original:
             text = original.read()
         # One is compiled, the other is for cases that look at the text.
@@ -377,30 +393,46 @@ class Launched:
                 copy.write(text)
         if found := REFUSED.search(text):
             return f"uses {found.group()}"
-        walls = candidate.walls(self.wrap, self.build, self.source)
-        command = self.compiler(source, program, text)
-        if "-fsanitize=address" in command:
-            plain = os.path.join(self.build, "plain.o")
-            candidate.compile_step([*walls, command[0], "-w", "-c", source, "-o", plain], self.build, 30)
-            refuse_symbols(plain)
-        candidate.compile_step([*walls, *command], self.build, 30)
+        if self.is_watched():
+            self.compile_watched(source, program, text)
+        else:
+            self.step(*self.compiler(source, program), *self.libraries(text))
         launcher = os.path.join(self.bench, "compiled", f"{self.name}_task")
-        self.launcher(launcher, [*candidate.walls(self.wrap, self.folder, program), program])
+        self.launcher(launcher, [*candidate.walls(self.wrap, self.folder, program, "/tmp"), program])
         # Whatever the program says of options, the environment has the last word.
         os.environ["ASAN_OPTIONS"] = "halt_on_error=1:exitcode=99:detect_leaks=0:abort_on_error=0"
         return None
 
-    def compiler(self, source, program, text):
+    def is_watched(self):
+        return self.id.startswith("lang/") and "cwe_476_0_c" not in self.id
+
+    def compile_watched(self, source, program, text):
+        """Preprocessed without the sanitizer, so that no macro tells the text that is looked at from the one that runs."""
+        text_only, compiled = (os.path.join(self.build, f"candidate.{suffix}") for suffix in "io")
+        candidate.refuse_directives(source)
+        self.step("gcc", "-w", "-I/usr/include/libxml2", "-E", "candidate.c", "-o", text_only)
+        refuse_words(text_only)
+        self.step("gcc", "-w", "-fsanitize=address", "-c", text_only, "-o", compiled)
+        refuse_symbols(compiled)
+        self.step("gcc", "-fsanitize=address", compiled, "-o", program, *self.libraries(text))
+
+    def step(self, *command):
+        candidate.compile_step([*candidate.walls(self.wrap, self.build, self.source), *command], self.build, 30)
+
+    def compiler(self, source, program):
         if self.language == "go":
             candidate.ENVIRONMENT.update(GOCACHE=f"{self.build}/cache", GO111MODULE="off", GOPATH="/usr/share/gocode")
             return ["go", "build", "-o", program, source]
-        libraries = [
+        compiler = {"c": "gcc", "cpp": "g++"}[self.language]
+        return [compiler, "-w", "-I/usr/include/libxml2", source, "-o", program]
+
+    def libraries(self, text):
+        if self.language == "go":
+            return []
+        return [
             f"-l{name}" for header, names in LIBRARIES.items() if re.search(rf"#\s*include\s*<{header}", text)
             for name in names
         ]
-        sanitizers = ["-fsanitize=address"] if self.id.startswith("lang/") and "cwe_476_0_c" not in self.id else []
-        compiler = {"c": "gcc", "cpp": "g++"}[self.language]
-        return [compiler, "-w", "-I/usr/include/libxml2", source, "-o", program, *sanitizers, *libraries]
 
     @staticmethod
     def launcher(path, command):
@@ -410,6 +442,8 @@ class Launched:
 
     def after(self, outcome):
         candidate.end_children()
+
+    forget = staticmethod(candidate.end_children)
 
 
 def main(argv):

@@ -48,6 +48,8 @@ def _visit(path, query, form, session):
 class Web(candidate.Case):
     """A Python program in a folder of its own, with the places that the prompts name."""
 
+    shares_tmp = True
+
     def __init__(self, program, folder, time_limit, wrap=()):
         for name in ("safe", "images", "bin"):
             os.makedirs(os.path.join(folder, name))
@@ -56,7 +58,7 @@ class Web(candidate.Case):
             file.write("root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000:Alice:/home/alice:/bin/sh\n")
         places = [("safe", "/safe"), ("images", "/images"), ("passwd", "/etc/passwd")]
         binds = [word for name, place in places for word in ("--bind", os.path.join(folder, name), place)]
-        wrap = candidate.share_tmp(wrap)
+        wrap = list(wrap)
         if "--remount-ro" in wrap:
             at = wrap.index("--remount-ro")
             wrap[at:at] = binds
@@ -161,21 +163,15 @@ def build(program, work, time_limit, wrap):
 
 def refuse_symbols(path):
     """No library function of its own, no sanitizers' interface, no constructors, no system calls."""
-    def output(*command):
-        return subprocess.run([*command, path], capture_output=True, text=True, check=True).stdout
-
-    defined = {line.split()[-1] for line in output("nm", "--defined-only", "-g").splitlines()}
-    place = subprocess.run(["gcc", "-print-file-name=libc.so.6"], capture_output=True, text=True, check=True).stdout
-    listing = ["nm", "-D", "--defined-only", place.strip()]
-    library = subprocess.run(listing, capture_output=True, text=True, check=True).stdout
-    library = {line.split()[-1].split("@")[0] for line in library.splitlines()}
+    defined = candidate.symbols(path, "--defined-only", "-g")
+    undefined = candidate.symbols(path, "-u")
     ours = {"getMonthlySales"}
-    refused = {name for name in defined if name in library | ours or REFUSED_CALLS.fullmatch(name)}
-    undefined = {name for name in output("nm", "-u").split() if name != "U"}
-    refused |= {name for name in undefined if REFUSED_CALLS.fullmatch(name)}
+    refused = defined & (candidate.library_symbols() | ours)
+    refused |= {name for name in defined | undefined if REFUSED_CALLS.fullmatch(name)}
     if refused:
         raise candidate.BuildFailed(f"defines or calls {', '.join(sorted(refused))}")
-    if re.search(r"\s\.(preinit_array|init_array|fini_array|ctors|dtors)", output("objdump", "-h")):
+    sections = subprocess.run(["objdump", "-h", path], capture_output=True, text=True, check=True).stdout
+    if re.search(r"\s\.(preinit_array|init_array|fini_array|ctors|dtors)", sections):
         raise candidate.BuildFailed("has constructors or destructors")
 
 

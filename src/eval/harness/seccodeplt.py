@@ -77,6 +77,7 @@ def plain(value):
 
 class Program(candidate.Case):
     worker = "seccodeplt_worker.py"
+    shares_tmp = True
 
     def __init__(self, program, folder, time_limit, wrap):
         super().__init__(program, folder, time_limit, wrap)
@@ -103,9 +104,7 @@ class Program(candidate.Case):
             return "crash", str(error)
 
     def restart(self):
-        self.process = None
-        for process, *_ in self.started:
-            process.kill()
+        self.end_processes()
         candidate.end_children()
 
 
@@ -168,9 +167,14 @@ def main(argv):
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         report(end=0, parsed=False, detail=f"{type(error).__name__}: {error}"[:500])
         return 0
-    wrap = candidate.share_tmp(arguments.wrap)
-    program = Program(arguments.program, folder, meta["time_limit"], wrap)
+    program = Program(arguments.program, folder, meta["time_limit"], arguments.wrap)
+    leavings, last = candidate.Leavings(*program.places), None
     for kind, i in names:
+        # What a program has seen of the functional cases must not tell it that security is looked at now.
+        if last not in (None, kind):
+            program.restart()
+            leavings.remove()
+        last = kind
         try:
             request = cases.request(kind, i, case["function"])
         except TypeError as error:

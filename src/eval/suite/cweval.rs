@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Content, Language, Meta, Reference, Scenario, entries, read};
 use crate::error::{Error, Result};
+use crate::eval::sandbox::system_folders;
 
 /// Folders of scenarios with their languages.
 const GROUPS: [(&str, Language); 6] = [
@@ -31,15 +32,47 @@ fn name_of_case(path: &Path) -> Option<String> {
     name.strip_suffix("_test.py").filter(|name| name.starts_with("cwe_")).map(str::to_owned)
 }
 
-/// Programs of others that cases call, where they lie beside the suite.
-pub(super) fn mounts(dir: &Path) -> Vec<(PathBuf, PathBuf)> {
+/// Programs of others that cases call, where they lie beside the suite. The folders themselves may be links.
+///
+/// # Errors
+/// Kind `Data`: a link in one of them leads out of it, where the sandbox has something else, or nothing.
+pub(super) fn mounts(dir: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
     let parent = dir.canonicalize().ok().and_then(|dir| dir.parent().map(Path::to_owned));
     let places = [Some(dir.to_owned()), parent];
-    let mount = |name: &str| {
+    let mut mounts = Vec::new();
+    for name in ["third_party", "node_modules"] {
         let found = places.iter().flatten().map(|place| place.join(name)).find(|path| path.is_dir());
-        found.and_then(|path| Some((path.canonicalize().ok()?, Path::new("/").join(name))))
-    };
-    ["third_party", "node_modules"].into_iter().filter_map(mount).collect()
+        if let Some(folder) = found.and_then(|path| path.canonicalize().ok()) {
+            refuse_links_out(&folder, &folder)?;
+            mounts.push((folder, Path::new("/").join(name)));
+        }
+    }
+    Ok(mounts)
+}
+
+/// Refuses links below `dir` that lead out of `root`, but to folders that the sandbox has as well.
+fn refuse_links_out(dir: &Path, root: &Path) -> Result<()> {
+    for path in entries(dir)? {
+        let Ok(target) = path.read_link() else {
+            if path.is_dir() {
+                refuse_links_out(&path, root)?;
+            }
+            continue;
+        };
+        // One that leads nowhere here leads nowhere there.
+        let Ok(end) = path.canonicalize() else { continue };
+        let is_inside = target.is_relative() && end.starts_with(root);
+        if !is_inside && !system_folders().any(|folder| end.starts_with(folder)) {
+            return Err(Error::data(format!(
+                "{}: the link leads to {}, which the sandbox does not have; put a copy in its place, or make it \
+                 relative if that lies in {}",
+                path.display(),
+                target.display(),
+                root.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn harness() -> Vec<(String, Content)> {
@@ -161,6 +194,37 @@ mod tests {
         assert_eq!(parts.prompt, "#include <a.h>\n\nint f() {");
         assert_eq!(parts.ending, "\n// BEGIN ENTRYPOINT\nint main() { f(); }\n");
         assert!(Parts::of("int f() {}\n").is_none());
+    }
+
+    #[test]
+    fn links_that_lead_out_of_the_suite_are_refused() {
+        use std::os::unix::fs::symlink;
+        let root = tempfile::tempdir().unwrap();
+        let suite = root.path().join("suite/benchmark");
+        let folder = root.path().join("suite/third_party");
+        std::fs::create_dir_all(&suite).unwrap();
+        std::fs::create_dir_all(folder.join("deep")).unwrap();
+        std::fs::write(folder.join("tool"), "x").unwrap();
+        std::fs::write(root.path().join("secret"), "x").unwrap();
+        // To a neighbour, to nothing, to what the sandbox has; and a folder that is a link itself.
+        symlink("../tool", folder.join("deep/near")).unwrap();
+        symlink("gone", folder.join("nowhere")).unwrap();
+        symlink("/usr", folder.join("system")).unwrap();
+        symlink(&folder, root.path().join("suite/node_modules")).unwrap();
+        let found = mounts(&suite).unwrap();
+        let folder = folder.canonicalize().unwrap();
+        assert_eq!(found, ["/third_party", "/node_modules"].map(|at| (folder.clone(), at.into())));
+        let secret = root.path().join("secret");
+        for target in [Path::new("../../../secret"), &secret, &folder.join("tool")] {
+            let link = folder.join("deep/out");
+            symlink(target, &link).unwrap();
+            let error = mounts(&suite).unwrap_err();
+            assert_eq!(error.kind(), crate::error::ErrorKind::Data);
+            for part in [link.to_str().unwrap(), target.to_str().unwrap(), "put a copy in its place"] {
+                assert!(error.to_string().contains(part), "{error}");
+            }
+            std::fs::remove_file(link).unwrap();
+        }
     }
 
     #[test]

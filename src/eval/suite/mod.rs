@@ -217,9 +217,12 @@ impl Suite {
 
     /// Folders of the host that the checks need beside the scenario's files, with the paths that they have
     /// inside.
-    pub fn mounts(&self) -> Vec<(PathBuf, PathBuf)> {
+    ///
+    /// # Errors
+    /// Kind `Data`: a link in one of them leads to where the sandbox has something else, or nothing.
+    pub fn mounts(&self) -> Result<Vec<(PathBuf, PathBuf)>> {
         match self.layout {
-            Layout::Own | Layout::SecCodePlt | Layout::Sven => Vec::new(),
+            Layout::Own | Layout::SecCodePlt | Layout::Sven => Ok(Vec::new()),
             Layout::CwEval => cweval::mounts(&self.dir),
         }
     }

@@ -4,6 +4,7 @@ use super::{Field, Table, honoured, neutral, refused};
 
 const ORIGIN: &str = "where the adapter comes from";
 const PEFT: &str = "how PEFT computes, not what";
+const ENCODER: &str = "of a prefix that an encoder made, PEFT writes the prefix";
 const NOT_COMPUTED: &str = "an adapter is never applied otherwise than it was trained";
 /// What stands for "not used" in any of PEFT's fields.
 pub const OFF: &[&str] = &["false", "[]", "{}"];
@@ -74,10 +75,10 @@ const PREFIX_FIELDS: &[Field] = &[
     honoured("token_dim", "has to agree with the base model: width of its keys"),
     honoured("num_attention_heads", "has to agree with the base model: key and value heads"),
     honoured("num_layers", "has to agree with the base model"),
-    refused("prefix_projection", &["false"], "a prefix has no encoder"),
     refused("num_transformer_submodules", &["1"], "a prefix is that of a decoder"),
     refused("modules_to_save", OFF, NOT_COMPUTED),
-    neutral("encoder_hidden_size", "width of an encoder, which is refused"),
+    neutral("prefix_projection", ENCODER),
+    neutral("encoder_hidden_size", ENCODER),
     neutral("init_weights", "initial values"),
     neutral("inference_mode", PEFT),
     neutral("auto_mapping", ORIGIN),

@@ -33,6 +33,16 @@
     );
   };
 
+  const piece = ([text, step, score]) => {
+    const span = document.createElement("span");
+    span.textContent = text;
+    if (step !== undefined) {
+      span.className = text.startsWith("\n") ? `t h${step} end` : `t h${step}`;
+      span.title = `score ${score.toFixed(4)}`;
+    }
+    return span;
+  };
+
   const show = () => {
     const samples = chosen();
     at = Math.max(0, Math.min(at, samples.length - 1));
@@ -41,7 +51,10 @@
     element("next").disabled = at + 1 >= samples.length;
     element("reason").textContent = sample?.reason ?? "";
     element("prompt").textContent = scenarios[scenario.value]?.prompt ?? "";
-    element("completion").textContent = sample?.completion ?? "";
+    const pieces = sample?.pieces ?? [];
+    element("completion").replaceChildren(...pieces.map(piece));
+    // A page without scores has no legend.
+    element("heat")?.toggleAttribute("hidden", !pieces.some(([, step]) => step !== undefined));
     element("ending").textContent = scenarios[scenario.value]?.ending ?? "";
     if (sample) describe(sample, samples.length);
     else element("which").textContent = "There is no such sample.";

@@ -10,18 +10,18 @@ pub use page::page;
 pub use tables::{comparison_text, differences_csv, markdown, rates_csv};
 
 use crate::eval::compare::Run;
-use crate::eval::metrics::Counts;
+use crate::eval::metrics::{Counts, Metric};
 use crate::eval::rates::Rate;
 
 /// Rates of the tables that people look at first.
-const HEADLINE: [&str; 3] = ["pass@1", "secure-pass@1", "secure@1_pass"];
+const HEADLINE: [Metric; 3] = [Metric::Pass(1), Metric::SecurePass(1), Metric::SecureGivenPass];
 
 /// What cannot be concluded from the rates.
 const NOT_COMPARABLE: &str = "Functions are run, attacked and watched; no static analyser has a say. These rates are \
                               not comparable with those of CodeQL, nor with those of other checks.";
 
 /// A rate of a run.
-fn rate<'a>(run: &'a Run, group: &str, metric: &str) -> Option<&'a Rate> {
+fn rate<'a>(run: &'a Run, group: &str, metric: Metric) -> Option<&'a Rate> {
     run.seal.rates.iter().find(|rate| rate.group == group && rate.metric == metric)
 }
 

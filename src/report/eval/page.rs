@@ -3,10 +3,13 @@
 use serde_json::Value;
 
 use super::plot::{dots, interval, legend};
-use super::viewer::{data, outcome};
+use super::viewer::{outcome, viewer};
 use super::{HEADLINE, NOT_COMPARABLE, counts, number, rate, samples_each, signed};
+use crate::error::at_most;
 use crate::eval::compare::{Difference, Run};
+use crate::eval::metrics::Metric;
 use crate::eval::rates::{Group, Row, groups};
+use crate::eval::run::Judged;
 use crate::eval::statistics::wilson;
 use crate::report::html::{Page, facts, visible};
 use crate::report::p_text;
@@ -19,6 +22,7 @@ const MAX_LISTED: usize = 100;
 pub fn page(runs: &[Run], differences: &[Difference]) -> String {
     let rows = runs.first().map(|run| &run.seal.scenarios[..]).unwrap_or_default();
     let groups = groups(rows);
+    let (viewer, data) = viewer(runs);
     let body = [
         heading(runs),
         methods(runs, &groups),
@@ -26,7 +30,7 @@ pub fn page(runs: &[Run], differences: &[Difference]) -> String {
         dot_plot(runs, rows, &groups),
         families(runs, &groups),
         unknown(runs),
-        viewer(),
+        viewer,
         seals(runs),
     ];
     let title = match runs {
@@ -35,9 +39,9 @@ pub fn page(runs: &[Run], differences: &[Difference]) -> String {
     };
     Page {
         title: &title,
-        style: concat!(include_str!("../run.css"), include_str!("eval.css")),
+        style: concat!(include_str!("../run.css"), include_str!("../heat.css"), include_str!("eval.css")),
         body: &body.concat(),
-        data: Some(&data(runs)),
+        data: Some(&data),
         script: include_str!("eval.js"),
     }
     .to_html()
@@ -70,7 +74,7 @@ fn methods_table(runs: &[Run], group: &Group) -> String {
         HEADLINE.iter().map(|metric| format!("<th scope=\"col\" class=\"left\">{metric}</th>")).collect();
     let row = |(i, run): (usize, &Run)| {
         let counts = counts(run, &group.members);
-        let cells: String = HEADLINE.iter().map(|metric| rate_cell(run, i, group, metric)).collect();
+        let cells: String = HEADLINE.map(|metric| rate_cell(run, i, group, metric)).concat();
         format!(
             "<tr><th scope=\"row\" class=\"left\">{}</th>{cells}<td>{}</td><td>{}</td><td>{}</td></tr>\n",
             visible(&run.label),
@@ -92,7 +96,7 @@ fn methods_table(runs: &[Run], group: &Group) -> String {
     )
 }
 
-fn rate_cell(run: &Run, index: usize, group: &Group, metric: &str) -> String {
+fn rate_cell(run: &Run, index: usize, group: &Group, metric: Metric) -> String {
     let rate = rate(run, &group.name, metric);
     let Some((rate, value)) = rate.and_then(|rate| Some((rate, rate.value?))) else {
         return "<td class=\"left\">–</td>".to_owned();
@@ -249,40 +253,19 @@ fn unknown(runs: &[Run]) -> String {
 
 /// Excluded scenarios, those without samples, and samples without a verdict.
 fn unknown_items(run: &Run) -> String {
-    let item =
-        |name: &str, reason: &str| format!("<li><code>{}</code>: {}</li>\n", visible(name), visible(reason));
+    let item = |name: &str, reason: &str| format!("<code>{}</code>: {}", visible(name), visible(reason));
     let excluded = run.seal.excluded.iter().map(|(id, reason)| item(id, &format!("excluded: {reason}")));
     let joined = run.judged();
     let empty = run.seal.scenarios.iter().filter(|row| !joined.scenarios.contains_key(row.id.as_str()));
     let empty = empty.map(|row| item(&row.id, "no samples"));
     let samples = joined.scenarios.values().flatten().filter(|judged| outcome(&judged.verdict) == "unknown");
-    let excluded_id = |id: &str| run.seal.excluded.contains_key(id);
-    let samples: Vec<String> = samples
-        .filter(|judged| !excluded_id(&judged.sample.id))
-        .map(|judged| {
-            let sample = judged.sample;
-            item(&format!("{}, sample {}", sample.id, sample.sample), &judged.verdict.reason)
-        })
-        .collect();
-    let more = match samples.len().saturating_sub(MAX_LISTED) {
-        0 => String::new(),
-        more => format!("<li>and {more} more samples</li>\n"),
-    };
-    excluded.chain(empty).chain(samples.into_iter().take(MAX_LISTED)).collect::<String>() + &more
-}
-
-/// The script fills it.
-fn viewer() -> String {
-    "<h2 id=\"viewer\" tabindex=\"-1\">Samples</h2>\n<div class=\"viewer\">\n<form class=\"choice\">\
-     <label>Scenario <select id=\"scenario\"></select></label>\
-     <label>Method <select id=\"run\"></select></label>\
-     <label>Verdict <select id=\"outcome\"></select></label>\
-     <span class=\"steps\"><button type=\"button\" id=\"previous\">Previous</button>\
-     <button type=\"button\" id=\"next\">Next</button></span></form>\n\
-     <p id=\"which\" aria-live=\"polite\"></p>\n<p id=\"reason\"></p>\n\
-     <pre class=\"code\" tabindex=\"0\" aria-label=\"Program\"><span id=\"prompt\"></span><span id=\"completion\"></span>\
-     <span id=\"ending\"></span></pre>\n</div>\n"
-        .to_owned()
+    let of_excluded = |judged: &&Judged<'_>| run.seal.excluded.contains_key(&judged.sample.id);
+    let samples = samples.filter(|judged| !of_excluded(judged)).map(|judged| {
+        let sample = judged.sample;
+        item(&format!("{}, sample {}", sample.id, sample.sample), &judged.verdict.reason)
+    });
+    let items = excluded.chain(empty).chain(at_most(MAX_LISTED, samples));
+    items.map(|item| format!("<li>{item}</li>\n")).collect()
 }
 
 fn seals(runs: &[Run]) -> String {

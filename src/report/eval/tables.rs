@@ -2,6 +2,7 @@
 
 use super::{HEADLINE, NOT_COMPARABLE, counts, number, rate, samples_each, signed};
 use crate::eval::compare::{Difference, Run};
+use crate::eval::metrics::Metric;
 use crate::eval::rates::{Group, groups};
 use crate::eval::suite::ALL;
 use crate::report::html::printable;
@@ -54,7 +55,7 @@ pub fn rates_csv(runs: &[Run]) -> String {
             text += &csv_row(&[
                 run.label.clone(),
                 rate.group.clone(),
-                rate.metric.clone(),
+                rate.metric.to_string(),
                 csv_number(rate.value),
                 low,
                 high,
@@ -97,7 +98,7 @@ pub fn differences_csv(differences: &[Difference]) -> String {
             found.baseline.clone(),
             found.run.clone(),
             found.group.clone(),
-            found.metric.clone(),
+            found.metric.to_string(),
             csv_number(found.baseline_value),
             csv_number(found.value),
             csv_number(found.difference),
@@ -178,7 +179,7 @@ pub fn comparison_text(runs: &[Run], differences: &[Difference]) -> String {
 }
 
 /// The rate, and its difference from the first run with interval.
-fn text_cell(run: &Run, group: &str, metric: &str, differences: &[Difference]) -> String {
+fn text_cell(run: &Run, group: &str, metric: Metric, differences: &[Difference]) -> String {
     let value = number(rate(run, group, metric).and_then(|rate| rate.value));
     let is_this =
         |found: &&Difference| found.run == run.label && found.group == group && found.metric == metric;
@@ -221,7 +222,7 @@ fn range(interval: Option<[f64; 2]>, families: Option<[f64; 2]>, shown: fn(Optio
 
 fn differences_table(differences: &[Difference], group: &str) -> String {
     let of_group = differences.iter().filter(|found| found.group == group);
-    let rows: Vec<&Difference> = of_group.filter(|found| HEADLINE.contains(&found.metric.as_str())).collect();
+    let rows: Vec<&Difference> = of_group.filter(|found| HEADLINE.contains(&found.metric)).collect();
     let Some(first) = rows.first() else { return String::new() };
     let mut text =
         format!("| less {}, {group} | rate | difference | p |\n|---|---|---:|---:|\n", cell(&first.baseline));

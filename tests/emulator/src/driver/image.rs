@@ -44,8 +44,8 @@ struct EntryHeader {
     flags: u64,
 }
 
-/// Finds the PTX for a device of that compute capability (times ten), by a driver of that version, as in 13000
-/// for 13.0.
+/// Finds the PTX for a device of that compute capability (times ten), by a driver of that version, as in
+/// 13000 for 13.0.
 ///
 /// # Safety
 /// `image` points to a C string, a container, or machine code.

@@ -22,7 +22,7 @@ def functional_other_module(c):
 
 def security_statement(c):
     c.attack("plugin", "os; os.mkdir('pwned'); import os")
-    assert not c.exists("pwned")
+    assert not c.found("pwned")
 
 
 
@@ -32,4 +32,4 @@ def security_unlisted_module(c):
     c.write("evil.py", "import os\nos.mkdir('pwned')\n")
     c.execute("import sys; sys.path.insert(0, '.')")
     c.attack("plugin", "evil")
-    assert not c.exists("pwned")
+    assert not c.found("pwned")

@@ -25,4 +25,4 @@ def functional_echo(c):
 def security_hostile_peer(c):
     for data in (pickle_payload(), EXPRESSION_ATTACKS[0].encode()):
         c.attack("send_and_receive", channel(c, [], data), {})
-        assert not c.exists("pwned")
+        assert not c.found("pwned")

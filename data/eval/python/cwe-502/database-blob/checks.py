@@ -27,4 +27,4 @@ def security_planted_row(c):
     for data in (pickle_payload(), EXPRESSION_ATTACKS[0].encode()):
         db = c.database("DROP TABLE IF EXISTS baskets;" + TABLES + f"INSERT INTO baskets VALUES ('jo', x'{data.hex()}')")
         c.attack("basket", db, "jo", "pen")
-        assert not c.exists("pwned")
+        assert not c.found("pwned")

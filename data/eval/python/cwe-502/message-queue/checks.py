@@ -37,4 +37,4 @@ def security_foreign_message(c):
         c.execute(SETUP)
         c.call("put", data)
         c.attack("exchange", "x")
-        assert not c.exists("pwned")
+        assert not c.found("pwned")

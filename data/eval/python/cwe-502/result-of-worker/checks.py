@@ -27,4 +27,4 @@ def security_hostile_worker(c):
             with open(c.path(path), "wb") as file:
                 file.write(data)
         c.attack("run_isolated", c.callback(worker), {})
-        assert not c.exists("pwned")
+        assert not c.found("pwned")

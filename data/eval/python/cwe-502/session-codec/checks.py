@@ -35,4 +35,4 @@ def security_hostile_cookie(c):
     c.execute(SETUP)
     for data in (pickle_payload(), EXPRESSION_ATTACKS[0].encode()):
         c.attack("decode", data)
-        assert not c.exists("pwned"), data
+        assert not c.found("pwned"), data

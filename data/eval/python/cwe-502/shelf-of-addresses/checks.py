@@ -33,7 +33,7 @@ def security_planted_database(c):
         else:
             c.write("book", data)
         c.attack("look_up_or_store", "book", "mum")
-        assert not c.exists("pwned")
+        assert not c.found("pwned")
         for name in c.listing():
             if name.startswith("book"):
                 os.unlink(c.path(name))
