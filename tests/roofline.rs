@@ -5,12 +5,14 @@
 //! What it cannot tell: less than some 5 %, requests that the L2 cache merges, and power, which it knows only
 //! as one share of the tensor cores' peak.
 
+#[allow(dead_code)] // the budgets need the rest
 #[path = "budgets/counting.rs"]
 mod counting;
 #[path = "common/emulator.rs"]
 mod emulator;
 #[path = "roofline/machine.rs"]
 mod machine;
+#[allow(dead_code)] // the budgets need the rest
 #[path = "budgets/memory.rs"]
 mod memory;
 #[path = "roofline/product.rs"]

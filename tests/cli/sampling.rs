@@ -295,3 +295,35 @@ fn a_run_samples_judges_and_seals() {
     broken("--adapter run", "adapter: ");
     broken("--expert-adapter run", "expert_adapter: ");
 }
+
+/// Who drafted is part of what the samples are of, and of what a seal vouches for.
+#[test]
+fn an_expert_drafts_samples() {
+    let tiny = trained();
+    let only = "--only python/cwe-089 --limit 2";
+    let with = "--expert-adapter run --expert-threshold 0.2";
+    run(&tiny, &sample(&format!("{only} {with} --output-dir drafted"))).ok();
+    let (settings, of_base) = (settings(&tiny, "drafted"), sample(&format!("{only} --output-dir base")));
+    assert_eq!(settings["method"], "co-decoded with run");
+    assert_eq!(settings["generate"]["expert_threshold"], json!(0.2));
+    assert!(settings["expert_adapter"].is_string() && settings.get("expert_model").is_none(), "{settings}");
+    run(&tiny, &of_base).ok();
+    assert!(super::read_json(&tiny.path("base/sampling.json")).get("expert_adapter").is_none());
+    // The same expert on weights of its own drafts the same tokens.
+    let own = format!("{only} {with} --expert-model model --output-dir own");
+    run(&tiny, &sample(&own)).ok();
+    assert_eq!(lines(&tiny, "own"), lines(&tiny, "drafted"));
+    assert!(super::read_json(&tiny.path("own/sampling.json"))["expert_model"].is_string());
+    let other = with.replace("0.2", "0.3");
+    run(&tiny, &sample(&format!("{only} {other} --output-dir drafted --resume")))
+        .fails(3, &["expert_threshold"]);
+    run(&tiny, &sample(&format!("{only} --output-dir drafted --resume"))).fails(3, &["expert_adapter"]);
+
+    let generate = "generate --model model --max-new-tokens 5 --expert-adapter run";
+    let drafted = run(&tiny, &format!("{generate} --expert-temperature 0 --expert-threshold 0 ab")).ok();
+    let alone = run(&tiny, "generate --model model --max-new-tokens 5 --adapter run ab").ok();
+    assert_eq!(drafted.stdout, alone.stdout);
+    run(&tiny, &format!("{generate} --expert-threshold 2 ab")).fails(2, &["--expert-threshold", "0 to 1"]);
+    run(&tiny, "generate --model model --expert-model model ab").fails(2, &["--expert-adapter"]);
+    run(&tiny, "generate --model model --expert-adapter data ab").fails(4, &["data", "adapter_config.json"]);
+}
