@@ -28,13 +28,13 @@ struct Limits {
 }
 
 impl Limits {
-    /// In f32, a parameter's tolerance is 1/500 of a step's learning rate. What 8 bits allow is explained at
-    /// [`Tolerances`](crate::golden_cases::Tolerances): no gradient here is a difference of almost equal
-    /// ones.
+    /// In f32, a parameter's tolerance is 1/500 of a step's learning rate. With 8 bits, the log-likelihood of
+    /// a token is off by some 0.03 (see [`Tolerances`](crate::golden_cases::Tolerances)), and a contrast may
+    /// be that of a single token under two controls, with a slope of about 1/2; three times that are allowed.
     fn of(precision: Precision) -> Self {
         match precision {
             Precision::F32 => Limits { losses: 1e-5, gradients: 1e-5, steps: 2e-5 },
-            Precision::Bf16 => Limits { losses: 0.02, gradients: 0.05, steps: 0.36 },
+            Precision::Bf16 => Limits { losses: 0.06, gradients: 0.1, steps: 0.36 },
         }
     }
 }
