@@ -276,8 +276,8 @@ mod tests {
         }
         for (metric, expected) in expected {
             let found = metric.value(&counts).unwrap();
-            assert!((found - expected).abs() < 1e-12, "{}: {found} {expected}", metric.to_string());
-            assert!(found > 0.0, "{}", metric.to_string());
+            assert!((found - expected).abs() < 1e-12, "{metric}: {found} {expected}");
+            assert!(found > 0.0, "{metric}");
         }
     }
 

@@ -176,16 +176,20 @@ fn guided_and_not_are_two_methods() {
     assert_eq!(settings(&tiny, "plain")["method"], "run, not guided");
 }
 
-/// As `score` does for the prompt with the completion, also where the run was cut off; an adapter without a
-/// guard, and none, score nothing.
+/// As `score` does for the prompt with the completion, also where the run was cut off: the first four different
+/// completions of a prompt. Without an adapter, nothing is scored.
 #[test]
 fn a_guard_scores_the_samples() {
     let tiny = trained();
-    let with = |more: &str| sample(&format!("--only python/cwe-089 --limit 2 {more}"));
+    let with = |more: &str| sample(&format!("--only python/cwe-089 --limit 2 -n 5 {more}"));
     run(&tiny, &with("--adapter run --output-dir scored")).ok();
     let scored = lines(&tiny, "scored");
-    assert_eq!(scored.len(), 6);
-    for line in &scored {
+    assert_eq!(scored.len(), 10);
+    for (i, line) in scored.iter().enumerate() {
+        if i % 5 == 4 {
+            assert_eq!(line.get("scores"), None, "{line}");
+            continue;
+        }
         let completion = line["completion"].as_str().unwrap();
         let pieces: Vec<(usize, f64)> = serde_json::from_value(line["scores"].clone()).unwrap();
         assert_eq!(pieces.iter().map(|piece| piece.0).sum::<usize>(), completion.len(), "{line}");
