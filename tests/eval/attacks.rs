@@ -13,8 +13,8 @@ const LIMIT: f64 = 5.0;
 /// Compilers have a limit of their own, so many times that of a check.
 const TO_COMPILE: f64 = 4.0;
 
-/// How much longer than its limit an attack may take where a reference takes a second. Limits do not count the
-/// time in which others have the processor.
+/// How much longer than its limit an attack may take where a reference takes a second. Limits do not count
+/// the time in which others have the processor.
 const BUSY: f64 = 4.0;
 
 #[test]
