@@ -176,8 +176,8 @@ fn guided_and_not_are_two_methods() {
     assert_eq!(settings(&tiny, "plain")["method"], "run, not guided");
 }
 
-/// As `score` does for the prompt with the completion, also where the run was cut off: the first four different
-/// completions of a prompt. Without an adapter, nothing is scored.
+/// As `score` does for the prompt with the completion, also where the run was cut off: the first four
+/// different completions of a prompt. Without an adapter, nothing is scored.
 #[test]
 fn a_guard_scores_the_samples() {
     let tiny = trained();
