@@ -298,6 +298,14 @@ impl<B: Backend> DeepGuard<B> {
         self.decoder().generate(&ids, &options, on_token)
     }
 
+    /// Refuses options of a generation that do not go together, or not with what is attached.
+    ///
+    /// # Errors
+    /// Kind `Usage`, naming the option.
+    pub fn validate(&self, options: &GenerateOptions) -> Result<()> {
+        self.decoder().validate(options)
+    }
+
     /// Continues many prompts in one batch; see [`generate_all`](crate::decode::generate_all). The options
     /// are taken as they are: [`DeepGuard::with_model_options`] adds what the model's files say.
     ///

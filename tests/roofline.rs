@@ -1,6 +1,6 @@
 //! Predicted times of the products of a 7B training step on an H100. **Nothing here was measured on a GPU.**
-//! What a block does is counted on the emulator, what a machine can do comes from `roofline/machine.toml`,
-//! and public kernels with published times hold the model to account (`roofline/calibration.toml`).
+//! What a block does is counted on the emulator, and what a machine can do comes from `roofline/machine.toml`,
+//! some of it fitted to public kernels with published times (`roofline/calibration.toml`).
 //!
 //! What it cannot tell: less than some 5 %, requests that the L2 cache merges, and power, which it knows only
 //! as one share of the tensor cores' peak.
@@ -47,7 +47,7 @@ fn calibration() -> Vec<(String, Product, f64)> {
     file.product.into_iter().map(product).collect()
 }
 
-/// The test of the test: published kernels, within 12 %, and none ahead of one that was faster by more.
+/// The fit: published kernels within 12 %, and none ahead of one that was faster by more.
 #[test]
 fn published_products_are_predicted() {
     let machine = Machine::h100();

@@ -1,4 +1,4 @@
-"""Join judged runs that differ in the training seed into one, whose scenarios have the samples of all.
+"""Join judged runs that differ in the seeds of training and of samples into one, whose scenarios have the samples of all.
 
     python3 data/headline/pool.py OUT RUN...
 
@@ -41,11 +41,12 @@ def pooled(runs, name, new):
 
 
 def settings(runs):
-    """What the samples are: as the first run's, but for their number and the adapters."""
+    """What the samples are: as the first run's, but for their number, their seeds and the adapters."""
     all_of = [json.loads((run / "sampling.json").read_text("utf-8")) for run in runs]
     number = sum(one["num_samples"] for one in all_of)
     adapters = {of: [one[of] for one in all_of] for of in ("adapter", "expert_adapter") if all_of[0].get(of)}
-    return dict(all_of[0], num_samples=number, **adapters, key=None)
+    generate = dict(all_of[0]["generate"], seed=[one["generate"]["seed"] for one in all_of])
+    return dict(all_of[0], num_samples=number, generate=generate, **adapters, key=None)
 
 
 def main(argv):

@@ -23,11 +23,11 @@ pub(super) struct ExpertArgs {
     #[arg(long, value_name = "MODEL", requires = "expert_adapter", help_heading = "Security expert")]
     expert_model: Option<String>,
     /// Temperature of the drafts; 0 drafts the likeliest token.
-    #[arg(long, default_value_t = CoDecoding::default().temperature, help_heading = "Security expert")]
+    #[arg(long, requires = "expert_adapter", default_value_t = CoDecoding::default().temperature, help_heading = "Security expert")]
     expert_temperature: f32,
-    /// Take a draft if the model finds it at least this share as likely as the expert; else the model draws
-    /// its own token.
-    #[arg(long, default_value_t = CoDecoding::default().threshold, help_heading = "Security expert")]
+    /// Take a draft if its probability by the model is more than this share of that by the expert, which counts
+    /// at most as much; else the model draws its own token. 0 takes every possible draft, 1 none.
+    #[arg(long, requires = "expert_adapter", default_value_t = CoDecoding::default().threshold, help_heading = "Security expert")]
     expert_threshold: f32,
 }
 

@@ -51,6 +51,11 @@ impl Graphs {
         Some(self.kept.remove(place).1)
     }
 
+    /// Gives up what is kept, and with it memory of the device.
+    pub(super) fn forget(&mut self) {
+        self.kept.clear();
+    }
+
     fn keep(&mut self, topology: Topology, executable: Executable) {
         if self.kept.len() == MOST_KEPT {
             self.kept.remove(0);

@@ -242,7 +242,11 @@ impl Device for Cuda {
         let what = |e| complaint(format!("{bytes} bytes of device memory"), e);
         self.stream().context().bind_to_thread().map_err(what)?;
         self.end_recording(None)?;
-        let (free, _) = result::mem_get_info().map_err(what)?;
+        let (mut free, _) = result::mem_get_info().map_err(what)?;
+        if bytes > free {
+            self.graphs().forget();
+            free = result::mem_get_info().map_err(what)?.0;
+        }
         if bytes > free {
             return Err(self.lacking(bytes, free));
         }

@@ -112,8 +112,12 @@ impl GenerateOptions {
                 "`repetition_penalty`: expected {low} to {high}, found {penalty}"
             )));
         }
-        self.validate_guidance()?;
-        if s.temperature == 0.0 && self.num_samples > 1 {
+        self.validate_guidance()
+    }
+
+    /// Refuses samples that would all be the same.
+    fn validate_samples(&self, drafted_greedily: bool) -> Result<()> {
+        if self.sampling.temperature == 0.0 && self.num_samples > 1 && drafted_greedily {
             return Err(Error::usage(format!(
                 "{} greedy samples would all be the same: ask for one, or set a temperature above 0",
                 self.num_samples
@@ -252,7 +256,7 @@ impl<B: Backend> Decoder<'_, B> {
         let limit = self.context();
         if !prompt.is_empty() && prompt.len().saturating_add(options.max_new_tokens) > limit {
             return Err(Error::data(format!(
-                "the prompt's {} tokens and {} new ones exceed the model's context of {limit}; shorten the prompt or lower \
+                "the prompt's {} tokens and {} new ones exceed the context of {limit}; shorten the prompt or lower \
                  `max_new_tokens`",
                 prompt.len(),
                 options.max_new_tokens
@@ -296,10 +300,19 @@ impl<B: Backend> Decoder<'_, B> {
         of_expert.fold(context(self.model, self.attached), usize::min)
     }
 
+    /// Refuses options that do not go together, or not with what decodes.
+    ///
+    /// # Errors
+    /// Kind `Usage`, naming the option.
+    pub fn validate(&self, options: &GenerateOptions) -> Result<()> {
+        self.checked(options).map(drop)
+    }
+
     /// The options, if they go together with what decodes. Tokens that the expert cannot read are suppressed:
     /// tables of embeddings of one vocabulary are padded to several lengths.
     fn checked(&self, options: &GenerateOptions) -> Result<GenerateOptions> {
         options.validate()?;
+        options.validate_samples(self.expert.is_none_or(|expert| expert.options.temperature == 0.0))?;
         if options.guided {
             let attached = self.attached.ok_or_else(|| {
                 Error::usage(
@@ -367,7 +380,7 @@ fn check_prompt(prompt: &[u32], limit: usize) -> Result<()> {
         0 => Err(Error::data("the prompt is empty: expected at least one token")),
         n if n < limit => Ok(()),
         n => Err(Error::data(format!(
-            "the prompt's {n} tokens leave no room in the model's context of {limit}; shorten the prompt"
+            "the prompt's {n} tokens leave no room in the context of {limit}; shorten the prompt"
         ))),
     }
 }

@@ -158,7 +158,7 @@ fn read<B: Backend>(
     let prefix = attached.map_or(0, Attached::prefix_len);
     let shared = if texts.len() > 1 { prefix + same_beginning(texts) } else { 0 };
     let rows = rows_of(texts, prefix, shared);
-    let all = rows.iter().flatten().max().map_or(0, |last| last + 1);
+    let all = rows.iter().flatten().max().map_or(prefix, |last| last + 1);
     let (mut stage, _) =
         Arena::build(&model.backend, |arena| Stage::new(arena, model, attached, all)).map_err(lacking)?;
     let segments = stage.place(&model.backend, texts, prefix, shared);

@@ -239,6 +239,8 @@ pub struct Origin<'a> {
     pub model: Option<&'a Path>,
     /// The adapter's folder, whose files are then compared.
     pub adapter: Option<&'a Path>,
+    /// The directory of the expert's base model, if it has its own, whose weights are then compared.
+    pub expert_model: Option<&'a Path>,
     /// The folder of the expert's adapter, whose files are then compared.
     pub expert_adapter: Option<&'a Path>,
 }
@@ -255,9 +257,10 @@ pub fn verify(folder: &Path, origin: Origin<'_>) -> Result<Vec<String>> {
     if sampling(folder)? != sealed.generation {
         problems.push(format!("{SAMPLING} is not what was sealed"));
     }
-    if let Some(model) = origin.model {
-        let found = Weights::open(model)?.hash().to_hex().to_string();
-        problems.extend(sealed.generation_differs("model", &found));
+    for (of, dir) in [("model", origin.model), ("expert_model", origin.expert_model)] {
+        let Some(dir) = dir else { continue };
+        let found = Weights::open(dir)?.hash().to_hex().to_string();
+        problems.extend(sealed.generation_differs(of, &found));
     }
     for (of, folder) in [("adapter", origin.adapter), ("expert_adapter", origin.expert_adapter)] {
         let Some(folder) = folder else { continue };

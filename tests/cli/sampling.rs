@@ -235,7 +235,7 @@ fn prompts_beyond_the_context_are_named() {
     assert_eq!(done.json()["scenarios"], json!(scenarios - unsampled));
     assert_eq!(lines(&tiny, "short").len(), 3 * (scenarios - unsampled));
     let shown = run(&tiny, &sample("--only python/cwe-0 --output-dir short --resume")).ok();
-    assert!(shown.stdout.contains("the model's context of 200"), "{}", shown.stdout);
+    assert!(shown.stdout.contains("the context of 200"), "{}", shown.stdout);
 }
 
 #[test]
@@ -266,7 +266,8 @@ fn a_run_samples_judges_and_seals() {
     if check.code != 0 {
         return not_tested(&check.stderr);
     }
-    let arguments = "--adapter run --expert-adapter run --only python/cwe-089/l --output-dir judged";
+    let arguments =
+        "--adapter run --expert-adapter run --expert-model model --only python/cwe-089/l --output-dir judged";
     let arguments = sample(arguments).replacen("sample", "run", 1);
     let done = run(&tiny, &format!("{arguments} --json")).ok();
     let found: Value = serde_json::from_str(&done.stdout).unwrap();
@@ -278,7 +279,9 @@ fn a_run_samples_judges_and_seals() {
     assert_eq!((&found["judging"]["functional"], &found["judging"]["unknown"]), (&json!(0), &json!(0)));
     run(
         &tiny,
-        &format!("eval verify judged --suite {SUITE} --model model --adapter run --expert-adapter run"),
+        &format!(
+            "eval verify judged --suite {SUITE} --model model --adapter run --expert-adapter run --expert-model model"
+        ),
     )
     .ok();
     run(&tiny, "eval verify judged --adapter model").fails(4, &["model", "adapter_config.json"]);
@@ -292,6 +295,7 @@ fn a_run_samples_judges_and_seals() {
         assert!(found.code == 7 && found.stdout.starts_with(said), "{}", found.stdout);
     };
     broken("--model model", "model: BLAKE3 ");
+    broken("--expert-model model", "expert_model: BLAKE3 ");
     let weights = tiny.path("run/adapter/adapter_model.safetensors");
     let mut bytes = bytes(weights.clone());
     *bytes.last_mut().unwrap() ^= 1;
@@ -327,6 +331,12 @@ fn an_expert_drafts_samples() {
     let drafted = run(&tiny, &format!("{generate} --expert-temperature 0 --expert-threshold 0 ab")).ok();
     let alone = run(&tiny, "generate --model model --max-new-tokens 5 --adapter run ab").ok();
     assert_eq!(drafted.stdout, alone.stdout);
+    for option in ["temperature", "threshold"] {
+        run(&tiny, &format!("generate --model model --expert-{option} 0.5 ab"))
+            .fails(2, &["--expert-adapter"]);
+    }
+    run(&tiny, &format!("{generate} --num-samples 2 ab")).ok();
+    run(&tiny, &format!("{generate} --num-samples 2 --expert-temperature 0 ab")).fails(2, &["greedy"]);
     run(&tiny, &format!("{generate} --expert-threshold 2 ab")).fails(2, &["--expert-threshold", "0 to 1"]);
     run(&tiny, "generate --model model --expert-model model ab").fails(2, &["--expert-adapter"]);
     run(&tiny, "generate --model model --expert-adapter data ab").fails(4, &["data", "adapter_config.json"]);

@@ -89,7 +89,7 @@ fn devices_that_cannot_be_used_are_passed_over_by_auto() {
 fn a_driver_that_is_older_than_the_compiler_trains_and_generates() {
     let tiny = Tiny::new("llama");
     let emulator = emulator();
-    let outputs = ["12.4", "13.0"].map(|version| {
+    let outputs = ["12.3", "13.0"].map(|version| {
         let run = |arguments: &str| {
             let version = [("DG_EMULATOR_VERSION", version)];
             let output = dg_run_with(&tiny, arguments, Some(&emulator), &version);

@@ -26,9 +26,9 @@ pub struct Machine {
     pub shared_bytes_per_clock: f64,
     /// Warp instructions.
     pub issue_per_clock: f64,
-    /// Microseconds of a block's life outside of its main loop, alone and with others of the same
-    /// multiprocessor's block.
+    /// Microseconds of a block outside of its main loop, which nothing overlaps.
     pub block_us: f64,
+    /// The same of a tile of a block that goes on to the next.
     pub persistent_block_us: f64,
 }
 

@@ -29,6 +29,10 @@ pub(super) struct VerifyArgs {
     /// Adapter folder, or a finished run folder, whose files are then verified as well.
     #[arg(long, short, value_name = "DIR")]
     adapter: Option<PathBuf>,
+    /// Hugging Face directory of the expert's base model, if it had its own, whose weights are then verified as
+    /// well.
+    #[arg(long, value_name = "DIR")]
+    expert_model: Option<PathBuf>,
     /// Adapter folder, or finished run folder, of the expert that drafted, whose files are then verified as
     /// well.
     #[arg(long, value_name = "DIR")]
@@ -44,7 +48,8 @@ fn verified(origin: &Origin<'_>) -> String {
     all.extend(origin.suite.map(|_| "prompts, checks and harness"));
     all.extend(origin.model.map(|_| "the model's weights"));
     all.extend(origin.adapter.map(|_| "the adapter"));
-    all.extend(origin.expert_adapter.map(|_| "the expert"));
+    all.extend(origin.expert_model.map(|_| "the expert's weights"));
+    all.extend(origin.expert_adapter.map(|_| "the expert's adapter"));
     all.join(", ")
 }
 
@@ -56,6 +61,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<()> {
         suite: suite.as_ref(),
         model: args.model.as_deref(),
         adapter: adapter.as_ref().map(AdapterFolder::path),
+        expert_model: args.expert_model.as_deref(),
         expert_adapter: expert.as_ref().map(AdapterFolder::path),
     };
     let differences = verify(&args.run, origin)?;

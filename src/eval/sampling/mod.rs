@@ -91,7 +91,7 @@ pub fn sample<B: Backend>(
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary> {
     let generate = guard.with_model_options(&options.generate)?;
-    generate.validate()?;
+    guard.validate(&generate)?;
     let limit = options.limit.unwrap_or(usize::MAX);
     let scenarios: Vec<&Scenario> = suite.scenarios.iter().take(limit).collect();
     let mut plan = Plan::new(guard, &scenarios, options, &generate)?;

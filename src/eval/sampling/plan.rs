@@ -47,7 +47,7 @@ impl<'a> Plan<'a> {
             let tokens = guard.tokenizer.encode_prompt(&text)?;
             if tokens.is_empty() || tokens.len() >= context {
                 let reason = format!(
-                    "its prompt has {} tokens; the model's context of {context} has no room for more",
+                    "its prompt has {} tokens; the context of {context} has no room for more",
                     tokens.len()
                 );
                 unsampled.insert(id.clone(), reason);
