@@ -1,4 +1,4 @@
-"""Join judged runs that differ in the seeds of training and of samples into one, whose scenarios have the samples of all.
+"""Join judged runs that differ in the seeds of training and of samples into one, whose scenarios have all samples.
 
     python3 data/headline/pool.py OUT RUN...
 
