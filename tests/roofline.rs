@@ -1,6 +1,7 @@
 //! Predicted times of the products of a 7B training step on an H100. **Nothing here was measured on a GPU.**
-//! What a block does is counted on the emulator, and what a machine can do comes from `roofline/machine.toml`,
-//! some of it fitted to public kernels with published times (`roofline/calibration.toml`).
+//! What a block does is counted on the emulator, and what a machine can do comes from
+//! `roofline/machine.toml`, some of it fitted to public kernels with published times
+//! (`roofline/calibration.toml`).
 //!
 //! What it cannot tell: less than some 5 %, requests that the L2 cache merges, and power, which it knows only
 //! as one share of the tensor cores' peak.

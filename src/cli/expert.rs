@@ -25,8 +25,8 @@ pub(super) struct ExpertArgs {
     /// Temperature of the drafts; 0 drafts the likeliest token.
     #[arg(long, requires = "expert_adapter", default_value_t = CoDecoding::default().temperature, help_heading = "Security expert")]
     expert_temperature: f32,
-    /// Take a draft if its probability by the model is more than this share of that by the expert, which counts
-    /// at most as much; else the model draws its own token. 0 takes every possible draft, 1 none.
+    /// Take a draft if its probability by the model is more than this share of that by the expert, which
+    /// counts at most as much; else the model draws its own token. 0 takes every possible draft, 1 none.
     #[arg(long, requires = "expert_adapter", default_value_t = CoDecoding::default().threshold, help_heading = "Security expert")]
     expert_threshold: f32,
 }

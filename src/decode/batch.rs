@@ -385,7 +385,7 @@ fn complaint(error: Error) -> Error {
 
 fn damaged(position: usize) -> Error {
     Error::model(format!(
-        "the logits of generated token {position} are not numbers; the weights of model, adapter or expert are damaged"
+        "the logits of generated token {position} are not numbers; the model's, adapter's or expert's weights are damaged"
     ))
 }
 

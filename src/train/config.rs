@@ -218,8 +218,8 @@ impl TrainConfig {
                 early_stop_patience: 0,
                 ..default
             },
-            // 50 steps of warm-up are published: a fortieth of eight epochs of the some 520 functions of SVEN's
-            // training pairs that its filter keeps.
+            // 50 steps of warm-up are published: a fortieth of eight epochs of the some 520 functions of
+            // SVEN's training pairs that its filter keeps.
             Method::CoSec => TrainConfig {
                 num_epochs: 8,
                 batch_size: 1,

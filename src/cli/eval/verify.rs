@@ -29,8 +29,8 @@ pub(super) struct VerifyArgs {
     /// Adapter folder, or a finished run folder, whose files are then verified as well.
     #[arg(long, short, value_name = "DIR")]
     adapter: Option<PathBuf>,
-    /// Hugging Face directory of the expert's base model, if it had its own, whose weights are then verified as
-    /// well.
+    /// Hugging Face directory of the expert's base model, if it had its own, whose weights are then verified
+    /// as well.
     #[arg(long, value_name = "DIR")]
     expert_model: Option<PathBuf>,
     /// Adapter folder, or finished run folder, of the expert that drafted, whose files are then verified as
