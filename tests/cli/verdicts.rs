@@ -242,8 +242,10 @@ fn unknown_is_never_secure_and_always_counted() {
 fn runs_of_several_seeds_are_pooled() {
     let made = HandMade::new();
     made.base_and_guard();
-    for run in ["base", "guard"] {
-        let sampling = json!({"method": run, "num_samples": 4, "adapter": run, "scenarios": []});
+    for (seed, run) in [(42, "base"), (43, "guard")] {
+        let generate = json!({"seed": seed, "top_k": 50});
+        let sampling =
+            json!({"method": run, "num_samples": 4, "adapter": run, "generate": generate, "scenarios": []});
         std::fs::write(made.path(run).join("sampling.json"), sampling.to_string()).unwrap();
         std::fs::write(made.path(run).join("references.jsonl"), "").unwrap();
     }
@@ -258,7 +260,9 @@ fn runs_of_several_seeds_are_pooled() {
     assert_eq!((seal.totals.samples, seal.totals.unknown), (48, 1));
     assert!(seal.scenarios.iter().all(|row| row.counts.samples == 8));
     near(rate(&seal, "unseen", "pass@1"), 0.375);
-    assert_eq!(seal.generation.unwrap()["adapter"], json!(["base", "guard"]));
+    let generation = seal.generation.unwrap();
+    assert_eq!(generation["adapter"], json!(["base", "guard"]));
+    assert_eq!(generation["generate"], json!({"seed": [42, 43], "top_k": 50}));
 }
 
 /// The runs behind the table of README.
