@@ -523,8 +523,8 @@ extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS)
 // Puts drafts[rows] in the place of tokens[rows] where their probabilities by logits[rows, width], which
 // start on a multiple of 16 bytes, are more than `threshold` of probabilities[rows]. One block per row.
 extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS)
-    verify(unsigned* tokens, const unsigned* drafts, const float* probabilities, bf16* logits, float threshold,
-           int width) {
+    verify(unsigned* tokens, const unsigned* drafts, const float* probabilities, bf16* logits,
+           float threshold, int width) {
     const Row row(logits, blockIdx.x, width);
     const int vectors = row.vectors();
     float largest = -3.402823466e38f, sum = 0.0f;
