@@ -138,6 +138,7 @@ pub fn list(title: &str, lines: impl IntoIterator<Item = String>) -> String {
 }
 
 /// The first `most` lines, and how many more there are.
+#[cfg(all(feature = "eval", unix))]
 pub(crate) fn at_most(most: usize, lines: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut lines: Vec<String> = lines.into_iter().collect();
     let more = lines.len().saturating_sub(most);
