@@ -220,9 +220,13 @@ impl BatchPlan {
         match options.passes {
             Passes::Changed => {
                 plan.saved_rows = plan.adapter_rows;
-                plan.weigh_changes(pairs, options.ignore_token);
+                plan.weigh_fixes(pairs, options.ignore_token);
+                plan.weigh_removals(pairs, options.ignore_token);
             }
-            Passes::Fixed => plan.weigh_fixes(pairs, options.ignore_token),
+            Passes::Fixed => {
+                plan.weigh_fixes(pairs, options.ignore_token);
+                plan.weigh_rest(pairs, options.ignore_token);
+            }
             _ => {}
         }
         plan.choose_heads(options);
@@ -387,24 +391,8 @@ impl BatchPlan {
         self.targets.extend(ids.first().map(|_| -1));
     }
 
-    /// The losses of [`Passes::Changed`]: for every function that has such, the mean over the changed targets
-    /// of the cross-entropy, if the function is secure, or of the unlikelihood.
-    fn weigh_changes(&mut self, pairs: &[&TokenPair], ignore_token: Option<u32>) {
-        self.w_ce.fill(0.0);
-        self.w_kl.fill(0.0);
-        for (rows, pair) in self.pairs.iter().zip(pairs) {
-            let [secure, vulnerable] = pair.marked(ignore_token);
-            for (target, weight) in secure.weights(true) {
-                self.w_ce[predicting(target, &rows.secure)] = weight;
-            }
-            for (target, weight) in vulnerable.weights(true) {
-                self.swept.push(Swept { row: predicting(target, &rows.suffix), rival: None, weight });
-            }
-        }
-    }
-
-    /// The losses of [`Passes::Fixed`]: for every secure function that has such, the mean cross-entropy of
-    /// its changed targets and the mean KL divergence of the others.
+    /// For every secure function that has such, the mean cross-entropy of its changed targets, and nothing of
+    /// other rows.
     fn weigh_fixes(&mut self, pairs: &[&TokenPair], ignore_token: Option<u32>) {
         self.w_ce.fill(0.0);
         self.w_kl.fill(0.0);
@@ -413,6 +401,25 @@ impl BatchPlan {
             for (target, weight) in secure.weights(true) {
                 self.w_ce[predicting(target, &rows.secure)] = weight;
             }
+        }
+    }
+
+    /// The other loss of [`Passes::Changed`]: for every vulnerable function that has such, the mean unlikelihood
+    /// of its changed targets.
+    fn weigh_removals(&mut self, pairs: &[&TokenPair], ignore_token: Option<u32>) {
+        for (rows, pair) in self.pairs.iter().zip(pairs) {
+            let [_, vulnerable] = pair.marked(ignore_token);
+            for (target, weight) in vulnerable.weights(true) {
+                self.swept.push(Swept { row: predicting(target, &rows.suffix), rival: None, weight });
+            }
+        }
+    }
+
+    /// The other loss of [`Passes::Fixed`]: for every secure function that has such, the mean KL divergence of
+    /// its other targets.
+    fn weigh_rest(&mut self, pairs: &[&TokenPair], ignore_token: Option<u32>) {
+        for (rows, pair) in self.pairs.iter().zip(pairs) {
+            let [secure, _] = pair.marked(ignore_token);
             for (target, weight) in secure.weights(false) {
                 self.w_kl[predicting(target, &rows.secure)] = weight;
             }
