@@ -404,8 +404,8 @@ impl BatchPlan {
         }
     }
 
-    /// The other loss of [`Passes::Changed`]: for every vulnerable function that has such, the mean unlikelihood
-    /// of its changed targets.
+    /// The other loss of [`Passes::Changed`]: for every vulnerable function that has such, the mean
+    /// unlikelihood of its changed targets.
     fn weigh_removals(&mut self, pairs: &[&TokenPair], ignore_token: Option<u32>) {
         for (rows, pair) in self.pairs.iter().zip(pairs) {
             let [_, vulnerable] = pair.marked(ignore_token);
@@ -415,8 +415,8 @@ impl BatchPlan {
         }
     }
 
-    /// The other loss of [`Passes::Fixed`]: for every secure function that has such, the mean KL divergence of
-    /// its other targets.
+    /// The other loss of [`Passes::Fixed`]: for every secure function that has such, the mean KL divergence
+    /// of its other targets.
     fn weigh_rest(&mut self, pairs: &[&TokenPair], ignore_token: Option<u32>) {
         for (rows, pair) in self.pairs.iter().zip(pairs) {
             let [secure, _] = pair.marked(ignore_token);
