@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 /// A constant with where it comes from.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Constant {
     value: f64,
@@ -14,18 +14,43 @@ struct Constant {
     source: String,
 }
 
+/// What the file says of a machine.
+#[derive(Clone, Deserialize)]
+struct Entry {
+    /// Another machine, whose constants hold where there are none.
+    like: Option<String>,
+    arch: Option<String>,
+    #[serde(flatten)]
+    constants: HashMap<String, Constant>,
+}
+
 /// What a GPU can do.
 pub struct Machine {
+    pub name: &'static str,
+    /// Architecture of its machine code.
+    pub arch: &'static str,
     pub multiprocessors: f64,
     /// Clocks a microsecond.
     pub clocks: f64,
-    /// Of a multiprocessor's tensor cores, sustained.
+    /// Of dense bf16 by the data sheet.
+    pub peak_tflops: f64,
+    /// Of a multiprocessor's tensor cores at their peak.
     pub flops_per_clock: f64,
+    /// What of it products of warp groups sustain, and those of warps.
+    pub tensor_share: f64,
+    pub mma_share: f64,
     /// From L2 to a multiprocessor while all of them fetch.
     pub l2_bytes_per_clock: f64,
-    pub shared_bytes_per_clock: f64,
     /// Warp instructions.
     pub issue_per_clock: f64,
+    /// Results of special functions.
+    pub special_per_clock: f64,
+    /// Shared memory of a multiprocessor.
+    pub shared_bytes: usize,
+    pub hbm_bytes_per_us: f64,
+    pub memory_latency_us: f64,
+    /// From the end of a kernel to the start of the next of a graph.
+    pub launch_us: f64,
     /// Microseconds of a block outside of its main loop, which nothing overlaps.
     pub block_us: f64,
     /// The same of a tile of a block that goes on to the next.
@@ -33,24 +58,35 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn h100() -> Self {
-        let file = include_str!("machine.toml");
-        let mut machines: HashMap<String, HashMap<String, Constant>> =
-            toml::from_str(file).expect("machine.toml");
-        let constants = machines.remove("h100").expect("an H100");
-        let value = |name: &str| {
-            let Constant { value, error, source } = constants.get(name).expect(name);
-            assert!((0.0..=50.0).contains(error) && !source.is_empty(), "{name}");
+    /// `h100`, `h200` or `a100`.
+    pub fn new(name: &'static str) -> Self {
+        let file: HashMap<String, Entry> = toml::from_str(include_str!("machine.toml")).expect("machine.toml");
+        let own = file.get(name).expect(name);
+        let like = own.like.as_ref().map(|like| file.get(like).expect(like));
+        let value = |constant: &str| {
+            let found = own.constants.get(constant).or_else(|| like?.constants.get(constant));
+            let Constant { value, error, source } = found.expect(constant);
+            assert!((0.0..=50.0).contains(error) && !source.is_empty(), "{constant}");
             *value
         };
+        let arch = own.arch.as_ref().or_else(|| like?.arch.as_ref()).expect("an architecture");
         let (multiprocessors, clocks) = (value("multiprocessors"), 1e3 * value("clock_ghz"));
         Machine {
+            name,
+            arch: if arch == "80" { "80" } else { "90a" },
             multiprocessors,
             clocks,
-            flops_per_clock: value("tensor_flops_per_clock") * value("tensor_share"),
+            peak_tflops: value("peak_tflops"),
+            flops_per_clock: value("tensor_flops_per_clock"),
+            tensor_share: value("tensor_share"),
+            mma_share: value("mma_share"),
             l2_bytes_per_clock: 1e6 * value("l2_tbytes") / multiprocessors / clocks,
-            shared_bytes_per_clock: value("shared_bytes_per_clock"),
             issue_per_clock: value("issue_per_clock"),
+            special_per_clock: value("special_per_clock"),
+            shared_bytes: value("shared_bytes") as usize,
+            hbm_bytes_per_us: 1e6 * value("hbm_tbytes"),
+            memory_latency_us: value("memory_latency_us"),
+            launch_us: value("launch_us"),
             block_us: value("block_us"),
             persistent_block_us: value("persistent_block_us"),
         }

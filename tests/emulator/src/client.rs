@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW, Symbol};
 
 use crate::counters::Counters;
+pub use crate::driver::sample::Launched;
 
 /// The file that cargo builds.
 const FILE: &str = "libcuda_emulator.so";
@@ -121,6 +122,33 @@ impl Client {
         // SAFETY: that is the function's type.
         let code = unsafe { self.symbol::<unsafe extern "C" fn(u64) -> c_int>("dgemu_set_seed")?(seed) };
         check("dgemu_set_seed", code)
+    }
+
+    /// From here on at most so many clusters of each launch run, by how the kernel's name begins: the first entry that
+    /// fits counts. New memory is of `total` bytes, and all of it counts as written. [`Self::launched`] begins anew.
+    pub fn sample(&self, clusters: &[(&str, u64)], total: u64) -> Result<(), String> {
+        type Sample = unsafe extern "C" fn(*const c_char, u64) -> c_int;
+        let entries: Vec<String> = clusters.iter().map(|(begin, most)| format!("{begin}={most}")).collect();
+        let clusters = CString::new(entries.join(",")).map_err(|error| error.to_string())?;
+        // SAFETY: that is the function's type.
+        let sample = unsafe { self.symbol::<Sample>("dgemu_sample")? };
+        // SAFETY: as above, and the pointer is valid.
+        check("dgemu_sample", unsafe { sample(clusters.as_ptr(), total) })
+    }
+
+    /// The launches since sampling began, with the names of their kernels.
+    pub fn launched(&self) -> Result<Vec<(String, Launched)>, String> {
+        type Read = unsafe extern "C" fn(usize, *mut c_char, usize, *mut Launched) -> c_int;
+        // SAFETY: that is the function's type.
+        let read = unsafe { self.symbol::<Read>("dgemu_launched")? };
+        let next = |number: usize| {
+            let (mut name, mut launched) = ([0u8; 128], Launched::default());
+            // SAFETY: the buffer is as long as it says, and the pointer is valid.
+            let code = unsafe { read(number, name.as_mut_ptr().cast(), name.len(), &mut launched) };
+            let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+            (code == 0).then(|| (String::from_utf8_lossy(name).into_owned(), launched))
+        };
+        Ok((0..).map_while(next).collect())
     }
 
     /// Whether kernels run from here on. Where they do not, they are queued, and leave memory as it is: for

@@ -33,6 +33,7 @@ pub mod occupancy;
 pub mod pool;
 pub mod proc_address;
 pub mod queue;
+pub mod sample;
 pub mod state;
 pub mod status;
 pub mod stream;

@@ -12,13 +12,14 @@ const SUFFIXES: [&str; 4] = ["_v4", "_v3", "_v2", ""];
 const FOUND: u32 = 0;
 const NOT_FOUND: u32 = 1;
 
-fn rooms() -> [&'static [(&'static str, EntryPoint)]; 19] {
+fn rooms() -> [&'static [(&'static str, EntryPoint)]; 20] {
     [
         ENTRIES,
         super::capture::ENTRIES,
         super::context::ENTRIES,
         super::copy::ENTRIES,
         super::counters::ENTRIES,
+        super::sample::ENTRIES,
         super::device::ENTRIES,
         super::event::ENTRIES,
         super::function::ENTRIES,

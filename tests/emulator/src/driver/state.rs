@@ -16,6 +16,7 @@ use super::memory::Allocation;
 use super::module::LoadedModule;
 use super::pool::Pool;
 use super::queue::Queue;
+use super::sample::Sample;
 use super::status::{Result, Status};
 use super::stream::Stream;
 use crate::machine::{Machine, Options, Profile};
@@ -54,6 +55,8 @@ pub struct Driver {
     pub seed: u64,
     /// Whether kernels run; if not, they only take their place in queues and graphs.
     pub executes: bool,
+    /// Of sampled execution: clusters of a launch that run, and what was launched.
+    pub sample: Option<Sample>,
     /// Contexts that exist.
     pub contexts: HashMap<Handle, Context>,
     /// The primary context.
@@ -109,6 +112,7 @@ impl Driver {
             machine: Machine::new(options),
             seed,
             executes: true,
+            sample: None,
             contexts: HashMap::new(),
             primary: Primary::default(),
             streams: HashMap::new(),

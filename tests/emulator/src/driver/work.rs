@@ -140,7 +140,14 @@ impl Driver {
         if !self.executes {
             return Ok(());
         }
-        let run = || self.machine.launch(&kernel.function, &kernel.launch);
+        if let Some(sample) = &mut self.sample
+            && let Some(counters) = sample.known(kernel, &self.machine.memory)
+        {
+            sample.note(kernel, &self.machine.memory, counters);
+            return Ok(());
+        }
+        let most = self.sample.as_ref().map_or(u64::MAX, |sample| sample.most_clusters(&kernel.function.name));
+        let run = || self.machine.launch_sample(&kernel.function, &kernel.launch, most);
         let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
             let message = format!("the emulator panicked: {}", panic_message(&*panic));
             Err(Fault::new(FaultKind::Unsupported, message))
@@ -151,6 +158,9 @@ impl Driver {
             }
             fault
         })?;
+        if let Some(sample) = &mut self.sample {
+            sample.note(kernel, &self.machine.memory, counters);
+        }
         self.tally.add(&kernel.function.name, &counters);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::access::{self, Width};
@@ -33,7 +33,7 @@ pub struct Allocation {
     len: u64,
     data: *mut u8,
     storage: Storage,
-    /// A bit per byte; empty where everything counts as written (host memory).
+    /// A bit per byte; empty where everything counts as written: host memory, and what is not tracked.
     written: Box<[AtomicU8]>,
 }
 
@@ -53,14 +53,15 @@ impl Drop for Allocation {
 }
 
 impl Allocation {
-    fn own(base: u64, len: u64) -> Option<Self> {
+    fn own(base: u64, len: u64, tracks: bool) -> Option<Self> {
         let layout = Layout::from_size_align(len.max(16) as usize, 64).ok()?;
         // SAFETY: the layout's size is not zero.
         let data = unsafe { alloc_zeroed(layout) };
         if data.is_null() {
             return None;
         }
-        let bits = Layout::array::<AtomicU8>((len as usize).div_ceil(8)).ok()?;
+        let tracked = if tracks { len as usize } else { 0 };
+        let bits = Layout::array::<AtomicU8>(tracked.div_ceil(8)).ok()?;
         let written = if bits.size() == 0 {
             Box::default()
         } else {
@@ -72,7 +73,7 @@ impl Allocation {
                     dealloc(data, layout);
                     return None;
                 }
-                Box::from_raw(std::ptr::slice_from_raw_parts_mut(pointer, (len as usize).div_ceil(8)))
+                Box::from_raw(std::ptr::slice_from_raw_parts_mut(pointer, tracked.div_ceil(8)))
             }
         };
         Some(Allocation { base, len, data, storage: Storage::Own(layout), written })
@@ -181,32 +182,45 @@ struct Table {
 /// The memory of a device.
 pub struct GlobalMemory {
     table: RwLock<Table>,
-    total: u64,
+    total: AtomicU64,
+    /// Whether new allocations remember which of their bytes were written.
+    tracks: AtomicBool,
     /// Serialises atomics wider than the machine's.
     pub(crate) wide_atomics: Mutex<()>,
 }
 
 impl GlobalMemory {
+    /// Bytes that there are.
+    fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// For what is allocated from here on: memory of `total` bytes, in which every byte counts as written.
+    pub fn stop_tracking(&self, total: u64) {
+        self.total.store(total, Ordering::Relaxed);
+        self.tracks.store(false, Ordering::Relaxed);
+    }
+
     /// Memory of `total` bytes.
     pub fn new(total: u64) -> Self {
         let table = Table { next: FIRST, ..Table::default() };
-        GlobalMemory { table: RwLock::new(table), total, wide_atomics: Mutex::new(()) }
+        GlobalMemory { table: RwLock::new(table), total: AtomicU64::new(total), tracks: AtomicBool::new(true), wide_atomics: Mutex::new(()) }
     }
 
     /// Bytes that are free, and all bytes.
     pub fn info(&self) -> (u64, u64) {
-        (self.total - self.read_table().used, self.total)
+        (self.total() - self.read_table().used, self.total())
     }
 
     /// Allocates `len` bytes, unwritten. Addresses are never given out twice.
     pub fn alloc(&self, len: u64) -> Result<u64, MemoryError> {
         let mut table = self.write_table();
         let charged = charge(len);
-        if len > self.total || table.used + charged > self.total {
+        if len > self.total() || table.used + charged > self.total() {
             return Err(MemoryError::OutOfMemory);
         }
         let base = table.next;
-        let allocation = Allocation::own(base, len).ok_or(MemoryError::OutOfMemory)?;
+        let allocation = Allocation::own(base, len, self.tracks.load(Ordering::Relaxed)).ok_or(MemoryError::OutOfMemory)?;
         table.next += charged + RED_ZONE;
         table.used += charged;
         table.live.insert(base, Arc::new(allocation));

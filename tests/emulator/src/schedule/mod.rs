@@ -39,6 +39,8 @@ pub struct Plan {
     pub threads: usize,
     /// Whether all blocks are there from the start.
     pub cooperative: bool,
+    /// Clusters that run; where there are more, so many of them at equal distances.
+    pub most_clusters: u64,
 }
 
 /// Runs all blocks of a grid.
@@ -46,9 +48,10 @@ pub struct Plan {
 /// # Errors
 /// The first fault.
 pub fn run(grid: &Grid, plan: Plan) -> Result<Counters> {
-    let clusters = grid.grid.iter().zip(grid.cluster).map(|(g, c)| u64::from(g / c)).product();
+    let all: u64 = grid.grid.iter().zip(grid.cluster).map(|(g, c)| u64::from(g / c)).product();
+    let clusters = if plan.cooperative { all } else { all.min(plan.most_clusters) };
     let threads = plan.threads.clamp(1, usize::try_from(clusters).unwrap_or(usize::MAX).max(1));
-    let launch = Launch { grid, plan, clusters, next: AtomicU64::new(0), stop: AtomicBool::new(false) };
+    let launch = Launch { grid, plan, all, clusters, next: AtomicU64::new(0), stop: AtomicBool::new(false) };
     let outcome = Mutex::new((Counters::default(), None));
     let work = |thread| {
         let mut worker = Worker::new(&launch, thread);
@@ -74,6 +77,8 @@ pub fn run(grid: &Grid, plan: Plan) -> Result<Counters> {
 struct Launch<'a> {
     grid: &'a Grid<'a>,
     plan: Plan,
+    /// Clusters of the grid, and those of them that run.
+    all: u64,
     clusters: u64,
     next: AtomicU64,
     stop: AtomicBool,
@@ -83,7 +88,8 @@ impl Launch<'_> {
     /// The number of the next cluster to start.
     fn deal(&self) -> Option<u64> {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
-        (n < self.clusters).then_some(n)
+        // Of each of as many equal parts of the grid the middle.
+        (n < self.clusters).then(|| (2 * n + 1) * self.all / (2 * self.clusters))
     }
 }
 

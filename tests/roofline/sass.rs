@@ -1,0 +1,117 @@
+//! Machine code of a kernel's loops.
+//!
+//! Tests run PTX, of which ptxas makes other instructions. What is one instruction in both (products, memory, shuffles,
+//! special functions) is counted as it runs; how many more come with each of them is read here.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use deepguard::cuda::images::{Code, IMAGES};
+
+/// How the names of instructions begin that are one in PTX, too.
+const SAME: [&str; 13] =
+    ["HMMA", "HGMMA", "MUFU", "LDG", "STG", "LDS", "STS", "ATOM", "RED", "SHFL", "VOTE", "UTMALDG", "UTMASTG"];
+
+/// Instructions of a kernel's innermost loops, or of all of it where it has none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Loops {
+    pub instructions: usize,
+    /// Those that are one in PTX, too.
+    pub same: usize,
+    /// Those of tensor cores.
+    pub products: usize,
+}
+
+/// The loops of all kernels for an architecture, by name.
+pub fn loops(arch: &str) -> HashMap<String, Loops> {
+    let code = |image: &&deepguard::cuda::images::Image| image.arch == arch && matches!(image.code, Code::Cubin(_));
+    let images: Vec<_> = IMAGES.iter().filter(code).collect();
+    assert!(!images.is_empty(), "no machine code for sm_{arch}: make toolkit, and leave DG_CUDA_ARCHS alone");
+    images.iter().flat_map(|image| of_listing(&disassembled(&image.code))).collect()
+}
+
+fn disassembled(code: &Code) -> String {
+    let Code::Cubin(bytes) = code else { panic!("machine code") };
+    let folder = tempfile::tempdir().expect("a folder");
+    let cubin = folder.path().join("cubin");
+    std::fs::write(&cubin, bytes).expect("a file");
+    let output = Command::new(nvdisasm()).arg("-c").arg(&cubin).output().expect("nvdisasm runs: make toolkit");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// nvdisasm of the toolkit beside the build, or of an installed one.
+fn nvdisasm() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("tmp lies in the target folder");
+    let ours = target.join("cuda-toolkit/nvidia/cu13/bin/nvdisasm");
+    if ours.is_file() { ours } else { "nvdisasm".into() }
+}
+
+/// The kernels of a listing by nvdisasm.
+fn of_listing(listing: &str) -> Vec<(String, Loops)> {
+    let mut kernels = Vec::new();
+    for section in listing.split("\n.text.").skip(1) {
+        let (name, code) = section.split_once(':').expect("a name and a colon");
+        kernels.push((name.to_owned(), of_kernel(code)));
+    }
+    kernels
+}
+
+fn of_kernel(code: &str) -> Loops {
+    let (mut names, mut labels, mut jumps) = (Vec::new(), HashMap::new(), Vec::new());
+    for line in code.lines() {
+        if let Some(label) = line.strip_prefix('.').and_then(|line| line.strip_suffix(':')) {
+            labels.insert(label, names.len());
+        } else if let Some(name) = instruction(line) {
+            if name.starts_with("BRA")
+                && let Some(to) = line.split_once("`(.").and_then(|(_, rest)| rest.split_once(')'))
+            {
+                jumps.push((to.0, names.len()));
+            }
+            names.push(name);
+        }
+    }
+    let mut loops: Vec<(usize, usize)> = jumps
+        .into_iter()
+        .filter_map(|(label, from)| labels.get(label).filter(|to| **to < from).map(|to| (*to, from)))
+        .collect();
+    // Innermost: those that hold no other. The last instruction of a kernel jumps to itself and is none.
+    let all = loops.clone();
+    loops.retain(|(start, end)| !all.iter().any(|(s, e)| (s, e) != (start, end) && start <= s && e <= end));
+    let counted = |range: &[&str]| {
+        let with = |names: &[&str]| {
+            range.iter().filter(|name| names.iter().any(|begin| name.starts_with(begin))).count()
+        };
+        Loops { instructions: range.len(), same: with(&SAME), products: with(&["HMMA", "HGMMA"]) }
+    };
+    let mut sum = Loops::default();
+    for (start, end) in loops {
+        let one = counted(&names[start..=end]);
+        if one.same > 0 {
+            sum.instructions += one.instructions;
+            sum.same += one.same;
+            sum.products += one.products;
+        }
+    }
+    if sum.same == 0 { counted(&names) } else { sum }
+}
+
+/// `HMMA` of `/*0120*/ @P0 HMMA.16816.F32.BF16 R4, … ;`
+fn instruction(line: &str) -> Option<&str> {
+    let (_, rest) = line.trim_start().strip_prefix("/*")?.split_once("*/")?;
+    let mut words = rest.split_whitespace();
+    let first = words.next()?;
+    let name = if first.starts_with('@') { words.next()? } else { first };
+    name.split(['.', ';']).next()
+}
+
+#[test]
+fn loops_of_a_listing() {
+    let listing = "\n.text.a:\n        /*0000*/ MOV R1 ;\n.L_x_1:\n        /*0010*/ @P0 LDG.E R1 ;\n.L_x_2:\n        \
+                   /*0020*/ HMMA.16816 R1 ;\n        /*0030*/ IADD R1 ;\n        /*0040*/ @P1 BRA `(.L_x_2) ;\n        \
+                   /*0050*/ @P0 BRA `(.L_x_1) ;\n        /*0060*/ EXIT ;\n.L_x_3:\n        /*0070*/ BRA `(.L_x_3);\n";
+    let found = of_listing(listing);
+    let [(name, loops)] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((name.as_str(), loops.instructions, loops.same, loops.products), ("a", 3, 1, 1));
+}
