@@ -47,6 +47,7 @@ test: toolkit ## run all tests, examples and documentation included
 
 test-long: test ## those, all references of data/eval, a thousand kills and an hour of fuzzing for each parser: most of a day
 	DG_EVAL_ALL=1 cargo test --release --workspace --locked --test eval references
+	cargo test --release --locked --test roofline -- --ignored
 	DG_KILLS=1000 cargo test --release --workspace --locked --test runs killed
 	scripts/fuzz.sh 3600
 

@@ -1,11 +1,11 @@
-//! Predicted times of training steps, by kernel. **Nothing here was measured on a GPU.**
+//! Predicted times of training steps and decoded tokens, by kernel. **Nothing here was measured on a GPU.**
 //!
-//! A step of real widths and lengths is taken on the emulator, which runs some blocks of each launch and counts what they
+//! Steps of real widths and lengths are taken on the emulator, which runs some blocks of each launch and counts what they
 //! do. What machine code makes of it is read from the cubins, and what a machine can do comes from
 //! `roofline/machine.toml`, some of it fitted to public kernels with published times (`roofline/calibration.toml`).
 //!
-//! What it cannot tell: less than some 5 %, requests that the L2 cache merges, and power, which it knows only as one share
-//! of the tensor cores' peak.
+//! What it cannot tell: less than some 5 %, requests that the L2 cache merges, power, which it knows only as one share of
+//! the tensor cores' peak, and the host.
 
 #[path = "roofline/calibration.rs"]
 mod calibration;
@@ -15,6 +15,8 @@ mod emulator;
 mod launch;
 #[path = "roofline/machine.rs"]
 mod machine;
+#[path = "roofline/ratchet.rs"]
+mod ratchet;
 #[path = "roofline/sass.rs"]
 mod sass;
 #[path = "budgets/sven_lengths.rs"]
@@ -24,10 +26,14 @@ mod table;
 #[path = "roofline/workload.rs"]
 mod workload;
 
+use std::sync::{Mutex, PoisonError};
+
 use calibration::Product;
+use emulator::{on_a_gpu, skipped};
 use machine::Machine;
+use ratchet::Predicted;
 use table::Table;
-use workload::Model;
+use workload::{Launches, Model, QWEN_7B, QWEN_HALF_B, step_lengths};
 
 /// How far a prediction may be from what was published, per cent.
 const TOLERANCE: f64 = 12.0;
@@ -55,41 +61,80 @@ fn published_products_are_predicted() {
 
 /// Layers that are emulated: those with taps, and then one without.
 const TAPPED: usize = 4;
+/// Sequences that are decoded together.
+const SEQUENCES: [usize; 3] = [1, 16, 100];
 
-fn step(machine: &Machine, model: &Model, cached: bool) -> Table {
-    let table = |layers: usize| Table::of(machine, &model.training(layers, cached));
-    let fewer = table(TAPPED);
-    table(TAPPED + 1).with_layers(TAPPED + 1, &fewer, model.layers)
-}
-
-/// A token of `samples` sequences.
-fn token(machine: &Machine, model: &Model, samples: usize) -> Table {
-    const LAYERS: usize = 2;
-    let table = |layers: usize| {
-        let [fewer, more] = model.decoding(layers, samples).map(|launches| Table::of(machine, &launches));
-        more.without(&fewer)
-    };
-    table(LAYERS).with_layers(LAYERS, &table(LAYERS - 1), model.layers)
-}
-
-fn print(what: &str, table: &Table) {
-    println!("== {what}");
-    for ((kernel, blocks, mflops), row) in &table.0 {
-        println!("{kernel:28} {blocks:6} {mflops:6} {:6.0} {:9.3} ms  {:7.1} us {}", row.launches, row.us / 1e3, row.us / row.launches, row.bound);
+/// Predictions of a model's steps and tokens, on each of `machines`.
+fn predict(machines: &[Machine], model: &Model) -> Vec<Predicted> {
+    // First, as launches that are alike are counted once, and a model's own have logits that are all equal.
+    let choosing = SEQUENCES.map(|sequences| model.choosing(sequences));
+    let [fewer, more] = [TAPPED, TAPPED + 1].map(|layers| model.launches(layers, SEQUENCES));
+    let mut all = Vec::new();
+    for machine in machines {
+        let table = |launches: &Launches| Table::of(machine, launches);
+        let mut add = |work: String, table: Table, result: String| {
+            all.push(Predicted { machine: machine.name, model: model.name, work, table, result });
+        };
+        for (known, work) in ["step", "step of the first epoch"].into_iter().enumerate() {
+            let [fewer, more] = [&fewer, &more].map(|of| table(&of.steps[known]));
+            let step = more.with_layers(TAPPED + 1, &fewer, model.layers);
+            let share = 100.0 * needed_tflop(model, known == 0) / step.us() * 1e6 / machine.peak_tflops;
+            add(work.to_owned(), step, format!("{share:.1} % MFU"));
+        }
+        for (i, sequences) in SEQUENCES.into_iter().enumerate() {
+            let [fewer, more] = [&fewer, &more].map(|of| {
+                let [before, after] = &of.tokens[i];
+                table(after).without(&table(before))
+            });
+            let token = more.with_layers(TAPPED + 1, &fewer, model.layers);
+            let token = token.with_kernel("sample", table(&choosing[i]));
+            let result = format!("{:.0} tokens/s", sequences as f64 / token.us() * 1e6);
+            add(format!("token of {sequences}"), token, result);
+        }
     }
-    println!("sum {:.1} ms, {} launches", table.us() / 1e3, table.launches());
+    all
+}
+
+/// Operations in units of a TFLOP that a step needs: none for padding, for what both functions share, or again.
+fn needed_tflop(model: &Model, known: bool) -> f64 {
+    let (mut secure, mut suffixes, mut forward, mut backward) = (0, 0, 0, 0);
+    for (s, v, shared) in step_lengths() {
+        secure += s;
+        suffixes += v - shared;
+        forward += s * s + v * v - shared * shared;
+        backward += s * s;
+    }
+    let head = model.hidden / model.heads[0];
+    let qkv = model.hidden * (model.hidden + 2 * model.heads[1] * head);
+    let layer = qkv + model.hidden * model.hidden + 3 * model.hidden * model.wide;
+    // Gradients of inputs alone, and none below the first layer's adapters.
+    let mut rows = layer * (model.layers * (2 * secure + suffixes)) - qkv * secure
+        + 3 * secure * model.vocab * model.hidden;
+    // Scores and their products with values; backward each twice, and scores again.
+    let mut pairs = 2 * forward + 5 * backward;
+    if !known {
+        rows += layer * model.layers * secure;
+        pairs += 2 * backward;
+    }
+    // Two operations each; half of the pairs are masked.
+    2.0 * (rows as f64 + (model.layers * model.hidden * pairs) as f64 / 2.0) / 1e12
+}
+
+/// Sampled execution is of a whole process: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+#[test]
+fn steps_and_tokens_of_7b() {
+    if on_a_gpu() {
+        return skipped("the emulator counts");
+    }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    ratchet::check(&predict(&["h100", "h200"].map(Machine::new), &QWEN_7B));
 }
 
 #[test]
-fn explore() {
-    let machine = Machine::new("h100");
-    let model = [workload::QWEN_7B, workload::QWEN_HALF_B].into_iter().nth(usize::from(std::env::var("HALF").is_ok())).unwrap();
-    let started = std::time::Instant::now();
-    for n in [1, 16, 100] {
-        let table = token(&machine, &model, n);
-        print(&format!("decode {n} {:?}", started.elapsed()), &table);
-    }
-    let started = std::time::Instant::now();
-    print("train", &step(&machine, &model, true));
-    println!("{:?}", started.elapsed());
+#[ignore = "minutes: make test-long"]
+fn steps_and_tokens_of_half_b() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    ratchet::check(&predict(&["h100", "h200"].map(Machine::new), &QWEN_HALF_B));
 }

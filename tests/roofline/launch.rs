@@ -85,18 +85,31 @@ fn resident(machine: &Machine, info: &KernelInfo, launched: &Launched) -> usize 
     let threads = (launched.threads as usize).next_multiple_of(32);
     let registers = info.registers.next_multiple_of(8) * threads;
     let shared = launched.shared as usize + RESERVED_SHARED;
-    [BLOCKS, THREADS / threads, REGISTERS / registers, machine.shared_bytes / shared].into_iter().min().expect("four")
+    [BLOCKS, THREADS / threads, REGISTERS / registers, machine.shared_bytes / shared]
+        .into_iter()
+        .min()
+        .expect("four")
 }
 
 /// Operations for a byte that a block loads, from which on tiles are so empty that one operand is narrower than they are,
 /// and the other is read once.
 const NARROW: f64 = 40.0;
 
-/// Whether a kernel reads its operands again and again, from the second-level cache: memory is not what it waits for.
-fn reuses(kernel: &str, flops_of_a_byte: f64) -> bool {
-    match kernel {
+/// Bytes of memory: all that goes through the second-level cache, but of a kernel that reads its operands again and again
+/// its weights. What else such a one reads is little where memory could matter, which is where there are few rows.
+fn memory_bytes(kernel: &str, launched: &Launched) -> f64 {
+    let counters = &launched.counters;
+    let sectors = 32 * (counters.global_load_sectors + counters.global_store_sectors);
+    let bytes = (sectors + counters.bulk_load_bytes + counters.bulk_store_bytes) as f64;
+    let flops_of_a_byte = counters.tensor_flops as f64 / bytes;
+    let again = match kernel {
         "gemm_grouped" => flops_of_a_byte < NARROW,
-        _ => kernel.starts_with("gemm_") || kernel.starts_with("attention") && !kernel.starts_with("attention_decode"),
+        "lora_inputs" | "lora_down_2" | "lora_down_4" => false,
+        _ => counters.tensor_flops > 0 && !kernel.starts_with("attention_decode"),
+    };
+    match again {
+        true => launched.held as f64,
+        false => bytes * launched.blocks as f64 / counters.blocks as f64,
     }
 }
 
@@ -110,13 +123,11 @@ fn instructions(counters: &Counters, loops: &Loops) -> f64 {
 
 /// Predicts a launch of one of our kernels.
 pub fn predict(machine: &Machine, kernel: &str, launched: &Launched, loops: &Loops) -> Prediction {
-    let info = KERNELS.iter().find(|info| info.name == kernel && info.arch.ends_with(machine.arch));
+    let info = KERNELS.iter().find(|info| info.name == kernel && info.arch.ends_with(&machine.arch));
     let info = info.unwrap_or_else(|| panic!("{kernel} was not compiled for sm_{}", machine.arch));
     let counters = &launched.counters;
     let ran = counters.blocks as f64;
     let warpgroups = kernel.ends_with("_sm90") && kernel.starts_with("gemm");
-    let sectors = 32.0 * (counters.global_load_sectors + counters.global_store_sectors) as f64;
-    let bulk = (counters.bulk_load_bytes + counters.bulk_store_bytes) as f64;
     let loads = 32.0 * counters.global_load_sectors as f64 + counters.bulk_load_bytes as f64;
     let flops = counters.tensor_flops as f64;
     let rate = machine.flops_per_clock * if warpgroups { machine.tensor_share } else { machine.mma_share };
@@ -138,8 +149,7 @@ pub fn predict(machine: &Machine, kernel: &str, launched: &Launched, loops: &Loo
     let warps = if warpgroups { f64::INFINITY } else { warps };
     let beside_us = if warpgroups { machine.block_us } else { 0.0 };
     let turns = Turns { blocks: launched.blocks as f64, resident: resident as f64, warps, beside_us };
-    let bytes = if reuses(kernel, flops / loads) { 0.0 } else { (sectors + bulk) * launched.blocks as f64 / ran };
-    work.predict(machine, turns, bytes)
+    work.predict(machine, turns, memory_bytes(kernel, launched))
 }
 
 /// Bytes that tensor cores read of both operands, m of 64 and n columns, 16 of k at a time, for an operation.

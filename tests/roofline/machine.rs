@@ -28,7 +28,7 @@ struct Entry {
 pub struct Machine {
     pub name: &'static str,
     /// Architecture of its machine code.
-    pub arch: &'static str,
+    pub arch: String,
     pub multiprocessors: f64,
     /// Clocks a microsecond.
     pub clocks: f64,
@@ -58,9 +58,10 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// `h100`, `h200` or `a100`.
+    /// `h100` or `h200`.
     pub fn new(name: &'static str) -> Self {
-        let file: HashMap<String, Entry> = toml::from_str(include_str!("machine.toml")).expect("machine.toml");
+        let file: HashMap<String, Entry> =
+            toml::from_str(include_str!("machine.toml")).expect("machine.toml");
         let own = file.get(name).expect(name);
         let like = own.like.as_ref().map(|like| file.get(like).expect(like));
         let value = |constant: &str| {
@@ -73,7 +74,7 @@ impl Machine {
         let (multiprocessors, clocks) = (value("multiprocessors"), 1e3 * value("clock_ghz"));
         Machine {
             name,
-            arch: if arch == "80" { "80" } else { "90a" },
+            arch: arch.to_owned(),
             multiprocessors,
             clocks,
             peak_tflops: value("peak_tflops"),

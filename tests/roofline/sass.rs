@@ -6,12 +6,14 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
-use deepguard::cuda::images::{Code, IMAGES};
+use deepguard::cuda::images::{Code, IMAGES, Image};
 
 /// How the names of instructions begin that are one in PTX, too.
-const SAME: [&str; 13] =
-    ["HMMA", "HGMMA", "MUFU", "LDG", "STG", "LDS", "STS", "ATOM", "RED", "SHFL", "VOTE", "UTMALDG", "UTMASTG"];
+const SAME: [&str; 13] = [
+    "HMMA", "HGMMA", "MUFU", "LDG", "STG", "LDS", "STS", "ATOM", "RED", "SHFL", "VOTE", "UTMALDG", "UTMASTG",
+];
 
 /// Instructions of a kernel's innermost loops, or of all of it where it has none.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,9 +25,14 @@ pub struct Loops {
     pub products: usize,
 }
 
-/// The loops of all kernels for an architecture, by name.
-pub fn loops(arch: &str) -> HashMap<String, Loops> {
-    let code = |image: &&deepguard::cuda::images::Image| image.arch == arch && matches!(image.code, Code::Cubin(_));
+/// The loops of all kernels for an architecture, by name. A process has one architecture.
+pub fn loops(arch: &str) -> &'static HashMap<String, Loops> {
+    static FOUND: OnceLock<HashMap<String, Loops>> = OnceLock::new();
+    FOUND.get_or_init(|| read(arch))
+}
+
+fn read(arch: &str) -> HashMap<String, Loops> {
+    let code = |image: &&Image| image.arch == arch && matches!(image.code, Code::Cubin(_));
     let images: Vec<_> = IMAGES.iter().filter(code).collect();
     assert!(!images.is_empty(), "no machine code for sm_{arch}: make toolkit, and leave DG_CUDA_ARCHS alone");
     images.iter().flat_map(|image| of_listing(&disassembled(&image.code))).collect()
@@ -36,7 +43,8 @@ fn disassembled(code: &Code) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let cubin = folder.path().join("cubin");
     std::fs::write(&cubin, bytes).expect("a file");
-    let output = Command::new(nvdisasm()).arg("-c").arg(&cubin).output().expect("nvdisasm runs: make toolkit");
+    let output =
+        Command::new(nvdisasm()).arg("-c").arg(&cubin).output().expect("nvdisasm runs: make toolkit");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
 }

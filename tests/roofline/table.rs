@@ -25,7 +25,7 @@ pub struct Table(pub BTreeMap<Key, Row>);
 impl Table {
     /// Of what was launched.
     pub fn of(machine: &Machine, launches: &Launches) -> Self {
-        let loops = loops(machine.arch);
+        let loops = loops(&machine.arch);
         let mut rows: BTreeMap<Key, Row> = BTreeMap::new();
         for (kernel, launched) in launches {
             let loops = loops.get(kernel).unwrap_or_else(|| panic!("no machine code of {kernel}"));
@@ -43,7 +43,8 @@ impl Table {
     pub fn with_layers(mut self, own: usize, fewer: &Table, layers: usize) -> Self {
         let more = (layers - own) as f64;
         // Some grids depend on the number of layers: those of one kernel stand for each other.
-        let only_fewer: Vec<(&Key, &Row)> = fewer.0.iter().filter(|(key, _)| !self.0.contains_key(key)).collect();
+        let only_fewer: Vec<(&Key, &Row)> =
+            fewer.0.iter().filter(|(key, _)| !self.0.contains_key(key)).collect();
         for (key, row) in &mut self.0 {
             let none = Row::default();
             let other = || only_fewer.iter().find(|(other, _)| other.0 == key.0).map(|(_, row)| *row);
@@ -63,6 +64,13 @@ impl Table {
             }
         }
         self.0.retain(|_, row| row.launches > 0.0);
+        self
+    }
+
+    /// With the rows of a kernel from another table.
+    pub fn with_kernel(mut self, kernel: &str, other: Table) -> Self {
+        self.0.retain(|key, _| key.0 != kernel);
+        self.0.extend(other.0.into_iter().filter(|(key, _)| key.0 == kernel));
         self
     }
 

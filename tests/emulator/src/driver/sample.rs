@@ -17,7 +17,7 @@ pub struct Sample {
     /// that fits counts.
     clusters: Vec<(String, u64)>,
     launches: Vec<(String, Launched)>,
-    /// What launches did, by all but the addresses among their arguments.
+    /// What launches did, also earlier, by all but the addresses among their arguments.
     known: HashMap<Alike, Counters>,
 }
 
@@ -36,6 +36,8 @@ pub struct Launched {
     pub shared: u64,
     /// Blocks of a cluster.
     pub cluster: u64,
+    /// Bytes of the allocations whose first address is among the arguments: of weights, which have theirs to themselves.
+    pub held: u64,
     /// Of the blocks that ran.
     pub counters: Counters,
 }
@@ -54,7 +56,13 @@ impl Sample {
 
     /// Remembers a launch.
     pub fn note(&mut self, kernel: &Kernel, memory: &GlobalMemory, counters: Counters) {
-        if self.most_clusters(&kernel.function.name) < u64::MAX {
+        let mut held: Vec<(u64, u64)> = addresses(&kernel.launch.params)
+            .filter_map(|address| memory.find(address, 1).ok().filter(|found| found.base() == address))
+            .map(|found| (found.base(), found.len()))
+            .collect();
+        held.sort_unstable();
+        held.dedup();
+        if (1..u64::MAX).contains(&self.most_clusters(&kernel.function.name)) {
             self.known.insert(alike(kernel, memory), counters);
         }
         let launch = &kernel.launch;
@@ -64,16 +72,23 @@ impl Sample {
             threads: product(launch.block),
             shared: u64::from(kernel.function.static_shared) + u64::from(launch.dynamic_shared),
             cluster: product(launch.cluster),
+            held: held.into_iter().map(|(_, len)| len).sum(),
             counters,
         };
         self.launches.push((kernel.function.name.clone(), launched));
     }
 }
 
+/// Words among arguments, which addresses are.
+fn addresses(arguments: &[u8]) -> impl Iterator<Item = u64> {
+    arguments
+        .chunks_exact(8)
+        .map(|word| word.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
+}
+
 fn alike(kernel: &Kernel, memory: &GlobalMemory) -> Alike {
     let mut arguments = kernel.launch.params.clone();
-    for word in arguments.chunks_exact_mut(8) {
-        let value = word.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
+    for (word, value) in arguments.chunks_exact_mut(8).zip(addresses(&kernel.launch.params)) {
         if memory.find(value, 1).is_ok() {
             word.fill(0);
         }
@@ -92,7 +107,11 @@ api! {
         let clusters = clusters.get()?.split(',').map(entry).collect::<Result<_>>()?;
         with_driver(|driver| {
             driver.machine.memory.stop_tracking(total);
-            driver.sample = Some(Sample { clusters, ..Sample::default() });
+            driver.sample = Some(Sample {
+                clusters,
+                launches: Vec::new(),
+                known: driver.sample.take().map(|earlier| earlier.known).unwrap_or_default(),
+            });
             Ok(())
         })
     }

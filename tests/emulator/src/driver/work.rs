@@ -146,7 +146,8 @@ impl Driver {
             sample.note(kernel, &self.machine.memory, counters);
             return Ok(());
         }
-        let most = self.sample.as_ref().map_or(u64::MAX, |sample| sample.most_clusters(&kernel.function.name));
+        let most =
+            self.sample.as_ref().map_or(u64::MAX, |sample| sample.most_clusters(&kernel.function.name));
         let run = || self.machine.launch_sample(&kernel.function, &kernel.launch, most);
         let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
             let message = format!("the emulator panicked: {}", panic_message(&*panic));

@@ -204,7 +204,12 @@ impl GlobalMemory {
     /// Memory of `total` bytes.
     pub fn new(total: u64) -> Self {
         let table = Table { next: FIRST, ..Table::default() };
-        GlobalMemory { table: RwLock::new(table), total: AtomicU64::new(total), tracks: AtomicBool::new(true), wide_atomics: Mutex::new(()) }
+        GlobalMemory {
+            table: RwLock::new(table),
+            total: AtomicU64::new(total),
+            tracks: AtomicBool::new(true),
+            wide_atomics: Mutex::new(()),
+        }
     }
 
     /// Bytes that are free, and all bytes.
@@ -220,7 +225,8 @@ impl GlobalMemory {
             return Err(MemoryError::OutOfMemory);
         }
         let base = table.next;
-        let allocation = Allocation::own(base, len, self.tracks.load(Ordering::Relaxed)).ok_or(MemoryError::OutOfMemory)?;
+        let allocation = Allocation::own(base, len, self.tracks.load(Ordering::Relaxed))
+            .ok_or(MemoryError::OutOfMemory)?;
         table.next += charged + RED_ZONE;
         table.used += charged;
         table.live.insert(base, Arc::new(allocation));
