@@ -28,7 +28,7 @@ const OCCUPANCY: [(&str, usize, usize); 72] = [
     ("cast", 256, 6),
     ("gather", 256, 6),
     ("embed", 256, 6),
-    ("sort_rows", 256, 6),
+    ("sort_rows", 1024, 1),
     ("scatter_add", 128, 8),
     ("rope", 128, 4),
     ("rope_into_cache", 128, 4),
