@@ -123,6 +123,17 @@ impl Client {
         check("dgemu_set_seed", code)
     }
 
+    /// Whether launches from here on count what takes a record of every access, which is slow: bytes that
+    /// DRAM sees, and loads in flight. `blocks_per_processor` is how many blocks a multiprocessor runs at the
+    /// same time, which its registers decide too; without it as many as threads and shared memory allow.
+    pub fn set_traffic(&self, counted: bool, blocks_per_processor: Option<u32>) -> Result<(), String> {
+        type Set = unsafe extern "C" fn(c_int, u32) -> c_int;
+        // SAFETY: that is the function's type.
+        let set = unsafe { self.symbol::<Set>("dgemu_set_traffic")? };
+        // SAFETY: as above.
+        check("dgemu_set_traffic", unsafe { set(counted.into(), blocks_per_processor.unwrap_or(0)) })
+    }
+
     /// Whether kernels run from here on. Where they do not, they are queued, and leave memory as it is: for
     /// what the host does, at sizes at which nothing can be emulated.
     pub fn set_executes(&self, executes: bool) -> Result<(), String> {

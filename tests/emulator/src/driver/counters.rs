@@ -143,6 +143,17 @@ api! {
         })
     }
 
+    /// Whether launches count what takes a record of every access, and how many blocks a multiprocessor runs
+    /// at the same time: as many as fit for 0.
+    fn dgemu_set_traffic(counted: c_int, blocks_per_processor: u32) {
+        with_driver(|driver| {
+            driver.machine.options.traffic = counted != 0;
+            driver.machine.options.blocks_per_processor =
+                (blocks_per_processor != 0).then_some(blocks_per_processor);
+            Ok(())
+        })
+    }
+
     /// The last fault in words, cut off where the buffer ends; `needed` is its length without the terminator.
     fn dgemu_last_fault(buffer: Out<c_char>, len: usize, needed: Out<usize>) {
         let length = last_fault(buffer, len)?;

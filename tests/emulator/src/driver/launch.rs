@@ -204,6 +204,11 @@ impl Driver {
         if threads > loaded.function.max_threads {
             return Err(Status::LAUNCH_OUT_OF_RESOURCES);
         }
+        if loaded.function.registers.is_some()
+            && blocks_per_multiprocessor(loaded, &limits, threads, geometry.dynamic_shared) == 0
+        {
+            return Err(Status::LAUNCH_OUT_OF_RESOURCES);
+        }
         geometry.check_cluster(loaded, limits.clusters)?;
         if geometry.cooperative {
             let blocks = blocks_per_multiprocessor(loaded, &limits, threads, geometry.dynamic_shared);

@@ -33,6 +33,8 @@ impl Exec<'_> {
         let element = atomic_bytes(atomic.ty) as u32;
         let bytes = element * atomic.src.len() as u32;
         self.cluster.counters.global_atomics += u64::from(active.count_ones());
+        self.cluster.trace_lanes(addresses, bytes, active, false);
+        self.cluster.trace_lanes(addresses, bytes, active, true);
         for lane in lanes(active) {
             let address = addresses[lane];
             if !address.is_multiple_of(u64::from(bytes)) {

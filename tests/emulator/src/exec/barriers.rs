@@ -160,6 +160,7 @@ impl Exec<'_> {
         self.wgmma_commit();
         self.wgmma_wait(0)?;
         self.check_warpgroup()?;
+        self.check_all_registers()?;
         self.warp.state = State::Done;
         self.cluster.blocks[self.warp.block].live_warps -= 1;
         for id in 0..BARRIERS as usize {

@@ -66,6 +66,17 @@ pub enum Pending {
     },
 }
 
+impl Pending {
+    /// The block where something arrives.
+    pub(crate) fn block(&self) -> usize {
+        match self {
+            Pending::Load(load) => load.block(),
+            Pending::Store(store) => store.block(),
+            Pending::Arrive { block, .. } => *block,
+        }
+    }
+}
+
 impl Exec<'_> {
     #[inline(always)]
     pub(super) fn cp_async(&mut self, copy: &CpAsync, active: u32) -> Result<()> {

@@ -4,4 +4,5 @@ pub mod access;
 pub mod clock;
 pub mod exchange;
 pub mod global;
+pub mod l2;
 pub mod shared;

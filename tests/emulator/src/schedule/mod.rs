@@ -26,6 +26,8 @@ type Result<T> = std::result::Result<T, Box<Fault>>;
 const SLICE: u64 = 4096;
 /// Times that waits may give up without anybody getting further before that is a deadlock.
 const STALLS: u32 = 256;
+/// Asynchronous operations, on average, after which those to another block of a cluster are held up.
+const HOLDS: usize = 8;
 /// Times, for each of the clusters that are there together, that all may only wait in loops before that is a
 /// deadlock.
 const IDLE: u64 = 1 << 12;
@@ -67,6 +69,9 @@ pub fn run(grid: &Grid, plan: Plan) -> Result<Counters> {
     }
     let (mut counters, fault) = outcome.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     counters.launches = 1;
+    if let (Some(l2), None) = (&grid.l2, &fault) {
+        l2.add_to(&mut counters);
+    }
     fault.map_or(Ok(counters), Err)
 }
 
@@ -194,7 +199,10 @@ impl<'a> Worker<'a> {
         self.resident.push_front(cluster);
     }
 
-    fn retire(&mut self, cluster: Cluster) {
+    fn retire(&mut self, mut cluster: Cluster) {
+        if let (Some(l2), Some(trace)) = (&self.launch.grid.l2, cluster.trace.take()) {
+            l2.submit(cluster.number.into(), trace);
+        }
         self.counters += &cluster.counters;
         self.counters.blocks += cluster.blocks.len() as u64;
         self.nursery.end(cluster);
@@ -238,7 +246,7 @@ impl<'a> Worker<'a> {
         if cluster.pending.is_empty() {
             return Ok(false);
         }
-        let n = cluster.random.below(cluster.pending.len());
+        let n = arrives_next(cluster);
         cluster.complete_pending(self.launch.grid.memory, n)?;
         cluster.warps.iter_mut().flatten().for_each(|warp| warp.spun = false);
         Ok(true)
@@ -249,6 +257,22 @@ impl<'a> Worker<'a> {
         while self.complete_one(cluster)? {}
         Ok(Progress::Done)
     }
+}
+
+/// The asynchronous operation to be completed next. Blocks of a cluster get what was sent to all of them at
+/// different times: what goes to one of them, by chance, waits until nothing else is left.
+fn arrives_next(cluster: &mut Cluster) -> usize {
+    let Cluster { pending, blocks, held_up, random, .. } = cluster;
+    if blocks.len() > 1 {
+        if random.below(HOLDS) == 0 {
+            *held_up = random.below(blocks.len());
+        }
+        let others: Vec<usize> = (0..pending.len()).filter(|&n| pending[n].block() != *held_up).collect();
+        if !others.is_empty() {
+            return others[random.below(others.len())];
+        }
+    }
+    random.below(pending.len())
 }
 
 /// A random warp that can get further.
@@ -310,7 +334,11 @@ fn deadlock(launch: &Launch, cluster: &Cluster) -> Box<Fault> {
                 ),
                 None => format!("the mbarrier at {at:#x}"),
             },
-            _ => "others, in a loop".to_owned(),
+            State::Registers(needed) => format!(
+                "{needed} registers, of which the warps of its block have given back {} that nobody took",
+                cluster.blocks[warp.block].spare_registers
+            ),
+            State::Ready | State::Done => "others, in a loop".to_owned(),
         };
         places.push(format!("warp {} waits for {what} (PTX line {line})", warp.index));
     }
