@@ -156,9 +156,9 @@ fn ptx_of_the_bench_assembles() {
         ("products of 256", bench_ptx::products(256), "-arch=sm_90a"),
     ] {
         std::fs::write(&from, text).expect("a file");
+        let mut ptxas = Command::new(nvdisasm().with_file_name("ptxas"));
         let output =
-            Command::new(nvdisasm().with_file_name("ptxas")).arg(target).arg(&from).arg("-o").arg(&to);
-        let output = output.output().expect("ptxas runs: make toolkit");
+            ptxas.arg(target).arg(&from).arg("-o").arg(&to).output().expect("ptxas runs: make toolkit");
         // It warns where it has to wait for each product.
         assert!(output.status.success() && output.stderr.is_empty(), "{what}: {output:?}");
     }

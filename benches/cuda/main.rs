@@ -1,11 +1,11 @@
 //! What a GPU does, as rows of Markdown tables: the constants of the machine that predictions take from
 //! elsewhere, the matrix products of a 7B training step beside their predicted times and cuBLASLt's, every
-//! other kernel at the sizes of Qwen2.5-Coder-7B, and whole training steps and decoding passes of random models
-//! of its shape and of the 0.5B one's.
+//! other kernel at the sizes of Qwen2.5-Coder-7B, and whole training steps and decoding passes of random
+//! models of its shape and of the 0.5B one's.
 //!
-//! `cargo bench --bench cuda [-- PART…]` on a machine with an NVIDIA GPU; the parts are `machine`, `products`,
-//! `kernels` and `steps`. Without a GPU there is nothing to measure; with `--test` every case runs once and
-//! small, also on the emulator, and nothing is timed.
+//! `cargo bench --bench cuda [-- PART…]` on a machine with an NVIDIA GPU; the parts are `machine`,
+//! `products`, `kernels` and `steps`. Without a GPU there is nothing to measure; with `--test` every case
+//! runs once and small, also on the emulator, and nothing is timed.
 
 mod cublaslt;
 mod device;

@@ -11,8 +11,8 @@ use super::cublaslt::CublasLt;
 use super::device::{Device, Work};
 use super::predicted;
 
-/// Rows of a training step of 16 pairs of SVEN's mean lengths: of secure functions, and with the vulnerable ones'
-/// suffixes; and of a chunk of logits.
+/// Rows of a training step of 16 pairs of SVEN's mean lengths: of secure functions, and with the vulnerable
+/// ones' suffixes; and of a chunk of logits.
 const SECURE: usize = 6912;
 const ROWS: usize = 10_048;
 const CHUNK: usize = 1024;

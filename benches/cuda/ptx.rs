@@ -75,9 +75,9 @@ DONE:
     )
 }
 
-/// `fill(from, mask, apart, stages)`: a thread of each block copies stages to shared memory, a ring of them at a
-/// time, block b from byte `b · apart` on, modulo `mask + 1`. In `fill_multicast`, two blocks of a cluster copy
-/// half of each stage and multicast it to both.
+/// `fill(from, mask, apart, stages)`: a thread of each block copies stages to shared memory, a ring of them
+/// at a time, block b from byte `b · apart` on, modulo `mask + 1`. In `fill_multicast`, two blocks of a
+/// cluster copy half of each stage and multicast it to both.
 pub fn fill() -> String {
     let inits: String = (0..RING)
         .map(|i| {
@@ -180,8 +180,8 @@ DONE:
     module("sm_90a", &(alone + &together))
 }
 
-/// `products(from, rounds, out)`: two warp groups multiply 64 rows each with `n` columns of shared memory, over
-/// and over, [`PRODUCT_K`] of k a round, and write a sum each.
+/// `products(from, rounds, out)`: two warp groups multiply 64 rows each with `n` columns of shared memory,
+/// over and over, [`PRODUCT_K`] of k a round, and write a sum each.
 pub fn products(n: u32) -> String {
     let registers = n / 2;
     let list = (0..registers).map(|i| format!("%f{i}")).collect::<Vec<_>>().join(", ");

@@ -51,8 +51,8 @@ pub fn scatter_add<B: Backend>(backend: &B) {
     }
 }
 
-/// Many rows, whose sums in f32 tell their order: with ids of one, two and three bytes, and in tables whose size
-/// is a power of two.
+/// Many rows, whose sums in f32 tell their order: with ids of one, two and three bytes, and in tables whose
+/// size is a power of two.
 pub fn scatter_add_in_order<B: Backend>(backend: &B) {
     const ROWS: usize = 2500;
     for vocab in [1, 200, 256, 65_536, 70_001] {
