@@ -36,7 +36,7 @@ fn flops_per_token(config: &Config) -> (f64, f64) {
 }
 
 fn training_step(c: &mut Criterion) {
-    let model = random_model(Cpu::new(), "bench-model", CONFIG);
+    let model = random_model(Cpu::new(), CONFIG);
     let pairs = pairs(BATCH, SVEN, model.config.vocab_size);
     let (block, head) = flops_per_token(&model.config);
     let (secure, suffix) = ((BATCH * SVEN.secure) as f64, (BATCH * (SVEN.vulnerable - SVEN.shared)) as f64);
@@ -76,7 +76,7 @@ fn options(samples: usize, max_new_tokens: usize) -> GenerateOptions {
 }
 
 fn generation(c: &mut Criterion) {
-    let model = random_model(Cpu::new(), "bench-model", CONFIG);
+    let model = random_model(Cpu::new(), CONFIG);
     let prompt: Vec<u32> = (0..200).map(|t| philox(3, [t, 0, 0, 0])[0] % 49152).collect();
     let (block, head) = flops_per_token(&model.config);
     let weight_bytes = (block + head) as u64; // two bytes a weight, two operations a weight

@@ -38,7 +38,10 @@
 #define GUIDE_THREADS 128
 #define GUIDE_ROWS 64
 
-// Gradients of a table: rows that a warp begins with, and threads of a block.
+// Gradients of a table: threads of the block that sorts their rows, and bits that it sorts by at a time; rows
+// that a warp of the sum begins with, and threads of its blocks.
+#define SORT_THREADS 1024
+#define SORT_BITS 8
 #define SCATTER_ROWS 8
 #define SCATTER_THREADS 128
 

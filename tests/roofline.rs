@@ -1,11 +1,13 @@
 //! Predicted times of training steps and decoded tokens, by kernel. **Nothing here was measured on a GPU.**
 //!
-//! Steps of real widths and lengths are taken on the emulator, which runs some blocks of each launch and counts what they
-//! do. What machine code makes of it is read from the cubins, and what a machine can do comes from
-//! `roofline/machine.toml`, some of it fitted to public kernels with published times (`roofline/calibration.toml`).
+//! Steps of real widths and lengths are taken on the emulator, which runs some blocks of each launch and
+//! counts what they do. What machine code makes of it is read from the cubins, and what a machine can do
+//! comes from
+//! `roofline/machine.toml`, some of it fitted to public kernels with published times
+//! (`roofline/calibration.toml`).
 //!
-//! What it cannot tell: less than some 5 %, requests that the L2 cache merges, power, which it knows only as one share of
-//! the tensor cores' peak, and the host.
+//! What it cannot tell: less than some 5 %, requests that the L2 cache merges, power, which it knows only as
+//! one share of the tensor cores' peak, and the host.
 
 #[path = "roofline/calibration.rs"]
 mod calibration;
@@ -95,7 +97,8 @@ fn predict(machines: &[Machine], model: &Model) -> Vec<Predicted> {
     all
 }
 
-/// Operations in units of a TFLOP that a step needs: none for padding, for what both functions share, or again.
+/// Operations in units of a TFLOP that a step needs: none for padding, for what both functions share, or
+/// again.
 fn needed_tflop(model: &Model, known: bool) -> f64 {
     let (mut secure, mut suffixes, mut forward, mut backward) = (0, 0, 0, 0);
     for (s, v, shared) in step_lengths() {

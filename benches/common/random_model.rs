@@ -1,9 +1,8 @@
 //! Models with random weights, and pairs of the mean lengths of SVEN's.
 
-use std::path::PathBuf;
+use std::borrow::Cow;
 
 use deepguard::attached::Attached;
-use deepguard::files::{OwnedTensor, write_safetensors};
 use deepguard::guard::GuardConfig;
 use deepguard::init::initialize;
 use deepguard::model::{Config, LoraConfig, Transformer, expected_tensors};
@@ -11,7 +10,7 @@ use deepguard::ops::Backend;
 use deepguard::ops::philox::philox;
 use deepguard::train::batch::TokenPair;
 use half::bf16;
-use safetensors::tensor::Dtype;
+use safetensors::tensor::{Dtype, View, serialize_to_file};
 
 /// Tokens of a pair: the means over SVEN's training pairs, cut at 1024.
 #[derive(Clone, Copy)]
@@ -23,33 +22,56 @@ pub struct Lengths {
 
 pub const SVEN: Lengths = Lengths { secure: 432, vulnerable: 422, shared: 226 };
 
-/// A model of this configuration, kept in `target/tmp` under a name for the next time.
-pub fn random_model<B: Backend>(backend: B, name: &str, config_json: &str) -> Transformer<B> {
-    let tmp = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    let dir = tmp.join(name);
-    std::fs::create_dir_all(&dir).expect("target folder");
-    let weights = dir.join("model.safetensors");
-    if !weights.exists() {
-        std::fs::write(dir.join("config.json"), config_json).expect("target folder");
-        let config = Config::from_json(config_json).expect("config");
-        let tensors: Vec<(String, OwnedTensor)> = expected_tensors(&config)
-            .into_iter()
-            .enumerate()
-            .map(|(i, spec)| (spec.name, random_tensor(i as u32, &spec.shape)))
-            .collect();
-        write_safetensors(&weights, &tensors).expect("target folder");
-    }
-    Transformer::load(backend, &dir).expect("model")
+/// Random numbers before the same ones come again: not a power of two, so that rows differ.
+const PERIOD: usize = 1_000_003;
+
+/// A model of this configuration, by way of a temporary file.
+pub fn random_model<B: Backend>(backend: B, config_json: &str) -> Transformer<B> {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(dir.path().join("config.json"), config_json).expect("a file in it");
+    let config = Config::from_json(config_json).expect("config");
+    let numbers: Vec<u8> = (0..PERIOD)
+        .map(|i| philox(1, [i as u32, 0, 0, 0])[0] as f32 / u32::MAX as f32 - 0.5)
+        .flat_map(|number| bf16::from_f32(0.1 * number).to_le_bytes())
+        .collect();
+    let tensors = expected_tensors(&config)
+        .into_iter()
+        .map(|spec| (spec.name, Random { shape: spec.shape, numbers: &numbers }));
+    serialize_to_file(tensors, None, &dir.path().join("model.safetensors")).expect("room for the model");
+    // From here on the backend has its own copy, or has mapped the file.
+    Transformer::load(backend, dir.path()).expect("model")
 }
 
-fn random_tensor(index: u32, shape: &[usize]) -> OwnedTensor {
-    let n: usize = shape.iter().product();
-    let value = |i: usize| {
-        let unit = philox(1, [i as u32, index, 0, 0])[0] as f32 / u32::MAX as f32;
-        bf16::from_f32(if shape.len() == 1 { 1.0 } else { (unit - 0.5) * 0.1 })
-    };
-    let bytes = (0..n).flat_map(|i| value(i).to_le_bytes()).collect();
-    OwnedTensor { dtype: Dtype::BF16, shape: shape.to_vec(), bytes }
+/// A tensor of random numbers, or of ones if it is a vector, which is made when it is written.
+struct Random<'a> {
+    shape: Vec<usize>,
+    /// bf16.
+    numbers: &'a [u8],
+}
+
+impl View for Random<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::BF16
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let one = bf16::ONE.to_le_bytes();
+        let period = if self.shape.len() == 1 { &one } else { self.numbers };
+        let mut data = Vec::with_capacity(self.data_len());
+        while data.len() < self.data_len() {
+            let piece = period.len().min(self.data_len() - data.len());
+            data.extend_from_slice(&period[..piece]);
+        }
+        Cow::Owned(data)
+    }
+
+    fn data_len(&self) -> usize {
+        2 * self.shape.iter().product::<usize>()
+    }
 }
 
 /// Adapters and guard as training begins with.

@@ -4,6 +4,9 @@
 
 #![allow(dead_code)]
 
+#[path = "places.rs"]
+mod places;
+
 use std::path::{Path, PathBuf};
 
 use deepguard::attached::Attached;
@@ -74,7 +77,7 @@ impl Tiny {
 
 /// The folder of golden files.
 pub fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+    places::root().join("tests/golden")
 }
 
 pub fn read_json(path: &Path) -> Value {

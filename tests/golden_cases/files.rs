@@ -9,10 +9,11 @@ use deepguard::ops::Backend;
 use crate::golden_cases::Precision;
 use crate::golden_cases::case::{Case, Result};
 use crate::golden_cases::checks::Checks;
+use crate::golden_cases::places::root;
 use crate::golden_cases::sven;
 
 fn own_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+    root().join("tests/golden")
 }
 
 /// The `.json` files of a folder, sorted.

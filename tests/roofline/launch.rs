@@ -1,5 +1,5 @@
-//! The time of a launch: what its blocks ask of a multiprocessor, of the second-level cache and of memory, and which of
-//! these it waits for.
+//! The time of a launch: what its blocks ask of a multiprocessor, of the second-level cache and of memory,
+//! and which of these it waits for.
 
 use cuda_emulator::client::Launched;
 use cuda_emulator::counters::{Class, Counters};
@@ -49,8 +49,8 @@ impl Work {
         ]
     }
 
-    /// Clocks of a block, and the resource that it needs longest. Warps of a scheduler hide each other's phases: what
-    /// does not fit under the longest is the next longest of one of them.
+    /// Clocks of a block, and the resource that it needs longest. Warps of a scheduler hide each other's
+    /// phases: what does not fit under the longest is the next longest of one of them.
     fn clocks(&self, warps: f64) -> (&'static str, f64) {
         let mut all = self.resources();
         all.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -73,8 +73,8 @@ impl Work {
     }
 }
 
-/// Registers of a multiprocessor, its threads, its blocks, and its shared memory, of which each block takes some more
-/// than it asks for.
+/// Registers of a multiprocessor, its threads, its blocks, and its shared memory, of which each block takes
+/// some more than it asks for.
 const REGISTERS: usize = 65_536;
 const THREADS: usize = 2048;
 const BLOCKS: usize = 32;
@@ -91,12 +91,13 @@ fn resident(machine: &Machine, info: &KernelInfo, launched: &Launched) -> usize 
         .expect("four")
 }
 
-/// Operations for a byte that a block loads, from which on tiles are so empty that one operand is narrower than they are,
-/// and the other is read once.
+/// Operations for a byte that a block loads, from which on tiles are so empty that one operand is narrower
+/// than they are, and the other is read once.
 const NARROW: f64 = 40.0;
 
-/// Bytes of memory: all that goes through the second-level cache, but of a kernel that reads its operands again and again
-/// its weights. What else such a one reads is little where memory could matter, which is where there are few rows.
+/// Bytes of memory: all that goes through the second-level cache, but of a kernel that reads its operands
+/// again and again its weights. What else such a one reads is little where memory could matter, which is
+/// where there are few rows.
 fn memory_bytes(kernel: &str, launched: &Launched) -> f64 {
     let counters = &launched.counters;
     let sectors = 32 * (counters.global_load_sectors + counters.global_store_sectors);

@@ -1,7 +1,7 @@
 //! Machine code of a kernel's loops.
 //!
-//! Tests run PTX, of which ptxas makes other instructions. What is one instruction in both (products, memory, shuffles,
-//! special functions) is counted as it runs; how many more come with each of them is read here.
+//! Tests run PTX, of which ptxas makes other instructions. What is one instruction in both (products, memory,
+//! shuffles, special functions) is counted as it runs; how many more come with each of them is read here.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! What training steps and decoded tokens launch: a model of real widths and few layers does them on the emulator, which
-//! runs some blocks of each launch.
+//! What training steps and decoded tokens launch: a model of real widths and few layers does them on the
+//! emulator, which runs some blocks of each launch.
 
 use std::fs::File;
 use std::path::Path;
@@ -62,8 +62,8 @@ const SAMPLING: Sampling = Sampling::new(0.4, 0.95, 50, 1);
 
 /// Bytes of memory of the GPU.
 const MEMORY: u64 = 80 << 30;
-/// Clusters of a launch that run. Blocks of products are alike, those of attention are not; others take addresses from
-/// what rows are sorted by.
+/// Clusters of a launch that run. Blocks of products are alike, those of attention are not; others take
+/// addresses from what rows are sorted by.
 const SAMPLED: &[(&str, u64)] =
     &[("sort_rows", u64::MAX), ("gemm_grouped", 16), ("gemm_", 2), ("attention", 24), ("", 8)];
 const NONE: &[(&str, u64)] = &[("", 0)];
@@ -95,8 +95,8 @@ impl Model {
         file.set_len((beginning.len() + end) as u64).expect("a file with holes");
     }
 
-    /// The model with `layers`, on a device of its own, on which nothing runs yet. Its head is the embedding, which costs the
-    /// same and takes half the memory.
+    /// The model with `layers`, on a device of its own, on which nothing runs yet. Its head is the embedding,
+    /// which costs the same and takes half the memory.
     fn emulated(&self, layers: usize) -> Transformer<Cuda> {
         let cuda = own_cuda();
         sample(NONE);
@@ -111,8 +111,8 @@ impl Model {
         Work { tokens: sequences.map(|samples| tokens(&model, samples)), steps: steps(&model) }
     }
 
-    /// The launch that chooses the next tokens of `samples` sequences, by logits as models have them: what it does depends on
-    /// them, and those of a model of zeros are all equal.
+    /// The launch that chooses the next tokens of `samples` sequences, by logits as models have them: what it
+    /// does depends on them, and those of a model of zeros are all equal.
     pub fn choosing(&self, samples: usize) -> Launches {
         let cuda = own_cuda();
         let buffers = Arena::build(&cuda, |arena| {

@@ -2,8 +2,10 @@
 
 #![allow(dead_code)]
 
+#[path = "../common/places.rs"]
+mod places;
+
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use deepguard::attached::Attached;
 use deepguard::cpu::Cpu;
@@ -85,7 +87,7 @@ pub fn model(name: &str) -> Transformer<Cpu> {
 
 /// The same on a device.
 pub fn model_on<B: Backend>(backend: B, name: &str) -> Transformer<B> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models").join(name);
+    let dir = places::root().join("tests/golden/models").join(name);
     Transformer::load(backend, &dir).expect("a golden model")
 }
 

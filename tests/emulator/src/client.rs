@@ -124,8 +124,9 @@ impl Client {
         check("dgemu_set_seed", code)
     }
 
-    /// From here on at most so many clusters of each launch run, by how the kernel's name begins: the first entry that
-    /// fits counts. New memory is of `total` bytes, and all of it counts as written. [`Self::launched`] begins anew.
+    /// From here on at most so many clusters of each launch run, by how the kernel's name begins: the first
+    /// entry that fits counts. New memory is of `total` bytes, and all of it counts as written.
+    /// [`Self::launched`] begins anew.
     pub fn sample(&self, clusters: &[(&str, u64)], total: u64) -> Result<(), String> {
         type Sample = unsafe extern "C" fn(*const c_char, u64) -> c_int;
         let entries: Vec<String> = clusters.iter().map(|(begin, most)| format!("{begin}={most}")).collect();

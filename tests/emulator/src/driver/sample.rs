@@ -1,5 +1,5 @@
-//! Sampled execution: of each launch some blocks run, and are counted. So it is known what kernels do at sizes at which
-//! nothing can be emulated as a whole. What they compute is not.
+//! Sampled execution: of each launch some blocks run, and are counted. So it is known what kernels do at
+//! sizes at which nothing can be emulated as a whole. What they compute is not.
 
 use std::collections::HashMap;
 
@@ -13,8 +13,8 @@ use crate::memory::global::GlobalMemory;
 /// What is sampled, and what was launched since.
 #[derive(Default)]
 pub struct Sample {
-    /// Clusters (of a block, where there are no others) of a launch that run, of kernels whose names begin so. The first
-    /// that fits counts.
+    /// Clusters (of a block, where there are no others) of a launch that run, of kernels whose names begin
+    /// so. The first that fits counts.
     clusters: Vec<(String, u64)>,
     launches: Vec<(String, Launched)>,
     /// What launches did, also earlier, by all but the addresses among their arguments.
@@ -36,7 +36,8 @@ pub struct Launched {
     pub shared: u64,
     /// Blocks of a cluster.
     pub cluster: u64,
-    /// Bytes of the allocations whose first address is among the arguments: of weights, which have theirs to themselves.
+    /// Bytes of the allocations whose first address is among the arguments: of weights, which have theirs to
+    /// themselves.
     pub held: u64,
     /// Of the blocks that ran.
     pub counters: Counters,
@@ -97,8 +98,8 @@ fn alike(kernel: &Kernel, memory: &GlobalMemory) -> Alike {
 }
 
 api! {
-    /// From here on at most so many clusters of each launch run as `clusters` says, `attention=8,gemm=2,=4`, by how the
-    /// kernel's name begins; new memory is of `total` bytes, and all of it counts as written.
+    /// From here on at most so many clusters of each launch run as `clusters` says, `attention=8,gemm=2,=4`,
+    /// by how the kernel's name begins; new memory is of `total` bytes, and all of it counts as written.
     fn dgemu_sample(clusters: Text, total: u64) {
         let entry = |entry: &str| {
             let (begin, clusters) = entry.split_once('=').ok_or(Status::INVALID_VALUE)?;
@@ -116,8 +117,8 @@ api! {
         })
     }
 
-    /// The launch of this number since sampling began: bytes of its name and of a terminator, and what it was. Not
-    /// found behind the last.
+    /// The launch of this number since sampling began: bytes of its name and of a terminator, and what it
+    /// was. Not found behind the last.
     fn dgemu_launched(number: usize, name: Out<std::ffi::c_char>, len: usize, out: Out<Launched>) {
         with_driver(|driver| {
             let launches = driver.sample.as_ref().map_or(&[][..], |sample| &sample.launches);
