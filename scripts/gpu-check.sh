@@ -135,6 +135,7 @@ else
 fi
 
 device=$(sed -n 's/^CUDA device 0: //p' "$logs/1")
+mkdir -p "$(dirname "$report")"
 {
     echo "# Check on ${device:-no device}"
     echo
