@@ -64,13 +64,16 @@ fn it_has_less_shared_memory_and_no_clusters() {
         blockDimZ: 1,
         sharedMemBytes: 0,
         hStream: std::ptr::null_mut(),
-        attrs: &mut cluster,
+        attrs: &raw mut cluster,
         numAttrs: 1,
     };
+    let (arguments, extra) = (std::ptr::null_mut(), std::ptr::null_mut());
     // SAFETY: the kernel takes no arguments.
-    let launch =
-        unsafe { sys::cuLaunchKernelEx(&config, function, std::ptr::null_mut(), std::ptr::null_mut()) };
-    assert_eq!(launch, Code::CUDA_ERROR_NOT_SUPPORTED);
+    let launch = || unsafe { sys::cuLaunchKernelEx(&config, function, arguments, extra) };
+    assert_eq!(launch(), Code::CUDA_ERROR_NOT_SUPPORTED);
+    cluster.id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+    cluster.value.programmaticStreamSerializationAllowed = 1;
+    assert_eq!(launch(), Code::CUDA_ERROR_NOT_SUPPORTED);
 }
 
 #[test]
