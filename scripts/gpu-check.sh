@@ -135,6 +135,7 @@ else
 fi
 
 device=$(sed -n 's/^CUDA device 0: //p' "$logs/1")
+mkdir -p "$(dirname "$report")"
 {
     echo "# Check on ${device:-no device}"
     echo
@@ -144,7 +145,7 @@ device=$(sed -n 's/^CUDA device 0: //p' "$logs/1")
         echo "On a GPU, from a build carried to it. Not run, as they need the emulator or nvcc: budgets, mutation, ptxas."
     fi
     echo
-    echo "$(date -u +%Y-%m-%d), $("$dg_run" --version), $(git rev-parse --short HEAD 2> /dev/null || echo "no git")${filter:+, tests named *$filter* only}"
+    echo "$(date -u +%Y-%m-%d), $("$dg_run" --version), $(git rev-parse --short HEAD 2> /dev/null || cat commit 2> /dev/null || echo "no git")${filter:+, tests named *$filter* only}"
     echo
     echo "| what | outcome | tests |"
     echo "|---|---|---|"

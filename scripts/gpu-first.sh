@@ -63,8 +63,21 @@ write_report() {
     mv "$report.partial" "$report"
 }
 
+# section TITLE FORM LOG: what a part has printed, as the Markdown that it is or as text.
+section() {
+    case $2 in
+        markdown) details+=$'\n'"## $1"$'\n\n'"$(tail -c 100000 "$3")"$'\n' ;;
+        text) details+=$'\n'"## $1"$'\n\n```text\n'"$(tail -c 20000 "$3")"$'\n```\n' ;;
+    esac
+}
+
 stop() {
-    [[ -z $child ]] || kill "$child" 2> /dev/null || true
+    if [[ -n $child ]]; then
+        kill "$child" 2> /dev/null || true
+        wait "$child" || true
+        section "${running[@]}"
+        rows+="| ${running[0]} | stopped | |"$'\n'
+    fi
     rows+="| stopped by a signal | | |"$'\n'
     write_report
     exit 130
@@ -90,16 +103,14 @@ part() {
         return
     fi
     ((limit < left)) || limit=$left
+    running=("$title" "$form" "$log")
     write_report "$title"
     timeout --kill-after=5 "$limit" "$@" > "$log" 2>&1 < /dev/null &
     child=$!
     result=0
     wait "$child" || result=$?
     child=
-    case $form in
-        markdown) details+=$'\n'"## $title"$'\n\n'"$(tail -c 100000 "$log")"$'\n' ;;
-        text) details+=$'\n'"## $title"$'\n\n```text\n'"$(tail -c 20000 "$log")"$'\n```\n' ;;
-    esac
+    section "$title" "$form" "$log"
     case $result in
         0) outcome "$title" passed $((SECONDS - started)) ;;
         124 | 137) outcome "$title" "stopped after its $limit seconds" $((SECONDS - started)) ;;
@@ -115,12 +126,7 @@ count=0
 unpack() {
     mkdir -p gpu-first/pack gpu-first/logs
     tar -C gpu-first/pack -xf "$pack"
-    local xz=gpu-first/pack/xz/xz
-    if command -v xz > /dev/null; then
-        xz -dc gpu-first/pack/content.tar.xz
-    else
-        LD_LIBRARY_PATH=gpu-first/pack/xz "$xz" -dc gpu-first/pack/content.tar.xz
-    fi | tar -C gpu-first -xf -
+    LD_LIBRARY_PATH=gpu-first/pack/xz gpu-first/pack/xz/xz -dc gpu-first/pack/content.tar.xz | tar -C gpu-first -xf -
 }
 unpack || code=3 fail "$pack cannot be unpacked: expected the file of make gpu-pack, and 400 MB of room here"
 home=$PWD/gpu-first
@@ -132,9 +138,20 @@ built() {
 dg_run=$(built bin dg-run) ops=$(built test ops) kernels=$(built test kernels) cuda=$(built test cuda)
 bench=$(built bench cuda)
 
-# Tests look for their files there, and large ones are written here.
-export CARGO_MANIFEST_DIR=$home TMPDIR=$home/tmp RUST_BACKTRACE=0
+# Tests look for their files there.
+export CARGO_MANIFEST_DIR=$home RUST_BACKTRACE=0
+# The random models are written to files, 15 GB for 7B: here, or in memory where the disk has no room.
+model_kib=18000000
+TMPDIR=$home/tmp
 mkdir -p "$TMPDIR"
+free() {
+    df -Pk "$1" 2> /dev/null | awk 'NR == 2 { print $4 }'
+}
+if (($(free "$TMPDIR") < model_kib)) && [[ -w /dev/shm ]] && (($(free /dev/shm) > model_kib)); then
+    TMPDIR=$(mktemp -d /dev/shm/gpu-first.XXXXXX)
+fi
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
 unset DG_TEST_DEVICE DG_EMULATOR
 if [[ -n $emulated ]]; then
     emulator=$(built lib emulator)
@@ -192,6 +209,5 @@ else
             --error-exitcode 9 "$cuda" --exact cuda::training::every_gradient_on_cuda_is_that_of_the_cpu
     done
 fi
-rm -rf "$TMPDIR"
 echo "gpu-first: $report" >&2
 exit "$failed"

@@ -1,6 +1,7 @@
-//! Models with random weights, and pairs of the mean lengths of SVEN's.
+//! Models with random weights, and pairs of random tokens.
 
 use std::borrow::Cow;
+use std::error::Error;
 
 use deepguard::attached::Attached;
 use deepguard::guard::GuardConfig;
@@ -12,7 +13,7 @@ use deepguard::train::batch::TokenPair;
 use half::bf16;
 use safetensors::tensor::{Dtype, View, serialize_to_file};
 
-/// Tokens of a pair: the means over SVEN's training pairs, cut at 1024.
+/// Tokens of a pair.
 #[derive(Clone, Copy)]
 pub struct Lengths {
     pub secure: usize,
@@ -20,16 +21,14 @@ pub struct Lengths {
     pub shared: usize,
 }
 
-pub const SVEN: Lengths = Lengths { secure: 432, vulnerable: 422, shared: 226 };
-
 /// Random numbers before the same ones come again: not a power of two, so that rows differ.
 const PERIOD: usize = 1_000_003;
 
 /// A model of this configuration, by way of a temporary file.
-pub fn random_model<B: Backend>(backend: B, config_json: &str) -> Transformer<B> {
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    std::fs::write(dir.path().join("config.json"), config_json).expect("a file in it");
-    let config = Config::from_json(config_json).expect("config");
+pub fn random_model<B: Backend>(backend: B, config_json: &str) -> Result<Transformer<B>, Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    std::fs::write(dir.path().join("config.json"), config_json)?;
+    let config = Config::from_json(config_json)?;
     let numbers: Vec<u8> = (0..PERIOD)
         .map(|i| philox(1, [i as u32, 0, 0, 0])[0] as f32 / u32::MAX as f32 - 0.5)
         .flat_map(|number| bf16::from_f32(0.1 * number).to_le_bytes())
@@ -37,9 +36,9 @@ pub fn random_model<B: Backend>(backend: B, config_json: &str) -> Transformer<B>
     let tensors = expected_tensors(&config)
         .into_iter()
         .map(|spec| (spec.name, Random { shape: spec.shape, numbers: &numbers }));
-    serialize_to_file(tensors, None, &dir.path().join("model.safetensors")).expect("room for the model");
+    serialize_to_file(tensors, None, &dir.path().join("model.safetensors"))?;
     // From here on the backend has its own copy, or has mapped the file.
-    Transformer::load(backend, dir.path()).expect("model")
+    Ok(Transformer::load(backend, dir.path())?)
 }
 
 /// A tensor of random numbers, or of ones if it is a vector, which is made when it is written.
@@ -84,13 +83,14 @@ pub fn attached<B: Backend>(model: &Transformer<B>) -> Attached<B> {
 }
 
 /// Pairs of random tokens.
-pub fn pairs(count: usize, lengths: Lengths, vocab_size: usize) -> Vec<TokenPair> {
+pub fn pairs(lengths: &[Lengths], vocab_size: usize) -> Vec<TokenPair> {
     let token =
         |pair: usize, side: u32, t: usize| philox(2, [t as u32, side, pair as u32, 0])[0] % vocab_size as u32;
-    let side = |pair: usize, side: u32, n: usize| -> Vec<u32> {
-        (0..n).map(|t| token(pair, if t < lengths.shared { 0 } else { side }, t)).collect()
+    let side = |pair: usize, side: u32, n: usize, shared: usize| -> Vec<u32> {
+        (0..n).map(|t| token(pair, if t < shared { 0 } else { side }, t)).collect()
     };
-    (0..count)
-        .map(|id| TokenPair::new(id, side(id, 1, lengths.secure), side(id, 2, lengths.vulnerable)))
-        .collect()
+    let pair = |(id, of): (usize, &Lengths)| {
+        TokenPair::new(id, side(id, 1, of.secure, of.shared), side(id, 2, of.vulnerable, of.shared))
+    };
+    lengths.iter().enumerate().map(pair).collect()
 }

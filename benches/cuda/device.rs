@@ -10,6 +10,7 @@ use deepguard::ops::{Arena, Buffer, Device as _, Element};
 use half::bf16;
 
 use super::machine::Clock;
+use super::predicted::Predictions;
 
 /// More than any second-level cache holds.
 const FLUSH_BYTES: usize = 256 << 20;
@@ -36,6 +37,7 @@ pub struct Device {
     pub cuda: Cuda,
     /// Once each and small, to see that everything runs.
     pub testing: bool,
+    pub predictions: Predictions,
     flush: RefCell<Buffer<Cuda, u32>>,
     clock: Clock,
 }
@@ -57,7 +59,8 @@ impl Device {
         let words = if testing { 64 } else { FLUSH_BYTES / 4 };
         let flush = Arena::build(&cuda, |arena| arena.buffer("flush", &[words])).expect("memory").0;
         let clock = Clock::new(&cuda, testing);
-        Device { cuda, testing, flush: flush.into(), clock }
+        let predictions = Predictions::of(cuda.info());
+        Device { cuda, testing, predictions, flush: flush.into(), clock }
     }
 
     fn attribute(&self, attribute: Attribute) -> f64 {
@@ -155,13 +158,13 @@ impl Device {
         Duration::from_secs_f32(start.elapsed_ms(&end).expect("two events that are over") / 1e3)
     }
 
-    /// Times of `run`, which tells its own, as often as fits the time of a case.
+    /// Median time of `run`, which tells its own, of as many as fit the time of a case.
     pub fn measured(&self, mut run: impl FnMut() -> Duration) -> Measured {
-        let (median, best) = if self.testing { (run().as_secs_f64(), 0.0) } else { repeated(&mut run) };
-        Measured { median, best, ghz: self.clock(), timed: !self.testing }
+        let seconds = if self.testing { run().as_secs_f64() } else { median(&mut run) };
+        Measured { seconds, ghz: self.clock(), timed: !self.testing }
     }
 
-    /// Times of `run` by the device's clock, each after the cache has been filled with something else.
+    /// The same of `run` by the device's clock, each after the cache has been filled with something else.
     pub fn cold(&self, mut run: impl FnMut()) -> Measured {
         self.measured(|| {
             self.cuda.zero(self.flush.borrow_mut().view_mut());
@@ -173,63 +176,76 @@ impl Device {
     pub fn table(&self, title: &str) {
         println!("\n### {title}\n");
         println!(
-            "| case | µs | best | a second | of the data sheet's peak | of the peak at the clock read |"
+            "| case | predicted µs | µs | measured ÷ predicted | a second | of the data sheet's peak | of the peak \
+             at the clock read |"
         );
-        println!("|---|---|---|---|---|---|");
+        println!("|---|---|---|---|---|---|---|");
     }
 
     /// Measures `run` by the device's clock and prints a row.
     pub fn measure(&self, name: &str, work: Work, run: impl FnMut()) {
+        self.measure_beside(name, None, work, run);
+    }
+
+    /// The same beside the microseconds that are predicted for it.
+    pub fn measure_beside(&self, name: &str, predicted: Option<f64>, work: Work, run: impl FnMut()) {
         let found = self.cold(run);
-        self.row(name, work, "", &found);
+        self.row(name, predicted, work, "", &found);
     }
 
     /// A row of a table; `items` begins what is done in a second.
-    pub fn row(&self, name: &str, work: Work, items: &str, found: &Measured) {
-        let Measured { median, best, .. } = *found;
-        let (rate, sheet, clocked) = match work {
+    pub fn row(&self, name: &str, predicted: Option<f64>, work: Work, items: &str, found: &Measured) {
+        let [rate, sheet, clocked] = match work {
             Work::Flops(flops) => {
                 let [rate, sheet, clocked] = self.rates(flops, found);
-                (format!("{rate} TFLOP/s"), sheet, clocked)
+                [format!("{rate} TFLOP/s"), sheet, clocked]
             }
             Work::Bytes(bytes) => {
-                let rate = bytes / median;
-                (format!("{:.0} GB/s", rate / 1e9), per_cent(rate, Some(self.peak_bytes())), "–".into())
+                let rate = bytes / found.seconds;
+                [format!("{:.0} GB/s", rate / 1e9), per_cent(rate, Some(self.peak_bytes())), "–".into()]
             }
         };
-        let times = [format!("{:.1}", median * 1e6), format!("{:.1}", best * 1e6)];
-        found.print(name, &[&times[0], &times[1], &format!("{items}{rate}"), &sheet, &clocked]);
+        let [predicted, us, share] = found.beside(predicted);
+        found.print(&[name, &predicted], &[&us, &share, &format!("{items}{rate}"), &sheet, &clocked]);
     }
 
     /// TFLOP/s of `flops`, and their share of both peaks.
     pub fn rates(&self, flops: f64, found: &Measured) -> [String; 3] {
-        let rate = flops / found.median;
+        let rate = flops / found.seconds;
         let clocked = format!("{} ({:.2} GHz)", per_cent(rate, self.flops_at(found.ghz)), found.ghz);
         [format!("{:.0}", rate / 1e12), per_cent(rate, self.data_sheet()), clocked]
     }
 }
 
-/// Times in seconds, and the multiprocessors' clock behind them.
+/// Seconds, and the multiprocessors' clock behind them.
 pub struct Measured {
-    pub median: f64,
-    pub best: f64,
+    pub seconds: f64,
     pub ghz: f64,
     /// Whether this is the time of a GPU, which alone is printed.
     pub timed: bool,
 }
 
 impl Measured {
-    /// A row of a table, of what was measured where something was.
-    pub fn print(&self, name: &str, columns: &[&str]) {
-        match self.timed {
-            true => println!("| {name} | {} |", columns.join(" | ")),
-            false => println!("| {name} | not timed{} |", " |".repeat(columns.len() - 1)),
-        }
+    /// Columns: predicted and measured microseconds, and the quotient of the two.
+    pub fn beside(&self, predicted: Option<f64>) -> [String; 3] {
+        let us = 1e6 * self.seconds;
+        let dash = || "–".to_owned();
+        let share = predicted.map_or_else(dash, |predicted| format!("{:.2}", us / predicted));
+        [predicted.map_or_else(dash, |predicted| format!("{predicted:.1}")), format!("{us:.1}"), share]
+    }
+
+    /// A row of a table: what is known before, and what was measured where something was.
+    pub fn print(&self, known: &[&str], found: &[&str]) {
+        let found = match self.timed {
+            true => found.join(" | "),
+            false => format!("not timed{}", " |".repeat(found.len() - 1)),
+        };
+        println!("| {} | {found} |", known.join(" | "));
     }
 }
 
-/// Median and least of several runs in seconds, after one that is not counted.
-fn repeated(run: &mut dyn FnMut() -> Duration) -> (f64, f64) {
+/// Median of several runs in seconds, after one that is not counted.
+fn median(run: &mut dyn FnMut() -> Duration) -> f64 {
     run();
     let started = Instant::now();
     let mut times = Vec::new();
@@ -237,7 +253,7 @@ fn repeated(run: &mut dyn FnMut() -> Duration) -> (f64, f64) {
         times.push(run());
     }
     times.sort_unstable();
-    (times[times.len() / 2].as_secs_f64(), times[0].as_secs_f64())
+    times[times.len() / 2].as_secs_f64()
 }
 
 /// Random numbers in [-0.5, 0.5).

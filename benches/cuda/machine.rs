@@ -68,7 +68,7 @@ impl Clock {
 
 pub fn run(device: &Device) {
     println!("\n### Constants of the machine\n");
-    println!("| constant | measured | in machine.toml |");
+    println!("| constant | in machine.toml | measured |");
     println!("|---|---|---|");
     memory(device);
     if device.cuda.info().capability == 90 {
@@ -89,12 +89,12 @@ fn assumed(key: &str) -> String {
 }
 
 fn print(name: &str, found: &Measured, value: String, key: &str) {
-    found.print(name, &[&value, &assumed(key)]);
+    found.print(&[name, &assumed(key)], &[&value]);
 }
 
 fn memory(device: &Device) {
     const THREADS: u32 = 512;
-    let blocks = 4 * device.cuda.info().multiprocessors as u32;
+    let blocks = 4 * device.cuda.info().multiprocessors;
     let at_once = (blocks * THREADS * ptx::AT_ONCE) as usize;
     let vectors = at_once * if device.testing { 1 } else { (4usize << 30) / 16 / at_once };
     let (from, out) = (device.zeros::<u32>(&[4 * vectors]), device.zeros::<u32>(&[1]));
@@ -109,7 +109,7 @@ fn memory(device: &Device) {
             )
         };
     });
-    let rate = 16.0 * vectors as f64 / found.median / 1e12;
+    let rate = 16.0 * vectors as f64 / found.seconds / 1e12;
     print("memory, read once, TB/s", &found, format!("{rate:.2}"), "hbm_tbytes");
 }
 
@@ -117,7 +117,7 @@ fn memory(device: &Device) {
 fn cache(device: &Device) {
     /// A part of the cache, of a size that is a power of two.
     const WINDOW: u32 = 16 << 20;
-    let blocks = device.cuda.info().multiprocessors as u32;
+    let blocks = device.cuda.info().multiprocessors;
     let stages: u32 = if device.testing { 6 } else { 4096 };
     let from = device.random(&[WINDOW as usize / 2]);
     let elsewhere = WINDOW / blocks / ptx::STAGE * ptx::STAGE;
@@ -142,13 +142,13 @@ fn cache(device: &Device) {
         launch();
         let found = device.measured(|| device.elapsed(&mut || launch()));
         let bytes = f64::from(blocks / 2 * 2) * f64::from(stages) * f64::from(ptx::STAGE) * share;
-        print(what, &found, format!("{:.2}", bytes / found.median / 1e12), key);
+        print(what, &found, format!("{:.2}", bytes / found.seconds / 1e12), key);
     }
 }
 
 /// wgmma on random numbers, without anything else.
 fn tensor_cores(device: &Device, n: u32) {
-    let blocks = device.cuda.info().multiprocessors as u32;
+    let blocks = device.cuda.info().multiprocessors;
     let rounds: u32 = if device.testing { 2 } else { 20_000 };
     let shared = ptx::product_bytes(n);
     let (from, out) = (
@@ -166,15 +166,10 @@ fn tensor_cores(device: &Device, n: u32) {
         })
     });
     let flops = 2.0 * 128.0 * f64::from(n * ptx::PRODUCT_K) * f64::from(rounds) * f64::from(blocks);
-    let rate = flops / found.median;
+    let rate = flops / found.seconds;
     let share = device.flops_at(found.ghz).map_or(0.0, |peak| rate / peak);
     let value = format!("{share:.2}: {:.0} TFLOP/s at {:.2} GHz", rate / 1e12, found.ghz);
-    print(
-        &format!("tensor cores, wgmma of n = {n}, share of the peak at the clock read"),
-        &found,
-        value,
-        "tensor_share",
-    );
+    print(&format!("wgmma of n = {n}, share of the peak at the clock read"), &found, value, "tensor_share");
     print(&format!("clock under that load, n = {n}, GHz"), &found, format!("{:.2}", found.ghz), "clock_ghz");
 }
 
@@ -183,7 +178,7 @@ fn graphs(device: &Device) {
     let nodes: u32 = if device.testing { 3 } else { 700 };
     let (cuda, stream) = (&device.cuda, device.cuda.stream());
     let kernel = Kernel::new(cuda, &ptx::anywhere(), "nothing", [1, 32, 0]);
-    let of_a_node = |found: &Measured| format!("{:.2}", found.median * 1e6 / f64::from(nodes));
+    let of_a_node = |found: &Measured| format!("{:.2}", found.seconds * 1e6 / f64::from(nodes));
     let capture = || {
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
         let mut graph = std::ptr::null_mut();
@@ -240,7 +235,7 @@ fn graphs(device: &Device) {
         cuda.finish().expect("a run without errors");
         took
     });
-    print("graphs: host, launch, µs a graph", &found, format!("{:.1}", found.median * 1e6), "");
+    print("graphs: host, launch, µs a graph", &found, format!("{:.1}", found.seconds * 1e6), "");
     let found = device.measured(|| device.elapsed(&mut || launch()));
     print("graphs: device, from kernel to kernel, µs", &found, of_a_node(&found), "launch_us");
     // SAFETY: made above, and nothing runs any more.
@@ -255,8 +250,9 @@ fn graphs(device: &Device) {
 fn upload(device: &Device) {
     let bytes: usize = if device.testing { 64 } else { 256 << 20 };
     let (to, stream) = (device.zeros::<u32>(&[bytes / 4]), device.cuda.stream());
-    // SAFETY: a context is current, as memory was just allocated; written before it is read, freed once.
+    // SAFETY: a context is current, as memory was just allocated; freed once.
     let from = unsafe { result::malloc_host(bytes, 0) }.expect("page-locked memory").cast::<u8>();
+    // SAFETY: ours, and written before it is read.
     let slice = unsafe {
         from.write_bytes(1, bytes);
         std::slice::from_raw_parts(from, bytes)
@@ -272,7 +268,7 @@ fn upload(device: &Device) {
     print(
         "host to device, page-locked, GB/s",
         &found,
-        format!("{:.1}", bytes as f64 / found.median / 1e9),
+        format!("{:.1}", bytes as f64 / found.seconds / 1e9),
         "",
     );
 }

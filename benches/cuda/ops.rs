@@ -13,9 +13,9 @@ use deepguard::ops::rope::Rope;
 use deepguard::ops::sample::{Adjustment, Sample, Sampling};
 
 use super::device::{Device, Work};
+use super::workload;
 
 const BF16: usize = 2;
-const ROWS: usize = 8192;
 /// Sizes of Qwen2.5-Coder-7B.
 const HIDDEN: usize = 3584;
 const INTERMEDIATE: usize = 18944;
@@ -23,7 +23,7 @@ const VOCAB: usize = 152_064;
 const HEADS: Heads = Heads { query: 28, key_value: 4, dim: 128 };
 
 pub fn run(device: &Device) {
-    device.table("Kernels at the sizes of Qwen2.5-Coder-7B");
+    device.table("Kernels at the sizes of Qwen2.5-Coder-7B, of a step where there is no other number");
     norms(device);
     mlp(device);
     attention(device);
@@ -35,29 +35,42 @@ pub fn run(device: &Device) {
     optimiser(device);
 }
 
+/// Rows of a step of 16 pairs: of secure functions, and with the vulnerable ones' suffixes.
+fn step_rows(device: &Device) -> (usize, usize) {
+    let (secure, rows) = workload::rows(&workload::lengths());
+    (device.rows(secure), device.rows(rows))
+}
+
 fn norms(device: &Device) {
-    let (cuda, rows, width) = (&device.cuda, device.rows(ROWS), device.width(HIDDEN));
+    let (cuda, width) = (&device.cuda, device.width(HIDDEN));
+    let (secure, rows) = step_rows(device);
     let (x, dy, weight) =
         (device.random(&[rows, width]), device.random(&[rows, width]), device.random_f32(&[width]));
     let (mut y, mut rstd) = (device.zeros(&[rows, width]), device.zeros(&[rows]));
-    let bytes = |matrices: usize| Work::Bytes((matrices * rows * width * BF16) as f64);
-    device.measure("rms_norm 8192×3584", bytes(2), || {
+    let bytes = |matrices: usize, rows: usize| Work::Bytes((matrices * rows * width * BF16) as f64);
+    let predicted = device.predictions.kernels(&["rms_norm"]);
+    device.measure_beside("rms_norm", predicted, bytes(2, rows), || {
         cuda.rms_norm(y.view_mut(), rstd.view_mut(), x.view(), weight.view(), 1e-6);
     });
-    device.measure("rms_norm_backward 8192×3584", bytes(4), || {
-        cuda.rms_norm_backward(y.view_mut(), dy.view(), x.view(), rstd.view(), weight.view());
+    let predicted = device.predictions.kernels(&["rms_norm_backward"]);
+    device.measure_beside("rms_norm_backward", predicted, bytes(4, secure), || {
+        let n = secure * width;
+        let (dx, dy, x) = (y.first_mut(n), dy.first(n), x.first(n));
+        cuda.rms_norm_backward(dx, dy, x, rstd.first(secure), weight.view());
     });
 }
 
 fn mlp(device: &Device) {
-    let (cuda, rows, width) = (&device.cuda, device.rows(ROWS), device.width(INTERMEDIATE));
+    let (cuda, width) = (&device.cuda, device.width(INTERMEDIATE));
+    let (rows, _) = step_rows(device);
     let gate_up = device.random(&[rows, 2 * width]);
     let (mut h, mut dgate_up) = (device.random(&[rows, width]), device.zeros(&[rows, 2 * width]));
     let bytes = |matrices: usize| Work::Bytes((matrices * rows * width * BF16) as f64);
-    device.measure("swiglu 8192×18944", bytes(3), || {
+    device.measure("swiglu", bytes(3), || {
         cuda.swiglu(h.view_mut(), gate_up.view(), width);
     });
-    device.measure("swiglu_backward 8192×18944", bytes(5), || {
+    let predicted = device.predictions.kernels(&["swiglu_backward"]);
+    device.measure_beside("swiglu_backward", predicted, bytes(5), || {
         cuda.swiglu_backward(dgate_up.view_mut(), h.view(), gate_up.view(), width);
     });
 }
@@ -73,31 +86,35 @@ fn seen(segments: &[Segment], heads: Heads) -> f64 {
 
 fn attention(device: &Device) {
     let cuda = &device.cuda;
-    // Sixteen secure functions of the mean length of SVEN's, and one of 1024 tokens for each.
-    for (name, len, count) in [("16 × 432", 432, 16), ("8 × 1024", 1024, 8)] {
-        let (len, count) = if device.testing { (8, 2) } else { (len, count) };
-        let segment = |i: u32| Segment { start: i * len, len, prefix_start: 0, prefix_len: 0 };
-        let segments: Vec<Segment> = (0..count).map(segment).collect();
-        let rows = (len * count) as usize;
-        let (qkv, dout) =
-            (device.random(&[rows, HEADS.qkv_width()]), device.random(&[rows, HEADS.q_width()]));
-        let (mut o, mut lse) = (device.zeros(&[rows, HEADS.q_width()]), device.zeros(&[rows, HEADS.query]));
-        let mut dqkv = device.zeros(&[rows, HEADS.qkv_width()]);
-        let flops = |products: f64| Work::Flops(2.0 * products * seen(&segments, HEADS));
-        device.measure(&format!("attention {name}"), flops(2.0), || {
-            cuda.attention(o.view_mut(), lse.view_mut(), Qkv::packed(qkv.view(), HEADS), &segments, HEADS);
-        });
-        device.measure(&format!("attention_backward {name}"), flops(5.0), || {
-            let (o, lse, qkv) = (o.view(), lse.view(), Qkv::packed(qkv.view(), HEADS));
-            let dqkv = QkvMut::packed(dqkv.view_mut(), HEADS);
-            cuda.attention_backward(dqkv, dout.view(), o, lse, qkv, &segments, HEADS);
-        });
+    let (mut secure, mut suffixes) = workload::segments(&workload::lengths());
+    if device.testing {
+        secure = vec![Segment { start: 0, len: 8, prefix_start: 0, prefix_len: 0 }];
+        suffixes = vec![Segment { start: 8, len: 5, prefix_start: 0, prefix_len: 3 }];
     }
-    let rows = device.rows(ROWS);
+    let all = [secure.clone(), suffixes].concat();
+    let rows: usize = all.iter().map(|segment| segment.len as usize).sum();
+    let (qkv, dout) = (device.random(&[rows, HEADS.qkv_width()]), device.random(&[rows, HEADS.q_width()]));
+    let (mut o, mut lse) = (device.zeros(&[rows, HEADS.q_width()]), device.zeros(&[rows, HEADS.query]));
+    let mut dqkv = device.zeros(&[rows, HEADS.qkv_width()]);
+    let flops = |products: f64, segments: &[Segment]| Work::Flops(2.0 * products * seen(segments, HEADS));
+    let predicted = device.predictions.kernels(&["attention_128"]);
+    device.measure_beside("attention", predicted, flops(2.0, &all), || {
+        cuda.attention(o.view_mut(), lse.view_mut(), Qkv::packed(qkv.view(), HEADS), &all, HEADS);
+    });
+    let rows: usize = secure.iter().map(|segment| segment.len as usize).sum();
+    let predicted = device.predictions.kernels(&["attention_backward_q_128", "attention_backward_kv_128"]);
+    device.measure_beside("attention_backward", predicted, flops(5.0, &secure), || {
+        let (o, dout) = (o.first(rows * HEADS.q_width()), dout.first(rows * HEADS.q_width()));
+        let (lse, of_rows) = (lse.first(rows * HEADS.query), rows * HEADS.qkv_width());
+        let (qkv, dqkv) = (Qkv::packed(qkv.first(of_rows), HEADS), dqkv.first_mut(of_rows));
+        cuda.attention_backward(QkvMut::packed(dqkv, HEADS), dout, o, lse, qkv, &secure, HEADS);
+    });
+    let (_, rows) = step_rows(device);
     let mut qkv = device.random(&[rows, HEADS.qkv_width()]);
     let (positions, inv_freq) = (device.zeros(&[rows]), device.random_f32(&[HEADS.dim / 2]));
     let rotated = rows * (HEADS.q_width() + HEADS.kv_width());
-    device.measure("rope 8192", Work::Bytes((2 * rotated * BF16) as f64), || {
+    let predicted = device.predictions.kernels(&["rope"]);
+    device.measure_beside("rope", predicted, Work::Bytes((2 * rotated * BF16) as f64), || {
         cuda.rope(qkv.view_mut(), positions.view(), inv_freq.view(), HEADS);
     });
 }
@@ -143,7 +160,7 @@ fn decoding(device: &Device) {
 }
 
 fn aggregator(device: &Device) {
-    let (cuda, rows, width) = (&device.cuda, device.rows(ROWS), device.width(HIDDEN));
+    let (cuda, rows, width) = (&device.cuda, device.rows(8192), device.width(HIDDEN));
     let shape = TapShape { taps: 4, rows, hidden_size: width };
     let (mut taps, u) = (device.random(&[4, rows, width]), device.random(&[rows, width]));
     let (mut out, mut weights) = (device.zeros(&[rows, width]), device.zeros(&[rows, 4]));
@@ -182,7 +199,8 @@ fn head(device: &Device) {
     cuda.upload(mask.view_mut(), &vec![1.0; rows]);
     let weights = HeadWeights { cross_entropy: 1e-3, kl: 1e-3 };
     let bytes = Work::Bytes((3 * rows * vocab * BF16) as f64);
-    device.measure("cross_entropy_kl 1024×152064", bytes, || {
+    let predicted = device.predictions.kernels(&["cross_entropy_kl_cluster"]);
+    device.measure_beside("cross_entropy_kl 1024×152064", predicted, bytes, || {
         let (nll, kl, y) = (nll.view_mut(), kl.view_mut(), Some(y.view_mut()));
         cuda.cross_entropy_kl(nll, kl, z.view_mut(), y, targets.view(), mask.view(), mask.view(), weights);
     });

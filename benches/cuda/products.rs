@@ -9,12 +9,9 @@ use half::bf16;
 
 use super::cublaslt::CublasLt;
 use super::device::{Device, Work};
-use super::predicted;
+use super::workload;
 
-/// Rows of a training step of 16 pairs of SVEN's mean lengths: of secure functions, and with the vulnerable
-/// ones' suffixes; and of a chunk of logits.
-const SECURE: usize = 6912;
-const ROWS: usize = 10_048;
+/// Rows of a chunk of logits.
 const CHUNK: usize = 1024;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -26,20 +23,33 @@ enum Of {
     Gated,
 }
 
-/// The products of a step of Qwen2.5-Coder-7B, by the names of `tests/roofline/predicted.csv`: rows, and
-/// out_features and in_features of the layer.
-const STEP: [(&str, Of, [usize; 3]); 10] = [
-    ("gate and up", Of::Gated, [ROWS, 37_888, 3584]),
-    ("gate and up, dX", Of::Backward, [SECURE, 37_888, 3584]),
-    ("down", Of::Forward, [ROWS, 3584, 18_944]),
-    ("down, dX", Of::Backward, [SECURE, 3584, 18_944]),
-    ("qkv", Of::Forward, [ROWS, 4608, 3584]),
-    ("qkv, dX", Of::Backward, [SECURE, 4608, 3584]),
-    ("o", Of::Forward, [ROWS, 3584, 3584]),
-    ("o, dX", Of::Backward, [SECURE, 3584, 3584]),
-    ("head, twice", Of::Forward, [CHUNK, 152_064, 3584]),
-    ("head, dX", Of::Backward, [CHUNK, 152_064, 3584]),
-];
+impl Of {
+    /// What its kernels' names begin with.
+    fn kernel(self) -> &'static str {
+        match self {
+            Of::Forward => "gemm_nt_",
+            Of::Backward => "gemm_nn_",
+            Of::Gated => "gemm_nt_gated",
+        }
+    }
+}
+
+/// The products of a step of Qwen2.5-Coder-7B: rows, and out_features and in_features of the layer.
+fn step() -> [(&'static str, Of, [usize; 3]); 10] {
+    let (secure, rows) = workload::rows(&workload::lengths());
+    [
+        ("gate and up", Of::Gated, [rows, 37_888, 3584]),
+        ("gate and up, dX", Of::Backward, [secure, 37_888, 3584]),
+        ("down", Of::Forward, [rows, 3584, 18_944]),
+        ("down, dX", Of::Backward, [secure, 3584, 18_944]),
+        ("qkv", Of::Forward, [rows, 4608, 3584]),
+        ("qkv, dX", Of::Backward, [secure, 4608, 3584]),
+        ("o", Of::Forward, [rows, 3584, 3584]),
+        ("o, dX", Of::Backward, [secure, 3584, 3584]),
+        ("head", Of::Forward, [CHUNK, 152_064, 3584]),
+        ("head, dX", Of::Backward, [CHUNK, 152_064, 3584]),
+    ]
+}
 
 pub fn run(device: &Device) {
     println!("\n### Products of a training step of 16 pairs, 7B\n");
@@ -48,12 +58,12 @@ pub fn run(device: &Device) {
         println!("cuBLASLt is not compared with: {reason}.\n");
     }
     println!(
-        "| product | rows × out × in | µs | TFLOP/s | of the data sheet's peak | of the peak at the clock read | \
-         predicted TFLOP/s, H100 | measured ÷ predicted | cuBLASLt TFLOP/s |"
+        "| product | rows × out × in | predicted µs | µs | measured ÷ predicted | TFLOP/s | of the data sheet's peak \
+         | of the peak at the clock read | cuBLASLt TFLOP/s |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
-    for (name, of, shape) in STEP {
-        product_of_a_step(device, cublas.as_ref().ok(), (name, of, shape));
+    for product in step() {
+        product_of_a_step(device, cublas.as_ref().ok(), product);
     }
     few_rows(device);
 }
@@ -69,22 +79,19 @@ fn product_of_a_step(device: &Device, cublas: Option<&CublasLt>, (name, of, shap
         Of::Backward => device.cuda.linear_backward(x.view_mut(), y.view(), &weight),
         Of::Gated => device.cuda.gated(h.view_mut(), y.view_mut(), rows, x.view(), &weight, &[], out / 2),
     });
-    let flops = 2.0 * (rows * out * input) as f64;
+    let flops = 2.0 * shape.iter().map(|&n| n as f64).product::<f64>();
     let [rate, sheet, clocked] = device.rates(flops, &found);
-    let predicted = predicted::tflops(name);
-    let share = predicted.map_or("–".into(), |p| format!("{:.2}", flops / found.median / 1e12 / p));
     let theirs = match cublas {
         Some(cublas) if of != Of::Backward => {
             let theirs = cublas.linear(rows, out, input).expect("a product of cuBLASLt");
             let found = device.cold(|| theirs.run(y.view_mut(), x.view(), operand.view()));
-            format!("{:.0}", flops / found.median / 1e12)
+            format!("{:.0}", flops / found.seconds / 1e12)
         }
         _ => "–".into(),
     };
+    let [predicted, us, share] = found.beside(device.predictions.product(of.kernel(), flops));
     let shape = format!("{} × {} × {}", shape[0], shape[1], shape[2]);
-    let time = format!("{:.1}", found.median * 1e6);
-    let predicted = predicted.map_or("–".into(), |p| format!("{p:.0}"));
-    found.print(name, &[&shape, &time, &rate, &sheet, &clocked, &predicted, &share, &theirs]);
+    found.print(&[name, &shape, &predicted], &[&us, &share, &rate, &sheet, &clocked, &theirs]);
 }
 
 /// Layers as decoding computes them, bound by the bytes of their weights.

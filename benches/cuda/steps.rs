@@ -13,7 +13,8 @@ use deepguard::train::batch::BatchPlan;
 use deepguard::train::step::{Objective, Stepper, Update};
 
 use super::device::{Device, Work};
-use super::random_model::{Lengths, SVEN, attached, pairs, random_model};
+use super::random_model::{Lengths, attached, pairs, random_model};
+use super::workload;
 
 /// Name and configuration of Qwen2.5-Coder-7B.
 const BILLIONS_7: (&str, &str) = (
@@ -45,14 +46,19 @@ const TESTING: (&str, &str) = (
     "use_sliding_window": false}"#,
 );
 
-const BATCH: usize = 16;
 const PROMPT: usize = 200;
 
 pub fn run(device: &Device) {
     device.table("Training steps of 16 pairs and decoding passes");
     let sizes = if device.testing { vec![TESTING] } else { vec![BILLIONS_7, BILLIONS_HALF] };
     for (size, config) in sizes {
-        let model = random_model(device.cuda.clone(), config);
+        let model = match random_model(device.cuda.clone(), config) {
+            Ok(model) => model,
+            Err(error) => {
+                println!("| model, {size} | | {error} | | | | |");
+                continue;
+            }
+        };
         training(device, &model, size);
         for samples in [1, 16, 100] {
             decoding(device, &model, size, samples);
@@ -61,26 +67,29 @@ pub fn run(device: &Device) {
 }
 
 /// Operations that a step needs: products of blocks and head forward, gradients of their inputs of the rows
-/// that have any, and attention to keys that are seen. Adapters and guard, some 2 %, do not count.
-fn needed(config: &Config, lengths: Lengths, cached: bool) -> f64 {
+/// that have any, and attention to keys that are seen. Adapters and guard, some 1 %, do not count.
+fn needed(config: &Config, lengths: &[Lengths], cached: bool) -> f64 {
     let (h, q, kv) = (config.hidden_size, config.q_size(), config.kv_size());
-    let (secure, suffix) = (lengths.secure, lengths.vulnerable - lengths.shared);
+    let (secure, rows) = workload::rows(lengths);
     let qkv = h * (q + 2 * kv);
     let block = qkv + q * h + 3 * h * config.intermediate_size;
     let base = if cached { 0 } else { secure };
-    let rows = 2 * secure + suffix + base;
-    let products =
-        config.num_hidden_layers * block * rows - qkv * secure + 3 * h * config.vocab_size * secure;
+    let products = config.num_hidden_layers * block * (secure + rows + base) - qkv * secure
+        + 3 * h * config.vocab_size * secure;
     let seen = |len: usize, before: usize| len * before + len * (len + 1) / 2;
-    let (own, other) = (seen(secure, 0), seen(suffix, lengths.shared));
-    let forward = own + other + if cached { 0 } else { own };
+    let own: usize = lengths.iter().map(|pair| seen(pair.secure, 0)).sum();
+    let others: usize = lengths.iter().map(|pair| seen(pair.vulnerable - pair.shared, pair.shared)).sum();
+    let forward = own + others + if cached { 0 } else { own };
     let attention = config.num_hidden_layers * q * (2 * forward + 5 * own);
     2.0 * (products + attention) as f64
 }
 
 fn training(device: &Device, model: &Transformer<Cuda>, size: &str) {
-    let lengths = if device.testing { Lengths { secure: 9, vulnerable: 8, shared: 4 } } else { SVEN };
-    let pairs = pairs(if device.testing { 2 } else { BATCH }, lengths, model.config.vocab_size);
+    let lengths = match device.testing {
+        true => vec![Lengths { secure: 9, vulnerable: 8, shared: 4 }; 2],
+        false => workload::lengths(),
+    };
+    let pairs = pairs(&lengths, model.config.vocab_size);
     let batches = vec![pairs.iter().collect::<Vec<_>>()];
     let capacity = BatchPlan::capacity(pairs.iter(), pairs.len());
     let policies = [Recompute::Nothing, Recompute::GateUp, Recompute::Block];
@@ -90,7 +99,7 @@ fn training(device: &Device, model: &Transformer<Cuda>, size: &str) {
         let stepper = Stepper::new(model, attached(model), Objective::default(), cache, capacity, &policies);
         let mut stepper = match stepper {
             Ok(stepper) => stepper,
-            Err(error) => return println!("| training step, {size} | {error} | | | | |"),
+            Err(error) => return println!("| training step, {size} | | {error} | | | | |"),
         };
         let mut number = 0;
         let mut step = || {
@@ -103,16 +112,17 @@ fn training(device: &Device, model: &Transformer<Cuda>, size: &str) {
         step();
         step();
         let found = device.measured(step);
-        let count = pairs.len() as f64;
-        let tokens = count * (lengths.secure + lengths.vulnerable) as f64 / found.median;
-        let base = if cached { "base cached" } else { "base computed" };
+        let tokens: usize = lengths.iter().map(|pair| pair.secure + pair.vulnerable).sum();
+        let tokens = tokens as f64 / found.seconds;
+        let (base, work) = if cached { ("cached", "step") } else { ("computed", "step of the first epoch") };
         let recompute = match stepper.recompute() {
             Recompute::Nothing => String::new(),
             other => format!(", recomputing {other:?}"),
         };
-        let name = format!("training step, {size}, {base}{recompute}");
-        let flops = Work::Flops(count * needed(&model.config, lengths, cached));
-        device.row(&name, flops, &format!("{tokens:.0} tokens, "), &found);
+        let name = format!("training step, {size}, base {base}{recompute}");
+        let flops = Work::Flops(needed(&model.config, &lengths, cached));
+        let predicted = device.predictions.work(size, work);
+        device.row(&name, predicted, flops, &format!("{tokens:.0} tokens, "), &found);
     }
 }
 
@@ -136,7 +146,9 @@ fn decoding(device: &Device, model: &Transformer<Cuda>, size: &str, samples: usi
     let block = h * (2 * q + 2 * kv) + 3 * h * config.intermediate_size;
     let weights = config.num_hidden_layers * block + h * config.vocab_size;
     let keys = config.num_hidden_layers * 2 * kv * (prompt_len + sequences * passes / 2);
-    let tokens = sequences as f64 / found.median;
+    let tokens = sequences as f64 / found.seconds;
     let name = format!("decoding pass, {size}, {samples} sequences");
-    device.row(&name, Work::Bytes(2.0 * (weights + keys) as f64), &format!("{tokens:.0} tokens, "), &found);
+    let bytes = Work::Bytes(2.0 * (weights + keys) as f64);
+    let predicted = device.predictions.work(size, &format!("token of {samples}"));
+    device.row(&name, predicted, bytes, &format!("{tokens:.0} tokens, "), &found);
 }

@@ -4,9 +4,6 @@
 
 #![allow(dead_code)]
 
-#[path = "places.rs"]
-mod places;
-
 use std::path::{Path, PathBuf};
 
 use deepguard::attached::Attached;
@@ -77,7 +74,7 @@ impl Tiny {
 
 /// The folder of golden files.
 pub fn golden() -> PathBuf {
-    places::root().join("tests/golden")
+    crate::places::root().join("tests/golden")
 }
 
 pub fn read_json(path: &Path) -> Value {

@@ -9,8 +9,8 @@ use deepguard::ops::Backend;
 use crate::golden_cases::Precision;
 use crate::golden_cases::case::{Case, Result};
 use crate::golden_cases::checks::Checks;
-use crate::golden_cases::places::root;
 use crate::golden_cases::sven;
+use crate::places::root;
 
 fn own_folder() -> PathBuf {
     root().join("tests/golden")

@@ -5,8 +5,6 @@ pub mod checks;
 pub mod files;
 pub mod forward;
 pub mod guided;
-#[path = "../common/places.rs"]
-pub mod places;
 pub mod probe;
 pub mod setup;
 pub mod statistics;

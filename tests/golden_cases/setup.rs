@@ -11,7 +11,7 @@ use deepguard::ops::Backend;
 use sha2::{Digest, Sha256};
 
 use crate::golden_cases::case::{Case, Result, read_tensors};
-use crate::golden_cases::places::root;
+use crate::places::root;
 
 /// A loaded model and the initial values of what is trained.
 pub struct Setup<B: Backend> {

@@ -2,9 +2,6 @@
 
 #![allow(dead_code)]
 
-#[path = "../common/places.rs"]
-mod places;
-
 use std::collections::BTreeSet;
 
 use deepguard::attached::Attached;
@@ -87,7 +84,7 @@ pub fn model(name: &str) -> Transformer<Cpu> {
 
 /// The same on a device.
 pub fn model_on<B: Backend>(backend: B, name: &str) -> Transformer<B> {
-    let dir = places::root().join("tests/golden/models").join(name);
+    let dir = crate::places::root().join("tests/golden/models").join(name);
     Transformer::load(backend, &dir).expect("a golden model")
 }
 
