@@ -143,10 +143,11 @@ extern "C" __global__ void bulk_scale(int* out, const int* in, int tiles) {
     }
 }
 
-// Tiles of 16 rows of 128 bytes through a ring of two stages. Each of two blocks of a cluster loads eight rows
-// and sends them to both; the first warpgroup loads, the second, with the registers that the first gave back,
-// sums up. 256 threads.
-// out[block][t] = Σ over tiles and words i = t, t + 128, … of the tile of (tile + 1 + block) · word · (i + 1).
+// Tiles of 16 rows of 128 bytes through a ring of two stages. Each of two blocks of a cluster loads eight
+// rows and sends them to both; the first warpgroup loads, the second, with the registers that the first gave
+// back, sums up. 256 threads.
+// out[block][t] = Σ over tiles and words i = t, t + 128, … of the tile of (tile + 1 + block) · word · (i +
+// 1).
 extern "C" __global__ void __launch_bounds__(256, 2)
     multicast_ring(unsigned* out, const __grid_constant__ CUtensorMap map, int tiles) {
     constexpr int BYTES = 2048;
