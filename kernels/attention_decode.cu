@@ -6,8 +6,9 @@
 // group of query heads. With one sample, prompt and own keys are one list. With several splits, the last
 // block to arrive at a sample's heads combines their results, in the order of the splits.
 //
-// How many keys the samples have is read from memory, so that a launch is the same for every token: each block
-// derives the splits from it. The grid has the blocks of the most keys; those without a split return at once.
+// How many keys the samples have is read from memory, so that a launch is the same for every token: each
+// block derives the splits from it. The grid has the blocks of the most keys; those without a split return at
+// once.
 
 #include "arrival.h"
 #include "attention.h"
@@ -236,8 +237,8 @@ __device__ __forceinline__ void decode(bf16* o, const Partials& partials, const 
     arrive(o, reinterpret_cast<float*>(shared), partials, work, cache, splits, heads);
 }
 
-// The keys that each sample has of its own, at least 1 and no more than there is room for; 0 for others, which
-// are refused.
+// The keys that each sample has of its own, at least 1 and no more than there is room for; 0 for others,
+// which are refused.
 __device__ __forceinline__ int filled_of(const unsigned* filled, int capacity, Refusal* refusal) {
     const unsigned found = *filled;
     if (found - 1 < unsigned(capacity)) {
@@ -254,9 +255,10 @@ __device__ __forceinline__ int filled_of(const unsigned* filled, int capacity, R
 // o[samples, q_width] from q, whose rows lie q_stride elements apart; with several splits, by way of the
 // partial results above. prompt_k and prompt_v [prompt_len, kv_width]; sample_k and sample_v [samples,
 // capacity, kv_width], of which each sample has filled[1] keys and values. blockIdx.x counts splits of the
-// prompt for each tile of rows, then splits of each sample's own keys for each tile of its rows; blockIdx.y is
-// a key/value head. (ROWS + 3 · KEYS) · D · 2 bytes of shared memory, and no less than 4 for each split and
-// head of a group, for the most of both that any number of keys has; matrices start on multiples of 16 bytes.
+// prompt for each tile of rows, then splits of each sample's own keys for each tile of its rows; blockIdx.y
+// is a key/value head. (ROWS + 3 · KEYS) · D · 2 bytes of shared memory, and no less than 4 for each split
+// and head of a group, for the most of both that any number of keys has; matrices start on multiples of 16
+// bytes.
 #define DECODE(D)                                                                                          \
     extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS, 2) attention_decode_##D(               \
         bf16* o, float* partial_o, float* partial_lse, unsigned* arrivals, const bf16* q, int q_stride,    \

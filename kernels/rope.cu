@@ -84,8 +84,8 @@ __device__ __forceinline__ void cache_row(bf16* row, bf16* keys, bf16* values, c
     rotate_row<N>(row, keys, inv_freq, position, heads, query, half, 1.0f);
 }
 
-// As rope, of qkv[rows, (query + 2 · key_value) · 2 · half], for position positions[row] + first, where `first`
-// is filled[1] - 1, below `step`, or 0 if `filled` is null. The keys and values of a row become row
+// As rope, of qkv[rows, (query + 2 · key_value) · 2 · half], for position positions[row] + first, where
+// `first` is filled[1] - 1, below `step`, or 0 if `filled` is null. The keys and values of a row become row
 // `row · step + first` of k and v [.., key_value · 2 · half] too, which start as qkv does.
 extern "C" __global__ void __launch_bounds__(ROPE_THREADS)
     rope_into_cache(bf16* qkv, bf16* k, bf16* v, const unsigned* positions, const unsigned* filled,

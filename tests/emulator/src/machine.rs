@@ -12,6 +12,7 @@ use crate::memory::global::GlobalMemory;
 use crate::memory::l2::L2;
 use crate::ptx::ast;
 use crate::report::{Fault, FaultKind};
+use crate::schedule::beside::{self, Beside};
 use crate::schedule::state::Grid;
 use crate::schedule::{self, Plan};
 
@@ -349,8 +350,53 @@ impl Machine {
     /// # Errors
     /// The first fault.
     pub fn launch(&self, function: &Function, launch: &Launch) -> Result<Counters, Box<Fault>> {
+        self.run(function, launch, None)
+    }
+
+    /// The same for a grid with a part in a programmatic dependent launch, whose primary has ended: what it
+    /// does before `griddepcontrol.wait` must not touch what that has touched, as it need not have ended.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub fn launch_with(
+        &self,
+        function: &Function,
+        launch: &Launch,
+        beside: &Beside,
+    ) -> Result<Counters, Box<Fault>> {
+        self.run(function, launch, Some(beside))
+    }
+
+    /// Runs a kernel and, from when its blocks let dependents start, a second one beside it. Neither launch
+    /// is cooperative. `parts` are those of [`beside::pair`].
+    ///
+    /// # Errors
+    /// The first fault of any.
+    pub fn launch_beside(
+        &self,
+        kernels: [(&Function, &Launch); 2],
+        parts: [&Beside; 2],
+    ) -> Result<[Counters; 2], Box<Fault>> {
+        let [(first, first_launch), (second, second_launch)] = kernels;
+        let first = self.grid(first, first_launch, Some(parts[0]))?;
+        let second = self.grid(second, second_launch, Some(parts[1]))?;
+        let plan = Plan { seed: self.seed(first.id), threads: 1, cooperative: false, beside: true };
+        beside::run([&first, &second], plan)
+    }
+
+    /// A seed for the order within a launch.
+    fn seed(&self, id: u64) -> u64 {
+        self.options.seed.wrapping_add(id.wrapping_mul(0x9E37_79B9))
+    }
+
+    fn grid<'a>(
+        &'a self,
+        function: &'a Function,
+        launch: &'a Launch,
+        beside: Option<&'a Beside>,
+    ) -> Result<Grid<'a>, Box<Fault>> {
         let id = self.launches.fetch_add(1, Ordering::Relaxed);
-        let mut grid = Grid {
+        let grid = Grid {
             workspace: 0,
             exchange: exchanges(function, launch).then(Exchange::default),
             program: &function.program,
@@ -361,19 +407,31 @@ impl Machine {
             cluster: launch.cluster,
             dynamic_shared: launch.dynamic_shared,
             l2: self.options.traffic.then(|| self.l2(function, launch)),
+            beside,
             id,
             processors: self.options.profile.processors(),
             instruction_limit: self.options.instruction_limit,
         };
         check_geometry(function, &grid)?;
+        Ok(grid)
+    }
+
+    fn run(
+        &self,
+        function: &Function,
+        launch: &Launch,
+        beside: Option<&Beside>,
+    ) -> Result<Counters, Box<Fault>> {
+        let mut grid = self.grid(function, launch, beside)?;
         grid.workspace = self.workspace(function, launch)?;
         // How often blocks look for each other must depend on the seed alone, and whoever waits for a block
         // that is not promised to run must not be saved by chance.
         let one_by_one = function.program.polls || launch.cooperative;
         let plan = Plan {
-            seed: self.options.seed.wrapping_add(id.wrapping_mul(0x9E37_79B9)),
+            seed: self.seed(grid.id),
             threads: if one_by_one { 1 } else { self.options.threads },
             cooperative: launch.cooperative,
+            beside: false,
         };
         let result = schedule::run(&grid, plan);
         if grid.workspace != 0 {

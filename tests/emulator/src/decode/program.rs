@@ -651,6 +651,10 @@ pub enum Op {
         aligned: bool,
     },
     Fence(Fence),
+    /// `griddepcontrol.wait`
+    GridWait,
+    /// `griddepcontrol.launch_dependents`
+    LaunchDependents,
     /// `setmaxnreg`: to so many registers of a thread.
     SetRegisters {
         each: u32,

@@ -49,7 +49,8 @@ impl Decoder<'_> {
             ("bar" | "barrier", ["red", "and", .., "pred"]) => self.barrier(i, BarrierKind::And),
             ("bar" | "barrier", ["red", "or", .., "pred"]) => self.barrier(i, BarrierKind::Or),
             ("fence" | "membar", rest) => self.fence(i, rest),
-            ("griddepcontrol", ["wait"] | ["launch_dependents"]) => self.push(i, Class::Sync, Op::Nop),
+            ("griddepcontrol", ["wait"]) => self.push(i, Class::Sync, Op::GridWait),
+            ("griddepcontrol", ["launch_dependents"]) => self.push(i, Class::Sync, Op::LaunchDependents),
             ("setmaxnreg", ["inc" | "dec", "sync", "aligned", "u32"]) => self.set_registers(i),
             _ => Err("not supported".into()),
         }

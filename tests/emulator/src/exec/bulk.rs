@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::decode::operands::{PARAM_WINDOW, WINDOW_MASK};
 use crate::decode::program::{Address, Bulk, BulkDirection, NONE, Space, TensorMapReplace};
 use crate::memory::clock::WarpClock;
+use crate::memory::footprint::Usage;
 use crate::memory::global::GlobalMemory;
 use crate::memory::l2::SECTOR;
 use crate::report::{Fault, FaultKind};
@@ -297,6 +298,7 @@ impl Exec<'_> {
             }
         }
         let bytes = map.as_ref().map_or_else(|| pieces.iter().map(|p| p.bytes).sum(), TensorMap::box_bytes);
+        self.check_copies_beside(there(&pieces), lane, Usage { writes: false, strong: false })?;
         self.count_bulk_load(&pieces, u64::from(bytes) * targets.len() as u64);
         let place = self.blame(self.locate(Fault::new(FaultKind::Trap, ""), 0), lane);
         let origin = Origin::Global(map.map(Box::new));
@@ -370,6 +372,7 @@ impl Exec<'_> {
             let shared = &mut self.cluster.blocks[block].shared;
             shared.begin_read(piece.shared, piece.bytes, lane, &self.warp.clock)?;
         }
+        self.check_copies_beside(there(&pieces), lane, Usage { writes: true, strong: reduction.is_some() })?;
         self.cluster.counters.bulk_store_bytes += there(&pieces).map(|(_, bytes)| bytes).sum::<u64>();
         self.cluster.counters.bulk_store_sectors += piece_sectors(&pieces);
         if reduction.is_some() {

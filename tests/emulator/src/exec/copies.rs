@@ -3,6 +3,7 @@
 use crate::decode::program::{Address, CpAsync, NONE, Space};
 use crate::memory::access::Width;
 use crate::memory::clock::WarpClock;
+use crate::memory::footprint::Usage;
 use crate::memory::global::GlobalMemory;
 use crate::report::{Fault, FaultKind};
 use crate::row::LANES;
@@ -113,6 +114,7 @@ impl Exec<'_> {
         }
         if reading != 0 {
             self.count_global_load(&from, copy.size, reading);
+            self.check_beside(&from, copy.size, reading, Usage { writes: false, strong: false })?;
         }
         self.warp.copies.batches.push(batch);
         self.warp.copies.issued += 1;

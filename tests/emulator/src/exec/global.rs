@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::decode::program::{Access, Address, Space};
 use crate::memory::access::Width;
+use crate::memory::footprint::Usage;
 use crate::memory::global::{Allocation, GlobalMemory};
 use crate::report::{Fault, FaultKind};
 use crate::schedule::state::Cluster;
@@ -74,6 +75,8 @@ impl Exec<'_> {
     pub(super) fn load_global(&mut self, access: &Access, addresses: &Addresses, active: u32) -> Result<()> {
         let bytes = access.bytes();
         self.count_global_load(addresses, bytes, active);
+        let strong = access.order.strong;
+        self.check_beside(addresses, bytes, active, Usage { writes: false, strong })?;
         self.issue_load(u64::from(bytes) * u64::from(active.count_ones()));
         self.each_allocation(addresses, bytes, active, |exec, allocation, inside| {
             for lane in lanes(inside) {
@@ -106,6 +109,8 @@ impl Exec<'_> {
         counters.global_store_bytes += u64::from(bytes) * u64::from(active.count_ones());
         counters.global_narrow_accesses += if bytes < 16 { u64::from(active.count_ones()) } else { 0 };
         self.cluster.trace_lanes(addresses, bytes, active, true);
+        let strong = access.order.strong;
+        self.check_beside(addresses, bytes, active, Usage { writes: true, strong })?;
         if let Some(exchange) = self.exchange() {
             self.exchanged_store(exchange, access, addresses, active)?;
         }

@@ -5,6 +5,7 @@ mod barriers;
 pub mod bulk;
 pub mod copies;
 pub mod counting;
+mod dependents;
 mod exchange;
 mod global;
 pub mod in_flight;
@@ -295,6 +296,8 @@ impl<'a> Exec<'a> {
             Op::Collective(collective) => return self.collective(collective, current, active),
             Op::BarWarp { members } => return self.warp_barrier(*members, current, active),
             Op::Fence(fence) => self.fence(*fence),
+            Op::GridWait => return Ok(self.grid_wait(active)),
+            Op::LaunchDependents => return Ok(self.launch_dependents(active)),
             Op::Mbarrier(mbarrier) => return self.mbarrier(mbarrier, active),
             Op::CpAsync(copy) => self.cp_async(copy, active)?,
             Op::CpCommit => self.cp_commit(active),

@@ -45,6 +45,7 @@ impl Nursery {
             warps,
             pending: Vec::new(),
             held_up: 0,
+            grid_waits: Vec::new(),
             barrier: ClusterBarrier { arrived: 0, phase: 0, completed: clock.clone(), clock },
             copy_epoch: floor + 1,
             random: Random::new(seed, n),
@@ -86,6 +87,7 @@ impl Nursery {
             barriers: Default::default(),
             mbarriers: HashMap::new(),
             locations: HashMap::new(),
+            triggered: false,
             spare_registers: 0,
             live_warps: grid.warps(),
         }
@@ -121,6 +123,7 @@ impl Nursery {
             barrier_reduction: None,
             barrier_result: (0, 0),
             cluster_arrival: None,
+            grid_waited: 0,
             registers: Registers::new(program.registers.unwrap_or(0)),
             fenced: None,
             released: None,

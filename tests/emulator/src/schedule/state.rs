@@ -17,6 +17,7 @@ use crate::memory::l2::{L2, Trace};
 use crate::memory::shared::Shared;
 use crate::row::{LANES, Row};
 
+use super::beside::Beside;
 use super::random::Random;
 
 /// What all blocks of a launch have in common.
@@ -43,6 +44,8 @@ pub struct Grid<'a> {
     pub exchange: Option<Exchange>,
     /// The L2 cache, where its traffic is to be counted.
     pub l2: Option<L2>,
+    /// Its part in a programmatic dependent launch.
+    pub beside: Option<&'a Beside>,
     /// Multiprocessors of the device.
     pub processors: u32,
     /// Instructions of a warp after which the kernel is stopped.
@@ -105,6 +108,8 @@ pub enum State {
     ClusterBarrier,
     /// Waits for a phase of the mbarrier of a block at an offset.
     Mbarrier(usize, u32),
+    /// Waits for the end of the grids before.
+    GridWait,
     /// Waits until its block has as many registers to give.
     Registers(u32),
     /// All lanes have exited.
@@ -153,6 +158,8 @@ pub struct Warp {
     pub barrier_result: (u32, u32),
     /// Phase of the cluster barrier it arrived at and has not waited for.
     pub cluster_arrival: Option<u64>,
+    /// Lanes that have waited for the grids before.
+    pub grid_waited: u32,
     /// Registers of each of its threads, where the kernel changes them.
     pub registers: Registers,
     /// What was ordered by the last fence, for a relaxed arrival.
@@ -209,6 +216,8 @@ pub struct Block {
     pub mbarriers: HashMap<u32, MbarrierObject>,
     /// Clocks of locations that threads synchronise through.
     pub locations: HashMap<u32, Clock>,
+    /// Whether it has let dependent grids start.
+    pub triggered: bool,
     /// Registers that its warps gave back.
     pub spare_registers: u32,
     /// Warps that have not exited.
@@ -242,6 +251,8 @@ pub struct Cluster {
     pub pending: Vec<Pending>,
     /// The block whose operations among them are held up.
     pub held_up: usize,
+    /// Warps that have waited for the grids before, and their epochs at the time.
+    pub grid_waits: Vec<(usize, u32)>,
     /// The cluster's barrier.
     pub barrier: ClusterBarrier,
     /// Epoch of the next asynchronous copy.
