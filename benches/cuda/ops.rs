@@ -145,6 +145,8 @@ fn decoding(device: &Device) {
         let (own_k, own_v) = (device.random(&own), device.random(&own));
         let (qkv, mut o) =
             (device.random(&[samples, HEADS.qkv_width()]), device.zeros(&[samples, HEADS.q_width()]));
+        let mut of_samples = device.zeros::<u32>(&[1]);
+        cuda.upload(of_samples.view_mut(), &[filled as u32]);
         let bytes = Work::Bytes((2 * (prompt + samples * filled) * width * BF16) as f64);
         device.measure(&format!("attention_decode {samples} × (200 + 150)"), bytes, || {
             let cache = CachedKv {
@@ -152,7 +154,7 @@ fn decoding(device: &Device) {
                 prompt_v: v.view(),
                 sample_k: own_k.view(),
                 sample_v: own_v.view(),
-                filled,
+                filled: of_samples.view(),
             };
             cuda.attention_decode(o.view_mut(), Qkv::packed(qkv.view(), HEADS).q, &cache, HEADS);
         });
@@ -220,9 +222,10 @@ fn sampling(device: &Device) {
         cuda.adjust(logits.view_mut(), marks.view_mut(), last.view(), adjustment);
     });
     let sampling = Sampling::new(0.1, 0.95, 50, 1);
-    let numbers = device.zeros::<u32>(&[rows]);
+    let (numbers, mut positions) = (device.zeros::<u32>(&[rows]), device.zeros::<u32>(&[rows]));
     device.measure("sample 100×152064", bytes(1), || {
-        cuda.sample(tokens.view_mut(), None, logits.view(), numbers.view(), sampling, 3);
+        let (tokens, positions) = (tokens.view_mut(), positions.view_mut());
+        cuda.sample(tokens, None, positions, logits.view(), numbers.view(), sampling);
     });
     let (drafts, probabilities) = (device.zeros::<u32>(&[rows]), device.random_f32(&[rows]));
     device.measure("verify 100×152064", bytes(1), || {

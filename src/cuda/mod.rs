@@ -5,7 +5,7 @@
 //! without a GPU, and tested.
 //!
 //! `unsafe` is where the driver is called: `driver.rs` reaches it, `launch.rs` starts kernels, `memory.rs`
-//! allocates and copies, `weights.rs` loads, `graph.rs` records.
+//! allocates and copies, `weights.rs` loads, `graph.rs` records, `fetch.rs` copies to the host.
 
 mod aggregate;
 mod analyzer;
@@ -15,6 +15,7 @@ mod driver;
 mod dropout;
 mod elementwise;
 mod embedding;
+mod fetch;
 mod gemm;
 mod graph;
 pub mod images;

@@ -91,14 +91,25 @@ impl Client {
 
     /// How often a function of the driver, such as `cuLaunchKernel`, was called.
     pub fn calls(&self, name: &str) -> Result<u64, String> {
-        let mut count = 0;
+        self.number_of("dgemu_calls", name)
+    }
+
+    /// The number of the last call of a function of the driver among the calls of all: which of two came
+    /// later.
+    pub fn last_call(&self, name: &str) -> Result<u64, String> {
+        self.number_of("dgemu_last_call", name)
+    }
+
+    /// What a function of the emulator tells of a function of the driver.
+    fn number_of(&self, function: &str, name: &str) -> Result<u64, String> {
+        let mut number = 0;
         let name = CString::new(name).map_err(|error| error.to_string())?;
         // SAFETY: that is the function's type, and the pointers are valid.
         let code = unsafe {
             type Read = unsafe extern "C" fn(*const c_char, *mut u64) -> c_int;
-            self.symbol::<Read>("dgemu_calls")?(name.as_ptr(), &mut count)
+            self.symbol::<Read>(function)?(name.as_ptr(), &mut number)
         };
-        check("dgemu_calls", code).map(|()| count)
+        check(function, code).map(|()| number)
     }
 
     /// The last fault in words; empty if there was none.

@@ -119,7 +119,12 @@ api! {
 
     /// How often an entry point, such as `cuLaunchKernel`, was called.
     fn dgemu_calls(name: Text, out: Out<u64>) {
-        out.set(super::calls(name.get()?))
+        out.set(super::calls(name.get()?).0)
+    }
+
+    /// The number of an entry point's last call among the calls of all entry points; 0 without one.
+    fn dgemu_last_call(name: Text, out: Out<u64>) {
+        out.set(super::calls(name.get()?).1)
     }
 
     /// The seed for what comes next, of the current context and of those to be made.

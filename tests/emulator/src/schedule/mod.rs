@@ -205,7 +205,10 @@ impl<'a> Worker<'a> {
         self.resident.push_back(cluster);
         if self.waiting >= self.resident.len() {
             self.waiting = 0;
-            std::thread::yield_now();
+            // For other threads of the launch: on a busy machine, this takes a while.
+            if self.launch.plan.threads > 1 {
+                std::thread::yield_now();
+            }
         }
         Ok(Turn::Ran)
     }
