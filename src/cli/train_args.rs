@@ -146,7 +146,12 @@ pub struct TrainArgs {
     /// Checkpoints kept; the newest and the best are kept in any case.
     #[arg(long, help_heading = CHECKPOINTS)]
     save_total_limit: Option<usize>,
-    /// MiB of memory for the base model's hidden states; the rest goes to disk.
+    /// MiB of a GPU's memory for the base model's hidden states, which are there if all of them fit; 0 for
+    /// none. If not given, half of what training leaves free.
+    #[arg(long, help_heading = MEMORY)]
+    base_cache_device_mib: Option<usize>,
+    /// MiB of the host's memory for the base model's hidden states that are not on a GPU; the rest goes to
+    /// disk.
     #[arg(long, help_heading = MEMORY)]
     base_cache_mib: Option<usize>,
     /// What the backward pass recomputes; auto is as little as fits into memory.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaStream, DriverError};
 
+use super::branch::Branch;
 use super::driver::{self, DeviceInfo, complaint};
 use super::graph::Graphs;
 use super::images::{self, IMAGES, KERNELS};
@@ -38,6 +39,7 @@ struct Shared {
     counters: Mutex<Counters>,
     staging: Mutex<Staging>,
     graphs: Mutex<Graphs>,
+    branch: Mutex<Branch>,
     refusals: Mutex<Refusals>,
 }
 
@@ -98,6 +100,7 @@ impl Cuda {
         let kernels = load(stream.context(), &info, ptx_only).map_err(|e| e.context(title(&info)))?;
         stream.context().bind_to_thread().map_err(|e| complaint(title(&info), e))?;
         let refusals = Mutex::new(Refusals::new()?);
+        let branch = Mutex::new(Branch::new(stream.context())?);
         let cuda = Cuda {
             shared: Arc::new(Shared {
                 stream,
@@ -111,6 +114,7 @@ impl Cuda {
                 counters: Mutex::new(Counters::default()),
                 staging: Mutex::new(Staging::default()),
                 graphs: Mutex::new(Graphs::default()),
+                branch,
                 refusals,
             }),
         };
@@ -151,6 +155,10 @@ impl Cuda {
 
     pub(super) fn graphs(&self) -> MutexGuard<'_, Graphs> {
         lock(&self.shared.graphs)
+    }
+
+    pub(super) fn branch(&self) -> MutexGuard<'_, Branch> {
+        lock(&self.shared.branch)
     }
 
     pub(super) fn refusals(&self) -> MutexGuard<'_, Refusals> {

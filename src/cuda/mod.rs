@@ -5,11 +5,12 @@
 //! without a GPU, and tested.
 //!
 //! `unsafe` is where the driver is called: `driver.rs` reaches it, `launch.rs` starts kernels, `memory.rs`
-//! allocates and copies, `weights.rs` loads, `graph.rs` records.
+//! allocates and copies, `weights.rs` loads, `graph.rs` records, `branch.rs` copies beside other work.
 
 mod aggregate;
 mod analyzer;
 mod attention;
+mod branch;
 mod device;
 mod driver;
 mod dropout;

@@ -149,7 +149,11 @@ pub struct TrainConfig {
     pub save_steps: Option<usize>,
     /// Checkpoints kept.
     pub save_total_limit: usize,
-    /// MiB of memory for the base model's hidden states; what does not fit goes to disk.
+    /// MiB of a GPU's memory for the base model's hidden states, which are there if all of them fit; 0 for
+    /// none. If not given, half of what training leaves free.
+    pub base_cache_device_mib: Option<usize>,
+    /// MiB of the host's memory for the base model's hidden states that are not on a GPU; what does not fit
+    /// goes to disk.
     pub base_cache_mib: usize,
     /// What the backward pass recomputes.
     pub recompute: RecomputePolicy,
@@ -195,6 +199,7 @@ impl Default for TrainConfig {
             eval_steps: None,
             save_steps: None,
             save_total_limit: 2,
+            base_cache_device_mib: None,
             base_cache_mib: 1024,
             recompute: RecomputePolicy::Auto,
             resume_from_checkpoint: None,

@@ -119,10 +119,7 @@ fn train_with<B: Backend>(
     let Setup { train, validation, attached, capacity, schedule, state } = setup;
     let policies = config.recompute.candidates();
     let (_, plan) = fitting_sizes(model, &attached, &config.objective(), capacity, policies)?;
-    let cache = BaseCache::new(cache_budget::<B>(config, &plan));
-    if config.kl_weight > 0.0 {
-        cache.require_space(base_rows(config, &train, &validation) * model.config.hidden_size)?;
-    }
+    let cache = base_cache(model, config, &plan, base_rows(config, &train, &validation))?;
     let mut stepper = Stepper::new(model, attached, config.objective(), Some(cache), capacity, policies)?;
     if let Some(dir) = &resume {
         checkpoint::restore(dir, &mut stepper, &state)?;
@@ -169,7 +166,10 @@ pub fn dry_run<B: Backend>(
     let data = RunData::read(config, tokenizer, observer)?;
     let setup = Setup::new(model, data, config, resume.as_deref(), observer)?;
     let policies = config.recompute.candidates();
-    let (sizes, plan) = fitting_sizes(model, &setup.attached, &config.objective(), setup.capacity, policies)?;
+    let (sizes, mut plan) =
+        fitting_sizes(model, &setup.attached, &config.objective(), setup.capacity, policies)?;
+    let rows = base_rows(config, &setup.train, &setup.validation);
+    plan.extend(base_cache(model, config, &plan, rows)?.plan()?);
     observer.on_start(&RunStart {
         train: &setup.train,
         validation: &setup.validation,
@@ -189,11 +189,28 @@ fn seconds_per_step(checkpoint: Option<&Path>) -> Option<f64> {
     metrics::seconds_per_step(checkpoint?.parent()?)
 }
 
-/// Bytes of memory for the base model's states: what the configuration gives them, as far as the plan leaves
-/// it.
-fn cache_budget<B: Backend>(config: &TrainConfig, plan: &[PlanRow]) -> usize {
-    let planned = if B::IN_SYSTEM_MEMORY { PlanRow::total(plan) } else { 0 };
-    config.base_cache_mib.saturating_mul(1 << 20).min(available_memory().saturating_sub(planned))
+/// A cache for `rows` of the base model's states, with what the configuration gives it of each memory, as far
+/// as the plan leaves it.
+fn base_cache<B: Backend>(
+    model: &Transformer<B>,
+    config: &TrainConfig,
+    plan: &[PlanRow],
+    rows: usize,
+) -> Result<BaseCache<B>> {
+    let (planned, bytes) = (PlanRow::total(plan), |mib: usize| mib.saturating_mul(1 << 20));
+    let left = available_memory().saturating_sub(if B::IN_SYSTEM_MEMORY { planned } else { 0 });
+    let cache = BaseCache::new(bytes(config.base_cache_mib).min(left));
+    if config.kl_weight == 0.0 {
+        return Ok(cache);
+    }
+    let shape = [rows, model.config.hidden_size];
+    let elements = rows * model.config.hidden_size;
+    let left = model.backend.free_memory().saturating_sub(planned);
+    let of_device = config.base_cache_device_mib.map_or(left / 2, bytes).min(left);
+    let fits = !B::IN_SYSTEM_MEMORY && elements * size_of::<B::Act>() <= of_device;
+    let cache = if fits { cache.on_device(shape) } else { cache };
+    cache.require_space(elements)?;
+    Ok(cache)
 }
 
 /// Has the base model's states of a micro-batch in the cache.
