@@ -145,8 +145,8 @@ impl<B: Backend> BaseCache<B> {
         Ok(())
     }
 
-    /// Copies the states of a pair from element `first` on to `to`, as many as that holds; prefetches are still
-    /// to be [joined](crate::ops::Device::join_prefetches). Nothing where there are none of the pair.
+    /// Copies the states of a pair from element `first` on to `to`, as many as that holds; prefetches are
+    /// still to be [joined](crate::ops::Device::join_prefetches). Nothing where there are none of the pair.
     pub fn recall(&self, device: &B, pair: usize, first: usize, to: Mut<'_, B, B::Act>) -> Result<()> {
         let wanted = |range: &Range<usize>| range.start + first..range.start + first + to.len();
         match (self.places.get(&pair), &self.device, &self.file) {
@@ -230,11 +230,12 @@ impl<B: Backend> BaseCache<B> {
 mod tests {
     use super::*;
     use crate::cpu::Cpu;
+    use crate::ops::Device;
 
     /// Three pairs on the device, two in memory, one on disk.
     #[test]
     fn device_memory_and_disk_give_back_the_same() {
-        let cpu = Cpu::new(1);
+        let cpu = Cpu::new();
         let states = |i: usize| (0..10).map(|j| (i * 10 + j) as f32).collect::<Vec<_>>();
         let (mut buffer, _) = Arena::build(&cpu, |arena| arena.buffer::<f32>("states", &[10])).unwrap();
         let mut cache = BaseCache::new(2 * 10 * size_of::<f32>()).on_device([3, 10]);

@@ -12,6 +12,7 @@ use crate::model::lora::{LoraConfig, MAX_RANK, TargetModules};
 use crate::model::prefix::PrefixConfig;
 use crate::train::data::OnBadRecord;
 use crate::train::method::Method;
+use crate::train::packing::Packing;
 use crate::train::step::Objective;
 
 /// Counts go up to this, so that products of two of them can be computed.
@@ -102,8 +103,11 @@ pub struct TrainConfig {
     pub max_steps: Option<usize>,
     /// Pairs per micro-batch.
     pub batch_size: usize,
-    /// Micro-batches per optimiser step.
+    /// Micro-batches per optimiser step, whose pairs are this times `batch_size`.
     pub gradient_accumulation_steps: usize,
+    /// Cuts a step's pairs into micro-batches of at most so many rows instead of `batch_size` pairs: tokens
+    /// of the secure functions, and of the vulnerable ones after what both share.
+    pub micro_batch_tokens: Option<usize>,
     /// Peak learning rate.
     pub learning_rate: f64,
     /// Share of the steps in which the learning rate rises.
@@ -177,6 +181,7 @@ impl Default for TrainConfig {
             max_steps: None,
             batch_size: 8,
             gradient_accumulation_steps: 2,
+            micro_batch_tokens: None,
             learning_rate: 2e-5,
             warmup_ratio: 0.1,
             weight_decay: 0.01,
@@ -258,6 +263,7 @@ impl TrainConfig {
             ("max_steps", self.max_steps, (1, MAX_COUNT)),
             ("batch_size", Some(self.batch_size), (1, MAX_COUNT)),
             ("gradient_accumulation_steps", Some(self.gradient_accumulation_steps), (1, MAX_COUNT)),
+            ("micro_batch_tokens", self.micro_batch_tokens, (MIN_TOKENS, MAX_COUNT)),
             ("max_seq_len", self.max_seq_len, (MIN_TOKENS, MAX_TOKENS)),
             ("lora_r", Some(self.lora_r), (1, MAX_RANK)),
             ("prefix_length", Some(self.prefix_length), (1, MAX_PREFIX)),
@@ -362,6 +368,16 @@ impl TrainConfig {
         let layers = self.guard_layers.unwrap_or(GuardConfig::default().layers);
         let guard = GuardConfig { aggregation: self.aggregation, layers, dropout: self.guard_dropout };
         self.method.has_guard().then_some(guard)
+    }
+
+    /// How the pairs of a step are cut into micro-batches.
+    pub fn packing(&self) -> Packing {
+        self.micro_batch_tokens.map_or(Packing::Pairs(self.batch_size), Packing::Rows)
+    }
+
+    /// Pairs of an optimiser step.
+    pub fn pairs_per_step(&self) -> usize {
+        self.batch_size.saturating_mul(self.gradient_accumulation_steps)
     }
 
     /// The objective.
