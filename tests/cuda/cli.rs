@@ -66,7 +66,7 @@ fn base_states_are_planned_on_the_device_where_they_fit() {
              --max-seq-len 160 {option}"
         );
         let output = dg_run(&tiny, &arguments, (!on_a_gpu()).then_some(&*emulator));
-        let said = text(&output.stderr);
+        let said = text(&output.stderr) + &text(&output.stdout);
         let (before, _) = said.split_once(" tensors").unwrap_or_else(|| panic!("{said}"));
         before.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{said}"))
     };
