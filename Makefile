@@ -4,7 +4,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 MODEL := models/smollm2-135m
 ARCHS := 80,86,89,90a,100,120
 
-.PHONY: help build toolkit browser sandbox archs dist model demo headline headline-full test test-long candle fuzz bench gpu-build gpu-check fmt lint clean
+.PHONY: help build toolkit browser sandbox archs dist model demo headline headline-full test test-long candle fuzz bench gpu-build gpu-check gpu-pack gpu-pack-check fmt lint clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -64,6 +64,14 @@ gpu-build: toolkit ## build what gpu-check runs, for all GPU architectures of no
 
 gpu-check: ## run tests and benches of CUDA on this machine's GPU, and write docs/gpu-report.md
 	scripts/gpu-check.sh
+
+gpu-pack: gpu-build ## pack that into one file, with which scripts/gpu-first.sh needs nothing but a driver
+	scripts/gpu-pack.sh
+
+gpu-pack-check: toolkit ## pack what the tests built, and rehearse with it on the emulator, as another user
+	scripts/gpu-check.sh build
+	scripts/gpu-pack.sh
+	scripts/gpu-pack-check.sh
 
 fmt: ## format the code
 	cargo fmt --all

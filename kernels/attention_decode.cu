@@ -5,26 +5,64 @@
 // samples, as packed rows of one tile: four warps of 16 rows each. Splits of a sample's own keys serve its
 // group of query heads. With one sample, prompt and own keys are one list. With several splits, the last
 // block to arrive at a sample's heads combines their results, in the order of the splits.
+//
+// How many keys the samples have is read from memory, so that a launch is the same for every token: each
+// block derives the splits from it. The grid has the blocks of the most keys; those without a split return at
+// once.
 
 #include "arrival.h"
 #include "attention.h"
+#include "refusal.h"
 
 namespace {
 
 constexpr int ROWS = ATTENTION_DECODE_ROWS, KEYS = ATTENTION_LONG;
 
-// Splits of the cache, as src/cuda/attention.rs passes them.
-struct KERNEL_PARAMETER KvSplits {
+// Shape of the cache, as src/cuda/attention.rs passes it.
+struct KERNEL_PARAMETER KvCache {
     int samples;
     int prompt_len;
-    int filled;
     int capacity;
-    int keys;           // keys of a split, a multiple of KEYS
-    int prompt_splits;  // 0 with one sample, whose own splits cover all keys
-    int own_splits;
     int prompt_tiles;  // tiles of rows that read the prompt
     int own_tiles;     // tiles of rows of one sample
+
+    // With one sample, prompt and own keys are one list.
+    __device__ __forceinline__ bool is_one_list() const { return samples == 1; }
 };
+
+// Splits of the keys.
+struct KvSplits {
+    int filled;  // own keys of a sample
+    int keys;    // keys of a split, a multiple of KEYS
+    int prompt;  // splits of the prompt; 0 with one list
+    int own;     // splits of one sample's own keys, or of the list
+
+    __device__ __forceinline__ int count() const { return prompt + own; }
+
+    // Blocks of a key/value head.
+    __device__ __forceinline__ int blocks(const KvCache& cache) const {
+        return prompt * cache.prompt_tiles + cache.samples * own * cache.own_tiles;
+    }
+};
+
+__device__ __forceinline__ int tiles_of(int keys) { return (keys + KEYS - 1) / KEYS; }
+
+// Splits as long as possible, as long as there are ATTENTION_DECODE_BLOCKS blocks. `KvSplits::new` in
+// src/cuda/attention.rs does the same.
+__device__ __forceinline__ KvSplits splits_of(const KvCache& cache, int filled, const HeadShape& heads) {
+    const int prompt = cache.is_one_list() ? 0 : tiles_of(cache.prompt_len);
+    const int own = tiles_of(filled + (cache.is_one_list() ? cache.prompt_len : 0));
+    KvSplits splits = {filled};
+    for (int tiles = ATTENTION_DECODE_TILES; tiles > 0; tiles /= 2) {
+        splits.keys = tiles * KEYS;
+        splits.prompt = (prompt + tiles - 1) / tiles;
+        splits.own = (own + tiles - 1) / tiles;
+        if (splits.blocks(cache) * heads.key_value >= ATTENTION_DECODE_BLOCKS) {
+            break;
+        }
+    }
+    return splits;
+}
 
 // Keys and values of one head: those of the prompt, then a sample's own.
 struct CachedKeys {
@@ -49,25 +87,25 @@ struct Work {
 };
 
 __device__ __forceinline__ Work work_of(int block, int kv_head, const bf16* prompt_k, const bf16* prompt_v,
-                                        const bf16* sample_k, const bf16* sample_v, const KvSplits& splits,
-                                        const HeadShape& heads) {
+                                        const bf16* sample_k, const bf16* sample_v, const KvCache& cache,
+                                        const KvSplits& splits, const HeadShape& heads) {
     Work work;
     const int stride = heads.kv_width();
     const int column = kv_head * heads.dim;
-    const int prompt_blocks = splits.prompt_splits * splits.prompt_tiles;
+    const int prompt_blocks = splits.prompt * cache.prompt_tiles;
     const bool own = block >= prompt_blocks;
     const int number = own ? block - prompt_blocks : block;
-    const int splits_of_tile = own ? splits.own_splits : splits.prompt_splits;
+    const int splits_of_tile = own ? splits.own : splits.prompt;
     const int tile = number / splits_of_tile, split = number % splits_of_tile;
-    const int sample = own ? tile / splits.own_tiles : 0;
-    const int first = (own ? tile % splits.own_tiles : tile) * ROWS;
-    work.rows = {sample, kv_head, first, (own ? 1 : splits.samples) * heads.group};
-    const size_t at = size_t(sample) * splits.capacity * stride + column;
-    const int shared = !own || splits.prompt_splits == 0 ? splits.prompt_len : 0;
+    const int sample = own ? tile / cache.own_tiles : 0;
+    const int first = (own ? tile % cache.own_tiles : tile) * ROWS;
+    work.rows = {sample, kv_head, first, (own ? 1 : cache.samples) * heads.group};
+    const size_t at = size_t(sample) * cache.capacity * stride + column;
+    const int shared = !own || cache.is_one_list() ? cache.prompt_len : 0;
     work.keys = {prompt_k + column, prompt_v + column, sample_k + at, sample_v + at, shared, stride};
     work.begin = split * splits.keys;
     work.end = min(work.begin + splits.keys, shared + (own ? splits.filled : 0));
-    work.split = own ? splits.prompt_splits + split : split;
+    work.split = own ? splits.prompt + split : split;
     return work;
 }
 
@@ -85,9 +123,8 @@ struct Partials {
 // past the L1 cache: other multiprocessors have written them. lse is loaded once, into shared memory,
 // [splits][heads].
 __device__ __forceinline__ void combine(bf16* o, float* logarithms, const Partials& partials, int sample,
-                                        int kv_head, const KvSplits& splits, const HeadShape& heads) {
-    const int count = splits.prompt_splits + splits.own_splits;
-    const int rows = splits.samples * heads.query;
+                                        int kv_head, int samples, int count, const HeadShape& heads) {
+    const int rows = samples * heads.query;
     const int first = sample * heads.query + kv_head * heads.group;
     const int quads = heads.dim / 4;
     __syncthreads();  // shared memory is free
@@ -124,7 +161,8 @@ __device__ __forceinline__ void combine(bf16* o, float* logarithms, const Partia
 // Counts this block in at the arrival counters of its samples, and combines those samples for which it is the
 // last. A tile meets at most ROWS samples: thread i arrives at the i-th.
 __device__ __forceinline__ void arrive(bf16* o, float* logarithms, const Partials& partials, const Work& work,
-                                       const KvSplits& splits, const HeadShape& heads) {
+                                       const KvCache& cache, const KvSplits& splits,
+                                       const HeadShape& heads) {
     __shared__ bool is_last_of[ROWS];
     const int tile_end = min(work.rows.first + ROWS, work.rows.end);
     const int first = work.rows.start + heads.query_of(work.rows.first);
@@ -134,14 +172,15 @@ __device__ __forceinline__ void arrive(bf16* o, float* logarithms, const Partial
         const int sample = first + threadIdx.x;
         // Tiles of the prompt that have rows of this sample.
         const int tiles = (sample * heads.group + heads.group - 1) / ROWS - sample * heads.group / ROWS + 1;
-        const int expected = tiles * splits.prompt_splits + splits.own_tiles * splits.own_splits;
+        const int expected = tiles * splits.prompt + cache.own_tiles * splits.own;
         unsigned* arrivals = partials.arrivals + sample * heads.key_value + work.rows.kv_head;
         is_last_of[threadIdx.x] = is_last(arrivals, expected);
     }
     __syncthreads();
     for (int i = 0; i < count; i++) {
         if (is_last_of[i]) {
-            combine(o, logarithms, partials, first + i, work.rows.kv_head, splits, heads);
+            combine(o, logarithms, partials, first + i, work.rows.kv_head, cache.samples, splits.count(),
+                    heads);
         }
     }
 }
@@ -149,9 +188,11 @@ __device__ __forceinline__ void arrive(bf16* o, float* logarithms, const Partial
 template <int D>
 __device__ __forceinline__ void decode(bf16* o, const Partials& partials, const bf16* q, int q_stride,
                                        const bf16* prompt_k, const bf16* prompt_v, const bf16* sample_k,
-                                       const bf16* sample_v, const KvSplits& splits, const HeadShape& heads) {
+                                       const bf16* sample_v, const KvCache& cache, const KvSplits& splits,
+                                       const HeadShape& heads) {
     extern __shared__ __align__(128) unsigned char shared[];
-    const Work work = work_of(blockIdx.x, blockIdx.y, prompt_k, prompt_v, sample_k, sample_v, splits, heads);
+    const Work work =
+        work_of(blockIdx.x, blockIdx.y, prompt_k, prompt_v, sample_k, sample_v, cache, splits, heads);
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     copy_tile<D, ROWS>(shared_address(shared), heads.dim, q,
                        [&](int row) { return offset_or_null(q, work.rows.at(row, q_stride, heads)); });
@@ -164,7 +205,7 @@ __device__ __forceinline__ void decode(bf16* o, const Partials& partials, const 
     attend<D, 1, KEYS>(state, shared_address(own_tile), shared_address(shared) + ROWS * D * 2, work.keys,
                        work.begin, work.end, visible, heads);
     const float factor[2] = {1.0f / state.sum[0][0], 1.0f / state.sum[0][1]};
-    if (splits.prompt_splits + splits.own_splits == 1) {
+    if (splits.count() == 1) {
         if (of_warp.first < of_warp.end) {
             store_accumulators<D>(own_tile, state.o[0], factor[0], factor[1]);
             write_rows<D, 16>(own_tile, heads.dim, [&](int row) {
@@ -173,7 +214,7 @@ __device__ __forceinline__ void decode(bf16* o, const Partials& partials, const 
         }
         return;
     }
-    const size_t before = size_t(work.split) * splits.samples * heads.query;
+    const size_t before = size_t(work.split) * cache.samples * heads.query;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         const long long at = of_warp.number(half * 8 + lane / 4, heads);
@@ -193,24 +234,43 @@ __device__ __forceinline__ void decode(bf16* o, const Partials& partials, const 
             }
         }
     }
-    arrive(o, reinterpret_cast<float*>(shared), partials, work, splits, heads);
+    arrive(o, reinterpret_cast<float*>(shared), partials, work, cache, splits, heads);
+}
+
+// The keys that each sample has of its own, at least 1 and no more than there is room for; 0 for others,
+// which are refused.
+__device__ __forceinline__ int filled_of(const unsigned* filled, int capacity, Refusal* refusal) {
+    const unsigned found = *filled;
+    if (found - 1 < unsigned(capacity)) {
+        return int(found);
+    }
+    if (threadIdx.x == 0) {
+        refuse(refusal, REFUSED_ATTENTION_DECODE, 0, found, capacity);
+    }
+    return 0;
 }
 
 }  // namespace
 
 // o[samples, q_width] from q, whose rows lie q_stride elements apart; with several splits, by way of the
 // partial results above. prompt_k and prompt_v [prompt_len, kv_width]; sample_k and sample_v [samples,
-// capacity, kv_width]. blockIdx.x counts splits of the prompt for each tile of rows, then splits of each
-// sample's own keys for each tile of its rows; blockIdx.y is a key/value head. (ROWS + 3 · KEYS) · D · 2
-// bytes of shared memory, and no less than 4 for each split and head of a group; everything starts on
-// multiples of 16 bytes.
-#define DECODE(D)                                                                                       \
-    extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS, 2) attention_decode_##D(            \
-        bf16* o, float* partial_o, float* partial_lse, unsigned* arrivals, const bf16* q, int q_stride, \
-        const bf16* prompt_k, const bf16* prompt_v, const bf16* sample_k, const bf16* sample_v,         \
-        const KvSplits splits, const HeadShape heads) {                                                 \
-        const Partials partials = {partial_o, partial_lse, arrivals};                                   \
-        decode<D>(o, partials, q, q_stride, prompt_k, prompt_v, sample_k, sample_v, splits, heads);     \
+// capacity, kv_width], of which each sample has filled[1] keys and values. blockIdx.x counts splits of the
+// prompt for each tile of rows, then splits of each sample's own keys for each tile of its rows; blockIdx.y
+// is a key/value head. (ROWS + 3 · KEYS) · D · 2 bytes of shared memory, and no less than 4 for each split
+// and head of a group, for the most of both that any number of keys has; matrices start on multiples of 16
+// bytes.
+#define DECODE(D)                                                                                          \
+    extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS, 2) attention_decode_##D(               \
+        bf16* o, float* partial_o, float* partial_lse, unsigned* arrivals, const bf16* q, int q_stride,    \
+        const bf16* prompt_k, const bf16* prompt_v, const bf16* sample_k, const bf16* sample_v,            \
+        const unsigned* filled, Refusal* refusal, const KvCache cache, const HeadShape heads) {            \
+        const int keys = filled_of(filled, cache.capacity, refusal);                                       \
+        const KvSplits splits = splits_of(cache, keys, heads);                                             \
+        if (keys == 0 || int(blockIdx.x) >= splits.blocks(cache)) {                                        \
+            return;                                                                                        \
+        }                                                                                                  \
+        const Partials partials = {partial_o, partial_lse, arrivals};                                      \
+        decode<D>(o, partials, q, q_stride, prompt_k, prompt_v, sample_k, sample_v, cache, splits, heads); \
     }
 DECODE(16)
 DECODE(64)

@@ -53,34 +53,117 @@ extern "C" __global__ void __launch_bounds__(ROW_THREADS)
     }
 }
 
+// Counters of a radix sort, for each warp's piece of the rows and each digit.
+struct Sort {
+    static constexpr int WARPS = SORT_THREADS / WARP, DIGITS = 1 << SORT_BITS;
+    unsigned piece[WARPS][DIGITS];
+    unsigned total[DIGITS];
+};
+
+// Goes over the warp's piece of the rows, which are those of `from`, or all in their order if that is null,
+// and counts its digits in sort.piece. With PLACES, those counters begin with the rows that come earlier, and
+// each row goes to its place in `to`.
+template <bool PLACES>
+__device__ __forceinline__ void sort_piece(unsigned* to, Sort& sort, const unsigned* from,
+                                           const unsigned* ids, int rows, unsigned count, int shift) {
+    constexpr int AT_ONCE = 4;  // loads of a lane
+    const int lane = threadIdx.x % WARP;
+    unsigned* counters = sort.piece[threadIdx.x / WARP];
+    const int piece = (rows + SORT_THREADS - 1) / SORT_THREADS * WARP;
+    const int begin = threadIdx.x / WARP * piece, end = min(begin + piece, rows);
+#pragma unroll 1
+    for (int first = begin; first < end; first += AT_ONCE * WARP) {
+        unsigned row[AT_ONCE], digit[AT_ONCE];
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) {
+            const int at = first + i * WARP + lane;
+            row[i] = at < end && from != nullptr ? from[at] : at;
+        }
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) {
+            const bool inside = first + i * WARP + lane < end;
+            digit[i] = inside ? min(ids[row[i]], count) >> shift & (Sort::DIGITS - 1) : Sort::DIGITS;
+        }
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) {
+            const bool inside = digit[i] < Sort::DIGITS;
+            const unsigned peers = __match_any_sync(ALL_LANES, digit[i]);
+            const int earlier = __popc(peers & ((1u << lane) - 1));
+            const unsigned before = inside ? counters[digit[i]] : 0;
+            __syncwarp();
+            if (inside && earlier == 0) {
+                counters[digit[i]] = before + __popc(peers);
+            }
+            __syncwarp();
+            if (PLACES && inside) {
+                to[sort.total[digit[i]] + before + earlier] = row[i];
+            }
+        }
+    }
+}
+
+// Each of sort.piece becomes the sum of earlier pieces' counters of that digit, sort.total those of smaller
+// digits.
+__device__ __forceinline__ void sum_counters(Sort& sort) {
+    const int digit = threadIdx.x, lane = threadIdx.x % WARP;
+    if (digit < Sort::DIGITS) {
+        unsigned sum = 0;
+#pragma unroll 8
+        for (int warp = 0; warp < Sort::WARPS; warp++) {
+            const unsigned own = sort.piece[warp][digit];
+            sort.piece[warp][digit] = sum;
+            sum += own;
+        }
+        sort.total[digit] = sum;
+    }
+    __syncthreads();
+    if (threadIdx.x < WARP) {
+        unsigned before = 0;
+        for (int first = 0; first < Sort::DIGITS; first += WARP) {
+            const unsigned own = sort.total[first + lane];
+            unsigned sum = own;
+#pragma unroll
+            for (int lanes = 1; lanes < WARP; lanes *= 2) {
+                const unsigned other = __shfl_up_sync(ALL_LANES, sum, lanes);
+                sum += lane >= lanes ? other : 0;
+            }
+            sort.total[first + lane] = before + sum - own;
+            before += __shfl_sync(ALL_LANES, sum, WARP - 1);
+        }
+    }
+    __syncthreads();
+}
+
 // Stable sort of the rows by id: order[rows] are row indices, sorted_ids and sorted_weights [rows] the ids
-// and row_weights in that order. A row's rank is the number of rows with a smaller id, or with the same id
-// and an earlier place, so that ids from `count` on come last. Any grid of ELEMENT_THREADS threads.
-extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
+// and row_weights in that order; ids from `count` on count as equal, and come last. One block of SORT_THREADS
+// threads, which sorts by SORT_BITS of the ids at a time, the lowest first.
+extern "C" __global__ void __launch_bounds__(SORT_THREADS)
     sort_rows(unsigned* order, unsigned* sorted_ids, float* sorted_weights, const unsigned* ids,
               const float* row_weight, Refusal* refusal, int rows, int count) {
-    __shared__ unsigned tile[ELEMENT_THREADS];
-    const int row = blockIdx.x * ELEMENT_THREADS + threadIdx.x;
-    const unsigned id = row < rows ? ids[row] : 0;
-    if (id >= count && row < rows) {
-        refuse(refusal, REFUSED_SCATTER_ADD, row, id, count);
-    }
-    int rank = 0;
-    for (int first = 0; first < rows; first += ELEMENT_THREADS) {
-        const int here = min(ELEMENT_THREADS, rows - first);
-        if (threadIdx.x < here) {
-            tile[threadIdx.x] = ids[first + threadIdx.x];
+    __shared__ Sort sort;
+    const int passes = max(1, (WARP - __clz(count) + SORT_BITS - 1) / SORT_BITS);
+    const unsigned* from = nullptr;
+    for (int pass = 0; pass < passes; pass++) {
+        // What a pass before the last leaves in sorted_ids or in order is only read by the next.
+        unsigned* to = (passes - pass) % 2 == 1 ? order : sorted_ids;
+        for (int i = threadIdx.x; i < Sort::WARPS * Sort::DIGITS; i += SORT_THREADS) {
+            sort.piece[i / Sort::DIGITS][i % Sort::DIGITS] = 0;
         }
         __syncthreads();
-        for (int i = 0; i < here; i++) {
-            rank += tile[i] < id || (tile[i] == id && first + i < row);
-        }
+        sort_piece<false>(to, sort, from, ids, rows, count, pass * SORT_BITS);
         __syncthreads();
+        sum_counters(sort);
+        sort_piece<true>(to, sort, from, ids, rows, count, pass * SORT_BITS);
+        __syncthreads();
+        from = to;
     }
-    if (row < rows) {
-        order[rank] = row;
-        sorted_ids[rank] = id;
-        sorted_weights[rank] = row_weight[row];
+    for (int at = threadIdx.x; at < rows; at += SORT_THREADS) {
+        const unsigned row = order[at], id = ids[row];
+        if (id >= count) {
+            refuse(refusal, REFUSED_SCATTER_ADD, row, id, count);
+        }
+        sorted_ids[at] = id;
+        sorted_weights[at] = row_weight[row];
     }
 }
 

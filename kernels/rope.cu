@@ -3,6 +3,7 @@
 // kernel for decoding also writes keys and values to the cache.
 
 #include "common.h"
+#include "refusal.h"
 
 // sin and cos of position · frequency. sinf and cosf keep a table on the stack (local memory) for angles of
 // thousands of radians. The number of revolutions is computed instead, as a sum of two floats: only its
@@ -83,12 +84,19 @@ __device__ __forceinline__ void cache_row(bf16* row, bf16* keys, bf16* values, c
     rotate_row<N>(row, keys, inv_freq, position, heads, query, half, 1.0f);
 }
 
-// As rope, of qkv[rows, (query + 2 · key_value) · 2 · half], for position positions[row] + first. The keys
-// and values of a row become row `row · step + first` of k and v [.., key_value · 2 · half] too, which start
-// as qkv does.
+// As rope, of qkv[rows, (query + 2 · key_value) · 2 · half], for position positions[row] + first, where
+// `first` is filled[1] - 1, below `step`, or 0 if `filled` is null. The keys and values of a row become row
+// `row · step + first` of k and v [.., key_value · 2 · half] too, which start as qkv does.
 extern "C" __global__ void __launch_bounds__(ROPE_THREADS)
-    rope_into_cache(bf16* qkv, bf16* k, bf16* v, const unsigned* positions, const float* inv_freq, int query,
-                    int key_value, int half, int first, int step) {
+    rope_into_cache(bf16* qkv, bf16* k, bf16* v, const unsigned* positions, const unsigned* filled,
+                    const float* inv_freq, Refusal* refusal, int query, int key_value, int half, int step) {
+    const unsigned first = filled == nullptr ? 0 : *filled - 1;
+    if (filled != nullptr && first >= unsigned(step)) {
+        if (threadIdx.x == 0) {
+            refuse(refusal, REFUSED_ROPE_INTO_CACHE, 0, first + 1, step);
+        }
+        return;
+    }
     bf16* row = qkv + size_t(blockIdx.x) * (query + 2 * key_value) * 2 * half;
     const size_t at = (size_t(blockIdx.x) * step + first) * key_value * 2 * half;
     const float position = float(positions[blockIdx.x] + first);

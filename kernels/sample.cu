@@ -21,12 +21,12 @@ constexpr unsigned NEGATIVE_INFINITY = 0xff80, NOTHING = 0xffff;  // bits of bf1
 // How a row is sampled, as src/cuda/sample.rs passes it.
 struct KERNEL_PARAMETER SampleArguments {
     unsigned long long seed;
-    unsigned position;
     unsigned site;
     float temperature;
     float top_p;
     int top_k;
     int kept;  // vectors of a row that fit shared memory
+    int width;
 };
 
 // The bits of a bf16 as an integer with the same order.
@@ -421,20 +421,24 @@ extern "C" __global__ void __launch_bounds__(GUIDE_THREADS)
 }
 
 // tokens[rows] and, unless null, probabilities[rows] from logits[rows, width], which start on a multiple of
-// 16 bytes, and numbers[rows] of their samples. One block per row; 16 · kept bytes of dynamic shared memory.
+// 16 bytes, and numbers[rows] of their samples; positions[rows], where the tokens stand, become one more. One
+// block per row; 16 · kept bytes of dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS)
-    sample(unsigned* tokens, float* probabilities, bf16* logits, const unsigned* numbers, SampleArguments a,
-           int width) {
+    sample(unsigned* tokens, float* probabilities, unsigned* positions, bf16* logits, const unsigned* numbers,
+           SampleArguments a) {
     extern __shared__ uint4 memory[];
     __shared__ Candidates candidates;
-    __shared__ unsigned number;
+    __shared__ unsigned number, position;
+    const int width = a.width;
     if (threadIdx.x == 0) {
         number = numbers[blockIdx.x];
+        position = positions[blockIdx.x];
     }
     KeptRow kept = {Row(logits, blockIdx.x, width), memory, a.kept, {}};
     const auto put = [&](const Drawn& drawn) {
         if (threadIdx.x == 0) {
             tokens[blockIdx.x] = drawn.token;
+            positions[blockIdx.x] = position + 1;
             if (probabilities != nullptr) {
                 probabilities[blockIdx.x] = drawn.probability;
             }
@@ -484,7 +488,7 @@ extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS)
 
     draw.k = a.top_k == 0 ? width : min(a.top_k, width);
     draw.top_p = a.top_p;
-    draw.random = unit(philox(a.seed, make_uint4(number, a.position, a.site, 0)).x);
+    draw.random = unit(philox(a.seed, make_uint4(number, position, a.site, 0)).x);
     // The fewer stripes have to reach the bound, the fewer tokens do. Fewer than top-k only help where equal
     // logits made the candidates too many.
     const int stripes = min(kept.row.vectors(), SAMPLE_THREADS);

@@ -38,7 +38,10 @@
 #define GUIDE_THREADS 128
 #define GUIDE_ROWS 64
 
-// Gradients of a table: rows that a warp begins with, and threads of a block.
+// Gradients of a table: threads of the block that sorts their rows, and bits that it sorts by at a time; rows
+// that a warp of the sum begins with, and threads of its blocks.
+#define SORT_THREADS 1024
+#define SORT_BITS 8
 #define SCATTER_ROWS 8
 #define SCATTER_THREADS 128
 
@@ -58,6 +61,12 @@
 #define ATTENTION_NARROW 64
 #define ATTENTION_LONG 64
 #define ATTENTION_SHORT 32
+
+// Split-KV decoding: the most tiles of LONG keys of a split, a power of two; and the blocks that splits are
+// halved for. Each block has two tiles in flight, 32 KiB with heads of 128: all together have as many bytes
+// in flight as an H100's memory delivers within its latency. More splits mean more partial results.
+#define ATTENTION_DECODE_TILES 64
+#define ATTENTION_DECODE_BLOCKS 64
 
 // Tiled GEMM: a block computes a TILE by TILE tile of y, TILE_K of the inner dimension at a time, with STAGES
 // tiles of both operands in shared memory. A large tile is for many tiles, a small one for few.
@@ -103,3 +112,5 @@
 #define REFUSED_GATHER 2
 #define REFUSED_SCATTER_ADD 3
 #define REFUSED_CROSS_ENTROPY 4
+#define REFUSED_ATTENTION_DECODE 5
+#define REFUSED_ROPE_INTO_CACHE 6

@@ -18,16 +18,13 @@ tests=(ops kernels cuda)
 # can be carried about.
 build() {
     local messages=$logs/messages
-    local arguments=(--release --locked --message-format=json)
-    {
-        cargo test "${arguments[@]}" --no-run "${tests[@]/#/--test=}"
-        cargo bench --locked --message-format=json --no-run --bench cuda
-    } > "$messages"
+    # As make test builds them, so that what it has built is there already.
+    cargo test --release --workspace --locked --message-format=json --no-run "${tests[@]/#/--test=}" --bench cuda \
+        > "$messages"
     mkdir -p "$target"
     local root
     root=$(cd "$target" && pwd)
     {
-        echo "root - $PWD"
         sed -nE 's/.*"kind":\["(test|bench|bin)"\][^}]*"name":"(ops|kernels|cuda|dg-run)".*"executable":"([^"]+)".*/\1 \2 \3/p' \
             "$messages"
         sed -nE 's/.*"kind":\[[^]]*"cdylib"[^]]*\][^}]*"name":"cuda_emulator".*"filenames":\[[^]]*"([^"]+\.so)".*/lib emulator \1/p' \
@@ -36,7 +33,7 @@ build() {
     for name in "${tests[@]/#/test }" "bench cuda" "bin dg-run" "lib emulator"; do
         grep -q "^$name " "$list" || fail "the build made no $name; see $list"
     done
-    echo "built and listed in $list; carry the repository with it, then run scripts/gpu-check.sh"
+    echo "built and listed in $list; carry the repository with it, then run scripts/gpu-check.sh; or scripts/gpu-pack.sh"
 }
 
 fail() {
@@ -53,12 +50,7 @@ built() {
 }
 
 logs=$(mktemp -d)
-link=
-clean() {
-    rm -rf "$logs"
-    [[ -z $link ]] || rm -f "$link"
-}
-trap clean EXIT
+trap 'rm -rf "$logs"' EXIT
 trap 'exit 130' INT TERM
 
 if [[ ${1:-} == build ]]; then
@@ -70,14 +62,8 @@ report=${1:-docs/gpu-report.md}
 [[ -e $list ]] || fail "no $list: run make gpu-build where there is cargo"
 dg_run=$(built bin dg-run)
 
-# The tests look for files and for dg-run where they were built.
-root=$(sed -n 's/^root - //p' "$list")
-if [[ ! -e $root ]]; then
-    mkdir -p "$(dirname "$root")" && ln -s "$PWD" "$root" || fail "built in $root, which cannot be made a link to $PWD"
-    link=$root
-elif [[ ! $root -ef $PWD ]]; then
-    fail "built in $root, and another folder is there"
-fi
+# The tests look for files here.
+export CARGO_MANIFEST_DIR=$PWD
 
 emulated=${DG_EMULATOR:-}
 if [[ -n $emulated ]]; then
@@ -149,6 +135,7 @@ else
 fi
 
 device=$(sed -n 's/^CUDA device 0: //p' "$logs/1")
+mkdir -p "$(dirname "$report")"
 {
     echo "# Check on ${device:-no device}"
     echo
@@ -158,7 +145,7 @@ device=$(sed -n 's/^CUDA device 0: //p' "$logs/1")
         echo "On a GPU, from a build carried to it. Not run, as they need the emulator or nvcc: budgets, mutation, ptxas."
     fi
     echo
-    echo "$(date -u +%Y-%m-%d), $("$dg_run" --version), $(git rev-parse --short HEAD 2> /dev/null || echo "no git")${filter:+, tests named *$filter* only}"
+    echo "$(date -u +%Y-%m-%d), $("$dg_run" --version), $(git rev-parse --short HEAD 2> /dev/null || cat commit 2> /dev/null || echo "no git")${filter:+, tests named *$filter* only}"
     echo
     echo "| what | outcome | tests |"
     echo "|---|---|---|"

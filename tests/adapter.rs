@@ -1,6 +1,8 @@
 //! Adapter folders: what is saved comes back exactly, what PEFT wrote is read, what does not fit is refused
 //! by name.
 
+#[path = "common/places.rs"]
+mod places;
 #[path = "common/tiny.rs"]
 mod tiny;
 

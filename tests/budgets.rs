@@ -2,6 +2,8 @@
 
 #[path = "common/emulator.rs"]
 mod emulator;
+#[path = "common/places.rs"]
+mod places;
 mod support;
 #[path = "common/tiny.rs"]
 mod tiny;

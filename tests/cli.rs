@@ -3,6 +3,8 @@
 
 #[path = "common/hand_made.rs"]
 mod hand_made;
+#[path = "common/places.rs"]
+mod places;
 #[cfg(unix)]
 #[path = "common/required.rs"]
 mod required;

@@ -9,6 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 mod emulator;
 #[allow(dead_code)] // what is for f32 alone
 mod golden_cases;
+#[path = "common/places.rs"]
+mod places;
 mod support;
 #[path = "common/tiny.rs"]
 mod tiny;

@@ -3,6 +3,8 @@
 
 #[path = "decode/expert.rs"]
 mod expert;
+#[path = "common/places.rs"]
+mod places;
 #[path = "common/tiny.rs"]
 mod tiny;
 

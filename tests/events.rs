@@ -1,5 +1,7 @@
 //! TensorBoard's event files of a run, read by a reader that shares nothing with their writer.
 
+#[path = "common/places.rs"]
+mod places;
 #[path = "common/tiny.rs"]
 mod tiny;
 

@@ -1,5 +1,7 @@
 //! Merging: the exported model computes what base and adapter compute together.
 
+#[path = "common/places.rs"]
+mod places;
 #[path = "common/tiny.rs"]
 mod tiny;
 

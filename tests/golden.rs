@@ -5,6 +5,8 @@
 //! worst error / tolerance of every quantity, and how many numbers were compared.
 
 mod golden_cases;
+#[path = "common/places.rs"]
+mod places;
 
 use deepguard::cpu::Cpu;
 use golden_cases::Precision;

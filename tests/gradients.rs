@@ -1,5 +1,7 @@
 //! The whole model's gradients against central differences, and equalities between ways to compute them.
 
+#[path = "common/places.rs"]
+mod places;
 mod support;
 
 #[path = "gradients/methods.rs"]

@@ -1,6 +1,8 @@
 //! Models by hub id: downloaded once, resumed, checked, and not asked for where that is not wanted. The hub
 //! is a server of the test's own.
 
+#[path = "common/places.rs"]
+mod places;
 #[path = "common/tiny.rs"]
 mod tiny;
 

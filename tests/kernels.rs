@@ -12,6 +12,8 @@ mod emulator;
 #[allow(dead_code)] // its main asks for a device
 #[path = "../examples/linear.rs"]
 mod linear;
+#[path = "common/places.rs"]
+mod places;
 mod kernels {
     pub mod attention;
     pub mod device;

@@ -1,6 +1,8 @@
 //! What the files of a model say, from end to end: what a text starts with, where a generation ends, which
 //! head is used.
 
+#[path = "common/places.rs"]
+mod places;
 #[path = "common/tiny.rs"]
 mod tiny;
 

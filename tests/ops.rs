@@ -31,7 +31,7 @@ macro_rules! test_backend {
                 }
                 attention { forward, many_sequences, backward, separate, decode }
                 elementwise { add, scale_rows, cast }
-                embedding { embed, gather, scatter_add }
+                embedding { embed, gather, scatter_add, scatter_add_in_order }
                 linear {
                     forward, backward, shapes, with_terms, lora_down, lora_down_of_many_rows, lora_backward,
                     lora_backward_shapes, lora_dropout

@@ -10,6 +10,8 @@ mod evaluations;
 #[cfg(unix)]
 #[path = "common/hand_made.rs"]
 mod hand_made;
+#[path = "common/places.rs"]
+mod places;
 #[path = "common/required.rs"]
 mod required;
 #[path = "common/tiny.rs"]

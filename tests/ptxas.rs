@@ -8,6 +8,10 @@ use std::process::Command;
 
 use deepguard::cuda::images::{Code, IMAGES, Image, KERNELS, lowered};
 
+#[allow(dead_code)] // what launches need to know
+#[path = "../benches/cuda/ptx.rs"]
+mod bench_ptx;
+
 /// Registers of a multiprocessor; the same on all architectures from sm_80 on.
 const REGISTER_FILE: usize = 65536;
 
@@ -28,7 +32,7 @@ const OCCUPANCY: [(&str, usize, usize); 72] = [
     ("cast", 256, 6),
     ("gather", 256, 6),
     ("embed", 256, 6),
-    ("sort_rows", 256, 6),
+    ("sort_rows", 1024, 1),
     ("scatter_add", 128, 8),
     ("rope", 128, 4),
     ("rope_into_cache", 128, 4),
@@ -138,6 +142,26 @@ fn ptx_of_an_older_version_assembles() {
         assembled += 1;
     }
     assert!(assembled > 0, "there is no PTX");
+}
+
+/// Kernels of the bench, which drivers compile on the machine that is measured.
+#[test]
+fn ptx_of_the_bench_assembles() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (from, to) = (folder.path().join("bench.ptx"), folder.path().join("bench.cubin"));
+    for (what, text, target) in [
+        ("anywhere", bench_ptx::anywhere(), "-arch=sm_80"),
+        ("fill", bench_ptx::fill(), "-arch=sm_90a"),
+        ("products of 128", bench_ptx::products(128), "-arch=sm_90a"),
+        ("products of 256", bench_ptx::products(256), "-arch=sm_90a"),
+    ] {
+        std::fs::write(&from, text).expect("a file");
+        let mut ptxas = Command::new(nvdisasm().with_file_name("ptxas"));
+        let output =
+            ptxas.arg(target).arg(&from).arg("-o").arg(&to).output().expect("ptxas runs: make toolkit");
+        // It warns where it has to wait for each product.
+        assert!(output.status.success() && output.stderr.is_empty(), "{what}: {output:?}");
+    }
 }
 
 /// How often each instruction occurs in a file's machine code, by its name up to the first dot.

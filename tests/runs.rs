@@ -3,6 +3,8 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "common/places.rs"]
+mod places;
 #[path = "common/required.rs"]
 mod required;
 #[path = "common/tiny.rs"]

@@ -1,6 +1,8 @@
 //! Training runs of a few steps on tiny models: what they learn, leave on the disk, and do when things go
 //! wrong.
 
+#[path = "common/places.rs"]
+mod places;
 #[path = "common/tiny.rs"]
 mod tiny;
 

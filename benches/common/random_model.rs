@@ -1,9 +1,9 @@
-//! Models with random weights, and pairs of the mean lengths of SVEN's.
+//! Models with random weights, and pairs of random tokens.
 
-use std::path::PathBuf;
+use std::borrow::Cow;
+use std::error::Error;
 
 use deepguard::attached::Attached;
-use deepguard::files::{OwnedTensor, write_safetensors};
 use deepguard::guard::GuardConfig;
 use deepguard::init::initialize;
 use deepguard::model::{Config, LoraConfig, Transformer, expected_tensors};
@@ -11,9 +11,9 @@ use deepguard::ops::Backend;
 use deepguard::ops::philox::philox;
 use deepguard::train::batch::TokenPair;
 use half::bf16;
-use safetensors::tensor::Dtype;
+use safetensors::tensor::{Dtype, View, serialize_to_file};
 
-/// Tokens of a pair: the means over SVEN's training pairs, cut at 1024.
+/// Tokens of a pair.
 #[derive(Clone, Copy)]
 pub struct Lengths {
     pub secure: usize,
@@ -21,35 +21,56 @@ pub struct Lengths {
     pub shared: usize,
 }
 
-pub const SVEN: Lengths = Lengths { secure: 432, vulnerable: 422, shared: 226 };
+/// Random numbers before the same ones come again: not a power of two, so that rows differ.
+const PERIOD: usize = 1_000_003;
 
-/// A model of this configuration, kept in `target/tmp` under a name for the next time.
-pub fn random_model<B: Backend>(backend: B, name: &str, config_json: &str) -> Transformer<B> {
-    let tmp = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    let dir = tmp.join(name);
-    std::fs::create_dir_all(&dir).expect("target folder");
-    let weights = dir.join("model.safetensors");
-    if !weights.exists() {
-        std::fs::write(dir.join("config.json"), config_json).expect("target folder");
-        let config = Config::from_json(config_json).expect("config");
-        let tensors: Vec<(String, OwnedTensor)> = expected_tensors(&config)
-            .into_iter()
-            .enumerate()
-            .map(|(i, spec)| (spec.name, random_tensor(i as u32, &spec.shape)))
-            .collect();
-        write_safetensors(&weights, &tensors).expect("target folder");
-    }
-    Transformer::load(backend, &dir).expect("model")
+/// A model of this configuration, by way of a temporary file.
+pub fn random_model<B: Backend>(backend: B, config_json: &str) -> Result<Transformer<B>, Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    std::fs::write(dir.path().join("config.json"), config_json)?;
+    let config = Config::from_json(config_json)?;
+    let numbers: Vec<u8> = (0..PERIOD)
+        .map(|i| philox(1, [i as u32, 0, 0, 0])[0] as f32 / u32::MAX as f32 - 0.5)
+        .flat_map(|number| bf16::from_f32(0.1 * number).to_le_bytes())
+        .collect();
+    let tensors = expected_tensors(&config)
+        .into_iter()
+        .map(|spec| (spec.name, Random { shape: spec.shape, numbers: &numbers }));
+    serialize_to_file(tensors, None, &dir.path().join("model.safetensors"))?;
+    // From here on the backend has its own copy, or has mapped the file.
+    Ok(Transformer::load(backend, dir.path())?)
 }
 
-fn random_tensor(index: u32, shape: &[usize]) -> OwnedTensor {
-    let n: usize = shape.iter().product();
-    let value = |i: usize| {
-        let unit = philox(1, [i as u32, index, 0, 0])[0] as f32 / u32::MAX as f32;
-        bf16::from_f32(if shape.len() == 1 { 1.0 } else { (unit - 0.5) * 0.1 })
-    };
-    let bytes = (0..n).flat_map(|i| value(i).to_le_bytes()).collect();
-    OwnedTensor { dtype: Dtype::BF16, shape: shape.to_vec(), bytes }
+/// A tensor of random numbers, or of ones if it is a vector, which is made when it is written.
+struct Random<'a> {
+    shape: Vec<usize>,
+    /// bf16.
+    numbers: &'a [u8],
+}
+
+impl View for Random<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::BF16
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let one = bf16::ONE.to_le_bytes();
+        let period = if self.shape.len() == 1 { &one } else { self.numbers };
+        let mut data = Vec::with_capacity(self.data_len());
+        while data.len() < self.data_len() {
+            let piece = period.len().min(self.data_len() - data.len());
+            data.extend_from_slice(&period[..piece]);
+        }
+        Cow::Owned(data)
+    }
+
+    fn data_len(&self) -> usize {
+        2 * self.shape.iter().product::<usize>()
+    }
 }
 
 /// Adapters and guard as training begins with.
@@ -62,13 +83,14 @@ pub fn attached<B: Backend>(model: &Transformer<B>) -> Attached<B> {
 }
 
 /// Pairs of random tokens.
-pub fn pairs(count: usize, lengths: Lengths, vocab_size: usize) -> Vec<TokenPair> {
+pub fn pairs(lengths: &[Lengths], vocab_size: usize) -> Vec<TokenPair> {
     let token =
         |pair: usize, side: u32, t: usize| philox(2, [t as u32, side, pair as u32, 0])[0] % vocab_size as u32;
-    let side = |pair: usize, side: u32, n: usize| -> Vec<u32> {
-        (0..n).map(|t| token(pair, if t < lengths.shared { 0 } else { side }, t)).collect()
+    let side = |pair: usize, side: u32, n: usize, shared: usize| -> Vec<u32> {
+        (0..n).map(|t| token(pair, if t < shared { 0 } else { side }, t)).collect()
     };
-    (0..count)
-        .map(|id| TokenPair::new(id, side(id, 1, lengths.secure), side(id, 2, lengths.vulnerable)))
-        .collect()
+    let pair = |(id, of): (usize, &Lengths)| {
+        TokenPair::new(id, side(id, 1, of.secure, of.shared), side(id, 2, of.vulnerable, of.shared))
+    };
+    lengths.iter().enumerate().map(pair).collect()
 }

@@ -1,25 +1,41 @@
-//! The CUDA kernels at the sizes of Qwen2.5-Coder-7B and -0.5B, timed by the device's own events, with the
-//! second-level cache flushed before each run: time, TFLOP/s or GB/s, and per cent of what the device can do
-//! at best; cuBLASLt's products beside ours, where it is there. Then whole training steps and decoding passes
-//! of a model of the smaller one's shape.
+//! What a GPU does, as rows of Markdown tables: the constants of the machine that predictions take from
+//! elsewhere, the matrix products of a 7B training step beside their predicted times and cuBLASLt's, every
+//! other kernel at the sizes of Qwen2.5-Coder-7B, and whole training steps and decoding passes of random
+//! models of its shape and of the 0.5B one's.
 //!
-//! `cargo bench --bench cuda` on a machine with an NVIDIA GPU. Without one there is nothing to measure; with
-//! `-- --test` every case runs once, also on the emulator.
+//! `cargo bench --bench cuda [-- PART…]` on a machine with an NVIDIA GPU; the parts are `machine`,
+//! `products`, `kernels` and `steps`. Without a GPU there is nothing to measure; with `--test` every case
+//! runs once and small, also on the emulator, and nothing is timed.
 
 mod cublaslt;
 mod device;
+mod machine;
 mod ops;
+mod predicted;
 mod products;
+mod ptx;
 #[path = "../common/random_model.rs"]
 mod random_model;
 mod steps;
+mod workload;
 
-use criterion::Criterion;
 use deepguard::cuda::{Cuda, emulator};
 use device::Device;
 
+type Part = (&'static str, fn(&Device));
+
+const PARTS: [Part; 4] =
+    [("machine", machine::run), ("products", products::run), ("kernels", ops::run), ("steps", steps::run)];
+
 fn main() {
-    let testing = std::env::args().any(|argument| argument == "--test");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let testing = arguments.iter().any(|argument| argument == "--test");
+    let named: Vec<&str> =
+        arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with("--")).collect();
+    if let Some(unknown) = named.iter().find(|name| PARTS.iter().all(|(part, _)| part != *name)) {
+        eprintln!("expected parts among {}, found {unknown}", PARTS.map(|(part, _)| part).join(", "));
+        std::process::exit(2);
+    }
     let cuda = match Cuda::new(0) {
         Ok(_) if emulator().is_some() && !testing => {
             eprintln!("the emulator's time says nothing about a GPU: nothing is measured");
@@ -33,9 +49,7 @@ fn main() {
     };
     let device = Device::new(cuda, testing);
     println!("{}", device.describe());
-    let mut criterion = Criterion::default().configure_from_args().sample_size(20);
-    ops::run(&mut criterion, &device);
-    products::run(&mut criterion, &device);
-    steps::run(&mut criterion, &device);
-    criterion.final_summary();
+    for (_, run) in PARTS.iter().filter(|(part, _)| named.is_empty() || named.contains(part)) {
+        run(&device);
+    }
 }

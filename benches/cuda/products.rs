@@ -1,77 +1,113 @@
 //! The matrix products of a block, forward and backward, and those of decoding.
 
-use criterion::Criterion;
-use deepguard::cuda::{Cuda, Weight};
-use deepguard::model::Weights;
-use deepguard::ops::Device as _;
+use deepguard::cuda::Cuda;
+use deepguard::ops::Buffer;
 use deepguard::ops::linear::{Linear, Write};
+use deepguard::ops::matrix::Matrix;
 use deepguard::ops::mlp::Mlp;
 use half::bf16;
-use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 
 use super::cublaslt::CublasLt;
 use super::device::{Device, Work};
+use super::workload;
 
-/// Name, out_features and in_features of Qwen2.5-Coder-7B's layers.
-const LAYERS: [(&str, usize, usize); 5] = [
-    ("qkv", 4608, 3584),
-    ("o", 3584, 3584),
-    ("gate_up", 37888, 3584),
-    ("down", 3584, 18944),
-    ("head", 152_064, 3584),
-];
+/// Rows of a chunk of logits.
+const CHUNK: usize = 1024;
 
-pub fn run(c: &mut Criterion, device: &Device) {
-    let cublas = CublasLt::open(device);
-    if let Err(reason) = &cublas {
-        println!("cuBLASLt is not compared with: {reason}");
-    }
-    for (name, out, input) in LAYERS {
-        let (out, input) = (device.width(out), device.width(input));
-        let weight = weight(device, out, input);
-        let rows = device.rows(if name == "head" { 1024 } else { 8192 });
-        let (x, mut y) = (device.random(&[rows, input]), device.zeros(&[rows, out]));
-        let mut dx = device.zeros(&[rows, input]);
-        let flops = Work::Flops(2.0 * (rows * out * input) as f64);
-        device.measure(c, &format!("linear {name}"), flops, || {
-            device.cuda.linear(y.view_mut(), x.view(), &weight, None, &[], Write::Overwrite);
-        });
-        if let Ok(cublas) = &cublas {
-            let theirs = cublas.linear(rows, out, input).expect("a product of cuBLASLt");
-            let operand = device.random(&[out, input]);
-            device.measure(c, &format!("linear {name}, cuBLASLt"), flops, || {
-                theirs.run(y.view_mut(), x.view(), operand.view());
-            });
-        }
-        device.measure(c, &format!("linear_backward {name}"), flops, || {
-            device.cuda.linear_backward(dx.view_mut(), y.view(), &weight);
-        });
-        if name == "gate_up" {
-            let (mut h, mut gate_up) = (device.zeros(&[rows, out / 2]), y.view_mut());
-            for kept in [0, rows] {
-                device.measure(c, &format!("gated, {kept} rows kept"), flops, || {
-                    let (h, gate_up) = (h.view_mut(), gate_up.reborrow());
-                    device.cuda.gated(h, gate_up, kept, x.view(), &weight, &[], out / 2);
-                });
-            }
-        }
-        for samples in [1, 16, 100] {
-            let bytes = Work::Bytes((2 * out * input) as f64);
-            let (x, y) = (x.first(samples.min(rows) * input), y.first_mut(samples.min(rows) * out));
-            let mut y = y;
-            device.measure(c, &format!("linear {name}, {samples} rows"), bytes, || {
-                device.cuda.linear(y.reborrow(), x, &weight, None, &[], Write::Overwrite);
-            });
+#[derive(Clone, Copy, PartialEq)]
+enum Of {
+    Forward,
+    /// The gradient of the input.
+    Backward,
+    /// With the gate and its product in the epilogue.
+    Gated,
+}
+
+impl Of {
+    /// What its kernels' names begin with.
+    fn kernel(self) -> &'static str {
+        match self {
+            Of::Forward => "gemm_nt_",
+            Of::Backward => "gemm_nn_",
+            Of::Gated => "gemm_nt_gated",
         }
     }
 }
 
-fn weight(device: &Device, out: usize, input: usize) -> Weight {
-    let folder = tempfile::tempdir().expect("a folder");
-    let values: Vec<bf16> = device.cuda.to_host(device.random(&[out, input]).view());
-    let view =
-        TensorView::new(Dtype::BF16, vec![out, input], bytemuck::cast_slice(&values)).expect("a tensor");
-    serialize_to_file([("w", view)], None, &folder.path().join("model.safetensors")).expect("a file");
-    let weights = Weights::open(folder.path()).expect("weights");
-    Cuda::load_weight(&device.cuda, &[weights.tensor("w").expect("the weight")]).expect("memory")
+/// The products of a step of Qwen2.5-Coder-7B: rows, and out_features and in_features of the layer.
+fn step() -> [(&'static str, Of, [usize; 3]); 10] {
+    let (secure, rows) = workload::rows(&workload::lengths());
+    [
+        ("gate and up", Of::Gated, [rows, 37_888, 3584]),
+        ("gate and up, dX", Of::Backward, [secure, 37_888, 3584]),
+        ("down", Of::Forward, [rows, 3584, 18_944]),
+        ("down, dX", Of::Backward, [secure, 3584, 18_944]),
+        ("qkv", Of::Forward, [rows, 4608, 3584]),
+        ("qkv, dX", Of::Backward, [secure, 4608, 3584]),
+        ("o", Of::Forward, [rows, 3584, 3584]),
+        ("o, dX", Of::Backward, [secure, 3584, 3584]),
+        ("head", Of::Forward, [CHUNK, 152_064, 3584]),
+        ("head, dX", Of::Backward, [CHUNK, 152_064, 3584]),
+    ]
+}
+
+pub fn run(device: &Device) {
+    println!("\n### Products of a training step of 16 pairs, 7B\n");
+    let cublas = CublasLt::open(device);
+    if let Err(reason) = &cublas {
+        println!("cuBLASLt is not compared with: {reason}.\n");
+    }
+    println!(
+        "| product | rows × out × in | predicted µs | µs | measured ÷ predicted | TFLOP/s | of the data sheet's peak \
+         | of the peak at the clock read | cuBLASLt TFLOP/s |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    for product in step() {
+        product_of_a_step(device, cublas.as_ref().ok(), product);
+    }
+    few_rows(device);
+}
+
+fn product_of_a_step(device: &Device, cublas: Option<&CublasLt>, (name, of, shape): (&str, Of, [usize; 3])) {
+    let (rows, out, input) = (device.rows(shape[0]), device.width(shape[1]), device.width(shape[2]));
+    let operand = device.random(&[out, input]);
+    let weight = device.cuda.weight(Matrix::new(operand.view(), out, input)).expect("aligned rows");
+    let (mut x, mut y) = (device.random(&[rows, input]), device.random(&[rows, out]));
+    let mut h: Buffer<Cuda, bf16> = device.zeros(&[rows, out / 2]);
+    let found = device.cold(|| match of {
+        Of::Forward => device.cuda.linear(y.view_mut(), x.view(), &weight, None, &[], Write::Overwrite),
+        Of::Backward => device.cuda.linear_backward(x.view_mut(), y.view(), &weight),
+        Of::Gated => device.cuda.gated(h.view_mut(), y.view_mut(), rows, x.view(), &weight, &[], out / 2),
+    });
+    let flops = 2.0 * shape.iter().map(|&n| n as f64).product::<f64>();
+    let [rate, sheet, clocked] = device.rates(flops, &found);
+    let theirs = match cublas {
+        Some(cublas) if of != Of::Backward => {
+            let theirs = cublas.linear(rows, out, input).expect("a product of cuBLASLt");
+            let found = device.cold(|| theirs.run(y.view_mut(), x.view(), operand.view()));
+            format!("{:.0}", flops / found.seconds / 1e12)
+        }
+        _ => "–".into(),
+    };
+    let [predicted, us, share] = found.beside(device.predictions.product(of.kernel(), flops));
+    let shape = format!("{} × {} × {}", shape[0], shape[1], shape[2]);
+    found.print(&[name, &shape, &predicted], &[&us, &share, &rate, &sheet, &clocked, &theirs]);
+}
+
+/// Layers as decoding computes them, bound by the bytes of their weights.
+fn few_rows(device: &Device) {
+    device.table("Products of decoding, 7B");
+    for (name, shape) in [("qkv", [4608, 3584]), ("gate_up", [37_888, 3584]), ("down", [3584, 18_944])] {
+        let [out, input] = shape.map(|width| device.width(width));
+        let operand = device.random(&[out, input]);
+        let weight = device.cuda.weight(Matrix::new(operand.view(), out, input)).expect("aligned rows");
+        for samples in [1, 16, 100] {
+            let rows = device.rows(samples).min(samples);
+            let (x, mut y) = (device.random(&[rows, input]), device.zeros(&[rows, out]));
+            let bytes = Work::Bytes((2 * out * input) as f64);
+            device.measure(&format!("linear {name}, {samples} rows"), bytes, || {
+                device.cuda.linear(y.view_mut(), x.view(), &weight, None, &[], Write::Overwrite);
+            });
+        }
+    }
 }

@@ -9,6 +9,7 @@ use super::{Cpu, math, team};
 use crate::ops::attention::{
     Attention, CachedKv, Heads, Qkv, QkvMut, Segment, check_backward, check_forward,
 };
+use crate::ops::contract::refused_filled;
 use crate::ops::matrix::Matrix;
 use crate::ops::{Mut, Ref};
 
@@ -428,13 +429,21 @@ impl Attention for Cpu {
         if !self.accepts(cache.check(o.len(), &q, heads)) {
             return;
         }
-        let samples = q.rows;
+        let (samples, filled) = (q.rows, cache.filled.as_slice()[0]);
+        if samples == 0 {
+            return;
+        }
+        let capacity = cache.capacity(samples, heads);
+        if !(1..=capacity).contains(&(filled as usize)) {
+            self.accepts(Err(refused_filled("attention_decode", capacity as u32, filled)));
+            return;
+        }
         let decoding = Decoding {
             q: Rows::of(q),
             prompt: (cache.prompt_k.as_slice(), cache.prompt_v.as_slice()),
             own: (cache.sample_k.as_slice(), cache.sample_v.as_slice()),
-            capacity: cache.capacity(samples, heads),
-            filled: cache.filled,
+            capacity,
+            filled: filled as usize,
             heads,
         };
         let width = heads.group() * heads.dim;

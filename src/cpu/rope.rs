@@ -4,6 +4,7 @@ use multiversion::multiversion;
 
 use super::{Cpu, parallel};
 use crate::ops::attention::Heads;
+use crate::ops::contract::refused_filled;
 use crate::ops::rope::{CacheRows, Rope, check};
 use crate::ops::{Mut, Ref};
 
@@ -78,12 +79,17 @@ impl Rope for Cpu {
         if !self.accepts(checked) {
             return;
         }
-        let (qkv, positions, first) = (qkv.into_slice(), positions.as_slice(), to.first as u32);
+        let filled = to.filled.map_or(1, |filled| filled.as_slice()[0]);
+        if to.filled.is_some() && !positions.is_empty() && !(1..=to.step).contains(&(filled as usize)) {
+            self.accepts(Err(refused_filled("rope_into_cache", to.step as u32, filled)));
+            return;
+        }
+        let (qkv, positions, first) = (qkv.into_slice(), positions.as_slice(), filled - 1);
         self.rotate(qkv, |i| positions[i].wrapping_add(first), inv_freq.as_slice(), heads, 1.0);
         let (k, v, width) = (to.k.into_slice(), to.v.into_slice(), heads.kv_width());
         for (i, row) in qkv.chunks_exact(heads.qkv_width()).enumerate() {
             let (row_k, row_v) = row[heads.q_width()..].split_at(width);
-            let at = (i * to.step + to.first) * width;
+            let at = (i * to.step + first as usize) * width;
             k[at..at + width].copy_from_slice(row_k);
             v[at..at + width].copy_from_slice(row_v);
         }

@@ -173,24 +173,26 @@ impl Sample for Cpu {
         &self,
         tokens: Mut<'_, Self, u32>,
         probabilities: Option<Mut<'_, Self, f32>>,
+        positions: Mut<'_, Self, u32>,
         logits: Ref<'_, Self, f32>,
         numbers: Ref<'_, Self, u32>,
         sampling: Sampling,
-        position: u32,
     ) {
         let wanted = probabilities.as_ref().map(Mut::len);
-        if !self.accepts(check_sample(tokens.len(), wanted, logits.len(), numbers.len())) {
+        let checked = check_sample(tokens.len(), wanted, positions.len(), logits.len(), numbers.len());
+        if !self.accepts(checked) {
             return;
         }
-        let tokens = tokens.into_slice();
+        let (tokens, positions) = (tokens.into_slice(), positions.into_slice());
         let vocab_size = logits.len() / tokens.len().max(1);
         let (logits, numbers) = (logits.as_slice(), numbers.as_slice());
         let mut drawn = vec![(0, 0.0); tokens.len()];
         parallel::items(&mut drawn, |i, drawn| {
-            let words = philox(sampling.seed, [numbers[i], position, SAMPLING_SITE, 0]);
+            let words = philox(sampling.seed, [numbers[i], positions[i], SAMPLING_SITE, 0]);
             *drawn = draw(&logits[i * vocab_size..][..vocab_size], sampling, unit(words[0]));
         });
         tokens.iter_mut().zip(&drawn).for_each(|(token, drawn)| *token = drawn.0);
+        positions.iter_mut().for_each(|position| *position += 1);
         if let Some(probabilities) = probabilities {
             probabilities.into_slice().iter_mut().zip(&drawn).for_each(|(p, drawn)| *p = drawn.1);
         }

@@ -8,10 +8,11 @@ use half::bf16;
 
 use super::Cuda;
 use super::launch::{Launch, Shape, VECTOR};
-use super::params::{self, HeadShape, KvSplits, QkvGradient, Sequence, Sequences};
+use super::params::{self, HeadShape, KvCache, QkvGradient, Sequence, Sequences};
 use super::tile::{
-    ATTENTION_DECODE_ROWS, ATTENTION_KEYS, ATTENTION_LONG, ATTENTION_NARROW, ATTENTION_QUERY_ROWS,
-    ATTENTION_ROWS, ATTENTION_SEQUENCES, ATTENTION_SHORT, ATTENTION_THREADS,
+    ATTENTION_DECODE_BLOCKS, ATTENTION_DECODE_ROWS, ATTENTION_DECODE_TILES, ATTENTION_KEYS, ATTENTION_LONG,
+    ATTENTION_NARROW, ATTENTION_QUERY_ROWS, ATTENTION_ROWS, ATTENTION_SEQUENCES, ATTENTION_SHORT,
+    ATTENTION_THREADS,
 };
 use crate::error::{Error, Result};
 use crate::ops::attention::{
@@ -25,12 +26,6 @@ use crate::ops::{Mut, Ref};
 const BYTES: usize = size_of::<bf16>();
 /// Tiles of keys or values in shared memory: stages of the pipeline.
 const RING: usize = 3;
-/// Blocks that split-KV decoding aims at. Each has two tiles in flight, 32 KiB with heads of 128: all blocks
-/// together have as many bytes in flight as an H100's memory delivers within its latency. More splits mean
-/// more partial results.
-const DECODE_BLOCKS: usize = 64;
-/// The most tiles of 64 keys of a split.
-const MOST_KEY_TILES: usize = 64;
 
 impl HeadShape {
     fn new(heads: Heads) -> Self {
@@ -114,39 +109,53 @@ impl Sequences {
     }
 }
 
-impl KvSplits {
-    /// Splits as long as possible, as long as there are [`DECODE_BLOCKS`] blocks.
-    fn new(samples: usize, prompt: usize, filled: usize, capacity: usize, heads: Heads) -> Self {
-        let group = heads.group();
-        // One sample has prompt and own keys in one list.
-        let (prompt_keys, own_keys) = if samples == 1 { (0, prompt + filled) } else { (prompt, filled) };
-        let row_tiles = |rows: usize| rows.div_ceil(ATTENTION_DECODE_ROWS);
-        let with = |keys: usize| KvSplits {
+/// The most that a decoding launch has, whatever the number of filled keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct MostSplits {
+    /// Blocks for each key/value head.
+    blocks: usize,
+    /// Splits of the keys of a query.
+    count: usize,
+}
+
+impl KvCache {
+    fn new(samples: usize, prompt: usize, capacity: usize, heads: Heads) -> Self {
+        let row_tiles = |rows: usize| rows.div_ceil(ATTENTION_DECODE_ROWS) as i32;
+        KvCache {
             samples: samples as i32,
             prompt_len: prompt as i32,
-            filled: filled as i32,
             capacity: capacity as i32,
-            keys: keys as i32,
-            prompt_splits: prompt_keys.div_ceil(keys) as i32,
-            own_splits: own_keys.div_ceil(keys) as i32,
-            prompt_tiles: row_tiles(samples * group) as i32,
-            own_tiles: row_tiles(group) as i32,
+            prompt_tiles: row_tiles(samples * heads.group()),
+            own_tiles: row_tiles(heads.group()),
+        }
+    }
+
+    /// Blocks for each key/value head, and splits of the keys of a query, with `prompt` and `own` tiles of
+    /// keys. Splits are as long as possible, as long as there are [`ATTENTION_DECODE_BLOCKS`] blocks:
+    /// `splits_of` of the kernel does the same.
+    fn splits(&self, prompt: usize, own: usize, heads: Heads) -> MostSplits {
+        let of = |tiles: usize| {
+            let (prompt, own) = (prompt.div_ceil(tiles), own.div_ceil(tiles));
+            let of_samples = self.samples as usize * own * self.own_tiles as usize;
+            MostSplits { blocks: prompt * self.prompt_tiles as usize + of_samples, count: prompt + own }
         };
-        let mut tiles = MOST_KEY_TILES;
-        while tiles > 1 && with(tiles * ATTENTION_LONG).blocks() * heads.key_value < DECODE_BLOCKS {
+        let mut tiles = ATTENTION_DECODE_TILES;
+        while tiles > 1 && of(tiles).blocks * heads.key_value < ATTENTION_DECODE_BLOCKS {
             tiles /= 2;
         }
-        with(tiles * ATTENTION_LONG)
+        of(tiles)
     }
 
-    /// Blocks for each key/value head.
-    fn blocks(&self) -> usize {
-        (self.prompt_splits * self.prompt_tiles + self.samples * self.own_splits * self.own_tiles) as usize
-    }
-
-    /// Splits of the keys of a query.
-    fn count(&self) -> usize {
-        (self.prompt_splits + self.own_splits) as usize
+    /// The most of both for any number of filled keys.
+    fn most_splits(&self, heads: Heads) -> MostSplits {
+        let (prompt, capacity) = (self.prompt_len as usize, self.capacity as usize);
+        // One sample has prompt and own keys in one list.
+        let (prompt, before) = if self.samples == 1 { (0, prompt) } else { (prompt, 0) };
+        let tiles = |keys: usize| keys.div_ceil(ATTENTION_LONG);
+        (tiles(before + 1)..=tiles(before + capacity)).fold(MostSplits::default(), |most, own| {
+            let MostSplits { blocks, count } = self.splits(tiles(prompt), own, heads);
+            MostSplits { blocks: most.blocks.max(blocks), count: most.count.max(count) }
+        })
     }
 }
 
@@ -303,8 +312,10 @@ impl Attention for Cuda {
         let samples = q.rows;
         let (prompt, all) = (cache.prompt_k.len(), cache.sample_k.len());
         let capacity = cache.capacity(samples, heads);
-        let splits = KvSplits::new(samples, cache.prompt_len(heads), cache.filled, capacity, heads);
-        let (width, count) = (samples * heads.q_width(), splits.count());
+        let shape = KvCache::new(samples, cache.prompt_len(heads), capacity, heads);
+        // A recorded launch serves any number of filled keys.
+        let MostSplits { blocks, count } = shape.most_splits(heads);
+        let width = samples * heads.q_width();
         let tiles = kernels.shared(ATTENTION_DECODE_ROWS + RING * ATTENTION_LONG);
         // The tiles' memory is reused for the log-sum-exp of each split and head of a group.
         let shared = tiles.max(count * heads.group() * size_of::<f32>());
@@ -327,8 +338,10 @@ impl Attention for Cuda {
             .read("prompt_v", cache.prompt_v, prompt, VECTOR)
             .read("sample_k", cache.sample_k, all, VECTOR)
             .read("sample_v", cache.sample_v, all, VECTOR)
-            .value(splits)
+            .read("filled", cache.filled, 1, 4)
+            .refusal()
+            .value(shape)
             .value(HeadShape::new(heads))
-            .run(Shape { grid: (splits.blocks(), heads.key_value, 1), block: ATTENTION_THREADS, shared });
+            .run(Shape { grid: (blocks, heads.key_value, 1), block: ATTENTION_THREADS, shared });
     }
 }

@@ -1,13 +1,14 @@
 //! A CUDA device with the kernels on it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaStream, DriverError};
 
 use super::branch::Branch;
 use super::driver::{self, DeviceInfo, complaint};
+use super::fetch::Parcels;
 use super::graph::Graphs;
 use super::images::{self, IMAGES, KERNELS};
 use super::launch::{Kernel, Module};
@@ -40,6 +41,9 @@ struct Shared {
     staging: Mutex<Staging>,
     graphs: Mutex<Graphs>,
     branch: Mutex<Branch>,
+    parcels: Mutex<Parcels>,
+    /// Allocations that have been freed.
+    freed: Arc<AtomicU64>,
     refusals: Mutex<Refusals>,
 }
 
@@ -115,6 +119,8 @@ impl Cuda {
                 staging: Mutex::new(Staging::default()),
                 graphs: Mutex::new(Graphs::default()),
                 branch,
+                parcels: Mutex::new(Parcels::default()),
+                freed: Arc::default(),
                 refusals,
             }),
         };
@@ -161,6 +167,20 @@ impl Cuda {
         lock(&self.shared.branch)
     }
 
+    pub(super) fn parcels(&self) -> MutexGuard<'_, Parcels> {
+        lock(&self.shared.parcels)
+    }
+
+    /// What allocations count themselves in when they are freed.
+    pub(super) fn freed(&self) -> &Arc<AtomicU64> {
+        &self.shared.freed
+    }
+
+    /// Allocations that have been freed.
+    pub(super) fn freed_allocations(&self) -> u64 {
+        self.shared.freed.load(Ordering::Acquire)
+    }
+
     pub(super) fn refusals(&self) -> MutexGuard<'_, Refusals> {
         lock(&self.shared.refusals)
     }
@@ -196,6 +216,28 @@ impl Cuda {
     pub(super) fn launched(&self, name: &'static str) -> Result<()> {
         lock(&self.shared.launched).push(name);
         if self.is_blocking() { self.wait() } else { Ok(()) }
+    }
+
+    /// The kernels started or recorded since the last wait, each once, the first first.
+    pub(super) fn kernels_since_wait(&self) -> Vec<&'static str> {
+        let mut kernels = last_first(&lock(&self.shared.launched));
+        kernels.reverse();
+        kernels
+    }
+
+    /// Kernels have been started again.
+    pub(super) fn suspect(&self, kernels: &[&'static str]) {
+        let mut launched = lock(&self.shared.launched);
+        for kernel in kernels {
+            if !launched.contains(kernel) {
+                launched.push(kernel);
+            }
+        }
+    }
+
+    /// An error of the driver that shows while the host waits, as that of the kernels that may be the cause.
+    pub(super) fn kernel_complaint(&self, error: DriverError) -> Error {
+        complaint(suspects(&lock(&self.shared.launched)), error)
     }
 
     /// An error of the driver while a graph is made or started: as its own, or as that of a kernel before it.

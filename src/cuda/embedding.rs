@@ -5,7 +5,7 @@ use half::bf16;
 use super::Cuda;
 use super::launch::{Shape, VECTOR};
 use super::rows::{alignment, threads};
-use super::tile::{ELEMENT_THREADS, SCATTER_ROWS, SCATTER_THREADS};
+use super::tile::{SCATTER_ROWS, SCATTER_THREADS, SORT_THREADS};
 use super::weights::Weight;
 use crate::ops::embedding::Embedding;
 use crate::ops::{Mut, Ref};
@@ -65,7 +65,7 @@ impl Embedding for Cuda {
             .refusal()
             .int("rows", rows)
             .int("dtable", dtable_acc.len() / width.max(1))
-            .run(Shape::line(rows.div_ceil(ELEMENT_THREADS), ELEMENT_THREADS));
+            .run(Shape::line(1, SORT_THREADS));
         let alignment = if width.is_multiple_of(4) { VECTOR } else { 1 };
         self.launch("scatter_add")
             .write("dtable", &dtable_acc, dtable_acc.len(), alignment)

@@ -7,6 +7,9 @@
 //!
 //! A graph is instantiated once for each topology: a step with another number of chunks of logits, or of
 //! pairs whose base states are unknown, has other nodes, and a later one may have those again.
+//!
+//! Work whose operations and arguments stay the same is recorded once and then repeated: its graph is
+//! launched again, unless an allocation has been freed since, which one of the arguments may have been in.
 
 use cudarc::driver::DriverError;
 use cudarc::driver::sys;
@@ -47,17 +50,43 @@ const MOST_KEPT: usize = 128;
 /// Instantiated graphs of earlier recordings.
 #[derive(Default)]
 pub(super) struct Graphs {
-    /// Nodes of what is being recorded.
-    recording: Option<Vec<Node>>,
+    /// What is being recorded.
+    recording: Option<Recorded>,
     /// The one that was used last comes last.
-    kept: Vec<(Topology, Executable)>,
+    kept: Vec<Kept>,
+    /// Number of the last recording that was begun.
+    number: u64,
+}
+
+/// What is being recorded.
+struct Recorded {
+    nodes: Vec<Node>,
+    number: u64,
+    /// Allocations that had been freed at the start.
+    freed: u64,
+}
+
+/// A graph that may be used again.
+struct Kept {
+    topology: Topology,
+    executable: Executable,
+    /// Number of the recording that it holds now, and allocations that had been freed at its start.
+    number: u64,
+    freed: u64,
+    /// The kernels in it, each once.
+    kernels: Vec<&'static str>,
 }
 
 impl Graphs {
     /// Takes out the executable of a topology.
     fn take(&mut self, topology: &Topology) -> Option<Executable> {
-        let place = self.kept.iter().position(|(kept, _)| kept == topology)?;
-        Some(self.kept.remove(place).1)
+        let place = self.kept.iter().position(|kept| kept.topology == *topology)?;
+        Some(self.kept.remove(place).executable)
+    }
+
+    /// The graph that holds a recording.
+    fn find(&self, number: u64) -> Option<&Kept> {
+        self.kept.iter().find(|kept| kept.number == number)
     }
 
     /// Gives up what is kept, and with it memory of the device.
@@ -65,11 +94,11 @@ impl Graphs {
         self.kept.clear();
     }
 
-    fn keep(&mut self, topology: Topology, executable: Executable) {
+    fn keep(&mut self, kept: Kept) {
         if self.kept.len() == MOST_KEPT {
             self.kept.remove(0);
         }
-        self.kept.push((topology, executable));
+        self.kept.push(kept);
     }
 }
 
@@ -98,6 +127,11 @@ impl Drop for Executable {
 }
 
 impl Executable {
+    fn launch(&self, cuda: &Cuda) -> std::result::Result<(), DriverError> {
+        // SAFETY: both are alive.
+        unsafe { sys::cuGraphLaunch(self.0, cuda.stream().cu_stream()) }.result()
+    }
+
     fn new(graph: &Graph) -> std::result::Result<Self, DriverError> {
         let mut handle = std::ptr::null_mut();
         // SAFETY: the graph is alive and the handle is written on success only.
@@ -125,25 +159,30 @@ impl Cuda {
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
         // SAFETY: the stream is ours and alive.
         unsafe { sys::cuStreamBeginCapture_v2(self.stream().cu_stream(), mode) }.result().map_err(what)?;
-        self.graphs().recording = Some(Vec::new());
+        let mut graphs = self.graphs();
+        graphs.number += 1;
+        graphs.recording =
+            Some(Recorded { nodes: Vec::new(), number: graphs.number, freed: self.freed_allocations() });
         Ok(())
     }
 
     /// Notes what the last call has added to a recording, if there is one.
     pub(super) fn recorded(&self, node: Node) {
-        if let Some(nodes) = &mut self.graphs().recording {
-            nodes.push(node);
+        if let Some(recording) = &mut self.graphs().recording {
+            recording.nodes.push(node);
         }
     }
 
     /// Starts what was recorded, if anything is being recorded. Under a name, the graph is kept for the next
-    /// time.
-    pub(super) fn end_recording(&self, name: Option<&'static str>) -> Result<()> {
+    /// time, and the number of the recording returned if it can be repeated.
+    pub(super) fn end_recording(&self, name: Option<&'static str>) -> Result<Option<u64>> {
         let what = |e| self.graph_complaint("starting a graph", e);
         // A branch that is not joined would make the recording invalid.
         let joined = self.join_branch();
         let mut graphs = self.graphs();
-        let Some(nodes) = graphs.recording.take() else { return joined };
+        let Some(Recorded { nodes, number, freed }) = graphs.recording.take() else {
+            return joined.map(|()| None);
+        };
         let mut graph = std::ptr::null_mut();
         // SAFETY: this stream is the one that `begin_recording` began with.
         unsafe { sys::cuStreamEndCapture(self.stream().cu_stream(), &raw mut graph) }
@@ -152,7 +191,7 @@ impl Cuda {
         let graph = Graph(graph);
         joined?;
         if self.has_failed() {
-            return Ok(()); // nothing is started after an error
+            return Ok(None); // nothing is started after an error
         }
         let topology = name.map(|name| (name, nodes));
         let kept = topology.as_ref().and_then(|topology| graphs.take(topology));
@@ -160,11 +199,26 @@ impl Cuda {
             Some((true, kept)) => kept,
             _ => Executable::new(&graph).map_err(what)?,
         };
-        // SAFETY: both are alive.
-        unsafe { sys::cuGraphLaunch(executable.0, self.stream().cu_stream()) }.result().map_err(what)?;
-        if let Some(topology) = topology {
-            graphs.keep(topology, executable);
-        }
-        Ok(())
+        executable.launch(self).map_err(what)?;
+        let Some(topology) = topology else { return Ok(None) };
+        let kernels = self.kernels_since_wait();
+        // What is uploaded waits in memory of the host that is used again.
+        let repeatable = !topology.1.contains(&Node::Upload);
+        graphs.keep(Kept { topology, executable, number, freed, kernels });
+        Ok(repeatable.then_some(number))
+    }
+
+    /// Launches the graph of a recording again; `false` where it is not kept any more, or where one of its
+    /// arguments may be no more.
+    pub(super) fn repeat_recording(&self, number: u64) -> Result<bool> {
+        let graphs = self.graphs();
+        let Some(kept) = graphs.find(number).filter(|kept| kept.freed == self.freed_allocations()) else {
+            return Ok(false);
+        };
+        let what = |e| self.graph_complaint("starting a graph again", e);
+        self.stream().context().bind_to_thread().map_err(what)?;
+        self.suspect(&kept.kernels);
+        kept.executable.launch(self).map_err(what)?;
+        Ok(true)
     }
 }

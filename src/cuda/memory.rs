@@ -1,6 +1,7 @@
 //! Memory of the device, and copies to and from it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cudarc::driver::sys::CUresult;
 use cudarc::driver::{CudaStream, DriverError, result};
@@ -14,7 +15,7 @@ use super::launch::VECTOR;
 use super::pinned::Pinned;
 use super::weights::{Loader, Weight};
 use crate::error::{Error, Result};
-use crate::ops::{Arena, Buffer, Device, Element, Mut, Ref, TensorSpec, TensorView};
+use crate::ops::{Arena, Buffer, Device, Element, Fetch, Mut, Recording, Ref, TensorSpec, TensorView};
 
 /// Bytes of the page-locked memory through which inputs go, where nothing else is reserved. Those of 16 pairs
 /// take some 200 KiB, without states of the base model.
@@ -42,12 +43,16 @@ pub struct Memory {
     /// The memory, if it is the host's.
     pinned: Option<Pinned>,
     stream: Arc<CudaStream>,
+    /// Counts what is freed.
+    freed: Arc<AtomicU64>,
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
         // Errors, if any, have been or will be told by an operation; there is nobody to tell here.
         let _ = self.stream.context().bind_to_thread();
+        // Before the memory is gone: recordings that may use it are not repeated from here on.
+        self.freed.fetch_add(1, Ordering::AcqRel);
         if self.pinned.is_some() {
             // The copies out of it are on another stream.
             let _ = self.stream.context().synchronize();
@@ -277,7 +282,8 @@ impl Device for Cuda {
             CUresult::CUDA_ERROR_OUT_OF_MEMORY => self.refused(bytes, free, e),
             _ => what(e),
         })?;
-        let memory = Memory { address, pinned: None, stream: self.stream().clone() };
+        let memory =
+            Memory { address, pinned: None, stream: self.stream().clone(), freed: self.freed().clone() };
         // SAFETY: just allocated with this size.
         unsafe { result::memset_d8_async(address, 0, bytes.max(1), self.stream().cu_stream()) }
             .map_err(what)?;
@@ -290,7 +296,12 @@ impl Device for Cuda {
         self.end_recording(None)?;
         let pinned = Pinned::new(bytes.max(1))?;
         let address = pinned.address() as u64;
-        Ok(Memory { address, pinned: Some(pinned), stream: self.stream().clone() })
+        Ok(Memory {
+            address,
+            pinned: Some(pinned),
+            stream: self.stream().clone(),
+            freed: self.freed().clone(),
+        })
     }
 
     fn free_memory(&self) -> usize {
@@ -392,6 +403,29 @@ impl Device for Cuda {
         let done = work();
         self.keep(self.end_recording(Some(name)));
         done
+    }
+
+    fn repeat(&self, name: &'static str, recording: &mut Recording, work: impl FnOnce()) {
+        let repeated = |number| self.keep(self.repeat_recording(number)) == Some(true);
+        if self.has_failed() || recording.0.is_some_and(repeated) {
+            return;
+        }
+        self.keep(self.begin_recording());
+        work();
+        recording.0 = self.keep(self.end_recording(Some(name))).flatten();
+    }
+
+    fn runs_behind(&self) -> bool {
+        !self.is_blocking()
+    }
+
+    fn start_fetch<T: Element>(&self, from: Ref<'_, Self, T>) -> Fetch<T> {
+        let started = self.send(from);
+        let cuda = self.clone();
+        Fetch::new(move || {
+            let came = started.and_then(|on_its_way| on_its_way.receive());
+            cuda.take_failure().map_or(came, Err)
+        })
     }
 
     fn fetch<T: Element>(&self, to: &mut [T], from: Ref<'_, Self, T>) -> Result<()> {

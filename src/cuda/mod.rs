@@ -5,7 +5,8 @@
 //! without a GPU, and tested.
 //!
 //! `unsafe` is where the driver is called: `driver.rs` reaches it, `launch.rs` starts kernels, `memory.rs`
-//! allocates and copies, `weights.rs` loads, `graph.rs` records, `branch.rs` copies beside other work.
+//! allocates and copies, `weights.rs` loads, `graph.rs` records, `branch.rs` copies beside other work,
+//! `fetch.rs` copies to the host.
 
 mod aggregate;
 mod analyzer;
@@ -16,6 +17,7 @@ mod driver;
 mod dropout;
 mod elementwise;
 mod embedding;
+mod fetch;
 mod gemm;
 mod graph;
 pub mod images;

@@ -64,17 +64,18 @@ impl Rope for Cuda {
         }
         let (rows, width, half) = (positions.len(), heads.qkv_width(), heads.dim / 2);
         let alignment = alignment(half);
-        let cached = rows.checked_sub(1).map_or(0, |last| last * to.step + to.first + 1) * heads.kv_width();
+        let cached = to.elements(rows, heads).unwrap_or(usize::MAX);
         self.launch("rope_into_cache")
             .write("qkv", &qkv, rows * width, alignment)
             .write("k", &to.k, cached, alignment)
             .write("v", &to.v, cached, alignment)
             .read("positions", positions, rows, 4)
+            .read_optional("filled", to.filled, 1, 4)
             .read("inv_freq", inv_freq, half, alignment)
+            .refusal()
             .int("query", heads.query)
             .int("key_value", heads.key_value)
             .int("half", half)
-            .int("first", to.first)
             .int("step", to.step)
             .run(Shape::line(rows, ROPE_THREADS));
     }

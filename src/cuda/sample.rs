@@ -66,14 +66,15 @@ impl Sample for Cuda {
         &self,
         tokens: Mut<'_, Self, u32>,
         probabilities: Option<Mut<'_, Self, f32>>,
+        positions: Mut<'_, Self, u32>,
         logits: Ref<'_, Self, bf16>,
         numbers: Ref<'_, Self, u32>,
         sampling: Sampling,
-        position: u32,
     ) {
         let rows = tokens.len();
         let wanted = probabilities.as_ref().map(Mut::len);
-        if self.keep(check_sample(rows, wanted, logits.len(), numbers.len())).is_none() {
+        let checked = check_sample(rows, wanted, positions.len(), logits.len(), numbers.len());
+        if self.keep(checked).is_none() {
             return;
         }
         let width = logits.len() / rows.max(1);
@@ -84,20 +85,20 @@ impl Sample for Cuda {
         let kept = room.min(vectors.saturating_sub(SAMPLE_VECTORS * SAMPLE_THREADS));
         let arguments = SampleArguments {
             seed: sampling.seed,
-            position,
             site: SAMPLING_SITE,
             temperature: sampling.temperature,
             top_p: sampling.top_p,
             top_k: i32::try_from(sampling.top_k).unwrap_or(i32::MAX),
             kept: kept as i32,
+            width: width as i32,
         };
         self.launch("sample")
             .write("tokens", &tokens, rows, 4)
             .write_optional("probabilities", probabilities.as_ref(), rows, 4)
+            .write("positions", &positions, rows, 4)
             .read("logits", logits, rows * width, VECTOR)
             .read("numbers", numbers, rows, 4)
             .value(arguments)
-            .int("width", width)
             .run(Shape { shared: kept * VECTOR, ..Shape::line(rows, SAMPLE_THREADS) });
     }
 

@@ -148,7 +148,7 @@ impl Cuda {
 
     /// What a slice's events are waited for with must not become part of a recording.
     fn before_use(&self) -> Result<()> {
-        self.end_recording(None)
+        self.end_recording(None).map(|_| ())
     }
 
     fn used<'a>(

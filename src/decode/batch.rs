@@ -1,69 +1,27 @@
 //! Samples of many prompts in one batch: where one ends, the next takes its place.
+//!
+//! A step is a pass over the last tokens and the choice of the next. All that changes from one to the next is
+//! counted on the device, so a step is recorded once for each composition of the batch and then repeated. And
+//! it is started before the host has seen the tokens that it reads, unless the host has to decide something
+//! in between: a sample that has ended meanwhile has a row in one pass more, whose token nobody sees.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-use crate::decode::cohort::{Cohort, Places, Prompt};
+use crate::decode::cohort::{Cohort, Part, Places, Prompt};
 use crate::decode::expert::Drafts;
 use crate::decode::reader::Reader;
+use crate::decode::shape::Shape;
 use crate::decode::{Decoder, FinishReason, GenerateOptions, Generated, Next, Request, Watcher};
 use crate::error::{Error, Result};
 use crate::model::block::Keys;
 use crate::ops::sample::{Adjustment, Sampling};
-use crate::ops::{Arena, Backend, Buffer};
-
-/// Generated positions (the first token is 0) at which secure tokens get an additional boost.
-const BOOSTED: std::ops::RangeInclusive<usize> = 1..=2;
+use crate::ops::{Arena, Backend, Buffer, Recording};
 
 /// What helps where a generation does not fit.
 const ADVICE: &str =
     "lower `num_samples` or `max_new_tokens`, shorten the prompt, or choose another `device`";
-
-/// Rows of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
-    /// Most rows of a decoding pass.
-    pub(super) rows: usize,
-    /// Most samples that begin together.
-    pub(super) cohort: usize,
-    /// Most cohorts.
-    pub(super) cohorts: usize,
-    /// Whether a pass has the rows of open samples only. Otherwise passes always have all rows, and cohorts
-    /// all of theirs, so that the bits of a sample do not depend on what else there is.
-    pub(super) compact: bool,
-}
-
-/// Most samples that begin together in a batch of many prompts.
-const COHORT: usize = 8;
-
-/// Rows of such a batch where they are always the same.
-const FIXED_ROWS: usize = 64;
-
-impl Shape {
-    /// For samples of one prompt.
-    pub(super) fn of_one<B: Backend>(backend: &B, samples: usize) -> Self {
-        let compact = samples <= backend.independent_rows();
-        Shape { rows: samples, cohort: samples, cohorts: 1, compact }
-    }
-
-    /// For so many prompts, with so many samples each; both are 1 at least.
-    pub(super) fn of_many<B: Backend>(backend: &B, prompts: usize, samples: usize) -> Self {
-        match backend.independent_rows() {
-            rows if rows >= COHORT => Self::compact(rows, prompts, samples),
-            _ => Shape { rows: FIXED_ROWS, cohort: COHORT, cohorts: FIXED_ROWS / COHORT, compact: false },
-        }
-    }
-
-    fn compact(most_rows: usize, prompts: usize, samples: usize) -> Self {
-        let rows = most_rows.min(prompts.saturating_mul(samples));
-        let cohort = COHORT.min(samples);
-        let all = prompts.saturating_mul(samples.div_ceil(cohort));
-        // Cohorts of which samples have ended leave rows to others. One of a single sample leaves none.
-        let open = if cohort == 1 { rows } else { 2 * most_rows / cohort };
-        Shape { rows, cohort, cohorts: open.min(all), compact: true }
-    }
-}
 
 /// Samples in progress.
 pub(super) struct Batch<'a, B: Backend> {
@@ -86,6 +44,10 @@ pub(super) struct Batch<'a, B: Backend> {
     requests: usize,
     /// What became of requests that are not finished, with the number of their open samples.
     results: BTreeMap<usize, (Generated, usize)>,
+    /// What the recordings are of.
+    parts: Vec<Part>,
+    /// Of a pass, and of a choice; of both together, the first.
+    recordings: [Recording; 2],
 }
 
 impl<'a, B: Backend> Batch<'a, B> {
@@ -123,6 +85,8 @@ impl<'a, B: Backend> Batch<'a, B> {
             waiting: None,
             requests: 0,
             results: BTreeMap::new(),
+            parts: Vec::new(),
+            recordings: [Recording::none(); 2],
         };
         batch.upload_statistics();
         let rescored = batch.rescores();
@@ -147,25 +111,91 @@ impl<'a, B: Backend> Batch<'a, B> {
         requests: &mut dyn Iterator<Item = Request>,
         watcher: &mut dyn Watcher,
     ) -> Result<()> {
+        let ended = self.decode_all(requests, watcher);
+        if !matches!(ended, Ok(true)) {
+            // A step may still run. What goes wrong there is the same again, or nobody asks for it any more.
+            let _ = self.backend.finish();
+        }
+        if ended? { Ok(()) } else { self.cancel(watcher) }
+    }
+
+    /// Returns whether it came to the end, and was not cancelled.
+    fn decode_all(
+        &mut self,
+        requests: &mut dyn Iterator<Item = Request>,
+        watcher: &mut dyn Watcher,
+    ) -> Result<bool> {
         loop {
             while self.begin(requests)? {
                 let last = self.cohorts.len() - 1;
-                if !self.deliver(last..last + 1, watcher)? {
-                    return self.cancel(watcher);
+                if !self.deliver_last_step(last..last + 1, watcher)? {
+                    return Ok(false);
                 }
             }
             if self.cohorts.is_empty() {
-                return Ok(());
+                return Ok(true);
             }
-            let backend = self.backend.clone();
-            backend.graph("decoding step", || {
-                self.advance();
-                (0..self.cohorts.len()).for_each(|cohort| self.choose(cohort));
-            });
-            if !self.deliver(0..self.cohorts.len(), watcher)? {
-                return self.cancel(watcher);
+            if !self.decode(watcher)? {
+                return Ok(false);
             }
         }
+    }
+
+    /// Does one step, and more as long as no row is left over and they can be started ahead. Returns whether
+    /// to go on.
+    fn decode(&mut self, watcher: &mut dyn Watcher) -> Result<bool> {
+        let all = 0..self.cohorts.len();
+        self.step();
+        while self.can_step_ahead() {
+            let tokens = self.backend.start_fetch(self.main.decode.ids.first(self.rows()));
+            self.step();
+            if !self.deliver(all.clone(), &tokens.wait()?, watcher)? {
+                return Ok(false);
+            }
+        }
+        self.deliver_last_step(all, watcher)
+    }
+
+    /// Whether the next step can be started before the tokens of the last are known: where the device needs
+    /// no host for it, no strength has to be measured, and no row is known to be left over.
+    fn can_step_ahead(&self) -> bool {
+        let goes_on = |cohort: &Cohort<B>| !cohort.is_at_limit();
+        self.backend.runs_behind()
+            && !self.rescores()
+            && self.cohorts.iter().all(goes_on)
+            && !self.has_rows_to_give()
+    }
+
+    /// Whether the batch would have fewer rows if it was settled.
+    fn has_rows_to_give(&self) -> bool {
+        self.cohorts.iter().any(|cohort| cohort.has_rows_to_give(self.shape.compact))
+    }
+
+    /// Reads the chosen tokens and chooses the next ones.
+    fn step(&mut self) {
+        self.cohorts.iter_mut().for_each(Cohort::advance);
+        let guided = self.options.guided;
+        let parts: Vec<Part> = self.cohorts.iter().map(|cohort| cohort.part(guided)).collect();
+        if parts != self.parts {
+            (self.parts, self.recordings) = (parts, [Recording::none(); 2]);
+        }
+        if self.rescores() {
+            self.repeat(0, "decoding pass", Self::pass);
+            self.measure();
+            self.repeat(1, "choice of tokens", Self::choose_all);
+        } else {
+            self.repeat(0, "decoding step", |batch| {
+                batch.pass();
+                batch.choose_all();
+            });
+        }
+    }
+
+    /// Does a part of a step, as it was recorded if the parts of the batch are the same as then.
+    fn repeat(&mut self, recording: usize, name: &'static str, work: impl FnOnce(&mut Self)) {
+        let (backend, mut recorded) = (self.backend.clone(), self.recordings[recording]);
+        backend.repeat(name, &mut recorded, || work(self));
+        self.recordings[recording] = recorded;
     }
 
     /// Begins the next samples, if there is room for them, and chooses their first token.
@@ -185,7 +215,11 @@ impl<'a, B: Backend> Batch<'a, B> {
         self.waiting = (end < samples).then(|| (prompt.clone(), end));
         self.cohorts.push(Cohort::new(&self.backend, prompt, places, first..end, samples));
         self.place_last();
-        self.choose(self.cohorts.len() - 1);
+        let last = self.cohorts.len() - 1;
+        if self.options.guided {
+            self.cohorts[last].measure_strength(&self.backend, self.options);
+        }
+        self.choose(last);
         Ok(true)
     }
 
@@ -236,49 +270,60 @@ impl<'a, B: Backend> Batch<'a, B> {
         }
     }
 
+    /// Chooses the next token of every sample.
+    fn choose_all(&mut self) {
+        (0..self.cohorts.len()).for_each(|cohort| self.choose(cohort));
+    }
+
     /// Chooses the next token of every sample of a cohort.
     fn choose(&mut self, cohort: usize) {
         let (backend, rows) = (&self.backend, self.rows_of(cohort));
         let (cohort, options, n) = (&mut self.cohorts[cohort], self.options, rows.len());
-        let position = cohort.position;
         let repetition_penalty = options.repetition_penalty.unwrap_or(1.0);
-        let adjustment = Adjustment { repetition_penalty, first: position == 0 };
-        if options.guided {
-            let every = options.rescore_every;
-            if position == 0 || (every > 0 && position.is_multiple_of(every)) {
-                cohort.measure_strength(backend, options);
-            }
-        }
+        let adjustment = Adjustment { repetition_penalty, first: cohort.position == 0 };
         self.main.adjust(&mut cohort.places.main, &rows, adjustment);
         if options.guided {
-            let boost = if BOOSTED.contains(&position) { options.boost() } else { 0.0 };
+            let boost = if cohort.is_boosted() { options.boost() } else { 0.0 };
             let strength = cohort.places.strength.first(n);
             backend.guide(self.main.logits_of(&rows), self.stats.view(), strength, boost);
         }
-        let (numbers, seed, position) = (cohort.places.numbers.first(n), cohort.prompt.seed, position as u32);
-        self.main.sample(&rows, numbers, Sampling { seed, ..options.sampling }, position);
+        let (numbers, seed) = (cohort.places.numbers.first(n), cohort.prompt.seed);
+        let sampling = Sampling { seed, ..options.sampling };
+        self.main.sample(&mut cohort.places.main, &rows, numbers, sampling);
         if let (Some((expert, drafts)), Some(own)) = (&mut self.expert, &mut cohort.places.expert) {
             expert.adjust(own, &rows, adjustment);
-            drafts.draw(backend, expert.logits_of(&rows).view(), numbers, seed, position);
+            drafts.draw(expert, own, &rows, numbers, seed);
             drafts.verify(&mut self.main, &rows);
             backend.copy(expert.decode.ids.slice_mut(rows.clone()), self.main.decode.ids.slice(rows));
         }
     }
 
-    /// Hands out the tokens that were chosen for some cohorts. Returns whether to go on.
-    fn deliver(&mut self, cohorts: Range<usize>, watcher: &mut dyn Watcher) -> Result<bool> {
+    /// Hands out the tokens that some cohorts were given by the last step, and takes the rows that are left
+    /// over. Returns whether to go on.
+    fn deliver_last_step(&mut self, cohorts: Range<usize>, watcher: &mut dyn Watcher) -> Result<bool> {
         let rows = self.rows_of(cohorts.start).start..self.rows_of(cohorts.end - 1).end;
         let mut tokens = vec![0; rows.len()];
         self.backend.fetch(&mut tokens, self.main.decode.ids.slice(rows))?;
-        let mut tokens = tokens.into_iter();
-        let mut ended = false;
+        if !self.deliver(cohorts, &tokens, watcher)? {
+            return Ok(false);
+        }
+        if self.has_rows_to_give() {
+            self.settle(watcher)?;
+        }
+        Ok(true)
+    }
+
+    /// Hands out the next tokens of some cohorts. Returns whether to go on.
+    fn deliver(&mut self, cohorts: Range<usize>, tokens: &[u32], watcher: &mut dyn Watcher) -> Result<bool> {
+        let mut tokens = tokens.iter().copied();
         for cohort in &mut self.cohorts[cohorts] {
-            let (request, limit) = (cohort.prompt.request, cohort.prompt.limit);
-            let is_last = cohort.position + 1 == limit;
+            let (request, position) = (cohort.prompt.request, cohort.delivered);
+            cohort.delivered += 1;
+            let is_last = cohort.delivered == cohort.prompt.limit;
             let Some((generated, open)) = self.results.get_mut(&request) else { continue };
             for (sample, token) in cohort.samples.iter_mut().zip(&mut tokens) {
                 if token == u32::MAX {
-                    return Err(damaged(cohort.position));
+                    return Err(damaged(position));
                 }
                 sample.token = token;
                 if !sample.open {
@@ -297,12 +342,9 @@ impl<'a, B: Backend> Batch<'a, B> {
                     Next::GoOn => continue,
                 };
                 generated.finish_reasons[sample.number] = reason;
-                (sample.open, ended) = (false, true);
+                sample.open = false;
                 *open -= 1;
             }
-        }
-        if ended {
-            self.settle(watcher)?;
         }
         Ok(true)
     }
@@ -349,11 +391,14 @@ impl<'a, B: Backend> Batch<'a, B> {
         self.options.guided && self.options.rescore_every > 0
     }
 
-    /// Feeds the chosen tokens and leaves the next logits.
-    fn advance(&mut self) {
-        let rescoring = self.rescores();
-        let rows = if self.shape.compact { self.rows() } else { self.shape.rows };
-        self.cohorts.iter_mut().for_each(Cohort::advance);
+    /// Rows of a pass.
+    fn rows_of_pass(&self) -> usize {
+        if self.shape.compact { self.rows() } else { self.shape.rows }
+    }
+
+    /// Feeds the chosen tokens and leaves the next logits, and the scores of the tokens if they are needed.
+    fn pass(&mut self) {
+        let (rescoring, rows) = (self.rescores(), self.rows_of_pass());
         let mut keys = Keys::Cache(self.cohorts.iter_mut().map(Cohort::cached).collect());
         self.main.advance(rows, &mut keys, rescoring);
         if let Some((reader, _)) = &mut self.expert {
@@ -362,12 +407,21 @@ impl<'a, B: Backend> Batch<'a, B> {
             reader.advance(rows, &mut keys, false);
         }
         if let Some(attached) = self.main.attached.filter(|_| rescoring) {
-            let scores = self.main.decode.score_first(rows, self.main.model, attached);
-            let mut scores = scores.as_slice();
-            for cohort in &mut self.cohorts {
-                let (own, others) = scores.split_at(cohort.rows());
-                cohort.add_scores(own);
-                scores = others;
+            self.main.decode.guard_first(rows, self.main.model, attached);
+        }
+    }
+
+    /// Counts the scores of the tokens that were read, and measures the strength of the guidance where it is
+    /// time for that.
+    fn measure(&mut self) {
+        let scores = self.main.decode.scores_of_first(self.rows_of_pass(), &self.backend);
+        let mut scores = scores.as_slice();
+        for cohort in &mut self.cohorts {
+            let (own, others) = scores.split_at(cohort.rows());
+            cohort.add_scores(own);
+            scores = others;
+            if cohort.position.is_multiple_of(self.options.rescore_every) {
+                cohort.measure_strength(&self.backend, self.options);
             }
         }
     }
@@ -387,27 +441,4 @@ fn damaged(position: usize) -> Error {
     Error::model(format!(
         "the logits of generated token {position} are not numbers; the model's, adapter's or expert's weights are damaged"
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cpu::Cpu;
-    use crate::ops::Device;
-
-    /// Memory for as many samples as fill a pass, and for no more than there are, or twice as many.
-    #[test]
-    fn a_batch_is_as_large_as_its_samples_need() {
-        let most_rows = Cpu::new().independent_rows();
-        for (prompts, samples) in [(1, 1), (3, 1), (500, 1), (1, 3), (7, 3), (500, 5), (2, 11), (500, 20)] {
-            let Shape { rows, cohort, cohorts, compact } = Shape::of_many(&Cpu::new(), prompts, samples);
-            let shown = format!("{prompts} prompts, {samples} samples: {rows} {cohort} {cohorts}");
-            assert!(compact && rows == most_rows.min(prompts * samples), "{shown}");
-            assert!(cohort <= samples && cohorts * cohort >= rows, "{shown}");
-            assert!(cohorts <= prompts * samples.div_ceil(cohort), "{shown}");
-            assert!(cohorts * cohort <= 2 * most_rows, "{shown}");
-        }
-        let single = Shape::of_many(&Cpu::new(), 500, 1);
-        assert_eq!((single.cohort, single.cohorts), (1, most_rows), "samples that end leave their memory");
-    }
 }

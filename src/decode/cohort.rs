@@ -9,6 +9,9 @@ use crate::error::Result;
 use crate::model::kv_cache::CachedRows;
 use crate::ops::{Arena, Backend, Buffer};
 
+/// Generated positions (the first token is 0) at which secure tokens get an additional boost.
+const BOOSTED: std::ops::RangeInclusive<usize> = 1..=2;
+
 /// A prompt that has been read.
 pub(super) struct Prompt<B: Backend> {
     /// Its place among the requests.
@@ -86,8 +89,21 @@ pub(super) struct Cohort<B: Backend> {
     pub(super) prompt: Rc<Prompt<B>>,
     pub(super) places: Places<B>,
     pub(super) samples: Vec<Sample>,
-    /// Position, among the generated ones, of the token that is chosen next.
+    /// Position, among the generated ones, of the token that the last pass was started for.
     pub(super) position: usize,
+    /// Tokens of each sample that were handed out.
+    pub(super) delivered: usize,
+}
+
+/// What a pass asks of the device for the rows of a cohort: the same for every token, but for the first ones.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    /// The prompt's place among the requests.
+    request: usize,
+    /// The address of what the samples have of their own.
+    places: usize,
+    rows: usize,
+    boosted: bool,
 }
 
 impl<B: Backend> Cohort<B> {
@@ -112,7 +128,7 @@ impl<B: Backend> Cohort<B> {
             strength: 0.0,
         };
         let samples = numbers.map(sample).collect();
-        Cohort { prompt, places, samples, position: 0 }
+        Cohort { prompt, places, samples, position: 0, delivered: 0 }
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -121,6 +137,33 @@ impl<B: Backend> Cohort<B> {
 
     pub(super) fn is_done(&self) -> bool {
         !self.samples.iter().any(|sample| sample.open)
+    }
+
+    /// Whether there is a sample whose row a pass need not have: one that has ended, in a `compact` batch, or
+    /// else all.
+    pub(super) fn has_rows_to_give(&self, compact: bool) -> bool {
+        let has_ended = |sample: &Sample| !sample.open;
+        self.is_done() || compact && self.samples.iter().any(has_ended)
+    }
+
+    /// Whether the token that the last pass was started for is the last of every sample.
+    pub(super) fn is_at_limit(&self) -> bool {
+        self.position + 1 == self.prompt.limit
+    }
+
+    /// Whether secure tokens get an additional boost now.
+    pub(super) fn is_boosted(&self) -> bool {
+        BOOSTED.contains(&self.position)
+    }
+
+    /// Its part of the current pass, which is `guided` or not.
+    pub(super) fn part(&self, guided: bool) -> Part {
+        Part {
+            request: self.prompt.request,
+            places: self.places.numbers.view().address(),
+            rows: self.rows(),
+            boosted: guided && self.is_boosted(),
+        }
     }
 
     /// Begins the next pass, which has one more token.

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::attached::Attached;
-use crate::decode::reader::Reader;
+use crate::decode::reader::{Own, Reader};
 use crate::error::{Error, Result};
 use crate::model::transformer::Transformer;
 use crate::ops::sample::Sampling;
@@ -88,22 +88,22 @@ impl<B: Backend> Drafts<B> {
         })
     }
 
-    /// Drafts the token at `position` for the samples of `numbers`, from the expert's logits.
+    /// Drafts the next token of rows, `numbers` those of their samples, from the expert's logits.
     pub(super) fn draw(
         &mut self,
-        backend: &B,
-        logits: Ref<'_, B, B::Act>,
+        expert: &Reader<'_, B>,
+        own: &mut Own<B>,
+        rows: &Range<usize>,
         numbers: Ref<'_, B, u32>,
         seed: u64,
-        position: u32,
     ) {
         let CoDecoding { temperature, top_p, .. } = self.options;
         // Another seed than the model's: whether its token is used depends on the draft, of which it must not
         // depend itself.
         let sampling = Sampling::new(temperature, top_p, 0, !seed);
-        let rows = numbers.len();
-        let probabilities = Some(self.probabilities.first_mut(rows));
-        backend.sample(self.tokens.first_mut(rows), probabilities, logits, numbers, sampling, position);
+        let n = rows.len();
+        let (tokens, probabilities) = (self.tokens.first_mut(n), Some(self.probabilities.first_mut(n)));
+        expert.draw(tokens, probabilities, own, rows, numbers, sampling);
     }
 
     /// Puts drafts in the place of the tokens that the model has drawn itself for rows.

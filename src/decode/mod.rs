@@ -5,6 +5,7 @@ mod batch;
 mod cohort;
 mod expert;
 mod reader;
+mod shape;
 mod stage;
 pub mod windows;
 
@@ -17,8 +18,9 @@ use crate::model::generation::PENALTY_RANGE;
 use crate::model::transformer::Transformer;
 use crate::ops::Backend;
 use crate::ops::sample::Sampling;
-use batch::{Batch, Shape};
+use batch::Batch;
 use serde::Serialize;
+use shape::Shape;
 
 /// Largest factor of the guidance.
 const MOST_GUIDANCE: f32 = 100.0;

@@ -142,17 +142,31 @@ impl<'a, B: Backend> Reader<'a, B> {
         self.model.backend.adjust(logits, marks, last, adjustment);
     }
 
-    /// Draws the next token of rows, `numbers` those of their samples.
+    /// Draws the next token of rows, `numbers` those of their samples, for the next pass to read.
     pub(super) fn sample(
         &mut self,
+        own: &mut Own<B>,
         rows: &Range<usize>,
         numbers: Ref<'_, B, u32>,
         sampling: Sampling,
-        position: u32,
     ) {
-        let logits = self.logits.slice(self.place_of(rows));
+        let (logits, positions) = (self.logits.slice(self.place_of(rows)), own.cache.tokens_mut(rows.len()));
         let tokens = self.decode.ids.slice_mut(rows.clone());
-        self.model.backend.sample(tokens, None, logits, numbers, sampling, position);
+        self.model.backend.sample(tokens, None, positions, logits, numbers, sampling);
+    }
+
+    /// Draws the next token of rows, `numbers` those of their samples.
+    pub(super) fn draw(
+        &self,
+        tokens: Mut<'_, B, u32>,
+        probabilities: Option<Mut<'_, B, f32>>,
+        own: &mut Own<B>,
+        rows: &Range<usize>,
+        numbers: Ref<'_, B, u32>,
+        sampling: Sampling,
+    ) {
+        let (logits, positions) = (self.logits.slice(self.place_of(rows)), own.cache.tokens_mut(rows.len()));
+        self.model.backend.sample(tokens, probabilities, positions, logits, numbers, sampling);
     }
 
     /// Takes drafts in the place of the tokens of rows where they are likely enough.
@@ -218,7 +232,7 @@ pub(super) struct Own<B: Backend> {
 impl<B: Backend> Own<B> {
     /// Forgets what was, for so many samples of a prompt.
     pub(super) fn begin(&mut self, backend: &B, prompt: &Read<B>, samples: usize) {
-        self.cache.clear();
+        self.cache.clear(backend);
         if let Some(marks) = &mut self.marks {
             let rows = prompt.marks.repeat(samples);
             backend.upload(marks.first_mut(rows.len()), &rows);

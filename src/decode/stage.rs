@@ -116,7 +116,13 @@ impl<B: Backend> Stage<B> {
         model: &Transformer<B>,
         attached: &Attached<B>,
     ) -> Vec<f32> {
-        let (Some(guard), Some(acts)) = (&attached.guard, &mut self.guard) else { return Vec::new() };
+        self.guard_first(rows, model, attached);
+        self.scores_of_first(rows, &model.backend)
+    }
+
+    /// Computes scores of the first rows, which were all of the last pass.
+    pub(super) fn guard_first(&mut self, rows: usize, model: &Transformer<B>, attached: &Attached<B>) {
+        let (Some(guard), Some(acts)) = (&attached.guard, &mut self.guard) else { return };
         let pass = GuardPass {
             backend: &model.backend,
             params: &attached.params,
@@ -126,7 +132,11 @@ impl<B: Backend> Stage<B> {
             dropout: None,
         };
         guard.forward(&pass, acts);
-        model.backend.to_host(acts.scores.first(rows))
+    }
+
+    /// Scores of the first rows, which were computed last; none without a guard.
+    pub(super) fn scores_of_first(&self, rows: usize, backend: &B) -> Vec<f32> {
+        self.guard.as_ref().map_or_else(Vec::new, |acts| backend.to_host(acts.scores.first(rows)))
     }
 
     /// Makes the guard ready for [`Stage::score`].

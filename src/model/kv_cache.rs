@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::model::config::Config;
 use crate::ops::attention::CachedKv;
 use crate::ops::rope::CacheRows;
-use crate::ops::{Arena, Backend, Buffer};
+use crate::ops::{Arena, Backend, Buffer, Mut};
 
 /// Keys and values of one layer.
 struct Layer<B: Backend> {
@@ -41,7 +41,7 @@ impl<B: Backend> PromptCache<B> {
     /// Where the keys and values of the prompt's rows go.
     pub(super) fn rows(&mut self, layer: usize) -> CacheRows<'_, B> {
         let Layer { k, v } = &mut self.layers[layer];
-        CacheRows { k: k.view_mut(), v: v.view_mut(), first: 0, step: 1 }
+        CacheRows { k: k.view_mut(), v: v.view_mut(), filled: None, step: 1 }
     }
 }
 
@@ -50,6 +50,10 @@ pub struct SampleCache<B: Backend> {
     layers: Vec<Layer<B>>,
     capacity: usize,
     width: usize,
+    /// `[samples]` tokens that each sample has: those in the cache once the next pass has read the last. They
+    /// are counted where tokens are chosen, so that every pass is the same to the host.
+    tokens: Buffer<B, u32>,
+    /// Tokens that passes have been started for.
     filled: usize,
 }
 
@@ -57,7 +61,8 @@ impl<B: Backend> SampleCache<B> {
     /// Room for `capacity` tokens of each of `samples` samples.
     pub fn new(arena: &mut Arena<B>, config: &Config, samples: usize, capacity: usize) -> Result<Self> {
         let layers = layers(arena, config, "sample", &[samples, capacity])?;
-        Ok(SampleCache { layers, capacity, width: config.heads().kv_width(), filled: 0 })
+        let tokens = arena.buffer("tokens of samples", &[samples])?;
+        Ok(SampleCache { layers, capacity, width: config.heads().kv_width(), tokens, filled: 0 })
     }
 
     /// Tokens each sample has added, the current one included.
@@ -72,8 +77,15 @@ impl<B: Backend> SampleCache<B> {
     }
 
     /// Forgets all samples.
-    pub fn clear(&mut self) {
+    pub fn clear(&mut self, backend: &B) {
+        backend.zero(self.tokens.view_mut());
         self.filled = 0;
+    }
+
+    /// `[samples]` tokens of the first samples, which is the position of the next. Whoever chooses that
+    /// counts it there.
+    pub fn tokens_mut(&mut self, samples: usize) -> Mut<'_, B, u32> {
+        self.tokens.first_mut(samples)
     }
 
     /// Moves what sample `from` added to the place of sample `to`, which comes before it.
@@ -99,9 +111,9 @@ pub struct CachedRows<'a, B: Backend> {
 impl<B: Backend> CachedRows<'_, B> {
     /// Where the keys and values of the current tokens go.
     pub(super) fn token_rows(&mut self, layer: usize) -> CacheRows<'_, B> {
-        let (first, step) = (self.own.filled - 1, self.own.capacity);
-        let Layer { k, v } = &mut self.own.layers[layer];
-        CacheRows { k: k.view_mut(), v: v.view_mut(), first, step }
+        let SampleCache { layers, tokens, capacity, .. } = &mut *self.own;
+        let Layer { k, v } = &mut layers[layer];
+        CacheRows { k: k.view_mut(), v: v.view_mut(), filled: Some(tokens.first(1)), step: *capacity }
     }
 
     pub(super) fn layer(&self, layer: usize) -> CachedKv<'_, B> {
@@ -112,7 +124,7 @@ impl<B: Backend> CachedRows<'_, B> {
             prompt_v: prompt.v.view(),
             sample_k: own.k.first(len),
             sample_v: own.v.first(len),
-            filled: self.own.filled,
+            filled: self.own.tokens.first(1),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Causal attention over packed sequences, with prefix sharing, and over a key/value cache.
 
-use super::contract::{expect_len, refused};
+use super::contract::{expect_exactly, expect_len, refused};
 use super::matrix::{Matrix, MatrixMut};
 use super::{Device, Mut, Ref};
 use crate::error::Result;
@@ -219,8 +219,8 @@ pub struct CachedKv<'a, D: Device> {
     pub sample_k: Ref<'a, D, D::Act>,
     /// `[samples, capacity, kv_width]`.
     pub sample_v: Ref<'a, D, D::Act>,
-    /// Positions of `sample_k` and `sample_v` that are filled, the current token included.
-    pub filled: usize,
+    /// `[1]` positions of `sample_k` and `sample_v` that are filled, the current token included.
+    pub filled: Ref<'a, D, u32>,
 }
 
 impl<D: Device> CachedKv<'_, D> {
@@ -242,18 +242,10 @@ impl<D: Device> CachedKv<'_, D> {
         expect_len(OP, "o", o, q.rows * heads.q_width())?;
         expect_len(OP, "prompt_v", self.prompt_v.len(), self.prompt_k.len())?;
         expect_len(OP, "sample_v", self.sample_v.len(), self.sample_k.len())?;
-        let (prompt, capacity) = (self.prompt_len(heads), self.capacity(q.rows, heads));
-        if self.filled > capacity {
-            let filled = self.filled;
-            return Err(refused(
-                OP,
-                format!("filled: expected at most the {capacity} rows of a sample, found {filled}"),
-            ));
+        if self.capacity(q.rows, heads) == 0 && q.rows > 0 {
+            return Err(refused(OP, "sample_k: expected a row of each sample, found none".into()));
         }
-        if prompt + self.filled == 0 && q.rows > 0 {
-            return Err(refused(OP, "filled: expected a key to attend to, found none".into()));
-        }
-        Ok(())
+        expect_exactly(OP, "filled", self.filled.len(), Some(1))
     }
 }
 
@@ -290,7 +282,8 @@ pub trait Attention: Device {
     );
 
     /// One new token per sample against the cache: o and q `[samples, q_width]`, q after RoPE. The new keys
-    /// and values are already in the cache.
+    /// and values are already in the cache. Samples with no filled row, or more than there are, are refused
+    /// where that is read.
     fn attention_decode(
         &self,
         o: Mut<'_, Self, Self::Act>,

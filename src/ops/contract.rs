@@ -10,6 +10,11 @@ pub(crate) fn refused(op: &str, problem: String) -> Error {
     Error::internal(format!("{op}: {problem}"))
 }
 
+/// A number of filled rows, read on the device, that a sample of a cache cannot have.
+pub(crate) fn refused_filled(op: &str, capacity: u32, found: u32) -> Error {
+    refused(op, format!("filled: expected 1 to {capacity}, the rows of a sample, found {found}"))
+}
+
 /// Refuses a buffer of fewer than `expected` elements.
 pub(crate) fn expect_len(op: &str, name: &str, found: usize, expected: usize) -> Result<()> {
     match found < expected {

@@ -34,6 +34,35 @@ pub use tensor::{Dtype, TensorSpec, TensorView};
 
 use crate::error::Result;
 
+/// Elements on their way to the host.
+pub struct Fetch<T>(Box<dyn FnOnce() -> Result<Vec<T>>>);
+
+impl<T: Element> Fetch<T> {
+    pub(crate) fn new(wait: impl FnOnce() -> Result<Vec<T>> + 'static) -> Self {
+        Fetch(Box::new(wait))
+    }
+
+    /// Waits for the elements, not for what was started after the fetch.
+    ///
+    /// # Errors
+    /// The first error of an operation that the device knows of by then. What an operation refuses of its
+    /// data, the next [`finish`](Device::finish) tells.
+    pub fn wait(self) -> Result<Vec<T>> {
+        (self.0)()
+    }
+}
+
+/// What a device has recorded of work, for [`Device::repeat`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recording(pub(crate) Option<u64>);
+
+impl Recording {
+    /// Nothing. Only this crate repeats work: memory that operations were given has to be there still.
+    pub(crate) fn none() -> Self {
+        Recording(None)
+    }
+}
+
 /// Memory of a device, and the types a backend computes with.
 pub trait Device: Clone + Send + Sync + 'static {
     /// Element type of activations (f32 on the CPU).
@@ -108,6 +137,24 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// consist of the same operations each time.
     fn graph<T>(&self, _name: &'static str, work: impl FnOnce() -> T) -> T {
         work()
+    }
+
+    /// As [`graph`](Self::graph), but a device that has a recording of the work may do the operations that it
+    /// has recorded, with the arguments that they had then, instead of `work`. What their memory holds may
+    /// have changed since.
+    fn repeat(&self, _name: &'static str, _recording: &mut Recording, work: impl FnOnce()) {
+        work();
+    }
+
+    /// Whether operations may return before they are done, so that the host has time for other things.
+    fn runs_behind(&self) -> bool {
+        false
+    }
+
+    /// Starts to copy to the host, after all earlier work. Later operations may overwrite the elements.
+    fn start_fetch<T: Element>(&self, from: Ref<'_, Self, T>) -> Fetch<T> {
+        let (host, device) = (self.to_host(from), self.clone());
+        Fetch::new(move || device.finish().map(|()| host))
     }
 
     /// Waits for all earlier work and returns the first error of any of it: operations do not return errors

@@ -1,7 +1,7 @@
 //! Rotary position embedding in the half-split layout of Hugging Face models.
 
 use super::attention::Heads;
-use super::contract::{expect_len, refused};
+use super::contract::{expect_exactly, expect_len, refused};
 use super::{Device, Mut, Ref};
 use crate::error::Result;
 
@@ -11,8 +11,9 @@ pub struct CacheRows<'a, D: Device> {
     pub k: Mut<'a, D, D::Act>,
     /// `[.., kv_width]` values.
     pub v: Mut<'a, D, D::Act>,
-    /// Row of both that the first row of the pass goes to.
-    pub first: usize,
+    /// `[1]` filled ones of the `step` rows that each row of the pass has in the cache, of which the pass
+    /// fills the last; `None` where it fills the first.
+    pub filled: Option<Ref<'a, D, u32>>,
     /// Rows of both from one row of the pass to the next.
     pub step: usize,
 }
@@ -21,14 +22,22 @@ impl<D: Device> CacheRows<'_, D> {
     /// Refuses rows that the cache does not have.
     pub(crate) fn check(&self, rows: usize, heads: Heads) -> Result<()> {
         const OP: &str = "rope_into_cache";
-        let Some(last) = rows.checked_sub(1) else { return Ok(()) };
-        let end = last.checked_mul(self.step).and_then(|row| row.checked_add(self.first)?.checked_add(1));
-        let elements = end.and_then(|end| end.checked_mul(heads.kv_width()));
-        let elements = elements.ok_or_else(|| {
-            refused(OP, format!("to: {rows} rows from {}, {} apart, are in no cache", self.first, self.step))
-        })?;
+        if let Some(filled) = self.filled {
+            expect_exactly(OP, "filled", filled.len(), Some(1))?;
+        }
+        let elements = self.elements(rows, heads);
+        let elements = elements
+            .ok_or_else(|| refused(OP, format!("to: {rows} rows, {} apart, are in no cache", self.step)))?;
         expect_len(OP, "k", self.k.len(), elements)?;
         expect_len(OP, "v", self.v.len(), elements)
+    }
+
+    /// Elements of keys, and of values, among which those of `rows` rows of a pass lie; `None` where no
+    /// memory has as many.
+    pub(crate) fn elements(&self, rows: usize, heads: Heads) -> Option<usize> {
+        let Some(last) = rows.checked_sub(1) else { return Some(0) };
+        let of_last = if self.filled.is_some() { self.step } else { 1 };
+        last.checked_mul(self.step)?.checked_add(of_last)?.checked_mul(heads.kv_width())
     }
 }
 
@@ -63,8 +72,10 @@ pub trait Rope: Device {
     );
 
     /// As [`Rope::rope`], and fills a cache: the keys, rotated, and the values of row `i` also become row `i
-    /// · to.step + to.first` there. A row of the cache stands one position after the one before it, so row
-    /// `i` is rotated for position `positions[i] + to.first`: decoding need not write new positions.
+    /// · to.step + first` there, where `first` is `to.filled − 1`, or else 0. A row of the cache stands one
+    /// position after the one before it, so row `i` is rotated for position `positions[i] + first`: decoding
+    /// need not write new positions. With no filled row, or more than `to.step`, the pass is refused where
+    /// that is read.
     fn rope_into_cache(
         &self,
         qkv: Mut<'_, Self, Self::Act>,

@@ -74,15 +74,18 @@ pub(crate) fn check_guide(logits: usize, stats: usize, strength: usize) -> Resul
     expect_exactly("guide", "logits", logits, strength.checked_mul(stats))
 }
 
-/// Refuses logits that are not a row for each token, and numbers or probabilities that are not one for each.
+/// Refuses logits that are not a row for each token, and positions, numbers or probabilities that are not one
+/// for each.
 pub(crate) fn check_sample(
     rows: usize,
     probabilities: Option<usize>,
+    positions: usize,
     logits: usize,
     numbers: usize,
 ) -> Result<()> {
     check("sample", rows, logits)?;
     expect_exactly("sample", "probabilities", probabilities.unwrap_or(rows), Some(rows))?;
+    expect_exactly("sample", "positions", positions, Some(rows))?;
     expect_exactly("sample", "numbers", numbers, Some(rows))
 }
 
@@ -128,18 +131,18 @@ pub trait Sample: Device {
     );
 
     /// Chooses one token per row: temperature, then top-k, then top-p, then a draw with the Philox number of
-    /// (seed, number of the row's sample, position), so that it does not depend on the row's place in a
-    /// batch. `probabilities` get those of the chosen tokens among the kept ones. tokens, probabilities and
-    /// numbers `[samples]`, logits `[samples, vocab_size]`. A row that holds a NaN gives [`u32::MAX`] and the
-    /// probability 1.
+    /// (seed, number of the row's sample, its position), so that it does not depend on the row's place in a
+    /// batch; then moves `positions` on by one. `probabilities` get those of the chosen tokens among the kept
+    /// ones. tokens, probabilities, positions and numbers `[samples]`, logits `[samples, vocab_size]`. A row
+    /// that holds a NaN gives [`u32::MAX`] and the probability 1.
     fn sample(
         &self,
         tokens: Mut<'_, Self, u32>,
         probabilities: Option<Mut<'_, Self, f32>>,
+        positions: Mut<'_, Self, u32>,
         logits: Ref<'_, Self, Self::Act>,
         numbers: Ref<'_, Self, u32>,
         sampling: Sampling,
-        position: u32,
     );
 
     /// Puts drafted tokens, those of another model, in the place of `tokens` where this model finds them

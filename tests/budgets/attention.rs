@@ -5,9 +5,10 @@ use cuda_emulator::counters::Counters;
 use deepguard::cuda::Cuda;
 use deepguard::cuda::tile::{
     ATTENTION_DECODE_ROWS, ATTENTION_KEYS, ATTENTION_LONG, ATTENTION_QUERY_ROWS, ATTENTION_ROWS,
+    ATTENTION_THREADS,
 };
 use deepguard::ops::attention::{Attention, CachedKv, Heads, Qkv, QkvMut, Segment};
-use deepguard::ops::{Arena, Buffer, Element};
+use deepguard::ops::{Arena, Buffer, Device, Element};
 
 use super::counting::{count, global_bytes, narrow, uncounted, within};
 
@@ -165,12 +166,14 @@ fn decode() {
             let qkv = buffer(cuda, samples * heads.qkv_width());
             let [prompt_k, prompt_v] = [(); 2].map(|()| buffer(cuda, prompt * heads.kv_width()));
             let [sample_k, sample_v] = [(); 2].map(|()| buffer(cuda, samples * capacity * heads.kv_width()));
+            let mut of_samples = buffer(cuda, 1);
+            cuda.upload(of_samples.view_mut(), &[filled as u32]);
             let cache = CachedKv {
                 prompt_k: prompt_k.view(),
                 prompt_v: prompt_v.view(),
                 sample_k: sample_k.view(),
                 sample_v: sample_v.view(),
-                filled,
+                filled: of_samples.view(),
             };
             cuda.attention_decode(o.view_mut(), Qkv::packed(qkv.view(), heads).q, &cache, heads);
         });
@@ -188,7 +191,9 @@ fn decode() {
         // For each split: pairs of sums and a logarithm written, the latter read; rounded quads; counters
         // reset.
         let of_rows = splits * (heads.dim / 2 + 2) + heads.dim / 4;
-        narrow(&what, &counters, samples * (heads.query * of_rows + heads.key_value));
+        // How many keys there are is broadcast to the threads of each block.
+        let of_blocks = counters.blocks as usize * ATTENTION_THREADS;
+        narrow(&what, &counters, samples * (heads.query * of_rows + heads.key_value) + of_blocks);
         assert_eq!(taken, ideal, "wavefronts of shared memory");
     }
 }

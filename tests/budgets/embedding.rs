@@ -3,7 +3,7 @@
 use deepguard::ops::embedding::Embedding;
 use deepguard::ops::philox::philox;
 
-use super::counting::{count, uncounted};
+use super::counting::{count, global_bytes, uncounted};
 use super::memory::{buffer, check, holding, random, weight};
 
 #[test]
@@ -41,4 +41,33 @@ fn embed() {
         cuda.embed(out.view_mut(), &table, holding(cuda, &ids).view());
     });
     check("embed", &embed, rows * (4 * width + 4));
+}
+
+/// Warp instructions of the sort for a row, all passes together.
+const OF_A_ROW: f64 = 12.0;
+
+/// A step's rows and more: as many instructions for each, whatever their number, and few bytes.
+#[test]
+fn rows_are_sorted_in_linear_time() {
+    if uncounted() {
+        return;
+    }
+    for rows in [10_000usize, 32_000] {
+        let table_rows = 152_064;
+        let id =
+            |i: u32| philox(9, [i, 0, 0, 0])[0] % if i.is_multiple_of(3) { 60 } else { table_rows as u32 };
+        let ids: Vec<u32> = (0..rows as u32).map(id).collect();
+        let [sort] = count(["sort_rows"], |cuda| {
+            let (ids, row_weight) = (holding(cuda, &ids), buffer(cuda, rows));
+            let (mut table, d) = (buffer(cuda, table_rows), random(cuda, rows, 1.0));
+            cuda.scatter_add(table.view_mut(), d.view(), ids.view(), row_weight.view(), 1);
+        });
+        let of_a_row = sort.warp_instructions() as f64 / rows as f64;
+        println!(
+            "sort_rows, {rows} rows: {of_a_row:.1} warp instructions and {} bytes a row",
+            global_bytes(&sort) / rows
+        );
+        assert!(of_a_row <= OF_A_ROW, "{rows} rows: {of_a_row:.1} warp instructions a row");
+        assert_eq!(sort.blocks, 1);
+    }
 }

@@ -91,11 +91,12 @@ fn sample() {
                     cuda.copy(logits.slice_mut(at..at + 3), likeliest.view());
                     cuda.copy(logits.slice_mut(at + 3..at + 43), likely.view());
                 }
-                let numbers = buffer(cuda, rows);
-                cuda.sample(tokens.view_mut(), None, logits.view(), numbers.view(), sampling, 0);
+                let (numbers, mut positions) = (buffer(cuda, rows), buffer(cuda, rows));
+                let (tokens, positions) = (tokens.view_mut(), positions.view_mut());
+                cuda.sample(tokens, None, positions, logits.view(), numbers.view(), sampling);
             });
-            check(&format!("sample {vocab}, {sampling:?}"), &counters, rows * (vocab * 2 + 4 + 4));
-            narrow("sample: tokens and numbers", &counters, 2 * rows);
+            check(&format!("sample {vocab}, {sampling:?}"), &counters, rows * (vocab * 2 + 4 * 4));
+            narrow("sample: tokens, numbers and positions", &counters, 4 * rows);
         }
     }
 }

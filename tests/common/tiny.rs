@@ -74,7 +74,7 @@ impl Tiny {
 
 /// The folder of golden files.
 pub fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+    crate::places::root().join("tests/golden")
 }
 
 pub fn read_json(path: &Path) -> Value {

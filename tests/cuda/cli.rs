@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::emulator::{cuda, on_a_gpu};
+use crate::places;
 use crate::tiny::Tiny;
 
 fn emulator() -> PathBuf {
@@ -14,7 +15,7 @@ fn dg_run(tiny: &Tiny, arguments: &str, emulator: Option<&Path>) -> Output {
 }
 
 fn dg_run_with(tiny: &Tiny, arguments: &str, emulator: Option<&Path>, variables: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dg-run"));
+    let mut command = Command::new(places::dg_run());
     command.args(arguments.split_whitespace()).current_dir(tiny.path("")).env_remove("DG_EMULATOR");
     if let Some(emulator) = emulator {
         command.env("DG_EMULATOR", emulator);

@@ -208,3 +208,60 @@ fn samples_of_a_batch_on_cuda_do_not_depend_on_it() {
         }
     }
 }
+
+/// Set in a process that waits for each kernel.
+const CHILD: &str = "DG_TEST_CHILD";
+/// Before what that process has generated.
+const MARK: &str = "generated: ";
+
+/// Generations in which samples end before others, whose strength is measured again, whose tokens are
+/// drafted, and whose rows go to others.
+fn various_generations() -> Vec<Vec<Vec<u32>>> {
+    let model = model_on(own_cuda(), "qwen2-tiny");
+    let (guard, plain) = (guard(&model), attached(&model, Setting::default()));
+    let options = |samples: usize, every: usize| {
+        GenerateOptions::default().with(|o| {
+            (o.max_new_tokens, o.num_samples) = (9, samples);
+            o.sampling = Sampling::new(0.9, 0.95, 50, 3);
+            (o.guided, o.rescore_every) = (true, every);
+            o.repetition_penalty = Some(1.2);
+            o.begin_suppress_tokens = vec![7];
+            o.stop_tokens = (0..60).map(|t| t * 5).collect();
+        })
+    };
+    let expert = Expert { model: &model, attached: Some(&plain), options: CoDecoding::default() };
+    let of_one = |samples, every, expert| {
+        let decoder = Decoder { model: &model, attached: Some(&guard), expert };
+        checked(decoder.generate(&PROMPT, &options(samples, every), &mut |_, _| true)).samples
+    };
+    let mut all =
+        vec![of_one(1, 0, None), of_one(4, 0, None), of_one(3, 2, None), of_one(3, 0, Some(expert))];
+    let request = |seed: u64| Request { prompt: (0..4 + seed as u32).map(|t| t * 29 % 290).collect(), seed };
+    let requests: Vec<Request> = (0..3).map(request).collect();
+    let mut watcher = Ends(Default::default(), requests.iter().map(|request| request.seed).collect());
+    checked(generate_all(&model, Some(&guard), &requests, &options(9, 0), &mut watcher));
+    all.push(watcher.0.into_values().collect());
+    all
+}
+
+/// Steps that are recorded, repeated and started ahead give what single kernels give, each waited for.
+#[test]
+fn repeated_steps_on_cuda_give_the_same_tokens() {
+    const NAME: &str = "cuda::generation::repeated_steps_on_cuda_give_the_same_tokens";
+    let _alone = alone();
+    let all = various_generations();
+    let found = format!("{MARK}{all:?}");
+    if std::env::var_os(CHILD).is_some() {
+        return println!("{found}");
+    }
+    let program = std::env::current_exe().unwrap();
+    let mut child = std::process::Command::new(program);
+    child.args([NAME, "--exact", "--nocapture"]).env(CHILD, "1").env("CUDA_LAUNCH_BLOCKING", "1");
+    let output = child.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let expected = text.lines().find_map(|line| line.find(MARK).map(|at| &line[at..]));
+    assert_eq!(Some(found.as_str()), expected, "{text}");
+    // Some samples ended early, and some did not.
+    let lengths: Vec<usize> = all[1].iter().map(Vec::len).collect();
+    assert!(lengths.contains(&9) && lengths.iter().any(|&len| len < 9), "{lengths:?}");
+}

@@ -10,9 +10,10 @@ use crate::golden_cases::Precision;
 use crate::golden_cases::case::{Case, Result};
 use crate::golden_cases::checks::Checks;
 use crate::golden_cases::sven;
+use crate::places::root;
 
 fn own_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+    root().join("tests/golden")
 }
 
 /// The `.json` files of a folder, sorted.

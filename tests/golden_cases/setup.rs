@@ -1,7 +1,7 @@
 //! The model, adapter and guard of a case.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use deepguard::attached::Attached;
 use deepguard::guard::{Aggregation, GuardConfig};
@@ -11,6 +11,7 @@ use deepguard::ops::Backend;
 use sha2::{Digest, Sha256};
 
 use crate::golden_cases::case::{Case, Result, read_tensors};
+use crate::places::root;
 
 /// A loaded model and the initial values of what is trained.
 pub struct Setup<B: Backend> {
@@ -133,7 +134,7 @@ fn model_dir(case: &Case) -> Result<PathBuf> {
     };
     let dir = match std::env::var_os("DG_SMOLLM2_DIR") {
         Some(dir) => PathBuf::from(dir),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("models/smollm2-135m"),
+        None => root().join("models/smollm2-135m"),
     };
     let path = dir.join("model.safetensors");
     if !path.exists() {

@@ -26,6 +26,8 @@ fn decoding_does_not_depend_on_the_order_of_blocks() {
         let qkv = random(&cuda, samples * heads.qkv_width());
         let [prompt_k, prompt_v] = [(); 2].map(|()| random(&cuda, prompt * kv));
         let [sample_k, sample_v] = [(); 2].map(|()| random(&cuda, samples * filled * kv));
+        let mut of_samples = checked(Arena::build(&cuda, |arena| arena.buffer("test", &[1]))).0;
+        cuda.upload(of_samples.view_mut(), &[filled as u32]);
         let once = |seed| {
             emulator.set_seed(seed).expect("a seed");
             let mut o = random(&cuda, samples * heads.q_width());
@@ -34,7 +36,7 @@ fn decoding_does_not_depend_on_the_order_of_blocks() {
                 prompt_v: prompt_v.view(),
                 sample_k: sample_k.view(),
                 sample_v: sample_v.view(),
-                filled,
+                filled: of_samples.view(),
             };
             cuda.attention_decode(o.view_mut(), Qkv::packed(qkv.view(), heads).q, &cache, heads);
             checked(cuda.finish());

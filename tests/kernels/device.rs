@@ -2,12 +2,13 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::emulator::{self, DEVICE_VARIABLE, cuda};
+use crate::places;
 
 /// `dg-run info` with the emulator beside this program.
 fn info(device: &str) -> Output {
     let program = std::env::current_exe().expect("a running program");
     let emulator = program.parent().unwrap_or(Path::new("")).join("libcuda_emulator.so");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dg-run"));
+    let mut command = Command::new(places::dg_run());
     command.arg("info").env("DG_EMULATOR", emulator).env(DEVICE_VARIABLE, device);
     command.output().expect("dg-run starts")
 }

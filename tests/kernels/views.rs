@@ -224,7 +224,11 @@ fn cuda_kernels_read_no_more_than_a_slice_has() {
     let mut tokens_view = checked(cuda.view_mut(&mut tokens));
     let numbers = checked(stream.clone_htod(&[0u32, 1, 2]));
     let numbers = checked(cuda.view(&numbers));
-    cuda.sample(tokens_view.get(), None, checked(cuda.view(&z)).get(), numbers.get(), sampling, 1);
+    let mut positions = checked(stream.clone_htod(&[1u32; 3]));
+    let mut positions = checked(cuda.view_mut(&mut positions));
+    let z_view = checked(cuda.view(&z));
+    cuda.sample(tokens_view.get(), None, positions.get(), z_view.get(), numbers.get(), sampling);
+    drop(z_view);
     let [mut nll, mut kl] = [(); 2].map(|()| checked(stream.alloc_zeros::<f32>(rows)));
     let targets = checked(stream.clone_htod(&[1i32, -1, 1002]));
     let mask = checked(stream.clone_htod(&[1.0f32, 1.0, 0.0]));

@@ -1,9 +1,9 @@
-//! Kernels of clusters, and of bulk copies.
+//! Kernels of clusters, of bulk copies, and of launches that overlap.
 
 use cuda_emulator::machine::Profile;
 
 use super::compile;
-use super::edit::{instead, operand, remove, swap};
+use super::edit::{instead, move_behind, operand, remove, swap};
 use super::harness::{Arg, Case, Expected, Mutant, Setup, bytes, mutant};
 use super::inputs::wide_integers;
 
@@ -16,7 +16,7 @@ fn case(kernel: &'static str, setups: Vec<Setup>, mutants: Vec<Mutant>) -> Case 
 }
 
 pub fn cases() -> Vec<Case> {
-    vec![cluster_exchange(), cluster_leave(), multicast(), bulk_scale()]
+    vec![cluster_exchange(), cluster_leave(), multicast(), multicast_ring(), bulk_scale(), chain()]
 }
 
 fn cluster_exchange() -> Case {
@@ -165,6 +165,119 @@ fn multicast() -> Case {
     case("multicast", vec![setup], mutants)
 }
 
+fn multicast_ring() -> Case {
+    const TILES: usize = 5;
+    let x = wide_integers(TILES * 16 * 32, 13);
+    let word = |tile: usize, i: usize| {
+        let (row, chunk) = (i / 32, i / 4 % 8);
+        x[(tile * 16 + row) * 32 + (chunk ^ (row % 8)) * 4 + i % 4]
+    };
+    let term = |rank: usize, tile: usize, i: usize| {
+        word(tile, i).wrapping_mul((tile + 1 + rank) as i32).wrapping_mul(i as i32 + 1)
+    };
+    let sum = |rank: usize, t: usize| {
+        let places = (0..TILES).flat_map(|tile| (0..4).map(move |n| (tile, t + 128 * n)));
+        places.fold(0i32, |sum, (tile, i)| sum.wrapping_add(term(rank, tile, i)))
+    };
+    let out: Vec<i32> = (0..256).map(|i| sum(i / 128, i % 128)).collect();
+    let mut setup = Setup::new([2, 1], 256)
+        .cluster(2)
+        .output("out", Expected::Exactly(bytes(&out)))
+        .input("in", &x)
+        .value(TILES as i32);
+    setup.args[1] = Arg::Map(1, [TILES as u64 * 16, 64], [8, 64]);
+    let mut mutants = mutants_of_registers();
+    mutants.extend(mutants_of_stages());
+    case("multicast_ring", vec![setup], mutants)
+}
+
+fn mutants_of_registers() -> Vec<Mutant> {
+    vec![
+        mutant("nobody gives registers back", [remove("setmaxnreg.dec", &[0])], "There are none to take."),
+        mutant(
+            "too few registers are given back",
+            [operand("setmaxnreg.dec", &[0], 0, "48")],
+            "216 of each of 128 threads are not there.",
+        ),
+        mutant(
+            "too many registers are taken",
+            [operand("setmaxnreg.inc", &[0], 0, "224")],
+            "216 are what 40 of the others leave.",
+        ),
+        mutant(
+            "two of four warps give registers back",
+            [instead(
+                "setmaxnreg.dec",
+                &[0],
+                "{ .reg .pred %q; .reg .b32 %w; mov.u32 %w, %tid.x; setp.lt.u32 %q, %w, 64; \
+                 @%q setmaxnreg.dec.sync.aligned.u32 40; }",
+            )],
+            "All warps of a warpgroup have to.",
+        ),
+        mutant(
+            "two of four warps take registers",
+            [instead(
+                "setmaxnreg.inc",
+                &[0],
+                "{ .reg .pred %q; .reg .b32 %w; mov.u32 %w, %tid.x; setp.lt.u32 %q, %w, 192; \
+                 @%q setmaxnreg.inc.sync.aligned.u32 216; }",
+            )],
+            "All warps of a warpgroup have to.",
+        ),
+        mutant(
+            "registers are taken where they are to be given back",
+            [swap("setmaxnreg.dec", &[0], ".dec", ".inc")],
+            "40 are fewer than there are.",
+        ),
+        mutant(
+            "registers are given back where they are to be taken",
+            [swap("setmaxnreg.inc", &[0], ".inc", ".dec")],
+            "216 are more than there are.",
+        ),
+    ]
+}
+
+fn mutants_of_stages() -> Vec<Mutant> {
+    vec![
+        mutant(
+            "a block waits for its own readers alone",
+            [instead("mapa", &[0], "mov.u32 $0, $1;")],
+            "The other block may still read, or not even have got the last tile.",
+        ),
+        mutant(
+            "the readers of one block are enough",
+            [operand("mbarrier.init", &[2, 3], 1, "1")],
+            "The other block may still read.",
+        ),
+        mutant(
+            "nobody waits for readers",
+            [instead(TRY_WAIT, &[0], "setp.eq.u32 $0, 0, 0;")],
+            "They may still read.",
+        ),
+        mutant(
+            "nobody waits for a tile",
+            [instead(TRY_WAIT, &[1], "setp.eq.u32 $0, 0, 0;")],
+            "It may be under way.",
+        ),
+        mutant(
+            "the own half of a tile is expected",
+            [operand("mbarrier.arrive.expect_tx", &[0], 2, "1024")],
+            "The other block's half may be under way.",
+        ),
+        mutant("one reader speaks for all", [remove("bar.sync", &[0])], "Other warps may still read."),
+        mutant(
+            "sent to one block only",
+            [operand("multicast::cluster", &[0], 3, "1")],
+            "The other waits for ever.",
+        ),
+        mutant(
+            "a block leaves before the other",
+            [remove("barrier.cluster.arrive", &[1]), remove("barrier.cluster.wait", &[1])],
+            "Its shared memory is gone when the other sends or arrives.",
+        ),
+    ]
+}
+
 fn bulk_scale() -> Case {
     const TILES: usize = 6;
     let x = wide_integers(128 * TILES, 12);
@@ -240,4 +353,40 @@ fn bulk_scale() -> Case {
         mutant("a tile too many", [swap("setp.lt.s32", &[1], ".lt.", ".le.")], "in and out end."),
     ];
     case("bulk_scale", vec![setup], mutants)
+}
+
+fn chain() -> Case {
+    const WAIT: &str = "griddepcontrol.wait";
+    let (values, weights) = (wide_integers(512, 14), wide_integers(512, 15));
+    let step = |value: i32, weight: i32| value.wrapping_mul(3).wrapping_add(weight);
+    let twice = |(&value, &weight)| step(step(value, weight), weight);
+    let out: Vec<i32> = values.iter().zip(&weights).map(twice).collect();
+    let setup = Setup::new([4, 1], 128)
+        .chained()
+        .update("values", bytes(&values), Expected::Exactly(bytes(&out)))
+        .input("weights", &weights);
+    let mutants = vec![
+        mutant("nobody waits", [remove(WAIT, &[0])], "The values of the first launch may not be there."),
+        mutant(
+            "values are read before the wait",
+            [move_behind(WAIT, &[0], "ld.global", 1)],
+            "They may be those from before the first launch.",
+        ),
+        mutant(
+            "values are written before the wait",
+            [move_behind(WAIT, &[0], "st.global", 0)],
+            "The first launch may write over them.",
+        ),
+        mutant(
+            "half of the threads wait",
+            [instead(
+                WAIT,
+                &[0],
+                "{ .reg .pred %q; .reg .b32 %w; mov.u32 %w, %tid.x; setp.lt.u32 %q, %w, 64; \
+                 @%q griddepcontrol.wait; }",
+            )],
+            "Nothing orders the others.",
+        ),
+    ];
+    case("chain", vec![setup], mutants)
 }

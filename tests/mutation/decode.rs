@@ -12,17 +12,13 @@ const DIM: usize = 16;
 /// Query heads of a key/value head: so many that two warps have some.
 const GROUP: usize = 20;
 
-/// `KvSplits` of `kernels/attention_decode.cu`: keys of one sample in two splits, those of the prompt first.
+/// `KvCache` of `kernels/attention_decode.cu`: keys of one sample in two splits, those of the prompt first.
 #[derive(Clone, Copy, bytemuck::NoUninit)]
 #[repr(C)]
-struct KvSplits {
+struct KvCache {
     samples: i32,
     prompt_len: i32,
-    filled: i32,
     capacity: i32,
-    keys: i32,
-    prompt_splits: i32,
-    own_splits: i32,
     prompt_tiles: i32,
     own_tiles: i32,
 }
@@ -54,14 +50,10 @@ fn setup(kv_heads: usize) -> Setup {
     let (prompt_k, sample_k) = (integers(prompt * width, 32, 9), integers(filled * width, 33, 9));
     let out = || (0..heads * DIM).map(|i| f64::from(value[i / DIM / GROUP * DIM + i % DIM]));
     let lse = |keys: usize| vec![(keys as f64).ln(); heads];
-    let splits = KvSplits {
+    let cache = KvCache {
         samples: 1,
         prompt_len: prompt as i32,
-        filled: filled as i32,
         capacity: filled as i32,
-        keys: ATTENTION_LONG as i32,
-        prompt_splits: 0,
-        own_splits: 2,
         prompt_tiles: 1,
         own_tiles: 1,
     };
@@ -85,7 +77,9 @@ fn setup(kv_heads: usize) -> Setup {
         .input("prompt_v", &values(prompt))
         .input("sample_k", &bf16s(&sample_k))
         .input("sample_v", &values(filled))
-        .value(splits)
+        .input("filled", &[filled as u32])
+        .value(0u64)
+        .value(cache)
         .value(shape);
     setup.cooperative = true;
     setup

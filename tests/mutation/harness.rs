@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use cuda_emulator::machine::{Function, Launch, Machine, Module, Options, Profile};
-use cuda_emulator::report::FaultKind;
+use cuda_emulator::report::{Fault, FaultKind};
+use cuda_emulator::schedule::beside::{self, Beside};
 use cuda_emulator::tensor::tensor_map::{TensorMap, Tiled};
 use half::bf16;
 
@@ -53,6 +54,8 @@ pub struct Setup {
     pub cluster: u32,
     pub shared: usize,
     pub cooperative: bool,
+    /// Whether it is launched twice, the second time without waiting for the end of the first.
+    pub chained: bool,
     pub buffers: Vec<Buffer>,
     pub args: Vec<Arg>,
 }
@@ -66,6 +69,7 @@ impl Setup {
             cluster: 1,
             shared: 0,
             cooperative: false,
+            chained: false,
             buffers: Vec::new(),
             args: Vec::new(),
         }
@@ -80,6 +84,12 @@ impl Setup {
     /// In clusters of this many blocks along x.
     pub fn cluster(mut self, blocks: u32) -> Self {
         self.cluster = blocks;
+        self
+    }
+
+    /// Launched twice; the second launch need not wait for the end of the first.
+    pub fn chained(mut self) -> Self {
+        self.chained = true;
         self
     }
 
@@ -188,11 +198,19 @@ impl Setup {
             params,
             cooperative: self.cooperative,
         };
-        let result =
-            machine.launch(function, &launch).map_err(|fault| Death::Fault(fault.kind, fault.to_string()));
+        let result = self.launch(machine, function, &launch);
+        let result = result.map_err(|fault| Death::Fault(fault.kind, fault.to_string()));
         let result = result.and_then(|_| self.check(machine, &addresses));
         addresses.iter().for_each(|&address| memory.free(address).expect("it was allocated"));
         result
+    }
+
+    fn launch(&self, machine: &Machine, function: &Function, launch: &Launch) -> Result<(), Box<Fault>> {
+        if !self.chained {
+            return machine.launch(function, launch).map(|_| ());
+        }
+        let parts = beside::pair(Beside::primary());
+        machine.launch_beside([(function, launch); 2], parts.each_ref()).map(|_| ())
     }
 
     fn check(&self, machine: &Machine, addresses: &[u64]) -> Result<(), Death> {

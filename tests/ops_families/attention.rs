@@ -218,7 +218,16 @@ pub fn backward<B: Backend>(backend: &B) {
 
 /// Decoding against a cache filled by `rope_into_cache` gives what packed attention gives the same tokens.
 fn decode_case<B: Backend>(backend: &B, prompt: usize, samples: usize, filled: usize, heads: Heads) {
-    let capacity = filled + 2;
+    decode_case_in(backend, (prompt, samples, filled), filled + 2, heads);
+}
+
+/// As [`decode_case`], in a cache for `capacity` tokens of each sample.
+fn decode_case_in<B: Backend>(
+    backend: &B,
+    (prompt, samples, filled): (usize, usize, usize),
+    capacity: usize,
+    heads: Heads,
+) {
     let (wide, kv, q) = (heads.qkv_width(), heads.kv_width(), heads.q_width());
     let mut bench = Bench::new(backend);
     let mut prompt_qkv = bench.act(prompt * wide, 1.0);
@@ -228,21 +237,24 @@ fn decode_case<B: Backend>(backend: &B, prompt: usize, samples: usize, filled: u
     // Frequencies of 0, so that nothing is rotated.
     let inv_freq = bench.f32_of(&vec![0.0; heads.dim / 2]);
     let positions = bench.integers(&vec![3u32; prompt.max(samples)]);
-    let to = CacheRows { k: prompt_k.view_mut(), v: prompt_v.view_mut(), first: 0, step: 1 };
+    let to = CacheRows { k: prompt_k.view_mut(), v: prompt_v.view_mut(), filled: None, step: 1 };
     backend.rope_into_cache(prompt_qkv.view_mut(), to, positions.first(prompt), inv_freq.view(), heads);
     let mut steps = Vec::new();
-    for first in 0..filled {
+    for filled in 1..=filled as u32 {
         let mut qkv = bench.act(samples * wide, 1.0);
-        let to = CacheRows { k: sample_k.view_mut(), v: sample_v.view_mut(), first, step: capacity };
+        let filled = bench.integers(&[filled]);
+        let filled = Some(filled.view());
+        let to = CacheRows { k: sample_k.view_mut(), v: sample_v.view_mut(), filled, step: capacity };
         backend.rope_into_cache(qkv.view_mut(), to, positions.first(samples), inv_freq.view(), heads);
         steps.push(qkv);
     }
+    let of_samples = bench.integers(&[filled as u32]);
     let cache = CachedKv {
         prompt_k: prompt_k.view(),
         prompt_v: prompt_v.view(),
         sample_k: sample_k.view(),
         sample_v: sample_v.view(),
-        filled,
+        filled: of_samples.view(),
     };
     let mut o = bench.act_out(samples * q);
     backend.attention_decode(o.view_mut(), Qkv::packed(steps[filled - 1].view(), heads).q, &cache, heads);
@@ -271,4 +283,8 @@ pub fn decode<B: Backend>(backend: &B) {
     decode_case(backend, 3, 2, 2, Heads { query: 70, key_value: 1, dim: 8 });
     // So many pieces for such a group that weighing them takes more shared memory than tiles of small heads.
     decode_case(backend, 2000, 1, 2, Heads { query: 70, key_value: 1, dim: 8 });
+    // Room for so many tokens that most blocks of a launch have none yet.
+    for (prompt, samples, filled) in [(70, 1, 3), (70, 2, 66), (5, 1, 70)] {
+        decode_case_in(backend, (prompt, samples, filled), 2000, GROUPED);
+    }
 }

@@ -134,20 +134,21 @@ pub fn cache<B: Backend>(backend: &B) {
     let (q, mut o) = (bench.act(samples * 16, 1.0), bench.act(samples * 16, 1.0));
     let own = bench.act(samples * capacity * 8, 1.0);
     let of_prompt = bench.act(prompt * 8, 1.0);
-    let mut decode = |filled, prompt_k, prompt_v, sample_v, expected: &str| {
-        let cache = CachedKv { prompt_k, prompt_v, sample_k: own.view(), sample_v, filled };
+    let mut decode = |filled: &[u32], prompt_k, prompt_v, sample_v, expected: &str| {
+        let filled = bench.integers(filled);
+        let cache = CachedKv { prompt_k, prompt_v, sample_k: own.view(), sample_v, filled: filled.view() };
         backend.attention_decode(o.view_mut(), Matrix::new(q.view(), samples, 16), &cache, heads);
         refused(backend, expected);
     };
-    let (p, none, own) = (of_prompt.view(), of_prompt.view().slice(0..0), own.view());
-    for filled in [5, 1 << 20, usize::MAX] {
+    let (p, own) = (of_prompt.view(), own.view());
+    for filled in [0, 5, 1 << 20, u32::MAX] {
         let expected =
-            format!("attention_decode: filled: expected at most the 4 rows of a sample, found {filled}");
-        decode(filled, p, p, own, &expected);
+            format!("attention_decode: filled: expected 1 to 4, the rows of a sample, found {filled}");
+        decode(&[filled], p, p, own, &expected);
     }
-    decode(0, none, none, own, "attention_decode: filled: expected a key to attend to");
-    decode(2, p, p.slice(0..16), own, "attention_decode: prompt_v: expected 24 elements, found 16");
-    decode(2, p, p, own.slice(0..32), "attention_decode: sample_v: expected 64 elements, found 32");
+    decode(&[2, 2], p, p, own, "attention_decode: filled: expected 1 elements, found 2");
+    decode(&[2], p, p.slice(0..16), own, "attention_decode: prompt_v: expected 24 elements, found 16");
+    decode(&[2], p, p, own.slice(0..32), "attention_decode: sample_v: expected 64 elements, found 32");
 }
 
 pub fn rotations<B: Backend>(backend: &B) {
@@ -164,16 +165,23 @@ pub fn rotations<B: Backend>(backend: &B) {
     backend.rope_backward(qkv.view_mut(), positions.first(3), frequencies.view(), odd);
     refused(backend, "rope_backward: heads: expected an even number of elements");
     let (mut k, mut v) = (bench.act(5 * 8, 1.0), bench.act(5 * 8, 1.0));
-    let mut fill = |first, step, short: usize, expected: &str| {
-        let to = CacheRows { k: k.view_mut(), v: v.buffer.first_mut(5 * 8 - short), first, step };
+    let mut fill = |filled: &[u32], step, short: usize, expected: &str| {
+        let filled = bench.integers(filled);
+        let filled = (!filled.is_empty()).then(|| filled.view());
+        let to = CacheRows { k: k.view_mut(), v: v.buffer.first_mut(5 * 8 - short), filled, step };
         let (positions, frequencies) = (positions.first(3), frequencies.view());
         backend.rope_into_cache(qkv.view_mut(), to, positions, frequencies, heads);
         refused(backend, expected);
     };
-    fill(3, 1, 0, "rope_into_cache: k: expected 48 elements, found 40");
-    fill(2, 1, 8, "rope_into_cache: v: expected 40 elements, found 32");
-    fill(0, usize::MAX, 0, "rope_into_cache: to: 3 rows from 0");
-    fill(usize::MAX, 1, 0, "rope_into_cache: to: 3 rows from");
+    fill(&[1], 2, 0, "rope_into_cache: k: expected 48 elements, found 40");
+    fill(&[], 2, 8, "rope_into_cache: v: expected 40 elements, found 32");
+    fill(&[], usize::MAX, 0, "rope_into_cache: to: 3 rows, 18446744073709551615 apart, are in no cache");
+    fill(&[1, 1], 1, 0, "rope_into_cache: filled: expected 1 elements, found 2");
+    for filled in [0, 2, u32::MAX] {
+        let expected =
+            format!("rope_into_cache: filled: expected 1 to 1, the rows of a sample, found {filled}");
+        fill(&[filled], 1, 0, &expected);
+    }
 }
 
 pub fn taps<B: Backend>(backend: &B) {
@@ -243,16 +251,19 @@ pub fn logits<B: Backend>(backend: &B) {
     }
     let mut tokens = bench.integers(&[0u32; 4]);
     let numbers = bench.integers(&[0u32; 4]);
+    let mut positions = bench.integers(&[0u32; 4]);
     for logits in [z.view(), z.view().slice(0..0)] {
-        backend.sample(tokens.view_mut(), None, logits, numbers.view(), sampling, 0);
+        backend.sample(tokens.view_mut(), None, positions.view_mut(), logits, numbers.view(), sampling);
         refused(backend, "sample: logits: expected 4 rows of one width");
     }
-    backend.sample(tokens.first_mut(3), None, z.view().slice(0..3), numbers.view(), sampling, 0);
+    let logits = z.view().slice(0..3);
+    backend.sample(tokens.first_mut(3), None, positions.view_mut(), logits, numbers.first(3), sampling);
+    refused(backend, "sample: positions: expected 3 elements, found 4");
+    backend.sample(tokens.first_mut(3), None, positions.first_mut(3), logits, numbers.view(), sampling);
     refused(backend, "sample: numbers: expected 3 elements, found 4");
     let mut p = bench.f32(4, 1.0);
-    let logits = z.view().slice(0..3);
     let (three, four) = (numbers.first(3), Some(p.buffer.view_mut()));
-    backend.sample(tokens.first_mut(3), four, logits, three, sampling, 0);
+    backend.sample(tokens.first_mut(3), four, positions.first_mut(3), logits, three, sampling);
     refused(backend, "sample: probabilities: expected 3 elements, found 4");
     for (rows, drafts, probabilities, logits, expected) in [
         (3, 3, 3, 29, "verify: logits: expected 3 rows of one width, found 29"),

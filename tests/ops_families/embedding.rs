@@ -1,4 +1,5 @@
 use deepguard::ops::Backend;
+use deepguard::ops::philox::philox;
 use safetensors::Dtype;
 
 use super::bench::Bench;
@@ -47,5 +48,29 @@ pub fn scatter_add<B: Backend>(backend: &B) {
             }
         }
         bench.check_f32("table", &table.buffer, &expected);
+    }
+}
+
+/// Many rows, whose sums in f32 tell their order: with ids of one, two and three bytes, and in tables whose
+/// size is a power of two.
+pub fn scatter_add_in_order<B: Backend>(backend: &B) {
+    const ROWS: usize = 2500;
+    for vocab in [1, 200, 256, 65_536, 70_001] {
+        let bench = Bench::new(backend);
+        // Ids that are frequent, and others from the whole table.
+        let id = |i: u32| philox(3, [i, 0, 0, 0])[0] % if i.is_multiple_of(3) { vocab } else { 7.min(vocab) };
+        let ids: Vec<u32> = (0..ROWS as u32).map(id).collect();
+        // What is large swallows the ones behind it, until the next takes it away.
+        let weights: Vec<f64> =
+            (0..ROWS).map(|i| [134_217_728.0, 1.0, -134_217_728.0, 1.0][i * 7 % 4]).collect();
+        let mut expected = vec![0.0f32; vocab as usize];
+        for (&id, &weight) in ids.iter().zip(&weights) {
+            expected[id as usize] += weight as f32;
+        }
+        let (ids, weights) = (bench.integers(&ids), bench.f32_of(&weights));
+        let (d, mut table) = (bench.act_of(&[1.0; ROWS]), bench.f32_of(&vec![0.0; vocab as usize]));
+        backend.scatter_add(table.view_mut(), d.view(), ids.view(), weights.view(), 1);
+        bench.finish();
+        assert_eq!(backend.to_host(table.buffer.view()), expected, "{vocab} rows of the table");
     }
 }

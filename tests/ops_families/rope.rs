@@ -44,7 +44,10 @@ fn cache_case<B: Backend>(backend: &B, heads: Heads, first: usize, step: usize) 
     let (mut k, mut v) = (bench.act(capacity * kv, 1.0), bench.act(capacity * kv, 1.0));
     let inv_freq = bench.f32_of(&(0..heads.dim / 2).map(|i| 0.5f64.powi(i as i32)).collect::<Vec<_>>());
     let positions = bench.integers(&POSITIONS);
-    let to = CacheRows { k: k.view_mut(), v: v.view_mut(), first, step };
+    let filled = bench.integers(&[first as u32 + 1]);
+    // The first row need not be told.
+    let filled = (step > 1).then(|| filled.view());
+    let to = CacheRows { k: k.view_mut(), v: v.view_mut(), filled, step };
     backend.rope_into_cache(qkv.view_mut(), to, positions.view(), inv_freq.view(), heads);
     let later = POSITIONS.map(|position| position + first as u32);
     let expected = rotated(&qkv.host, &later, &inv_freq.host, heads);

@@ -70,8 +70,11 @@ pub fn greedy<B: Backend>(backend: &B) {
     let numbers = bench.integers(&[0u32, 1, 2]);
     for (temperature, top_k) in [(0.0, 0), (0.8, 1)] {
         let sampling = Sampling::new(temperature, 1.0, top_k, 1);
-        backend.sample(tokens.view_mut(), None, logits.view(), numbers.view(), sampling, 5);
+        let mut positions = bench.integers(&[5u32, 6, 0]);
+        let (tokens_mut, positions_mut) = (tokens.view_mut(), positions.view_mut());
+        backend.sample(tokens_mut, None, positions_mut, logits.view(), numbers.view(), sampling);
         assert_eq!(backend.to_host(tokens.view()), [1, u32::MAX, 0]);
+        assert_eq!(backend.to_host(positions.view()), [6, 7, 1]);
     }
 }
 
@@ -83,8 +86,10 @@ pub fn draws<B: Backend>(backend: &B) {
     let drawn = |numbers: &[u32], seed: u64, position: u32| {
         let mut tokens = bench.integers(&[0u32; 200]);
         let sampling = Sampling::new(1.0, 0.95, 50, seed);
-        let numbers = bench.integers(numbers);
-        backend.sample(tokens.view_mut(), None, logits.view(), numbers.view(), sampling, position);
+        let (numbers, mut positions) = (bench.integers(numbers), bench.integers(&[position; 200]));
+        let (tokens_mut, positions_mut) = (tokens.view_mut(), positions.view_mut());
+        backend.sample(tokens_mut, None, positions_mut, logits.view(), numbers.view(), sampling);
+        assert_eq!(backend.to_host(positions.view()), [position + 1; 200]);
         backend.to_host(tokens.view())
     };
     let ascending: Vec<u32> = (0..200).collect();
@@ -167,16 +172,18 @@ pub fn draws_of_a_sort<B: Backend>(backend: &B) {
         let logits = bench.act_of(&values);
         let (mut tokens, mut probabilities) = (bench.integers(&vec![0u32; rows]), bench.f32(rows, 1.0));
         let numbers = bench.integers(&(0..rows as u32).collect::<Vec<_>>());
+        // Each draw moves them on.
+        let mut positions = bench.integers(&vec![0u32; rows]);
         for (position, (temperature, top_p, top_k)) in SAMPLINGS.into_iter().enumerate() {
             let sampling = Sampling::new(temperature, top_p, top_k, 11);
             let wanted = Some(probabilities.buffer.view_mut());
             backend.sample(
                 tokens.view_mut(),
                 wanted,
+                positions.view_mut(),
                 logits.view(),
                 numbers.view(),
                 sampling,
-                position as u32,
             );
             bench.finish();
             let found = backend.to_host(probabilities.buffer.view());

@@ -3,7 +3,6 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use deepguard::attached::Attached;
 use deepguard::cpu::Cpu;
@@ -85,7 +84,7 @@ pub fn model(name: &str) -> Transformer<Cpu> {
 
 /// The same on a device.
 pub fn model_on<B: Backend>(backend: B, name: &str) -> Transformer<B> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models").join(name);
+    let dir = crate::places::root().join("tests/golden/models").join(name);
     Transformer::load(backend, &dir).expect("a golden model")
 }
 

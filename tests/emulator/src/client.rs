@@ -91,14 +91,25 @@ impl Client {
 
     /// How often a function of the driver, such as `cuLaunchKernel`, was called.
     pub fn calls(&self, name: &str) -> Result<u64, String> {
-        let mut count = 0;
+        self.number_of("dgemu_calls", name)
+    }
+
+    /// The number of the last call of a function of the driver among the calls of all: which of two came
+    /// later.
+    pub fn last_call(&self, name: &str) -> Result<u64, String> {
+        self.number_of("dgemu_last_call", name)
+    }
+
+    /// What a function of the emulator tells of a function of the driver.
+    fn number_of(&self, function: &str, name: &str) -> Result<u64, String> {
+        let mut number = 0;
         let name = CString::new(name).map_err(|error| error.to_string())?;
         // SAFETY: that is the function's type, and the pointers are valid.
         let code = unsafe {
             type Read = unsafe extern "C" fn(*const c_char, *mut u64) -> c_int;
-            self.symbol::<Read>("dgemu_calls")?(name.as_ptr(), &mut count)
+            self.symbol::<Read>(function)?(name.as_ptr(), &mut number)
         };
-        check("dgemu_calls", code).map(|()| count)
+        check(function, code).map(|()| number)
     }
 
     /// The last fault in words; empty if there was none.
@@ -121,6 +132,17 @@ impl Client {
         // SAFETY: that is the function's type.
         let code = unsafe { self.symbol::<unsafe extern "C" fn(u64) -> c_int>("dgemu_set_seed")?(seed) };
         check("dgemu_set_seed", code)
+    }
+
+    /// Whether launches from here on count what takes a record of every access, which is slow: bytes that
+    /// DRAM sees, and loads in flight. `blocks_per_processor` is how many blocks a multiprocessor runs at the
+    /// same time, which its registers decide too; without it as many as threads and shared memory allow.
+    pub fn set_traffic(&self, counted: bool, blocks_per_processor: Option<u32>) -> Result<(), String> {
+        type Set = unsafe extern "C" fn(c_int, u32) -> c_int;
+        // SAFETY: that is the function's type.
+        let set = unsafe { self.symbol::<Set>("dgemu_set_traffic")? };
+        // SAFETY: as above.
+        check("dgemu_set_traffic", unsafe { set(counted.into(), blocks_per_processor.unwrap_or(0)) })
     }
 
     /// Whether kernels run from here on. Where they do not, they are queued, and leave memory as it is: for

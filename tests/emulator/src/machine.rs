@@ -9,8 +9,10 @@ use crate::decode;
 use crate::decode::program::{Program, Special};
 use crate::memory::exchange::Exchange;
 use crate::memory::global::GlobalMemory;
+use crate::memory::l2::L2;
 use crate::ptx::ast;
 use crate::report::{Fault, FaultKind};
+use crate::schedule::beside::{self, Beside};
 use crate::schedule::state::Grid;
 use crate::schedule::{self, Plan};
 
@@ -31,7 +33,38 @@ impl Profile {
             Profile::H100 => 132,
         }
     }
+
+    /// Bytes of shared memory of a multiprocessor.
+    pub fn shared_per_processor(self) -> u32 {
+        match self {
+            Profile::A100 => 167_936,
+            Profile::H100 => 233_472,
+        }
+    }
+
+    /// Bytes of L2 cache that a multiprocessor's accesses have to themselves. Both devices have two
+    /// partitions, each of which caches what its half of the multiprocessors accesses, so that what all of
+    /// them read is there twice: 40 MB, NVIDIA A100 Tensor Core GPU Architecture, "A100 L2 Cache"; 50 MB,
+    /// NVIDIA H100 Tensor Core GPU Architecture, "H100 L2 cache".
+    pub fn l2_partition_bytes(self) -> u64 {
+        match self {
+            Profile::A100 => 20 << 20,
+            Profile::H100 => 25 << 20,
+        }
+    }
 }
+
+/// Threads, blocks and 32-bit registers of a multiprocessor.
+const THREADS: u32 = 2048;
+const BLOCKS: u32 = 32;
+pub(crate) const REGISTERS: u32 = 1 << 16;
+/// Shared memory is given out in units of this size, and every block takes some besides its own.
+pub(crate) const SHARED_UNIT: u32 = 128;
+pub(crate) const RESERVED_SHARED: u32 = 1024;
+/// Registers of a thread are given out in units of this size.
+pub(crate) const REGISTER_UNIT: u32 = 8;
+/// The most registers of a thread that a kernel can be compiled for.
+const MOST_REGISTERS: u32 = 255;
 
 /// How a machine runs.
 #[derive(Clone, Debug)]
@@ -52,6 +85,11 @@ pub struct Options {
     pub threads: usize,
     /// Instructions of one warp after which a kernel is stopped.
     pub instruction_limit: u64,
+    /// Whether launches count what takes a record of every access: bytes that DRAM sees, loads in flight.
+    pub traffic: bool,
+    /// Blocks that a multiprocessor runs at the same time, for that record: as many as threads and shared
+    /// memory allow where this does not say it, as registers are not known from PTX.
+    pub blocks_per_processor: Option<u32>,
 }
 
 impl Default for Options {
@@ -65,6 +103,8 @@ impl Default for Options {
             seed: 0,
             threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
             instruction_limit: 1 << 32,
+            traffic: false,
+            blocks_per_processor: None,
         }
     }
 }
@@ -228,7 +268,24 @@ pub struct Function {
     pub required_block: Option<[u32; 3]>,
     /// `.reqnctapercluster`.
     pub required_cluster: Option<[u32; 3]>,
+    /// Registers of a thread at the start of a kernel that changes their number (`setmaxnreg`). Those of
+    /// others are not known from PTX.
+    pub registers: Option<u32>,
     program: Program,
+}
+
+/// Registers of a thread that a kernel is compiled for by its directives: those that it is allowed, or those
+/// that let as many blocks of as many threads run as it promises. A promise of threads alone is not enough.
+pub(crate) fn compiled_registers(ast: &ast::Function) -> Option<u32> {
+    let threads = ast.max_threads.or(ast.required_threads).map(|t| t.iter().product::<u32>());
+    let promised = match (threads, ast.min_blocks) {
+        (Some(threads), Some(blocks)) => {
+            Some(REGISTERS / (blocks.max(1) * threads.max(1).next_multiple_of(32)))
+        }
+        _ => None,
+    };
+    let registers = [promised, ast.max_registers].into_iter().flatten().min()?;
+    Some(registers.min(MOST_REGISTERS) / REGISTER_UNIT * REGISTER_UNIT)
 }
 
 impl Function {
@@ -248,6 +305,7 @@ impl Function {
             max_threads: threads,
             required_block: ast.required_threads,
             required_cluster: ast.required_cluster,
+            registers: program.registers,
             program,
         }
     }
@@ -255,6 +313,16 @@ impl Function {
     /// Bytes of `.param` space.
     pub fn param_bytes(&self) -> usize {
         self.params.last().map_or(0, |param| param.offset + param.size)
+    }
+
+    /// Blocks that fit on a multiprocessor at the same time.
+    pub fn resident_blocks(&self, profile: Profile, threads: u32, dynamic_shared: u32) -> u32 {
+        let threads = threads.max(1).next_multiple_of(32);
+        let shared = u64::from(self.static_shared) + u64::from(dynamic_shared) + u64::from(RESERVED_SHARED);
+        let by_shared =
+            u64::from(profile.shared_per_processor()) / shared.next_multiple_of(SHARED_UNIT.into());
+        let by_registers = self.registers.map_or(BLOCKS, |each| REGISTERS / (each * threads));
+        BLOCKS.min(THREADS / threads).min(by_registers).min(by_shared as u32)
     }
 }
 
@@ -282,8 +350,53 @@ impl Machine {
     /// # Errors
     /// The first fault.
     pub fn launch(&self, function: &Function, launch: &Launch) -> Result<Counters, Box<Fault>> {
+        self.run(function, launch, None)
+    }
+
+    /// The same for a grid with a part in a programmatic dependent launch, whose primary has ended: what it
+    /// does before `griddepcontrol.wait` must not touch what that has touched, as it need not have ended.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub fn launch_with(
+        &self,
+        function: &Function,
+        launch: &Launch,
+        beside: &Beside,
+    ) -> Result<Counters, Box<Fault>> {
+        self.run(function, launch, Some(beside))
+    }
+
+    /// Runs a kernel and, from when its blocks let dependents start, a second one beside it. Neither launch
+    /// is cooperative. `parts` are those of [`beside::pair`].
+    ///
+    /// # Errors
+    /// The first fault of any.
+    pub fn launch_beside(
+        &self,
+        kernels: [(&Function, &Launch); 2],
+        parts: [&Beside; 2],
+    ) -> Result<[Counters; 2], Box<Fault>> {
+        let [(first, first_launch), (second, second_launch)] = kernels;
+        let first = self.grid(first, first_launch, Some(parts[0]))?;
+        let second = self.grid(second, second_launch, Some(parts[1]))?;
+        let plan = Plan { seed: self.seed(first.id), threads: 1, cooperative: false, beside: true };
+        beside::run([&first, &second], plan)
+    }
+
+    /// A seed for the order within a launch.
+    fn seed(&self, id: u64) -> u64 {
+        self.options.seed.wrapping_add(id.wrapping_mul(0x9E37_79B9))
+    }
+
+    fn grid<'a>(
+        &'a self,
+        function: &'a Function,
+        launch: &'a Launch,
+        beside: Option<&'a Beside>,
+    ) -> Result<Grid<'a>, Box<Fault>> {
         let id = self.launches.fetch_add(1, Ordering::Relaxed);
-        let mut grid = Grid {
+        let grid = Grid {
             workspace: 0,
             exchange: exchanges(function, launch).then(Exchange::default),
             program: &function.program,
@@ -293,19 +406,32 @@ impl Machine {
             block: launch.block,
             cluster: launch.cluster,
             dynamic_shared: launch.dynamic_shared,
+            l2: self.options.traffic.then(|| self.l2(function, launch)),
+            beside,
             id,
             processors: self.options.profile.processors(),
             instruction_limit: self.options.instruction_limit,
         };
         check_geometry(function, &grid)?;
+        Ok(grid)
+    }
+
+    fn run(
+        &self,
+        function: &Function,
+        launch: &Launch,
+        beside: Option<&Beside>,
+    ) -> Result<Counters, Box<Fault>> {
+        let mut grid = self.grid(function, launch, beside)?;
         grid.workspace = self.workspace(function, launch)?;
         // How often blocks look for each other must depend on the seed alone, and whoever waits for a block
         // that is not promised to run must not be saved by chance.
         let one_by_one = function.program.polls || launch.cooperative;
         let plan = Plan {
-            seed: self.options.seed.wrapping_add(id.wrapping_mul(0x9E37_79B9)),
+            seed: self.seed(grid.id),
             threads: if one_by_one { 1 } else { self.options.threads },
             cooperative: launch.cooperative,
+            beside: false,
         };
         let result = schedule::run(&grid, plan);
         if grid.workspace != 0 {
@@ -313,6 +439,17 @@ impl Machine {
             let _ = self.memory.free(grid.workspace);
         }
         result
+    }
+
+    /// The L2 cache, for a launch whose traffic is counted.
+    fn l2(&self, function: &Function, launch: &Launch) -> L2 {
+        let Options { profile, blocks_per_processor, .. } = self.options;
+        let threads = launch.block.iter().product();
+        let fit = || function.resident_blocks(profile, threads, launch.dynamic_shared);
+        let blocks = u64::from(blocks_per_processor.unwrap_or_else(fit).max(1) * profile.processors());
+        let [all, cluster] = [launch.grid, launch.cluster]
+            .map(|blocks| blocks.iter().map(|&n| u64::from(n)).product::<u64>().max(1));
+        L2::new(profile.l2_partition_bytes(), all / cluster, blocks / cluster)
     }
 
     /// Memory for the barrier of a cooperative grid, zero at first, where the kernel asks for its address.
@@ -349,6 +486,11 @@ fn check_geometry(function: &Function, grid: &Grid) -> Result<(), Box<Fault>> {
         || grid.cluster.iter().map(|&n| u64::from(n)).product::<u64>() > 16
     {
         return refuse(format!("a grid of {:?} blocks in clusters of {:?}", grid.grid, grid.cluster));
+    }
+    if let Some(each) = function.registers
+        && u64::from(each) * threads.next_multiple_of(32) > u64::from(REGISTERS)
+    {
+        return refuse(format!("{each} registers for each of {threads} threads, of {REGISTERS} in all"));
     }
     let shared = u64::from(function.program.dynamic_shared_at) + u64::from(grid.dynamic_shared);
     if shared >= 1 << 24 {

@@ -47,30 +47,38 @@ fn it_has_less_shared_memory_and_no_clusters() {
     stream.synchronize().expect("done");
 
     let module = CString::new(PTX).expect("no zero inside");
-    // SAFETY: a C string, and zero is valid for an attribute.
-    let (function, mut cluster) = unsafe {
+    // SAFETY: a C string.
+    let function = unsafe {
         let module = result::module::load_data(module.as_ptr().cast()).expect("a module");
-        let function = result::module::get_function(module, c"nothing".to_owned()).expect("a function");
-        (function, std::mem::zeroed::<sys::CUlaunchAttribute>())
+        result::module::get_function(module, c"nothing".to_owned()).expect("a function")
     };
-    cluster.id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
-    (cluster.value.clusterDim.x, cluster.value.clusterDim.y, cluster.value.clusterDim.z) = (2, 1, 1);
-    let config = sys::CUlaunchConfig {
-        gridDimX: 2,
-        gridDimY: 1,
-        gridDimZ: 1,
-        blockDimX: 32,
-        blockDimY: 1,
-        blockDimZ: 1,
-        sharedMemBytes: 0,
-        hStream: std::ptr::null_mut(),
-        attrs: &mut cluster,
-        numAttrs: 1,
+    let attributes = {
+        // SAFETY: zero is valid for an attribute.
+        let [mut cluster, mut programmatic]: [sys::CUlaunchAttribute; 2] = unsafe { std::mem::zeroed() };
+        cluster.id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+        (cluster.value.clusterDim.x, cluster.value.clusterDim.y, cluster.value.clusterDim.z) = (2, 1, 1);
+        programmatic.id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+        programmatic.value.programmaticStreamSerializationAllowed = 1;
+        [cluster, programmatic]
     };
-    // SAFETY: the kernel takes no arguments.
-    let launch =
-        unsafe { sys::cuLaunchKernelEx(&config, function, std::ptr::null_mut(), std::ptr::null_mut()) };
-    assert_eq!(launch, Code::CUDA_ERROR_NOT_SUPPORTED);
+    for mut attribute in attributes {
+        let config = sys::CUlaunchConfig {
+            gridDimX: 2,
+            gridDimY: 1,
+            gridDimZ: 1,
+            blockDimX: 32,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: 0,
+            hStream: std::ptr::null_mut(),
+            attrs: &mut attribute,
+            numAttrs: 1,
+        };
+        // SAFETY: the kernel takes no arguments.
+        let launch =
+            unsafe { sys::cuLaunchKernelEx(&config, function, std::ptr::null_mut(), std::ptr::null_mut()) };
+        assert_eq!(launch, Code::CUDA_ERROR_NOT_SUPPORTED, "{:?}", attribute.id);
+    }
 }
 
 #[test]

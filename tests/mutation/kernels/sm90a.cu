@@ -142,3 +142,74 @@ extern "C" __global__ void bulk_scale(int* out, const int* in, int tiles) {
         asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
     }
 }
+
+// Tiles of 16 rows of 128 bytes through a ring of two stages. Each of two blocks of a cluster loads eight rows
+// and sends them to both; the first warpgroup loads, the second, with the registers that the first gave back,
+// sums up. 256 threads.
+// out[block][t] = Σ over tiles and words i = t, t + 128, … of the tile of (tile + 1 + block) · word · (i + 1).
+extern "C" __global__ void __launch_bounds__(256, 2)
+    multicast_ring(unsigned* out, const __grid_constant__ CUtensorMap map, int tiles) {
+    constexpr int BYTES = 2048;
+    __shared__ __align__(1024) unsigned char stages[2][BYTES];
+    __shared__ unsigned long long full[2], empty[2];
+    const unsigned rank = cluster_rank();
+    if (threadIdx.x == 0) {
+        barrier_init(shared_address(&full[0]), 1);
+        barrier_init(shared_address(&full[1]), 1);
+        // Both blocks say that they have read.
+        barrier_init(shared_address(&empty[0]), 2);
+        barrier_init(shared_address(&empty[1]), 2);
+        barrier_init_fence();
+    }
+    cluster_barrier();
+    if (threadIdx.x < 128) {
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+        if (threadIdx.x == 0) {
+#pragma unroll 1
+            for (int tile = 0; tile < tiles; tile++) {
+                const int stage = tile % 2;
+                barrier_wait(shared_address(&empty[stage]), tile / 2 % 2 ^ 1);
+                barrier_arrive_expect(shared_address(&full[stage]), BYTES);
+                asm volatile(
+                    "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
+                    "[%0], [%1, {%2, %3}], [%4], %5;"
+                    ::"r"(shared_address(stages[stage]) + rank * 1024), "l"(&map), "r"(0),
+                    "r"(tile * 16 + int(rank) * 8), "r"(shared_address(&full[stage])),
+                    "h"(static_cast<unsigned short>(3))
+                    : "memory");
+            }
+        }
+    } else {
+        asm volatile("setmaxnreg.inc.sync.aligned.u32 216;");
+        const int t = threadIdx.x - 128;
+        unsigned sum = 0;
+#pragma unroll 1
+        for (int tile = 0; tile < tiles; tile++) {
+            const int stage = tile % 2;
+            barrier_wait(shared_address(&full[stage]), tile / 2 % 2);
+#pragma unroll 1
+            for (int i = t; i < BYTES / 4; i += 128) {
+                sum += (tile + 1 + rank) * reinterpret_cast<const unsigned*>(stages[stage])[i] * (i + 1);
+            }
+            named_barrier(1, 128);
+            if (t < 2) {
+                asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(
+                                 address_in(shared_address(&empty[stage]), t))
+                             : "memory");
+            }
+        }
+        out[blockIdx.x * 128 + t] = sum;
+    }
+    cluster_barrier();
+}
+
+// A step of a chain of launches, each of which starts before the one before it has ended. 128 threads.
+// values = 3 · values + weights.
+extern "C" __global__ void chain(int* values, const int* weights) {
+    const int i = blockIdx.x * 128 + threadIdx.x;
+    // Nobody writes the weights.
+    const int weight = weights[i];
+    asm volatile("griddepcontrol.launch_dependents;");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+    values[i] = 3 * values[i] + weight;
+}

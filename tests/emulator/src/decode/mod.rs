@@ -13,6 +13,7 @@ mod tensor;
 use std::collections::HashMap;
 
 use crate::counters::Class;
+use crate::machine::compiled_registers;
 use crate::ptx::ast;
 use crate::row::{Kind, Row};
 
@@ -41,6 +42,7 @@ pub fn decode(
     variables: &HashMap<String, u64>,
 ) -> Result<Program> {
     let mut decoder = Decoder::new(module, variables);
+    decoder.registers = compiled_registers(function);
     decoder.module_variables()?;
     decoder.kernel_params(function)?;
     decoder.function_body(function)?;
@@ -83,6 +85,9 @@ struct Decoder<'a> {
     dynamic_shared: Vec<u32>,
     local_end: u32,
     shared_granule: u32,
+    /// Registers of a thread that the kernel is compiled for, and whether it changes them.
+    registers: Option<u32>,
+    changes_registers: bool,
     has_fences: bool,
     exchanges: bool,
     polls: bool,
@@ -114,6 +119,8 @@ impl<'a> Decoder<'a> {
             dynamic_shared: Vec::new(),
             local_end: 0,
             shared_granule: 2,
+            registers: None,
+            changes_registers: false,
             has_fences: false,
             exchanges: false,
             polls: false,
@@ -274,6 +281,7 @@ impl<'a> Decoder<'a> {
             op,
             class,
             touches_wgmma: false,
+            touches_loaded: false,
             is_move: i.base == "mov",
             rows,
             written,
@@ -290,12 +298,14 @@ impl<'a> Decoder<'a> {
             op: Op::Exit,
             class: Class::Control,
             touches_wgmma: false,
+            touches_loaded: false,
             is_move: false,
             rows: Box::default(),
             written: Box::default(),
         });
         self.sites.push(self.site);
         self.mark_wgmma_rows();
+        self.mark_loaded_rows();
         let dynamic_shared_at = self.shared_end.next_multiple_of(self.shared_align);
         for row in self.dynamic_shared {
             // The row holds the offset from the start of dynamic shared memory; it may have 64 bits.
@@ -317,6 +327,7 @@ impl<'a> Decoder<'a> {
             local: self.local_end,
             dynamic_shared_at,
             shared_granule: self.shared_granule,
+            registers: self.registers.filter(|_| self.changes_registers),
             has_fences: self.has_fences,
             exchanges: self.exchanges,
             polls: self.polls,
@@ -341,6 +352,25 @@ impl<'a> Decoder<'a> {
 }
 
 impl Decoder<'_> {
+    /// Flags every instruction that touches a register that a load of global memory may write.
+    fn mark_loaded_rows(&mut self) {
+        let mut loaded = vec![false; self.template.len()];
+        let from_global = |op: &Op| match op {
+            Op::Load(access) => matches!(access.address.space, Space::Global | Space::Generic),
+            _ => false,
+        };
+        let rows_of = |rows: &[(u32, u32)]| {
+            rows.iter().flat_map(|&(first, count)| first..first + count).collect::<Vec<_>>()
+        };
+        for load in self.instructions.iter().filter(|i| from_global(&i.op)) {
+            rows_of(&load.written).into_iter().for_each(|row| loaded[row as usize] = true);
+        }
+        for instruction in &mut self.instructions {
+            instruction.touches_loaded =
+                rows_of(&instruction.rows).into_iter().any(|row| loaded[row as usize]);
+        }
+    }
+
     /// Adds the rows that moves copy marked rows to; whether there were new ones.
     fn mark_copies(&self, used: &mut [bool]) -> bool {
         let mut grew = false;

@@ -288,6 +288,7 @@ impl Decoder<'_> {
             op: Op::Alu(run, args),
             class: Class::Integer,
             touches_wgmma: false,
+            touches_loaded: false,
             is_move: false,
             rows: Box::default(),
             written: Box::default(),

@@ -36,6 +36,8 @@ pub struct Program {
     pub dynamic_shared_at: u32,
     /// log₂ of the narrowest access to shared memory in bytes, at most 2.
     pub shared_granule: u32,
+    /// Registers of a thread at the start, if the kernel changes their number.
+    pub registers: Option<u32>,
     /// Whether it loads from memory what other blocks may be writing, and so may be waiting for them.
     pub polls: bool,
     /// Whether it synchronises through memory: fences, or loads and stores with an order.
@@ -73,6 +75,8 @@ pub struct Instruction {
     pub class: Class,
     /// Whether it touches rows that some `wgmma` uses.
     pub touches_wgmma: bool,
+    /// Whether it touches rows that some load of global memory writes.
+    pub touches_loaded: bool,
     /// Whether it only copies registers.
     pub is_move: bool,
     /// Rows it reads or writes: first and number.
@@ -647,6 +651,15 @@ pub enum Op {
         aligned: bool,
     },
     Fence(Fence),
+    /// `griddepcontrol.wait`
+    GridWait,
+    /// `griddepcontrol.launch_dependents`
+    LaunchDependents,
+    /// `setmaxnreg`: to so many registers of a thread.
+    SetRegisters {
+        each: u32,
+        more: bool,
+    },
     Shuffle(Box<Shuffle>),
     Collective(Box<Collective>),
     CpAsync(Box<CpAsync>),

@@ -1,6 +1,7 @@
 //! Barriers, fences, mbarriers.
 
 use crate::counters::Class;
+use crate::machine::REGISTER_UNIT;
 use crate::ptx::ast::{Instruction, Operand};
 use crate::row::Kind;
 
@@ -48,10 +49,27 @@ impl Decoder<'_> {
             ("bar" | "barrier", ["red", "and", .., "pred"]) => self.barrier(i, BarrierKind::And),
             ("bar" | "barrier", ["red", "or", .., "pred"]) => self.barrier(i, BarrierKind::Or),
             ("fence" | "membar", rest) => self.fence(i, rest),
-            ("griddepcontrol", ["wait"] | ["launch_dependents"]) => self.push(i, Class::Sync, Op::Nop),
-            ("setmaxnreg", ["inc" | "dec", "sync", "aligned", "u32"]) => self.push(i, Class::Sync, Op::Nop),
+            ("griddepcontrol", ["wait"]) => self.push(i, Class::Sync, Op::GridWait),
+            ("griddepcontrol", ["launch_dependents"]) => self.push(i, Class::Sync, Op::LaunchDependents),
+            ("setmaxnreg", ["inc" | "dec", "sync", "aligned", "u32"]) => self.set_registers(i),
             _ => Err("not supported".into()),
         }
+    }
+
+    /// The assembler ignores the instruction where it does not know how many registers a kernel starts with.
+    fn set_registers(&mut self, i: &Instruction) -> Result<()> {
+        let each = match self.operand(i, 0)? {
+            Operand::Integer(number) => u32::try_from(*number).unwrap_or(u32::MAX),
+            other => return Err(format!("expected a number, found {other:?}")),
+        };
+        if !(24..=256).contains(&each) || !each.is_multiple_of(REGISTER_UNIT) {
+            return Err(format!("expected a multiple of {REGISTER_UNIT} from 24 to 256, found {each}"));
+        }
+        if self.registers.is_none() {
+            return Err("expected a kernel with .maxnreg, or with .maxntid and .minnctapersm".into());
+        }
+        self.changes_registers = true;
+        self.push(i, Class::Sync, Op::SetRegisters { each, more: i.has("inc") })
     }
 
     fn fence(&mut self, i: &Instruction, modifiers: &[&str]) -> Result<()> {

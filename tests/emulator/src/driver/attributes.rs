@@ -171,12 +171,11 @@ const H100: &[(u32, i32)] = &[
     (139, 0x2330_10de),
 ];
 
-/// Shared memory that every block takes besides its own.
-pub const RESERVED_SHARED: u32 = 1024;
-
 /// What a launch is checked against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// The device.
+    pub profile: Profile,
     /// Multiprocessors.
     pub multiprocessors: u32,
     /// Shared memory of a multiprocessor.
@@ -204,6 +203,7 @@ pub fn attribute(profile: Profile, number: u32) -> Option<i32> {
 pub fn limits(profile: Profile) -> Limits {
     let get = |number| attribute(profile, number).map_or(0, i32::unsigned_abs);
     Limits {
+        profile,
         multiprocessors: get(16),
         shared_per_multiprocessor: get(81),
         shared_opt_in: get(97),
@@ -224,6 +224,7 @@ pub fn name(profile: Profile) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::RESERVED_SHARED;
 
     #[test]
     fn every_attribute_up_to_version_13_has_one_value() {
@@ -244,6 +245,9 @@ mod tests {
         for profile in [Profile::A100, Profile::H100] {
             let limits = limits(profile);
             assert_eq!(limits.shared_opt_in + RESERVED_SHARED, limits.shared_per_multiprocessor);
+            assert_eq!(limits.shared_per_multiprocessor, profile.shared_per_processor());
+            assert_eq!(limits.multiprocessors, profile.processors());
+            assert_eq!(attribute(profile, 38), Some(2 * profile.l2_partition_bytes() as i32));
         }
     }
 }

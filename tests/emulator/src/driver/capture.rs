@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::thread::ThreadId;
 
 use super::abi::{Handle, Out};
-use super::graph::Payload;
+use super::graph::{KERNEL_NODE, Payload};
 use super::state::{Driver, Kind};
 use super::status::{Result, Status};
 use super::stream::{StreamKind, with_stream};
@@ -93,7 +93,13 @@ impl Driver {
         let id = self.capture_of(stream)?;
         let graph = self.captures[&id].graph;
         let frontier = self.frontier(stream);
+        let programmatic = matches!(&payload, Payload::Work(Work::Kernel(kernel)) if kernel.programmatic);
         let node = self.add_node(graph, &frontier, payload)?;
+        if let (true, [before]) = (programmatic, &frontier[..])
+            && self.node(*before)?.payload.node_type() == KERNEL_NODE
+        {
+            self.node_mut(node)?.programmatic.push(*before);
+        }
         self.set_frontier(stream, id, vec![node])
     }
 

@@ -119,7 +119,12 @@ api! {
 
     /// How often an entry point, such as `cuLaunchKernel`, was called.
     fn dgemu_calls(name: Text, out: Out<u64>) {
-        out.set(super::calls(name.get()?))
+        out.set(super::calls(name.get()?).0)
+    }
+
+    /// The number of an entry point's last call among the calls of all entry points; 0 without one.
+    fn dgemu_last_call(name: Text, out: Out<u64>) {
+        out.set(super::calls(name.get()?).1)
     }
 
     /// The seed for what comes next, of the current context and of those to be made.
@@ -139,6 +144,17 @@ api! {
     fn dgemu_set_executes(executes: c_int) {
         with_driver(|driver| {
             driver.executes = executes != 0;
+            Ok(())
+        })
+    }
+
+    /// Whether launches count what takes a record of every access, and how many blocks a multiprocessor runs
+    /// at the same time: as many as fit for 0.
+    fn dgemu_set_traffic(counted: c_int, blocks_per_processor: u32) {
+        with_driver(|driver| {
+            driver.machine.options.traffic = counted != 0;
+            driver.machine.options.blocks_per_processor =
+                (blocks_per_processor != 0).then_some(blocks_per_processor);
             Ok(())
         })
     }

@@ -10,7 +10,8 @@ use super::status::{Result, Status};
 use super::{api, unsupported, with_context};
 use crate::machine::{Function, Profile};
 
-/// PTX has no physical registers. This number of them never limits how many blocks fit on a multiprocessor.
+/// PTX has no physical registers: what a kernel has that does not change their number. As many never limits
+/// how many blocks fit on a multiprocessor.
 pub const REGISTERS: u32 = 32;
 
 /// `CUfunction_attribute`.
@@ -75,7 +76,7 @@ impl LoadedFunction {
             attribute::SHARED => self.function.static_shared as i32,
             attribute::CONSTANT | attribute::CACHE_MODE_CA => 0,
             attribute::LOCAL => self.function.local as i32,
-            attribute::REGISTERS => REGISTERS as i32,
+            attribute::REGISTERS => self.function.registers.unwrap_or(REGISTERS) as i32,
             attribute::PTX_VERSION | attribute::BINARY_VERSION => version,
             attribute::MAX_DYNAMIC_SHARED => self.max_dynamic_shared as i32,
             attribute::CARVEOUT => self.carveout,

@@ -8,6 +8,12 @@ use super::status::{Result, Status};
 use super::work::Work;
 use super::{api, with_driver};
 
+/// `CU_GRAPH_NODE_TYPE_KERNEL`.
+pub const KERNEL_NODE: u32 = 0;
+/// `CUgraphEdgeData` of an edge along which a kernel need not wait for the end of the one before: of type
+/// `CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC`, from the port `CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC`.
+const PROGRAMMATIC_EDGE: u64 = 1 << 16 | 1;
+
 /// What a node does.
 #[derive(Clone)]
 pub enum Payload {
@@ -23,7 +29,7 @@ impl Payload {
     /// `CUgraphNodeType`.
     pub fn node_type(&self) -> u32 {
         match self {
-            Payload::Work(Work::Kernel(_)) => 0,
+            Payload::Work(Work::Kernel(_)) => KERNEL_NODE,
             Payload::Work(Work::Copy(_)) => 1,
             Payload::Work(Work::Fill(_)) => 2,
             Payload::Work(Work::Host(_)) => 3,
@@ -43,6 +49,8 @@ pub struct Node {
     pub payload: Payload,
     /// The nodes before it.
     pub after: Vec<Handle>,
+    /// Those of them whose end it need not wait for: a kernel's, which is one too.
+    pub programmatic: Vec<Handle>,
 }
 
 /// Parameter bytes, and pointers into them.
@@ -148,7 +156,7 @@ impl Driver {
             return Err(Status::INVALID_VALUE);
         }
         let handle = self.new_handle(Kind::Node);
-        self.graph_mut(graph)?.nodes.push(Node { handle, payload, after: sorted });
+        self.graph_mut(graph)?.nodes.push(Node { handle, payload, after: sorted, programmatic: Vec::new() });
         self.nodes.insert(handle, graph);
         Ok(handle)
     }
@@ -169,7 +177,10 @@ impl Driver {
         let graph = self.nodes.remove(&handle).ok_or(Status::INVALID_VALUE)?;
         let graph = self.graph_mut(graph)?;
         graph.nodes.retain(|node| node.handle != handle);
-        graph.nodes.iter_mut().for_each(|node| node.after.retain(|before| *before != handle));
+        for node in &mut graph.nodes {
+            node.after.retain(|before| *before != handle);
+            node.programmatic.retain(|before| *before != handle);
+        }
         graph.shown.remove(&handle);
         Ok(())
     }
@@ -182,6 +193,8 @@ impl Driver {
         for i in order {
             let after: Vec<Handle> = nodes[i].after.iter().map(|before| renamed[before]).collect();
             let node = self.add_node(copy, &after, nodes[i].payload.clone())?;
+            let programmatic = nodes[i].programmatic.iter().map(|before| renamed[before]).collect();
+            self.node_mut(node)?.programmatic = programmatic;
             renamed.insert(nodes[i].handle, node);
         }
         Ok(copy)
@@ -200,16 +213,26 @@ fn list(handles: &[Handle], out: Out<Handle>, count: Out<usize>) -> Result {
     count.set(written)
 }
 
-fn edit_edges(graph: Handle, from: In<Handle>, to: In<Handle>, count: usize, add: bool) -> Result {
+fn edit_edges(graph: Handle, from: In<Handle>, to: In<Handle>, programmatic: &[bool], add: bool) -> Result {
+    let count = programmatic.len();
     let pairs: Vec<_> = from.all(count)?.into_iter().zip(to.all(count)?).collect();
     with_driver(|driver| {
         let graph = driver.graph_mut(graph)?;
-        for (before, node) in pairs {
-            graph.node(before)?;
-            let after = &mut graph.node_mut(node)?.after;
-            match after.iter().position(|handle| *handle == before) {
-                None if add && before != node => after.push(before),
-                Some(position) if !add => drop(after.remove(position)),
+        for ((before, node), &programmatic) in pairs.into_iter().zip(programmatic) {
+            let from_kernel = graph.node(before)?.payload.node_type() == KERNEL_NODE;
+            let node_mut = graph.node_mut(node)?;
+            if programmatic && !(from_kernel && node_mut.payload.node_type() == KERNEL_NODE) {
+                return Err(Status::INVALID_VALUE);
+            }
+            match node_mut.after.iter().position(|handle| *handle == before) {
+                None if add && before != node => {
+                    node_mut.after.push(before);
+                    node_mut.programmatic.extend(programmatic.then_some(before));
+                }
+                Some(position) if !add && node_mut.programmatic.contains(&before) == programmatic => {
+                    node_mut.after.remove(position);
+                    node_mut.programmatic.retain(|handle| *handle != before);
+                }
                 _ => return Err(Status::INVALID_VALUE),
             }
         }
@@ -217,36 +240,72 @@ fn edit_edges(graph: Handle, from: In<Handle>, to: In<Handle>, count: usize, add
     })
 }
 
-fn get_dependencies(node: Handle, out: Out<Handle>, count: Out<usize>) -> Result {
-    with_driver(|driver| list(&driver.node(node)?.after, out, count))
+/// A node that another follows, that one, and the data of the edge.
+type Edge = (Handle, Handle, u64);
+
+impl Node {
+    /// The edges to this node.
+    fn edges(&self) -> impl Iterator<Item = Edge> {
+        let data = |before| if self.programmatic.contains(before) { PROGRAMMATIC_EDGE } else { 0 };
+        self.after.iter().map(move |before| (*before, self.handle, data(before)))
+    }
 }
 
-fn get_dependents(node: Handle, out: Out<Handle>, count: Out<usize>) -> Result {
+/// Lists one end of edges, and their data, which must not be lost where there is any.
+fn list_ends(
+    edges: &[Edge],
+    end: fn(&Edge) -> Handle,
+    out: Out<Handle>,
+    data: Out<u64>,
+    count: Out<usize>,
+) -> Result {
+    if !out.is_null() && data.is_null() && edges.iter().any(|(.., data)| *data != 0) {
+        return Err(Status::LOSSY_QUERY);
+    }
+    list(&edges.iter().map(end).collect::<Vec<_>>(), out, count)?;
+    if !out.is_null() && !data.is_null() {
+        data.set_all(edges.iter().map(|(.., data)| *data).take(count.get()?))?;
+    }
+    Ok(())
+}
+
+fn get_dependencies(node: Handle, out: Out<Handle>, data: Out<u64>, count: Out<usize>) -> Result {
     with_driver(|driver| {
-        driver.node(node)?;
-        let graph = driver.graph(driver.nodes[&node])?;
-        let dependents: Vec<Handle> =
-            graph.nodes.iter().filter(|n| n.after.contains(&node)).map(|n| n.handle).collect();
-        list(&dependents, out, count)
+        let edges: Vec<Edge> = driver.node(node)?.edges().collect();
+        list_ends(&edges, |(before, ..)| *before, out, data, count)
     })
 }
 
-fn get_edges(graph: Handle, from: Out<Handle>, to: Out<Handle>, count: Out<usize>) -> Result {
+fn get_dependents(node: Handle, out: Out<Handle>, data: Out<u64>, count: Out<usize>) -> Result {
     with_driver(|driver| {
-        let nodes = &driver.graph(graph)?.nodes;
-        let edges = nodes.iter().flat_map(|node| node.after.iter().map(|before| (*before, node.handle)));
-        let (befores, afters): (Vec<Handle>, Vec<Handle>) = edges.unzip();
+        driver.node(node)?;
+        let nodes = &driver.graph(driver.nodes[&node])?.nodes;
+        let edges: Vec<Edge> =
+            nodes.iter().flat_map(Node::edges).filter(|(before, ..)| *before == node).collect();
+        list_ends(&edges, |(_, after, _)| *after, out, data, count)
+    })
+}
+
+fn get_edges(graph: Handle, from: Out<Handle>, to: Out<Handle>, data: Out<u64>, count: Out<usize>) -> Result {
+    with_driver(|driver| {
+        let edges: Vec<Edge> = driver.graph(graph)?.nodes.iter().flat_map(Node::edges).collect();
         if from.is_null() != to.is_null() {
             return Err(Status::INVALID_VALUE);
         }
         let room = if from.is_null() { 0 } else { count.get()? };
-        list(&befores, from, count)?;
+        list_ends(&edges, |(before, ..)| *before, from, data, count)?;
         if !to.is_null() {
             count.set(room)?;
-            list(&afters, to, count)?;
+            list_ends(&edges, |(_, after, _)| *after, to, data, count)?;
         }
         Ok(())
     })
+}
+
+/// No data of edges.
+fn no_data() -> Out<u64> {
+    // SAFETY: null is allowed.
+    unsafe { Out::new(std::ptr::null_mut()) }
 }
 
 api! {
@@ -293,30 +352,27 @@ api! {
     }
 
     fn cuGraphGetEdges(graph: Handle, from: Out<Handle>, to: Out<Handle>, count: Out<usize>) {
-        get_edges(graph, from, to, count)
+        get_edges(graph, from, to, no_data(), count)
     }
 
     fn cuGraphGetEdges_v2(graph: Handle, from: Out<Handle>, to: Out<Handle>, data: Out<u64>, count: Out<usize>) {
-        get_edges(graph, from, to, count)?;
-        clear_edge_data(data, from, count)
+        get_edges(graph, from, to, data, count)
     }
 
     fn cuGraphNodeGetDependencies(node: Handle, out: Out<Handle>, count: Out<usize>) {
-        get_dependencies(node, out, count)
+        get_dependencies(node, out, no_data(), count)
     }
 
     fn cuGraphNodeGetDependencies_v2(node: Handle, out: Out<Handle>, data: Out<u64>, count: Out<usize>) {
-        get_dependencies(node, out, count)?;
-        clear_edge_data(data, out, count)
+        get_dependencies(node, out, data, count)
     }
 
     fn cuGraphNodeGetDependentNodes(node: Handle, out: Out<Handle>, count: Out<usize>) {
-        get_dependents(node, out, count)
+        get_dependents(node, out, no_data(), count)
     }
 
     fn cuGraphNodeGetDependentNodes_v2(node: Handle, out: Out<Handle>, data: Out<u64>, count: Out<usize>) {
-        get_dependents(node, out, count)?;
-        clear_edge_data(data, out, count)
+        get_dependents(node, out, data, count)
     }
 
     fn cuGraphNodeGetType(node: Handle, out: Out<u32>) {
@@ -324,39 +380,35 @@ api! {
     }
 
     fn cuGraphAddDependencies(graph: Handle, from: In<Handle>, to: In<Handle>, count: usize) {
-        edit_edges(graph, from, to, count, true)
+        edit_edges(graph, from, to, &vec![false; count], true)
     }
 
     fn cuGraphAddDependencies_v2(
         graph: Handle, from: In<Handle>, to: In<Handle>, data: In<u64>, count: usize,
     ) {
-        check_edge_data(data, count)?;
-        edit_edges(graph, from, to, count, true)
+        edit_edges(graph, from, to, &read_edge_data(data, count)?, true)
     }
 
     fn cuGraphRemoveDependencies(graph: Handle, from: In<Handle>, to: In<Handle>, count: usize) {
-        edit_edges(graph, from, to, count, false)
+        edit_edges(graph, from, to, &vec![false; count], false)
     }
 
     fn cuGraphRemoveDependencies_v2(
         graph: Handle, from: In<Handle>, to: In<Handle>, data: In<u64>, count: usize,
     ) {
-        check_edge_data(data, count)?;
-        edit_edges(graph, from, to, count, false)
+        edit_edges(graph, from, to, &read_edge_data(data, count)?, false)
     }
 }
 
-/// Edges carry no data here; eight bytes of zeros say so.
-fn clear_edge_data(data: Out<u64>, nodes: Out<Handle>, count: Out<usize>) -> Result {
-    if data.is_null() || nodes.is_null() {
-        return Ok(());
+/// Which edges are programmatic.
+fn read_edge_data(data: In<u64>, count: usize) -> Result<Vec<bool>> {
+    if data.is_null() {
+        return Ok(vec![false; count]);
     }
-    data.set_all(std::iter::repeat_n(0, count.get()?))
-}
-
-fn check_edge_data(data: In<u64>, count: usize) -> Result {
-    if data.is_null() || data.all(count)?.iter().all(|bits| *bits == 0) {
-        return Ok(());
-    }
-    super::unsupported("an edge with data (programmatic dependent launch) in a graph")
+    let read = |data| match data {
+        0 => Ok(false),
+        PROGRAMMATIC_EDGE => Ok(true),
+        _ => super::unsupported("an edge of a graph from the port of a kernel's launch order"),
+    };
+    data.all(count)?.into_iter().map(read).collect()
 }

@@ -81,7 +81,9 @@ impl Driver {
         for node in &nodes {
             let mut after: Vec<OpId> = node.after.iter().map(|before| ops[before]).collect();
             after.push(begin);
-            let op = self.launch_node(context, node, after, !disabled.contains(&node.handle));
+            let programmatic: Vec<OpId> = node.programmatic.iter().map(|before| ops[before]).collect();
+            let enabled = !disabled.contains(&node.handle);
+            let op = self.launch_node(context, node, after, &programmatic, enabled);
             ops.insert(node.handle, op);
         }
         let all: Vec<OpId> = ops.into_values().collect();
@@ -90,7 +92,14 @@ impl Driver {
         Ok(())
     }
 
-    fn launch_node(&mut self, context: Handle, node: &Node, mut after: Vec<OpId>, enabled: bool) -> OpId {
+    fn launch_node(
+        &mut self,
+        context: Handle,
+        node: &Node,
+        mut after: Vec<OpId>,
+        programmatic: &[OpId],
+        enabled: bool,
+    ) -> OpId {
         let work = match &node.payload {
             _ if !enabled => Work::Nothing,
             Payload::Work(work) => work.clone(),
@@ -102,7 +111,7 @@ impl Driver {
         };
         // Every node has a lane of its own, hence a random priority among those that are ready.
         let lane = NODE_LANE | self.new_handle(Kind::Node);
-        let op = self.queue.push(context, lane, &after, work);
+        let op = self.queue.push_programmatic(context, lane, &after, programmatic, work);
         if let (Payload::Record(event), true) = (&node.payload, enabled) {
             self.record_after(*event, op);
         }
@@ -149,11 +158,13 @@ impl Driver {
     }
 }
 
-/// For each node the positions of those it follows.
-fn shape(nodes: &[Node]) -> Vec<Vec<usize>> {
+/// For each node the positions of those it follows, and whether it waits for their end.
+fn shape(nodes: &[Node]) -> Vec<Vec<(usize, bool)>> {
     let position: HashMap<Handle, usize> = nodes.iter().enumerate().map(|(i, n)| (n.handle, i)).collect();
     let positions = |node: &Node| {
-        let mut after: Vec<usize> = node.after.iter().map(|before| position[before]).collect();
+        let waits = |before| !node.programmatic.contains(before);
+        let mut after: Vec<(usize, bool)> =
+            node.after.iter().map(|before| (position[before], waits(before))).collect();
         after.sort_unstable();
         after
     };

@@ -56,22 +56,26 @@ pub struct Geometry {
     pub dynamic_shared: u32,
     /// Whether all blocks run at the same time.
     pub cooperative: bool,
+    /// Whether it need not wait for the end of the kernel before it in its stream.
+    pub programmatic: bool,
 }
 
 impl Geometry {
     /// Without clusters.
     pub fn plain(grid: [u32; 3], block: [u32; 3], dynamic_shared: u32) -> Self {
-        Geometry { grid, block, cluster: [0; 3], dynamic_shared, cooperative: false }
+        Geometry { grid, block, cluster: [0; 3], dynamic_shared, cooperative: false, programmatic: false }
     }
 
-    /// As `CUlaunchConfig` says. Attributes that are only hints change nothing; a launch that may overlap
-    /// with the one before it runs after it, which is one of the orders allowed.
+    /// As `CUlaunchConfig` says. Attributes that are only hints change nothing.
     pub fn from_config(config: &LaunchConfig) -> Result<Self> {
         let mut geometry = Geometry::plain(config.grid, config.block, config.dynamic_shared);
         // SAFETY: C passes as many attributes as it says.
         let attributes = unsafe { In::new(config.attributes) }.all(config.attribute_count as usize)?;
         for attribute in attributes {
             match attribute.id {
+                attribute::PROGRAMMATIC_STREAM_SERIALIZATION => {
+                    geometry.programmatic = attribute.value.0[0] != 0;
+                }
                 attribute::COOPERATIVE => geometry.cooperative = attribute.value.0[0] != 0,
                 attribute::CLUSTER_DIMENSION => {
                     geometry.cluster.copy_from_slice(&attribute.value.0[..3]);
@@ -83,7 +87,6 @@ impl Geometry {
                 | attribute::ACCESS_POLICY_WINDOW
                 | attribute::SYNCHRONIZATION_POLICY
                 | attribute::CLUSTER_SCHEDULING
-                | attribute::PROGRAMMATIC_STREAM_SERIALIZATION
                 | attribute::PRIORITY
                 | attribute::MEM_SYNC_DOMAIN_MAP
                 | attribute::MEM_SYNC_DOMAIN
@@ -185,15 +188,19 @@ impl Driver {
     ) -> Result<Arc<Kernel>> {
         let loaded = self.function(handle)?;
         self.check_launch(loaded, &mut geometry)?;
-        let Geometry { grid, block, cluster, dynamic_shared, cooperative } = geometry;
+        let Geometry { grid, block, cluster, dynamic_shared, cooperative, programmatic } = geometry;
         let params = gather_params(&loaded.function, params, extra)?;
         let launch = Launch { grid, block, cluster, dynamic_shared, params, cooperative };
-        Ok(Arc::new(Kernel { handle, function: Arc::clone(&loaded.function), launch }))
+        Ok(Arc::new(Kernel { handle, function: Arc::clone(&loaded.function), launch, programmatic }))
     }
 
     fn check_launch(&self, loaded: &LoadedFunction, geometry: &mut Geometry) -> Result {
         let limits = limits(self.machine.options.profile);
         geometry.check_size()?;
+        // The instructions and the attribute came together, with compute capability 9.0.
+        if geometry.programmatic && limits.capability < 90 {
+            return Err(Status::NOT_SUPPORTED);
+        }
         let threads = geometry.block.iter().product();
         if loaded.function.required_block.is_some_and(|required| required != geometry.block) {
             return Err(Status::INVALID_VALUE);
@@ -202,6 +209,11 @@ impl Driver {
             return Err(Status::INVALID_VALUE);
         }
         if threads > loaded.function.max_threads {
+            return Err(Status::LAUNCH_OUT_OF_RESOURCES);
+        }
+        if loaded.function.registers.is_some()
+            && blocks_per_multiprocessor(loaded, &limits, threads, geometry.dynamic_shared) == 0
+        {
             return Err(Status::LAUNCH_OUT_OF_RESOURCES);
         }
         geometry.check_cluster(loaded, limits.clusters)?;

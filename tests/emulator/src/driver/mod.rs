@@ -77,17 +77,33 @@ thread_local! {
     static IN_HOST_FUNCTION: Cell<bool> = const { Cell::new(false) };
 }
 
-/// How often each entry point was called.
-static CALLS: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
+/// Calls of entry points since the library was loaded.
+struct Calls {
+    /// How many there were.
+    all: u64,
+    /// For each entry point, how many, and the number of the last among all.
+    of: BTreeMap<&'static str, (u64, u64)>,
+}
 
-/// Calls of an entry point since the library was loaded.
-fn calls(name: &str) -> u64 {
-    CALLS.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied().unwrap_or(0)
+static CALLS: Mutex<Calls> = Mutex::new(Calls { all: 0, of: BTreeMap::new() });
+
+/// Calls of an entry point since the library was loaded, and the number of the last among those of all.
+fn calls(name: &str) -> (u64, u64) {
+    CALLS.lock().unwrap_or_else(PoisonError::into_inner).of.get(name).copied().unwrap_or_default()
+}
+
+/// Counts a call of an entry point.
+fn count_call(name: &'static str) {
+    let mut calls = CALLS.lock().unwrap_or_else(PoisonError::into_inner);
+    calls.all += 1;
+    let number = calls.all;
+    let (count, last) = calls.of.entry(name).or_default();
+    (*count, *last) = (*count + 1, number);
 }
 
 /// Runs an entry point; a panic becomes an error, for it must not cross into C.
 pub fn guard(name: &'static str, body: impl FnOnce() -> Result) -> Code {
-    *CALLS.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += 1;
+    count_call(name);
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(result) => code(result),
         Err(panic) => {

@@ -1,17 +1,13 @@
-//! How many blocks fit on a multiprocessor, as far as PTX tells: registers do not count.
+//! How many blocks fit on a multiprocessor, as far as PTX tells: registers count only where a kernel changes
+//! their number.
 
 use super::abi::{Handle, In, LaunchConfig, Out};
-use super::attributes::{Limits, RESERVED_SHARED, limits};
+use super::attributes::{Limits, limits};
 use super::function::LoadedFunction;
 use super::launch::{Geometry, MAX_CLUSTER, MAX_PORTABLE_CLUSTER};
 use super::status::{Result, Status};
 use super::{api, with_context};
-
-/// Threads and blocks of a multiprocessor.
-const THREADS: u32 = 2048;
-const BLOCKS: u32 = 32;
-/// Shared memory is given out in units of this size.
-const SHARED_UNIT: u32 = 128;
+use crate::machine::{RESERVED_SHARED, SHARED_UNIT};
 
 /// Blocks of a multiprocessor.
 pub fn blocks_per_multiprocessor(
@@ -23,13 +19,11 @@ pub fn blocks_per_multiprocessor(
     if threads == 0 || threads > function.function.max_threads {
         return 0;
     }
-    let by_threads = THREADS / threads.next_multiple_of(32);
     let shared = u64::from(function.function.static_shared) + u64::from(dynamic);
     if shared > u64::from(limits.shared_opt_in) {
         return 0;
     }
-    let shared = (shared as u32 + RESERVED_SHARED).next_multiple_of(SHARED_UNIT);
-    BLOCKS.min(by_threads).min(limits.shared_per_multiprocessor / shared)
+    function.function.resident_blocks(limits.profile, threads, dynamic)
 }
 
 type BlockToShared = Option<unsafe extern "C" fn(i32) -> usize>;

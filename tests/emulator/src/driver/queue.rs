@@ -2,9 +2,11 @@
 //! next.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::abi::Handle;
-use super::work::Work;
+use super::work::{Kernel, Work};
+use crate::memory::footprint::Footprint;
 use crate::schedule::random::Random;
 
 /// Names an operation; later ones have greater numbers.
@@ -23,6 +25,10 @@ pub struct Op {
     lane: u64,
     missing: usize,
     dependents: Vec<OpId>,
+    /// Kernels before that need not have ended (programmatic dependent launch).
+    programmatic: Vec<OpId>,
+    /// What those of them that have run did.
+    footprints: Vec<Arc<Footprint>>,
 }
 
 /// Decides by chance, the same way for the same seed.
@@ -38,6 +44,11 @@ impl Chooser {
     /// A chooser whose choices depend on the seed alone.
     pub fn new(seed: u64) -> Self {
         Chooser { random: Random::new(seed, 0), priorities: HashMap::new() }
+    }
+
+    /// Whether a kernel and its dependent run at the same time.
+    pub fn overlaps(&mut self) -> bool {
+        self.random.below(2) == 0
     }
 
     /// A seed for the order within a kernel.
@@ -70,6 +81,18 @@ pub struct Queue {
 impl Queue {
     /// Adds an operation that follows `after`; those that are done already do not matter.
     pub fn push(&mut self, context: Handle, lane: u64, after: &[OpId], work: Work) -> OpId {
+        self.push_programmatic(context, lane, after, &[], work)
+    }
+
+    /// The same for a kernel that need not wait for the end of some of the kernels that it follows.
+    pub fn push_programmatic(
+        &mut self,
+        context: Handle,
+        lane: u64,
+        after: &[OpId],
+        programmatic: &[OpId],
+        work: Work,
+    ) -> OpId {
         self.last += 1;
         let id = self.last;
         let mut missing = 0;
@@ -83,8 +106,55 @@ impl Queue {
             self.ready.insert(id);
         }
         *self.counts.entry(context).or_default() += 1;
-        self.pending.insert(id, Op { context, work, lane, missing, dependents: Vec::new() });
+        let is_kernel =
+            |id: &&OpId| self.pending.get(id).is_some_and(|op| matches!(op.work, Work::Kernel(_)));
+        let programmatic = programmatic.iter().filter(is_kernel).copied().collect();
+        let (dependents, footprints) = (Vec::new(), Vec::new());
+        self.pending.insert(id, Op { context, work, lane, missing, dependents, programmatic, footprints });
         id
+    }
+
+    /// Whether a kernel need not wait for the end of those before, and what these did, as far as they have
+    /// run.
+    pub fn footprints(&self, id: OpId) -> Option<Vec<Arc<Footprint>>> {
+        let op = self.pending.get(&id)?;
+        (!op.programmatic.is_empty()).then(|| op.footprints.clone())
+    }
+
+    /// Kernels that need not wait for the end of this one.
+    fn programmatic_dependents(&self, id: OpId) -> Vec<OpId> {
+        let Some(op) = self.pending.get(&id) else { return Vec::new() };
+        let dependents = op.dependents.iter().copied();
+        dependents.filter(|d| self.pending.get(d).is_some_and(|d| d.programmatic.contains(&id))).collect()
+    }
+
+    /// Whether there are such kernels.
+    pub fn is_primary(&self, id: OpId) -> bool {
+        !self.programmatic_dependents(id).is_empty()
+    }
+
+    /// Takes the work of one of them that waits for nothing else.
+    pub fn take_dependent(&mut self, id: OpId) -> Option<(OpId, Arc<Kernel>)> {
+        let free = |dependent: &OpId| self.pending.get(dependent).is_some_and(|op| op.missing == 1);
+        let dependent = self.programmatic_dependents(id).into_iter().find(free)?;
+        let op = self.pending.get_mut(&dependent)?;
+        match &op.work {
+            Work::Kernel(kernel) if !kernel.launch.cooperative => {
+                let kernel = Arc::clone(kernel);
+                op.work = Work::Nothing;
+                Some((dependent, kernel))
+            }
+            _ => None,
+        }
+    }
+
+    /// Tells the kernels that need not wait for the end of this one what they may run beside.
+    pub fn tell_dependents(&mut self, id: OpId, footprints: &[Arc<Footprint>]) {
+        for dependent in self.programmatic_dependents(id) {
+            if let Some(op) = self.pending.get_mut(&dependent) {
+                op.footprints.extend_from_slice(footprints);
+            }
+        }
     }
 
     /// Whether an operation was done.

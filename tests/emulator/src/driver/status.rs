@@ -51,6 +51,7 @@ statuses! {
     301 FILE_NOT_FOUND "file not found",
     400 INVALID_HANDLE "invalid resource handle",
     401 ILLEGAL_STATE "the operation cannot be performed in the present state",
+    402 LOSSY_QUERY "attempted introspection would be semantically lossy",
     500 NOT_FOUND "named symbol not found",
     600 NOT_READY "device not ready",
     700 ILLEGAL_ADDRESS "an illegal memory access was encountered",

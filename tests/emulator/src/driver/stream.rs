@@ -122,7 +122,12 @@ impl Driver {
         after.sort_unstable();
         after.dedup();
         let context = self.stream(handle)?.context;
-        let id = self.queue.push(context, handle, &after, work);
+        // Only the work right before it counts.
+        let before = match &work {
+            Work::Kernel(kernel) if kernel.programmatic => self.stream(handle)?.tail,
+            _ => None,
+        };
+        let id = self.queue.push_programmatic(context, handle, &after, before.as_slice(), work);
         self.stream_mut(handle)?.tail = Some(id);
         Ok(id)
     }

@@ -12,7 +12,9 @@ use super::state::Driver;
 use super::status::{Result, Status};
 use super::{IN_HOST_FUNCTION, complain, panic_message};
 use crate::machine::{Function, Launch};
+use crate::memory::footprint::Footprint;
 use crate::report::{Fault, FaultKind};
+use crate::schedule::beside::{self, Beside};
 
 /// A kernel with its arguments.
 #[derive(Clone)]
@@ -23,6 +25,8 @@ pub struct Kernel {
     pub function: Arc<Function>,
     /// Geometry and arguments.
     pub launch: Launch,
+    /// Whether it need not wait for the end of the kernel before it in its stream.
+    pub programmatic: bool,
 }
 
 /// A function on the host.
@@ -111,7 +115,7 @@ impl Driver {
     fn execute(&mut self, id: OpId, context: Handle, work: Work) -> std::result::Result<(), Box<Fault>> {
         match work {
             Work::Nothing => Ok(()),
-            Work::Kernel(kernel) => self.run_kernel(context, &kernel),
+            Work::Kernel(kernel) => self.run_kernel(id, context, &kernel),
             Work::Copy(copy) => copy.run(&self.machine.memory),
             Work::Fill(fill) => fill.run(&self.machine.memory),
             Work::Record(event) => {
@@ -133,25 +137,56 @@ impl Driver {
         }
     }
 
-    fn run_kernel(&mut self, context: Handle, kernel: &Kernel) -> std::result::Result<(), Box<Fault>> {
+    fn run_kernel(
+        &mut self,
+        id: OpId,
+        context: Handle,
+        kernel: &Kernel,
+    ) -> std::result::Result<(), Box<Fault>> {
         if let Some(context) = self.contexts.get_mut(&context) {
             self.machine.options.seed = context.chooser.seed();
         }
         if !self.executes {
             return Ok(());
         }
-        let run = || self.machine.launch(&kernel.function, &kernel.launch);
-        let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-            let message = format!("the emulator panicked: {}", panic_message(&*panic));
-            Err(Fault::new(FaultKind::Unsupported, message))
-        });
-        let counters = result.map_err(|mut fault| {
-            if fault.kernel.is_empty() {
-                fault.kernel.clone_from(&kernel.function.name);
-            }
-            fault
-        })?;
+        let before = self.queue.footprints(id);
+        if before.is_some() || self.queue.is_primary(id) {
+            return self.run_programmatic(id, context, kernel, before);
+        }
+        let counters = run(kernel, || self.machine.launch(&kernel.function, &kernel.launch))?;
         self.tally.add(&kernel.function.name, &counters);
+        Ok(())
+    }
+
+    /// Runs a kernel that may run beside the one before it, or the one after it, and that one too where
+    /// chance has it.
+    fn run_programmatic(
+        &mut self,
+        id: OpId,
+        context: Handle,
+        kernel: &Kernel,
+        before: Option<Vec<Arc<Footprint>>>,
+    ) -> std::result::Result<(), Box<Fault>> {
+        let own = before.map_or_else(Beside::primary, Beside::dependent_on);
+        let overlaps = !kernel.launch.cooperative
+            && self.contexts.get_mut(&context).is_some_and(|context| context.chooser.overlaps());
+        let dependent = if overlaps { self.queue.take_dependent(id) } else { None };
+        let Some((next, second)) = dependent else {
+            let launch = || self.machine.launch_with(&kernel.function, &kernel.launch, &own);
+            let counters = run(kernel, launch)?;
+            self.tally.add(&kernel.function.name, &counters);
+            self.queue.tell_dependents(id, &own.primaries_of_dependents());
+            return Ok(());
+        };
+        let parts = beside::pair(own);
+        let kernels = [kernel, &*second].map(|k| (&*k.function, &k.launch));
+        let counters = run(kernel, || self.machine.launch_beside(kernels, parts.each_ref()))?;
+        for (kernel, counters) in [kernel, &*second].into_iter().zip(&counters) {
+            self.tally.add(&kernel.function.name, counters);
+        }
+        for (id, part) in [id, next].into_iter().zip(&parts) {
+            self.queue.tell_dependents(id, &part.primaries_of_dependents());
+        }
         Ok(())
     }
 
@@ -163,6 +198,23 @@ impl Driver {
             context.fault = Some(fault_status(fault));
         }
     }
+}
+
+/// Runs a kernel; a panic is a fault, and every fault names a kernel.
+fn run<T>(
+    kernel: &Kernel,
+    launch: impl FnOnce() -> std::result::Result<T, Box<Fault>>,
+) -> std::result::Result<T, Box<Fault>> {
+    let result = catch_unwind(AssertUnwindSafe(launch)).unwrap_or_else(|panic| {
+        let message = format!("the emulator panicked: {}", panic_message(&*panic));
+        Err(Fault::new(FaultKind::Unsupported, message))
+    });
+    result.map_err(|mut fault| {
+        if fault.kernel.is_empty() {
+            fault.kernel.clone_from(&kernel.function.name);
+        }
+        fault
+    })
 }
 
 /// A fault in words; outside kernels there is no place to name but the address.

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use crate::decode::access::atomic_bytes;
 use crate::decode::program::{Atomic, AtomicOp, AtomicType, Space};
 use crate::memory::access::Width;
+use crate::memory::footprint::Usage;
 use crate::memory::global::Allocation;
 use crate::memory::shared::Order;
 use crate::report::FaultKind;
@@ -33,6 +34,9 @@ impl Exec<'_> {
         let element = atomic_bytes(atomic.ty) as u32;
         let bytes = element * atomic.src.len() as u32;
         self.cluster.counters.global_atomics += u64::from(active.count_ones());
+        self.cluster.trace_lanes(addresses, bytes, active, false);
+        self.cluster.trace_lanes(addresses, bytes, active, true);
+        self.check_beside(addresses, bytes, active, Usage { writes: true, strong: true })?;
         for lane in lanes(active) {
             let address = addresses[lane];
             if !address.is_multiple_of(u64::from(bytes)) {

@@ -160,8 +160,12 @@ impl Exec<'_> {
         self.wgmma_commit();
         self.wgmma_wait(0)?;
         self.check_warpgroup()?;
+        self.check_all_registers()?;
         self.warp.state = State::Done;
         self.cluster.blocks[self.warp.block].live_warps -= 1;
+        if self.cluster.blocks[self.warp.block].live_warps == 0 {
+            self.block_ended();
+        }
         for id in 0..BARRIERS as usize {
             if self.cluster.blocks[self.warp.block].barriers[id].expected == Some(0) {
                 self.complete_barrier(id);

@@ -1,10 +1,14 @@
 //! Bulk copies, with and without tensor maps (TMA): issued here, completed when somebody waits or nobody can
 //! move.
 
+use std::sync::Arc;
+
 use crate::decode::operands::{PARAM_WINDOW, WINDOW_MASK};
 use crate::decode::program::{Address, Bulk, BulkDirection, NONE, Space, TensorMapReplace};
 use crate::memory::clock::WarpClock;
+use crate::memory::footprint::Usage;
 use crate::memory::global::GlobalMemory;
+use crate::memory::l2::SECTOR;
 use crate::report::{Fault, FaultKind};
 use crate::schedule::state::Cluster;
 use crate::tensor::reduce::{self, Reduction};
@@ -29,13 +33,16 @@ enum Origin {
     Shared(usize, Box<WarpClock>),
 }
 
-/// A bulk copy into the shared memory of one or more blocks.
+/// A bulk copy into the shared memory of a block; a multicast is one for each of its blocks, whose bytes
+/// arrive at different times.
 #[derive(Clone, Debug)]
 pub struct BulkLoad {
     origin: Origin,
-    pieces: Vec<Piece>,
-    /// Blocks that get the bytes, with the mbarrier that each completes on.
-    targets: Vec<(usize, (usize, u32))>,
+    pieces: Arc<[Piece]>,
+    /// The block that gets the bytes.
+    block: usize,
+    /// The mbarrier that it completes on: block and offset.
+    mbarrier: (usize, u32),
     bytes: u32,
     /// `%ctaid` and kernel are those of the issuer, for faults.
     place: Box<Fault>,
@@ -82,13 +89,36 @@ impl BulkStore {
             let bytes = &data[from..from + piece.bytes as usize];
             from += piece.bytes as usize;
             let Some(address) = piece.global else { continue };
-            cluster.counters.bulk_store_bytes += u64::from(piece.bytes);
             match self.reduction {
                 None => cluster.write_global(memory, address, bytes)?,
                 Some(reduction) => reduce_global(memory, address, bytes, reduction)?,
             }
         }
         Ok(())
+    }
+}
+
+/// Address and bytes of the pieces that lie in global memory.
+fn there(pieces: &[Piece]) -> impl Iterator<Item = (u64, u64)> {
+    pieces.iter().filter_map(|piece| piece.global.map(|address| (address, u64::from(piece.bytes))))
+}
+
+/// Sectors of pieces in the order of their addresses, as those of a box are.
+fn piece_sectors(pieces: &[Piece]) -> u64 {
+    let (mut count, mut last) = (0, None);
+    for (address, bytes) in there(pieces) {
+        let (first, end) = (address / SECTOR, (address + bytes - 1) / SECTOR);
+        count += end - first + 1 - u64::from(last == Some(first));
+        last = Some(end);
+    }
+    count
+}
+
+impl Cluster {
+    fn trace_pieces(&mut self, pieces: &[Piece], writes: bool) {
+        if let Some(trace) = &mut self.trace {
+            there(pieces).for_each(|(address, bytes)| trace.record(address, bytes, writes));
+        }
     }
 }
 
@@ -111,7 +141,12 @@ fn reduce_global(memory: &GlobalMemory, address: u64, bytes: &[u8], reduction: R
 }
 
 impl BulkLoad {
-    /// Does the copy and completes its bytes on the mbarriers.
+    /// The block that gets the bytes.
+    pub(super) fn block(&self) -> usize {
+        self.block
+    }
+
+    /// Does the copy and completes its bytes on the mbarrier.
     pub(super) fn complete(self, memory: &GlobalMemory, cluster: &mut Cluster) -> Result<()> {
         let place = self.place.clone();
         self.copy(memory, cluster).map_err(|mut fault| {
@@ -126,25 +161,21 @@ impl BulkLoad {
     }
 
     fn copy(self, memory: &GlobalMemory, cluster: &mut Cluster) -> Result<()> {
-        let (actor, epoch) = (cluster.copy_actor(), cluster.copy_epoch);
+        let (actor, epoch) = (cluster.copy_actor(self.block), cluster.copy_epoch);
         cluster.copy_epoch += 1;
         let mut data = Vec::new();
-        for piece in &self.pieces {
+        for piece in self.pieces.iter() {
             data.resize(piece.bytes as usize, 0);
             self.read_piece(memory, cluster, piece, &mut data)?;
-            for &(block, _) in &self.targets {
-                let shared = &mut cluster.blocks[block].shared;
-                let at = piece.shared as usize;
-                shared.bytes_mut()[at..at + data.len()].copy_from_slice(&data);
-                shared.end_bulk_write(piece.shared, piece.bytes, actor, epoch);
-            }
+            let shared = &mut cluster.blocks[self.block].shared;
+            let at = piece.shared as usize;
+            shared.bytes_mut()[at..at + data.len()].copy_from_slice(&data);
+            shared.end_bulk_write(piece.shared, piece.bytes, actor, epoch);
         }
-        for &(_, (block, at)) in &self.targets {
-            let object = cluster.mbarrier(block, at)?;
-            object.clock.visible[actor] = object.clock.visible[actor].max(epoch);
-            cluster.complete_bytes(block, at, self.bytes)?;
-        }
-        Ok(())
+        let (block, at) = self.mbarrier;
+        let object = cluster.mbarrier(block, at)?;
+        object.clock.visible[actor] = object.clock.visible[actor].max(epoch);
+        cluster.complete_bytes(block, at, self.bytes)
     }
 
     fn read_piece(
@@ -155,10 +186,7 @@ impl BulkLoad {
         data: &mut [u8],
     ) -> Result<()> {
         match (&self.origin, piece.global) {
-            (Origin::Global(_), Some(address)) => {
-                cluster.counters.bulk_load_bytes += u64::from(piece.bytes);
-                cluster.read_global(memory, address, data)
-            }
+            (Origin::Global(_), Some(address)) => cluster.read_global(memory, address, data),
             (Origin::Global(map), None) => {
                 data.fill(0);
                 if let Some(map) = map {
@@ -270,10 +298,26 @@ impl Exec<'_> {
             }
         }
         let bytes = map.as_ref().map_or_else(|| pieces.iter().map(|p| p.bytes).sum(), TensorMap::box_bytes);
+        self.check_copies_beside(there(&pieces), lane, Usage { writes: false, strong: false })?;
+        self.count_bulk_load(&pieces, u64::from(bytes) * targets.len() as u64);
         let place = self.blame(self.locate(Fault::new(FaultKind::Trap, ""), 0), lane);
         let origin = Origin::Global(map.map(Box::new));
-        self.cluster.pending.push(Pending::Load(BulkLoad { origin, pieces, targets, bytes, place }));
+        let pieces: Arc<[Piece]> = pieces.into();
+        let load = |(block, mbarrier)| {
+            let (origin, pieces, place) = (origin.clone(), Arc::clone(&pieces), place.clone());
+            Pending::Load(BulkLoad { origin, pieces, block, mbarrier, bytes, place })
+        };
+        self.cluster.pending.extend(targets.into_iter().map(load));
         Ok(())
+    }
+
+    /// Counts a request to the L2 cache, which answers it once, for however many blocks.
+    fn count_bulk_load(&mut self, pieces: &[Piece], delivered: u64) {
+        self.cluster.counters.bulk_load_requests += 1;
+        self.cluster.counters.bulk_load_bytes += there(pieces).map(|(_, bytes)| bytes).sum::<u64>();
+        self.cluster.counters.bulk_load_sectors += piece_sectors(pieces);
+        self.cluster.counters.bulk_delivered_bytes += delivered;
+        self.cluster.trace_pieces(pieces, false);
     }
 
     fn begin_shared_copy(
@@ -297,8 +341,8 @@ impl Exec<'_> {
         let bytes = pieces.iter().map(|p| p.bytes).sum();
         let place = self.blame(self.locate(Fault::new(FaultKind::Trap, ""), 0), lane);
         let origin = Origin::Shared(block, Box::new(self.warp.clock.clone()));
-        let targets = vec![(target, mbarrier)];
-        self.cluster.pending.push(Pending::Load(BulkLoad { origin, pieces, targets, bytes, place }));
+        let (pieces, block) = (pieces.into(), target);
+        self.cluster.pending.push(Pending::Load(BulkLoad { origin, pieces, block, mbarrier, bytes, place }));
         Ok(())
     }
 
@@ -328,6 +372,13 @@ impl Exec<'_> {
             let shared = &mut self.cluster.blocks[block].shared;
             shared.begin_read(piece.shared, piece.bytes, lane, &self.warp.clock)?;
         }
+        self.check_copies_beside(there(&pieces), lane, Usage { writes: true, strong: reduction.is_some() })?;
+        self.cluster.counters.bulk_store_bytes += there(&pieces).map(|(_, bytes)| bytes).sum::<u64>();
+        self.cluster.counters.bulk_store_sectors += piece_sectors(&pieces);
+        if reduction.is_some() {
+            self.cluster.trace_pieces(&pieces, false);
+        }
+        self.cluster.trace_pieces(&pieces, true);
         self.warp.copies.stores.push(BulkStore { lane, group: None, block, pieces, reduction, data: None });
         Ok(())
     }

@@ -3,6 +3,7 @@
 use crate::decode::program::{Address, CpAsync, NONE, Space};
 use crate::memory::access::Width;
 use crate::memory::clock::WarpClock;
+use crate::memory::footprint::Usage;
 use crate::memory::global::GlobalMemory;
 use crate::report::{Fault, FaultKind};
 use crate::row::LANES;
@@ -66,6 +67,17 @@ pub enum Pending {
     },
 }
 
+impl Pending {
+    /// The block where something arrives.
+    pub(crate) fn block(&self) -> usize {
+        match self {
+            Pending::Load(load) => load.block(),
+            Pending::Store(store) => store.block(),
+            Pending::Arrive { block, .. } => *block,
+        }
+    }
+}
+
 impl Exec<'_> {
     #[inline(always)]
     pub(super) fn cp_async(&mut self, copy: &CpAsync, active: u32) -> Result<()> {
@@ -102,6 +114,7 @@ impl Exec<'_> {
         }
         if reading != 0 {
             self.count_global_load(&from, copy.size, reading);
+            self.check_beside(&from, copy.size, reading, Usage { writes: false, strong: false })?;
         }
         self.warp.copies.batches.push(batch);
         self.warp.copies.issued += 1;

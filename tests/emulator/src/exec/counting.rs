@@ -1,12 +1,10 @@
 //! What accesses cost: sectors of global memory, wavefronts of shared memory.
 
+use crate::memory::l2::SECTOR;
 use crate::row::LANES;
 
 use super::lanes;
 use super::memory::Addresses;
-
-/// Bytes of a sector.
-const SECTOR: u64 = 32;
 
 /// Distinct sectors that lanes touch, `bytes` each.
 #[inline(always)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::decode::program::{Access, Address, Space};
 use crate::memory::access::Width;
+use crate::memory::footprint::Usage;
 use crate::memory::global::{Allocation, GlobalMemory};
 use crate::report::{Fault, FaultKind};
 use crate::schedule::state::Cluster;
@@ -74,6 +75,9 @@ impl Exec<'_> {
     pub(super) fn load_global(&mut self, access: &Access, addresses: &Addresses, active: u32) -> Result<()> {
         let bytes = access.bytes();
         self.count_global_load(addresses, bytes, active);
+        let strong = access.order.strong;
+        self.check_beside(addresses, bytes, active, Usage { writes: false, strong })?;
+        self.issue_load(u64::from(bytes) * u64::from(active.count_ones()));
         self.each_allocation(addresses, bytes, active, |exec, allocation, inside| {
             for lane in lanes(inside) {
                 let address = addresses[lane];
@@ -104,6 +108,9 @@ impl Exec<'_> {
         counters.global_store_sectors += sectors(addresses, bytes, active);
         counters.global_store_bytes += u64::from(bytes) * u64::from(active.count_ones());
         counters.global_narrow_accesses += if bytes < 16 { u64::from(active.count_ones()) } else { 0 };
+        self.cluster.trace_lanes(addresses, bytes, active, true);
+        let strong = access.order.strong;
+        self.check_beside(addresses, bytes, active, Usage { writes: true, strong })?;
         if let Some(exchange) = self.exchange() {
             self.exchanged_store(exchange, access, addresses, active)?;
         }
@@ -125,6 +132,7 @@ impl Exec<'_> {
         counters.global_load_sectors += sectors(addresses, bytes, active);
         counters.global_load_bytes += u64::from(bytes) * u64::from(active.count_ones());
         counters.global_narrow_accesses += if bytes < 16 { u64::from(active.count_ones()) } else { 0 };
+        self.cluster.trace_lanes(addresses, bytes, active, false);
     }
 
     /// A prefetch must not be wild, but may reach unwritten bytes.
@@ -142,6 +150,14 @@ impl Exec<'_> {
 }
 
 impl Cluster {
+    /// Records what lanes access, where that is asked for.
+    #[inline(always)]
+    pub(super) fn trace_lanes(&mut self, addresses: &Addresses, bytes: u32, active: u32, writes: bool) {
+        if let Some(trace) = &mut self.trace {
+            lanes(active).for_each(|lane| trace.record(addresses[lane], bytes.into(), writes));
+        }
+    }
+
     #[inline(always)]
     fn take_allocation(
         &mut self,

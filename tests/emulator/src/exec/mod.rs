@@ -5,12 +5,15 @@ mod barriers;
 pub mod bulk;
 pub mod copies;
 pub mod counting;
+mod dependents;
 mod exchange;
 mod global;
+pub mod in_flight;
 mod mbarriers;
 mod memory;
 mod moves;
 mod print;
+pub mod registers;
 pub mod remote_store;
 mod shared;
 pub mod tensor;
@@ -241,6 +244,9 @@ impl<'a> Exec<'a> {
         if instruction.touches_wgmma && active != 0 && self.must_wait_for_wgmma(instruction, pc, active)? {
             return Ok(Flow::Next);
         }
+        if instruction.touches_loaded && self.warp.loads.is_some() {
+            self.await_loads(instruction);
+        }
         if let Op::Alu(run, args) = &instruction.op {
             self.compute(*run, args, active);
             return Ok(Flow::Next);
@@ -290,6 +296,8 @@ impl<'a> Exec<'a> {
             Op::Collective(collective) => return self.collective(collective, current, active),
             Op::BarWarp { members } => return self.warp_barrier(*members, current, active),
             Op::Fence(fence) => self.fence(*fence),
+            Op::GridWait => return Ok(self.grid_wait(active)),
+            Op::LaunchDependents => return Ok(self.launch_dependents(active)),
             Op::Mbarrier(mbarrier) => return self.mbarrier(mbarrier, active),
             Op::CpAsync(copy) => self.cp_async(copy, active)?,
             Op::CpCommit => self.cp_commit(active),
@@ -325,6 +333,10 @@ impl<'a> Exec<'a> {
             Op::Barrier(barrier) => return self.barrier(barrier, active),
             Op::ClusterArrive { relaxed, .. } => self.cluster_arrive(*relaxed)?,
             Op::ClusterWait { .. } => return self.cluster_wait(),
+            Op::SetRegisters { each, more } => {
+                self.pc = self.warp.groups[0].pc;
+                return self.set_registers(*each, *more);
+            }
             _ if active != u32::MAX && needs_full_warp(op) => {
                 let message = format!("expected all 32 lanes of a warp, found {active:#010x}");
                 return Err(Fault::new(FaultKind::NotConverged, message));

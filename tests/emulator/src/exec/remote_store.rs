@@ -22,9 +22,14 @@ pub struct RemoteStore {
 }
 
 impl RemoteStore {
+    /// The block that it stores to.
+    pub(super) fn block(&self) -> usize {
+        self.block
+    }
+
     /// Stores, then completes its bytes.
     pub(super) fn complete(self, cluster: &mut Cluster) -> Result<()> {
-        let (actor, epoch) = (cluster.copy_actor(), cluster.copy_epoch);
+        let (actor, epoch) = (cluster.copy_actor(self.block), cluster.copy_epoch);
         cluster.copy_epoch += 1;
         let (at, bytes) = (self.at as usize, self.bytes.len());
         let shared = &mut cluster.blocks[self.block].shared;

@@ -1,5 +1,5 @@
-//! What happened before what: vector clocks, one entry per warp of a cluster and one for the asynchronous
-//! copies.
+//! What happened before what: vector clocks, one entry per warp of a cluster and, for the asynchronous
+//! copies, one per block that they write to.
 
 /// Knowledge of a warp about the accesses of every actor, in two flavours.
 ///
@@ -38,12 +38,14 @@ pub struct WarpClock {
     pub known: Clock,
     /// An epoch up to which it knows the accesses of every warp.
     pub all_know: u32,
+    /// Warps of the cluster.
+    warps: usize,
 }
 
 impl WarpClock {
     /// A warp that starts after epoch `floor`.
-    pub fn new(actor: usize, actors: usize, floor: u32) -> Self {
-        WarpClock { actor, epoch: floor + 1, known: Clock::new(actors, floor), all_know: floor }
+    pub fn new(actor: usize, warps: usize, actors: usize, floor: u32) -> Self {
+        WarpClock { actor, epoch: floor + 1, known: Clock::new(actors, floor), all_know: floor, warps }
     }
 
     /// Releases everything done so far to whoever acquires `to`.
@@ -56,9 +58,8 @@ impl WarpClock {
     /// Learns what was released.
     pub fn acquire(&mut self, from: &Clock) {
         self.known.join(from);
-        // The last actor, the asynchronous copies, reads through the warp that issued them.
-        let warps = self.known.visible.len() - 1;
-        self.all_know = self.known.visible[..warps].iter().copied().min().unwrap_or(0);
+        // The asynchronous copies read through the warp that issued them.
+        self.all_know = self.known.visible[..self.warps].iter().copied().min().unwrap_or(0);
     }
 
     /// `bar.warp.sync`: lanes learn of each other.

@@ -3,5 +3,7 @@
 pub mod access;
 pub mod clock;
 pub mod exchange;
+pub mod footprint;
 pub mod global;
+pub mod l2;
 pub mod shared;

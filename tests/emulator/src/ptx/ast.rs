@@ -73,6 +73,10 @@ pub struct Function {
     pub params: Vec<Variable>,
     /// `.maxntid`
     pub max_threads: Option<[u32; 3]>,
+    /// `.maxnreg`
+    pub max_registers: Option<u32>,
+    /// `.minnctapersm`
+    pub min_blocks: Option<u32>,
     /// `.reqntid`
     pub required_threads: Option<[u32; 3]>,
     /// `.reqnctapercluster`

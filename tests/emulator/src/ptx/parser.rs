@@ -217,7 +217,9 @@ impl Parser {
             ".maxntid" => function.max_threads = Some(self.triple()?),
             ".reqntid" => function.required_threads = Some(self.triple()?),
             ".reqnctapercluster" => function.required_cluster = Some(self.triple()?),
-            ".minnctapersm" | ".maxnreg" | ".maxclusterrank" => {
+            ".minnctapersm" => function.min_blocks = Some(self.count()?),
+            ".maxnreg" => function.max_registers = Some(self.count()?),
+            ".maxclusterrank" => {
                 self.unsigned()?;
             }
             ".noreturn" | ".explicitcluster" => {}
@@ -228,6 +230,14 @@ impl Parser {
             _ => return self.error(format!("{word} is not supported on a function")),
         }
         Ok(())
+    }
+
+    /// A number of registers or blocks.
+    fn count(&mut self) -> Result<u32> {
+        match self.unsigned()? {
+            number @ 1..=1024 => Ok(number as u32),
+            number => self.error(format!("expected 1 to 1024 registers or blocks, found {number}")),
+        }
     }
 
     fn triple(&mut self) -> Result<[u32; 3]> {

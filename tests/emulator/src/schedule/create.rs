@@ -6,8 +6,10 @@ use crate::counters::Counters;
 use crate::decode::program::Special;
 use crate::exec::copies::CopyState;
 use crate::exec::counting::Patterns;
+use crate::exec::registers::Registers;
 use crate::exec::tensor::{FRAGMENT_ROWS, WgmmaState};
 use crate::memory::clock::{Clock, WarpClock};
+use crate::memory::l2::Trace;
 use crate::memory::shared::Shared;
 use crate::row::{LANES, Row};
 
@@ -31,7 +33,7 @@ impl Nursery {
         let id = [n % counts[0], n / counts[0] % counts[1], n / counts[0] / counts[1]].map(|i| i as u32);
         let ranks = grid.cluster_blocks();
         let warps = ranks * grid.warps();
-        let actors = warps + 1; // the last one is the asynchronous copies
+        let actors = warps + ranks; // the last ones are the asynchronous copies to each block
         let floor = self.floor;
         let blocks = (0..ranks).map(|rank| self.block(grid, id, rank, actors, floor)).collect();
         let warps = (0..warps).map(|index| Some(self.warp(grid, id, index, actors, floor))).collect();
@@ -42,12 +44,15 @@ impl Nursery {
             blocks,
             warps,
             pending: Vec::new(),
+            held_up: 0,
+            grid_waits: Vec::new(),
             barrier: ClusterBarrier { arrived: 0, phase: 0, completed: clock.clone(), clock },
             copy_epoch: floor + 1,
             random: Random::new(seed, n),
             stalls: 0,
             lessons: Vec::new(),
             counters: Counters::default(),
+            trace: grid.l2.is_some().then(Trace::default),
             patterns: std::mem::take(&mut self.patterns),
             allocation: None,
         }
@@ -82,6 +87,8 @@ impl Nursery {
             barriers: Default::default(),
             mbarriers: HashMap::new(),
             locations: HashMap::new(),
+            triggered: false,
+            spare_registers: 0,
             live_warps: grid.warps(),
         }
     }
@@ -104,7 +111,7 @@ impl Nursery {
             fragments: [Row::ZERO; FRAGMENT_ROWS],
             groups: vec![Group::new(0, live)],
             live,
-            clock: WarpClock::new(index, actors, floor),
+            clock: WarpClock::new(index, grid.cluster_blocks() * grid.warps(), actors, floor),
             state: State::Ready,
             spun: false,
             give_up: false,
@@ -112,9 +119,12 @@ impl Nursery {
             local,
             copies: CopyState::default(),
             wgmma: WgmmaState::default(),
+            loads: grid.l2.is_some().then(Box::default),
             barrier_reduction: None,
             barrier_result: (0, 0),
             cluster_arrival: None,
+            grid_waited: 0,
+            registers: Registers::new(program.registers.unwrap_or(0)),
             fenced: None,
             released: None,
             seen: None,

@@ -4,6 +4,7 @@
 //! random one, until it blocks, only waits in a loop, or has had its slice. Asynchronous operations complete
 //! when no warp can move.
 
+pub mod beside;
 mod create;
 pub mod random;
 pub mod state;
@@ -26,6 +27,8 @@ type Result<T> = std::result::Result<T, Box<Fault>>;
 const SLICE: u64 = 4096;
 /// Times that waits may give up without anybody getting further before that is a deadlock.
 const STALLS: u32 = 256;
+/// Asynchronous operations, on average, after which those to another block of a cluster are held up.
+const HOLDS: usize = 8;
 /// Times, for each of the clusters that are there together, that all may only wait in loops before that is a
 /// deadlock.
 const IDLE: u64 = 1 << 12;
@@ -39,6 +42,8 @@ pub struct Plan {
     pub threads: usize,
     /// Whether all blocks are there from the start.
     pub cooperative: bool,
+    /// Whether another grid runs at the same time, on the same thread.
+    pub beside: bool,
 }
 
 /// Runs all blocks of a grid.
@@ -46,9 +51,8 @@ pub struct Plan {
 /// # Errors
 /// The first fault.
 pub fn run(grid: &Grid, plan: Plan) -> Result<Counters> {
-    let clusters = grid.grid.iter().zip(grid.cluster).map(|(g, c)| u64::from(g / c)).product();
-    let threads = plan.threads.clamp(1, usize::try_from(clusters).unwrap_or(usize::MAX).max(1));
-    let launch = Launch { grid, plan, clusters, next: AtomicU64::new(0), stop: AtomicBool::new(false) };
+    let launch = Launch::new(grid, plan);
+    let threads = plan.threads.clamp(1, usize::try_from(launch.clusters).unwrap_or(usize::MAX).max(1));
     let outcome = Mutex::new((Counters::default(), None));
     let work = |thread| {
         let mut worker = Worker::new(&launch, thread);
@@ -65,9 +69,8 @@ pub fn run(grid: &Grid, plan: Plan) -> Result<Counters> {
     } else {
         std::thread::scope(|scope| (0..threads).for_each(|thread| drop(scope.spawn(move || work(thread)))));
     }
-    let (mut counters, fault) = outcome.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    counters.launches = 1;
-    fault.map_or(Ok(counters), Err)
+    let (counters, fault) = outcome.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    fault.map_or_else(|| Ok(launch.complete(counters)), Err)
 }
 
 /// What the threads of a launch share.
@@ -79,7 +82,26 @@ struct Launch<'a> {
     stop: AtomicBool,
 }
 
-impl Launch<'_> {
+impl<'a> Launch<'a> {
+    fn new(grid: &'a Grid<'a>, plan: Plan) -> Self {
+        let clusters = grid.grid.iter().zip(grid.cluster).map(|(g, c)| u64::from(g / c)).product();
+        Launch { grid, plan, clusters, next: AtomicU64::new(0), stop: AtomicBool::new(false) }
+    }
+
+    /// What was counted, once all clusters have ended.
+    fn complete(&self, mut counters: Counters) -> Counters {
+        counters.launches = 1;
+        if let Some(l2) = &self.grid.l2 {
+            l2.add_to(&mut counters);
+        }
+        counters
+    }
+
+    /// Whether there are clusters that have not started.
+    fn has_more(&self) -> bool {
+        self.next.load(Ordering::Relaxed) < self.clusters
+    }
+
     /// The number of the next cluster to start.
     fn deal(&self) -> Option<u64> {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
@@ -98,6 +120,17 @@ struct Worker<'a> {
     random: Random,
     /// Times since a warp did more than wait in a loop that a cluster had nothing but such warps.
     idle: u64,
+    /// Clusters in a row that only waited.
+    waiting: usize,
+}
+
+/// What became of a worker's turn.
+#[derive(PartialEq, Eq)]
+enum Turn {
+    /// A cluster has run.
+    Ran,
+    /// No cluster is left.
+    Nothing,
 }
 
 /// How far a cluster got.
@@ -121,7 +154,13 @@ impl<'a> Worker<'a> {
             counters: Counters::default(),
             random: Random::new(launch.plan.seed, launch.clusters + thread as u64),
             idle: 0,
+            waiting: 0,
         }
+    }
+
+    /// What its clusters did, all of which have ended.
+    fn finish(self) -> Counters {
+        self.launch.complete(self.counters)
     }
 
     fn run(&mut self) -> Result<()> {
@@ -133,41 +172,45 @@ impl<'a> Worker<'a> {
                 self.admit(n);
             }
         }
-        let mut waiting = 0;
-        while !self.launch.stop.load(Ordering::Relaxed) {
-            if self.resident.is_empty() && !self.admit_next() {
-                break;
-            }
-            if self.launch.plan.cooperative {
-                // Whose turn it is must not matter.
-                let next = self.random.below(self.resident.len());
-                self.resident.swap(0, next);
-            }
-            let Some(mut cluster) = self.resident.pop_front() else { break };
-            match self.advance(&mut cluster)? {
-                Progress::Done => {
-                    waiting = 0;
-                    self.retire(cluster);
-                }
-                Progress::Paused => {
-                    waiting = 0;
-                    self.resident.push_back(cluster);
-                }
-                Progress::Waiting => {
-                    self.idle += 1;
-                    if self.is_hopeless() {
-                        return Err(deadlock(self.launch, &cluster));
-                    }
-                    self.resident.push_back(cluster);
-                    waiting += 1;
-                    if waiting >= self.resident.len() {
-                        waiting = 0;
-                        std::thread::yield_now();
-                    }
-                }
+        while self.turn()? == Turn::Ran {}
+        Ok(())
+    }
+
+    /// Lets one cluster run until it is done, or another shall have its turn.
+    fn turn(&mut self) -> Result<Turn> {
+        if self.launch.stop.load(Ordering::Relaxed) || self.resident.is_empty() && !self.admit_next() {
+            return Ok(Turn::Nothing);
+        }
+        if self.launch.plan.cooperative {
+            // Whose turn it is must not matter.
+            let next = self.random.below(self.resident.len());
+            self.resident.swap(0, next);
+        }
+        if self.launch.plan.beside {
+            self.choose_beside();
+        }
+        let Some(mut cluster) = self.resident.pop_front() else { return Ok(Turn::Nothing) };
+        let progress = self.advance(&mut cluster)?;
+        self.waiting = if progress == Progress::Waiting { self.waiting + 1 } else { 0 };
+        if progress == Progress::Done {
+            self.retire(cluster);
+            return Ok(Turn::Ran);
+        }
+        if progress == Progress::Waiting {
+            self.idle += 1;
+            if self.is_hopeless() {
+                return Err(deadlock(self.launch, &cluster));
             }
         }
-        Ok(())
+        self.resident.push_back(cluster);
+        if self.waiting >= self.resident.len() {
+            self.waiting = 0;
+            // For other threads of the launch: on a busy machine, this takes a while.
+            if self.launch.plan.threads > 1 {
+                std::thread::yield_now();
+            }
+        }
+        Ok(Turn::Ran)
     }
 
     /// Whether all that could end the waiting wait themselves.
@@ -194,7 +237,10 @@ impl<'a> Worker<'a> {
         self.resident.push_front(cluster);
     }
 
-    fn retire(&mut self, cluster: Cluster) {
+    fn retire(&mut self, mut cluster: Cluster) {
+        if let (Some(l2), Some(trace)) = (&self.launch.grid.l2, cluster.trace.take()) {
+            l2.submit(cluster.number.into(), trace);
+        }
         self.counters += &cluster.counters;
         self.counters.blocks += cluster.blocks.len() as u64;
         self.nursery.end(cluster);
@@ -211,6 +257,9 @@ impl<'a> Worker<'a> {
                 if self.complete_one(cluster)? || give_up_one(cluster) {
                     continue;
                 }
+                if beside::waits_for_primary(cluster) {
+                    return Ok(Progress::Waiting);
+                }
                 if spinning(cluster) {
                     cluster.warps.iter_mut().flatten().for_each(|warp| warp.spun = false);
                     return Ok(Progress::Waiting);
@@ -226,7 +275,7 @@ impl<'a> Worker<'a> {
             warp.spun = stop == Stop::Spun;
             cluster.warps[index] = Some(warp);
             // Blocks that hand values to each other must not rely on how far another got.
-            if self.launch.plan.cooperative && cluster.random.below(4) == 0 {
+            if (self.launch.plan.cooperative || self.launch.plan.beside) && cluster.random.below(4) == 0 {
                 return Ok(Progress::Paused);
             }
         }
@@ -238,7 +287,7 @@ impl<'a> Worker<'a> {
         if cluster.pending.is_empty() {
             return Ok(false);
         }
-        let n = cluster.random.below(cluster.pending.len());
+        let n = arrives_next(cluster);
         cluster.complete_pending(self.launch.grid.memory, n)?;
         cluster.warps.iter_mut().flatten().for_each(|warp| warp.spun = false);
         Ok(true)
@@ -249,6 +298,22 @@ impl<'a> Worker<'a> {
         while self.complete_one(cluster)? {}
         Ok(Progress::Done)
     }
+}
+
+/// The asynchronous operation to be completed next. Blocks of a cluster get what was sent to all of them at
+/// different times: what goes to one of them, by chance, waits until nothing else is left.
+fn arrives_next(cluster: &mut Cluster) -> usize {
+    let Cluster { pending, blocks, held_up, random, .. } = cluster;
+    if blocks.len() > 1 {
+        if random.below(HOLDS) == 0 {
+            *held_up = random.below(blocks.len());
+        }
+        let others: Vec<usize> = (0..pending.len()).filter(|&n| pending[n].block() != *held_up).collect();
+        if !others.is_empty() {
+            return others[random.below(others.len())];
+        }
+    }
+    random.below(pending.len())
 }
 
 /// A random warp that can get further.
@@ -310,7 +375,12 @@ fn deadlock(launch: &Launch, cluster: &Cluster) -> Box<Fault> {
                 ),
                 None => format!("the mbarrier at {at:#x}"),
             },
-            _ => "others, in a loop".to_owned(),
+            State::Registers(needed) => format!(
+                "{needed} registers, of which the warps of its block have given back {} that nobody took",
+                cluster.blocks[warp.block].spare_registers
+            ),
+            State::GridWait => "the grids before".to_owned(),
+            State::Ready | State::Done => "others, in a loop".to_owned(),
         };
         places.push(format!("warp {} waits for {what} (PTX line {line})", warp.index));
     }

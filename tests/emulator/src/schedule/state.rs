@@ -7,13 +7,17 @@ use crate::counters::Counters;
 use crate::decode::program::{BarrierKind, Program};
 use crate::exec::copies::{CopyState, Pending};
 use crate::exec::counting::Patterns;
+use crate::exec::in_flight::LoadsInFlight;
+use crate::exec::registers::Registers;
 use crate::exec::tensor::{FRAGMENT_ROWS, WgmmaState};
 use crate::memory::clock::{Clock, WarpClock};
 use crate::memory::exchange::{Exchange, Knowledge, Lesson};
 use crate::memory::global::{Allocation, GlobalMemory};
+use crate::memory::l2::{L2, Trace};
 use crate::memory::shared::Shared;
 use crate::row::{LANES, Row};
 
+use super::beside::Beside;
 use super::random::Random;
 
 /// What all blocks of a launch have in common.
@@ -38,6 +42,10 @@ pub struct Grid<'a> {
     pub workspace: u64,
     /// What blocks know of each other, where they may hand values to each other.
     pub exchange: Option<Exchange>,
+    /// The L2 cache, where its traffic is to be counted.
+    pub l2: Option<L2>,
+    /// Its part in a programmatic dependent launch.
+    pub beside: Option<&'a Beside>,
     /// Multiprocessors of the device.
     pub processors: u32,
     /// Instructions of a warp after which the kernel is stopped.
@@ -100,6 +108,10 @@ pub enum State {
     ClusterBarrier,
     /// Waits for a phase of the mbarrier of a block at an offset.
     Mbarrier(usize, u32),
+    /// Waits for the end of the grids before.
+    GridWait,
+    /// Waits until its block has as many registers to give.
+    Registers(u32),
     /// All lanes have exited.
     Done,
 }
@@ -138,12 +150,18 @@ pub struct Warp {
     pub copies: CopyState,
     /// `wgmma`s under way.
     pub wgmma: WgmmaState,
+    /// Loads under way, where they are to be counted.
+    pub loads: Option<Box<LoadsInFlight>>,
     /// What the reducing barrier it waits at does with its result.
     pub barrier_reduction: Option<(BarrierKind, u32)>,
     /// Threads with a true predicate, and all that gave one, of the last barrier.
     pub barrier_result: (u32, u32),
     /// Phase of the cluster barrier it arrived at and has not waited for.
     pub cluster_arrival: Option<u64>,
+    /// Lanes that have waited for the grids before.
+    pub grid_waited: u32,
+    /// Registers of each of its threads, where the kernel changes them.
+    pub registers: Registers,
     /// What was ordered by the last fence, for a relaxed arrival.
     pub fenced: Option<Box<Clock>>,
     /// The same for other blocks.
@@ -198,6 +216,10 @@ pub struct Block {
     pub mbarriers: HashMap<u32, MbarrierObject>,
     /// Clocks of locations that threads synchronise through.
     pub locations: HashMap<u32, Clock>,
+    /// Whether it has let dependent grids start.
+    pub triggered: bool,
+    /// Registers that its warps gave back.
+    pub spare_registers: u32,
     /// Warps that have not exited.
     pub live_warps: usize,
 }
@@ -227,6 +249,10 @@ pub struct Cluster {
     pub warps: Vec<Option<Box<Warp>>>,
     /// Asynchronous operations that nobody has waited for.
     pub pending: Vec<Pending>,
+    /// The block whose operations among them are held up.
+    pub held_up: usize,
+    /// Warps that have waited for the grids before, and their epochs at the time.
+    pub grid_waits: Vec<(usize, u32)>,
     /// The cluster's barrier.
     pub barrier: ClusterBarrier,
     /// Epoch of the next asynchronous copy.
@@ -239,6 +265,8 @@ pub struct Cluster {
     pub lessons: Vec<Lesson>,
     /// What it counted.
     pub counters: Counters,
+    /// Its accesses to global memory, where they are to be replayed.
+    pub trace: Option<Trace>,
     /// Patterns of accesses to shared memory.
     pub patterns: Patterns,
     /// The allocation that was accessed last.
@@ -246,9 +274,9 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The actor that asynchronous copies count as.
-    pub fn copy_actor(&self) -> usize {
-        self.warps.len()
+    /// The actor that asynchronous copies to a block count as.
+    pub fn copy_actor(&self, block: usize) -> usize {
+        self.warps.len() + block
     }
 
     /// Whether all warps have exited.

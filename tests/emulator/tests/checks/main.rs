@@ -13,4 +13,5 @@ mod deadlocks;
 mod memory;
 mod races;
 mod refusals;
+mod registers;
 mod wgmma;

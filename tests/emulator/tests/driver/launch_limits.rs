@@ -9,7 +9,7 @@ use crate::support::{Code, code, context};
 /// Kernels that do nothing, each with a limit of its own.
 const PTX: &str = "
 .version 8.0
-.target sm_90
+.target sm_90a
 .address_size 64
 .visible .entry plain()
 {
@@ -22,6 +22,11 @@ const PTX: &str = "
 }
 .visible .entry bounded() .maxntid 128, 1, 1
 {
+    ret;
+}
+.visible .entry registers() .maxnreg 168
+{
+    setmaxnreg.dec.sync.aligned.u32 40;
     ret;
 }
 .visible .entry exact() .reqntid 64, 1, 1
@@ -195,4 +200,25 @@ fn occupancy_follows_threads_and_shared_memory() {
     let potential =
         unsafe { result::occupancy::max_potential_block_size(function, None, 0, 0) }.expect("two numbers");
     assert_eq!(potential, (2 * 132, 1024));
+}
+
+/// 168 registers for each of 384 threads are 63 of 64 K.
+#[test]
+fn a_kernel_that_moves_registers_needs_them() {
+    let _context = context();
+    let limits = Limits::load();
+    let function = limits.function("registers");
+    // SAFETY: the function exists.
+    let number = unsafe { result::function::get_function_attribute(function, CU_FUNC_ATTRIBUTE_NUM_REGS) };
+    assert_eq!(number.expect("a number"), 168);
+    let blocks = |threads| {
+        // SAFETY: the function exists.
+        unsafe { result::occupancy::max_active_block_per_multiprocessor(function, threads, 0) }
+    };
+    let found = [128, 256, 384, 512].map(|threads| blocks(threads).expect("a number"));
+    assert_eq!(found, [3, 1, 1, 0]);
+    let launch = |threads| limits.launch("registers", (1, 1, 1), (threads, 1, 1), 0);
+    assert_eq!(launch(384), Code::CUDA_SUCCESS);
+    assert_eq!(launch(512), Code::CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES);
+    assert_eq!(code(result::ctx::synchronize()), Code::CUDA_SUCCESS);
 }

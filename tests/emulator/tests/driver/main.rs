@@ -4,6 +4,7 @@ mod abi;
 mod capture;
 mod context;
 mod copies;
+mod dependents;
 mod graph;
 mod handles;
 mod kernels;

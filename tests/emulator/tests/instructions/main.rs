@@ -13,5 +13,6 @@ mod copies;
 mod matrices;
 mod mbarriers;
 mod moves;
+mod traffic;
 mod variables;
 mod warp;

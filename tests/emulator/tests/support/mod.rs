@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use cuda_emulator::counters::Counters;
 use cuda_emulator::machine::{Launch, Machine, Module, Options};
 use cuda_emulator::report::{Fault, FaultKind};
 use cuda_emulator::tensor::tensor_map::{TensorMap, Tiled};
@@ -50,6 +51,10 @@ pub struct Case {
     pub seed: u64,
     /// Threads of the machine.
     pub threads: usize,
+    /// Directives of the kernel.
+    pub directives: String,
+    /// Whether traffic is counted, and the blocks of a multiprocessor for it.
+    pub traffic: Option<u32>,
     /// Instructions of a warp.
     pub limit: u64,
 }
@@ -94,6 +99,8 @@ pub struct Run {
     pub buffers: Vec<Vec<u8>>,
     /// Their addresses.
     pub addresses: Vec<u64>,
+    /// What was counted.
+    pub counters: Counters,
 }
 
 /// A fault with what is needed to judge it.
@@ -120,6 +127,8 @@ impl Case {
             maps: Vec::new(),
             seed: 1,
             threads: 2,
+            directives: String::new(),
+            traffic: None,
             limit: 1 << 24,
         }
     }
@@ -183,13 +192,14 @@ impl Case {
             false => "mad.wide.u32 %o, %t, 4, %a0;",
         };
         format!(
-            ".version 8.6\n.target sm_90a\n.address_size 64\n{}\n.visible .entry k({})\n{{\n\
+            ".version 8.6\n.target sm_90a\n.address_size 64\n{}\n.visible .entry k({}) {}\n{{\n\
              .reg .b32 %r<64>;\n.reg .b64 %rd<64>;\n.reg .b16 %h<32>;\n.reg .f32 %f<64>;\n.reg .f64 %d<16>;\n\
              .reg .b128 %q<8>;\n.reg .pred %p<32>;\n.reg .b64 %a<8>;\n.reg .b32 %t, %l, %u<4>;\n.reg .b64 %o;\n\
              mov.u32 %t, %tid.x;\nmov.u32 %u0, %ctaid.x;\nmov.u32 %u1, %ntid.x;\nmad.lo.u32 %t, %u0, %u1, %t;\n\
              mov.u32 %l, %laneid;\n{loads}{own}\n{}\nret;\n}}\n",
             self.outside,
             params.join(", "),
+            self.directives,
             self.body
         )
     }
@@ -201,6 +211,8 @@ impl Case {
             seed: self.seed,
             threads: self.threads,
             instruction_limit: self.limit,
+            traffic: self.traffic.is_some(),
+            blocks_per_processor: self.traffic,
             ..Options::default()
         };
         let machine = Machine::new(options);
@@ -236,9 +248,10 @@ impl Case {
             cooperative: self.cooperative,
         };
         let function = module.function("k").expect("has a kernel k");
-        if let Err(fault) = machine.launch(&function, &launch) {
-            return Err(Faulted { fault, addresses });
-        }
+        let counters = match machine.launch(&function, &launch) {
+            Ok(counters) => counters,
+            Err(fault) => return Err(Faulted { fault, addresses }),
+        };
         let read = |(buffer, &address): (&Buffer, &u64)| {
             let len = match buffer {
                 Buffer::Bytes(bytes) => bytes.len(),
@@ -249,7 +262,15 @@ impl Case {
             bytes
         };
         let buffers = self.buffers.iter().zip(&addresses).map(read).collect();
-        Ok(Run { buffers, addresses })
+        Ok(Run { buffers, addresses, counters })
+    }
+
+    /// Runs and returns what was counted, traffic included, with so many blocks on a multiprocessor.
+    pub fn counters(&self, blocks_per_processor: u32) -> Counters {
+        match (Case { traffic: Some(blocks_per_processor), ..self.clone() }).run() {
+            Ok(run) => run.counters,
+            Err(faulted) => panic!("{}\n{}", faulted.fault, self.body),
+        }
     }
 
     /// Runs and returns a buffer as 32-bit words.
