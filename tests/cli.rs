@@ -239,10 +239,10 @@ fn help_names_every_option() {
     let tiny = Tiny::new("llama");
     let model = ["--model", "--adapter", "--device", "--dtype", "--threads"];
     let train = "--config --dry-run --quiet --verbose --device --dtype --model --data --val-data --on-bad-record --val-fraction --output-dir --num-epochs --max-steps \
-                 --batch-size --gradient-accumulation-steps --learning-rate --warmup-ratio --weight-decay \
+                 --batch-size --gradient-accumulation-steps --micro-batch-tokens --learning-rate --warmup-ratio --weight-decay \
                  --max-grad-norm --max-seq-len --seed --lora-r --lora-alpha --lora-dropout --target-modules \
                  --aggregation --guard-layers --guard-dropout --margin --security-weight --kl-weight \
-                 --early-stop-patience --eval-steps --save-steps --save-total-limit --base-cache-mib --recompute \
+                 --early-stop-patience --eval-steps --save-steps --save-total-limit --base-cache-device-mib --base-cache-mib --recompute \
                  --resume-from-checkpoint --threads";
     let generate = "--prompt-file --max-new-tokens --num-samples --temperature --top-p --top-k --seed --no-guard \
                     --rescore-every --ignore-eos --json";

@@ -18,6 +18,7 @@ use std::path::Path;
 
 use deepguard::cpu::Cpu;
 use deepguard::model::config::Config;
+use deepguard::ops::PlanRow;
 use deepguard::train::data::{OnBadRecord, read_pairs};
 use deepguard::train::observer::RunStart;
 use deepguard::train::{Observer, RunSummary, StepLog, TrainConfig};
@@ -248,21 +249,43 @@ fn validation_pairs_can_be_set_aside() {
 #[test]
 fn cutting_a_step_into_micro_batches_changes_only_rounding() {
     let tiny = Tiny::new("llama");
-    let run = |batch_size: usize, name: &str| {
+    let run = |batch_size: usize, rows: Option<usize>, name: &str| {
         let gradient_accumulation_steps = 4 / batch_size;
         let config = config(&tiny, name).with(|o| {
             o.batch_size = batch_size;
             o.gradient_accumulation_steps = gradient_accumulation_steps;
+            o.micro_batch_tokens = rows;
         });
-        assert_eq!(train(&config).unwrap().state.global_step, 4);
+        let mut planned = Planned(0);
+        assert_eq!(train_with(&config, &mut planned).unwrap().state.global_step, 4);
         let of_run = |kind, field| losses(&config.output_dir, kind, field);
-        [of_run("train", "total"), of_run("train", "grad_norm"), of_run("validation", "total")].concat()
+        let found = [of_run("train", "total"), of_run("train", "grad_norm"), of_run("validation", "total")];
+        (found.concat(), planned.0)
     };
-    let expected = run(4, "4x1");
-    for (batch_size, name) in [(2, "2x2"), (1, "1x4")] {
-        for (found, expected) in run(batch_size, name).iter().zip(&expected) {
+    let (expected, planned) = run(4, None, "4x1");
+    for (batch_size, rows, name) in [(2, None, "2x2"), (1, None, "1x4"), (4, Some(ROWS), "rows")] {
+        let (found, less) = run(batch_size, rows, name);
+        for (found, expected) in found.iter().zip(&expected) {
             assert!((found - expected).abs() < 1e-3 * expected.abs(), "{name}: {found} for {expected}");
         }
+        assert!(less < planned, "{name}: {less} bytes are planned, {planned} for all pairs at once");
+    }
+    refused(
+        &config(&tiny, "few").with(|o| o.micro_batch_tokens = Some(20)),
+        ErrorKind::Usage,
+        &["micro_batch_tokens", "at least", "found 20", "max_seq_len"],
+    );
+}
+
+/// Rows that two pairs or so have.
+const ROWS: usize = 320;
+
+/// Bytes of the memory plan.
+struct Planned(usize);
+
+impl Observer for Planned {
+    fn on_start(&mut self, start: &RunStart<'_>) {
+        self.0 = PlanRow::total(start.plan);
     }
 }
 

@@ -76,9 +76,13 @@ pub struct TrainArgs {
     /// Pairs per micro-batch.
     #[arg(long, alias = "per-device-batch-size", alias = "per-device-train-batch-size", alias = "micro-batch-size", help_heading = TRAINING)]
     batch_size: Option<usize>,
-    /// Micro-batches per optimiser step.
+    /// Micro-batches per optimiser step, whose pairs are this times --batch-size.
     #[arg(long, alias = "grad-acc-steps", help_heading = TRAINING)]
     gradient_accumulation_steps: Option<usize>,
+    /// Cut a step's pairs into micro-batches of at most so many rows instead of --batch-size pairs: tokens of
+    /// the secure functions, and of the vulnerable ones after what both share.
+    #[arg(long, help_heading = MEMORY)]
+    micro_batch_tokens: Option<usize>,
     /// Peak learning rate.
     #[arg(long, alias = "lr", help_heading = TRAINING)]
     learning_rate: Option<f64>,
@@ -146,7 +150,12 @@ pub struct TrainArgs {
     /// Checkpoints kept; the newest and the best are kept in any case.
     #[arg(long, help_heading = CHECKPOINTS)]
     save_total_limit: Option<usize>,
-    /// MiB of memory for the base model's hidden states; the rest goes to disk.
+    /// MiB of a GPU's memory for the base model's hidden states, which are there if all of them fit; 0 for
+    /// none. If not given, half of what training leaves free.
+    #[arg(long, help_heading = MEMORY)]
+    base_cache_device_mib: Option<usize>,
+    /// MiB of the host's memory for the base model's hidden states that are not on a GPU; the rest goes to
+    /// disk.
     #[arg(long, help_heading = MEMORY)]
     base_cache_mib: Option<usize>,
     /// What the backward pass recomputes; auto is as little as fits into memory.

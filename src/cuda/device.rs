@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaStream, DriverError};
 
+use super::branch::Branch;
 use super::driver::{self, DeviceInfo, complaint};
 use super::fetch::Parcels;
 use super::graph::Graphs;
@@ -39,6 +40,7 @@ struct Shared {
     counters: Mutex<Counters>,
     staging: Mutex<Staging>,
     graphs: Mutex<Graphs>,
+    branch: Mutex<Branch>,
     parcels: Mutex<Parcels>,
     /// Allocations that have been freed.
     freed: Arc<AtomicU64>,
@@ -102,6 +104,7 @@ impl Cuda {
         let kernels = load(stream.context(), &info, ptx_only).map_err(|e| e.context(title(&info)))?;
         stream.context().bind_to_thread().map_err(|e| complaint(title(&info), e))?;
         let refusals = Mutex::new(Refusals::new()?);
+        let branch = Mutex::new(Branch::new(stream.context())?);
         let cuda = Cuda {
             shared: Arc::new(Shared {
                 stream,
@@ -115,6 +118,7 @@ impl Cuda {
                 counters: Mutex::new(Counters::default()),
                 staging: Mutex::new(Staging::default()),
                 graphs: Mutex::new(Graphs::default()),
+                branch,
                 parcels: Mutex::new(Parcels::default()),
                 freed: Arc::default(),
                 refusals,
@@ -157,6 +161,10 @@ impl Cuda {
 
     pub(super) fn graphs(&self) -> MutexGuard<'_, Graphs> {
         lock(&self.shared.graphs)
+    }
+
+    pub(super) fn branch(&self) -> MutexGuard<'_, Branch> {
+        lock(&self.shared.branch)
     }
 
     pub(super) fn parcels(&self) -> MutexGuard<'_, Parcels> {

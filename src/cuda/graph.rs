@@ -26,13 +26,22 @@ pub(super) enum Node {
     CooperativeKernel,
     /// A copy to the device.
     Upload,
+    /// A copy to memory of the host.
+    Offload,
     /// A copy on the device.
     Copy,
     /// A fill.
     Fill,
+    /// The first prefetch comes after the node before.
+    Fork,
+    /// A copy to the device, each after the prefetch before.
+    Prefetch,
+    /// What follows comes after the last prefetch, too.
+    Join,
 }
 
-/// Name and nodes of a graph. All are of one stream, each node after the one before.
+/// Name and nodes of a graph, in the order of recording. But for prefetches, each node is after the one
+/// before.
 type Topology = (&'static str, Vec<Node>);
 
 /// Most executables that are kept: fifty steps of real lengths have 24 topologies.
@@ -168,14 +177,19 @@ impl Cuda {
     /// time, and the number of the recording returned if it can be repeated.
     pub(super) fn end_recording(&self, name: Option<&'static str>) -> Result<Option<u64>> {
         let what = |e| self.graph_complaint("starting a graph", e);
+        // A branch that is not joined would make the recording invalid.
+        let joined = self.join_branch();
         let mut graphs = self.graphs();
-        let Some(Recorded { nodes, number, freed }) = graphs.recording.take() else { return Ok(None) };
+        let Some(Recorded { nodes, number, freed }) = graphs.recording.take() else {
+            return joined.map(|()| None);
+        };
         let mut graph = std::ptr::null_mut();
         // SAFETY: this stream is the one that `begin_recording` began with.
         unsafe { sys::cuStreamEndCapture(self.stream().cu_stream(), &raw mut graph) }
             .result()
             .map_err(what)?;
         let graph = Graph(graph);
+        joined?;
         if self.has_failed() {
             return Ok(None); // nothing is started after an error
         }

@@ -21,7 +21,8 @@ use crate::ops::{Arena, Buffer, Device, Element, Fetch, Mut, Recording, Ref, Ten
 /// take some 200 KiB, without states of the base model.
 const INPUT_STAGE: usize = 4 << 20;
 /// Most bytes that are reserved, as the system cannot use them for anything else. The base model's states of
-/// 64 pairs of 1024 tokens take 448 MiB with a model of 7B. Inputs beyond that wait.
+/// 64 pairs of 1024 tokens take 448 MiB with a model of 7B, where they come from a file. Inputs beyond that
+/// wait.
 const MOST_INPUT_STAGE: usize = 512 << 20;
 /// Bytes of scratch memory from the start: more than the parts of any product take, which are two large tiles
 /// for each multiprocessor. Growing would make the first steps shorter graphs.
@@ -36,9 +37,11 @@ const OTHER_DEVICE: &str = "choose another device (`device` cuda:N), or compute 
 /// Device memory that is left to the driver: for modules, graphs and the stacks of kernels.
 const RESERVE: usize = 256 << 20;
 
-/// An allocation on the device.
+/// An allocation on the device, or of page-locked memory of the host.
 pub struct Memory {
     address: u64,
+    /// The memory, if it is the host's.
+    pinned: Option<Pinned>,
     stream: Arc<CudaStream>,
     /// Counts what is freed.
     freed: Arc<AtomicU64>,
@@ -50,6 +53,11 @@ impl Drop for Memory {
         let _ = self.stream.context().bind_to_thread();
         // Before the memory is gone: recordings that may use it are not repeated from here on.
         self.freed.fetch_add(1, Ordering::AcqRel);
+        if self.pinned.is_some() {
+            // The copies out of it are on another stream.
+            let _ = self.stream.context().synchronize();
+            return;
+        }
         let _ = self.stream.synchronize();
         // SAFETY: allocated by `Device::allocate`, freed once, and no work of the stream uses it any more.
         let _ = unsafe { result::free_sync(self.address) };
@@ -222,6 +230,20 @@ impl Cuda {
         waited.and(copied.map_err(what))
     }
 
+    /// Copies to page-locked memory, in the order of all work.
+    fn copy_to_host<T: Element>(&self, to: Mut<'_, Cuda, T>, from: Ref<'_, Cuda, T>) -> Result<()> {
+        let what = |e| complaint("copying to page-locked memory", e);
+        self.stream().context().bind_to_thread().map_err(what)?;
+        // SAFETY: page-locked memory of the host has the same address on the device. `to` borrows it
+        // exclusively, it holds bytes, whatever they are, and it is freed after a wait for all streams only.
+        let host = unsafe { std::slice::from_raw_parts_mut(to.address() as *mut T, to.len()) };
+        // SAFETY: as many elements on both sides; nothing reads the memory but later copies.
+        let copied =
+            unsafe { result::memcpy_dtoh_async(host, from.address() as u64, self.stream().cu_stream()) };
+        self.recorded(Node::Offload);
+        copied.map_err(what)
+    }
+
     /// Waits for all work, after which the page-locked memory is free again.
     fn wait_for_inputs(&self) -> Result<()> {
         let mut staging = self.staging();
@@ -260,11 +282,26 @@ impl Device for Cuda {
             CUresult::CUDA_ERROR_OUT_OF_MEMORY => self.refused(bytes, free, e),
             _ => what(e),
         })?;
-        let memory = Memory { address, stream: self.stream().clone(), freed: self.freed().clone() };
+        let memory =
+            Memory { address, pinned: None, stream: self.stream().clone(), freed: self.freed().clone() };
         // SAFETY: just allocated with this size.
         unsafe { result::memset_d8_async(address, 0, bytes.max(1), self.stream().cu_stream()) }
             .map_err(what)?;
         Ok(memory)
+    }
+
+    fn allocate_host(&self, bytes: usize) -> Result<Memory> {
+        let bound = self.stream().context().bind_to_thread();
+        bound.map_err(|e| complaint(format!("{bytes} bytes of page-locked memory"), e))?;
+        self.end_recording(None)?;
+        let pinned = Pinned::new(bytes.max(1))?;
+        let address = pinned.address() as u64;
+        Ok(Memory {
+            address,
+            pinned: Some(pinned),
+            stream: self.stream().clone(),
+            freed: self.freed().clone(),
+        })
     }
 
     fn free_memory(&self) -> usize {
@@ -308,6 +345,24 @@ impl Device for Cuda {
         let copied = bound.and_then(|()| unsafe { result::memcpy_dtod_async(to, from, bytes, stream) });
         self.recorded(Node::Copy);
         self.keep(copied.map_err(|e| complaint("copying on the device", e)));
+    }
+
+    fn offload<T: Element>(&self, to: Mut<'_, Self, T>, from: Ref<'_, Self, T>) {
+        assert_eq!(to.len(), from.len(), "offload");
+        if !from.is_empty() && !self.has_failed() {
+            self.keep(self.copy_to_host(to, from));
+        }
+    }
+
+    fn prefetch<T: Element>(&self, to: Mut<'_, Self, T>, from: Ref<'_, Self, T>) {
+        assert_eq!(to.len(), from.len(), "prefetch");
+        if !from.is_empty() && !self.has_failed() {
+            self.keep(self.copy_beside(to, from));
+        }
+    }
+
+    fn join_prefetches(&self) {
+        self.keep(self.join_branch());
     }
 
     fn zero<T: Element>(&self, to: Mut<'_, Self, T>) {

@@ -5,11 +5,13 @@
 //! without a GPU, and tested.
 //!
 //! `unsafe` is where the driver is called: `driver.rs` reaches it, `launch.rs` starts kernels, `memory.rs`
-//! allocates and copies, `weights.rs` loads, `graph.rs` records, `fetch.rs` copies to the host.
+//! allocates and copies, `weights.rs` loads, `graph.rs` records, `branch.rs` copies beside other work,
+//! `fetch.rs` copies to the host.
 
 mod aggregate;
 mod analyzer;
 mod attention;
+mod branch;
 mod device;
 mod driver;
 mod dropout;

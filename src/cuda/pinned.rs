@@ -17,6 +17,8 @@ pub(super) struct Pinned {
 
 // SAFETY: plain memory, owned by this value.
 unsafe impl Send for Pinned {}
+// SAFETY: a shared borrow tells its address and length, and no more.
+unsafe impl Sync for Pinned {}
 
 impl Pinned {
     /// `len` bytes that may hold anything.

@@ -35,6 +35,13 @@ pub struct Buffer<D: Device, T> {
 }
 
 impl<D: Device, T: Element> Buffer<D, T> {
+    /// `len` elements in [memory of the host](Device::allocate_host), which may hold anything.
+    pub fn on_host(device: &D, len: usize) -> Result<Self> {
+        let memory = Arc::new(device.allocate_host(len * size_of::<T>())?);
+        let address = D::address(&memory);
+        Ok(Buffer { address, len, _memory: Some(memory), _element: PhantomData })
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         self.len

@@ -88,6 +88,12 @@ pub trait Device: Clone + Send + Sync + 'static {
     ///
     /// [`Error::memory`]: crate::error::Error::memory
     fn allocate(&self, bytes: usize) -> Result<Self::Memory>;
+    /// Memory of the host that the device copies to and from by itself, page-locked where it is not the
+    /// device's own anyway; it may hold anything. Fails as [`allocate`](Self::allocate) does. Such memory is
+    /// for [`offload`](Self::offload) and [`prefetch`](Self::prefetch) alone.
+    fn allocate_host(&self, bytes: usize) -> Result<Self::Memory> {
+        self.allocate(bytes)
+    }
     /// Bytes that can still be allocated.
     fn free_memory(&self) -> usize;
     /// Start address of an allocation.
@@ -101,6 +107,17 @@ pub trait Device: Clone + Send + Sync + 'static {
     fn download<T: Element>(&self, to: &mut [T], from: Ref<'_, Self, T>);
     /// Copies device elements; the lengths must be equal.
     fn copy<T: Element>(&self, to: Mut<'_, Self, T>, from: Ref<'_, Self, T>);
+    /// Copies from the device to memory of the host, in the order of all work; the lengths must be equal.
+    fn offload<T: Element>(&self, to: Mut<'_, Self, T>, from: Ref<'_, Self, T>) {
+        self.copy(to, from);
+    }
+    /// Copies from memory of the host to the device, after all earlier work and beside what follows, which
+    /// may use `to` after [`join_prefetches`](Self::join_prefetches) only; the lengths must be equal.
+    fn prefetch<T: Element>(&self, to: Mut<'_, Self, T>, from: Ref<'_, Self, T>) {
+        self.copy(to, from);
+    }
+    /// Orders all prefetches before the work that follows.
+    fn join_prefetches(&self) {}
     /// Sets all elements to zero.
     fn zero<T: Element>(&self, to: Mut<'_, Self, T>);
     /// Bytes of its memory that a model of these frozen tensors takes, with what the device needs for itself;

@@ -12,6 +12,7 @@ use crate::model::lora::{LoraConfig, MAX_RANK, TargetModules};
 use crate::model::prefix::PrefixConfig;
 use crate::train::data::OnBadRecord;
 use crate::train::method::Method;
+use crate::train::packing::Packing;
 use crate::train::step::Objective;
 
 /// Counts go up to this, so that products of two of them can be computed.
@@ -102,8 +103,11 @@ pub struct TrainConfig {
     pub max_steps: Option<usize>,
     /// Pairs per micro-batch.
     pub batch_size: usize,
-    /// Micro-batches per optimiser step.
+    /// Micro-batches per optimiser step, whose pairs are this times `batch_size`.
     pub gradient_accumulation_steps: usize,
+    /// Cuts a step's pairs into micro-batches of at most so many rows instead of `batch_size` pairs: tokens
+    /// of the secure functions, and of the vulnerable ones after what both share.
+    pub micro_batch_tokens: Option<usize>,
     /// Peak learning rate.
     pub learning_rate: f64,
     /// Share of the steps in which the learning rate rises.
@@ -149,7 +153,11 @@ pub struct TrainConfig {
     pub save_steps: Option<usize>,
     /// Checkpoints kept.
     pub save_total_limit: usize,
-    /// MiB of memory for the base model's hidden states; what does not fit goes to disk.
+    /// MiB of a GPU's memory for the base model's hidden states, which are there if all of them fit; 0 for
+    /// none. If not given, half of what training leaves free.
+    pub base_cache_device_mib: Option<usize>,
+    /// MiB of the host's memory for the base model's hidden states that are not on a GPU; what does not fit
+    /// goes to disk.
     pub base_cache_mib: usize,
     /// What the backward pass recomputes.
     pub recompute: RecomputePolicy,
@@ -173,6 +181,7 @@ impl Default for TrainConfig {
             max_steps: None,
             batch_size: 8,
             gradient_accumulation_steps: 2,
+            micro_batch_tokens: None,
             learning_rate: 2e-5,
             warmup_ratio: 0.1,
             weight_decay: 0.01,
@@ -195,6 +204,7 @@ impl Default for TrainConfig {
             eval_steps: None,
             save_steps: None,
             save_total_limit: 2,
+            base_cache_device_mib: None,
             base_cache_mib: 1024,
             recompute: RecomputePolicy::Auto,
             resume_from_checkpoint: None,
@@ -253,6 +263,7 @@ impl TrainConfig {
             ("max_steps", self.max_steps, (1, MAX_COUNT)),
             ("batch_size", Some(self.batch_size), (1, MAX_COUNT)),
             ("gradient_accumulation_steps", Some(self.gradient_accumulation_steps), (1, MAX_COUNT)),
+            ("micro_batch_tokens", self.micro_batch_tokens, (MIN_TOKENS, MAX_COUNT)),
             ("max_seq_len", self.max_seq_len, (MIN_TOKENS, MAX_TOKENS)),
             ("lora_r", Some(self.lora_r), (1, MAX_RANK)),
             ("prefix_length", Some(self.prefix_length), (1, MAX_PREFIX)),
@@ -357,6 +368,16 @@ impl TrainConfig {
         let layers = self.guard_layers.unwrap_or(GuardConfig::default().layers);
         let guard = GuardConfig { aggregation: self.aggregation, layers, dropout: self.guard_dropout };
         self.method.has_guard().then_some(guard)
+    }
+
+    /// How the pairs of a step are cut into micro-batches.
+    pub fn packing(&self) -> Packing {
+        self.micro_batch_tokens.map_or(Packing::Pairs(self.batch_size), Packing::Rows)
+    }
+
+    /// Pairs of an optimiser step.
+    pub fn pairs_per_step(&self) -> usize {
+        self.batch_size.saturating_mul(self.gradient_accumulation_steps)
     }
 
     /// The objective.

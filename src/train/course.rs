@@ -18,7 +18,7 @@ use crate::train::records::validation_path;
 
 /// Where a run reads from and writes to, how often it saves and what it recomputes does not change its
 /// course. Records that are left out are not among the pairs, which count by themselves.
-const NEUTRAL: [&str; 11] = [
+const NEUTRAL: [&str; 12] = [
     "model",
     "model_revision",
     "data",
@@ -27,6 +27,7 @@ const NEUTRAL: [&str; 11] = [
     "output_dir",
     "save_steps",
     "save_total_limit",
+    "base_cache_device_mib",
     "base_cache_mib",
     "recompute",
     "resume_from_checkpoint",

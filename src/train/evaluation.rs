@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::ops::Backend;
 use crate::train::batch::{BatchPlan, PairRows, TokenPair, Totals};
+use crate::train::packing::Packing;
 use crate::train::step::{RowResults, Stepper};
 
 /// What an evaluation found.
@@ -72,22 +73,23 @@ fn pair_figures(plan: &BatchPlan, results: &RowResults, pair: &PairRows) -> Pair
     }
 }
 
-/// Evaluates `pairs`, `batch_size` at a time, until `stop`, asked before every batch, says so.
+/// Evaluates `pairs` in micro-batches as `packing` cuts them, until `stop`, asked before every batch, says
+/// so.
 ///
 /// # Errors
 /// Kind `Interrupted` if it did.
 pub fn evaluate<B: Backend>(
     stepper: &mut Stepper<'_, B>,
     pairs: &[TokenPair],
-    batch_size: usize,
+    packing: Packing,
     stop: &mut dyn FnMut() -> bool,
 ) -> Result<Evaluation> {
     let mut batches = Vec::new();
-    for batch in pairs.chunks(batch_size) {
+    for batch in packing.cut(pairs, &stepper.objective, true) {
         if stop() {
             return Err(Error::interrupted());
         }
-        batches.push(stepper.evaluate(&batch.iter().collect::<Vec<_>>())?);
+        batches.push(stepper.evaluate(&batch)?);
     }
     let ignore = stepper.objective.ignore_token;
     let totals: Totals = pairs.iter().map(|pair| pair.totals(ignore)).sum();

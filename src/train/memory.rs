@@ -14,7 +14,11 @@ use crate::train::results::Results;
 
 /// What helps where training does not fit.
 pub(super) const ADVICE: &str = "lower `batch_size` (and raise `gradient_accumulation_steps` by as much: the result is the \
-                                 same) or `max_seq_len`, or choose another `device`";
+                                 same) or `max_seq_len`, set or lower `micro_batch_tokens`, or choose another `device`";
+
+/// What helps where the base model's states have no room on the device after all.
+pub(super) const CACHE_ADVICE: &str =
+    "set `base_cache_device_mib` to 0: they are kept in memory of the host then";
 
 /// Most bytes of one chunk of logits, and most rows. Every chunk reads the head's weights three times, so
 /// that few rows take longer than their products; there is room for as many with a vocabulary of 152,000.
@@ -84,7 +88,8 @@ pub(super) struct BaseBuffers<B: Backend> {
 }
 
 impl<B: Backend> Memory<B> {
-    /// Most bytes that are uploaded for a micro-batch, without states of the base model or with them.
+    /// Most bytes that are uploaded for a micro-batch, without states of the base model or with them, as
+    /// those are that come from a file.
     pub(super) fn input_bytes(&self, with_base: bool) -> usize {
         let base = self.base.as_ref().filter(|_| with_base).map_or(0, |base| base.hidden.len());
         self.plan.bytes() + (base * size_of::<B::Act>()).next_multiple_of(ALIGNMENT)

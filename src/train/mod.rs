@@ -17,6 +17,7 @@ pub mod method;
 mod metrics;
 mod objective;
 pub mod observer;
+pub mod packing;
 pub mod records;
 mod results;
 mod run_data;

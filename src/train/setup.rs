@@ -15,6 +15,7 @@ use crate::train::config::TrainConfig;
 use crate::train::course::Course;
 use crate::train::data::TokenizedPairs;
 use crate::train::observer::{Observer, Stage};
+use crate::train::packing::Packing;
 use crate::train::run_data::RunData;
 use crate::train::schedule::{LinearSchedule, epoch_order};
 
@@ -24,7 +25,7 @@ pub(super) struct Setup<B: Backend> {
     pub(super) validation: TokenizedPairs,
     /// An adapter with its initial values.
     pub(super) attached: Attached<B>,
-    /// Rows of the largest micro-batch: [`Objective::capacity`](crate::train::step::Objective::capacity).
+    /// Rows of the largest micro-batch.
     pub(super) capacity: (Rows, usize),
     pub(super) schedule: LinearSchedule,
     /// Where the run stands: at its beginning, or at the checkpoint from which it goes on.
@@ -49,22 +50,45 @@ impl<B: Backend> Setup<B> {
             false => Attached::new(backend, of_model, config.lora(of_model), config.guard())?,
         };
         initialize(&mut attached, config.seed);
-        let pairs = train.pairs.iter().chain(&validation.pairs);
-        let capacity = config.objective().capacity(pairs, config.batch_size);
+        let schedule = schedule(config, train.pairs.len());
+        let capacity = capacity(config, &train.pairs, &validation.pairs, schedule.total_steps)?;
         observer.on_stage(Stage::Fingerprint);
         let course = Course::new(config, [&train.pairs, &validation.pairs], model)?;
         let state = match resume {
             Some(dir) => checkpoint::read_state(dir, &course)?,
             None => TrainerState { course, ..TrainerState::default() },
         };
-        let schedule = schedule(config, train.pairs.len());
         Ok(Setup { train, validation, attached, capacity, schedule, state })
     }
 }
 
+/// Rows that the micro-batches of a run need at most: of any pairs where so many are computed at once, of
+/// those that there will be where it is rows.
+fn capacity(
+    config: &TrainConfig,
+    train: &[TokenPair],
+    validation: &[TokenPair],
+    total_steps: usize,
+) -> Result<(Rows, usize)> {
+    let (packing, objective) = (config.packing(), config.objective());
+    if let Packing::Pairs(batch_size) = packing {
+        return Ok(objective.capacity(train.iter().chain(validation), batch_size));
+    }
+    packing.require_room(train, &objective, false)?;
+    packing.require_room(validation, &objective, true)?;
+    let in_epoch = train.len().div_ceil(config.pairs_per_step());
+    let epochs = 0..total_steps.div_ceil(in_epoch.max(1));
+    let steps_of = |epoch: usize| -> Vec<Vec<&TokenPair>> {
+        let order = epoch_order(train.len(), config.seed, epoch);
+        order.chunks(config.pairs_per_step()).map(|step| step.iter().map(|&i| &train[i]).collect()).collect()
+    };
+    let steps = epochs.flat_map(steps_of).take(total_steps);
+    Ok(packing.largest(steps, in_epoch, validation, &objective))
+}
+
 /// Learning rates of a run over so many training pairs.
 fn schedule(config: &TrainConfig, pairs: usize) -> LinearSchedule {
-    let all = pairs.div_ceil(config.batch_size * config.gradient_accumulation_steps) * config.num_epochs;
+    let all = pairs.div_ceil(config.pairs_per_step()) * config.num_epochs;
     let total_steps = config.max_steps.map_or(all, |most| most.min(all));
     let warmup_steps = (total_steps as f64 * config.warmup_ratio).round() as usize;
     LinearSchedule { peak: config.learning_rate, warmup_steps, total_steps }
@@ -75,9 +99,7 @@ fn schedule(config: &TrainConfig, pairs: usize) -> LinearSchedule {
 pub(super) fn base_rows(config: &TrainConfig, train: &TokenizedPairs, validation: &TokenizedPairs) -> usize {
     let both = config.method.has_prefixes();
     let rows = |pair: &TokenPair| pair.secure.len() + if both { pair.vulnerable.len() } else { 0 };
-    let seen = config.max_steps.map_or(usize::MAX, |steps| {
-        steps.saturating_mul(config.batch_size * config.gradient_accumulation_steps)
-    });
+    let seen = config.max_steps.map_or(usize::MAX, |steps| steps.saturating_mul(config.pairs_per_step()));
     let first = epoch_order(train.pairs.len(), config.seed, 0).into_iter().take(seen);
     first.map(|i| rows(&train.pairs[i])).sum::<usize>() + validation.pairs.iter().map(rows).sum::<usize>()
 }

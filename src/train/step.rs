@@ -13,7 +13,7 @@ use crate::ops::optim::AdamW;
 use crate::ops::{Arena, Backend, PlanRow};
 use crate::train::base_cache::BaseCache;
 use crate::train::batch::{BatchPlan, TokenPair, Totals};
-use crate::train::memory::{ADVICE, Memory, PlanBuffers, device_bytes, fitting_sizes};
+use crate::train::memory::{ADVICE, CACHE_ADVICE, Memory, PlanBuffers, device_bytes, fitting_sizes};
 use crate::train::objective::{Regime, Sums};
 use crate::train::results::Pending;
 
@@ -56,7 +56,7 @@ pub struct Stepper<'m, B: Backend> {
     /// AdamW's state.
     pub moments: Moments<B>,
     /// Base hidden states; `None` computes them anew each time.
-    pub base_cache: Option<BaseCache<B::Act>>,
+    pub base_cache: Option<BaseCache<B>>,
     /// The objective.
     pub objective: Objective,
     pub(super) memory: Memory<B>,
@@ -73,7 +73,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
         model: &'m Transformer<B>,
         attached: Attached<B>,
         objective: Objective,
-        base_cache: Option<BaseCache<B::Act>>,
+        mut base_cache: Option<BaseCache<B>>,
         capacity: (Rows, usize),
         policies: &[Recompute],
     ) -> Result<Self> {
@@ -82,9 +82,12 @@ impl<'m, B: Backend> Stepper<'m, B> {
         }
         let guard = attached.guard.clone();
         let (sizes, _) = fitting_sizes(model, &attached, &objective, capacity, policies)?;
-        let ((memory, moments), plan_rows) =
+        let ((memory, moments), mut plan_rows) =
             Arena::build(&model.backend, |arena| sizes.allocate(arena, model, &attached))
                 .map_err(|e| e.context("working memory of training").memory_advice(ADVICE))?;
+        if let Some(cache) = &mut base_cache {
+            plan_rows.extend(cache.allocate(&model.backend).map_err(|e| e.memory_advice(CACHE_ADVICE))?);
+        }
         let expected = objective.first_regime();
         let chunk = sizes.chunk;
         Ok(Stepper {
@@ -295,14 +298,14 @@ impl<'m, B: Backend> Stepper<'m, B> {
 
     /// Makes room for the inputs of so many micro-batches, so that they do not wait for each other.
     fn reserve_inputs(&self, micro_batches: usize) {
-        let with_base = self.base_cache.is_some() && self.objective.kl_weight != 0.0;
+        let with_base = self.base_cache.as_ref().is_some_and(BaseCache::has_file);
         self.model.backend.reserve_inputs(micro_batches * self.memory.input_bytes(with_base));
     }
 
-    /// Uploads the plan, runs the language model and the guard, and fetches the base hidden states.
+    /// Uploads the plan, runs the language model and the guard, and has the base hidden states in place.
     fn forward(&mut self, plan: &BatchPlan, step: Option<u32>) -> Result<()> {
         let (model, backend) = (self.model, &self.model.backend);
-        let Memory { plan: buffers, acts, guard: guard_acts, .. } = &mut self.memory;
+        let Memory { plan: buffers, .. } = &mut self.memory;
         let rows = plan.rows();
         backend.upload(buffers.ids.first_mut(rows.total), &plan.ids);
         backend.upload(buffers.positions.first_mut(rows.total), &plan.positions);
@@ -310,7 +313,9 @@ impl<'m, B: Backend> Stepper<'m, B> {
         backend.upload(buffers.targets.first_mut(plan.adapter_rows), &plan.targets);
         backend.upload(buffers.w_ce.first_mut(plan.adapter_rows), &plan.w_ce);
         backend.upload(buffers.w_kl.first_mut(plan.adapter_rows), &plan.w_kl);
+        self.recall_base_hidden(plan)?;
 
+        let Memory { plan: buffers, acts, guard: guard_acts, .. } = &mut self.memory;
         let pass = pass(&self.attached, buffers, plan, dropout(buffers, self.objective.seed, step));
         let ids = buffers.ids.first(rows.total);
         let taps = self.attached.taps();
@@ -319,45 +324,47 @@ impl<'m, B: Backend> Stepper<'m, B> {
             let seed = self.objective.seed;
             guard.forward(&guard_pass(&self.attached, backend, buffers, acts, plan, seed, step), guard_acts);
         }
-        self.collect_base_hidden(plan)
-    }
-
-    /// Fills the base model's hidden states, from this pass where it has base rows, else from the cache.
-    fn collect_base_hidden(&mut self, plan: &BatchPlan) -> Result<()> {
-        let (backend, width) = (&self.model.backend, self.model.config.hidden_size);
-        let Memory { acts, base: Some(base), .. } = &mut self.memory else { return Ok(()) };
-        for pair in &plan.pairs {
-            let cached = match pair.base {
-                None => self.base_cache.as_ref().map(|cache| cache.get(pair.id)).transpose()?.flatten(),
-                Some(_) => None,
-            };
-            for (rows, first) in &pair.compared {
-                let to = base.hidden.slice_mut(rows.start * width..rows.end * width);
-                if let Some(all) = &pair.base {
-                    let from = (all.start + first) * width;
-                    backend.copy(to, acts.hidden.slice(from..from + rows.len() * width));
-                } else if let Some(states) = &cached {
-                    backend.upload(to, &states[first * width..(first + rows.len()) * width]);
-                }
-            }
-        }
+        backend.join_prefetches();
+        self.collect_base_hidden(plan);
         self.keep_base_hidden(plan)
     }
 
-    /// Puts the base rows of this pass into the cache. They lie together, so that one wait is enough for all.
+    /// Has the cache fill in the base model's hidden states of pairs without base rows, beside the forward
+    /// pass where they come from memory of the host.
+    fn recall_base_hidden(&mut self, plan: &BatchPlan) -> Result<()> {
+        let (backend, width) = (&self.model.backend, self.model.config.hidden_size);
+        let (Some(base), Some(cache)) = (&mut self.memory.base, &self.base_cache) else { return Ok(()) };
+        for pair in plan.pairs.iter().filter(|pair| pair.base.is_none()) {
+            for (rows, first) in &pair.compared {
+                let to = base.hidden.slice_mut(rows.start * width..rows.end * width);
+                cache.recall(backend, pair.id, first * width, to)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills in the base model's hidden states of pairs with base rows, from this pass.
+    fn collect_base_hidden(&mut self, plan: &BatchPlan) {
+        let (backend, width) = (&self.model.backend, self.model.config.hidden_size);
+        let Memory { acts, base: Some(base), .. } = &mut self.memory else { return };
+        for pair in &plan.pairs {
+            let Some(all) = &pair.base else { continue };
+            for (rows, first) in &pair.compared {
+                let from = (all.start + first) * width;
+                let to = base.hidden.slice_mut(rows.start * width..rows.end * width);
+                backend.copy(to, acts.hidden.slice(from..from + rows.len() * width));
+            }
+        }
+    }
+
+    /// Puts the base rows of this pass into the cache.
     fn keep_base_hidden(&mut self, plan: &BatchPlan) -> Result<()> {
         let Some(cache) = &mut self.base_cache else { return Ok(()) };
-        if !plan.pairs.iter().any(|pair| pair.base.is_some() && !cache.contains(pair.id)) {
-            return Ok(());
-        }
-        let (width, first) = (self.model.config.hidden_size, plan.adapter_rows);
-        let rows = self.memory.acts.hidden.slice(first * width..plan.rows().total * width);
-        let mut states = vec![bytemuck::Zeroable::zeroed(); rows.len()];
-        self.model.backend.fetch(&mut states, rows)?;
+        let (backend, width) = (&self.model.backend, self.model.config.hidden_size);
         for pair in &plan.pairs {
             if let Some(rows) = &pair.base {
-                let states = &states[(rows.start - first) * width..(rows.end - first) * width];
-                cache.insert(pair.id, states.to_vec())?;
+                let states = self.memory.acts.hidden.slice(rows.start * width..rows.end * width);
+                cache.insert(backend, pair.id, states)?;
             }
         }
         Ok(())

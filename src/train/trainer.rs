@@ -1,5 +1,6 @@
 //! The training loop: epochs, evaluation, early stop, checkpoints.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -119,9 +120,10 @@ fn train_with<B: Backend>(
     let Setup { train, validation, attached, capacity, schedule, state } = setup;
     let policies = config.recompute.candidates();
     let (_, plan) = fitting_sizes(model, &attached, &config.objective(), capacity, policies)?;
-    let cache = BaseCache::new(cache_budget::<B>(config, &plan));
+    let rows = base_rows(config, &train, &validation);
+    let cache = base_cache(model, config, &plan, rows);
     if config.kl_weight > 0.0 {
-        cache.require_space(base_rows(config, &train, &validation) * model.config.hidden_size)?;
+        cache.require_space(rows * model.config.hidden_size)?;
     }
     let mut stepper = Stepper::new(model, attached, config.objective(), Some(cache), capacity, policies)?;
     if let Some(dir) = &resume {
@@ -169,7 +171,10 @@ pub fn dry_run<B: Backend>(
     let data = RunData::read(config, tokenizer, observer)?;
     let setup = Setup::new(model, data, config, resume.as_deref(), observer)?;
     let policies = config.recompute.candidates();
-    let (sizes, plan) = fitting_sizes(model, &setup.attached, &config.objective(), setup.capacity, policies)?;
+    let (sizes, mut plan) =
+        fitting_sizes(model, &setup.attached, &config.objective(), setup.capacity, policies)?;
+    let rows = base_rows(config, &setup.train, &setup.validation);
+    plan.extend(base_cache(model, config, &plan, rows).plan()?);
     observer.on_start(&RunStart {
         train: &setup.train,
         validation: &setup.validation,
@@ -189,11 +194,24 @@ fn seconds_per_step(checkpoint: Option<&Path>) -> Option<f64> {
     metrics::seconds_per_step(checkpoint?.parent()?)
 }
 
-/// Bytes of memory for the base model's states: what the configuration gives them, as far as the plan leaves
-/// it.
-fn cache_budget<B: Backend>(config: &TrainConfig, plan: &[PlanRow]) -> usize {
-    let planned = if B::IN_SYSTEM_MEMORY { PlanRow::total(plan) } else { 0 };
-    config.base_cache_mib.saturating_mul(1 << 20).min(available_memory().saturating_sub(planned))
+/// A cache for `rows` of the base model's states, with what the configuration gives it of each memory, as far
+/// as the plan leaves it.
+fn base_cache<B: Backend>(
+    model: &Transformer<B>,
+    config: &TrainConfig,
+    plan: &[PlanRow],
+    rows: usize,
+) -> BaseCache<B> {
+    let (planned, bytes) = (PlanRow::total(plan), |mib: usize| mib.saturating_mul(1 << 20));
+    let left = available_memory().saturating_sub(if B::IN_SYSTEM_MEMORY { planned } else { 0 });
+    let cache = BaseCache::new(bytes(config.base_cache_mib).min(left));
+    let needed = rows * model.config.hidden_size * size_of::<B::Act>();
+    let left = model.backend.free_memory().saturating_sub(planned);
+    let of_device = config.base_cache_device_mib.map_or(left / 2, bytes).min(left);
+    if B::IN_SYSTEM_MEMORY || config.kl_weight == 0.0 || needed > of_device {
+        return cache;
+    }
+    cache.on_device([rows, model.config.hidden_size])
 }
 
 /// Has the base model's states of a micro-batch in the cache.
@@ -211,6 +229,11 @@ fn recall<B: Backend>(
     }
     observer.on_stage(Stage::BaseStates);
     stepper.learn_base(pairs, evaluation)
+}
+
+/// The micro-batches of a step of some training pairs.
+fn cut_step<'a>(config: &TrainConfig, train: &'a [TokenPair], chosen: &[usize]) -> Vec<Vec<&'a TokenPair>> {
+    config.packing().cut(chosen.iter().map(|&i| &train[i]), &config.objective(), false)
 }
 
 impl<B: Backend> Run<'_, '_, B> {
@@ -237,7 +260,7 @@ impl<B: Backend> Run<'_, '_, B> {
         } else if self.state.validation_pending {
             self.after_step()?;
         }
-        let per_step = self.config.batch_size * self.config.gradient_accumulation_steps;
+        let per_step = self.config.pairs_per_step();
         while self.state.global_step < self.schedule.total_steps && !self.state.stopped_early {
             let (epoch, in_epoch) = (self.state.global_step / self.steps_per_epoch(), self.step_in_epoch());
             let order = epoch_order(self.train.len(), self.config.seed, epoch);
@@ -252,7 +275,7 @@ impl<B: Backend> Run<'_, '_, B> {
     }
 
     fn steps_per_epoch(&self) -> usize {
-        self.train.len().div_ceil(self.config.batch_size * self.config.gradient_accumulation_steps)
+        self.train.len().div_ceil(self.config.pairs_per_step())
     }
 
     fn step_in_epoch(&self) -> usize {
@@ -262,9 +285,7 @@ impl<B: Backend> Run<'_, '_, B> {
     fn step(&mut self, chosen: &[usize]) -> Result<ControlFlow<()>> {
         self.recall_base_states(chosen)?;
         let started = Instant::now();
-        let pairs = chosen.chunks(self.config.batch_size);
-        let micro_batches: Vec<Vec<&TokenPair>> =
-            pairs.map(|batch| batch.iter().map(|&i| &self.train[i]).collect()).collect();
+        let micro_batches = cut_step(self.config, &self.train, chosen);
         let lr = self.schedule.lr(self.state.global_step);
         let update =
             Update { lr, weight_decay: self.config.weight_decay, max_grad_norm: self.config.max_grad_norm };
@@ -303,17 +324,18 @@ impl<B: Backend> Run<'_, '_, B> {
     /// After a resume, computes what the run had in its base cache as it was computed in the first epoch: in
     /// the same micro-batches, as the last bit of a product may depend on what else is in one.
     fn recall_base_states(&mut self, chosen: &[usize]) -> Result<()> {
-        let unknown = |stepper: &Stepper<'_, B>, i: usize| !stepper.knows_base(&self.train[i]);
         if self.state.global_step < self.steps_per_epoch()
-            || !chosen.iter().any(|&i| unknown(&self.stepper, i))
+            || chosen.iter().all(|&i| self.stepper.knows_base(&self.train[i]))
         {
             return Ok(());
         }
         let first_epoch = epoch_order(self.train.len(), self.config.seed, 0);
-        for micro_batch in first_epoch.chunks(self.config.batch_size) {
-            if micro_batch.iter().any(|i| chosen.contains(i) && unknown(&self.stepper, *i)) {
-                let pairs: Vec<&TokenPair> = micro_batch.iter().map(|&i| &self.train[i]).collect();
-                recall(&mut self.stepper, self.observer, &pairs, false)?;
+        let chosen: HashSet<usize> = chosen.iter().map(|&i| self.train[i].id).collect();
+        for step in first_epoch.chunks(self.config.pairs_per_step()) {
+            for pairs in cut_step(self.config, &self.train, step) {
+                if pairs.iter().any(|pair| chosen.contains(&pair.id) && !self.stepper.knows_base(pair)) {
+                    recall(&mut self.stepper, self.observer, &pairs, false)?;
+                }
             }
         }
         Ok(())
@@ -370,14 +392,15 @@ impl<B: Backend> Run<'_, '_, B> {
         if self.validation.is_empty() {
             return Ok(());
         }
+        let packing = self.config.packing();
         if !self.state.evaluations.is_empty() {
-            for batch in self.validation.chunks(self.config.batch_size) {
-                recall(&mut self.stepper, self.observer, &batch.iter().collect::<Vec<_>>(), true)?;
+            for batch in packing.cut(&self.validation, &self.config.objective(), true) {
+                recall(&mut self.stepper, self.observer, &batch, true)?;
             }
         }
         self.observer.on_stage(Stage::Validating { pairs: self.validation.len() });
         let stop = &mut || self.observer.should_stop();
-        let evaluation = evaluate(&mut self.stepper, &self.validation, self.config.batch_size, stop)?;
+        let evaluation = evaluate(&mut self.stepper, &self.validation, packing, stop)?;
         let step = self.state.global_step;
         self.metrics.write("validation", step, &evaluation)?;
         self.events.scalars("eval", step, &evaluation)?;

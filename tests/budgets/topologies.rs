@@ -83,7 +83,7 @@ fn graphs_are_made_once_for_each_topology() {
         }
         calls() - before
     };
-    // The first epoch's base states are fetched in the middle of a step.
+    // In the first epoch base states are kept, and memory for them is allocated in the middle of a step.
     let (first, later) = steps.split_at(pairs.len() / (2 * PAIRS));
     let in_first = made(first, 0);
     let in_later = made(later, first.len());

@@ -54,6 +54,28 @@ fn train_score_and_generate_with_device_cuda() {
     }
 }
 
+/// They are a tensor of the plan; without a KL divergence there are none, and no base model's logits and
+/// hidden states either.
+#[test]
+fn base_states_are_planned_on_the_device_where_they_fit() {
+    cuda();
+    let tiny = Tiny::new("qwen2");
+    let emulator = emulator();
+    let tensors = |option: &str| -> usize {
+        let arguments = format!(
+            "train --dry-run --verbose --device cuda --model model --data data --output-dir run \
+             --max-seq-len 160 {option}"
+        );
+        let output = dg_run(&tiny, &arguments, (!on_a_gpu()).then_some(&*emulator));
+        let said = text(&output.stderr) + &text(&output.stdout);
+        let (before, _) = said.split_once(" tensors").unwrap_or_else(|| panic!("{said}"));
+        before.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{said}"))
+    };
+    let on_host = tensors("--base-cache-device-mib 0");
+    assert_eq!(tensors(""), on_host + 1);
+    assert_eq!(tensors("--kl-weight 0"), on_host - 2);
+}
+
 #[test]
 fn what_cuda_cannot_do_ends_with_5_or_2() {
     let tiny = Tiny::new("llama");

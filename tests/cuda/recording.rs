@@ -28,6 +28,47 @@ fn cuda_recordings_with_an_error_are_not_started() {
     assert!(cuda.to_host(rstd.view())[0] > 0.0, "the next one did not run");
 }
 
+/// What is copied from memory of the host beside other work is there after the join, however a recording
+/// ends; and it is a branch, which a recording forks and joins.
+#[test]
+fn cuda_prefetches_are_there_after_the_join() {
+    let _alone = alone();
+    let cuda = own_cuda();
+    let mut host: Buffer<Cuda, f32> = checked(Buffer::on_host(&cuda, 32));
+    let (mut states, mut to, mut seen) = (buffer(&cuda, 32), buffer(&cuda, 32), buffer(&cuda, 32));
+    let (x, weight) = (buffer::<<Cuda as Device>::Act>(&cuda, 32), buffer(&cuda, 16));
+    let (mut y, mut rstd) = (buffer(&cuda, 32), buffer(&cuda, 2));
+    let mut pass = |number: f32, seen: &mut Buffer<Cuda, f32>, ends: &dyn Fn()| {
+        cuda.upload(states.view_mut(), &[number; 32]);
+        cuda.offload(host.view_mut(), states.view());
+        cuda.prefetch(to.first_mut(16), host.first(16));
+        cuda.prefetch(to.slice_mut(16..32), host.slice(16..32));
+        cuda.rms_norm(y.view_mut(), rstd.view_mut(), x.view(), weight.view(), 1e-5);
+        ends();
+        cuda.join_prefetches();
+        cuda.copy(seen.view_mut(), to.view());
+    };
+    let waits = || cuda_emulator::load().and_then(|emulator| emulator.calls("cuStreamWaitEvent")).ok();
+    let before = waits();
+    cuda.graph("prefetch", || pass(1.0, &mut seen, &|| {}));
+    assert!(before.zip(waits()).is_none_or(|(before, after)| after - before == 2), "a fork and a join");
+    pass(2.0, &mut seen, &|| {});
+    cuda.graph("prefetch", || pass(3.0, &mut seen, &|| drop(cuda.allocate(4))));
+    cuda.graph("prefetch", || pass(4.0, &mut seen, &|| {}));
+    checked(cuda.finish());
+    assert_eq!(cuda.to_host(seen.view()), [4.0; 32]);
+    for number in [5.0, 6.0, 7.0] {
+        cuda.graph("prefetch", || {
+            pass(number, &mut seen, &|| {
+                if number == 6.0 {
+                    drop(cuda.allocate(4))
+                }
+            })
+        });
+        assert_eq!(cuda.to_host(seen.view()), [number; 32]);
+    }
+}
+
 /// Losses of rows so long that several blocks share one and wait for each other: what is recorded keeps it
 /// that way.
 #[test]

@@ -3,6 +3,7 @@ use deepguard::guard::Aggregation;
 use deepguard::model::Transformer;
 use deepguard::model::activations::Recompute;
 use deepguard::ops::{Backend, Device};
+use deepguard::train::base_cache::BaseCache;
 use deepguard::train::batch::TokenPair;
 use deepguard::train::step::{Losses, Stepper, Update};
 
@@ -11,7 +12,7 @@ use crate::distance;
 use crate::emulator::{checked, on_a_gpu, own_cuda, set_seed, skipped};
 use crate::support::{
     Setting, attached, changed_pairs, micro_batches_of_one, model_on, one_micro_batch, pairs, stepper,
-    stepper_of, sven_objective, sven_stepper,
+    stepper_of, stepper_with, sven_objective, sven_stepper,
 };
 
 const STEPS: u32 = 10;
@@ -155,6 +156,38 @@ fn what_cuda_makes_again_is_the_same() {
     }
 }
 
+/// Where the base model's states are kept changes no bit: on the device, in memory of the host, or on disk.
+/// Only for the last they are waited for.
+#[test]
+fn base_states_on_cuda_may_be_anywhere() {
+    let _alone = alone();
+    let model = model_on(own_cuda(), "qwen2-tiny");
+    let pairs = pairs();
+    let (rows, setting) = (pairs.iter().map(|pair| pair.secure.len()).sum(), Setting::default());
+    let waits = || cuda_emulator::load().and_then(|emulator| emulator.calls("cuStreamSynchronize")).ok();
+    let run = |cache: BaseCache<_>| {
+        let attached = attached(&model, setting);
+        let mut stepper = stepper_with(&model, attached, &pairs, setting, Some(cache));
+        let before = waits();
+        let step = |step| checked(stepper.step(&micro_batches_of_one(&pairs), step, UPDATE)).losses;
+        let losses: Vec<Losses> = (0..3).map(step).collect();
+        let waited = before.zip(waits()).map(|(before, after)| after - before);
+        (losses, gradients(&mut stepper), waited)
+    };
+    let expected = run(BaseCache::new(0));
+    assert!(expected.0.iter().any(|losses| losses.kl > 0.0));
+    for (place, cache) in [
+        ("host", BaseCache::new(1 << 20)),
+        ("device", BaseCache::new(0).on_device([rows, model.config.hidden_size])),
+    ] {
+        set_seed(7);
+        let found = run(cache);
+        assert_eq!(found.0, expected.0, "{place}");
+        assert!(found.1 == expected.1, "{place}: gradients differ");
+        assert!(on_a_gpu() || found.2 == Some(3), "{place}: {:?} waits in three steps", found.2);
+    }
+}
+
 /// What the device has less of afterwards is what the plan says, and the device is not asked for more while
 /// training.
 #[test]
@@ -163,10 +196,12 @@ fn memory_on_cuda_is_what_was_planned() {
     let model = model_on(own_cuda(), "qwen2-tiny");
     let pairs = pairs();
     let attached = attached(&model, Setting::default());
+    let rows: usize = pairs.iter().map(|pair| pair.secure.len()).sum();
     let free = || model.backend.free_memory();
     let before = free();
-    let mut stepper =
-        stepper_of(&model, attached, &pairs, Setting { base_cache: true, ..Setting::default() });
+    let cache = BaseCache::new(0).on_device([rows, model.config.hidden_size]);
+    let mut stepper = stepper_with(&model, attached, &pairs, Setting::default(), Some(cache));
+    assert!(stepper.plan().iter().any(|row| row.name == "base states"));
     let planned: usize = stepper.plan().iter().map(|row| row.bytes).sum();
     for step in 0..3 {
         checked(stepper.step(&micro_batches_of_one(&pairs), step, UPDATE));

@@ -62,10 +62,16 @@ const SAMPLING: Sampling = Sampling::new(0.4, 0.95, 50, 1);
 
 /// Bytes of memory of the GPU.
 const MEMORY: u64 = 80 << 30;
-/// Clusters of a launch that run. Blocks of products are alike, those of attention are not; others take
-/// addresses from what rows are sorted by.
-const SAMPLED: &[(&str, u64)] =
-    &[("sort_rows", u64::MAX), ("gemm_grouped", 16), ("gemm_", 2), ("attention", 24), ("", 8)];
+/// Clusters of a launch that run. Blocks of products are alike, those of attention are not. All run where
+/// others take addresses or lengths from what they write.
+const SAMPLED: &[(&str, u64)] = &[
+    ("sort_rows", u64::MAX),
+    ("sample", u64::MAX),
+    ("gemm_grouped", 16),
+    ("gemm_", 2),
+    ("attention", 24),
+    ("", 8),
+];
 const NONE: &[(&str, u64)] = &[("", 0)];
 
 impl Model {
@@ -116,11 +122,11 @@ impl Model {
     pub fn choosing(&self, samples: usize) -> Launches {
         let cuda = own_cuda();
         let buffers = Arena::build(&cuda, |arena| {
-            let (tokens, numbers) =
-                (arena.buffer("tokens", &[samples])?, arena.buffer("numbers", &[samples])?);
-            Ok((tokens, numbers, arena.buffer("logits", &[samples, self.vocab])?))
+            let mut of_each = || arena.buffer("of each sample", &[samples]);
+            let (tokens, positions, numbers) = (of_each()?, of_each()?, of_each()?);
+            Ok((tokens, positions, numbers, arena.buffer("logits", &[samples, self.vocab])?))
         });
-        let (mut tokens, mut numbers, mut logits) = checked(buffers).0;
+        let (mut tokens, mut positions, mut numbers, mut logits) = checked(buffers).0;
         let number: Vec<u32> = (0..samples as u32).collect();
         cuda.upload(numbers.view_mut(), &number);
         // A few are likely, and most are not.
@@ -128,7 +134,8 @@ impl Model {
         let values: Vec<f32> = (0..samples * self.vocab).map(logit).collect();
         cuda.upload_act(logits.view_mut(), &values);
         sample(SAMPLED);
-        cuda.sample(tokens.view_mut(), None, logits.view(), numbers.view(), SAMPLING, 0);
+        let (logits, numbers) = (logits.view(), numbers.view());
+        cuda.sample(tokens.view_mut(), None, positions.view_mut(), logits, numbers, SAMPLING);
         checked(cuda.finish());
         launched()
     }
@@ -162,7 +169,8 @@ fn tokens(model: &Transformer<Cuda>, samples: usize) -> [Launches; 2] {
         let options = GenerateOptions::default().with(|o| {
             o.max_new_tokens = tokens;
             o.num_samples = samples;
-            o.sampling = SAMPLING;
+            // Without limits it is quick where all logits are equal; `Model::choosing` is what counts.
+            o.sampling = Sampling::new(1.0, 1.0, 0, 1);
         });
         sample(SAMPLED);
         checked(generate(model, None, &prompt, &options, &mut |_, _| true));

@@ -179,6 +179,17 @@ pub fn stepper_of<'m, B: Backend>(
 ) -> Stepper<'m, B> {
     // A budget that holds some pairs in memory and sends the others to disk.
     let cache = setting.base_cache.then(|| BaseCache::new(10_000));
+    stepper_with(model, attached, pairs, setting, cache)
+}
+
+/// The same with a given cache of base states.
+pub fn stepper_with<'m, B: Backend>(
+    model: &'m Transformer<B>,
+    attached: Attached<B>,
+    pairs: &[TokenPair],
+    setting: Setting,
+    cache: Option<BaseCache<B>>,
+) -> Stepper<'m, B> {
     let capacity = setting.objective.capacity(pairs.iter(), pairs.len());
     Stepper::new(model, attached, setting.objective, cache, capacity, &[setting.recompute]).expect("memory")
 }

@@ -90,6 +90,25 @@ fn a_run_that_ends_early_does_so_wherever_it_was_stopped() {
     stopped_anywhere_equals_uninterrupted(&tiny, |run| constant(&tiny, run));
 }
 
+/// In the second epoch, where base states are those of the first epoch's micro-batches.
+#[test]
+fn a_run_with_micro_batches_of_rows_goes_on_to_the_same_end() {
+    let tiny = Tiny::new("llama");
+    let of = |run| {
+        config(&tiny, run).with(|o| {
+            o.batch_size = 4;
+            o.gradient_accumulation_steps = 1;
+            o.micro_batch_tokens = Some(320);
+        })
+    };
+    let (whole, parts) = (of("whole"), of("parts"));
+    train(&whole).unwrap();
+    assert!(train_with(&parts, &mut StopAfter(3)).unwrap().interrupted);
+    let resumed = parts.with(|o| o.resume_from_checkpoint = Some("auto".into()));
+    train(&resumed).unwrap();
+    assert_same_end(&resumed, &whole);
+}
+
 #[test]
 fn a_stop_repeated_at_the_same_place_loses_nothing() {
     let tiny = Tiny::new("qwen2");
@@ -162,18 +181,20 @@ fn a_resume_with_other_settings_or_data_is_refused() {
         resumed.clone().with(|o| o.num_epochs = 3),
         resumed.clone().with(|o| o.lora_dropout = 0.0),
         resumed.clone().with(|o| o.kl_weight = 0.5),
+        resumed.clone().with(|o| o.micro_batch_tokens = Some(400)),
         resumed.clone().with(|o| {
             o.data = tiny.path("other");
             o.val_data = Some(tiny.path("data/val"));
         }),
         resumed.clone().with(|o| o.val_data = Some(tiny.path("other"))),
     ];
-    let named: [&[&str]; 7] = [
+    let named: [&[&str]; 8] = [
         &["learning_rate: 0.001 there, 0.002 here"],
         &["seed: 42 there, 1 here"],
         &["num_epochs: 2 there, 3 here"],
         &["lora_dropout: 0.1 there, 0.0 here"],
         &["kl_weight: 1.0 there, 0.5 here"],
+        &["micro_batch_tokens: null there, 400 here"],
         &["training pairs: 8 of ", "/data (BLAKE3 ", "there, 8 of ", "/other (BLAKE3 "],
         &["validation pairs: 3 of ", "/data/val (BLAKE3 ", "there, 8 of ", "/other (BLAKE3 "],
     ];

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::abi::{Handle, InstantiateParams, Out, UpdateResult};
+use super::copy::Place;
 use super::graph::{Node, Payload, in_order};
 use super::queue::OpId;
 use super::state::{Driver, Kind};
@@ -17,10 +18,12 @@ const UPLOAD: u64 = 2;
 const DEVICE_LAUNCH: u64 = 4;
 const NODE_PRIORITY: u64 = 8;
 
-/// `CUgraphExecUpdateResult`: it worked, other nodes or edges, another kind of node.
+/// `CUgraphExecUpdateResult`: it worked, other nodes or edges, another kind of node, parameters of another
+/// kind.
 const UPDATED: u32 = 0;
 const TOPOLOGY_CHANGED: u32 = 2;
 const NODE_TYPE_CHANGED: u32 = 3;
+const PARAMETERS_CHANGED: u32 = 5;
 
 /// Marks the lanes of graph nodes, so that they are none of a stream.
 const NODE_LANE: u64 = 1 << 63;
@@ -115,15 +118,27 @@ impl Driver {
         op
     }
 
+    /// The kinds of memory that a copy goes to and comes from, which an update must not change.
+    fn kinds(&self, node: &Node) -> Option<[bool; 2]> {
+        let Payload::Work(Work::Copy(copy)) = &node.payload else { return None };
+        let is_on_device = |place: &Place| match place {
+            Place::Device(address) => !self.is_pinned(*address),
+            Place::Host(_) | Place::Staged(_) => false,
+        };
+        Some([&copy.destination, &copy.source].map(|side| is_on_device(&side.place)))
+    }
+
     /// Takes over the parameters of a graph that has the same shape.
-    fn update(&mut self, exec: Handle, graph: Handle) -> Result<UpdateResult> {
+    fn update(&mut self, exec_handle: Handle, graph: Handle) -> Result<UpdateResult> {
         let new = self.ordered_nodes(graph)?;
-        let exec = self.exec(exec)?;
+        let exec = self.execs.get(&exec_handle).ok_or(Status::INVALID_VALUE)?;
         let fail = |result, error_node, error_from| Ok(UpdateResult { result, error_node, error_from });
         if new.len() != exec.nodes.len() {
             return fail(TOPOLOGY_CHANGED, 0, 0);
         }
         let (old_shape, new_shape) = (shape(&exec.nodes), shape(&new));
+        let [old_memory, new_memory] =
+            [&exec.nodes, &new].map(|nodes| nodes.iter().map(|node| self.kinds(node)).collect::<Vec<_>>());
         for (i, (old, new)) in exec.nodes.iter().zip(&new).enumerate() {
             if old_shape[i] != new_shape[i] {
                 return fail(TOPOLOGY_CHANGED, old.handle, new.handle);
@@ -131,7 +146,11 @@ impl Driver {
             if old.payload.node_type() != new.payload.node_type() {
                 return fail(NODE_TYPE_CHANGED, old.handle, new.handle);
             }
+            if old_memory[i] != new_memory[i] {
+                return fail(PARAMETERS_CHANGED, old.handle, new.handle);
+            }
         }
+        let exec = self.exec(exec_handle)?;
         for (old, new) in exec.nodes.iter_mut().zip(new) {
             old.payload = new.payload;
         }

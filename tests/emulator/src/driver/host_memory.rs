@@ -71,6 +71,11 @@ impl Driver {
         if pinned { Ok(allocation) } else { Err(Status::INVALID_VALUE) }
     }
 
+    /// Whether `address` is in pinned or registered memory.
+    pub fn is_pinned(&self, address: u64) -> bool {
+        self.pinned_around(address).is_ok()
+    }
+
     fn register(&mut self, context: Handle, pointer: *mut u8, len: usize) -> Result {
         self.refuse_while_capturing()?;
         if pointer.is_null() || len == 0 {

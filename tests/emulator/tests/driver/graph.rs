@@ -232,6 +232,39 @@ fn an_update_must_keep_the_shape() {
     assert_eq!((x.first(), y.first()), (1, 1));
 }
 
+/// A copy from the host does not become one on the device, or the other way round.
+#[test]
+fn an_update_must_keep_the_kinds_of_memory() {
+    let context = context();
+    let (x, y, z) = (Bytes::new(1), Bytes::new(1), Bytes::new(1));
+    // SAFETY: freed at the end.
+    let pinned = unsafe { result::malloc_host(1, 0) }.expect("memory");
+    let copy = |from: Option<&Bytes>, to: &Bytes| {
+        let graph = Graph::new(&context);
+        let (mut node, mut parameters) = (std::ptr::null_mut(), copy_parameters(to, from.unwrap_or(to)));
+        if from.is_none() {
+            parameters.srcMemoryType = sys::CUmemorytype::CU_MEMORYTYPE_HOST;
+            parameters.srcHost = pinned;
+        }
+        let none = std::ptr::null();
+        // SAFETY: the pointers are valid.
+        unsafe { sys::cuGraphAddMemcpyNode(&mut node, graph.graph, none, 0, &parameters, context.cu_ctx()) }
+            .result()
+            .expect("a node");
+        graph
+    };
+    let on_device = copy(Some(&x), &y).instantiate();
+    let upload = copy(None, &y).instantiate();
+    let failed = Code::CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE;
+    let changed = sys::CUgraphExecUpdateResult::CU_GRAPH_EXEC_UPDATE_ERROR_PARAMETERS_CHANGED;
+    assert_eq!(on_device.update(&copy(None, &y)), (failed, changed));
+    assert_eq!(upload.update(&copy(Some(&x), &y)), (failed, changed));
+    assert_eq!(on_device.update(&copy(Some(&z), &y)).0, Code::CUDA_SUCCESS);
+    assert_eq!(upload.update(&copy(None, &z)).0, Code::CUDA_SUCCESS);
+    // SAFETY: allocated above; no copy has been started.
+    unsafe { result::free_host(pinned) }.expect("freed");
+}
+
 #[test]
 fn nodes_can_be_switched_off() {
     let context = context();
