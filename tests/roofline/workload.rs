@@ -57,7 +57,7 @@ const UPDATE: Update = Update { lr: 1e-5, weight_decay: 0.01, max_grad_norm: 1.0
 const FIRST_PAIR: usize = 3;
 /// Tokens of a prompt, and of its samples before the one that is looked at.
 const PROMPT: usize = 200;
-const GENERATED: usize = 4;
+const GENERATED: usize = 2;
 const SAMPLING: Sampling = Sampling::new(0.4, 0.95, 50, 1);
 
 /// Bytes of memory of the GPU.
