@@ -8,7 +8,7 @@ use cudarc::driver::{CudaContext, CudaStream, DriverError};
 
 use super::branch::Branch;
 use super::driver::{self, DeviceInfo, complaint};
-use super::fetch::Parcels;
+use super::fetch::StagingBuffers;
 use super::graph::Graphs;
 use super::images::{self, IMAGES, KERNELS};
 use super::launch::{Kernel, Module};
@@ -41,7 +41,7 @@ struct Shared {
     staging: Mutex<Staging>,
     graphs: Mutex<Graphs>,
     branch: Mutex<Branch>,
-    parcels: Mutex<Parcels>,
+    staging_buffers: Mutex<StagingBuffers>,
     /// Allocations that have been freed.
     freed: Arc<AtomicU64>,
     refusals: Mutex<Refusals>,
@@ -119,7 +119,7 @@ impl Cuda {
                 staging: Mutex::new(Staging::default()),
                 graphs: Mutex::new(Graphs::default()),
                 branch,
-                parcels: Mutex::new(Parcels::default()),
+                staging_buffers: Mutex::new(StagingBuffers::default()),
                 freed: Arc::default(),
                 refusals,
             }),
@@ -167,8 +167,8 @@ impl Cuda {
         lock(&self.shared.branch)
     }
 
-    pub(super) fn parcels(&self) -> MutexGuard<'_, Parcels> {
-        lock(&self.shared.parcels)
+    pub(super) fn staging_buffers(&self) -> MutexGuard<'_, StagingBuffers> {
+        lock(&self.shared.staging_buffers)
     }
 
     /// What allocations count themselves in when they are freed.

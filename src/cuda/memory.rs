@@ -420,10 +420,10 @@ impl Device for Cuda {
     }
 
     fn start_fetch<T: Element>(&self, from: Ref<'_, Self, T>) -> Fetch<T> {
-        let started = self.send(from);
+        let started = self.start_download(from);
         let cuda = self.clone();
         Fetch::new(move || {
-            let came = started.and_then(|on_its_way| on_its_way.receive());
+            let came = started.and_then(|pending| pending.wait());
             cuda.take_failure().map_or(came, Err)
         })
     }
