@@ -76,10 +76,10 @@ pub struct TrainArgs {
     /// Pairs per micro-batch.
     #[arg(long, alias = "per-device-batch-size", alias = "per-device-train-batch-size", alias = "micro-batch-size", help_heading = TRAINING)]
     batch_size: Option<usize>,
-    /// Micro-batches per optimiser step, whose pairs are this times --batch-size.
+    /// Micro-batches per optimiser step, whose pairs are this times the batch size.
     #[arg(long, alias = "grad-acc-steps", help_heading = TRAINING)]
     gradient_accumulation_steps: Option<usize>,
-    /// Cut a step's pairs into micro-batches of at most so many rows instead of --batch-size pairs: tokens of
+    /// Cut a step's pairs into micro-batches of at most so many rows, whatever the batch size: tokens of
     /// the secure functions, and of the vulnerable ones after what both share.
     #[arg(long, help_heading = MEMORY)]
     micro_batch_tokens: Option<usize>,

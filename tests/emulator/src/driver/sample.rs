@@ -19,6 +19,8 @@ pub struct Sample {
     launches: Vec<(String, Launched)>,
     /// What launches did, also earlier, by all but the addresses among their arguments.
     known: HashMap<Alike, Counters>,
+    /// What launches did that ran as a whole, since sampling began: others need what they wrote.
+    whole: HashMap<Alike, Counters>,
 }
 
 /// A kernel, its grid, and its arguments with zeros in the place of addresses.
@@ -44,9 +46,10 @@ pub struct Launched {
 }
 
 impl Sample {
-    /// What a launch did that was like this one but for addresses; never of one that runs as a whole.
+    /// What a launch did that was like this one but for addresses.
     pub fn known(&self, kernel: &Kernel, memory: &GlobalMemory) -> Option<Counters> {
-        self.known.get(&alike(kernel, memory)).copied()
+        let alike = alike(kernel, memory);
+        self.known.get(&alike).or_else(|| self.whole.get(&alike)).copied()
     }
 
     /// Clusters of a kernel that run.
@@ -63,8 +66,13 @@ impl Sample {
             .collect();
         held.sort_unstable();
         held.dedup();
-        if (1..u64::MAX).contains(&self.most_clusters(&kernel.function.name)) {
-            self.known.insert(alike(kernel, memory), counters);
+        let known = match self.most_clusters(&kernel.function.name) {
+            0 => None,
+            u64::MAX => Some(&mut self.whole),
+            _ => Some(&mut self.known),
+        };
+        if let Some(known) = known {
+            known.insert(alike(kernel, memory), counters);
         }
         let launch = &kernel.launch;
         let product = |dims: [u32; 3]| dims.iter().map(|&n| u64::from(n)).product();
@@ -111,6 +119,7 @@ api! {
             driver.sample = Some(Sample {
                 clusters,
                 launches: Vec::new(),
+                whole: HashMap::new(),
                 known: driver.sample.take().map(|earlier| earlier.known).unwrap_or_default(),
             });
             Ok(())
