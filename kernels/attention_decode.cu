@@ -45,7 +45,9 @@ struct KvSplits {
     }
 };
 
-__device__ __forceinline__ int tiles_of(int keys) { return (keys + KEYS - 1) / KEYS; }
+__device__ __forceinline__ int tiles_of(int keys) {
+    return (keys + KEYS - 1) / KEYS;
+}
 
 // Splits as long as possible, as long as there are ATTENTION_DECODE_BLOCKS blocks. `KvSplits::new` in
 // src/cuda/attention.rs does the same.
@@ -161,8 +163,7 @@ __device__ __forceinline__ void combine(bf16* o, float* logarithms, const Partia
 // Counts this block in at the arrival counters of its samples, and combines those samples for which it is the
 // last. A tile meets at most ROWS samples: thread i arrives at the i-th.
 __device__ __forceinline__ void arrive(bf16* o, float* logarithms, const Partials& partials, const Work& work,
-                                       const KvCache& cache, const KvSplits& splits,
-                                       const HeadShape& heads) {
+                                       const KvCache& cache, const KvSplits& splits, const HeadShape& heads) {
     __shared__ bool is_last_of[ROWS];
     const int tile_end = min(work.rows.first + ROWS, work.rows.end);
     const int first = work.rows.start + heads.query_of(work.rows.first);

@@ -225,7 +225,7 @@ pub struct CachedKv<'a, D: Device> {
 
 impl<D: Device> CachedKv<'_, D> {
     /// Rows of the prompt.
-    pub(crate) fn prompt_len(&self, heads: Heads) -> usize {
+    pub fn prompt_len(&self, heads: Heads) -> usize {
         self.prompt_k.len() / heads.kv_width()
     }
 

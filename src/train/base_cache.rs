@@ -79,8 +79,11 @@ impl<B: Backend> BaseCache<B> {
         BaseCache { on_device: Some(shape), ..self }
     }
 
-    /// What is to be on the device.
-    pub(super) fn plan(&self) -> Result<Vec<PlanRow>> {
+    /// The memory that it takes on the device.
+    ///
+    /// # Errors
+    /// Where sizes are beyond what can be counted.
+    pub fn plan(&self) -> Result<Vec<PlanRow>> {
         Arena::<B>::plan(|arena| self.lay_out(arena))
     }
 
