@@ -91,8 +91,8 @@ pub struct Options {
     /// memory allow where this does not say it, as registers are not known from PTX.
     pub blocks_per_processor: Option<u32>,
     /// Clusters of a launch that run: where there are more, so many of them at equal distances, unless the
-    /// launch is a cooperative one. Counters are those of what ran, and what blocks leave for each other is
-    /// not checked.
+    /// launch is a cooperative one. Counters are those of what ran. What blocks leave for each other is not
+    /// checked then, and atomics leave global memory as it is: those that count arrivals would be counted on.
     pub most_clusters: u64,
 }
 
@@ -407,10 +407,13 @@ impl Machine {
         beside: Option<&'a Beside>,
     ) -> Result<Grid<'a>, Box<Fault>> {
         let id = self.launches.fetch_add(1, Ordering::Relaxed);
+        let clusters: u64 =
+            launch.grid.iter().zip(launch.cluster).map(|(g, c)| u64::from(g / c.max(1))).product();
+        let sampled = !launch.cooperative && clusters > self.options.most_clusters;
         let grid = Grid {
             workspace: 0,
-            exchange: (self.options.most_clusters == u64::MAX && exchanges(function, launch))
-                .then(Exchange::default),
+            exchange: (!sampled && exchanges(function, launch)).then(Exchange::default),
+            sampled,
             program: &function.program,
             memory: &self.memory,
             params: &launch.params,

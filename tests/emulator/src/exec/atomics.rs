@@ -55,9 +55,10 @@ impl Exec<'_> {
             for n in 0..atomic.src.len() {
                 let (value, swap) = self.atomic_operands(atomic, n, lane);
                 let at = address + n as u64 * u64::from(element);
-                let memory = self.grid.memory;
-                let old = update_global(&allocation, memory, at, element, |old| {
-                    apply(atomic.op, atomic.ty, old, value, swap)
+                let (memory, sampled) = (self.grid.memory, self.grid.sampled);
+                let old = update_global(&allocation, memory, at, element, |old| match sampled {
+                    true => old,
+                    false => apply(atomic.op, atomic.ty, old, value, swap),
                 });
                 if let Some(slot) = atomic.dst.get(n) {
                     self.set(*slot, lane, old);

@@ -46,6 +46,8 @@ pub struct Grid<'a> {
     pub l2: Option<L2>,
     /// Its part in a programmatic dependent launch.
     pub beside: Option<&'a Beside>,
+    /// Whether some blocks run only.
+    pub sampled: bool,
     /// Multiprocessors of the device.
     pub processors: u32,
     /// Instructions of a warp after which the kernel is stopped.

@@ -2,7 +2,7 @@
 
 use cuda_emulator::counters::Counters;
 
-use crate::support::{Case, Map};
+use crate::support::{Case, Map, words};
 
 const MEGABYTE: usize = 1 << 20;
 
@@ -148,4 +148,38 @@ fn loads_in_flight_before_their_first_use() {
         flying(".shared .align 16 .b8 sm[16]; @%p1 cp.async.cg.shared.global [sm], [%rd1], 16;"),
         (0, 0)
     );
+}
+
+/// Of 16 blocks that write their numbers, each adding 1, or of 8 clusters of them, the middles of equal
+/// parts.
+#[test]
+fn some_blocks_run_at_equal_distances() {
+    let body = "mov.u32 %r1, %ctaid.x; mul.wide.u32 %rd1, %r1, 4; add.u64 %rd1, %rd1, %a0; add.u32 %r1, %r1, 1; st.global.u32 [%rd1], %r1;";
+    let written = |most_clusters: u64, cluster: u32| {
+        let mut case = Case::new(body).grid(16).zeros(64);
+        (case.most_clusters, case.cluster) = (most_clusters, [cluster, 1, 1]);
+        let run = case.run().ok().expect("runs");
+        let written: Vec<u32> = words(&run.buffers[0]).into_iter().filter(|&word| word > 0).collect();
+        assert_eq!(run.counters.blocks, written.len() as u64);
+        written
+    };
+    assert_eq!(written(4, 1), [3, 7, 11, 15]);
+    assert_eq!(written(1, 1), [9]);
+    assert_eq!(written(2, 2), [5, 6, 13, 14]);
+    assert_eq!(written(u64::MAX, 1).len(), 16);
+    assert!(written(0, 1).is_empty());
+}
+
+/// Each block counts itself in: where some run only, nobody later takes them for all.
+#[test]
+fn blocks_of_a_sample_count_nobody_in() {
+    let count = |most_clusters: u64| {
+        let mut case = Case::new("atom.global.add.u32 %r1, [%a0], 1;").grid(4).zeros(4);
+        case.most_clusters = most_clusters;
+        let run = case.run().ok().expect("runs");
+        (run.counters.global_atomics / run.counters.blocks, words(&run.buffers[0])[0])
+    };
+    let (threads, counted) = count(4);
+    assert_eq!(u64::from(counted), 4 * threads);
+    assert_eq!(count(2), (threads, 0));
 }

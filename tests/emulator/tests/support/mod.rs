@@ -57,6 +57,8 @@ pub struct Case {
     pub traffic: Option<u32>,
     /// Instructions of a warp.
     pub limit: u64,
+    /// Clusters that run.
+    pub most_clusters: u64,
 }
 
 /// A tensor of 32-bit integers in a buffer, densely packed.
@@ -130,6 +132,7 @@ impl Case {
             directives: String::new(),
             traffic: None,
             limit: 1 << 24,
+            most_clusters: u64::MAX,
         }
     }
 
@@ -211,6 +214,7 @@ impl Case {
             seed: self.seed,
             threads: self.threads,
             instruction_limit: self.limit,
+            most_clusters: self.most_clusters,
             traffic: self.traffic.is_some(),
             blocks_per_processor: self.traffic,
             ..Options::default()
