@@ -3,10 +3,14 @@
 //! Kernels run as PTX in the tests, which says nothing about this; machine code is what a GPU runs.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use deepguard::cuda::images::{Code, IMAGES, Image, KERNELS, lowered};
+
+#[path = "common/disassembly.rs"]
+mod disassembly;
+
+use disassembly::{listing, mnemonic, tool};
 
 #[allow(dead_code)] // what launches need to know
 #[path = "../benches/cuda/ptx.rs"]
@@ -114,17 +118,10 @@ fn kernels_keep_everything_in_registers() {
     }
 }
 
-/// nvdisasm of the toolkit beside the build, or of an installed one.
-fn nvdisasm() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("tmp lies in the target folder");
-    let ours = target.join("cuda-toolkit/nvidia/cu13/bin/nvdisasm");
-    if ours.is_file() { ours } else { "nvdisasm".into() }
-}
-
 /// PTX for drivers that are older than the compiler: every file assembles, whatever it is for.
 #[test]
 fn ptx_of_an_older_version_assembles() {
-    let ptxas = nvdisasm().with_file_name("ptxas");
+    let ptxas = tool("ptxas");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut assembled = 0;
     for image in IMAGES {
@@ -156,7 +153,7 @@ fn ptx_of_the_bench_assembles() {
         ("products of 256", bench_ptx::products(256), "-arch=sm_90a"),
     ] {
         std::fs::write(&from, text).expect("a file");
-        let mut ptxas = Command::new(nvdisasm().with_file_name("ptxas"));
+        let mut ptxas = Command::new(tool("ptxas"));
         let output =
             ptxas.arg(target).arg(&from).arg("-o").arg(&to).output().expect("ptxas runs: make toolkit");
         // It warns where it has to wait for each product.
@@ -166,29 +163,12 @@ fn ptx_of_the_bench_assembles() {
 
 /// How often each instruction occurs in a file's machine code, by its name up to the first dot.
 fn instructions(image: &Image) -> BTreeMap<String, usize> {
-    let Code::Cubin(bytes) = image.code else { panic!("machine code of {}", image.file) };
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let cubin = folder.path().join("cubin");
-    std::fs::write(&cubin, bytes).expect("a file");
-    let output = Command::new(nvdisasm()).arg(&cubin).output().expect("nvdisasm runs: make toolkit");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut counts = BTreeMap::new();
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        if let Some(name) = mnemonic(line) {
-            *counts.entry(name.to_owned()).or_default() += 1;
-        }
+    for name in listing(image).lines().filter_map(mnemonic) {
+        *counts.entry(name.to_owned()).or_default() += 1;
     }
     assert!(counts.contains_key("EXIT"), "no instructions were recognised in {}", image.file);
     counts
-}
-
-/// `HMMA` of `/*0120*/ @P0 HMMA.16816.F32.BF16 R4, … ;`
-fn mnemonic(line: &str) -> Option<&str> {
-    let (_, rest) = line.trim_start().strip_prefix("/*")?.split_once("*/")?;
-    let mut words = rest.split_whitespace();
-    let first = words.next()?;
-    let name = if first.starts_with('@') { words.next()? } else { first };
-    name.split(['.', ';']).next()
 }
 
 /// Machine code of a file for the architectures that it was compiled for.

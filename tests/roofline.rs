@@ -1,9 +1,8 @@
 //! Predicted times of training steps and decoded tokens, by kernel. **Nothing here was measured on a GPU.**
 //!
 //! Steps of real widths and lengths are taken on the emulator, which runs some blocks of each launch and
-//! counts what they do. What machine code makes of it is read from the cubins, and what a machine can do
-//! comes from
-//! `roofline/machine.toml`, some of it fitted to public kernels with published times
+//! counts what they do. What machine code makes of it is read from the cubins. What a machine can do comes
+//! from `roofline/machine.toml`, some of it fitted to public kernels with published times
 //! (`roofline/calibration.toml`).
 //!
 //! What it cannot tell: less than some 5 %, requests that the L2 cache merges, power, which it knows only as
@@ -11,31 +10,39 @@
 
 #[path = "roofline/calibration.rs"]
 mod calibration;
+#[path = "common/disassembly.rs"]
+mod disassembly;
 #[path = "common/emulator.rs"]
 mod emulator;
 #[path = "roofline/launch.rs"]
 mod launch;
+#[path = "roofline/launches.rs"]
+mod launches;
 #[path = "roofline/machine.rs"]
 mod machine;
+#[allow(dead_code)] // the benches need the rest
+#[path = "../benches/common/random_model.rs"]
+mod random_model;
 #[path = "roofline/ratchet.rs"]
 mod ratchet;
 #[path = "roofline/sass.rs"]
 mod sass;
-#[path = "budgets/sven_lengths.rs"]
-mod sven_lengths;
 #[path = "roofline/table.rs"]
 mod table;
-#[path = "roofline/workload.rs"]
+#[allow(dead_code)] // the benches need the rest
+#[path = "../benches/common/workload.rs"]
 mod workload;
 
 use std::sync::{Mutex, PoisonError};
 
 use calibration::Product;
+use cuda_emulator::client::Launched;
 use emulator::{on_a_gpu, skipped};
+use launches::{Launches, Model};
 use machine::Machine;
 use ratchet::Predicted;
 use table::Table;
-use workload::{Launches, Model, QWEN_7B, QWEN_HALF_B, step_lengths};
+use workload::{QWEN_7B, QWEN_HALF_B};
 
 /// How far a prediction may be from what was published, per cent.
 const TOLERANCE: f64 = 12.0;
@@ -71,6 +78,8 @@ fn predict(machines: &[Machine], model: &Model) -> Vec<Predicted> {
     // First, as launches that are alike are counted once, and a model's own have logits that are all equal.
     let choosing = SEQUENCES.map(|sequences| model.choosing(sequences));
     let [fewer, more] = [TAPPED, TAPPED + 1].map(|layers| model.launches(layers, SEQUENCES));
+    let (config, lengths) = (model.config(), workload::lengths());
+    let layers = config.num_hidden_layers;
     let mut all = Vec::new();
     for machine in machines {
         let table = |launches: &Launches| Table::of(machine, launches);
@@ -79,8 +88,9 @@ fn predict(machines: &[Machine], model: &Model) -> Vec<Predicted> {
         };
         for (known, work) in ["step", "step of the first epoch"].into_iter().enumerate() {
             let [fewer, more] = [&fewer, &more].map(|of| table(&of.steps[known]));
-            let step = more.with_layers(TAPPED + 1, &fewer, model.layers);
-            let share = 100.0 * needed_tflop(model, known == 0) / step.us() * 1e6 / machine.peak_tflops;
+            let step = more.with_layers(TAPPED + 1, &fewer, layers);
+            let tflops = workload::needed(&config, &lengths, known == 0) / step.us() / 1e6;
+            let share = 100.0 * tflops / machine.peak_tflops;
             add(work.to_owned(), step, format!("{share:.1} % MFU"));
         }
         for (i, sequences) in SEQUENCES.into_iter().enumerate() {
@@ -88,7 +98,7 @@ fn predict(machines: &[Machine], model: &Model) -> Vec<Predicted> {
                 let [before, after] = &of.tokens[i];
                 table(after).without(&table(before))
             });
-            let token = more.with_layers(TAPPED + 1, &fewer, model.layers);
+            let token = more.with_layers(TAPPED + 1, &fewer, layers);
             let token = token.with_kernel("sample", table(&choosing[i]));
             let result = format!("{:.0} tokens/s", sequences as f64 / token.us() * 1e6);
             add(format!("token of {sequences}"), token, result);
@@ -97,34 +107,29 @@ fn predict(machines: &[Machine], model: &Model) -> Vec<Predicted> {
     all
 }
 
-/// Operations in units of a TFLOP that a step needs: none for padding, for what both functions share, or
-/// again.
-fn needed_tflop(model: &Model, known: bool) -> f64 {
-    let (mut secure, mut suffixes, mut forward, mut backward) = (0, 0, 0, 0);
-    for (s, v, shared) in step_lengths() {
-        secure += s;
-        suffixes += v - shared;
-        forward += s * s + v * v - shared * shared;
-        backward += s * s;
-    }
-    let head = model.hidden / model.heads[0];
-    let qkv = model.hidden * (model.hidden + 2 * model.heads[1] * head);
-    let layer = qkv + model.hidden * model.hidden + 3 * model.hidden * model.wide;
-    // Gradients of inputs alone, and none below the first layer's adapters.
-    let mut rows = layer * (model.layers * (2 * secure + suffixes)) - qkv * secure
-        + 3 * secure * model.vocab * model.hidden;
-    // Scores and their products with values; backward each twice, and scores again.
-    let mut pairs = 2 * forward + 5 * backward;
-    if !known {
-        rows += layer * model.layers * secure;
-        pairs += 2 * backward;
-    }
-    // Two operations each; half of the pairs are masked.
-    2.0 * (rows as f64 + (model.layers * model.hidden * pairs) as f64 / 2.0) / 1e12
-}
-
 /// Sampled execution is of a whole process: one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
+
+/// Blocks of a sample count like all of them, where they do the same, and launches that are alike are counted
+/// as one that ran.
+#[test]
+fn a_sample_counts_like_the_whole() {
+    if on_a_gpu() {
+        return skipped("the emulator counts");
+    }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let [whole, some] = [u64::MAX, 3].map(|blocks| launches::additions(64 * 1024, blocks));
+    let [(_, whole), (_, again)] = whole.as_slice() else { panic!("{whole:?}") };
+    let [(name, first), (_, second)] = some.as_slice() else { panic!("{some:?}") };
+    assert_eq!((name.as_str(), first), ("add_rows", second));
+    assert_eq!(whole, again);
+    let ran = first.counters.blocks;
+    assert!(ran == 3 && whole.counters.blocks == whole.blocks && first.blocks == whole.blocks, "{first:?}");
+    let scaled = |counted: u64| counted * whole.blocks / ran;
+    let counters = |of: &Launched| (of.counters.global_load_sectors, of.counters.warp_instructions());
+    let (loads, instructions) = counters(first);
+    assert_eq!((scaled(loads), scaled(instructions)), counters(whole));
+}
 
 #[test]
 fn steps_and_tokens_of_7b() {
@@ -132,12 +137,12 @@ fn steps_and_tokens_of_7b() {
         return skipped("the emulator counts");
     }
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    ratchet::check(&predict(&["h100", "h200"].map(Machine::new), &QWEN_7B));
+    ratchet::check(&predict(&["h100", "h200"].map(Machine::new), &Model::new(QWEN_7B)));
 }
 
 #[test]
 #[ignore = "minutes: make test-long"]
 fn steps_and_tokens_of_half_b() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    ratchet::check(&predict(&["h100", "h200"].map(Machine::new), &QWEN_HALF_B));
+    ratchet::check(&predict(&["h100", "h200"].map(Machine::new), &Model::new(QWEN_HALF_B)));
 }

@@ -17,6 +17,7 @@ mod ptx;
 #[path = "../common/random_model.rs"]
 mod random_model;
 mod steps;
+#[path = "../common/workload.rs"]
 mod workload;
 
 use deepguard::cuda::{Cuda, emulator};

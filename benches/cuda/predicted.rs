@@ -22,7 +22,6 @@ impl Predictions {
     /// An H200's kernels are an H100's.
     pub fn of(device: &DeviceInfo) -> Self {
         let machines: &[&str] = match device.capability {
-            80 => &["a100"],
             90 if device.name.contains("H200") => &["h200", "h100"],
             90 => &["h100"],
             _ => &[],

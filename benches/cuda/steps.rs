@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use deepguard::cuda::Cuda;
 use deepguard::decode::{GenerateOptions, generate};
+use deepguard::model::Transformer;
 use deepguard::model::activations::Recompute;
-use deepguard::model::{Config, Transformer};
 use deepguard::ops::philox::philox;
 use deepguard::ops::sample::Sampling;
 use deepguard::train::base_cache::BaseCache;
@@ -15,26 +15,6 @@ use deepguard::train::step::{Objective, Stepper, Update};
 use super::device::{Device, Work};
 use super::random_model::{Lengths, attached, pairs, random_model};
 use super::workload;
-
-/// Name and configuration of Qwen2.5-Coder-7B.
-const BILLIONS_7: (&str, &str) = (
-    "7B",
-    r#"{"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 3584,
-    "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4,
-    "vocab_size": 152064, "hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 1000000.0,
-    "max_position_embeddings": 32768, "tie_word_embeddings": false, "torch_dtype": "bfloat16",
-    "use_sliding_window": false}"#,
-);
-
-/// Of Qwen2.5-Coder-0.5B.
-const BILLIONS_HALF: (&str, &str) = (
-    "0.5B",
-    r#"{"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 896,
-    "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2,
-    "vocab_size": 151936, "hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 1000000.0,
-    "max_position_embeddings": 32768, "tie_word_embeddings": true, "torch_dtype": "bfloat16",
-    "use_sliding_window": false}"#,
-);
 
 /// Small in every respect.
 const TESTING: (&str, &str) = (
@@ -50,7 +30,7 @@ const PROMPT: usize = 200;
 
 pub fn run(device: &Device) {
     device.table("Training steps of 16 pairs and decoding passes");
-    let sizes = if device.testing { vec![TESTING] } else { vec![BILLIONS_7, BILLIONS_HALF] };
+    let sizes = if device.testing { vec![TESTING] } else { vec![workload::QWEN_7B, workload::QWEN_HALF_B] };
     for (size, config) in sizes {
         let model = match random_model(device.cuda.clone(), config) {
             Ok(model) => model,
@@ -64,24 +44,6 @@ pub fn run(device: &Device) {
             decoding(device, &model, size, samples);
         }
     }
-}
-
-/// Operations that a step needs: products of blocks and head forward, gradients of their inputs of the rows
-/// that have any, and attention to keys that are seen. Adapters and guard, some 1 %, do not count.
-fn needed(config: &Config, lengths: &[Lengths], cached: bool) -> f64 {
-    let (h, q, kv) = (config.hidden_size, config.q_size(), config.kv_size());
-    let (secure, rows) = workload::rows(lengths);
-    let qkv = h * (q + 2 * kv);
-    let block = qkv + q * h + 3 * h * config.intermediate_size;
-    let base = if cached { 0 } else { secure };
-    let products = config.num_hidden_layers * block * (secure + rows + base) - qkv * secure
-        + 3 * h * config.vocab_size * secure;
-    let seen = |len: usize, before: usize| len * before + len * (len + 1) / 2;
-    let own: usize = lengths.iter().map(|pair| seen(pair.secure, 0)).sum();
-    let others: usize = lengths.iter().map(|pair| seen(pair.vulnerable - pair.shared, pair.shared)).sum();
-    let forward = own + others + if cached { 0 } else { own };
-    let attention = config.num_hidden_layers * q * (2 * forward + 5 * own);
-    2.0 * (products + attention) as f64
 }
 
 fn training(device: &Device, model: &Transformer<Cuda>, size: &str) {
@@ -120,7 +82,7 @@ fn training(device: &Device, model: &Transformer<Cuda>, size: &str) {
             other => format!(", recomputing {other:?}"),
         };
         let name = format!("training step, {size}, base {base}{recompute}");
-        let flops = Work::Flops(needed(&model.config, &lengths, cached));
+        let flops = Work::Flops(workload::needed(&model.config, &lengths, cached));
         let predicted = device.predictions.work(size, work);
         device.row(&name, predicted, flops, &format!("{tokens:.0} tokens, "), &found);
     }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::launch::{Turns, Work, wgmma_bytes_per_flop};
+use super::launch::{Schedule, Work, wgmma_bytes_per_flop};
 use super::machine::Machine;
 
 /// k of a stage, in all of these kernels.
@@ -47,9 +47,9 @@ impl Product {
             shared: stages * shared / 128.0,
             ..Work::default()
         };
-        let beside_us = if self.persistent { machine.persistent_block_us } else { machine.block_us };
+        let overhead_us = if self.persistent { machine.persistent_block_us } else { machine.block_us };
         let blocks = ((SIZE / m) * (SIZE / n)) as f64;
-        let turns = Turns { blocks, resident: 1.0, warps: f64::INFINITY, beside_us };
-        2.0 * (SIZE as f64).powi(3) / work.predict(machine, turns, 0.0).us / 1e6
+        let schedule = Schedule { blocks, resident: 1.0, warps: f64::INFINITY, overhead_us };
+        2.0 * (SIZE as f64).powi(3) / work.predict(machine, schedule, 0.0).us / 1e6
     }
 }

@@ -19,16 +19,16 @@ pub struct Work {
     pub special: f64,
 }
 
-/// How blocks take turns.
+/// How blocks are scheduled.
 #[derive(Clone, Copy, Debug)]
-pub struct Turns {
+pub struct Schedule {
     pub blocks: f64,
     /// Blocks that a multiprocessor holds.
     pub resident: f64,
     /// Warps of a scheduler.
     pub warps: f64,
     /// Microseconds of a block outside of its main loop, which nothing overlaps.
-    pub beside_us: f64,
+    pub overhead_us: f64,
 }
 
 /// A predicted time, and what it waits for.
@@ -58,11 +58,11 @@ impl Work {
     }
 
     /// The time on a machine, with `bytes` of memory.
-    pub fn predict(&self, machine: &Machine, turns: Turns, bytes: f64) -> Prediction {
-        let (resource, clocks) = self.clocks(turns.warps);
-        let of_one = (turns.blocks / machine.multiprocessors).ceil();
-        let waves = (turns.blocks / machine.multiprocessors / turns.resident).ceil();
-        let computing = of_one * clocks / machine.clocks + waves * turns.beside_us;
+    pub fn predict(&self, machine: &Machine, schedule: Schedule, bytes: f64) -> Prediction {
+        let (resource, clocks) = self.clocks(schedule.warps);
+        let of_one = (schedule.blocks / machine.multiprocessors).ceil();
+        let waves = (schedule.blocks / machine.multiprocessors / schedule.resident).ceil();
+        let computing = of_one * clocks / machine.clocks + waves * schedule.overhead_us;
         let all = [
             (resource, computing),
             ("HBM", bytes / machine.hbm_bytes_per_us),
@@ -148,9 +148,9 @@ pub fn predict(machine: &Machine, kernel: &str, launched: &Launched, loops: &Loo
     let warps = (resident * launched.threads as usize).div_ceil(128) as f64;
     // Products of warp groups run beside everything else.
     let warps = if warpgroups { f64::INFINITY } else { warps };
-    let beside_us = if warpgroups { machine.block_us } else { 0.0 };
-    let turns = Turns { blocks: launched.blocks as f64, resident: resident as f64, warps, beside_us };
-    work.predict(machine, turns, memory_bytes(kernel, launched))
+    let overhead_us = if warpgroups { machine.block_us } else { 0.0 };
+    let schedule = Schedule { blocks: launched.blocks as f64, resident: resident as f64, warps, overhead_us };
+    work.predict(machine, schedule, memory_bytes(kernel, launched))
 }
 
 /// Bytes that tensor cores read of both operands, m of 64 and n columns, 16 of k at a time, for an operation.

@@ -4,11 +4,11 @@
 //! shuffles, special functions) is counted as it runs; how many more come with each of them is read here.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
 use deepguard::cuda::images::{Code, IMAGES, Image};
+
+use super::disassembly::{listing, mnemonic};
 
 /// How the names of instructions begin that are one in PTX, too.
 const SAME: [&str; 13] = [
@@ -35,25 +35,7 @@ fn read(arch: &str) -> HashMap<String, Loops> {
     let code = |image: &&Image| image.arch == arch && matches!(image.code, Code::Cubin(_));
     let images: Vec<_> = IMAGES.iter().filter(code).collect();
     assert!(!images.is_empty(), "no machine code for sm_{arch}: make toolkit, and leave DG_CUDA_ARCHS alone");
-    images.iter().flat_map(|image| of_listing(&disassembled(&image.code))).collect()
-}
-
-fn disassembled(code: &Code) -> String {
-    let Code::Cubin(bytes) = code else { panic!("machine code") };
-    let folder = tempfile::tempdir().expect("a folder");
-    let cubin = folder.path().join("cubin");
-    std::fs::write(&cubin, bytes).expect("a file");
-    let output =
-        Command::new(nvdisasm()).arg("-c").arg(&cubin).output().expect("nvdisasm runs: make toolkit");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text")
-}
-
-/// nvdisasm of the toolkit beside the build, or of an installed one.
-fn nvdisasm() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("tmp lies in the target folder");
-    let ours = target.join("cuda-toolkit/nvidia/cu13/bin/nvdisasm");
-    if ours.is_file() { ours } else { "nvdisasm".into() }
+    images.iter().flat_map(|image| of_listing(&listing(image))).collect()
 }
 
 /// The kernels of a listing by nvdisasm.
@@ -71,7 +53,7 @@ fn of_kernel(code: &str) -> Loops {
     for line in code.lines() {
         if let Some(label) = line.strip_prefix('.').and_then(|line| line.strip_suffix(':')) {
             labels.insert(label, names.len());
-        } else if let Some(name) = instruction(line) {
+        } else if let Some(name) = mnemonic(line) {
             if name.starts_with("BRA")
                 && let Some(to) = line.split_once("`(.").and_then(|(_, rest)| rest.split_once(')'))
             {
@@ -103,15 +85,6 @@ fn of_kernel(code: &str) -> Loops {
         }
     }
     if sum.same == 0 { counted(&names) } else { sum }
-}
-
-/// `HMMA` of `/*0120*/ @P0 HMMA.16816.F32.BF16 R4, … ;`
-fn instruction(line: &str) -> Option<&str> {
-    let (_, rest) = line.trim_start().strip_prefix("/*")?.split_once("*/")?;
-    let mut words = rest.split_whitespace();
-    let first = words.next()?;
-    let name = if first.starts_with('@') { words.next()? } else { first };
-    name.split(['.', ';']).next()
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::launch::predict;
+use super::launches::Launches;
 use super::machine::Machine;
 use super::sass::loops;
-use super::workload::Launches;
 
 /// Launches of one kernel with one grid and the same products of a block.
 #[derive(Clone, Debug, Default)]
@@ -82,4 +82,24 @@ impl Table {
     pub fn launches(&self) -> f64 {
         self.0.values().map(|row| row.launches).sum()
     }
+}
+
+#[test]
+fn layers_are_added_that_were_not_emulated() {
+    let row = |launches: f64, us: f64| Row { launches, us, bound: "HBM" };
+    let key = |kernel: &str, blocks: u64| (kernel.to_owned(), blocks, 0);
+    let table = |rows: &[(Key, Row)]| Table(rows.iter().cloned().collect());
+    // A kernel of each layer, one beside them, and one whose grid depends on the number of layers.
+    let fewer = table(&[
+        (key("layer", 8), row(2.0, 20.0)),
+        (key("head", 3), row(1.0, 5.0)),
+        (key("update", 2), row(1.0, 4.0)),
+    ]);
+    let more = table(&[
+        (key("layer", 8), row(3.0, 30.0)),
+        (key("head", 3), row(1.0, 5.0)),
+        (key("update", 3), row(1.0, 6.0)),
+    ]);
+    let all = more.with_layers(3, &fewer, 10);
+    assert_eq!((all.launches(), all.us()), (10.0 + 1.0 + 1.0, 100.0 + 5.0 + 20.0));
 }

@@ -5,47 +5,27 @@ use std::fs::File;
 use std::path::Path;
 
 use cuda_emulator::client::Launched;
-use deepguard::attached::Attached;
 use deepguard::cuda::Cuda;
 use deepguard::decode::{GenerateOptions, generate};
-use deepguard::guard::GuardConfig;
-use deepguard::init::initialize;
 use deepguard::model::activations::Recompute;
-use deepguard::model::{Config, LoraConfig, Transformer, expected_tensors};
+use deepguard::model::{Config, Transformer, expected_tensors};
+use deepguard::ops::elementwise::Elementwise;
 use deepguard::ops::philox::{philox, unit};
 use deepguard::ops::sample::{Sample, Sampling};
 use deepguard::ops::{Arena, Device};
 use deepguard::train::base_cache::BaseCache;
-use deepguard::train::batch::TokenPair;
 use deepguard::train::step::{Objective, Stepper, Update};
 use serde_json::{Map, Value, json};
 
 use super::emulator::{checked, own_cuda};
-use super::sven_lengths::SVEN_LENGTHS;
-
-/// A model, as its configuration says.
-pub struct Model {
-    pub name: &'static str,
-    pub hidden: usize,
-    pub wide: usize,
-    pub layers: usize,
-    /// Heads of queries, and those of keys and values.
-    pub heads: [usize; 2],
-    pub vocab: usize,
-}
-
-/// Qwen2.5-Coder-7B.
-pub const QWEN_7B: Model =
-    Model { name: "7B", hidden: 3584, wide: 18_944, layers: 28, heads: [28, 4], vocab: 152_064 };
-/// Qwen2.5-Coder-0.5B.
-pub const QWEN_HALF_B: Model =
-    Model { name: "0.5B", hidden: 896, wide: 4864, layers: 24, heads: [14, 2], vocab: 151_936 };
+use super::random_model::{attached, pairs};
+use super::workload;
 
 /// Launches with the names of their kernels.
 pub type Launches = Vec<(String, Launched)>;
 
 /// What a model launches.
-pub struct Work<const N: usize> {
+pub struct Workload<const N: usize> {
     /// Of a step whose base states are known, and of one of the first epoch.
     pub steps: [Launches; 2],
     /// Of so many sequences' tokens, and of one token more.
@@ -53,8 +33,6 @@ pub struct Work<const N: usize> {
 }
 
 const UPDATE: Update = Update { lr: 1e-5, weight_decay: 0.01, max_grad_norm: 1.0 };
-/// Every tenth of the lengths from here on, sixteen pairs, has about as many tokens as the mean of all.
-const FIRST_PAIR: usize = 3;
 /// Tokens of a prompt, and of its samples before the one that is looked at.
 const PROMPT: usize = 200;
 const GENERATED: usize = 2;
@@ -63,10 +41,11 @@ const SAMPLING: Sampling = Sampling::new(0.4, 0.95, 50, 1);
 /// Bytes of memory of the GPU.
 const MEMORY: u64 = 80 << 30;
 /// Clusters of a launch that run. Blocks of products are alike, those of attention are not. All run where
-/// others take addresses or lengths from what they write.
+/// others take addresses or lengths from what they write, and where the last block to arrive does much.
 const SAMPLED: &[(&str, u64)] = &[
     ("sort_rows", u64::MAX),
     ("sample", u64::MAX),
+    ("attention_decode", u64::MAX),
     ("gemm_grouped", 16),
     ("gemm_", 2),
     ("attention", 24),
@@ -74,17 +53,31 @@ const SAMPLED: &[(&str, u64)] = &[
 ];
 const NONE: &[(&str, u64)] = &[("", 0)];
 
+/// A model that is emulated.
+pub struct Model {
+    pub name: &'static str,
+    config: Map<String, Value>,
+}
+
 impl Model {
+    /// By name and configuration; with its head in the embedding, which costs the same and takes half the
+    /// memory.
+    pub fn new((name, config): (&'static str, &str)) -> Self {
+        let mut config: Map<String, Value> = serde_json::from_str(config).expect("JSON");
+        config.insert("tie_word_embeddings".to_owned(), true.into());
+        Model { name, config }
+    }
+
+    /// The configuration of all layers.
+    pub fn config(&self) -> Config {
+        Config::from_json(&Value::from(self.config.clone()).to_string()).expect("a configuration")
+    }
+
     /// Writes configuration and weights of the first `layers`, which are zeros that take no room on a disk.
     fn write(&self, folder: &Path, layers: usize) {
-        let config = json!({
-            "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": self.hidden,
-            "intermediate_size": self.wide, "num_hidden_layers": layers, "num_attention_heads": self.heads[0],
-            "num_key_value_heads": self.heads[1], "vocab_size": self.vocab, "hidden_act": "silu",
-            "rms_norm_eps": 1e-6, "rope_theta": 1e6, "max_position_embeddings": 32768,
-            "tie_word_embeddings": true, "torch_dtype": "bfloat16", "use_sliding_window": false,
-        });
-        let config = config.to_string();
+        let mut config = self.config.clone();
+        config.insert("num_hidden_layers".to_owned(), layers.into());
+        let config = Value::from(config).to_string();
         let (mut header, mut end) = (Map::new(), 0);
         for spec in expected_tensors(&Config::from_json(&config).expect("a configuration")) {
             let start = end;
@@ -101,8 +94,7 @@ impl Model {
         file.set_len((beginning.len() + end) as u64).expect("a file with holes");
     }
 
-    /// The model with `layers`, on a device of its own, on which nothing runs yet. Its head is the embedding,
-    /// which costs the same and takes half the memory.
+    /// The model with `layers`, on a device of its own, on which nothing runs yet.
     fn emulated(&self, layers: usize) -> Transformer<Cuda> {
         let cuda = own_cuda();
         sample(NONE);
@@ -112,26 +104,26 @@ impl Model {
     }
 
     /// What is launched with `layers`; tokens of each of `sequences` that are decoded together.
-    pub fn launches<const N: usize>(&self, layers: usize, sequences: [usize; N]) -> Work<N> {
+    pub fn launches<const N: usize>(&self, layers: usize, sequences: [usize; N]) -> Workload<N> {
         let model = self.emulated(layers);
-        Work { tokens: sequences.map(|samples| tokens(&model, samples)), steps: steps(&model) }
+        Workload { tokens: sequences.map(|samples| tokens(&model, samples)), steps: steps(&model) }
     }
 
     /// The launch that chooses the next tokens of `samples` sequences, by logits as models have them: what it
     /// does depends on them, and those of a model of zeros are all equal.
     pub fn choosing(&self, samples: usize) -> Launches {
-        let cuda = own_cuda();
+        let (cuda, vocab_size) = (own_cuda(), self.config().vocab_size);
         let buffers = Arena::build(&cuda, |arena| {
             let mut of_each = || arena.buffer("of each sample", &[samples]);
             let (tokens, positions, numbers) = (of_each()?, of_each()?, of_each()?);
-            Ok((tokens, positions, numbers, arena.buffer("logits", &[samples, self.vocab])?))
+            Ok((tokens, positions, numbers, arena.buffer("logits", &[samples, vocab_size])?))
         });
         let (mut tokens, mut positions, mut numbers, mut logits) = checked(buffers).0;
         let number: Vec<u32> = (0..samples as u32).collect();
         cuda.upload(numbers.view_mut(), &number);
         // A few are likely, and most are not.
         let logit = |i: usize| 12.0 * unit(philox(1, [i as u32, 0, 0, 0])[0]).powi(8);
-        let values: Vec<f32> = (0..samples * self.vocab).map(logit).collect();
+        let values: Vec<f32> = (0..samples * vocab_size).map(logit).collect();
         cuda.upload_act(logits.view_mut(), &values);
         sample(SAMPLED);
         let (logits, numbers) = (logits.view(), numbers.view());
@@ -142,7 +134,7 @@ impl Model {
 }
 
 fn steps(model: &Transformer<Cuda>) -> [Launches; 2] {
-    let pairs: Vec<TokenPair> = step_lengths().enumerate().map(|(id, of)| pair(id, of)).collect();
+    let pairs = pairs(&workload::lengths(), model.config.vocab_size);
     let objective = Objective::default();
     let capacity = objective.capacity(pairs.iter(), pairs.len());
     let (attached, cache) = (attached(model), Some(BaseCache::new(usize::MAX)));
@@ -179,6 +171,17 @@ fn tokens(model: &Transformer<Cuda>, samples: usize) -> [Launches; 2] {
     })
 }
 
+/// The launches of two additions of as many elements, of which so many blocks run.
+pub fn additions(len: usize, blocks: u64) -> Launches {
+    let cuda = own_cuda();
+    let buffers = Arena::build(&cuda, |arena| Ok((arena.buffer("y", &[len])?, arena.buffer("x", &[len])?)));
+    let (mut y, x) = checked(buffers).0;
+    sample(&[("", blocks)]);
+    (0..2).for_each(|_| cuda.add(y.view_mut(), x.view()));
+    checked(cuda.finish());
+    launched()
+}
+
 fn sample(clusters: &[(&str, u64)]) {
     checked(checked(cuda_emulator::load()).sample(clusters, MEMORY));
 }
@@ -188,27 +191,4 @@ fn launched() -> Launches {
     let launches = checked(checked(cuda_emulator::load()).launched());
     sample(NONE);
     launches
-}
-
-/// Tokens of the secure functions of a step's pairs, of the vulnerable ones, and of what both begin with.
-pub fn step_lengths() -> impl Iterator<Item = (usize, usize, usize)> {
-    (0..16).map(|i| SVEN_LENGTHS[FIRST_PAIR + 10 * i])
-}
-
-/// Adapters and guard as training begins with.
-fn attached(model: &Transformer<Cuda>) -> Attached<Cuda> {
-    let lora = LoraConfig::default_for(&model.config);
-    let mut attached = checked(Attached::new(&model.backend, &model.config, lora, GuardConfig::default()));
-    initialize(&mut attached, 1);
-    attached
-}
-
-fn pair(id: usize, (secure, vulnerable, shared): (usize, usize, usize)) -> TokenPair {
-    let common = (0..shared).map(|i| (i * 7 + id) as u32 % 200);
-    let rest = |first: u32, len: usize| (shared..len).map(move |i| first + (i * 5 + id) as u32 % 100);
-    TokenPair::new(
-        id,
-        common.clone().chain(rest(200, secure)).collect(),
-        common.chain(rest(300, vulnerable)).collect(),
-    )
 }
