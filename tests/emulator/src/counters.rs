@@ -99,6 +99,8 @@ counters! {
         local_bytes,
         /// Floating-point (or integer) operations of tensor cores, a multiply-add being two.
         tensor_flops,
+        /// `wgmma`s of a warp that add nothing to a sum, but begin one.
+        sums_begun,
         /// Barriers a warp waited at (`bar`, `barrier.cluster`, `mbarrier` waits that had to wait).
         barrier_waits,
         /// Distinct bytes of global memory, in sectors, that the blocks of a wave accessed, all waves added

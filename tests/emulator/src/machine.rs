@@ -90,9 +90,11 @@ pub struct Options {
     /// Blocks that a multiprocessor runs at the same time, for that record: as many as threads and shared
     /// memory allow where this does not say it, as registers are not known from PTX.
     pub blocks_per_processor: Option<u32>,
-    /// Clusters of a launch that run: where there are more, so many of them at equal distances, unless the
-    /// launch is a cooperative one. Counters are those of what ran. What blocks leave for each other is not
-    /// checked then, and atomics leave global memory as it is: those that count arrivals would be counted on.
+    /// Clusters of a launch that run: where there are more, so many of them at equal distances; of a
+    /// cooperative launch the first, which have to wait for nobody else. Counters are those of what ran. What
+    /// blocks leave for each other is not checked then, and atomics leave global memory as it is, but those
+    /// of a cooperative launch: those that count arrivals would be counted on. The L2 cache is smaller by as
+    /// much.
     pub most_clusters: u64,
 }
 
@@ -465,7 +467,11 @@ impl Machine {
         let blocks = u64::from(blocks_per_processor.unwrap_or_else(fit).max(1) * profile.processors());
         let [all, cluster] = [launch.grid, launch.cluster]
             .map(|blocks| blocks.iter().map(|&n| u64::from(n)).product::<u64>().max(1));
-        L2::new(profile.l2_partition_bytes(), all / cluster, blocks / cluster)
+        let clusters = all / cluster;
+        // Of a sample, each block has its share of the cache for itself, and of its wave as many run.
+        let ran = clusters.min(self.options.most_clusters);
+        let share = |of: u64| of * ran / clusters;
+        L2::new(share(profile.l2_partition_bytes()), ran, share(blocks / cluster))
     }
 
     /// Memory for the barrier of a cooperative grid, zero at first, where the kernel asks for its address.

@@ -109,6 +109,11 @@ impl Exec<'_> {
 
     #[inline(always)]
     pub(super) fn mma(&mut self, mma: &Mma) {
+        self.cluster.counters.tensor_flops += mma.op.flops;
+        // What a sample computes is not looked at.
+        if self.grid.sampled {
+            return;
+        }
         let Warp { rows, fragments, .. } = &mut *self.warp;
         let operands = mma.a.iter().chain(&mma.b).chain(&mma.c);
         for (to, &row) in fragments.iter_mut().zip(operands) {
@@ -121,7 +126,6 @@ impl Exec<'_> {
         for (&to, from) in mma.d.iter().zip(d) {
             rows[to as usize] = *from;
         }
-        self.cluster.counters.tensor_flops += mma.op.flops;
     }
 
     pub(super) fn wgmma(&mut self, wgmma: &Wgmma) -> Result<()> {
@@ -142,7 +146,8 @@ impl Exec<'_> {
             row => Some(self.descriptor(row)?),
         };
         let b = self.descriptor(wgmma.b_descriptor)?;
-        for at in self.wgmma_chunks(wgmma, a, b) {
+        let chunks = if self.grid.sampled { Vec::new() } else { self.wgmma_chunks(wgmma, a, b) };
+        for at in chunks {
             let shared = &mut self.cluster.blocks[self.warp.block].shared;
             shared.check_place(at, CHUNK, CHUNK)?;
             shared.begin_read(at, CHUNK, 0, &self.warp.clock)?;
@@ -151,6 +156,7 @@ impl Exec<'_> {
         self.warp.wgmma.issued.push(Issued { pc, group: None, scale_d, a, b });
         self.warp.wgmma.count += 1;
         self.cluster.counters.tensor_flops += wgmma.op.flops;
+        self.cluster.counters.sums_begun += u64::from(!scale_d);
         Ok(())
     }
 
@@ -209,6 +215,9 @@ impl Exec<'_> {
     }
 
     fn complete_wgmma(&mut self, issued: &Issued) -> Result<()> {
+        if self.grid.sampled {
+            return Ok(());
+        }
         let Op::Wgmma(wgmma) = &self.grid.program.instructions[issued.pc as usize].op else { return Ok(()) };
         let take = |rows: &[u32]| rows.iter().map(|&row| self.warp.rows[row as usize]).collect::<Vec<_>>();
         let (mut d, a) = (take(&wgmma.d), take(&wgmma.a));

@@ -44,7 +44,7 @@ pub struct Plan {
     pub cooperative: bool,
     /// Whether another grid runs at the same time, on the same thread.
     pub beside: bool,
-    /// Clusters that run of a grid that is not cooperative; where there are more, at equal distances.
+    /// Clusters that run; where there are more, at equal distances, or of a cooperative grid the first.
     pub most_clusters: u64,
 }
 
@@ -89,7 +89,7 @@ struct Launch<'a> {
 impl<'a> Launch<'a> {
     fn new(grid: &'a Grid<'a>, plan: Plan) -> Self {
         let all: u64 = grid.grid.iter().zip(grid.cluster).map(|(g, c)| u64::from(g / c)).product();
-        let clusters = if plan.cooperative { all } else { all.min(plan.most_clusters) };
+        let clusters = all.min(plan.most_clusters);
         Launch { grid, plan, all, clusters, next: AtomicU64::new(0), stop: AtomicBool::new(false) }
     }
 
@@ -110,8 +110,12 @@ impl<'a> Launch<'a> {
     /// The number of the next cluster to start.
     fn deal(&self) -> Option<u64> {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
-        // Of each of as many equal parts of the grid the middle.
-        (n < self.clusters).then(|| (2 * n + 1) * self.all / (2 * self.clusters))
+        // Of each of as many equal parts of the grid the middle; but one alone is the first, which has the
+        // most to do where clusters stay for several tiles.
+        match self.clusters {
+            1 => (n == 0).then_some(0),
+            clusters => (n < clusters).then(|| (2 * n + 1) * self.all / (2 * clusters)),
+        }
     }
 }
 
@@ -245,7 +249,11 @@ impl<'a> Worker<'a> {
 
     fn retire(&mut self, mut cluster: Cluster) {
         if let (Some(l2), Some(trace)) = (&self.launch.grid.l2, cluster.trace.take()) {
-            l2.submit(cluster.number.into(), trace);
+            let in_sample = match self.launch.plan.cooperative {
+                true => cluster.number.into(),
+                false => u64::from(cluster.number) * self.launch.clusters / self.launch.all,
+            };
+            l2.submit(in_sample, trace);
         }
         self.counters += &cluster.counters;
         self.counters.blocks += cluster.blocks.len() as u64;

@@ -151,7 +151,7 @@ fn loads_in_flight_before_their_first_use() {
 }
 
 /// Of 16 blocks that write their numbers, each adding 1, or of 8 clusters of them, the middles of equal
-/// parts.
+/// parts; one alone is the first.
 #[test]
 fn some_blocks_run_at_equal_distances() {
     let body = "mov.u32 %r1, %ctaid.x; mul.wide.u32 %rd1, %r1, 4; add.u64 %rd1, %rd1, %a0; add.u32 %r1, %r1, 1; st.global.u32 [%rd1], %r1;";
@@ -164,7 +164,7 @@ fn some_blocks_run_at_equal_distances() {
         written
     };
     assert_eq!(written(4, 1), [3, 7, 11, 15]);
-    assert_eq!(written(1, 1), [9]);
+    assert_eq!(written(1, 1), [1]);
     assert_eq!(written(2, 2), [5, 6, 13, 14]);
     assert_eq!(written(u64::MAX, 1).len(), 16);
     assert!(written(0, 1).is_empty());
@@ -182,4 +182,46 @@ fn blocks_of_a_sample_count_nobody_in() {
     let (threads, counted) = count(4);
     assert_eq!(u64::from(counted), 4 * threads);
     assert_eq!(count(2), (threads, 0));
+}
+
+/// Of 132 blocks, which each go through some KB of their own twice, some stand for all: they have their share
+/// of the cache.
+#[test]
+fn a_sample_has_its_share_of_the_cache() {
+    let loaded = |kilobytes: usize, most_clusters: u64| {
+        let bytes = kilobytes << 10;
+        let body = format!(
+            "mov.u32 %r5, 0;\n\
+             PASS: mul.lo.u32 %r1, %u0, {bytes}; mad.lo.u32 %r1, %l, 128, %r1; cvt.u64.u32 %rd1, %r1; add.u64 %rd1, %rd1, %a0; mov.u32 %r3, 0;\n\
+             NEXT: ld.global.u32 %r4, [%rd1]; add.u64 %rd1, %rd1, 4096; add.u32 %r3, %r3, 1; setp.lt.u32 %p1, %r3, {}; @%p1 bra NEXT;\n\
+             add.u32 %r5, %r5, 1; setp.lt.u32 %p1, %r5, 2; @%p1 bra PASS;",
+            bytes / 4096
+        );
+        let mut case = Case::new(&body).grid(132).zeros(132 * bytes);
+        case.most_clusters = most_clusters;
+        let counters = case.counters(1);
+        // A sector of each line.
+        4 * counters.dram_load_bytes / counters.blocks >> 10
+    };
+    for most in [4, u64::MAX] {
+        // 16.5 MB of the 25 MB that a partition holds, or 33 MB.
+        assert_eq!(loaded(128, most), 128, "{most}");
+        assert_eq!(loaded(256, most), 512, "{most}");
+    }
+}
+
+/// Of 16 blocks of a cooperative launch, of which four wait for each other, the first four.
+#[test]
+fn a_group_of_a_cooperative_launch_runs() {
+    let body = "shr.u32 %r1, %u0, 2; mul.wide.u32 %rd1, %r1, 4; add.u64 %rd1, %rd1, %a0;\n\
+                setp.eq.u32 %p1, %l, 0; @%p1 red.release.gpu.global.add.u32 [%rd1], 1;\n\
+                WAIT: ld.acquire.gpu.global.u32 %r2, [%rd1]; setp.lt.u32 %p2, %r2, 4; @%p2 bra WAIT;";
+    let arrived = |most_clusters: u64| {
+        let mut case = Case::new(body).grid(16).zeros(16 * 32 * 4);
+        (case.most_clusters, case.cooperative) = (most_clusters, true);
+        let run = case.run().ok().expect("runs");
+        (run.counters.blocks, words(&run.buffers[0])[..4].to_vec())
+    };
+    assert_eq!(arrived(4), (4, vec![4, 0, 0, 0]));
+    assert_eq!(arrived(u64::MAX), (16, vec![4; 4]));
 }
