@@ -18,8 +18,17 @@ __device__ __forceinline__ void barrier_init_fence() {
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
-__device__ __forceinline__ void barrier_arrive(unsigned barrier) {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+// Arrives at the mbarrier at the same address in block `rank` of the cluster. It releases nothing to that
+// block, for which all of the device's memory would be waited for.
+__device__ __forceinline__ void barrier_arrive(unsigned barrier, int rank) {
+    asm volatile(
+        "{\n"
+        ".reg .b32 there;\n"
+        "mapa.shared::cluster.u32 there, %0, %1;\n"
+        "mbarrier.arrive.shared::cluster.b64 _, [there];\n"
+        "}" ::"r"(barrier),
+        "r"(rank)
+        : "memory");
 }
 
 // Arrives, and expects `bytes` more from the TMA in this phase.
@@ -59,6 +68,17 @@ __device__ __forceinline__ void tma_load(unsigned to, const CUtensorMap& map, in
         : "memory");
 }
 
+// The same for all blocks of the cluster whose bits are in `blocks`: their bytes and barriers have the same
+// addresses.
+__device__ __forceinline__ void tma_load_multicast(unsigned to, const CUtensorMap& map, int column, int row,
+                                                   unsigned barrier, unsigned short blocks) {
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster "
+        "[%0], [%1, {%2, %3}], [%4], %5;" ::"r"(to),
+        "l"(&map), "r"(column), "r"(row), "r"(barrier), "h"(blocks)
+        : "memory");
+}
+
 // Starts a TMA store of shared memory to the box of `map` at (column, row).
 __device__ __forceinline__ void tma_store(const CUtensorMap& map, int column, int row, unsigned from) {
     asm volatile(
@@ -67,10 +87,15 @@ __device__ __forceinline__ void tma_store(const CUtensorMap& map, int column, in
         : "memory");
 }
 
-// Waits for all stores that this thread has started.
-__device__ __forceinline__ void tma_store_wait() {
+// Commits the stores that this thread has started since as a group.
+__device__ __forceinline__ void tma_store_commit() {
     asm volatile("cp.async.bulk.commit_group;" ::: "memory");
-    asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+}
+
+// Waits until at most `PENDING` of this thread's groups of stores still read shared memory.
+template <int PENDING>
+__device__ __forceinline__ void tma_store_wait_read() {
+    asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(PENDING) : "memory");
 }
 
 // Makes this thread's writes to shared memory visible to the TMA.
@@ -78,20 +103,45 @@ __device__ __forceinline__ void fence_for_tma() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
+// Stores four 8×8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix i / 8.
+__device__ __forceinline__ void store_matrices(unsigned row_address, const unsigned (&from)[4]) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row_address),
+                 "r"(from[0]), "r"(from[1]), "r"(from[2]), "r"(from[3])
+                 : "memory");
+}
+
+__device__ __forceinline__ bf16 load_shared(unsigned address) {
+    unsigned short bits;
+    asm volatile("ld.shared.u16 %0, [%1];" : "=h"(bits) : "r"(address) : "memory");
+    return __ushort_as_bfloat16(bits);
+}
+
+__device__ __forceinline__ void store_shared(unsigned address, uint4 from) {
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(from.x), "r"(from.y),
+                 "r"(from.z), "r"(from.w)
+                 : "memory");
+}
+
 // Prefetches a descriptor ahead of its first use.
 __device__ __forceinline__ void tma_prefetch(const CUtensorMap& map) {
     asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
 
-// Matrix descriptor of a wgmma operand in shared memory: rows of 128 bytes with the TMA's 128-byte swizzle,
-// groups of eight rows 1024 bytes apart. Rows lie along k, and the address may point into the first row, at
-// multiples of 32 bytes; or each row is a k, has 64 lines of the operand, and the next 64 are `next` bytes
-// further.
-__device__ __forceinline__ unsigned long long operand_descriptor(unsigned address, unsigned next = 16) {
-    constexpr unsigned long long SWIZZLE_128B = 1ull << 62;
-    constexpr unsigned long long GROUP_STRIDE = 1024ull >> 4 << 32;
-    return SWIZZLE_128B | GROUP_STRIDE | (unsigned long long)(next >> 4) << 16 | (address & 0x3ffff) >> 4;
-}
+// A wgmma operand in shared memory: rows of 128 bytes with the TMA's 128-byte swizzle, groups of eight rows
+// 1024 bytes apart. Rows lie along k, and the address may point into the first row, at multiples of 32 bytes;
+// or each row is a k, has 64 lines of the operand, and the next 64 are `next` bytes further.
+struct Operand {
+    unsigned low;  // of its matrix descriptor
+
+    __device__ __forceinline__ Operand(unsigned address, unsigned next = 16)
+        : low((next >> 4) << 16 | (address & 0x3ffff) >> 4) {}
+
+    // The descriptor of the operand that begins so many bytes further.
+    __device__ __forceinline__ unsigned long long at(unsigned bytes) const {
+        constexpr unsigned SWIZZLE_128B = 1u << 30, GROUP_STRIDE = 1024 >> 4;
+        return (unsigned long long)(SWIZZLE_128B | GROUP_STRIDE) << 32 | (low + (bytes >> 4));
+    }
+};
 
 // Orders earlier uses of the accumulators before the products that follow.
 __device__ __forceinline__ void wgmma_fence() {
@@ -109,20 +159,24 @@ __device__ __forceinline__ void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
 }
 
-// Waits for all wgmmas. The empty asm statements keep reads of the accumulators behind the wait.
-__device__ __forceinline__ void wgmma_wait_for(float (&acc)[64]) {
-    wgmma_wait<0>();
+// Has accumulators hold their values here: reads stay behind a wait, and zeros before a fence.
+template <int N>
+__device__ __forceinline__ void pin(float (&acc)[N]) {
 #pragma unroll
-    for (int i = 0; i < 64; i++) {
+    for (int i = 0; i < N; i++) {
         asm volatile("" : "+f"(acc[i])::"memory");
     }
 }
 
-// acc[64, 128] += a[64, 16] · b[128, 16]ᵀ, by four warps; or b[16, 128].
+// acc[64, 256] += a[64, 16] · b[256, 16]ᵀ, by four warps; or b[16, 256]. What acc held counts if `add`.
 template <bool TRANSPOSE_B>
-__device__ __forceinline__ void wgmma(float (&acc)[64], unsigned long long a, unsigned long long b) {
+__device__ __forceinline__ void wgmma(float (&acc)[128], unsigned long long a, unsigned long long b,
+                                      bool add) {
     asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+        "{\n"
+        ".reg .pred add;\n"
+        "setp.ne.b32 add, %130, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {"
         "%0, %1, %2, %3, %4, %5, %6, %7, "
         "%8, %9, %10, %11, %12, %13, %14, %15, "
         "%16, %17, %18, %19, %20, %21, %22, %23, "
@@ -130,19 +184,56 @@ __device__ __forceinline__ void wgmma(float (&acc)[64], unsigned long long a, un
         "%32, %33, %34, %35, %36, %37, %38, %39, "
         "%40, %41, %42, %43, %44, %45, %46, %47, "
         "%48, %49, %50, %51, %52, %53, %54, %55, "
-        "%56, %57, %58, %59, %60, %61, %62, %63}, "
-        "%64, %65, 1, 1, 1, 0, %66;"
-        : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3]), "+f"(acc[4]), "+f"(acc[5]), "+f"(acc[6]),
-          "+f"(acc[7]), "+f"(acc[8]), "+f"(acc[9]), "+f"(acc[10]), "+f"(acc[11]), "+f"(acc[12]),
-          "+f"(acc[13]), "+f"(acc[14]), "+f"(acc[15]), "+f"(acc[16]), "+f"(acc[17]), "+f"(acc[18]),
-          "+f"(acc[19]), "+f"(acc[20]), "+f"(acc[21]), "+f"(acc[22]), "+f"(acc[23]), "+f"(acc[24]),
-          "+f"(acc[25]), "+f"(acc[26]), "+f"(acc[27]), "+f"(acc[28]), "+f"(acc[29]), "+f"(acc[30]),
-          "+f"(acc[31]), "+f"(acc[32]), "+f"(acc[33]), "+f"(acc[34]), "+f"(acc[35]), "+f"(acc[36]),
-          "+f"(acc[37]), "+f"(acc[38]), "+f"(acc[39]), "+f"(acc[40]), "+f"(acc[41]), "+f"(acc[42]),
-          "+f"(acc[43]), "+f"(acc[44]), "+f"(acc[45]), "+f"(acc[46]), "+f"(acc[47]), "+f"(acc[48]),
-          "+f"(acc[49]), "+f"(acc[50]), "+f"(acc[51]), "+f"(acc[52]), "+f"(acc[53]), "+f"(acc[54]),
-          "+f"(acc[55]), "+f"(acc[56]), "+f"(acc[57]), "+f"(acc[58]), "+f"(acc[59]), "+f"(acc[60]),
-          "+f"(acc[61]), "+f"(acc[62]), "+f"(acc[63])
-        : "l"(a), "l"(b), "n"(TRANSPOSE_B)
+        "%56, %57, %58, %59, %60, %61, %62, %63, "
+        "%64, %65, %66, %67, %68, %69, %70, %71, "
+        "%72, %73, %74, %75, %76, %77, %78, %79, "
+        "%80, %81, %82, %83, %84, %85, %86, %87, "
+        "%88, %89, %90, %91, %92, %93, %94, %95, "
+        "%96, %97, %98, %99, %100, %101, %102, %103, "
+        "%104, %105, %106, %107, %108, %109, %110, %111, "
+        "%112, %113, %114, %115, %116, %117, %118, %119, "
+        "%120, %121, %122, %123, %124, %125, %126, %127}, "
+        "%128, %129, add, 1, 1, 0, %131;\n"
+        "}"
+        : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3]), "+f"(acc[4]), "+f"(acc[5]), "+f"(acc[6]), "+f"(acc[7]),
+          "+f"(acc[8]), "+f"(acc[9]), "+f"(acc[10]), "+f"(acc[11]), "+f"(acc[12]), "+f"(acc[13]), "+f"(acc[14]), "+f"(acc[15]),
+          "+f"(acc[16]), "+f"(acc[17]), "+f"(acc[18]), "+f"(acc[19]), "+f"(acc[20]), "+f"(acc[21]), "+f"(acc[22]), "+f"(acc[23]),
+          "+f"(acc[24]), "+f"(acc[25]), "+f"(acc[26]), "+f"(acc[27]), "+f"(acc[28]), "+f"(acc[29]), "+f"(acc[30]), "+f"(acc[31]),
+          "+f"(acc[32]), "+f"(acc[33]), "+f"(acc[34]), "+f"(acc[35]), "+f"(acc[36]), "+f"(acc[37]), "+f"(acc[38]), "+f"(acc[39]),
+          "+f"(acc[40]), "+f"(acc[41]), "+f"(acc[42]), "+f"(acc[43]), "+f"(acc[44]), "+f"(acc[45]), "+f"(acc[46]), "+f"(acc[47]),
+          "+f"(acc[48]), "+f"(acc[49]), "+f"(acc[50]), "+f"(acc[51]), "+f"(acc[52]), "+f"(acc[53]), "+f"(acc[54]), "+f"(acc[55]),
+          "+f"(acc[56]), "+f"(acc[57]), "+f"(acc[58]), "+f"(acc[59]), "+f"(acc[60]), "+f"(acc[61]), "+f"(acc[62]), "+f"(acc[63]),
+          "+f"(acc[64]), "+f"(acc[65]), "+f"(acc[66]), "+f"(acc[67]), "+f"(acc[68]), "+f"(acc[69]), "+f"(acc[70]), "+f"(acc[71]),
+          "+f"(acc[72]), "+f"(acc[73]), "+f"(acc[74]), "+f"(acc[75]), "+f"(acc[76]), "+f"(acc[77]), "+f"(acc[78]), "+f"(acc[79]),
+          "+f"(acc[80]), "+f"(acc[81]), "+f"(acc[82]), "+f"(acc[83]), "+f"(acc[84]), "+f"(acc[85]), "+f"(acc[86]), "+f"(acc[87]),
+          "+f"(acc[88]), "+f"(acc[89]), "+f"(acc[90]), "+f"(acc[91]), "+f"(acc[92]), "+f"(acc[93]), "+f"(acc[94]), "+f"(acc[95]),
+          "+f"(acc[96]), "+f"(acc[97]), "+f"(acc[98]), "+f"(acc[99]), "+f"(acc[100]), "+f"(acc[101]), "+f"(acc[102]), "+f"(acc[103]),
+          "+f"(acc[104]), "+f"(acc[105]), "+f"(acc[106]), "+f"(acc[107]), "+f"(acc[108]), "+f"(acc[109]), "+f"(acc[110]), "+f"(acc[111]),
+          "+f"(acc[112]), "+f"(acc[113]), "+f"(acc[114]), "+f"(acc[115]), "+f"(acc[116]), "+f"(acc[117]), "+f"(acc[118]), "+f"(acc[119]),
+          "+f"(acc[120]), "+f"(acc[121]), "+f"(acc[122]), "+f"(acc[123]), "+f"(acc[124]), "+f"(acc[125]), "+f"(acc[126]), "+f"(acc[127])
+        : "l"(a), "l"(b), "r"(int(add)), "n"(TRANSPOSE_B)
         : "memory");
+}
+
+// Moves registers of all warps of a warpgroup to the block's others, and back.
+template <int REGISTERS>
+__device__ __forceinline__ void give_registers() {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(REGISTERS));
+}
+
+template <int REGISTERS>
+__device__ __forceinline__ void take_registers() {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGISTERS));
+}
+
+// This block's number in its cluster.
+__device__ __forceinline__ int cluster_rank() {
+    int rank;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+
+// A barrier of all threads of a cluster.
+__device__ __forceinline__ void cluster_sync() {
+    asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
 }

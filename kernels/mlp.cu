@@ -34,9 +34,9 @@ __device__ __forceinline__ void backward_row(bf16* dgate_up, const bf16* dh, con
         Vector<N> dgate, dup;
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            const float s = sigmoid(gate.v[i]);
-            dgate.v[i] = d.v[i] * up.v[i] * s * (1.0f + gate.v[i] * (1.0f - s));
-            dup.v[i] = d.v[i] * gate.v[i] * s;
+            const float2 gradient = swiglu_gradient(d.v[i], gate.v[i], up.v[i]);
+            dgate.v[i] = gradient.x;
+            dup.v[i] = gradient.y;
         }
         store(dgate_up + at, dgate);
         store(dgate_up + width + at, dup);

@@ -95,16 +95,17 @@
 #define COLUMN_SUM_THREADS 256
 #define COLUMN_SUMS 8
 
-// GEMM of gemm_sm90.cu: the same; TILE_K elements are one 128-byte row of the hardware's swizzle. A warpgroup
-// stores one box with one TMA instruction.
+// GEMM of gemm_sm90.cu: the same, by two blocks of a cluster with a tile each; TILE_K elements are one 128-byte
+// row of the hardware's swizzle. A warpgroup stores a box of y with one TMA instruction, and has BOXES.
 #define GEMM_SM90_TILE_M 128
-#define GEMM_SM90_TILE_N 128
+#define GEMM_SM90_TILE_N 256
 #define GEMM_SM90_TILE_K 64
 #define GEMM_SM90_STAGES 4
+#define GEMM_SM90_CLUSTER 2
 #define GEMM_SM90_CONSUMERS 2
-#define GEMM_SM90_THREADS 288
-#define GEMM_SM90_STORE_M 64
-#define GEMM_SM90_STORE_N 64
+#define GEMM_SM90_THREADS 384
+#define GEMM_SM90_BOX 64
+#define GEMM_SM90_BOXES 2
 #define GEMM_SM90_ALIGNMENT 1024
 
 // Operations that can refuse what is in their data (refusal.h).

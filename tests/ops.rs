@@ -41,7 +41,7 @@ macro_rules! test_backend {
                     transpositions, overwrites, shapes, affine, affine_leaves_the_rest_alone, weighted_product, weight_gradient, bias_gradient,
                     affine_gradient, several_gradients, gradient_shapes
                 }
-                mlp { forward, gated, gated_many_rows, backward, extremes }
+                mlp { forward, gated, gated_many_rows, backward, gated_backward, extremes }
                 norm { forward, backward }
                 optim { adamw, sum_of_squares }
                 prefix { place, backward }

@@ -4,7 +4,7 @@ use multiversion::multiversion;
 
 use super::{Cpu, Weight, math, parallel};
 use crate::ops::linear::{Linear, LoraTerm, Write};
-use crate::ops::mlp::{Mlp, check_gated};
+use crate::ops::mlp::{Mlp, check_gated, check_gated_backward};
 use crate::ops::{Mut, Ref};
 
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
@@ -51,6 +51,24 @@ impl Mlp for Cpu {
         if self.accepts(checked.map(|_| ())) {
             self.linear(gate_up.reborrow(), x, weight, None, lora, Write::Overwrite);
             self.swiglu(h, gate_up.view(), intermediate_size);
+        }
+    }
+
+    fn gated_backward(
+        &self,
+        dgate_up: Mut<'_, Self, f32>,
+        mut dh: Mut<'_, Self, f32>,
+        dy: Ref<'_, Self, f32>,
+        weight: &Weight,
+        gate_up: Ref<'_, Self, f32>,
+        intermediate_size: usize,
+    ) {
+        let lengths = [dgate_up.len(), dh.len(), dy.len(), gate_up.len()];
+        let shape = [weight.in_features(), weight.out_features()];
+        let checked = check_gated_backward(lengths, shape, intermediate_size);
+        if self.accepts(checked.map(|_| ())) {
+            self.linear_backward(dh.reborrow(), dy, weight);
+            self.swiglu_backward(dgate_up, dh.view(), gate_up, intermediate_size);
         }
     }
 

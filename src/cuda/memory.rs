@@ -10,6 +10,7 @@ use half::slice::HalfFloatSliceExt;
 
 use super::Cuda;
 use super::driver::complaint;
+use super::gemm::waves;
 use super::graph::Node;
 use super::launch::VECTOR;
 use super::pinned::Pinned;
@@ -413,6 +414,10 @@ impl Device for Cuda {
         self.keep(self.begin_recording());
         work();
         recording.0 = self.keep(self.end_recording(Some(name))).flatten();
+    }
+
+    fn waves(&self, rows: usize, columns: usize) -> usize {
+        waves(rows, columns, self.info())
     }
 
     fn runs_behind(&self) -> bool {

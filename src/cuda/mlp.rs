@@ -9,7 +9,7 @@ use super::rows::{alignment, reads, threads};
 use super::weights::Weight;
 use crate::ops::linear::{Linear, LoraTerm, Write};
 use crate::ops::matrix::{Matrix, MatrixMut};
-use crate::ops::mlp::{Mlp, check_gated};
+use crate::ops::mlp::{Mlp, check_gated, check_gated_backward};
 use crate::ops::{Mut, Ref};
 
 /// A block for each row and part of it that takes all its threads.
@@ -58,6 +58,30 @@ impl Mlp for Cuda {
             self.linear(gate_up.reborrow(), x, weight, None, lora, Write::Overwrite);
             self.swiglu(h, gate_up.view(), wide);
         }
+    }
+
+    /// One launch on Hopper, where `dh` is not written.
+    fn gated_backward(
+        &self,
+        mut dgate_up: Mut<'_, Self, bf16>,
+        mut dh: Mut<'_, Self, bf16>,
+        dy: Ref<'_, Self, bf16>,
+        weight: &Weight,
+        gate_up: Ref<'_, Self, bf16>,
+        intermediate_size: usize,
+    ) {
+        let (wide, out) = (intermediate_size, weight.rows());
+        let lengths = [dgate_up.len(), dh.len(), dy.len(), gate_up.len()];
+        let checked = check_gated_backward(lengths, [weight.columns(), out], wide);
+        let Some(rows) = self.keep(checked) else { return };
+        let target = Target::Rounded(MatrixMut::new(dh.reborrow(), rows, wide));
+        let gemm = Gemm::new(Layout::NN, Matrix::new(dy, rows, out), weight.matrix(), target);
+        let to = MatrixMut::new(dgate_up.reborrow(), rows, 2 * wide);
+        if gemm.gated_backward_sm90(self, &to, &Matrix::new(gate_up, rows, 2 * wide)) {
+            return;
+        }
+        gemm.run(self);
+        self.swiglu_backward(dgate_up, dh.view(), gate_up, wide);
     }
 
     fn swiglu_backward(

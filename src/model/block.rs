@@ -343,20 +343,21 @@ impl<'a, B: Backend> BlockPass<'a, B> {
         let (n, l, backend) = (self.pass.rows.saved, self.layer, self.backend);
         let (hidden, wide) = (self.config.hidden_size, self.config.intermediate_size);
         let dx = grads.dx.first(n * hidden);
-        backend.linear_backward(grads.dmlp.first_mut(n * wide), dx, &self.block.down);
+        let dmlp = grads.dmlp.first_mut(n * wide);
         if self.adapted(&[Down]) {
+            backend.linear_backward(dmlp, dx, &self.block.down);
             self.swiglu(acts);
             let mlp = acts.mlp.first(n * wide);
             let dmlp = grads.dmlp.first_mut(n * wide);
             self.lora_backward(dparams, Some(dmlp), Matrix::new(dx, n, hidden), mlp, &acts.xa, &[Down]);
+            let gate_up = acts.gate_up.saved(l, self.pass.rows);
+            let dgate_up = grads.dgate_up.first_mut(2 * n * wide);
+            backend.swiglu_backward(dgate_up, grads.dmlp.first(n * wide), gate_up, wide);
+        } else {
+            let gate_up = acts.gate_up.saved(l, self.pass.rows);
+            let dgate_up = grads.dgate_up.first_mut(2 * n * wide);
+            backend.gated_backward(dgate_up, dmlp, dx, &self.block.down, gate_up, wide);
         }
-        let gate_up = acts.gate_up.saved(l, self.pass.rows);
-        backend.swiglu_backward(
-            grads.dgate_up.first_mut(2 * n * wide),
-            grads.dmlp.first(n * wide),
-            gate_up,
-            wide,
-        );
 
         let dgate_up = grads.dgate_up.first(2 * n * wide);
         backend.linear_backward(grads.dnormed.first_mut(n * hidden), dgate_up, &self.block.gate_up);

@@ -24,6 +24,21 @@ pub(crate) fn check_gated<D: Device>(
     lora.iter().try_for_each(|term| term.check(OP, [rows, shape[1]])).map(|()| rows)
 }
 
+/// Refuses what [`Mlp::gated_backward`] cannot be computed with, for a layer behind h of `shape` [inputs,
+/// outputs]; returns the rows.
+pub(crate) fn check_gated_backward(
+    [dgate_up, dh, dy, gate_up]: [usize; 4],
+    shape: [usize; 2],
+    intermediate_size: usize,
+) -> Result<usize> {
+    const OP: &str = "gated_backward";
+    expect_exactly(OP, "weight: columns", shape[0], Some(intermediate_size))?;
+    let rows = check_rows(OP, [("dh", dh), ("dy", dy)], shape)?;
+    let both = dh.checked_mul(2);
+    expect_exactly(OP, "dgate_up", dgate_up, both)?;
+    expect_exactly(OP, "gate_up", gate_up, both).map(|()| rows)
+}
+
 /// SwiGLU, `h = silu(gate) · up`, on the stacked output `[gate | up]` of the fused projection.
 pub trait Mlp: Device + Linear {
     /// h `[rows, intermediate_size]`, gate_up `[rows, 2 · intermediate_size]`.
@@ -46,6 +61,19 @@ pub trait Mlp: Device + Linear {
         x: Ref<'_, Self, Self::Act>,
         weight: &Self::Weight,
         lora: &[LoraTerm<'_, Self>],
+        intermediate_size: usize,
+    );
+
+    /// [`Linear::linear_backward`] of the layer behind h, then [`Mlp::swiglu_backward`]: dgate_up `[rows, 2 ·
+    /// intermediate_size]` from dy `[rows, out]`, W `[out, intermediate_size]` and gate_up. dh `[rows,
+    /// intermediate_size]` is the intermediate result, and may hold anything afterwards.
+    fn gated_backward(
+        &self,
+        dgate_up: Mut<'_, Self, Self::Act>,
+        dh: Mut<'_, Self, Self::Act>,
+        dy: Ref<'_, Self, Self::Act>,
+        weight: &Self::Weight,
+        gate_up: Ref<'_, Self, Self::Act>,
         intermediate_size: usize,
     );
 

@@ -133,6 +133,12 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// Writes host f32 as activations.
     fn upload_act(&self, to: Mut<'_, Self, Self::Act>, from: &[f32]);
 
+    /// How often tiles of a product `[rows, columns]` fill the device: the time of one whose sums are long,
+    /// in times of a tile. 1 where products are not cut into tiles that processors take one by one.
+    fn waves(&self, _rows: usize, _columns: usize) -> usize {
+        1
+    }
+
     /// Does `work`, whose operations a device may launch as one graph. Work of the same `name` is expected to
     /// consist of the same operations each time.
     fn graph<T>(&self, _name: &'static str, work: impl FnOnce() -> T) -> T {

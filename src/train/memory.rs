@@ -22,8 +22,8 @@ pub(super) const CACHE_ADVICE: &str =
 
 /// Most bytes of one chunk of logits, and most rows. Every chunk reads the head's weights three times, so
 /// that few rows take longer than their products; there is room for as many with a vocabulary of 152,000.
-const LOGITS_BYTES: usize = 300 << 20;
-const LOGITS_ROWS: usize = 1024;
+const LOGITS_BYTES: usize = 336 << 20;
+const LOGITS_ROWS: usize = 1152;
 /// Rows of a tile of a product: other numbers of rows would be multiplied in vain.
 const TILE_ROWS: usize = 128;
 
@@ -145,7 +145,9 @@ impl Sizes {
             recompute,
         };
         let most = (LOGITS_BYTES / row_bytes).clamp(16, LOGITS_ROWS);
-        let chunk = if most > TILE_ROWS { most - most % TILE_ROWS } else { most };
+        // The gradient of the head's input, which has the fewest tiles of its products, and large k.
+        let waves = |rows| model.backend.waves(rows, model.config.hidden_size);
+        let chunk = logits_chunk(most, adapter_rows, waves);
         Sizes { shape, chunk: chunk.min(adapter_rows.max(1)), with_base: objective.kl_weight != 0.0 }
     }
 
@@ -182,6 +184,14 @@ impl Sizes {
     }
 }
 
+/// Rows of a chunk of logits, at most `most`, with which all `rows` take the fewest waves of tiles; the
+/// largest of those. `waves` are those of a chunk.
+fn logits_chunk(most: usize, rows: usize, waves: impl Fn(usize) -> usize) -> usize {
+    let in_all = |chunk: &usize| rows.div_ceil(*chunk) * waves(*chunk);
+    let chunks = (1..=most / TILE_ROWS).rev().map(|tiles| tiles * TILE_ROWS);
+    chunks.min_by_key(in_all).unwrap_or(most)
+}
+
 /// Bytes of the system's memory for what a checkpoint is written from: copies of both moments.
 fn saved_copies<B: Backend>(attached: &Attached<B>) -> usize {
     let values = attached.params.layout().parameter_count();
@@ -209,4 +219,25 @@ pub(super) fn fitting_sizes<B: Backend>(
     let (needed, free) = (needed.div_ceil(1 << 20), free >> 20);
     Err(Error::memory(format!("training needs {needed} MiB of memory, {free} MiB are free"))
         .memory_advice(ADVICE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tiles of 128 × 128, of which 132 are computed at the same time.
+    fn waves(hidden_size: usize) -> impl Fn(usize) -> usize {
+        move |rows| (rows.div_ceil(128) * hidden_size.div_ceil(128)).div_ceil(132)
+    }
+
+    #[test]
+    fn chunks_of_logits_fill_waves() {
+        // 9 × 28 tiles are 1.9 waves, six times; 8 × 28 are 1.7, and are needed seven times.
+        assert_eq!(logits_chunk(1152, 6912, waves(3584)), 1152);
+        // 8 × 16 tiles are one wave, 9 × 16 would be two.
+        assert_eq!(logits_chunk(1152, 6912, waves(2048)), 1024);
+        // The fewest chunks where tiles do not matter, or none fits.
+        assert_eq!(logits_chunk(1100, 6912, |_| 1), 1024);
+        assert_eq!(logits_chunk(100, 6912, |_| 1), 100);
+    }
 }

@@ -73,10 +73,32 @@ fn sums([m, n, k]: [usize; 3], [tile_m, tile_n, tile_k]: Tile) -> Need {
     }
 }
 
+/// The same where the two tiles of a cluster share an operand: the padding of the second tile of a pair is
+/// multiplied as well, and of two ways that with fewer pairs is chosen.
+fn shared_sums([m, n, k]: [usize; 3], [tile_m, tile_n, tile_k]: Tile) -> Need {
+    let (tiles_m, tiles_n) = (m.div_ceil(tile_m), n.div_ceil(tile_n));
+    let [sharing_w, sharing_x] = [tiles_m.div_ceil(2) * tiles_n, tiles_m * tiles_n.div_ceil(2)];
+    let lines = match sharing_x < sharing_w {
+        true => tiles_n.div_ceil(2) * m + tiles_m * n,
+        false => tiles_n * m + tiles_m.div_ceil(2) * n,
+    };
+    let tiles = 2 * sharing_w.min(sharing_x);
+    Need {
+        bytes: 2 * k * lines,
+        operations: 2 * m * n * k,
+        padded: 2 * tiles * tile_m * tile_n * k.next_multiple_of(tile_k),
+    }
+}
+
+/// The sums with tiles of that size.
+fn sums_of(size: [usize; 3], tile: Tile) -> Need {
+    if tile == SM90 { shared_sums(size, tile) } else { sums(size, tile) }
+}
+
 /// The same of the LoRA of some columns.
 fn term(rows: usize, (column, columns): (usize, usize), tile: Tile) -> Need {
     assert_eq!(column % tile[1], 0, "the first tile of an adapter");
-    sums([rows, columns, RANK], tile)
+    sums_of([rows, columns, RANK], tile)
 }
 
 /// Most bytes, and most operations of tensor cores, as parts of what is needed.
@@ -102,6 +124,9 @@ fn check(what: &str, counters: &Counters, need: Need, limits: Limits) {
 
 /// Bytes of split-K's partial sums, written and read, and counters that were reset.
 fn split_k(counters: &Counters, [m, n]: [usize; 2], tile: Tile) -> (usize, usize) {
+    if tile == SM90 {
+        return (0, 0);
+    }
     let tiles = m.div_ceil(tile[0]) * n.div_ceil(tile[1]);
     assert_eq!(counters.blocks as usize % tiles, 0, "blocks of {tiles} tiles");
     match counters.blocks as usize / tiles {
@@ -147,7 +172,7 @@ fn linear(kernel: &str, layer: Layer) -> Counters {
 
 fn need_of(layer: Layer, tile: Tile) -> Need {
     let Layer { rows, out, width, .. } = layer;
-    let product = sums([rows, out, width], tile);
+    let product = sums_of([rows, out, width], tile);
     let terms = layer.adapted.iter().map(|&columns| term(rows, columns, tile));
     let results = 2 * rows * out * if layer.residual { 2 } else { 1 } + if layer.bias { 4 * out } else { 0 };
     terms.fold(product + bytes(results), |sum, term| sum + term)
@@ -194,7 +219,8 @@ fn linear_layers_on_hopper() {
     ] {
         let counters = linear("gemm_nt_sm90", layer);
         check(&format!("{name}, gemm_nt_sm90"), &counters, need_of(layer, SM90), limits);
-        let bias = counters.blocks as usize * 2 * SM90[0] * SM90[1] / 4;
+        // Each of eight warps begins a tile, and reads the bias of each column once.
+        let bias = counters.sums_begun as usize * SM90[1];
         narrow(name, &counters, if layer.bias { bias } else { 0 });
     }
 }
@@ -219,7 +245,7 @@ fn feed_forward() {
         });
         let what = format!("gate and up of {rows} rows, {kept} kept, {kernel}");
         let (partials, reset) = split_k(&counters, [rows, 2 * wide], tile);
-        let need = sums([rows, 2 * wide, width], tile) + bytes(2 * (rows + 2 * kept) * wide + partials);
+        let need = sums_of([rows, 2 * wide, width], tile) + bytes(2 * (rows + 2 * kept) * wide + partials);
         check(&what, &counters, need, limits);
         narrow(&what, &counters, reset);
     }
@@ -242,10 +268,28 @@ fn gradients_of_inputs() {
             cuda.linear_backward(dx.view_mut(), dy.view(), &w);
         });
         let (partials, reset) = split_k(&counters, [ROWS, width], tile);
-        let need = sums([ROWS, width, out], tile) + bytes(2 * ROWS * width + partials);
+        let need = sums_of([ROWS, width, out], tile) + bytes(2 * ROWS * width + partials);
         check(&format!("through {name}, {}", kernel), &counters, need, limits);
         narrow(name, &counters, reset);
     }
+}
+
+/// Gradients of gate and up through the layer behind a feed-forward: they are read and written once, and the
+/// gradient of h never is.
+#[test]
+fn feed_forward_backward() {
+    if uncounted() {
+        return;
+    }
+    let [counters] = count(["gemm_nn_gated_sm90"], |cuda: &Cuda| {
+        let (dy, gate_up) = (random(cuda, ROWS * HALF, 1.0), random(cuda, ROWS * 2 * WIDE, 1.0));
+        let (w, mut dh) = (weight(cuda, HALF, WIDE), buffer(cuda, ROWS * WIDE));
+        let mut dgate_up = buffer(cuda, ROWS * 2 * WIDE);
+        cuda.gated_backward(dgate_up.view_mut(), dh.view_mut(), dy.view(), &w, gate_up.view(), WIDE);
+    });
+    let need = sums_of([ROWS, WIDE, HALF], SM90) + bytes(2 * 4 * ROWS * WIDE);
+    check("through down and SwiGLU, gemm_nn_gated_sm90", &counters, need, limits(1.001, 1.03));
+    narrow("through down and SwiGLU", &counters, 0);
 }
 
 /// Gradients of a weight. Row weights are read four bytes at a time.

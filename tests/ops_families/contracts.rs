@@ -341,6 +341,18 @@ pub fn layers<B: Backend>(backend: &B) {
     gated(36, 72, 12, 4, "gated: kept: expected at most 3 rows, found 4");
     gated(36, 80, 12, 3, "gated: gate_up: expected 72 elements, found 80");
     gated(36, 64, 12, 0, "gated: gate_up: expected 72 elements, found 64");
+
+    let (dy, gate_up) = (bench.act(rows * outputs, 1.0), bench.act(rows * 2 * inputs, 1.0));
+    let (mut dgate_up, mut dh) = (bench.act(rows * 2 * inputs, 1.0), bench.act(rows * inputs, 1.0));
+    let mut gated_backward = |dgate_up_len, dh_len, wide, expected: &str| {
+        let (to, dh) = (dgate_up.buffer.first_mut(dgate_up_len), dh.buffer.first_mut(dh_len));
+        backend.gated_backward(to, dh, dy.view(), &weight, gate_up.view(), wide);
+        refused(backend, expected);
+    };
+    gated_backward(96, 47, inputs, "gated_backward: dh: expected 32 elements, found 47");
+    gated_backward(96, 32, inputs, "gated_backward: dy: expected 48 elements, found 72");
+    gated_backward(94, 48, inputs, "gated_backward: dgate_up: expected 96 elements, found 94");
+    gated_backward(96, 48, 17, "gated_backward: weight: columns: expected 17 elements, found 16");
 }
 
 pub fn products<B: Backend>(backend: &B) {

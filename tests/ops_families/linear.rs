@@ -38,6 +38,8 @@ pub fn backward<B: Backend>(backend: &B) {
         (67, [19, 3, 11], 37),
         (150, [40, 24, 72], 200),
         (300, [8, 40, 24], 136),
+        // More tiles than a device computes at the same time.
+        (2200, [8, 40, 24], 2056),
     ] {
         let mut bench = Bench::new(backend);
         let out = parts.iter().sum::<usize>();
@@ -50,24 +52,28 @@ pub fn backward<B: Backend>(backend: &B) {
 
 /// Widths that are whole vectors and that are not, few rows and many, with everything that a layer can add.
 pub fn shapes<B: Backend>(backend: &B) {
-    for (rows, width, rank) in [
-        (1usize, 1096, 8),
-        (7, 328, 16),
-        (16, 2080, 3),
-        (31, 72, 40),
-        (33, 64, 8),
-        (150, 520, 40),
-        (150, 200, 8),
-        (300, 64, 72),
-        (2200, 64, 8),
+    const NARROW: [usize; 3] = [40, 24, 72];
+    for (rows, width, rank, parts) in [
+        (1usize, 1096, 8, NARROW),
+        (7, 328, 16, NARROW),
+        (16, 2080, 3, NARROW),
+        (31, 72, 40, NARROW),
+        (33, 64, 8, NARROW),
+        (150, 520, 40, NARROW),
+        (150, 200, 8, NARROW),
+        (300, 64, 72, NARROW),
+        (2200, 64, 8, NARROW),
+        // More tiles than a device computes at the same time.
+        (2200, 72, 16, [1024, 520, 512]),
     ] {
-        let (parts, adapted) = ([40, 24, 72], rows.div_ceil(2));
+        let adapted = rows.div_ceil(2);
         let out: usize = parts.iter().sum();
         let mut bench = Bench::new(backend);
         let (weight, values) = bench.weight(&parts, width, Dtype::BF16);
         let (x, bias, residual) =
             (bench.act(rows * width, 0.3), bench.f32(out, 1.0), bench.act(rows * out, 1.0));
-        let terms = [(0, 40), (40, 24), (64, 72)]
+        let [q, k, v] = parts;
+        let terms = [(0, q), (q, k), (q + k, v)]
             .map(|(column, n)| (column, n, bench.act(adapted * rank, 1.0), bench.act(n * rank, 1.0)));
         let mut expected =
             add(&product(&x.host, &values, width), &add(&bias.host.repeat(rows), &residual.host));

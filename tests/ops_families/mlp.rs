@@ -47,6 +47,8 @@ pub fn gated_many_rows<B: Backend>(backend: &B) {
             gated_exactly(backend, (rows, width, input), kept, (adapters, adapted, rank));
         }
     }
+    // More tiles than a device computes at the same time.
+    gated_exactly(backend, (1300, 1664, 72), 700, (3, 650, 16));
     // Large tiles, k in parts. With adapters of both halves, a tile would cut k elsewhere than the linear
     // layer does.
     gated_exactly(backend, (300, 1608, 520), 250, (0, 300, 8));
@@ -131,6 +133,28 @@ pub fn backward<B: Backend>(backend: &B) {
     backend.swiglu_backward(d.view_mut(), dh.view(), gate_up.view(), width);
     let expected = gradient(&gate_up.host, |x| dot(&reference(x, width), &dh.host));
     bench.check("dgate_up", &d, &expected);
+}
+
+/// In every bit what the two operations make: rows that start anywhere, columns that are no box of a tile,
+/// few tiles and rows that no tile divides, more tiles than a device computes at the same time.
+pub fn gated_backward<B: Backend>(backend: &B) {
+    for (rows, width, out) in
+        [(3, 21, 13), (5, 64, 40), (130, 72, 136), (300, 192, 456), (70, 512, 72), (2200, 2112, 72)]
+    {
+        let mut bench = Bench::new(backend);
+        let (weight, _) = bench.weight(&[out], width, Dtype::BF16);
+        let (dy, gate_up) = (bench.act(rows * out, 0.3), bench.act(rows * 2 * width, 4.0));
+        let [mut dh, mut expected_dh] = [(); 2].map(|()| bench.act_out(rows * width));
+        let [mut d, mut expected] = [(); 2].map(|()| bench.act_out(rows * 2 * width));
+        let (to, scratch) = (d.view_mut(), dh.view_mut());
+        backend.gated_backward(to, scratch, dy.view(), &weight, gate_up.view(), width);
+        backend.linear_backward(expected_dh.view_mut(), dy.view(), &weight);
+        backend.swiglu_backward(expected.view_mut(), expected_dh.view(), gate_up.view(), width);
+        bench.finish();
+        let [d, expected] = [d, expected].map(|buffer| backend.download_act(buffer.view()));
+        assert_eq!(d, expected, "dgate_up of {rows} rows");
+        assert!(d.iter().any(|&x| x != 0.0));
+    }
 }
 
 /// e¹⁰⁰⁰ must not become a NaN.

@@ -2,6 +2,7 @@
 
 use half::bf16;
 
+use crate::cuda::driver::DeviceInfo;
 use crate::cuda::launch::Shape;
 use crate::cuda::split::Split;
 use crate::cuda::tile::*;
@@ -10,6 +11,9 @@ use crate::cuda::tile::*;
 pub(super) const TILES_PER_SPLIT: usize = 8;
 /// Occupancy of kernels with small tiles: blocks that a multiprocessor holds.
 pub(super) const SMALL_OCCUPANCY: usize = 4;
+
+/// The same with large tiles, of kernels that use `mma.sync`.
+const LARGE_OCCUPANCY: usize = 2;
 
 /// Tile size and split-K of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,13 +32,20 @@ impl Plan {
         let fills = tiles(GEMM_LARGE_TILE) * most >= multiprocessors;
         let large = vector && fills && m > GEMM_SMALL_TILE && n > GEMM_SMALL_TILE;
         let (tiles, at_once) = match large {
-            true => (tiles(GEMM_LARGE_TILE), 2 * multiprocessors),
+            true => (tiles(GEMM_LARGE_TILE), LARGE_OCCUPANCY * multiprocessors),
             false => (tiles(GEMM_SMALL_TILE), SMALL_OCCUPANCY * multiprocessors),
         };
         let tile = if large { GEMM_LARGE_TILE } else { GEMM_SMALL_TILE };
         let count = (at_once / tiles.max(1)).clamp(1, most);
         Plan { large, split: Split { tiles, count, len: tile * tile } }
     }
+}
+
+/// How often large tiles of `[rows, columns]` fill the device.
+pub(in crate::cuda) fn waves(rows: usize, columns: usize, info: &DeviceInfo) -> usize {
+    let of_each = if info.capability == 90 { 1 } else { LARGE_OCCUPANCY };
+    let tiles = rows.div_ceil(GEMM_LARGE_TILE) * columns.div_ceil(GEMM_LARGE_TILE);
+    tiles.div_ceil(of_each * info.multiprocessors as usize)
 }
 
 /// Launch shape of a product that has the launch to itself.

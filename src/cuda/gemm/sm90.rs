@@ -9,22 +9,20 @@ use crate::cuda::params::{GatedMaps, LoraMaps, LoraRange};
 use crate::cuda::tile::*;
 use crate::ops::matrix::{Matrix, MatrixMut};
 
-/// Dynamic shared memory: the stages, some boxes of y for each consumer, two mbarriers for each stage and one
-/// for the residual.
-const fn shared(boxes: usize) -> usize {
+/// Dynamic shared memory: the stages, boxes of y for each consumer, two mbarriers for each stage and one for
+/// each box.
+const SHARED: usize = {
     let stage = (GEMM_SM90_TILE_M + GEMM_SM90_TILE_N) * GEMM_SM90_TILE_K * size_of::<bf16>();
-    let boxes = boxes * GEMM_SM90_TILE_M * GEMM_SM90_STORE_N * size_of::<bf16>();
-    GEMM_SM90_STAGES * stage + boxes + (2 * GEMM_SM90_STAGES + 1) * size_of::<u64>()
-}
+    let boxes = GEMM_SM90_CONSUMERS * GEMM_SM90_BOXES;
+    let barriers = (2 * GEMM_SM90_STAGES + boxes) * size_of::<u64>();
+    GEMM_SM90_STAGES * stage + boxes * GEMM_SM90_BOX * GEMM_SM90_BOX * size_of::<bf16>() + barriers
+};
 
-/// Store boxes of a tile of y along n.
-const STORES: usize = GEMM_SM90_TILE_N / GEMM_SM90_STORE_N;
-
-/// Boxes of the TMA's tensor maps.
-const X_BOX: (usize, usize) = (GEMM_SM90_TILE_M, GEMM_SM90_TILE_K);
+/// Boxes of the TMA's tensor maps: halves of a tile, but quarters of one of w that lies along n.
+const X_BOX: (usize, usize) = (GEMM_SM90_TILE_M / 2, GEMM_SM90_TILE_K);
 const W_BOX: (usize, usize) = (GEMM_SM90_TILE_N / 2, GEMM_SM90_TILE_K);
-const TRANSPOSED_W_BOX: (usize, usize) = (GEMM_SM90_TILE_K, GEMM_SM90_TILE_N / 2);
-const Y_BOX: (usize, usize) = (GEMM_SM90_STORE_M, GEMM_SM90_STORE_N);
+const TRANSPOSED_W_BOX: (usize, usize) = (GEMM_SM90_TILE_K, GEMM_SM90_TILE_N / 4);
+const Y_BOX: (usize, usize) = (GEMM_SM90_BOX, GEMM_SM90_BOX);
 
 /// Whether the TMA can read a matrix: rows without gaps that start on multiples of 16 bytes.
 fn suits(matrix: &Matrix<'_, Cuda, bf16>) -> bool {
@@ -36,10 +34,29 @@ fn tiled(matrix: &Matrix<'_, Cuda, bf16>, box_shape: (usize, usize)) -> TiledMat
     TiledMatrix { rows: matrix.rows, columns: matrix.cols, box_shape }
 }
 
-/// A block for each tile of `[m, n]`, with so many boxes of y.
-fn grid(m: usize, n: usize, boxes: usize) -> Shape {
-    let tiles = m.div_ceil(GEMM_SM90_TILE_M) * n.div_ceil(GEMM_SM90_TILE_N);
-    Shape { grid: (tiles, 1, 1), block: GEMM_SM90_THREADS, shared: shared(boxes) }
+/// How clusters share the tiles of y.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tiles {
+    /// Whether the two tiles of a cluster are neighbours along n and share x, or along m and share w.
+    share_x: bool,
+    pairs: usize,
+}
+
+impl Tiles {
+    /// Tiles of `[m, n]`, of so many columns of n each: neighbours along m, as w is the wider operand, unless
+    /// more of them are outside of y.
+    fn new(m: usize, n: usize, columns: usize) -> Self {
+        let (along_m, along_n) = (m.div_ceil(GEMM_SM90_TILE_M), n.div_ceil(columns));
+        let sharing_w = along_m.div_ceil(GEMM_SM90_CLUSTER) * along_n;
+        let sharing_x = along_m * along_n.div_ceil(GEMM_SM90_CLUSTER);
+        Tiles { share_x: sharing_x < sharing_w, pairs: sharing_x.min(sharing_w) }
+    }
+
+    /// A cluster for each pair, or as many as there are multiprocessors for.
+    fn shape(self, cuda: &Cuda) -> Shape {
+        let clusters = self.pairs.min(cuda.info().multiprocessors as usize / GEMM_SM90_CLUSTER);
+        Shape { grid: (clusters * GEMM_SM90_CLUSTER, 1, 1), block: GEMM_SM90_THREADS, shared: SHARED }
+    }
 }
 
 impl Gemm<'_> {
@@ -88,6 +105,7 @@ impl Gemm<'_> {
 
     fn linear_sm90(&self, cuda: &Cuda, y: &MatrixMut<'_, Cuda, bf16>) {
         let (m, n, k) = self.size();
+        let tiles = Tiles::new(m, n, GEMM_SM90_TILE_N);
         let launch = cuda
             .launch("gemm_nt_sm90")
             .read_tiled("x", self.a.data, &tiled(&self.a, X_BOX))
@@ -96,18 +114,20 @@ impl Gemm<'_> {
             .read_optional("bias", self.bias, n, 4)
             .value(m as i32)
             .value(n as i32)
-            .value(k as i32);
+            .value(k as i32)
+            .value(i32::from(tiles.share_x));
         let launch = match &self.residual {
             Residual::Other(matrix) => {
                 launch.read_tiled("residual", matrix.data, &tiled(matrix, Y_BOX)).value(1i32)
             }
             _ => launch.value([0u64; 16]).value(0i32),
         };
-        self.lora_maps(launch).run(grid(m, n, STORES));
+        self.lora_maps(launch).run(tiles.shape(cuda));
     }
 
     fn backward_sm90(&self, cuda: &Cuda, y: &MatrixMut<'_, Cuda, bf16>) {
         let (m, n, k) = self.size();
+        let tiles = Tiles::new(m, n, GEMM_SM90_TILE_N);
         cuda.launch("gemm_nn_sm90")
             .read_tiled("x", self.a.data, &tiled(&self.a, X_BOX))
             .read_tiled("w", self.b.data, &tiled(&self.b, TRANSPOSED_W_BOX))
@@ -115,11 +135,44 @@ impl Gemm<'_> {
             .value(m as i32)
             .value(n as i32)
             .value(k as i32)
-            .run(grid(m, n, STORES));
+            .value(i32::from(tiles.share_x))
+            .run(tiles.shape(cuda));
+    }
+
+    /// `dgate_up` from gate_up and a gradient of h that has this product's target; where
+    /// [`Self::suits_sm90`], with a target that is not written. Whether it was computed.
+    pub(in crate::cuda) fn gated_backward_sm90(
+        &self,
+        cuda: &Cuda,
+        dgate_up: &MatrixMut<'_, Cuda, bf16>,
+        gate_up: &Matrix<'_, Cuda, bf16>,
+    ) -> bool {
+        let (m, n, k) = self.size();
+        let suited = self.layout == Layout::NN
+            && n.is_multiple_of(GEMM_SM90_BOX)
+            && [dgate_up.data.address(), gate_up.data.address()].iter().all(|a| a.is_multiple_of(VECTOR))
+            && self.fits(cuda)
+            && self.suits_sm90(cuda);
+        if suited {
+            let tiles = Tiles::new(m, n, GEMM_SM90_TILE_N);
+            let to = TiledMatrix { rows: m, columns: 2 * n, box_shape: Y_BOX };
+            cuda.launch("gemm_nn_gated_sm90")
+                .read_tiled("x", self.a.data, &tiled(&self.a, X_BOX))
+                .read_tiled("w", self.b.data, &tiled(&self.b, TRANSPOSED_W_BOX))
+                .read_tiled("dgate_up", dgate_up.data.view(), &to)
+                .read("gate_up", gate_up.data, 2 * m * n, VECTOR)
+                .value(m as i32)
+                .value(n as i32)
+                .value(k as i32)
+                .value(i32::from(tiles.share_x))
+                .run(tiles.shape(cuda));
+        }
+        suited
     }
 
     fn gated_sm90(&self, cuda: &Cuda, Gated { h, gate_up }: &Gated<'_>) {
-        let (m, n, k) = self.size();
+        let (m, _, k) = self.size();
+        let tiles = Tiles::new(m, h.cols, GEMM_SM90_TILE_N / 2);
         let mut maps = GatedMaps::default();
         let launch = cuda
             .launch("gemm_nt_gated_sm90")
@@ -136,8 +189,9 @@ impl Gemm<'_> {
             .value(gate_up.rows as i32)
             .value(m as i32)
             .value(h.cols as i32)
-            .value(k as i32);
-        self.lora_maps(launch).run(grid(m, n, STORES + 1));
+            .value(k as i32)
+            .value(i32::from(tiles.share_x));
+        self.lora_maps(launch).run(tiles.shape(cuda));
     }
 
     fn lora_maps<'l>(&self, mut launch: Launch<'l>) -> Launch<'l> {
@@ -158,5 +212,20 @@ impl Gemm<'_> {
             maps.count += 1;
         }
         launch.value(maps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_are_along_m_unless_that_wastes_tiles() {
+        let tiles = |m, n| Tiles::new(m, n, GEMM_SM90_TILE_N);
+        assert_eq!(tiles(256, 768), Tiles { share_x: false, pairs: 3 });
+        assert_eq!(tiles(100, 768), Tiles { share_x: true, pairs: 2 });
+        assert_eq!(tiles(100, 200), Tiles { share_x: false, pairs: 1 });
+        assert_eq!(tiles(300, 1024), Tiles { share_x: true, pairs: 6 });
+        assert_eq!(tiles(9984 + 64, 37888), Tiles { share_x: true, pairs: 79 * 74 });
     }
 }
