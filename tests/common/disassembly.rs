@@ -15,6 +15,11 @@ pub fn tool(name: &str) -> PathBuf {
 /// nvdisasm's listing of the code alone.
 pub fn listing(image: &Image) -> String {
     let Code::Cubin(bytes) = image.code else { panic!("machine code of {}", image.file) };
+    listing_of(bytes)
+}
+
+/// The same of machine code that is not of the library.
+pub fn listing_of(bytes: &[u8]) -> String {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let cubin = folder.path().join("cubin");
     std::fs::write(&cubin, bytes).expect("a file");

@@ -78,7 +78,11 @@ pub fn again_on_an_a100(part: &str) {
         Err(_) => {}
     }
     let program = std::env::current_exe().expect("a running program");
-    let output = Command::new(program).arg(part).env(DEVICE_VARIABLE, "a100").output().expect("it starts");
+    let output = Command::new(program)
+        .args([part, "--include-ignored"])
+        .env(DEVICE_VARIABLE, "a100")
+        .output()
+        .expect("it starts");
     assert!(
         output.status.success(),
         "{}{}",

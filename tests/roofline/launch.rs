@@ -3,8 +3,8 @@
 
 use cuda_emulator::client::Launched;
 use cuda_emulator::counters::{Class, Counters};
-use deepguard::cuda::images::{KERNELS, KernelInfo};
-use deepguard::cuda::tile::GEMM_SM90_TILE_N;
+use deepguard::cuda::images::KERNELS;
+use deepguard::cuda::tile::GEMM_SM90_CONSUMERS;
 
 use super::machine::Machine;
 use super::sass::Loops;
@@ -25,8 +25,10 @@ pub struct Schedule {
     pub blocks: f64,
     /// Blocks that a multiprocessor holds.
     pub resident: f64,
-    /// Warps of a scheduler.
+    /// Warps of a scheduler that compute.
     pub warps: f64,
+    /// Whether products are those of warpgroups, which run beside all that does not take their results.
+    pub asynchronous: bool,
     /// Microseconds of a block outside of its main loop, which nothing overlaps.
     pub overhead_us: f64,
 }
@@ -38,28 +40,38 @@ pub struct Prediction {
     pub bound: &'static str,
 }
 
+const TENSOR: &str = "tensor cores";
+const SPECIAL: &str = "special functions";
+
 impl Work {
     fn resources(&self) -> [(&'static str, f64); 5] {
         [
-            ("tensor cores", self.tensor),
+            (TENSOR, self.tensor),
             ("L2", self.l2),
             ("shared memory", self.shared),
             ("issue", self.issue),
-            ("special functions", self.special),
+            (SPECIAL, self.special),
         ]
     }
 
     /// Clocks of a block, and the resource that it needs longest. Warps of a scheduler hide each other's
-    /// phases: what does not fit under the longest is the next longest of one of them.
-    fn clocks(&self, warps: f64) -> (&'static str, f64) {
-        let mut all = self.resources();
-        all.sort_by(|a, b| b.1.total_cmp(&a.1));
-        (all[0].0, all[0].1 + all[1].1 / warps)
+    /// phases: what does not fit under the longest is the next longest of one of them. Copies and products
+    /// of warpgroups have no phases but with what waits for the results, as the softmax does.
+    fn clocks(&self, schedule: Schedule) -> (&'static str, f64) {
+        let by_clocks = |a: &(&str, f64), b: &(&str, f64)| b.1.total_cmp(&a.1);
+        let mut phases = self.resources().to_vec();
+        phases.sort_by(by_clocks);
+        let longest = phases[0];
+        if schedule.asynchronous {
+            phases.retain(|(name, _)| [TENSOR, SPECIAL].contains(name));
+        }
+        let (bound, clocks) = (phases[0].0, phases[0].1 + phases[1].1 / schedule.warps);
+        if longest.1 > clocks { longest } else { (bound, clocks) }
     }
 
     /// The time on a machine, with `bytes` of memory.
     pub fn predict(&self, machine: &Machine, schedule: Schedule, bytes: f64) -> Prediction {
-        let (resource, clocks) = self.clocks(schedule.warps);
+        let (resource, clocks) = self.clocks(schedule);
         let of_one = (schedule.blocks / machine.multiprocessors).ceil();
         let waves = (schedule.blocks / machine.multiprocessors / schedule.resident).ceil();
         let computing = of_one * clocks / machine.clocks + waves * schedule.overhead_us;
@@ -81,9 +93,9 @@ const BLOCKS: usize = 32;
 const RESERVED_SHARED: usize = 1024;
 
 /// Blocks that a multiprocessor holds.
-fn resident(machine: &Machine, info: &KernelInfo, launched: &Launched) -> usize {
+fn resident(machine: &Machine, registers: usize, launched: &Launched) -> usize {
     let threads = (launched.threads as usize).next_multiple_of(32);
-    let registers = info.registers.next_multiple_of(8) * threads;
+    let registers = registers.next_multiple_of(8) * threads;
     let shared = launched.shared as usize + RESERVED_SHARED;
     [BLOCKS, THREADS / threads, REGISTERS / registers, machine.shared_bytes / shared]
         .into_iter()
@@ -95,11 +107,16 @@ fn resident(machine: &Machine, info: &KernelInfo, launched: &Launched) -> usize 
 /// than they are, and the other is read once.
 const NARROW: f64 = 40.0;
 
-/// Bytes of memory: all that goes through the second-level cache, but of a kernel that reads its operands
-/// again and again its weights. What else such a one reads is little where memory could matter, which is
-/// where there are few rows.
+/// Bytes of memory: what the second-level cache does not have, where that was counted, or all that goes
+/// through it; but of a kernel that reads its operands again and again its weights. What else such a one
+/// reads is little where memory could matter, which is where there are few rows.
 fn memory_bytes(kernel: &str, launched: &Launched) -> f64 {
     let counters = &launched.counters;
+    let of_all = launched.blocks as f64 / counters.blocks as f64;
+    let counted = counters.dram_load_bytes + counters.dram_store_bytes;
+    if counters.tensor_flops == 0 && counted > 0 {
+        return counted as f64 * of_all;
+    }
     let sectors = 32 * (counters.global_load_sectors + counters.global_store_sectors);
     let bytes = (sectors + counters.bulk_load_bytes + counters.bulk_store_bytes) as f64;
     let flops_of_a_byte = counters.tensor_flops as f64 / bytes;
@@ -110,7 +127,7 @@ fn memory_bytes(kernel: &str, launched: &Launched) -> f64 {
     };
     match again {
         true => launched.held as f64,
-        false => bytes * launched.blocks as f64 / counters.blocks as f64,
+        false => bytes * of_all,
     }
 }
 
@@ -122,21 +139,53 @@ fn instructions(counters: &Counters, loops: &Loops) -> f64 {
     same as f64 * loops.instructions as f64 / loops.same as f64
 }
 
+/// What a prediction has to know of a kernel's machine code.
+pub struct Code {
+    pub registers: usize,
+    pub loops: Loops,
+}
+
 /// Predicts a launch of one of our kernels.
 pub fn predict(machine: &Machine, kernel: &str, launched: &Launched, loops: &Loops) -> Prediction {
     let info = KERNELS.iter().find(|info| info.name == kernel && info.arch.ends_with(&machine.arch));
     let info = info.unwrap_or_else(|| panic!("{kernel} was not compiled for sm_{}", machine.arch));
+    let code = Code { registers: info.registers, loops: *loops };
+    predict_code(machine, kernel, launched, &code, tiles(kernel, launched))
+}
+
+/// Tiles that the blocks do in all: one each, but those of products by warpgroups stay for several, and begin
+/// a sum for each of them, by all warps.
+fn tiles(kernel: &str, launched: &Launched) -> f64 {
+    const WARPS: u64 = (GEMM_SM90_CONSUMERS * 4) as u64;
+    let Counters { sums_begun, blocks, .. } = launched.counters;
+    let of_each = match kernel.starts_with("gemm") && kernel.ends_with("_sm90") {
+        true => sums_begun as f64 / WARPS as f64 / blocks as f64,
+        false => 1.0,
+    };
+    of_each * launched.blocks as f64
+}
+
+/// Predicts a launch of a kernel with that code, whose blocks do `tiles` in all.
+pub fn predict_code(
+    machine: &Machine,
+    kernel: &str,
+    launched: &Launched,
+    code: &Code,
+    tiles: f64,
+) -> Prediction {
+    let Code { registers, loops } = code;
+    let Counters { blocks, tensor_flops, bulk_load_bytes, bulk_delivered_bytes, .. } = launched.counters;
     let counters = &launched.counters;
-    let ran = counters.blocks as f64;
-    let warpgroups = kernel.ends_with("_sm90") && kernel.starts_with("gemm");
-    let loads = 32.0 * counters.global_load_sectors as f64 + counters.bulk_load_bytes as f64;
-    let flops = counters.tensor_flops as f64;
-    let rate = machine.flops_per_clock * if warpgroups { machine.tensor_share } else { machine.mma_share };
+    let (ran, flops) = (blocks as f64, tensor_flops as f64);
+    let asynchronous = loops.warpgroup.flops > 0;
+    let rate = machine.flops_per_clock * if asynchronous { machine.tensor_share } else { machine.mma_share };
     let mut shared = counters.shared_wavefronts as f64 + counters.class(Class::Shuffle) as f64;
-    if warpgroups {
-        // Tensor cores read both operands from shared memory, where copies have put them.
-        shared += (flops * wgmma_bytes_per_flop(GEMM_SM90_TILE_N) + counters.bulk_load_bytes as f64) / 128.0;
+    if asynchronous {
+        // Tensor cores read operands from shared memory, where copies have put them.
+        let read = flops * loops.warpgroup.shared_bytes as f64 / loops.warpgroup.flops as f64;
+        shared += (read + bulk_delivered_bytes as f64) / 128.0;
     }
+    let loads = 32.0 * counters.global_load_sectors as f64 + bulk_load_bytes as f64;
     let work = Work {
         tensor: flops / rate / ran,
         l2: loads / machine.l2_bytes_per_clock / ran,
@@ -144,16 +193,18 @@ pub fn predict(machine: &Machine, kernel: &str, launched: &Launched, loops: &Loo
         issue: instructions(counters, loops) / machine.issue_per_clock / ran,
         special: 32.0 * counters.class(Class::Special) as f64 / machine.special_per_clock / ran,
     };
-    let resident = resident(machine, info, launched);
-    let warps = (resident * launched.threads as usize).div_ceil(128) as f64;
-    // Products of warp groups run beside everything else.
-    let warps = if warpgroups { f64::INFINITY } else { warps };
-    let overhead_us = if warpgroups { machine.block_us } else { 0.0 };
-    let schedule = Schedule { blocks: launched.blocks as f64, resident: resident as f64, warps, overhead_us };
+    let resident = resident(machine, *registers, launched);
+    let warps = (resident * launched.threads as usize).div_ceil(128);
+    // Of products by warpgroups one warp or warpgroup loads.
+    let warps = if asynchronous { warps - 1 } else { warps } as f64;
+    // Of blocks that stay, the loads of the next tile hide behind the stores of the last, and the first ones
+    // behind nothing.
+    let later = tiles / launched.blocks as f64 - 1.0;
+    let overhead_us = match asynchronous {
+        true => machine.block_us + later * machine.persistent_block_us,
+        false => 0.0,
+    };
+    let (blocks, resident) = (launched.blocks as f64, resident as f64);
+    let schedule = Schedule { blocks, resident, warps, asynchronous, overhead_us };
     work.predict(machine, schedule, memory_bytes(kernel, launched))
-}
-
-/// Bytes that tensor cores read of both operands, m of 64 and n columns, 16 of k at a time, for an operation.
-pub fn wgmma_bytes_per_flop(n: usize) -> f64 {
-    (2 * 16 * (64 + n)) as f64 / (2 * 64 * n * 16) as f64
 }

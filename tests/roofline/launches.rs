@@ -46,7 +46,12 @@ const SAMPLED: &[(&str, u64)] = &[
     ("sort_rows", u64::MAX),
     ("sample", u64::MAX),
     ("attention_decode", u64::MAX),
+    // Groups of four or two blocks, which wait for each other.
+    ("cross_entropy_kl_group", 4),
     ("gemm_grouped", 16),
+    ("gemm_nt_sm90", 1),
+    ("gemm_nn_sm90", 1),
+    ("gemm_nt_gated_sm90", 1),
     ("gemm_", 2),
     ("attention", 24),
     ("", 8),
@@ -182,12 +187,15 @@ pub fn additions(len: usize, blocks: u64) -> Launches {
     launched()
 }
 
-fn sample(clusters: &[(&str, u64)]) {
-    checked(checked(cuda_emulator::load()).sample(clusters, MEMORY));
+/// From here on so many clusters of each launch run, by how the names of kernels begin.
+pub fn sample(clusters: &[(&str, u64)]) {
+    let emulator = checked(cuda_emulator::load());
+    checked(emulator.sample(clusters, MEMORY));
+    checked(emulator.set_traffic(true, None));
 }
 
 /// What was launched since; nothing runs any more.
-fn launched() -> Launches {
+pub fn launched() -> Launches {
     let launches = checked(checked(cuda_emulator::load()).launched());
     sample(NONE);
     launches

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
+use super::emulator::DEVICE_VARIABLE;
+
 /// A constant with where it comes from.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,7 +60,22 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// `h100` or `h200`.
+    /// That which this process emulates.
+    pub fn emulated() -> Self {
+        Machine::new(match std::env::var(DEVICE_VARIABLE).as_deref() {
+            Ok("a100") => "a100",
+            _ => "h100",
+        })
+    }
+
+    /// That, and those that run the same machine code on as many multiprocessors.
+    pub fn like_emulated() -> Vec<Self> {
+        let emulated = Machine::emulated();
+        let others = if emulated.name == "h100" { &["h200"][..] } else { &[] };
+        std::iter::once(emulated).chain(others.iter().map(|name| Machine::new(name))).collect()
+    }
+
+    /// `h100`, `h200` or `a100`.
     pub fn new(name: &'static str) -> Self {
         let file: HashMap<String, Entry> =
             toml::from_str(include_str!("machine.toml")).expect("machine.toml");

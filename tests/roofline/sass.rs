@@ -23,6 +23,44 @@ pub struct Loops {
     pub same: usize,
     /// Those of tensor cores.
     pub products: usize,
+    /// Those of them by warpgroups, and what these do.
+    pub warpgroup: Warpgroup,
+}
+
+/// Products of warpgroups.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Warpgroup {
+    pub flops: usize,
+    /// That they read from shared memory: the second operand, and the first unless it is in registers.
+    pub shared_bytes: usize,
+}
+
+impl Loops {
+    fn plus(self, other: &Loops) -> Self {
+        Loops {
+            instructions: self.instructions + other.instructions,
+            same: self.same + other.same,
+            products: self.products + other.products,
+            warpgroup: Warpgroup {
+                flops: self.warpgroup.flops + other.warpgroup.flops,
+                shared_bytes: self.warpgroup.shared_bytes + other.warpgroup.shared_bytes,
+            },
+        }
+    }
+}
+
+impl Warpgroup {
+    /// Of a line with an `HGMMA.64x128x16.F32.BF16 R24, gdesc[UR8], R24`, in which a first operand in
+    /// registers has its number before the descriptor.
+    fn of(line: &str) -> Self {
+        let Some((_, rest)) = line.split_once("HGMMA.64x") else { return Self::default() };
+        let mut sizes = rest.split(['x', '.']).map_while(|size| size.parse().ok());
+        let (n, k): (usize, usize) = sizes.next().zip(sizes.next()).expect("a shape");
+        let mut operands = rest.split_once(' ').expect("operands").1.split(',').map(str::trim);
+        let in_registers = operands.nth(1).is_some_and(|operand| operand.starts_with('R'));
+        let first = if in_registers { 0 } else { 64 };
+        Warpgroup { flops: 2 * 64 * n * k, shared_bytes: 2 * k * (first + n) }
+    }
 }
 
 /// The loops of all kernels for an architecture, by name. A process has one architecture.
@@ -39,7 +77,7 @@ fn read(arch: &str) -> HashMap<String, Loops> {
 }
 
 /// The kernels of a listing by nvdisasm.
-fn of_listing(listing: &str) -> Vec<(String, Loops)> {
+pub fn of_listing(listing: &str) -> Vec<(String, Loops)> {
     let mut kernels = Vec::new();
     for section in listing.split("\n.text.").skip(1) {
         let (name, code) = section.split_once(':').expect("a name and a colon");
@@ -49,42 +87,46 @@ fn of_listing(listing: &str) -> Vec<(String, Loops)> {
 }
 
 fn of_kernel(code: &str) -> Loops {
-    let (mut names, mut labels, mut jumps) = (Vec::new(), HashMap::new(), Vec::new());
+    let (mut lines, mut labels, mut jumps) = (Vec::new(), HashMap::new(), Vec::new());
     for line in code.lines() {
         if let Some(label) = line.strip_prefix('.').and_then(|line| line.strip_suffix(':')) {
-            labels.insert(label, names.len());
+            labels.insert(label, lines.len());
         } else if let Some(name) = mnemonic(line) {
             if name.starts_with("BRA")
                 && let Some(to) = line.split_once("`(.").and_then(|(_, rest)| rest.split_once(')'))
             {
-                jumps.push((to.0, names.len()));
+                jumps.push((to.0, lines.len()));
             }
-            names.push(name);
+            lines.push((name, line));
         }
     }
-    let mut loops: Vec<(usize, usize)> = jumps
+    // Those that only wait, and the jump to itself at the end of a kernel, are none.
+    let loops: Vec<(usize, usize, Loops)> = jumps
         .into_iter()
         .filter_map(|(label, from)| labels.get(label).filter(|to| **to < from).map(|to| (*to, from)))
+        .map(|(start, end)| (start, end, counted(&lines[start..=end])))
+        .filter(|(.., one)| one.same > 0)
         .collect();
-    // Innermost: those that hold no other. The last instruction of a kernel jumps to itself and is none.
-    let all = loops.clone();
-    loops.retain(|(start, end)| !all.iter().any(|(s, e)| (s, e) != (start, end) && start <= s && e <= end));
-    let counted = |range: &[&str]| {
-        let with = |names: &[&str]| {
-            range.iter().filter(|name| names.iter().any(|begin| name.starts_with(begin))).count()
-        };
-        Loops { instructions: range.len(), same: with(&SAME), products: with(&["HMMA", "HGMMA"]) }
+    let holds = |(start, end): (usize, usize), (s, e): (usize, usize)| {
+        (s, e) != (start, end) && start <= s && e <= end
     };
-    let mut sum = Loops::default();
-    for (start, end) in loops {
-        let one = counted(&names[start..=end]);
-        if one.same > 0 {
-            sum.instructions += one.instructions;
-            sum.same += one.same;
-            sum.products += one.products;
-        }
+    let innermost =
+        loops.iter().filter(|(s, e, _)| !loops.iter().any(|(start, end, _)| holds((*s, *e), (*start, *end))));
+    let sum = innermost.fold(Loops::default(), |sum, (.., one)| sum.plus(one));
+    if sum.same == 0 { counted(&lines) } else { sum }
+}
+
+fn counted(lines: &[(&str, &str)]) -> Loops {
+    let with = |names: &[&str]| {
+        lines.iter().filter(|(name, _)| names.iter().any(|begin| name.starts_with(begin))).count()
+    };
+    let mut warpgroup = Warpgroup::default();
+    for (_, line) in lines {
+        let one = Warpgroup::of(line);
+        warpgroup.flops += one.flops;
+        warpgroup.shared_bytes += one.shared_bytes;
     }
-    if sum.same == 0 { counted(&names) } else { sum }
+    Loops { instructions: lines.len(), same: with(&SAME), products: with(&["HMMA", "HGMMA"]), warpgroup }
 }
 
 #[test]
@@ -95,4 +137,18 @@ fn loops_of_a_listing() {
     let found = of_listing(listing);
     let [(name, loops)] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!((name.as_str(), loops.instructions, loops.same, loops.products), ("a", 3, 1, 1));
+}
+
+/// A loop holds one that only waits; operands are in shared memory, or the first is in registers.
+#[test]
+fn products_of_warpgroups_in_a_listing() {
+    let listing = "\n.text.a:\n.L_x_1:\n.L_x_2:\n        /*0010*/ SYNCS.PHASECHK R1 ;\n        /*0020*/ @!P0 BRA \
+                   `(.L_x_2) ;\n        /*0030*/ HGMMA.64x256x16.F32.BF16 R24, gdesc[UR8], R24 ;\n        \
+                   /*0040*/ HGMMA.64x128x16.F32.BF16 R88, R152, gdesc[UR12].tnspB, R88 ;\n        \
+                   /*0050*/ @P0 BRA `(.L_x_1) ;\n        /*0060*/ EXIT ;\n";
+    let found = of_listing(listing);
+    let [(_, loops)] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((loops.instructions, loops.same, loops.products), (5, 2, 2));
+    let Warpgroup { flops, shared_bytes } = loops.warpgroup;
+    assert_eq!((flops, shared_bytes), (2 * 64 * 384 * 16, 32 * (64 + 256) + 32 * 128));
 }
