@@ -18,6 +18,9 @@ pub const RENDEZVOUS_VARIABLE: &str = "DG_RENDEZVOUS";
 /// What all ranks of a job know and nobody else: the key of their messages.
 pub const TOKEN_VARIABLE: &str = "DG_DIST_TOKEN";
 
+/// What a process has that can start MPI: Open MPI's rank, PMI's and PMIx's.
+const OF_MPI: [&str; 4] = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMI_FD", "PMIX_RANK"];
+
 const AT_FAULT: &str = "correct what starts the ranks, or give --dist none for a process on its own";
 
 /// The environment, by name.
@@ -85,6 +88,8 @@ pub struct Launch {
     pub local_world: usize,
     /// Where the ranks meet; `None` for one rank.
     pub rendezvous: Option<Rendezvous>,
+    /// Whether MPI, or a launcher that knows it, has started the ranks, so that MPI connects them.
+    pub by_mpi: bool,
     /// What all ranks of this job know: `DG_DIST_TOKEN`, or the id that the launcher gave the job.
     pub token: Option<String>,
     /// Something a person may not have meant.
@@ -110,6 +115,7 @@ impl Launch {
             local_rank: 0,
             local_world: 1,
             rendezvous: None,
+            by_mpi: false,
             token: None,
             note: None,
         }
@@ -151,6 +157,7 @@ impl Launch {
             local_rank,
             local_world: place.local_world.unwrap_or(local_rank + 1),
             rendezvous,
+            by_mpi: OF_MPI.iter().any(|name| variables.get(name).is_some()),
             token: token_of(place.launcher, variables),
             note: None,
         })

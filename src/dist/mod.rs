@@ -1,5 +1,16 @@
-//! Ranks: processes that compute together, on one machine or many. [`launch`] says which of them this process
-//! is.
+//! Ranks: processes that compute together, on one machine or many.
+//!
+//! [`launch`] says which of them this process is. [`control`] is how they meet and how each learns that
+//! another one is gone. [`fabric`] has what they compute together, and `mpi` is one way to do that;
+//! [`assign`] says who computes what alone. A [`World`] is all of it for one process.
 
+mod caller;
+pub mod control;
+pub mod frame;
 pub mod launch;
+mod meeting;
+mod message;
+mod root;
+mod shared;
 mod slurm;
+pub mod watch;

@@ -222,3 +222,18 @@ fn what_is_wrong_is_named_with_its_value() {
         }
     }
 }
+
+#[test]
+fn mpi_is_there_for_whoever_was_started_by_it() {
+    for (environment, by_mpi) in [
+        (OPEN_MPI, true),
+        (MPICH, true),
+        (&*with(STEP, "PMIX_RANK=3"), true),
+        (STEP, false),
+        (TORCHRUN, false),
+        ("", false),
+    ] {
+        let launch = Launch::of(&Flags::default(), &variables(environment)).unwrap();
+        assert_eq!(launch.by_mpi, by_mpi, "{environment}");
+    }
+}
