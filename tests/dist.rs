@@ -1,5 +1,7 @@
 //! Ranks: what starts them, how they meet, what they notice of each other.
 
+#[path = "dist/assign.rs"]
+mod assign;
 #[path = "dist/control.rs"]
 mod control;
 #[cfg(unix)]
@@ -7,3 +9,11 @@ mod control;
 mod faults;
 #[path = "dist/launch.rs"]
 mod launch;
+#[cfg(unix)]
+#[path = "dist/mpi.rs"]
+mod mpi;
+#[cfg(unix)]
+#[path = "common/required.rs"]
+mod required;
+#[path = "budgets/sven_lengths.rs"]
+mod sven_lengths;

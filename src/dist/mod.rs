@@ -4,13 +4,20 @@
 //! another one is gone. [`fabric`] has what they compute together, and `mpi` is one way to do that;
 //! [`assign`] says who computes what alone. A [`World`] is all of it for one process.
 
+pub mod assign;
 mod caller;
 pub mod control;
+pub mod fabric;
 pub mod frame;
 pub mod launch;
 mod meeting;
 mod message;
+#[cfg(all(feature = "cli", unix))]
+pub mod mpi;
 mod root;
 mod shared;
 mod slurm;
 pub mod watch;
+mod world;
+
+pub use world::{Engine, World};
