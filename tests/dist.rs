@@ -2,6 +2,9 @@
 
 #[path = "dist/assign.rs"]
 mod assign;
+#[cfg(unix)]
+#[path = "dist/check.rs"]
+mod check;
 #[path = "dist/control.rs"]
 mod control;
 #[cfg(unix)]

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+use serde::Serialize;
 
 use super::fabric::Fabric;
 use super::launch::{Launch, Launcher};
@@ -83,7 +84,7 @@ pub struct Mpi {
 }
 
 /// An MPI that is installed here.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Found {
     /// Its library: the path, as far as it is known.
     pub path: String,
