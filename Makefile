@@ -21,7 +21,7 @@ browser: ## get a headless Chromium, with which the tests look at pages
 sandbox: ## get bubblewrap, in which evaluations run code
 	scripts/get-bubblewrap.sh
 
-mpi: ## get MPICH, with whose ranks the tests compute
+mpi: ## get MPICH and Open MPI, with whose ranks the tests compute
 	scripts/get-mpi.sh
 
 archs: toolkit ## build with machine code for all GPU architectures of note

@@ -12,6 +12,9 @@ mod control;
 mod faults;
 #[path = "dist/launch.rs"]
 mod launch;
+#[cfg(target_os = "linux")]
+#[path = "dist/machines.rs"]
+mod machines;
 #[cfg(unix)]
 #[path = "dist/mpi.rs"]
 mod mpi;

@@ -138,14 +138,14 @@ fn look(world: &mut World, seconds: Duration) -> crate::Result<String> {
 fn table(world: &World, measured: Option<&Measured>) -> String {
     let members: Vec<&Member> = world.control().members().collect();
     let width = members.iter().map(|member| member.host.len()).max().unwrap_or(0).max("machine".len());
-    let mut text = format!("\n{:>5}  {:<width$}  {:>8}  {:<10}", "rank", "machine", "process", "device");
-    text += if measured.is_some() { "  64 MiB from it\n" } else { "\n" };
+    let row = |rank: &str, host: &str, pid: &str, device: &str, from: &str| {
+        format!("{rank:>5}  {host:<width$}  {pid:>8}  {device:<10}  {from}").trim_end().to_owned() + "\n"
+    };
+    let from = if measured.is_some() { "64 MiB from it" } else { "" };
+    let mut text = "\n".to_owned() + &row("rank", "machine", "process", "device", from);
     for Member { rank, host, pid, device, .. } in members {
-        text += &format!("{rank:>5}  {host:<width$}  {pid:>8}  {device:<10}");
-        if let Some(took) = measured.and_then(|measured| measured.from.get(*rank)) {
-            text += &format!("  {}", speed(*took));
-        }
-        text += "\n";
+        let from = measured.and_then(|measured| measured.from.get(*rank)).map(|took| speed(*took));
+        text += &row(&rank.to_string(), host, &pid.to_string(), device, &from.unwrap_or_default());
     }
     text + "\n"
 }

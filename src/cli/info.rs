@@ -174,7 +174,7 @@ impl Info {
     fn mpi_text(&self) -> String {
         match &self.mpi {
             Some(Mpi { path, version }) => {
-                format!("MPI: {}, {path}\n", version.lines().next().unwrap_or_default())
+                format!("MPI: {version}, {path}\n")
             }
             None => format!("MPI: none: {}\n", self.no_mpi.as_deref().unwrap_or_default()),
         }

@@ -64,8 +64,11 @@ impl Listening {
                 Ok(Listening { listener, token: address.token.into(), file: Some(file) })
             }
             Rendezvous::Mpi => {
-                let (listener, address) = listen_here(&token)?;
-                exchange(serde_json::to_vec(&address).map_err(|e| Error::internal(e.to_string()))?)?;
+                let here = listen_here(&token);
+                // The others wait for what it tells, and hear nothing if it cannot listen.
+                let told = here.as_ref().ok().and_then(|(_, address)| serde_json::to_vec(address).ok());
+                exchange(told.unwrap_or_default())?;
+                let (listener, address) = here?;
                 Ok(Listening { listener, token: address.token.into(), file: None })
             }
         }
@@ -76,9 +79,14 @@ impl Listening {
         self.listener.local_addr().map_or_else(|_| "an unknown address".to_owned(), |at| at.to_string())
     }
 
-    /// Whether others than programs of this machine can reach it without knowing a secret.
+    /// Whether programs of this machine alone can reach it.
+    pub(super) fn is_private(&self) -> bool {
+        self.listener.local_addr().is_ok_and(|at| at.ip().is_loopback())
+    }
+
+    /// Whether other machines can reach it without knowing a secret.
     pub(super) fn is_open(&self) -> bool {
-        self.token.is_empty() && self.listener.local_addr().is_ok_and(|at| !at.ip().is_loopback())
+        self.token.is_empty() && !self.is_private()
     }
 }
 

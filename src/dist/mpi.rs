@@ -137,6 +137,14 @@ impl Mpi {
             )));
         }
         let api = Api::load(&names(Some(launch.launcher)))?;
+        // Any other would end the process when it starts.
+        let version = api.version()?;
+        if launch.launcher == Launcher::OpenMpi && !version.starts_with("Open MPI") {
+            return Err(Error::cluster(format!(
+                "{} is {version}, and the ranks were started by Open MPI; set {MPI_VARIABLE} to the library of that one",
+                api.name
+            )));
+        }
         let mut provided = 0;
         // SAFETY: MPI permits null for both arguments, and `provided` outlives the call.
         let code = unsafe {
@@ -240,8 +248,7 @@ impl Mpi {
 
 impl Fabric for Mpi {
     fn name(&self) -> String {
-        let version = self.api.version().unwrap_or_default();
-        version.lines().next().unwrap_or("MPI").trim().to_owned()
+        self.api.version().unwrap_or_else(|_| "MPI".to_owned())
     }
 
     fn rank(&self) -> usize {
@@ -322,11 +329,12 @@ impl Api {
             let loaded = unsafe { Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL) };
             match loaded.and_then(|library| Api::of(library, name)) {
                 Ok(api) => return Ok(api),
-                // Of a missing function, only the source has the name.
-                Err(error) => tried.push(match error.source() {
-                    Some(source) => format!("{name}: {source}"),
-                    None => format!("{name}: {error}"),
-                }),
+                Err(error) => {
+                    // Of a missing function, only the source has the name.
+                    let reason =
+                        error.source().map_or_else(|| error.to_string(), |source| source.to_string());
+                    tried.push(format!("{name}: {}", reason.trim_start_matches(&format!("{name}: "))));
+                }
             }
         }
         Err(Error::cluster(format!(
@@ -375,7 +383,7 @@ impl Api {
         Ok(number as usize)
     }
 
-    /// What the library says of itself; may be asked before it is initialised.
+    /// Name and version of the library, as it says them; may be asked before it is initialised.
     fn version(&self) -> Result<String> {
         /// Longest in every ABI.
         const LONGEST: usize = 8192;
@@ -384,7 +392,10 @@ impl Api {
         let code = unsafe { (self.version)(text.as_mut_ptr().cast(), &mut length) };
         self.check("MPI_Get_library_version", code)?;
         text.truncate(usize::try_from(length).unwrap_or(0).min(LONGEST));
-        Ok(String::from_utf8_lossy(&text).trim_matches(['\0', '\n', ' ']).to_owned())
+        let text = String::from_utf8_lossy(&text).replace('\0', "");
+        // What is behind a comma, on other lines and in columns is for those who build it.
+        let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("MPI");
+        Ok(first.split(',').next().unwrap_or("MPI").split_whitespace().collect::<Vec<_>>().join(" "))
     }
 }
 

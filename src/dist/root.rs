@@ -38,6 +38,8 @@ pub(super) struct Root {
     deadline: Instant,
     /// Where it listens, for people.
     place: String,
+    /// Whether that is for this machine alone.
+    is_private: bool,
     members: BTreeMap<usize, Member>,
     links: BTreeMap<usize, Link>,
     /// The rank of each connection that has joined.
@@ -76,6 +78,7 @@ impl Root {
             timing,
             deadline,
             place: String::new(),
+            is_private: false,
             members: BTreeMap::from([(0, member)]),
             links: BTreeMap::new(),
             ranks: BTreeMap::new(),
@@ -95,6 +98,7 @@ impl Root {
     /// What is wrong; those who have joined are told.
     pub(super) fn gather(&mut self, listening: Listening, tell: &dyn Fn(&str)) -> Result<()> {
         self.place = listening.place();
+        self.is_private = listening.is_private();
         if listening.is_open() {
             tell(
                 "messages between the ranks are not authenticated; DG_DIST_TOKEN, the same on all ranks, does that",
@@ -171,7 +175,8 @@ impl Root {
         }
         let ranks = if missing.len() == 1 { "rank" } else { "ranks" };
         let mut text = format!("waiting for {ranks} {named} of {} for {} s", self.world, waited.as_secs());
-        text += &format!(" (rank 0 listens at {})", self.place);
+        let private = if self.is_private { ", which no other machine can reach" } else { "" };
+        text += &format!(" (rank 0 listens at {}{private})", self.place);
         for (from, why) in self.refused.iter().take(NAMED) {
             text += &format!("; refused a connection from {from}: {why}");
         }

@@ -6,10 +6,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::mpi::{finished, mpich, mpiexec};
+use super::mpi::{Kind, Mpi, finished};
 
 /// Until something that has no reason to wait has to be done.
-const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(20);
 
 /// `dg-run` with nothing of a launcher in its environment.
 fn dg_run(arguments: &str) -> Command {
@@ -24,7 +24,7 @@ fn text(output: &Output) -> String {
 }
 
 #[track_caller]
-fn assert_ends(output: &Output, code: i32, parts: &[&str]) {
+pub fn assert_ends(output: &Output, code: i32, parts: &[&str]) {
     let text = text(output);
     assert_eq!(output.status.code(), Some(code), "{text}");
     parts.iter().for_each(|part| assert!(text.contains(part), "no {part:?} in {text}"));
@@ -53,9 +53,9 @@ fn ranks_of_nproc_meet() {
 
 #[test]
 fn mpi_is_measured() {
-    let Some(mpich) = mpich() else { return };
+    let Some(mpich) = Mpi::find(Kind::Mpich) else { return };
     for ranks in [2, 3] {
-        let mut command = mpiexec(&mpich, "libmpi.so.12", ranks);
+        let mut command = mpich.exec("libmpi.so.12", ranks);
         command.arg(env!("CARGO_BIN_EXE_dg-run")).args(["dist", "check", "--seconds", "1"]);
         let output = finished(command, Duration::from_secs(60));
         let started = format!("{ranks} ranks, started by PMI");
@@ -74,11 +74,16 @@ fn mpi_is_measured() {
 
 #[test]
 fn another_mpi_than_that_of_mpiexec_is_told() {
-    let Some(mpich) = mpich() else { return };
+    let Some(mpich) = Mpi::find(Kind::Mpich) else { return };
     // As with mpiexec of another MPI: variables, but nobody to connect to.
     let mut command = dg_run("dist check");
-    command.envs([("PMI_RANK", "1"), ("PMI_SIZE", "2")]).env("DG_MPI", mpich.join("lib/libmpi.so.12"));
+    command.envs([("PMI_RANK", "1"), ("PMI_SIZE", "2")]).env("DG_MPI", mpich.library("libmpi.so.12"));
     assert_ends(&finished(command, SOON), 6, &["says rank 0 of 1, and PMI rank 1 of 2", "set DG_MPI"]);
+    let mut command = dg_run("dist check");
+    let of_open_mpi = [("OMPI_COMM_WORLD_RANK", "1"), ("OMPI_COMM_WORLD_SIZE", "2")];
+    command.envs(of_open_mpi).env("DG_MPI", mpich.library("libmpi.so.12"));
+    let parts = ["is MPICH Version: ", "the ranks were started by Open MPI", "set DG_MPI"];
+    assert_ends(&finished(command, SOON), 6, &parts);
     let mut command = dg_run("dist check");
     command.envs([("PMI_RANK", "1"), ("PMI_SIZE", "2")]).env("DG_MPI", "/there/is/none.so");
     assert_ends(&finished(command, SOON), 6, &["no MPI library can be loaded", "/there/is/none.so"]);

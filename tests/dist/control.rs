@@ -406,8 +406,9 @@ fn what_an_earlier_job_has_left_leads_nowhere() {
     }
 }
 
-/// Times of the control plane with `world` ranks: all joined, and all others ended after one was gone.
-fn simulate(world: usize, timing: Timing) -> [Duration; 2] {
+/// Times of the control plane with `world` ranks: until all have joined, until all others have ended after
+/// one is gone; and the share of a core that all of them take meanwhile, rank 0 and the others together.
+fn simulate(world: usize, timing: Timing) -> (Duration, Duration, f64) {
     let rendezvous = at_port();
     let began = Instant::now();
     let one = |rank: usize| {
@@ -418,19 +419,28 @@ fn simulate(world: usize, timing: Timing) -> [Duration; 2] {
     let threads: Vec<_> = (0..world).map(one).collect();
     let mut joined: Vec<Joined> = threads.into_iter().map(|thread| thread.join().unwrap().unwrap()).collect();
     let all_joined = began.elapsed();
+    let (began, cpu) = (Instant::now(), cpu_seconds());
     thread::sleep(timing.beat() + Duration::from_millis(100));
+    let share = (cpu_seconds() - cpu) / began.elapsed().as_secs_f64();
     assert!(joined.iter().all(|j| j.control.failure().is_none()));
     let began = Instant::now();
     joined.pop().unwrap().control.leave(&Error::device("out of memory"));
     for other in &joined {
         assert!(other.failure().to_string().contains("ended with exit code 5"));
     }
-    [all_joined, began.elapsed()]
+    (all_joined, began.elapsed(), share)
+}
+
+/// What the processors have spent on this process.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
+    fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 #[test]
 fn a_hundred_ranks_meet_and_end_at_once() {
-    let [joined, ended] = simulate(128, Timing::default());
+    let (joined, ended, _) = simulate(128, Timing::default());
     assert!(joined < Duration::from_secs(5) && ended < Duration::from_secs(1), "{joined:?}, {ended:?}");
 }
 
@@ -438,7 +448,7 @@ fn a_hundred_ranks_meet_and_end_at_once() {
 #[test]
 #[ignore = "thousands of threads"]
 fn a_thousand_ranks_meet_and_end_at_once() {
-    let [joined, ended] = simulate(1024, Timing::default());
-    println!("1,024 ranks: joined after {joined:?}, ended after {ended:?}");
+    let (joined, ended, share) = simulate(1024, Timing::default());
+    println!("1,024 ranks: joined after {joined:?}, ended after {ended:?}, {:.1} % of a core", 100.0 * share);
     assert!(joined < Duration::from_secs(5) && ended < Duration::from_secs(1), "{joined:?}, {ended:?}");
 }

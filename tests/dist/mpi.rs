@@ -17,30 +17,54 @@ use super::required::not_tested;
 /// What a process of these tests does.
 const CASE: &str = "DG_TEST_MPI";
 
-/// Where `make mpi` puts MPICH.
-pub fn mpich() -> Option<PathBuf> {
-    let target = Path::new(env!("CARGO_BIN_EXE_dg-run")).ancestors().nth(2).unwrap();
-    let found = [target.join("mpi"), Path::new(env!("CARGO_MANIFEST_DIR")).join("target/mpi")];
-    let found = found.into_iter().find(|dir| dir.join("mpi.txt").exists());
-    if found.is_none() {
-        not_tested("MPI: `make mpi` gets one");
-    }
-    found
+/// An MPI that `make mpi` has installed.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    Mpich,
+    OpenMpi,
 }
 
-/// `mpiexec` for `ranks` ranks, whose others live on when one ends.
-pub fn mpiexec(mpich: &Path, library: &str, ranks: usize) -> Command {
-    let mut command = Command::new(mpich.join("bin/mpiexec"));
-    let ranks = ranks.to_string();
-    // The host's name need not lead anywhere.
-    command.args(["-n", &ranks, "-disable-auto-cleanup", "-iface", "lo"]);
-    command.env("DG_MPI", mpich.join("lib").join(library)).stdin(Stdio::null());
-    command
+/// A folder with `bin/mpiexec` and `lib`.
+pub struct Mpi(Kind, PathBuf);
+
+impl Mpi {
+    /// `None`, after saying so, where it is not installed.
+    pub fn find(kind: Kind) -> Option<Self> {
+        let target = Path::new(env!("CARGO_BIN_EXE_dg-run")).ancestors().nth(2).unwrap();
+        let found = target.join("mpi").join(match kind {
+            Kind::Mpich => "mpich",
+            Kind::OpenMpi => "openmpi",
+        });
+        if found.exists() {
+            return Some(Mpi(kind, found));
+        }
+        not_tested("no MPI: `make mpi` gets it");
+        None
+    }
+
+    pub fn library(&self, name: &str) -> PathBuf {
+        self.1.join("lib").join(name)
+    }
+
+    /// `mpiexec` for `ranks` ranks with this library; those of MPICH live on when another one ends.
+    pub fn exec(&self, library: &str, ranks: usize) -> Command {
+        let Mpi(kind, folder) = self;
+        let mut command = Command::new(folder.join("bin/mpiexec"));
+        match kind {
+            // The machine's name need not lead anywhere.
+            Kind::Mpich => command.args(["-disable-auto-cleanup", "-iface", "lo"]),
+            Kind::OpenMpi => command
+                .args(["--allow-run-as-root", "--oversubscribe"])
+                .envs(["OPAL_PREFIX", "PRTE_PREFIX", "PMIX_PREFIX"].map(|name| (name, folder))),
+        };
+        command.args(["-n", &ranks.to_string()]).env("DG_MPI", self.library(library)).stdin(Stdio::null());
+        command
+    }
 }
 
 /// The function `a_rank`, as `ranks` processes.
-fn ranks(mpich: &Path, library: &str, ranks: usize, case: &str) -> Output {
-    let mut command = mpiexec(mpich, library, ranks);
+fn ranks(mpi: &Mpi, library: &str, ranks: usize, case: &str) -> Output {
+    let mut command = mpi.exec(library, ranks);
     command.arg(std::env::current_exe().unwrap());
     command.args(["mpi::a_rank", "--exact", "--ignored", "--nocapture"]).env(CASE, case);
     finished(command, Duration::from_secs(60))
@@ -148,14 +172,18 @@ fn check(fabric: &mut dyn Fabric) -> Result<()> {
 }
 
 #[test]
-fn sums_and_bytes_are_right_by_both_abis_of_mpich() {
-    let Some(mpich) = mpich() else { return };
-    for (library, n) in [("libmpi.so.12", 3), ("libmpi_abi.so.1", 2), ("libmpi.so.12", 1)] {
-        let output = ranks(&mpich, library, n, "collectives");
+fn sums_and_bytes_are_right_by_all_abis() {
+    for (kind, library, n, by) in [
+        (Kind::Mpich, "libmpi.so.12", 3, "MPICH Version: "),
+        (Kind::Mpich, "libmpi_abi.so.1", 2, "MPICH Version: "),
+        (Kind::OpenMpi, "libmpi.so.40", 2, "Open MPI v"),
+        (Kind::Mpich, "libmpi.so.12", 1, "one rank"),
+    ] {
+        let Some(mpi) = Mpi::find(kind) else { return };
+        let output = ranks(&mpi, library, n, "collectives");
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{library}: {text}{}", String::from_utf8_lossy(&output.stderr));
         for rank in 0..n {
-            let by = if n == 1 { "one rank" } else { "MPICH Version" };
             assert!(text.contains(&format!("rank {rank} of {n}: right, by {by}")), "{library}: {text}");
         }
     }
@@ -163,7 +191,7 @@ fn sums_and_bytes_are_right_by_both_abis_of_mpich() {
 
 #[test]
 fn a_collective_ends_when_a_rank_is_gone() {
-    let Some(mpich) = mpich() else { return };
+    let Some(mpich) = Mpi::find(Kind::Mpich) else { return };
     for (case, message) in [
         ("killed", "was lost in start: its connection closed"),
         ("error", "ended with exit code 5: out of memory"),
@@ -205,11 +233,11 @@ fn libraries_are_found_or_told_what_was_tried() {
     // A library, but not of MPI.
     let text = found("libc.so.6");
     assert!(text.contains("tried libc.so.6: ") && text.contains("MPI_Init_thread"), "{text}");
-    if let Some(mpich) = mpich() {
-        let library = mpich.join("lib/libmpi.so.12");
+    if let Some(mpich) = Mpi::find(Kind::Mpich) {
+        let library = mpich.library("libmpi.so.12");
         let text = found(library.to_str().unwrap());
         let path = library.canonicalize().unwrap();
-        assert!(text.contains(&format!("found {}: MPICH Version", path.display())), "{text}");
+        assert!(text.contains(&format!("found {}: MPICH Version: ", path.display())), "{text}");
     }
 }
 
