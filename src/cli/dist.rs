@@ -1,9 +1,11 @@
 //! `dg-run dist check`: whether ranks meet, and what lies between them.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use signal_hook::low_level;
 
 use super::ranks::RanksArgs;
 use super::say::note;
@@ -74,6 +76,9 @@ fn check(args: &CheckArgs, launch: Launch) -> Result<()> {
     let member = |fabric: Option<&str>| member(place.0, fabric);
     let mut world =
         World::join(launch, args.ranks.engine(), args.ranks.timing(), member, &tell, Box::new(end_process))?;
+    if world.launch().world > 1 {
+        tell(&format!("{} are there", counted(world.launch().world)));
+    }
     match look(&mut world, Duration::from_secs(args.seconds)) {
         Ok(text) => {
             world.finish()?;
@@ -104,16 +109,17 @@ fn member(rank: usize, fabric: Option<&str>) -> Member {
     }
 }
 
-/// The end of a rank because of another one.
+/// The end of a rank because of another one, whatever its own threads wait for.
 fn end_process(error: Error) {
-    eprintln!("dg-run: {error}");
+    let _ = writeln!(std::io::stderr(), "dg-run: {error}");
     files::abandon();
-    std::process::exit(error.kind().exit_code().into())
+    // Without the last words of libraries, which may wait for the others.
+    low_level::exit(error.kind().exit_code().into())
 }
 
 /// What rank 0 shows.
 fn look(world: &mut World, seconds: Duration) -> crate::Result<String> {
-    let mut text = format!("{} ranks, started by {}\n", world.launch().world, world.launch().launcher);
+    let mut text = format!("{}, started by {}\n", counted(world.launch().world), world.launch().launcher);
     if world.fabric().is_none() {
         text += &table(world, None);
         text += "collectives: none, as MPI has not started the ranks; mpiexec -n N dg-run dist check looks at those\n";
@@ -132,6 +138,10 @@ fn look(world: &mut World, seconds: Duration) -> crate::Result<String> {
         text += &repeat(world, seconds)?;
     }
     Ok(text)
+}
+
+fn counted(ranks: usize) -> String {
+    if ranks == 1 { "1 rank".to_owned() } else { format!("{ranks} ranks") }
 }
 
 /// A line for each rank.

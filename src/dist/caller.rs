@@ -14,9 +14,6 @@ use super::shared::{Shared, told};
 use super::watch::{Failure, Timing};
 use crate::error::{Context, Error, ErrorKind, Result};
 
-/// Rank 0 tells the others what it has waited for in vain: they wait for that a little longer than it does.
-const GRACE: Duration = Duration::from_secs(5);
-
 /// The shortest time between two signs of life, as a part of the usual one.
 const HURRY: u32 = 10;
 
@@ -53,7 +50,7 @@ impl Caller {
         let complain = |error| Error::cluster("rank 0 does not answer").with_source(error);
         let join = ToRoot::Join { world: launch.world, member: member.clone() };
         send(&mut stream, &mut sealer, &join).map_err(complain)?;
-        let root = welcome(&mut stream, &mut opener, timing, deadline + GRACE)?;
+        let root = welcome(&mut stream, &mut opener, timing)?;
 
         let writing = stream.try_clone().kind(ErrorKind::Cluster, || "the connection to rank 0".into())?;
         let limits = stream.set_read_timeout(Some(timing.beat() / 2));
@@ -94,8 +91,8 @@ impl Caller {
     }
 }
 
-/// Rank 0, once it says that all are there.
-fn welcome(stream: &mut TcpStream, opener: &mut Opener, timing: Timing, until: Instant) -> Result<Member> {
+/// Rank 0, once it says that all are there; how long it waits for them is its own affair.
+fn welcome(stream: &mut TcpStream, opener: &mut Opener, timing: Timing) -> Result<Member> {
     let waiting = stream.set_read_timeout(Some(timing.beat()));
     waiting.kind(ErrorKind::Cluster, || "the connection to rank 0".into())?;
     let (mut root, mut heard) = (None, Instant::now());
@@ -108,7 +105,7 @@ fn welcome(stream: &mut TcpStream, opener: &mut Opener, timing: Timing, until: I
             }
             Ok(ToRank::Stop { code, message }) => return Err(told(code, message)),
             Ok(ToRank::Beat(_) | ToRank::Finish) => heard = Instant::now(),
-            Err(FrameError::NotYet) if heard.elapsed() <= timing.silence() && Instant::now() < until => {}
+            Err(FrameError::NotYet) if heard.elapsed() <= timing.silence() => {}
             Err(error) => {
                 let silent = matches!(error, FrameError::NotYet).then(|| heard.elapsed());
                 let progress = Progress { phase: "join".to_owned(), ..Progress::default() };

@@ -3,6 +3,7 @@
 
 use std::error::Error as _;
 use std::ffi::{c_char, c_int, c_void};
+use std::io::Write;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -295,8 +296,9 @@ impl Fabric for Mpi {
 /// its message; else it ends here.
 fn end_process(error: &Error) -> ! {
     thread::sleep(LAST_WAIT);
-    eprintln!("{error}");
-    std::process::exit(ErrorKind::Cluster.exit_code().into())
+    let _ = writeln!(std::io::stderr(), "{error}");
+    // Without MPI's own last words, which may wait for the others.
+    signal_hook::low_level::exit(ErrorKind::Cluster.exit_code().into())
 }
 
 /// How often MPI is asked whether it is done.

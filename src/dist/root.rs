@@ -25,6 +25,9 @@ const FIRST_NOTE: Duration = Duration::from_secs(10);
 /// Until a message has to be on its way.
 const WRITE: Duration = Duration::from_secs(1);
 
+/// Until all others have heard that everything is done.
+const LINGER: Duration = Duration::from_secs(3);
+
 /// Of a thread that reads from one rank.
 const STACK: usize = 256 << 10;
 
@@ -273,6 +276,7 @@ impl Root {
             if watch.is_finished() {
                 self.send_all(&ToRank::Finish);
                 self.hang_up();
+                self.linger();
                 return shared.finish();
             }
             if now >= beat {
@@ -306,6 +310,19 @@ impl Root {
     fn stop(&mut self, error: &Error) {
         self.send_all(&stop_of(error));
         self.hang_up();
+    }
+
+    /// Waits until the others have hung up: what is on its way is lost if this process ends before.
+    fn linger(&self) {
+        let until = Instant::now() + LINGER;
+        let mut open = self.links.len();
+        while open > 0 {
+            match self.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Event::Closed { .. }) => open -= 1,
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
     }
 
     /// Whoever cannot be reached any more, its reader or the watch notices.

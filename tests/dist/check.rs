@@ -1,7 +1,7 @@
 //! `dg-run dist check` as real processes: started by flags, by `--nproc`, by `mpiexec`.
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ pub fn assert_ends(output: &Output, code: i32, parts: &[&str]) {
 
 #[test]
 fn one_rank_is_connected_with_itself() {
-    let parts = ["1 ranks, started by nothing", "sum of 64 MiB: ", "processor"];
+    let parts = ["1 rank, started by nothing", "sum of 64 MiB: ", "processor"];
     assert_ends(&finished(dg_run("dist check"), SOON), 0, &parts);
     let mut alone = dg_run("dist check --dist none");
     alone.env("RANK", "1").env("WORLD_SIZE", "2");
@@ -152,28 +152,46 @@ fn a_port_that_is_taken_and_a_wrong_token_are_told() {
     assert_ends(&output, 0, &["2 ranks, started by --world-size and --rank", "its token is another"]);
 }
 
+/// Processes whose standard error goes to a file.
+pub struct Running {
+    pub child: Child,
+    errors: PathBuf,
+}
+
+impl Running {
+    pub fn start(mut command: Command, errors: PathBuf) -> Self {
+        let file = std::fs::File::create(&errors).unwrap();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        Running { child, errors }
+    }
+
+    /// Waits until rank 0 of `ranks` says that all are there.
+    pub fn wait_for(&self, ranks: usize) {
+        let until = Instant::now() + SOON;
+        let line = format!("{ranks} ranks are there\n");
+        while !std::fs::read_to_string(&self.errors).unwrap().contains(&line) {
+            assert!(Instant::now() < until, "the ranks do not meet");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for the end; `stdout` of the output is empty.
+    pub fn end(mut self) -> Output {
+        let status = self.child.wait().unwrap();
+        Output { status, stdout: Vec::new(), stderr: std::fs::read(self.errors).unwrap() }
+    }
+}
+
 /// Three ranks that stay for long; a rank without a sign of life is lost after a second.
-fn long(dir: &Path) -> Vec<Child> {
+fn long(dir: &Path) -> Vec<Running> {
     let start = |rank: usize| {
         let rendezvous = format!("file:{}", dir.display());
-        let mut command = dg_run(&format!(
-            "dist check --world-size 3 --rank {rank} --rendezvous {rendezvous} --seconds 60 --stall-timeout 3 -v"
-        ));
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        let flags = format!("--world-size 3 --rank {rank} --rendezvous {rendezvous}");
+        let command = dg_run(&format!("dist check {flags} --seconds 60 --stall-timeout 3"));
+        Running::start(command, dir.join(format!("errors-{rank}")))
     };
-    let ranks = (0..3).map(start).collect();
-    // Rank 0 removes the file once all have joined.
-    let file = dir.join("dg-run.rendezvous");
-    let until = Instant::now() + SOON;
-    let wait = |there: bool| {
-        while file.exists() != there {
-            assert!(Instant::now() < until, "the ranks do not meet");
-            thread::sleep(Duration::from_millis(1));
-        }
-    };
-    wait(true);
-    wait(false);
-    thread::sleep(Duration::from_millis(200));
+    let ranks: Vec<Running> = (0..3).map(start).collect();
+    ranks[0].wait_for(3);
     ranks
 }
 
@@ -193,11 +211,11 @@ fn ranks_of_a_check_that_is_broken_off_end() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         let mut ranks = long(dir.path());
-        let mut gone = ranks.remove(victim);
+        let mut gone = ranks.remove(victim).child;
         signal(&gone, number);
         let began = Instant::now();
         for rank in ranks {
-            let output = rank.wait_with_output().unwrap();
+            let output = rank.end();
             let named = format!("dg-run: rank {victim} (");
             assert_ends(&output, 6, &[&named, "was lost", reason, "start all ranks again"]);
         }
@@ -223,15 +241,11 @@ fn is_there(pid: i32) -> bool {
 #[cfg(target_os = "linux")]
 #[test]
 fn nproc_passes_signals_and_exit_codes_on() {
+    let dir = tempfile::tempdir().unwrap();
     let start = || {
-        let mut command = dg_run("dist check --nproc 3 --seconds 60 --stall-timeout 3");
-        let parent = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let until = Instant::now() + SOON;
-        while children(&parent).len() < 3 {
-            assert!(Instant::now() < until, "no ranks");
-            thread::sleep(Duration::from_millis(5));
-        }
-        thread::sleep(Duration::from_millis(500));
+        let command = dg_run("dist check --nproc 3 --seconds 60 --stall-timeout 3");
+        let parent = Running::start(command, dir.path().join("errors"));
+        parent.wait_for(3);
         parent
     };
     let gone = |ranks: &[i32]| {
@@ -243,21 +257,20 @@ fn nproc_passes_signals_and_exit_codes_on() {
     };
     for (number, code) in [(libc::SIGTERM, 143), (libc::SIGINT, 130)] {
         let parent = start();
-        let ranks = children(&parent);
-        signal(&parent, number);
-        let output = parent.wait_with_output().unwrap();
-        assert_ends(&output, code, &[]);
+        let ranks = children(&parent.child);
+        signal(&parent.child, number);
+        assert_ends(&parent.end(), code, &[]);
         gone(&ranks);
     }
     // One of the ranks is killed: the others say so.
     let parent = start();
-    let ranks = children(&parent);
+    let ranks = children(&parent.child);
     // SAFETY: a child of a child that is waiting for it; no memory is passed.
     assert_eq!(unsafe { libc::kill(ranks[1], libc::SIGKILL) }, 0);
-    assert_ends(&parent.wait_with_output().unwrap(), 137, &["was lost", "its connection closed"]);
+    assert_ends(&parent.end(), 137, &["was lost", "its connection closed"]);
     gone(&ranks);
     // The parent is killed: nobody is left.
-    let mut parent = start();
+    let mut parent = start().child;
     let ranks = children(&parent);
     parent.kill().unwrap();
     parent.wait().unwrap();

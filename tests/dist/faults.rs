@@ -24,6 +24,9 @@ const FAULTS: [(&str, &str); 6] = [
     ("error", "ended with exit code 5: out of memory"),
 ];
 
+/// Until a rank has surely joined, on a machine with other work.
+const JOINED: Duration = Duration::from_millis(1500);
+
 /// Until the others have to have ended.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -55,7 +58,7 @@ fn a_rank() {
         // While it waits for the last rank.
         let fault = fault.to_owned();
         thread::spawn(move || {
-            thread::sleep(Duration::from_millis(300));
+            thread::sleep(JOINED);
             match fault.as_str() {
                 // What a main thread does that panics or fails before it has joined.
                 "panic" => std::process::exit(101),
@@ -171,11 +174,12 @@ fn case(victim: usize, (fault, reason): (&str, &str), phase: &str) {
     }
     // That one has stopped is noticed once all have joined.
     if phase == "join" && fault == "stop" && victim != 0 {
-        thread::sleep(Duration::from_millis(800));
+        thread::sleep(2 * JOINED);
         let rank = last_to_join(victim);
         ranks.push((rank, start(rank, "none", "end", dir.path())));
     }
-    let deadline = Instant::now() + LIMIT;
+    let goes_wrong_after = if phase == "join" { JOINED } else { Duration::ZERO };
+    let deadline = Instant::now() + goes_wrong_after + LIMIT;
     let (of_victim, others): (Vec<_>, Vec<_>) = ranks.into_iter().partition(|(rank, _)| *rank == victim);
     for (rank, child) in others {
         let (code, text) = end(child, deadline, &what);

