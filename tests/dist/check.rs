@@ -182,12 +182,12 @@ impl Running {
     }
 }
 
-/// Three ranks that stay for long; a rank without a sign of life is lost after a second.
+/// Three ranks that stay for long; a rank without a sign of life is lost after two seconds.
 fn long(dir: &Path) -> Vec<Running> {
     let start = |rank: usize| {
         let rendezvous = format!("file:{}", dir.display());
         let flags = format!("--world-size 3 --rank {rank} --rendezvous {rendezvous}");
-        let command = dg_run(&format!("dist check {flags} --seconds 60 --stall-timeout 3"));
+        let command = dg_run(&format!("dist check {flags} --seconds 60 --stall-timeout 6"));
         Running::start(command, dir.join(format!("errors-{rank}")))
     };
     let ranks: Vec<Running> = (0..3).map(start).collect();
@@ -206,8 +206,8 @@ fn ranks_of_a_check_that_is_broken_off_end() {
         (1, libc::SIGKILL, "its connection closed"),
         (0, libc::SIGKILL, "its connection closed"),
         (2, libc::SIGTERM, "its connection closed"),
-        (1, libc::SIGSTOP, "nothing was heard of it for 1 s"),
-        (0, libc::SIGSTOP, "nothing was heard of it for 1 s"),
+        (1, libc::SIGSTOP, "nothing was heard of it for 2 s"),
+        (0, libc::SIGSTOP, "nothing was heard of it for 2 s"),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let mut ranks = long(dir.path());
@@ -243,7 +243,7 @@ fn is_there(pid: i32) -> bool {
 fn nproc_passes_signals_and_exit_codes_on() {
     let dir = tempfile::tempdir().unwrap();
     let start = || {
-        let command = dg_run("dist check --nproc 3 --seconds 60 --stall-timeout 3");
+        let command = dg_run("dist check --nproc 3 --seconds 60 --stall-timeout 6");
         let parent = Running::start(command, dir.path().join("errors"));
         parent.wait_for(3);
         parent

@@ -13,8 +13,8 @@ use deepguard::dist::frame::{Side, greet};
 use deepguard::dist::launch::{Launch, Launcher, Rendezvous};
 use deepguard::{Error, ErrorKind, Result};
 
-/// Signs of life every 50 ms, silence after 0.5 s.
-const QUICK: Timing = Timing { start: Duration::from_secs(20), stall: Duration::from_millis(1500) };
+/// Signs of life every 100 ms, silence after a second.
+const QUICK: Timing = Timing { start: Duration::from_secs(20), stall: Duration::from_secs(3) };
 
 fn launch(rank: usize, world: usize, rendezvous: Rendezvous) -> Launch {
     Launch { launcher: Launcher::Flags, rank, world, rendezvous: Some(rendezvous), ..Launch::single() }

@@ -34,8 +34,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 const CASE: &str = "DG_TEST_RANK";
 
 fn timing() -> Timing {
-    // A stopped rank is lost after a second.
-    Timing { start: Duration::from_secs(20), stall: Duration::from_secs(3) }
+    // A stopped rank is lost after two seconds.
+    Timing { start: Duration::from_secs(20), stall: Duration::from_secs(6) }
 }
 
 /// What a rank of these tests does: this function in a process of its own.

@@ -123,7 +123,7 @@ fn end(rank: usize, error: Error) {
 
 fn run(launch: Launch) -> Result<()> {
     let case = std::env::var(CASE).expect("a case");
-    let timing = Timing { start: Duration::from_secs(20), stall: Duration::from_secs(3) };
+    let timing = Timing { start: Duration::from_secs(20), ..Timing::default() };
     let own = member(&launch);
     let rank = launch.rank;
     let on_failure = Box::new(move |error| end(rank, error));
@@ -210,7 +210,11 @@ fn a_collective_ends_when_a_rank_is_gone() {
         let (began, folder) = (Instant::now(), tempfile::tempdir().unwrap());
         ranks(&mpich, "libmpi.so.12", 3, case, folder.path());
         for rank in [0, 2] {
-            let text = std::fs::read_to_string(folder.path().join(rank.to_string())).unwrap_or_default();
+            let words = || std::fs::read_to_string(folder.path().join(rank.to_string())).unwrap_or_default();
+            while words().is_empty() && began.elapsed() < Duration::from_secs(10) {
+                thread::sleep(Duration::from_millis(10));
+            }
+            let text = words();
             assert!(
                 text.starts_with("rank 1 (here, pid ") && text.contains(message),
                 "{case}: rank {rank}: {text:?}"
