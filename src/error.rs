@@ -17,6 +17,8 @@ pub enum ErrorKind {
     Model,
     /// Out of memory or disk, or a device that cannot be used. Exit code 5.
     Device,
+    /// A rank that was lost or stalled, that cannot join, or that is not like the others. Exit code 6.
+    Cluster,
     /// An evaluation whose verdicts are not complete, or a gate that was not passed. Exit code 7.
     Verdict,
     /// Stopped on request, after everything was saved. Exit code 75.
@@ -34,6 +36,7 @@ impl ErrorKind {
             ErrorKind::Data => 3,
             ErrorKind::Model => 4,
             ErrorKind::Device => 5,
+            ErrorKind::Cluster => 6,
             ErrorKind::Verdict => 7,
             ErrorKind::Preempted => 75,
             ErrorKind::Interrupted => 130,
@@ -84,6 +87,11 @@ impl Error {
     /// [`Error::memory_advice`].
     pub fn memory(message: impl Into<String>) -> Self {
         Error { lacks_memory: true, ..Error::device(message) }
+    }
+
+    /// A rank that was lost or stalled, that cannot join, or that is not like the others (exit code 6).
+    pub fn cluster(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Cluster, message)
     }
 
     /// A defect of deepguard itself (exit code 1).

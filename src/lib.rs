@@ -74,6 +74,7 @@
 //! attached                       what is added to a base model: LoRA, guard, token statistics
 //! guard                          aggregator, analyzer, token statistics
 //! model                          Transformer blocks, LoRA, taps, tokenizer, weights
+//! dist                           ranks: what started them, how they watch each other, who computes what
 //! cpu  cuda                      the contracts fulfilled
 //! ops                            every operation's contract; tensors, buffers, arenas
 //! manifest                       folders in which every changed bit is noticed
@@ -112,6 +113,7 @@ pub mod cuda;
 pub mod decode;
 #[cfg(feature = "text")]
 pub mod deepguard;
+pub mod dist;
 pub mod error;
 #[cfg(all(feature = "eval", unix))]
 pub mod eval;

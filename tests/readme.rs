@@ -33,6 +33,7 @@ fn helps() -> BTreeMap<&'static str, String> {
     ];
     let mut helps: BTreeMap<_, _> = commands.map(|name| (name, help(&[name]))).into();
     helps.insert("data", help(&["data", "check"]));
+    helps.insert("dist", help(&["dist", "check"]));
     helps.insert(
         "eval",
         ["check", "judge", "sample", "run", "compare", "verify"]

@@ -8,6 +8,8 @@ use super::print;
 use crate::cuda::images::{IMAGES, Image, KERNELS, KernelInfo, NVCC_VERSION, architectures};
 use crate::cuda::{DeviceInfo, EMULATOR_VARIABLE, devices, emulator};
 #[cfg(unix)]
+use crate::dist::mpi::{self, Found as Mpi};
+#[cfg(unix)]
 use crate::eval::environment::Environment;
 use crate::files::json_text;
 use crate::hub::Settings;
@@ -36,6 +38,12 @@ struct Info {
     devices: Vec<DeviceInfo>,
     /// Why there are no devices.
     no_devices: Option<String>,
+    /// What ranks compute with.
+    #[cfg(unix)]
+    mpi: Option<Mpi>,
+    /// Why they can't.
+    #[cfg(unix)]
+    no_mpi: Option<String>,
     /// What `eval` judges with.
     #[cfg(unix)]
     evaluation: Option<Environment>,
@@ -90,6 +98,11 @@ impl Info {
             Err(error) => (Vec::new(), Some(error.to_string())),
         };
         #[cfg(unix)]
+        let (mpi, no_mpi) = match mpi::find() {
+            Ok(mpi) => (Some(mpi), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        #[cfg(unix)]
         let (evaluation, no_evaluation) = match Environment::here() {
             Ok(environment) => (Some(environment), None),
             Err(error) => (None, Some(error.to_string())),
@@ -115,6 +128,10 @@ impl Info {
             emulator: emulator().map(|path| path.display().to_string()),
             devices,
             no_devices,
+            #[cfg(unix)]
+            mpi,
+            #[cfg(unix)]
+            no_mpi,
             #[cfg(unix)]
             evaluation,
             #[cfg(unix)]
@@ -147,9 +164,20 @@ impl Info {
         }
         #[cfg(unix)]
         {
+            text += &self.mpi_text();
             text += &self.evaluation_text();
         }
         text + &self.kernel_table()
+    }
+
+    #[cfg(unix)]
+    fn mpi_text(&self) -> String {
+        match &self.mpi {
+            Some(Mpi { path, version }) => {
+                format!("MPI: {version}, {path}\n")
+            }
+            None => format!("MPI: none: {}\n", self.no_mpi.as_deref().unwrap_or_default()),
+        }
     }
 
     #[cfg(unix)]

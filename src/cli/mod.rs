@@ -5,6 +5,7 @@ mod config;
 mod config_file;
 mod data;
 mod device;
+mod dist;
 #[cfg(unix)]
 mod eval;
 mod expert;
@@ -19,11 +20,13 @@ mod man;
 mod output;
 mod probe;
 mod progress;
+mod ranks;
 mod report;
 mod say;
 mod schema;
 mod score;
 mod signals;
+mod spawn;
 mod summary;
 mod terminal;
 mod train;
@@ -85,6 +88,8 @@ enum Command {
     /// Ask whether the code that a model writes is functional and secure.
     #[cfg(unix)]
     Eval(eval::EvalArgs),
+    /// Look at the ranks of a cluster: whether they meet, and how fast they are connected.
+    Dist(dist::DistArgs),
     /// Show what this program was built with and what it can compute on.
     Info(info::InfoArgs),
     /// Print every option of the training configuration file, with type, default and help, as TOML.
@@ -282,6 +287,7 @@ fn execute(cli: Cli, matches: &ArgMatches, signals: &Signals) -> Result<()> {
         Command::Data(args) => on_threads(threads, || data::run(&args)),
         #[cfg(unix)]
         Command::Eval(args) => on_threads(threads, || eval::run(&args, signals)),
+        Command::Dist(args) => dist::run(&args, threads, signals),
         Command::Info(args) => on_threads(threads, || info::run(&args)),
         Command::Report(args) => on_threads(threads, || report::run(&args)),
         Command::Probe(args) => on_threads(threads, || probe::run(&args)),

@@ -84,6 +84,14 @@ impl Signals {
         self.state.answer.store(Answer::Keep as u8, Ordering::SeqCst);
     }
 
+    /// The signal that was received since the last time, if any.
+    pub fn take(&self) -> Option<Signal> {
+        match self.state.received.swap(0, Ordering::SeqCst) {
+            0 => None,
+            number => Some(Signal(number)),
+        }
+    }
+
     /// The signal that was received, if any.
     pub fn received(&self) -> Option<Signal> {
         match self.state.received.load(Ordering::SeqCst) {

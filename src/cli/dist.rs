@@ -1,0 +1,251 @@
+//! `dg-run dist check`: whether ranks meet, and what lies between them.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use signal_hook::low_level;
+
+use super::ranks::RanksArgs;
+use super::say::note;
+use super::signals::Signals;
+use super::{on_threads, print, spawn};
+use crate::dist::World;
+use crate::dist::control::Member;
+use crate::dist::fabric::Fabric;
+use crate::dist::launch::Launch;
+use crate::error::Error;
+use crate::{files, platform};
+
+/// Values of a large sum: 64 MiB.
+const LARGE: usize = 8 << 20;
+
+/// Sums of one value, of which the median counts.
+const SMALL_SUMS: usize = 51;
+
+/// Large sums, of which the shortest counts.
+const LARGE_SUMS: usize = 3;
+
+/// What to do with ranks.
+#[derive(Args)]
+pub(super) struct DistArgs {
+    #[command(subcommand)]
+    command: DistCommand,
+}
+
+#[derive(Subcommand)]
+enum DistCommand {
+    /// Start all ranks as for a run, and show who they are and how fast they are connected.
+    Check(CheckArgs),
+}
+
+/// Options of `dg-run dist check`.
+#[derive(Args)]
+struct CheckArgs {
+    /// Go on for so long: connections may break every now and then.
+    #[arg(long, default_value_t = 0)]
+    seconds: u64,
+    #[command(flatten)]
+    ranks: RanksArgs,
+}
+
+pub(super) fn run(args: &DistArgs, threads: Option<usize>, signals: &Signals) -> Result<()> {
+    let DistCommand::Check(args) = &args.command;
+    let launch = args.ranks.launch()?;
+    if let Some(nproc) = args.ranks.nproc {
+        return match spawn::run(nproc, &launch, signals)? {
+            0 => Ok(()),
+            // The ranks have said why.
+            code => std::process::exit(code.into()),
+        };
+    }
+    on_threads(threads, || check(args, launch))
+}
+
+fn check(args: &CheckArgs, launch: Launch) -> Result<()> {
+    launch.note.iter().for_each(|text| note(text));
+    // One of the ranks is enough.
+    let tells = launch.rank == 0;
+    let tell = |text: &str| {
+        if tells {
+            note(text)
+        }
+    };
+    let place = (launch.rank, launch.world);
+    let member = |fabric: Option<&str>| member(place.0, fabric);
+    let mut world =
+        World::join(launch, args.ranks.engine(), args.ranks.timing(), member, &tell, Box::new(end_process))?;
+    if world.launch().world > 1 {
+        tell(&format!("{} are there", counted(world.launch().world)));
+    }
+    match look(&mut world, Duration::from_secs(args.seconds)) {
+        Ok(text) => {
+            world.finish()?;
+            if tells {
+                print(&text)?;
+            }
+            Ok(())
+        }
+        Err(error) => {
+            world.leave(&error);
+            Err(error.into())
+        }
+    }
+}
+
+/// This process as a rank.
+fn member(rank: usize, fabric: Option<&str>) -> Member {
+    Member {
+        rank,
+        host: platform::host_name(),
+        pid: std::process::id(),
+        device: "processor".to_owned(),
+        sole: None,
+        facts: vec![
+            ("version of dg-run".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            ("collectives".to_owned(), fabric.unwrap_or("none").to_owned()),
+        ],
+    }
+}
+
+/// The end of a rank because of another one, whatever its own threads wait for.
+fn end_process(error: Error) {
+    let _ = writeln!(std::io::stderr(), "dg-run: {error}");
+    files::abandon();
+    // Without the last words of libraries, which may wait for the others.
+    low_level::exit(error.kind().exit_code().into())
+}
+
+/// What rank 0 shows.
+fn look(world: &mut World, seconds: Duration) -> crate::Result<String> {
+    let mut text = format!("{}, started by {}\n", counted(world.launch().world), world.launch().launcher);
+    if world.fabric().is_none() {
+        text += &table(world, None);
+        text += "collectives: none, as MPI has not started the ranks; mpiexec -n N dg-run dist check looks at those\n";
+        world.control().enter(0, "check");
+        std::thread::sleep(seconds);
+        return Ok(text);
+    }
+    let measured = Measured::of(world)?;
+    text += &table(world, Some(&measured));
+    text += &format!(
+        "collectives: {}\n{}",
+        world.fabric().map(|f| f.name()).unwrap_or_default(),
+        measured.to_text()
+    );
+    if !seconds.is_zero() {
+        text += &repeat(world, seconds)?;
+    }
+    Ok(text)
+}
+
+fn counted(ranks: usize) -> String {
+    if ranks == 1 { "1 rank".to_owned() } else { format!("{ranks} ranks") }
+}
+
+/// A line for each rank.
+fn table(world: &World, measured: Option<&Measured>) -> String {
+    let members: Vec<&Member> = world.control().members().collect();
+    let width = members.iter().map(|member| member.host.len()).max().unwrap_or(0).max("machine".len());
+    let row = |rank: &str, host: &str, pid: &str, device: &str, from: &str| {
+        format!("{rank:>5}  {host:<width$}  {pid:>8}  {device:<10}  {from}").trim_end().to_owned() + "\n"
+    };
+    let from = if measured.is_some() { "64 MiB from it" } else { "" };
+    let mut text = "\n".to_owned() + &row("rank", "machine", "process", "device", from);
+    for Member { rank, host, pid, device, .. } in members {
+        let from = measured.and_then(|measured| measured.from.get(*rank)).map(|took| speed(*took));
+        text += &row(&rank.to_string(), host, &pid.to_string(), device, &from.unwrap_or_default());
+    }
+    text + "\n"
+}
+
+/// How fast 64 MiB are.
+fn speed(took: Duration) -> String {
+    let bytes = (LARGE * size_of::<i64>()) as f64;
+    format!("{:.1} ms, {:.2} GB/s", 1e3 * took.as_secs_f64(), bytes / took.as_secs_f64() / 1e9)
+}
+
+/// Times of collectives.
+struct Measured {
+    small: Duration,
+    large: Duration,
+    /// 64 MiB from each rank to all others.
+    from: Vec<Duration>,
+}
+
+impl Measured {
+    fn of(world: &mut World) -> crate::Result<Self> {
+        let times = |world: &mut World, length, count| {
+            (0..count).map(|_| sum(world, length)).collect::<crate::Result<Vec<Duration>>>()
+        };
+        let mut small = times(world, 1, SMALL_SUMS)?;
+        small.sort();
+        let large = times(world, LARGE, LARGE_SUMS)?.into_iter().min().unwrap_or_default();
+        let from = (0..world.launch().world).map(|root| send(world, root)).collect::<crate::Result<_>>()?;
+        Ok(Measured { small: small[SMALL_SUMS / 2], large, from })
+    }
+
+    fn to_text(&self) -> String {
+        let small = 1e6 * self.small.as_secs_f64();
+        format!("sum of 8 bytes: {small:.1} µs\nsum of 64 MiB: {}\n", speed(self.large))
+    }
+}
+
+/// How long a sum over all ranks takes, which has to be right.
+fn sum(world: &mut World, length: usize) -> crate::Result<Duration> {
+    let (rank, ranks) = (world.launch().rank as i64, world.launch().world as i64);
+    let mut values: Vec<i64> = (0..length as i64).map(|i| rank + i).collect();
+    let began = Instant::now();
+    world.collective("a sum", |fabric| fabric.all_reduce(&mut values))?;
+    let took = began.elapsed();
+    let expected = |i: usize| ranks * (ranks - 1) / 2 + ranks * i as i64;
+    match values.iter().enumerate().find(|(i, value)| **value != expected(*i)) {
+        None => Ok(took),
+        Some((i, value)) => Err(Error::cluster(format!(
+            "rank {rank}: value {i} of {length} of a sum over {ranks} ranks is {value} instead of {}; do not train with \
+             this library or network",
+            expected(i)
+        ))),
+    }
+}
+
+/// How long 64 MiB take from one rank to all others, which have to arrive as they are.
+fn send(world: &mut World, root: usize) -> crate::Result<Duration> {
+    let byte = |i: usize| (7 * i + root) as u8;
+    let length = LARGE * size_of::<i64>();
+    let mut bytes = if world.launch().rank == root { (0..length).map(byte).collect() } else { Vec::new() };
+    let meet = |fabric: &mut dyn Fabric| fabric.all_reduce(&mut [0]);
+    world.collective("a broadcast", meet)?;
+    let began = Instant::now();
+    world.collective("a broadcast", |fabric| {
+        fabric.broadcast(root, &mut bytes)?;
+        fabric.all_reduce(&mut [0])
+    })?;
+    let took = began.elapsed();
+    let rank = world.launch().rank;
+    let is_right = bytes.len() == length && bytes.iter().enumerate().all(|(i, found)| *found == byte(i));
+    match is_right {
+        true => Ok(took),
+        false => Err(Error::cluster(format!(
+            "rank {rank}: what came from rank {root} is not what was sent; do not train with this library or network"
+        ))),
+    }
+}
+
+/// Sums until the time is over, by rank 0's clock.
+fn repeat(world: &mut World, seconds: Duration) -> crate::Result<String> {
+    let until = Instant::now() + seconds;
+    let (mut count, mut slowest) = (0, Duration::ZERO);
+    loop {
+        let mut goes_on = vec![u8::from(Instant::now() < until)];
+        world.collective("a broadcast", |fabric| fabric.broadcast(0, &mut goes_on))?;
+        if goes_on != [1] {
+            let seconds = seconds.as_secs();
+            return Ok(format!("{count} sums of 64 MiB in {seconds} s, the slowest {}\n", speed(slowest)));
+        }
+        slowest = slowest.max(sum(world, LARGE)?);
+        count += 1;
+        world.control().enter(count, "check");
+    }
+}

@@ -1,0 +1,158 @@
+//! The control plane: every rank is connected to rank 0, which notices who is gone or does not go on, and
+//! ends all of them. Computations do not pass through here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::caller::Caller;
+use super::launch::Launch;
+pub use super::meeting::Exchange;
+use super::meeting::Listening;
+pub use super::message::{Member, Progress};
+use super::root::{Handle, Root};
+pub use super::shared::OnFailure;
+use super::shared::{Outcome, Shared};
+pub use super::watch::Timing;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Until rank 0 has told the others that it ends.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// This process among the ranks of its job.
+pub struct Control {
+    members: BTreeMap<usize, Member>,
+    shared: Arc<Shared>,
+    role: Role,
+}
+
+enum Role {
+    Single,
+    Root(Handle),
+    Caller(Caller),
+}
+
+impl Control {
+    /// Meets all other ranks of the launch, and from then on watches them. `tell` gets a line now and then
+    /// while some are waited for; `exchange` is only needed for a rendezvous through MPI. One rank has nobody
+    /// to meet.
+    ///
+    /// # Errors
+    /// Of kind `Cluster` if some do not come in time, cannot be reached or are lost meanwhile; of kind
+    /// `Usage` if they do not go together, which all ranks hear of; of kind `Device` if two of them have the
+    /// same GPU.
+    pub fn join(
+        launch: &Launch,
+        member: Member,
+        timing: Timing,
+        tell: &dyn Fn(&str),
+        exchange: &mut Exchange,
+        on_failure: OnFailure,
+    ) -> Result<Self> {
+        let shared = Arc::new(Shared::new(on_failure));
+        let deadline = Instant::now() + timing.start;
+        let (members, role) = match (launch.world, launch.rank) {
+            (1, _) => (BTreeMap::from([(0, member)]), Role::Single),
+            (_, 0) => {
+                let mut root = Root::new(launch, member, timing, deadline);
+                root.gather(Listening::start(launch, deadline, exchange)?, tell)?;
+                (root.members().clone(), Role::Root(root.watch(shared.clone())?))
+            }
+            _ => {
+                let (root, caller) =
+                    Caller::join(launch, &member, timing, deadline, exchange, shared.clone())?;
+                (BTreeMap::from([(0, root), (member.rank, member)]), Role::Caller(caller))
+            }
+        };
+        Ok(Control { members, shared, role })
+    }
+
+    /// All ranks in order, on rank 0; elsewhere rank 0 and this one.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.values()
+    }
+
+    /// This rank is at another step, from 1, or in another phase of it.
+    pub fn enter(&self, step: u64, phase: &str) {
+        self.shared.advance(|progress| {
+            progress.step = step;
+            phase.clone_into(&mut progress.phase);
+        });
+    }
+
+    /// Does `work`, which ends on no rank before all have begun it.
+    pub fn collective<T>(&self, phase: &str, work: impl FnOnce() -> T) -> T {
+        let before = self.shared.progress().phase;
+        self.shared.advance(|progress| {
+            progress.collectives += 1;
+            progress.waits = true;
+            phase.clone_into(&mut progress.phase);
+        });
+        let done = work();
+        self.shared.advance(|progress| {
+            progress.waits = false;
+            progress.phase = before;
+        });
+        done
+    }
+
+    /// What to do after a failure: the end of rank 0's messages about it.
+    pub fn advise(&self, advice: impl Into<String>) {
+        self.shared.advise(advice.into());
+    }
+
+    /// Why all ranks have to end, if they do. Collectives that wait ask for it.
+    pub fn failure(&self) -> Option<Error> {
+        self.shared.failure()
+    }
+
+    /// Asks [`Self::failure`] from elsewhere, without its text.
+    pub fn sentinel(&self) -> Box<dyn Fn() -> bool + Send> {
+        let shared = self.shared.clone();
+        Box::new(move || shared.failure().is_some())
+    }
+
+    /// This rank ends with an error, which the others are told.
+    pub fn leave(self, error: &Error) {
+        self.shared.set(Outcome::Left);
+        self.say_farewell(error.kind().exit_code(), &error.to_string());
+    }
+
+    /// Waits until all ranks have done everything.
+    ///
+    /// # Errors
+    /// That of [`Self::failure`], if some fail after all.
+    pub fn finish(self) -> Result<()> {
+        self.enter(self.shared.progress().step, "end");
+        match &self.role {
+            Role::Single => self.shared.finish(),
+            Role::Root(root) => root.done(),
+            Role::Caller(caller) => caller.done(),
+        }
+        self.shared.wait_for_outcome();
+        self.failure().map_or(Ok(()), Err)
+    }
+
+    fn say_farewell(&self, code: u8, message: &str) {
+        match &self.role {
+            Role::Single => {}
+            Role::Root(root) => root.leave(code, message, FAREWELL),
+            Role::Caller(caller) => caller.leave(code, message),
+        }
+    }
+}
+
+/// A rank that is dropped in the middle has failed.
+impl Drop for Control {
+    fn drop(&mut self) {
+        if self.shared.set(Outcome::Left) {
+            match std::thread::panicking() {
+                true => self.say_farewell(101, "a panic"),
+                false => self.say_farewell(ErrorKind::Internal.exit_code(), "it went without a word"),
+            }
+        }
+        if let Role::Caller(caller) = &self.role {
+            caller.close();
+        }
+    }
+}

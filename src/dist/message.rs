@@ -1,0 +1,115 @@
+//! What ranks tell each other on the control plane.
+
+use std::fmt;
+use std::io::{Read, Write};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::frame::{FrameError, MAX_PAYLOAD, Opener, Sealer};
+
+/// Bytes of a message for people; the rest is cut off.
+const MAX_TEXT: usize = MAX_PAYLOAD / 8;
+
+/// Who a rank is, and what has to be the same on all ranks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its rank, from 0.
+    pub rank: usize,
+    /// Name of its machine.
+    pub host: String,
+    /// Its process there.
+    pub pid: u32,
+    /// What it computes on, for people: `GPU 3`, `processor`.
+    pub device: String,
+    /// What no two ranks may have in common, if there is such a thing: the UUID of a GPU.
+    pub sole: Option<String>,
+    /// What has to be the same everywhere, by name: versions, hashes of configuration, weights and data.
+    pub facts: Vec<(String, String)>,
+}
+
+/// How far a rank is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The optimiser step, from 1; 0 before the first.
+    pub step: u64,
+    /// What it does there, for people.
+    pub phase: String,
+    /// How many collectives it has begun.
+    pub collectives: u64,
+    /// Whether it is in the last of them.
+    pub waits: bool,
+}
+
+/// What any other rank tells rank 0.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum ToRoot {
+    /// The first of all: a rank and how many it takes part with.
+    Join { world: usize, member: Member },
+    /// It is alive, and there.
+    Beat(Progress),
+    /// It ends with an error.
+    Leave { code: u8, message: String },
+    /// It has done everything.
+    Done,
+}
+
+/// What rank 0 tells any other rank.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum ToRank {
+    /// The answer to `Join`: who rank 0 is.
+    Known { root: Member },
+    /// All have joined.
+    Welcome,
+    /// It is alive, and there.
+    Beat(Progress),
+    /// All end, with this exit code.
+    Stop { code: u8, message: String },
+    /// All have done everything.
+    Finish,
+}
+
+/// `message`, no longer than a frame can take.
+pub(super) fn clipped(message: &str) -> String {
+    let mut end = message.len().min(MAX_TEXT);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    message[..end].to_owned()
+}
+
+/// Sends one message.
+pub(super) fn send(
+    stream: &mut impl Write,
+    sealer: &mut Sealer,
+    message: &impl Serialize,
+) -> Result<(), FrameError> {
+    let payload = serde_json::to_vec(message).map_err(|error| FrameError::Io(error.into()))?;
+    Ok(stream.write_all(&sealer.seal(&payload)?)?)
+}
+
+/// Waits for one message.
+pub(super) fn receive<T: DeserializeOwned>(
+    stream: &mut impl Read,
+    opener: &mut Opener,
+) -> Result<T, FrameError> {
+    let payload = opener.open(stream)?;
+    // The token is right, so it is dg-run, but not this one.
+    serde_json::from_slice(&payload).map_err(|_| FrameError::Stranger)
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Member { rank, host, pid, device, .. } = self;
+        write!(f, "rank {rank} ({host}, pid {pid}, {device})")
+    }
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.step {
+            0 => write!(f, "in {}", self.phase),
+            step => write!(f, "at step {step} in {}", self.phase),
+        }
+    }
+}

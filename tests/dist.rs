@@ -1,0 +1,25 @@
+//! Ranks: what starts them, how they meet, what they notice of each other.
+
+#[path = "dist/assign.rs"]
+mod assign;
+#[cfg(unix)]
+#[path = "dist/check.rs"]
+mod check;
+#[path = "dist/control.rs"]
+mod control;
+#[cfg(unix)]
+#[path = "dist/faults.rs"]
+mod faults;
+#[path = "dist/launch.rs"]
+mod launch;
+#[cfg(target_os = "linux")]
+#[path = "dist/machines.rs"]
+mod machines;
+#[cfg(unix)]
+#[path = "dist/mpi.rs"]
+mod mpi;
+#[cfg(unix)]
+#[path = "common/required.rs"]
+mod required;
+#[path = "budgets/sven_lengths.rs"]
+mod sven_lengths;
