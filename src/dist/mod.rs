@@ -17,7 +17,7 @@ pub mod mpi;
 mod root;
 mod shared;
 mod slurm;
-pub mod watch;
+mod watch;
 mod world;
 
 pub use world::{Engine, World};

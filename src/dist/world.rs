@@ -27,19 +27,11 @@ pub struct World {
 }
 
 impl World {
-    /// A process on its own.
-    ///
-    /// # Errors
-    /// None but those of a defect.
-    pub fn single(member: Member) -> Result<Self> {
-        World::join(Launch::single(), Engine::Auto, Timing::default(), |_| member, &|_| (), Box::new(|_| ()))
-    }
-
     /// Meets all other ranks: see [`Control::join`]. `member` is told the collectives' library, `None` for
     /// none.
     ///
     /// # Errors
-    /// Those of [`Control::join`]; of kind `Cluster` if the engine connects the ranks not.
+    /// Those of [`Control::join`]; of kind `Cluster` if the engine does not connect the ranks.
     pub fn join(
         launch: Launch,
         engine: Engine,

@@ -138,6 +138,9 @@ fn who_is_gone_is_named_to_all_others() {
     thread::sleep(2 * QUICK.beat());
     let gone = joined.remove(2);
     gone.control.leave(&Error::device("out of memory"));
+    // It ends by its own error, not by what rank 0 makes of that.
+    let told = gone.failures.recv_timeout(QUICK.beat() * 3);
+    assert!(told.is_err(), "{told:?}");
     for other in &joined {
         let error = other.failure();
         let expected = "rank 2 (gpu-02, pid 4002, GPU 2) ended with exit code 5: out of memory; checkpoint-50 is intact; \

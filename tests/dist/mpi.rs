@@ -67,12 +67,17 @@ impl Mpi {
 
 /// The function `a_rank`, as `ranks` processes.
 fn ranks(mpi: &Mpi, library: &str, ranks: usize, case: &str, folder: &Path) -> Output {
-    // A shell stands for the rank when `mpiexec` kills all others because of one, which would be before they
-    // see it themselves.
-    const SURVIVE: &str = "timeout -s KILL 60 \"$@\" || exit $?";
+    // `mpiexec` kills all others because of one, before they see it themselves. A shell stands for the rank
+    // then: timeout makes a process group of its own.
+    const SURVIVE: &str = "timeout -s KILL 60 sh -c \"$TELL\" sh \"$@\" || exit $?";
+    const TELL: &str = "\"$@\"; code=$?; echo $code > \"$DG_TEST_FOLDER/code-$PMI_RANK\"; exit $code";
     let mut command = mpi.exec(library, ranks);
     command.args(["sh", "-c", SURVIVE, "sh"]).arg(std::env::current_exe().unwrap());
-    command.args(["mpi::a_rank", "--exact", "--ignored", "--nocapture"]).env(CASE, case).env(FOLDER, folder);
+    command
+        .args(["mpi::a_rank", "--exact", "--ignored", "--nocapture"])
+        .env(CASE, case)
+        .env(FOLDER, folder)
+        .env("TELL", TELL);
     finished(command, Duration::from_secs(60))
 }
 
@@ -126,7 +131,12 @@ fn run(launch: Launch) -> Result<()> {
     let timing = Timing { start: Duration::from_secs(20), ..Timing::default() };
     let own = member(&launch);
     let rank = launch.rank;
-    let on_failure = Box::new(move |error| end(rank, error));
+    let is_idle = case == "idle";
+    let on_failure = Box::new(move |error| {
+        if !is_idle {
+            end(rank, error)
+        }
+    });
     let mut world = World::join(launch, Engine::Auto, timing, |_| own, &|_| (), on_failure)?;
     match case.as_str() {
         "collectives" => {
@@ -134,7 +144,7 @@ fn run(launch: Launch) -> Result<()> {
             println!("rank {rank} of {}: right, by {}", world.launch().world, world.fabric().unwrap().name());
             return world.finish();
         }
-        "killed" if rank == 1 => {
+        "killed" | "idle" if rank == 1 => {
             // SAFETY: a signal to this very process; no memory is passed.
             unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
         }
@@ -206,20 +216,23 @@ fn a_collective_ends_when_a_rank_is_gone() {
     for (case, message) in [
         ("killed", "was lost in start: its connection closed"),
         ("error", "ended with exit code 5: out of memory"),
+        // Whoever is told does nothing about it: the collective itself ends the process.
+        ("idle", ""),
     ] {
         let (began, folder) = (Instant::now(), tempfile::tempdir().unwrap());
         ranks(&mpich, "libmpi.so.12", 3, case, folder.path());
         for rank in [0, 2] {
-            let words = || std::fs::read_to_string(folder.path().join(rank.to_string())).unwrap_or_default();
-            while words().is_empty() && began.elapsed() < Duration::from_secs(10) {
+            let read = |name: String| std::fs::read_to_string(folder.path().join(name)).unwrap_or_default();
+            let code = || read(format!("code-{rank}"));
+            while !code().ends_with('\n') && began.elapsed() < Duration::from_secs(15) {
                 thread::sleep(Duration::from_millis(10));
             }
-            let text = words();
-            assert!(
-                text.starts_with("rank 1 (here, pid ") && text.contains(message),
-                "{case}: rank {rank}: {text:?}"
-            );
+            assert_eq!(code(), "6\n", "{case}: rank {rank}");
+            let words = read(rank.to_string());
+            let named = words.starts_with("rank 1 (here, pid ") && words.contains(message);
+            assert!(named || case == "idle", "{case}: rank {rank}: {words:?}");
         }
+        assert!(began.elapsed() < Duration::from_secs(15), "{case}: {:?}", began.elapsed());
     }
 }
 
