@@ -12,7 +12,7 @@ use super::device::{Device, Work};
 use super::workload;
 
 /// Rows of a chunk of logits.
-const CHUNK: usize = 1024;
+const CHUNK: usize = 1152;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Of {
@@ -21,6 +21,8 @@ enum Of {
     Backward,
     /// With the gate and its product in the epilogue.
     Gated,
+    /// The gradient of the input, with those of gate and up in the epilogue.
+    GatedBackward,
 }
 
 impl Of {
@@ -30,6 +32,7 @@ impl Of {
             Of::Forward => "gemm_nt_",
             Of::Backward => "gemm_nn_",
             Of::Gated => "gemm_nt_gated",
+            Of::GatedBackward => "gemm_nn_gated",
         }
     }
 }
@@ -41,7 +44,7 @@ fn step() -> [(&'static str, Of, [usize; 3]); 10] {
         ("gate and up", Of::Gated, [rows, 37_888, 3584]),
         ("gate and up, dX", Of::Backward, [secure, 37_888, 3584]),
         ("down", Of::Forward, [rows, 3584, 18_944]),
-        ("down, dX", Of::Backward, [secure, 3584, 18_944]),
+        ("down, dX, and SwiGLU's", Of::GatedBackward, [secure, 3584, 18_944]),
         ("qkv", Of::Forward, [rows, 4608, 3584]),
         ("qkv, dX", Of::Backward, [secure, 4608, 3584]),
         ("o", Of::Forward, [rows, 3584, 3584]),
@@ -74,15 +77,21 @@ fn product_of_a_step(device: &Device, cublas: Option<&CublasLt>, (name, of, shap
     let weight = device.cuda.weight(Matrix::new(operand.view(), out, input)).expect("aligned rows");
     let (mut x, mut y) = (device.random(&[rows, input]), device.random(&[rows, out]));
     let mut h: Buffer<Cuda, bf16> = device.zeros(&[rows, out / 2]);
+    let both = if of == Of::GatedBackward { 2 * input } else { 0 };
+    let (gate_up, mut dgate_up) = (device.random(&[rows, both]), device.zeros(&[rows, both]));
     let found = device.cold(|| match of {
         Of::Forward => device.cuda.linear(y.view_mut(), x.view(), &weight, None, &[], Write::Overwrite),
         Of::Backward => device.cuda.linear_backward(x.view_mut(), y.view(), &weight),
         Of::Gated => device.cuda.gated(h.view_mut(), y.view_mut(), rows, x.view(), &weight, &[], out / 2),
+        Of::GatedBackward => {
+            let (to, dh) = (dgate_up.view_mut(), x.view_mut());
+            device.cuda.gated_backward(to, dh, y.view(), &weight, gate_up.view(), input);
+        }
     });
     let flops = 2.0 * shape.iter().map(|&n| n as f64).product::<f64>();
     let [rate, sheet, clocked] = device.rates(flops, &found);
     let theirs = match cublas {
-        Some(cublas) if of != Of::Backward => {
+        Some(cublas) if !matches!(of, Of::Backward | Of::GatedBackward) => {
             let theirs = cublas.linear(rows, out, input).expect("a product of cuBLASLt");
             let found = device.cold(|| theirs.run(y.view_mut(), x.view(), operand.view()));
             format!("{:.0}", flops / found.seconds / 1e12)
