@@ -193,7 +193,7 @@ fn aggregator(device: &Device) {
 }
 
 fn head(device: &Device) {
-    let (cuda, rows, vocab) = (&device.cuda, device.rows(1024), device.width(VOCAB));
+    let (cuda, rows, vocab) = (&device.cuda, device.rows(1152), device.width(VOCAB));
     let (mut z, mut y) = (device.random(&[rows, vocab]), device.random(&[rows, vocab]));
     let (mut nll, mut kl) = (device.zeros(&[rows]), device.zeros(&[rows]));
     let targets = device.zeros(&[rows]);
@@ -202,7 +202,7 @@ fn head(device: &Device) {
     let weights = HeadWeights { cross_entropy: 1e-3, kl: 1e-3 };
     let bytes = Work::Bytes((3 * rows * vocab * BF16) as f64);
     let predicted = device.predictions.kernels(&["cross_entropy_kl_cluster"]);
-    device.measure_beside("cross_entropy_kl 1024×152064", predicted, bytes, || {
+    device.measure_beside("cross_entropy_kl 1152×152064", predicted, bytes, || {
         let (nll, kl, y) = (nll.view_mut(), kl.view_mut(), Some(y.view_mut()));
         cuda.cross_entropy_kl(nll, kl, z.view_mut(), y, targets.view(), mask.view(), mask.view(), weights);
     });
