@@ -241,7 +241,7 @@ struct GatedBackwardEpilogue {
 #pragma unroll
         for (int i = 0; i < TILE_N / BOX; i++) {
             const int column = tile.columns.first + i * BOX;
-            boxes.wait_for_all();
+            boxes.wait<0>();
             put(boxes.box());
             if (i + 1 < TILE_N / BOX) {
                 load(boxes, tile, i + 1);
@@ -350,7 +350,8 @@ __device__ __forceinline__ void run(const CUtensorMap& x_map, const CUtensorMap&
             tma_store_wait_read<0>();
         }
     }
-    // A block stays while the other one writes to its memory.
+    // A block stays while the other one writes to its memory. Lanes of the producer come from a branch.
+    __syncwarp();
     cluster_sync();
 }
 

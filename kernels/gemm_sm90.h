@@ -1,5 +1,5 @@
-// The main loop of gemm_sm90.cu: a producer warp issues TMA loads of tiles of x and w into a ring of STAGES,
-// two consumer warpgroups multiply 64 rows of a tile of y each, straight from shared memory.
+// The main loop of gemm_sm90.cu: a thread of the producer warpgroup issues TMA loads of tiles of x and w into a
+// ring of STAGES, two consumer warpgroups multiply 64 rows of a tile of y each, straight from shared memory.
 //
 // Each stage has two mbarriers: `full` completes when its bytes have arrived, `empty` when all consumers of
 // the cluster have released it. The two blocks of a cluster compute neighbouring tiles of y at the same time
@@ -8,6 +8,7 @@
 // elements outside of a matrix with zeros, and does not store them.
 #pragma once
 
+#include "cluster.h"
 #include "hopper.h"
 #include "raster.h"
 
@@ -40,7 +41,7 @@ struct Shared {
     __device__ unsigned box(int number) const { return x(STAGES) + number * BOX_BYTES; }
     __device__ unsigned full(int stage) const { return box(CONSUMERS * BOXES) + stage * 8; }
     __device__ unsigned empty(int stage) const { return full(STAGES + stage); }
-    // Of a box that is loaded.
+    // The mbarrier for the bytes of a box that the TMA loads.
     __device__ unsigned loaded(int box) const { return full(2 * STAGES + box); }
 };
 
@@ -198,18 +199,11 @@ struct Boxes {
     __device__ int number() const { return consumer * BOXES + stored % BOXES; }
     __device__ void sync() const { named_barrier(1 + consumer, WARPGROUP); }
 
-    // Waits until the next box may be filled.
+    // Waits until the TMA reads at most `PENDING` boxes: the next one may be filled, or all.
+    template <int PENDING = BOXES - 1>
     __device__ __forceinline__ void wait() const {
         if (is_leader()) {
-            tma_store_wait_read<BOXES - 1>();
-        }
-        sync();
-    }
-
-    // Waits until both boxes may be filled.
-    __device__ __forceinline__ void wait_for_all() const {
-        if (is_leader()) {
-            tma_store_wait_read<0>();
+            tma_store_wait_read<PENDING>();
         }
         sync();
     }

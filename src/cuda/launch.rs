@@ -224,6 +224,11 @@ impl Launch<'_> {
         mapped.value(address as u64)
     }
 
+    /// The same without its address, of as many columns as can be described.
+    pub fn write_map(self, name: &str, buffer: &Mut<'_, Cuda, bf16>, matrix: &TiledMatrix) -> Self {
+        self.read_tiled(name, buffer.view(), matrix)
+    }
+
     fn tiled(self, name: &str, address: usize, matrix: &TiledMatrix) -> Self {
         match matrix.encode(self.cuda, name, address as u64) {
             Ok(map) => self.value(map),

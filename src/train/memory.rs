@@ -225,17 +225,22 @@ pub(super) fn fitting_sizes<B: Backend>(
 mod tests {
     use super::*;
 
-    /// Tiles of 128 × 128, of which 132 are computed at the same time.
+    /// Pairs of tiles of 128 × 256 that are neighbours along rows or columns, of which 66 are computed at the
+    /// same time.
     fn waves(hidden_size: usize) -> impl Fn(usize) -> usize {
-        move |rows| (rows.div_ceil(128) * hidden_size.div_ceil(128)).div_ceil(132)
+        move |rows| {
+            let (along_rows, along_columns) = (rows.div_ceil(128), hidden_size.div_ceil(256));
+            let pairs = [along_rows.div_ceil(2) * along_columns, along_rows * along_columns.div_ceil(2)];
+            pairs[0].min(pairs[1]).div_ceil(66)
+        }
     }
 
     #[test]
     fn chunks_of_logits_fill_waves() {
-        // 9 × 28 tiles are 1.9 waves, six times; 8 × 28 are 1.7, and are needed seven times.
+        // 9 × 7 pairs are one wave, six times; 8 × 7 are one, and are needed seven times.
         assert_eq!(logits_chunk(1152, 6912, waves(3584)), 1152);
-        // 8 × 16 tiles are one wave, 9 × 16 would be two.
-        assert_eq!(logits_chunk(1152, 6912, waves(2048)), 1024);
+        // 6 × 10 pairs are one wave, nine times; 9 × 10 are two, six times.
+        assert_eq!(logits_chunk(1152, 6912, waves(5120)), 768);
         // The fewest chunks where tiles do not matter, or none fits.
         assert_eq!(logits_chunk(1100, 6912, |_| 1), 1024);
         assert_eq!(logits_chunk(100, 6912, |_| 1), 100);

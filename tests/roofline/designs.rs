@@ -95,7 +95,7 @@ impl Design {
         let mut launch = stream.launch_builder(&function);
         launch.arg(&maps[0]).arg(&maps[1]).arg(&mut y);
         sizes.iter().for_each(|size| _ = launch.arg(size));
-        // SAFETY: these are the arguments of the kernels of product.cu, and y has m · n elements.
+        // SAFETY: these are the arguments of the kernels of product_sm90.cu, and y has m · n elements.
         checked(unsafe { launch.launch(config([blocks, 1], threads, shared + 256)) });
         self.download(&y)
     }
@@ -115,7 +115,7 @@ impl Design {
         } else {
             launch.arg(&mut o).arg(&q).arg(&k).arg(&v).arg(&count);
         }
-        // SAFETY: these are the arguments of that kernel of attention.cu; all have as many elements.
+        // SAFETY: these are the arguments of that kernel of attention.cu or attention_sm90.cu; all have as many elements.
         checked(unsafe { launch.launch(config([rows / 128, heads], threads, shared)) });
         self.download(&o)
     }

@@ -199,7 +199,7 @@ pub fn predict_code(
     let warps = if asynchronous { warps - 1 } else { warps } as f64;
     // Of blocks that stay, the loads of the next tile hide behind the stores of the last, and the first ones
     // behind nothing.
-    let later = tiles / launched.blocks as f64 - 1.0;
+    let later = (tiles / launched.blocks as f64).ceil() - 1.0;
     let overhead_us = match asynchronous {
         true => machine.block_us + later * machine.persistent_block_us,
         false => 0.0,

@@ -52,6 +52,7 @@ const SAMPLED: &[(&str, u64)] = &[
     ("gemm_nt_sm90", 1),
     ("gemm_nn_sm90", 1),
     ("gemm_nt_gated_sm90", 1),
+    ("gemm_nn_gated_sm90", 1),
     ("gemm_", 2),
     ("attention", 24),
     ("", 8),

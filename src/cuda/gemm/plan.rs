@@ -2,6 +2,7 @@
 
 use half::bf16;
 
+use super::sm90;
 use crate::cuda::driver::DeviceInfo;
 use crate::cuda::launch::Shape;
 use crate::cuda::split::Split;
@@ -43,9 +44,11 @@ impl Plan {
 
 /// How often large tiles of `[rows, columns]` fill the device.
 pub(in crate::cuda) fn waves(rows: usize, columns: usize, info: &DeviceInfo) -> usize {
-    let of_each = if info.capability == 90 { 1 } else { LARGE_OCCUPANCY };
+    if info.capability == 90 {
+        return sm90::waves(rows, columns, info);
+    }
     let tiles = rows.div_ceil(GEMM_LARGE_TILE) * columns.div_ceil(GEMM_LARGE_TILE);
-    tiles.div_ceil(of_each * info.multiprocessors as usize)
+    tiles.div_ceil(LARGE_OCCUPANCY * info.multiprocessors as usize)
 }
 
 /// Launch shape of a product that has the launch to itself.

@@ -4,6 +4,7 @@ use half::bf16;
 
 use super::{Gated, Gemm, Layout, Residual, Target};
 use crate::cuda::Cuda;
+use crate::cuda::driver::DeviceInfo;
 use crate::cuda::launch::{Launch, Shape, TiledMatrix, VECTOR};
 use crate::cuda::params::{GatedMaps, LoraMaps, LoraRange};
 use crate::cuda::tile::*;
@@ -34,6 +35,16 @@ fn tiled(matrix: &Matrix<'_, Cuda, bf16>, box_shape: (usize, usize)) -> TiledMat
     TiledMatrix { rows: matrix.rows, columns: matrix.cols, box_shape }
 }
 
+/// Clusters that a device runs at the same time: a block has a multiprocessor to itself.
+fn clusters_at_once(info: &DeviceInfo) -> usize {
+    (info.multiprocessors as usize / GEMM_SM90_CLUSTER).max(1)
+}
+
+/// How often tiles of `[rows, columns]` fill the device.
+pub(super) fn waves(rows: usize, columns: usize, info: &DeviceInfo) -> usize {
+    Tiles::new(rows, columns, GEMM_SM90_TILE_N).pairs.div_ceil(clusters_at_once(info))
+}
+
 /// How clusters share the tiles of y.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tiles {
@@ -54,7 +65,7 @@ impl Tiles {
 
     /// A cluster for each pair, or as many as there are multiprocessors for.
     fn shape(self, cuda: &Cuda) -> Shape {
-        let clusters = self.pairs.min(cuda.info().multiprocessors as usize / GEMM_SM90_CLUSTER);
+        let clusters = self.pairs.min(clusters_at_once(cuda.info()));
         Shape { grid: (clusters * GEMM_SM90_CLUSTER, 1, 1), block: GEMM_SM90_THREADS, shared: SHARED }
     }
 }
@@ -159,7 +170,7 @@ impl Gemm<'_> {
             cuda.launch("gemm_nn_gated_sm90")
                 .read_tiled("x", self.a.data, &tiled(&self.a, X_BOX))
                 .read_tiled("w", self.b.data, &tiled(&self.b, TRANSPOSED_W_BOX))
-                .read_tiled("dgate_up", dgate_up.data.view(), &to)
+                .write_map("dgate_up", &dgate_up.data, &to)
                 .read("gate_up", gate_up.data, 2 * m * n, VECTOR)
                 .value(m as i32)
                 .value(n as i32)

@@ -1,5 +1,6 @@
 // Small kernels for the mutation test, with what sm_90a has and the kernels of the crate do not use.
 
+#include "cluster.h"
 #include "hopper.h"
 
 namespace {

@@ -1,6 +1,7 @@
 // y[m, n] = x[m, k] · w[n, k]ᵀ in the designs of public kernels with published times: warp-specialised with one
 // consumer warpgroup, with two and a wider tile, persistent, in clusters of two that share w by multicast.
 
+#include "cluster.h"
 #include "wgmma.h"
 
 namespace {
@@ -153,6 +154,7 @@ struct Product {
             self.consume(y, warpgroup);
         }
         // A block stays while others of its cluster write to its memory.
+        __syncwarp();
         if (CLUSTER > 1) {
             cluster_sync();
         }
