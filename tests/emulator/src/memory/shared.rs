@@ -60,6 +60,8 @@ pub struct Shared {
     reads: Box<[u32]>,
     /// The latest epoch among those of a granule.
     latest_read: Box<[u32]>,
+    /// Actors whose asynchronous reads of a granule have not ended.
+    reading: Box<[u8]>,
 }
 
 impl Shared {
@@ -74,6 +76,7 @@ impl Shared {
             writes: vec![Record(0); granules].into(),
             reads: vec![0; granules * actors].into(),
             latest_read: vec![0; granules].into(),
+            reading: vec![0; granules].into(),
         }
     }
 
@@ -412,6 +415,7 @@ impl Shared {
                 );
                 return Err(self.fault(FaultKind::MissingProxyFence, g, &message));
             }
+            self.reading[g] += u8::from(self.reads[self.read_index(clock.actor, g)] != IN_FLIGHT);
             self.note_read(g..g + 1, clock.actor, IN_FLIGHT);
         }
         Ok(())
@@ -419,12 +423,16 @@ impl Shared {
 
     /// Ends an asynchronous read.
     pub fn end_read(&mut self, at: u32, bytes: u32, clock: &WarpClock) {
-        let granules = self.granules(at, bytes);
-        self.note_read(granules.clone(), clock.actor, clock.epoch);
-        for g in granules {
-            let actors = self.reads.len() / self.writes.len();
-            let latest = (0..actors).map(|actor| self.reads[self.read_index(actor, g)]).max();
-            self.latest_read[g] = latest.unwrap_or(0);
+        for g in self.granules(at, bytes) {
+            let own = self.read_index(clock.actor, g);
+            self.reading[g] -= u8::from(self.reads[own] == IN_FLIGHT);
+            self.reads[own] = clock.epoch;
+            // While others read it, the latest read is in flight.
+            if self.reading[g] == 0 {
+                let actors = self.reads.len() / self.writes.len();
+                let latest = (0..actors).map(|actor| self.reads[self.read_index(actor, g)]).max();
+                self.latest_read[g] = latest.unwrap_or(0);
+            }
         }
     }
 
