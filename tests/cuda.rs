@@ -24,10 +24,17 @@ mod cuda {
     pub mod training;
 }
 
-/// All of this once more: an A100 has other kernels.
+/// What was published, once more: an A100 has other kernels.
 #[test]
 fn on_an_a100() {
-    emulator::again_on_an_a100("cuda");
+    emulator::again_on_an_a100("cuda::golden");
+}
+
+/// All of this.
+#[test]
+#[ignore = "minutes: make test-long"]
+fn all_on_an_a100() {
+    emulator::again_on_an_a100("cuda::");
 }
 
 /// Tests that record graphs run one at a time: what one does with the device's context would spoil another's

@@ -39,7 +39,7 @@ use std::sync::{Mutex, PoisonError};
 
 use calibration::Published;
 use cuda_emulator::client::Launched;
-use emulator::{again_on_an_a100, on_a_gpu, skipped};
+use emulator::{again_on_an_a100, long_again_on_an_a100, on_a_gpu, skipped};
 use launches::{Launches, Model};
 use machine::Machine;
 use ratchet::Predicted;
@@ -173,6 +173,6 @@ fn steps_and_tokens_of_half_b() {
 #[test]
 #[ignore = "minutes: make test-long"]
 fn steps_and_tokens_of_an_a100() {
-    again_on_an_a100("steps_and_tokens_of_7b");
-    again_on_an_a100("steps_and_tokens_of_half_b");
+    long_again_on_an_a100("steps_and_tokens_of_7b");
+    long_again_on_an_a100("steps_and_tokens_of_half_b");
 }

@@ -69,6 +69,15 @@ pub fn set_seed(seed: u64) {
 
 /// Runs the tests of this program whose names contain `part` again, on an A100.
 pub fn again_on_an_a100(part: &str) {
+    again_with(&[part]);
+}
+
+/// The same of tests that take long, which are ignored otherwise.
+pub fn long_again_on_an_a100(part: &str) {
+    again_with(&[part, "--include-ignored"]);
+}
+
+fn again_with(arguments: &[&str]) {
     if on_a_gpu() {
         return skipped("it would need two GPUs");
     }
@@ -78,11 +87,8 @@ pub fn again_on_an_a100(part: &str) {
         Err(_) => {}
     }
     let program = std::env::current_exe().expect("a running program");
-    let output = Command::new(program)
-        .args([part, "--include-ignored"])
-        .env(DEVICE_VARIABLE, "a100")
-        .output()
-        .expect("it starts");
+    let output = Command::new(program).args(arguments).env(DEVICE_VARIABLE, "a100").output();
+    let output = output.expect("it starts");
     assert!(
         output.status.success(),
         "{}{}",

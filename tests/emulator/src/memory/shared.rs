@@ -58,10 +58,9 @@ pub struct Shared {
     writes: Box<[Record]>,
     /// Epoch of the last read of every granule by every actor, actor-major.
     reads: Box<[u32]>,
-    /// The latest epoch among those of a granule.
+    /// The latest epoch among those of a granule, or a later one: once it was read asynchronously, `reads` alone
+    /// know.
     latest_read: Box<[u32]>,
-    /// Actors whose asynchronous reads of a granule have not ended.
-    reading: Box<[u8]>,
 }
 
 impl Shared {
@@ -76,7 +75,6 @@ impl Shared {
             writes: vec![Record(0); granules].into(),
             reads: vec![0; granules * actors].into(),
             latest_read: vec![0; granules].into(),
-            reading: vec![0; granules].into(),
         }
     }
 
@@ -415,7 +413,6 @@ impl Shared {
                 );
                 return Err(self.fault(FaultKind::MissingProxyFence, g, &message));
             }
-            self.reading[g] += u8::from(self.reads[self.read_index(clock.actor, g)] != IN_FLIGHT);
             self.note_read(g..g + 1, clock.actor, IN_FLIGHT);
         }
         Ok(())
@@ -425,14 +422,7 @@ impl Shared {
     pub fn end_read(&mut self, at: u32, bytes: u32, clock: &WarpClock) {
         for g in self.granules(at, bytes) {
             let own = self.read_index(clock.actor, g);
-            self.reading[g] -= u8::from(self.reads[own] == IN_FLIGHT);
             self.reads[own] = clock.epoch;
-            // While others read it, the latest read is in flight.
-            if self.reading[g] == 0 {
-                let actors = self.reads.len() / self.writes.len();
-                let latest = (0..actors).map(|actor| self.reads[self.read_index(actor, g)]).max();
-                self.latest_read[g] = latest.unwrap_or(0);
-            }
         }
     }
 
