@@ -389,8 +389,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) __cluster_dims__(CLUSTE
     run<true>(x_map, w_map, tiles, k, &lora, GatedEpilogue{to, kept, m, n});
 }
 
-// dgate_up[m, 2n] of a feed-forward from the gradient dh[m, n] = x[m, k] · w[k, n] of h and gate_up[m, 2n], n a
-// multiple of BOX. Maps as above, that of dgate_up like y.
+// dgate_up[m, 2n] of a feed-forward from the gradient dh[m, n] = x[m, k] · w[k, n] of h and gate_up[m, 2n], n
+// a multiple of BOX. Maps as above, that of dgate_up like y.
 extern "C" __global__ void __launch_bounds__(THREADS, 1) __cluster_dims__(CLUSTER)
     gemm_nn_gated_sm90(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap w_map,
                        const __grid_constant__ CUtensorMap dgate_up_map, const bf16* gate_up, int m, int n,

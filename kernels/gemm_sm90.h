@@ -1,5 +1,6 @@
-// The main loop of gemm_sm90.cu: a thread of the producer warpgroup issues TMA loads of tiles of x and w into a
-// ring of STAGES, two consumer warpgroups multiply 64 rows of a tile of y each, straight from shared memory.
+// The main loop of gemm_sm90.cu: a thread of the producer warpgroup issues TMA loads of tiles of x and w into
+// a ring of STAGES, two consumer warpgroups multiply 64 rows of a tile of y each, straight from shared
+// memory.
 //
 // Each stage has two mbarriers: `full` completes when its bytes have arrived, `empty` when all consumers of
 // the cluster have released it. The two blocks of a cluster compute neighbouring tiles of y at the same time

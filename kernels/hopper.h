@@ -13,8 +13,8 @@ __device__ __forceinline__ void barrier_init(unsigned barrier, unsigned arrivals
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
 
-// Makes initialised mbarriers visible to the TMA and to other blocks; a barrier of the block has to follow, or
-// of the cluster, for the threads that use them.
+// Makes initialised mbarriers visible to the TMA and to other blocks; a barrier of the block has to follow,
+// or of the cluster, for the threads that use them.
 __device__ __forceinline__ void barrier_init_fence() {
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }

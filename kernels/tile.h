@@ -95,8 +95,9 @@
 #define COLUMN_SUM_THREADS 256
 #define COLUMN_SUMS 8
 
-// GEMM of gemm_sm90.cu: the same, by two blocks of a cluster with a tile each; TILE_K elements are one 128-byte
-// row of the hardware's swizzle. A warpgroup stores a box of y with one TMA instruction, and has BOXES.
+// GEMM of gemm_sm90.cu: the same, by two blocks of a cluster with a tile each; TILE_K elements are one
+// 128-byte row of the hardware's swizzle. A warpgroup stores a box of y with one TMA instruction, and has
+// BOXES.
 #define GEMM_SM90_TILE_M 128
 #define GEMM_SM90_TILE_N 256
 #define GEMM_SM90_TILE_K 64

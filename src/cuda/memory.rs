@@ -10,10 +10,10 @@ use half::slice::HalfFloatSliceExt;
 
 use super::Cuda;
 use super::driver::complaint;
-use super::gemm::waves;
 use super::graph::Node;
 use super::launch::VECTOR;
 use super::pinned::Pinned;
+use super::waves::waves;
 use super::weights::{Loader, Weight};
 use crate::error::{Error, Result};
 use crate::ops::{Arena, Buffer, Device, Element, Fetch, Mut, Recording, Ref, TensorSpec, TensorView};

@@ -38,6 +38,7 @@ mod rows;
 mod sample;
 mod split;
 pub mod view;
+mod waves;
 mod weights;
 pub mod tile {
     //! The constants of `kernels/tile.h`.

@@ -115,7 +115,8 @@ impl Design {
         } else {
             launch.arg(&mut o).arg(&q).arg(&k).arg(&v).arg(&count);
         }
-        // SAFETY: these are the arguments of that kernel of attention.cu or attention_sm90.cu; all have as many elements.
+        // SAFETY: these are the arguments of that kernel of attention.cu or attention_sm90.cu; all have as
+        // many elements.
         checked(unsafe { launch.launch(config([rows / 128, heads], threads, shared)) });
         self.download(&o)
     }

@@ -23,7 +23,6 @@ use crate::ops::Ref;
 use crate::ops::matrix::{Matrix, MatrixMut};
 pub(super) use lora_terms::Terms;
 pub(super) use operand::alignment;
-pub(super) use plan::waves;
 use plan::{Plan, shape};
 pub(super) use skinny::SKINNY_ROWS;
 

@@ -2,19 +2,15 @@
 
 use half::bf16;
 
-use super::sm90;
-use crate::cuda::driver::DeviceInfo;
 use crate::cuda::launch::Shape;
 use crate::cuda::split::Split;
 use crate::cuda::tile::*;
+use crate::cuda::waves::LARGE_OCCUPANCY;
 
 /// Tiles along k that are worth a split of their own.
 pub(super) const TILES_PER_SPLIT: usize = 8;
 /// Occupancy of kernels with small tiles: blocks that a multiprocessor holds.
 pub(super) const SMALL_OCCUPANCY: usize = 4;
-
-/// The same with large tiles, of kernels that use `mma.sync`.
-const LARGE_OCCUPANCY: usize = 2;
 
 /// Tile size and split-K of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,15 +36,6 @@ impl Plan {
         let count = (at_once / tiles.max(1)).clamp(1, most);
         Plan { large, split: Split { tiles, count, len: tile * tile } }
     }
-}
-
-/// How often large tiles of `[rows, columns]` fill the device.
-pub(in crate::cuda) fn waves(rows: usize, columns: usize, info: &DeviceInfo) -> usize {
-    if info.capability == 90 {
-        return sm90::waves(rows, columns, info);
-    }
-    let tiles = rows.div_ceil(GEMM_LARGE_TILE) * columns.div_ceil(GEMM_LARGE_TILE);
-    tiles.div_ceil(LARGE_OCCUPANCY * info.multiprocessors as usize)
 }
 
 /// Launch shape of a product that has the launch to itself.

@@ -4,10 +4,10 @@ use half::bf16;
 
 use super::{Gated, Gemm, Layout, Residual, Target};
 use crate::cuda::Cuda;
-use crate::cuda::driver::DeviceInfo;
 use crate::cuda::launch::{Launch, Shape, TiledMatrix, VECTOR};
 use crate::cuda::params::{GatedMaps, LoraMaps, LoraRange};
 use crate::cuda::tile::*;
+use crate::cuda::waves::{Tiles, clusters_at_once};
 use crate::ops::matrix::{Matrix, MatrixMut};
 
 /// Dynamic shared memory: the stages, boxes of y for each consumer, two mbarriers for each stage and one for
@@ -35,39 +35,10 @@ fn tiled(matrix: &Matrix<'_, Cuda, bf16>, box_shape: (usize, usize)) -> TiledMat
     TiledMatrix { rows: matrix.rows, columns: matrix.cols, box_shape }
 }
 
-/// Clusters that a device runs at the same time: a block has a multiprocessor to itself.
-fn clusters_at_once(info: &DeviceInfo) -> usize {
-    (info.multiprocessors as usize / GEMM_SM90_CLUSTER).max(1)
-}
-
-/// How often tiles of `[rows, columns]` fill the device.
-pub(super) fn waves(rows: usize, columns: usize, info: &DeviceInfo) -> usize {
-    Tiles::new(rows, columns, GEMM_SM90_TILE_N).pairs.div_ceil(clusters_at_once(info))
-}
-
-/// How clusters share the tiles of y.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tiles {
-    /// Whether the two tiles of a cluster are neighbours along n and share x, or along m and share w.
-    share_x: bool,
-    pairs: usize,
-}
-
-impl Tiles {
-    /// Tiles of `[m, n]`, of so many columns of n each: neighbours along m, as w is the wider operand, unless
-    /// more of them are outside of y.
-    fn new(m: usize, n: usize, columns: usize) -> Self {
-        let (along_m, along_n) = (m.div_ceil(GEMM_SM90_TILE_M), n.div_ceil(columns));
-        let sharing_w = along_m.div_ceil(GEMM_SM90_CLUSTER) * along_n;
-        let sharing_x = along_m * along_n.div_ceil(GEMM_SM90_CLUSTER);
-        Tiles { share_x: sharing_x < sharing_w, pairs: sharing_x.min(sharing_w) }
-    }
-
-    /// A cluster for each pair, or as many as there are multiprocessors for.
-    fn shape(self, cuda: &Cuda) -> Shape {
-        let clusters = self.pairs.min(clusters_at_once(cuda.info()));
-        Shape { grid: (clusters * GEMM_SM90_CLUSTER, 1, 1), block: GEMM_SM90_THREADS, shared: SHARED }
-    }
+/// A cluster for each pair, or as many as there are multiprocessors for.
+fn shape(tiles: Tiles, cuda: &Cuda) -> Shape {
+    let clusters = tiles.pairs.min(clusters_at_once(cuda.info()));
+    Shape { grid: (clusters * GEMM_SM90_CLUSTER, 1, 1), block: GEMM_SM90_THREADS, shared: SHARED }
 }
 
 impl Gemm<'_> {
@@ -133,7 +104,7 @@ impl Gemm<'_> {
             }
             _ => launch.value([0u64; 16]).value(0i32),
         };
-        self.lora_maps(launch).run(tiles.shape(cuda));
+        self.lora_maps(launch).run(shape(tiles, cuda));
     }
 
     fn backward_sm90(&self, cuda: &Cuda, y: &MatrixMut<'_, Cuda, bf16>) {
@@ -147,7 +118,7 @@ impl Gemm<'_> {
             .value(n as i32)
             .value(k as i32)
             .value(i32::from(tiles.share_x))
-            .run(tiles.shape(cuda));
+            .run(shape(tiles, cuda));
     }
 
     /// `dgate_up` from gate_up and a gradient of h that has this product's target; where
@@ -176,7 +147,7 @@ impl Gemm<'_> {
                 .value(n as i32)
                 .value(k as i32)
                 .value(i32::from(tiles.share_x))
-                .run(tiles.shape(cuda));
+                .run(shape(tiles, cuda));
         }
         suited
     }
@@ -202,7 +173,7 @@ impl Gemm<'_> {
             .value(h.cols as i32)
             .value(k as i32)
             .value(i32::from(tiles.share_x));
-        self.lora_maps(launch).run(tiles.shape(cuda));
+        self.lora_maps(launch).run(shape(tiles, cuda));
     }
 
     fn lora_maps<'l>(&self, mut launch: Launch<'l>) -> Launch<'l> {
@@ -223,20 +194,5 @@ impl Gemm<'_> {
             maps.count += 1;
         }
         launch.value(maps)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn neighbours_are_along_m_unless_that_wastes_tiles() {
-        let tiles = |m, n| Tiles::new(m, n, GEMM_SM90_TILE_N);
-        assert_eq!(tiles(256, 768), Tiles { share_x: false, pairs: 3 });
-        assert_eq!(tiles(100, 768), Tiles { share_x: true, pairs: 2 });
-        assert_eq!(tiles(100, 200), Tiles { share_x: false, pairs: 1 });
-        assert_eq!(tiles(300, 1024), Tiles { share_x: true, pairs: 6 });
-        assert_eq!(tiles(9984 + 64, 37888), Tiles { share_x: true, pairs: 79 * 74 });
     }
 }

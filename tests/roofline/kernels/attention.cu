@@ -1,6 +1,6 @@
-// softmax(q · kᵀ / √d) · v for heads of 128, in the design of FlashAttention-2: mma.sync, asynchronous copies, keys and
-// values in one buffer each, of which one is loaded while the other is used. q, k, v and o are [heads, rows, 128]; all
-// rows see all rows.
+// softmax(q · kᵀ / √d) · v for heads of 128, in the design of FlashAttention-2: mma.sync, asynchronous
+// copies, keys and values in one buffer each, of which one is loaded while the other is used. q, k, v and o
+// are [heads, rows, 128]; all rows see all rows.
 
 #include "softmax.h"
 

@@ -1,5 +1,6 @@
-// softmax(q · kᵀ / √d) · v for heads of 128, in the design of FlashAttention-3: wgmma, a producer warpgroup, two consumers
-// that take turns, and products that run beside the softmax. q, k, v and o are [heads, rows, 128]; all rows see all rows.
+// softmax(q · kᵀ / √d) · v for heads of 128, in the design of FlashAttention-3: wgmma, a producer warpgroup,
+// two consumers that take turns, and products that run beside the softmax. q, k, v and o are [heads, rows,
+// 128]; all rows see all rows.
 
 #include "softmax.h"
 #include "wgmma.h"

@@ -1,5 +1,6 @@
-// y[m, n] = x[m, k] · w[n, k]ᵀ in the designs of public kernels with published times: warp-specialised with one
-// consumer warpgroup, with two and a wider tile, persistent, in clusters of two that share w by multicast.
+// y[m, n] = x[m, k] · w[n, k]ᵀ in the designs of public kernels with published times: warp-specialised with
+// one consumer warpgroup, with two and a wider tile, persistent, in clusters of two that share w by
+// multicast.
 
 #include "cluster.h"
 #include "wgmma.h"

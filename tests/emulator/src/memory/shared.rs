@@ -58,8 +58,8 @@ pub struct Shared {
     writes: Box<[Record]>,
     /// Epoch of the last read of every granule by every actor, actor-major.
     reads: Box<[u32]>,
-    /// The latest epoch among those of a granule, or a later one: once it was read asynchronously, `reads` alone
-    /// know.
+    /// The latest epoch among those of a granule, or a later one: once it was read asynchronously, `reads`
+    /// alone know.
     latest_read: Box<[u32]>,
 }
 
