@@ -83,8 +83,8 @@ impl Design {
     pub fn product(&self, [m, n, k]: [usize; 3], stay: Option<usize>, x: &[bf16], w: &[bf16]) -> Vec<bf16> {
         let (x, w, mut y) = (self.upload(x), self.upload(w), self.upload(&vec![bf16::ZERO; m * n]));
         let (tile_n, threads, shared) = match self.kernel.as_str() {
-            "product_128" => (128, 256, 5 * 32 << 10),
-            _ => (256, 384, 4 * 48 << 10),
+            "product_128" => (128, 256, 5 * 32 * 1024),
+            _ => (256, 384, 4 * 48 * 1024),
         };
         let together = if self.kernel.ends_with("cluster") { 2 } else { 1 };
         let tiles = m / 128 * (n / tile_n);
@@ -105,7 +105,7 @@ impl Design {
         let [q, k, v] = [q, k, v].map(|x| self.upload(x));
         let mut o = self.upload(&vec![bf16::ZERO; heads * rows * DIM]);
         let (warpgroups, count) = (self.kernel.ends_with("warpgroups"), rows as i32);
-        let (threads, shared) = if warpgroups { (384, (32 + 4 * 32 << 10) + 256) } else { (128, 64 << 10) };
+        let (threads, shared) = if warpgroups { (384, (32 + 4 * 32) * 1024 + 256) } else { (128, 64 * 1024) };
         let maps = [&q, &k, &v].map(|x| self.map(x, heads * rows, DIM, 128));
         let (function, stream) = (self.function(shared), self.cuda.stream());
         let mut launch = stream.launch_builder(&function);

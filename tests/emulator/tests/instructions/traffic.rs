@@ -201,7 +201,7 @@ fn a_sample_has_its_share_of_the_cache() {
         case.most_clusters = most_clusters;
         let counters = case.counters(1);
         // A sector of each line.
-        4 * counters.dram_load_bytes / counters.blocks >> 10
+        4 * counters.dram_load_bytes / counters.blocks / 1024
     };
     for most in [4, u64::MAX] {
         // 16.5 MB of the 25 MB that a partition holds, or 33 MB.
