@@ -108,7 +108,8 @@ struct LinearEpilogue {
             }
 #pragma unroll
             for (int chunk = 0; chunk < BOX / 8; chunk += 2) {
-                fill(boxes.matrices(chunk), acc + i * BOX / 2 + chunk * 4, chunk < 4 ? biases.x : biases.y, chunk);
+                fill(boxes.matrices(chunk), acc + i * BOX / 2 + chunk * 4, chunk < 4 ? biases.x : biases.y,
+                     chunk);
             }
             if (n % 8 == 0) {
                 boxes.store(y_map, column, row, row < m && column < n);
@@ -141,8 +142,7 @@ struct LinearEpilogue {
             for (int half = 0; half < 2; half++) {
                 const int word = 2 * i + half;
                 const float2 before = unrounded(words[word]);
-                words[word] =
-                    rounded(acc[2 * word] + add.x + before.x, acc[2 * word + 1] + add.y + before.y);
+                words[word] = rounded(acc[2 * word] + add.x + before.x, acc[2 * word + 1] + add.y + before.y);
             }
         }
         store_matrices(matrices, words);
@@ -181,7 +181,8 @@ struct LinearEpilogue {
         boxes.stored++;
     }
 };
-static_assert(TILE_N / BOX % (2 * BOXES) == 0, "the phases of a box's barrier are those of its place in a tile");
+static_assert(TILE_N / BOX % (2 * BOXES) == 0,
+              "the phases of a box's barrier are those of its place in a tile");
 
 // h = silu(gate) · up for [gate | up] = acc. Both factors are rounded before h is computed, as in `swiglu`.
 struct GatedEpilogue {
@@ -198,8 +199,10 @@ struct GatedEpilogue {
             const bool inside = row < m && column < n;
             const float *gate = acc + i * BOX / 2, *up = gate + HALF_N / 2;
             if (row < kept) {
-                store(boxes, to.gate_up, column, row, inside, [&](int j) { return rounded(gate[j], gate[j + 1]); });
-                store(boxes, to.gate_up, n + column, row, inside, [&](int j) { return rounded(up[j], up[j + 1]); });
+                store(boxes, to.gate_up, column, row, inside,
+                      [&](int j) { return rounded(gate[j], gate[j + 1]); });
+                store(boxes, to.gate_up, n + column, row, inside,
+                      [&](int j) { return rounded(up[j], up[j + 1]); });
             }
             store(boxes, to.h, column, row, inside, [&](int j) {
                 const float2 g = unrounded(rounded(gate[j], gate[j + 1]));

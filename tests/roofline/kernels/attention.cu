@@ -59,8 +59,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                 load_matrices(b, chunk(k_tile, j * 16 + lane % 8 + lane / 16 * 8, lane / 8 % 2, d));
 #pragma unroll
                 for (int i = 0; i < 2; i++) {
-                    mma(reinterpret_cast<float(&)[4]>(s[i][j * 8]), a[i], b[0], b[1]);
-                    mma(reinterpret_cast<float(&)[4]>(s[i][j * 8 + 4]), a[i], b[2], b[3]);
+                    mma(reinterpret_cast<float (&)[4]>(s[i][j * 8]), a[i], b[0], b[1]);
+                    mma(reinterpret_cast<float (&)[4]>(s[i][j * 8 + 4]), a[i], b[2], b[3]);
                 }
             }
         }
@@ -84,8 +84,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                 load_matrices_transposed(b, chunk(v_tile, j * 16 + lane % 16, lane / 16, d));
 #pragma unroll
                 for (int i = 0; i < 2; i++) {
-                    mma(reinterpret_cast<float(&)[4]>(sums[i][d * 8]), a[i], b[0], b[1]);
-                    mma(reinterpret_cast<float(&)[4]>(sums[i][d * 8 + 4]), a[i], b[2], b[3]);
+                    mma(reinterpret_cast<float (&)[4]>(sums[i][d * 8]), a[i], b[0], b[1]);
+                    mma(reinterpret_cast<float (&)[4]>(sums[i][d * 8 + 4]), a[i], b[2], b[3]);
                 }
             }
         }

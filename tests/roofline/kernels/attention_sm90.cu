@@ -39,7 +39,8 @@ struct Attention {
         __syncthreads();
     }
 
-    __device__ static void load(unsigned to, int panel_bytes, const CUtensorMap& map, int row, unsigned full) {
+    __device__ static void load(unsigned to, int panel_bytes, const CUtensorMap& map, int row,
+                                unsigned full) {
         barrier_arrive_expect(full, 2 * panel_bytes);
         tma_load(to, map, 0, row, full);
         tma_load(to + panel_bytes, map, PANEL, row, full);
@@ -148,9 +149,7 @@ struct Attention {
     }
 
     // Consumers wait at a named barrier each, at which the other arrives.
-    __device__ static void await_turn(int consumer) {
-        named_barrier(1 + consumer, 2 * WARPGROUP);
-    }
+    __device__ static void await_turn(int consumer) { named_barrier(1 + consumer, 2 * WARPGROUP); }
 
     __device__ static void pass_turn(int consumer) {
         asm volatile("bar.arrive %0, %1;" ::"r"(1 + consumer), "n"(2 * WARPGROUP) : "memory");

@@ -136,9 +136,11 @@ struct Product {
         }
     }
 
-    __device__ static void run(const CUtensorMap& x_map, const CUtensorMap& w_map, bf16* y, int m, int n, int k) {
+    __device__ static void run(const CUtensorMap& x_map, const CUtensorMap& w_map, bf16* y, int m, int n,
+                               int k) {
         extern __shared__ __align__(1024) unsigned char bytes[];
-        const Product self = {shared_address(bytes), CLUSTER > 1 ? unsigned(cluster_rank()) : 0, m / TILE_M, n / TILE_N, k};
+        const Product self = {shared_address(bytes), CLUSTER > 1 ? unsigned(cluster_rank()) : 0, m / TILE_M,
+                              n / TILE_N, k};
         self.init_barriers();
         const int warpgroup = threadIdx.x / WARPGROUP;
         if (warpgroup == CONSUMERS) {
@@ -164,8 +166,9 @@ struct Product {
 
 }  // namespace
 
-#define ARGUMENTS                                                                                            \
-    const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap w_map, bf16 *y, int m, int n, int k
+#define ARGUMENTS                                                                                         \
+    const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap w_map, bf16 *y, int m, \
+        int n, int k
 
 extern "C" __global__ void __launch_bounds__(256, 1) product_128(ARGUMENTS) {
     Product<128, 1, 1, 5>::run(x_map, w_map, y, m, n, k);
