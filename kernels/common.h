@@ -20,14 +20,26 @@ struct Vector {
     float v[N];
 };
 
+// Two f32 rounded to packed bf16, the first one in the lower half.
+__device__ __forceinline__ unsigned packed(float a, float b) {
+    const __nv_bfloat162_raw pair = __floats2bfloat162_rn(a, b);
+    return pair.x | unsigned(pair.y) << 16;
+}
+
+// Two packed bf16 as f32.
+__device__ __forceinline__ float2 unpacked(unsigned pair) {
+    return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)};
+}
+
 // Eight packed bf16 as f32.
 __device__ __forceinline__ Vector<8> unpacked(const uint4& from) {
     const unsigned words[4] = {from.x, from.y, from.z, from.w};
     Vector<8> to;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        to.v[2 * i] = __uint_as_float(words[i] << 16);
-        to.v[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+        const float2 pair = unpacked(words[i]);
+        to.v[2 * i] = pair.x;
+        to.v[2 * i + 1] = pair.y;
     }
     return to;
 }
@@ -38,8 +50,8 @@ __device__ __forceinline__ Vector<N> load(const bf16* from) {
         return unpacked(*reinterpret_cast<const uint4*>(from));
     } else if constexpr (N == 4) {
         const uint2 words = *reinterpret_cast<const uint2*>(from);
-        return {{__uint_as_float(words.x << 16), __uint_as_float(words.x & 0xffff0000u),
-                 __uint_as_float(words.y << 16), __uint_as_float(words.y & 0xffff0000u)}};
+        const float2 low = unpacked(words.x), high = unpacked(words.y);
+        return {{low.x, low.y, high.x, high.y}};
     } else {
         static_assert(N == 1);
         return {{__bfloat162float(*from)}};
@@ -70,18 +82,14 @@ __device__ __forceinline__ uint4 packed(const Vector<8>& from) {
     unsigned words[4];
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        const __nv_bfloat162_raw pair = __floats2bfloat162_rn(from.v[2 * i], from.v[2 * i + 1]);
-        words[i] = pair.x | unsigned(pair.y) << 16;
+        words[i] = packed(from.v[2 * i], from.v[2 * i + 1]);
     }
     return make_uint4(words[0], words[1], words[2], words[3]);
 }
 
 // Stores four elements as 8 bytes: with 16 bytes of f32 for each thread, loads and stores are both coalesced.
 __device__ __forceinline__ void store_quad(bf16* to, float4 from) {
-    const __nv_bfloat162_raw low = __floats2bfloat162_rn(from.x, from.y),
-                             high = __floats2bfloat162_rn(from.z, from.w);
-    *reinterpret_cast<uint2*>(to) =
-        make_uint2(low.x | unsigned(low.y) << 16, high.x | unsigned(high.y) << 16);
+    *reinterpret_cast<uint2*>(to) = make_uint2(packed(from.x, from.y), packed(from.z, from.w));
 }
 
 template <int N>

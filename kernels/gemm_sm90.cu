@@ -141,8 +141,8 @@ struct LinearEpilogue {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 const int word = 2 * i + half;
-                const float2 before = unrounded(words[word]);
-                words[word] = rounded(acc[2 * word] + add.x + before.x, acc[2 * word + 1] + add.y + before.y);
+                const float2 before = unpacked(words[word]);
+                words[word] = packed(acc[2 * word] + add.x + before.x, acc[2 * word + 1] + add.y + before.y);
             }
         }
         store_matrices(matrices, words);
@@ -200,14 +200,14 @@ struct GatedEpilogue {
             const float *gate = acc + i * BOX / 2, *up = gate + HALF_N / 2;
             if (row < kept) {
                 store(boxes, to.gate_up, column, row, inside,
-                      [&](int j) { return rounded(gate[j], gate[j + 1]); });
+                      [&](int j) { return packed(gate[j], gate[j + 1]); });
                 store(boxes, to.gate_up, n + column, row, inside,
-                      [&](int j) { return rounded(up[j], up[j + 1]); });
+                      [&](int j) { return packed(up[j], up[j + 1]); });
             }
             store(boxes, to.h, column, row, inside, [&](int j) {
-                const float2 g = unrounded(rounded(gate[j], gate[j + 1]));
-                const float2 u = unrounded(rounded(up[j], up[j + 1]));
-                return rounded(swiglu(g.x, u.x), swiglu(g.y, u.y));
+                const float2 g = unpacked(packed(gate[j], gate[j + 1]));
+                const float2 u = unpacked(packed(up[j], up[j + 1]));
+                return packed(swiglu(g.x, u.x), swiglu(g.y, u.y));
             });
         }
     }
@@ -296,11 +296,11 @@ struct GatedBackwardEpilogue {
         load_matrices(ups, matrices + BOX_BYTES);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            const float2 g = unrounded(gates[i]), u = unrounded(ups[i]);
-            const float2 dh = unrounded(rounded(acc[2 * i], acc[2 * i + 1]));
+            const float2 g = unpacked(gates[i]), u = unpacked(ups[i]);
+            const float2 dh = unpacked(packed(acc[2 * i], acc[2 * i + 1]));
             const float2 first = swiglu_gradient(dh.x, g.x, u.x), second = swiglu_gradient(dh.y, g.y, u.y);
-            gates[i] = rounded(first.x, second.x);
-            ups[i] = rounded(first.y, second.y);
+            gates[i] = packed(first.x, second.x);
+            ups[i] = packed(first.y, second.y);
         }
         store_matrices(matrices, gates);
         store_matrices(matrices + BOX_BYTES, ups);

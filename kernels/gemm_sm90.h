@@ -232,13 +232,3 @@ struct Boxes {
         stored++;
     }
 };
-
-// Two rounded sums beside each other.
-__device__ __forceinline__ unsigned rounded(float a, float b) {
-    const __nv_bfloat162_raw pair = __floats2bfloat162_rn(a, b);
-    return pair.x | unsigned(pair.y) << 16;
-}
-
-__device__ __forceinline__ float2 unrounded(unsigned pair) {
-    return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)};
-}

@@ -1,7 +1,9 @@
 //! Kernels of our own in the designs of public ones (`kernels/*.cu`), compiled and launched.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::sys::{self, CUfunction_attribute as Attribute};
 use cudarc::driver::{CudaSlice, DeviceRepr, LaunchConfig, PushKernelArg};
@@ -26,6 +28,14 @@ struct Compiled {
 }
 
 impl Compiled {
+    /// A file for an architecture, which is compiled once.
+    fn of(arch: &str, file: &str) -> Arc<Self> {
+        static ALL: Mutex<BTreeMap<(String, String), Arc<Compiled>>> = Mutex::new(BTreeMap::new());
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (arch.to_owned(), file.to_owned());
+        all.entry(key).or_insert_with(|| Arc::new(Compiled::new(arch, file))).clone()
+    }
+
     fn new(arch: &str, file: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -59,7 +69,7 @@ impl Compiled {
 pub struct Design {
     cuda: Cuda,
     kernel: String,
-    compiled: Compiled,
+    compiled: Arc<Compiled>,
 }
 
 /// A tensor map as an argument.
@@ -72,7 +82,7 @@ unsafe impl DeviceRepr for Map {}
 impl Design {
     /// A kernel of a file, for an architecture as in `sm_…`.
     pub fn new(arch: &str, file: &str, kernel: &str) -> Self {
-        Design { cuda: own_cuda(), kernel: kernel.to_owned(), compiled: Compiled::new(arch, file) }
+        Design { cuda: own_cuda(), kernel: kernel.to_owned(), compiled: Compiled::of(arch, file) }
     }
 
     pub fn code(&self) -> Code {

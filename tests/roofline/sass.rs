@@ -21,9 +21,7 @@ pub struct Loops {
     pub instructions: usize,
     /// Those that are one in PTX, too.
     pub same: usize,
-    /// Those of tensor cores.
-    pub products: usize,
-    /// Those of them by warpgroups, and what these do.
+    /// What products of warpgroups do.
     pub warpgroup: Warpgroup,
 }
 
@@ -40,7 +38,6 @@ impl Loops {
         Loops {
             instructions: self.instructions + other.instructions,
             same: self.same + other.same,
-            products: self.products + other.products,
             warpgroup: Warpgroup {
                 flops: self.warpgroup.flops + other.warpgroup.flops,
                 shared_bytes: self.warpgroup.shared_bytes + other.warpgroup.shared_bytes,
@@ -126,7 +123,7 @@ fn counted(lines: &[(&str, &str)]) -> Loops {
         warpgroup.flops += one.flops;
         warpgroup.shared_bytes += one.shared_bytes;
     }
-    Loops { instructions: lines.len(), same: with(&SAME), products: with(&["HMMA", "HGMMA"]), warpgroup }
+    Loops { instructions: lines.len(), same: with(&SAME), warpgroup }
 }
 
 #[test]
@@ -136,7 +133,7 @@ fn loops_of_a_listing() {
                    /*0050*/ @P0 BRA `(.L_x_1) ;\n        /*0060*/ EXIT ;\n.L_x_3:\n        /*0070*/ BRA `(.L_x_3);\n";
     let found = of_listing(listing);
     let [(name, loops)] = found.as_slice() else { panic!("{found:?}") };
-    assert_eq!((name.as_str(), loops.instructions, loops.same, loops.products), ("a", 3, 1, 1));
+    assert_eq!((name.as_str(), loops.instructions, loops.same), ("a", 3, 1));
 }
 
 /// A loop holds one that only waits; operands are in shared memory, or the first is in registers.
@@ -148,7 +145,7 @@ fn products_of_warpgroups_in_a_listing() {
                    /*0050*/ @P0 BRA `(.L_x_1) ;\n        /*0060*/ EXIT ;\n";
     let found = of_listing(listing);
     let [(_, loops)] = found.as_slice() else { panic!("{found:?}") };
-    assert_eq!((loops.instructions, loops.same, loops.products), (5, 2, 2));
+    assert_eq!((loops.instructions, loops.same), (5, 2));
     let Warpgroup { flops, shared_bytes } = loops.warpgroup;
     assert_eq!((flops, shared_bytes), (2 * 64 * 384 * 16, 32 * (64 + 256) + 32 * 128));
 }

@@ -63,16 +63,11 @@ __device__ __forceinline__ void scale(float (&o)[N], float2 by) {
     }
 }
 
-__device__ __forceinline__ unsigned pair(float a, float b) {
-    const __nv_bfloat162_raw packed = __floats2bfloat162_rn(a, b);
-    return packed.x | unsigned(packed.y) << 16;
-}
-
 // Weights of 16 rows and 16 keys as the first operand of a product.
 __device__ __forceinline__ void as_operand(unsigned (&a)[4], const float* s) {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        a[i] = pair(s[2 * i], s[2 * i + 1]);
+        a[i] = packed(s[2 * i], s[2 * i + 1]);
     }
 }
 
@@ -81,6 +76,6 @@ __device__ __forceinline__ void write(bf16* to, const float (&o)[64]) {
     bf16* row = to + threadIdx.x % WARP / 4 * DIM + threadIdx.x % 4 * 2;
 #pragma unroll
     for (int i = 0; i < 64; i += 2) {
-        *reinterpret_cast<unsigned*>(row + i % 4 / 2 * 8 * DIM + i / 4 * 8) = pair(o[i], o[i + 1]);
+        *reinterpret_cast<unsigned*>(row + i % 4 / 2 * 8 * DIM + i / 4 * 8) = packed(o[i], o[i + 1]);
     }
 }
