@@ -342,23 +342,7 @@ impl<'a, B: Backend> BlockPass<'a, B> {
     ) {
         let (n, l, backend) = (self.pass.rows.saved, self.layer, self.backend);
         let (hidden, wide) = (self.config.hidden_size, self.config.intermediate_size);
-        let dx = grads.dx.first(n * hidden);
-        let dmlp = grads.dmlp.first_mut(n * wide);
-        if self.adapted(&[Down]) {
-            backend.linear_backward(dmlp, dx, &self.block.down);
-            self.swiglu(acts);
-            let mlp = acts.mlp.first(n * wide);
-            let dmlp = grads.dmlp.first_mut(n * wide);
-            self.lora_backward(dparams, Some(dmlp), Matrix::new(dx, n, hidden), mlp, &acts.xa, &[Down]);
-            let gate_up = acts.gate_up.saved(l, self.pass.rows);
-            let dgate_up = grads.dgate_up.first_mut(2 * n * wide);
-            backend.swiglu_backward(dgate_up, grads.dmlp.first(n * wide), gate_up, wide);
-        } else {
-            let gate_up = acts.gate_up.saved(l, self.pass.rows);
-            let dgate_up = grads.dgate_up.first_mut(2 * n * wide);
-            backend.gated_backward(dgate_up, dmlp, dx, &self.block.down, gate_up, wide);
-        }
-
+        self.swiglu_backward(acts, grads, dparams);
         let dgate_up = grads.dgate_up.first(2 * n * wide);
         backend.linear_backward(grads.dnormed.first_mut(n * hidden), dgate_up, &self.block.gate_up);
         if self.adapted(&[Gate, Up]) {
@@ -381,6 +365,28 @@ impl<'a, B: Backend> BlockPass<'a, B> {
         let (x, rstd) = (acts.x_mid.saved(l, self.pass.rows), acts.rstd_mlp.saved(l, self.pass.rows));
         let (dx, dnormed) = (grads.dx.first_mut(n * hidden), grads.dnormed.first(n * hidden));
         backend.rms_norm_backward(dx, dnormed, x, rstd, self.block.post_attention_layernorm.view());
+    }
+
+    /// The gradient of `[gate | up]`, through `down` and SwiGLU.
+    fn swiglu_backward(
+        &self,
+        acts: &mut Activations<B>,
+        grads: &mut ActivationGrads<B>,
+        dparams: &mut Grads<B>,
+    ) {
+        let (n, l, backend) = (self.pass.rows.saved, self.layer, self.backend);
+        let (hidden, wide) = (self.config.hidden_size, self.config.intermediate_size);
+        let (dx, down) = (grads.dx.first(n * hidden), &self.block.down);
+        let (dgate_up, mut dmlp) = (grads.dgate_up.first_mut(2 * n * wide), grads.dmlp.first_mut(n * wide));
+        if !self.adapted(&[Down]) {
+            let gate_up = acts.gate_up.saved(l, self.pass.rows);
+            return backend.gated_backward(dgate_up, dmlp, dx, down, gate_up, wide);
+        }
+        backend.linear_backward(dmlp.reborrow(), dx, down);
+        self.swiglu(acts);
+        let (dy, mlp) = (Matrix::new(dx, n, hidden), acts.mlp.first(n * wide));
+        self.lora_backward(dparams, Some(dmlp.reborrow()), dy, mlp, &acts.xa, &[Down]);
+        backend.swiglu_backward(dgate_up, dmlp.view(), acts.gate_up.saved(l, self.pass.rows), wide);
     }
 
     /// Reverses [`Self::attention_residual`], [`Self::attend`] and [`Self::project_qkv`].
