@@ -1,4 +1,4 @@
-// AdamW and the gradient norm. Contract: src/ops/optim.rs.
+// AdamW, the gradient norm and exact sums of gradients. Contract: src/ops/optim.rs.
 
 #include "common.h"
 
@@ -80,5 +80,54 @@ extern "C" __global__ void __launch_bounds__(SUM_THREADS)
     sum = block_sum(sum);
     if (threadIdx.x == 0) {
         *total = sum;
+    }
+}
+
+// x in units of an exact sum, ties to even; 0 for what is not below the limit, which is counted.
+__device__ __forceinline__ long long units(float x, float scale, float limit, unsigned long long& left_out) {
+    const bool fits = fabsf(x) < limit;
+    left_out += !fits;
+    return __float2ll_rn(fits ? x * scale : 0.0f);
+}
+
+// Adds x[n], in units of 1 / scale, to sums and clears it; counts elements that are not below the limit in
+// sums[n]. Both start on a multiple of 16 bytes. Any grid of ELEMENT_THREADS threads. With two elements for
+// each thread, 16 bytes of sums, all accesses are coalesced.
+extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
+    exact_add(long long* sums, float* x, size_t n, float scale, float limit) {
+    const size_t first = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    const size_t threads = size_t(gridDim.x) * blockDim.x;
+    unsigned long long left_out = 0;
+#pragma unroll 1  // stores hold back the loads of the next pair anyway, and sm_100 would run out of registers
+    for (size_t pair = first; pair < n / 2; pair += threads) {
+        const float2 from = reinterpret_cast<const float2*>(x)[pair];
+        longlong2 to = reinterpret_cast<const longlong2*>(sums)[pair];
+        to.x += units(from.x, scale, limit, left_out);
+        to.y += units(from.y, scale, limit, left_out);
+        reinterpret_cast<longlong2*>(sums)[pair] = to;
+        reinterpret_cast<float2*>(x)[pair] = make_float2(0.0f, 0.0f);
+    }
+    if (first == 0 && n % 2 != 0) {
+        sums[n - 1] += units(x[n - 1], scale, limit, left_out);
+        x[n - 1] = 0.0f;
+    }
+    left_out = block_sum(left_out);
+    if (threadIdx.x == 0 && left_out != 0) {
+        atomicAdd(reinterpret_cast<unsigned long long*>(sums + n), left_out);
+    }
+}
+
+// x[n] = sums[n] · unit, both starting on a multiple of 16 bytes. Any grid of ELEMENT_THREADS threads.
+extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
+    exact_take(float* x, const long long* sums, size_t n, float unit) {
+    const size_t first = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    const size_t threads = size_t(gridDim.x) * blockDim.x;
+    for (size_t pair = first; pair < n / 2; pair += threads) {
+        const longlong2 from = reinterpret_cast<const longlong2*>(sums)[pair];
+        const float2 to = make_float2(__ll2float_rn(from.x) * unit, __ll2float_rn(from.y) * unit);
+        reinterpret_cast<float2*>(x)[pair] = to;
+    }
+    if (first == 0 && n % 2 != 0) {
+        x[n - 1] = __ll2float_rn(sums[n - 1]) * unit;
     }
 }

@@ -43,7 +43,7 @@ macro_rules! test_backend {
                 }
                 mlp { forward, gated, gated_many_rows, backward, gated_backward, extremes }
                 norm { forward, backward }
-                optim { adamw, sum_of_squares }
+                optim { adamw, sum_of_squares, exact_sums }
                 prefix { place, backward }
                 rope { forward, into_cache, backward }
                 sample { adjust, guide, greedy, draws, draws_of_a_sort, drafts }
@@ -63,7 +63,7 @@ macro_rules! test_contracts {
                 $backend;
                 contracts {
                     ids, heads, segments, matrices, cache, rotations, taps, logits, layers, products, scores, elements,
-                    prefixes
+                    sums, prefixes
                 }
             }
         }

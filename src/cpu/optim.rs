@@ -1,9 +1,9 @@
-//! AdamW, as written in `ops/optim.rs`.
+//! AdamW, the gradient norm and exact sums, as written in `ops/optim.rs`.
 
 use multiversion::multiversion;
 
 use super::{Cpu, parallel};
-use crate::ops::optim::{AdamW, Optim};
+use crate::ops::optim::{AdamW, EXACT_SCALE, Optim, check_exact_add, check_exact_take, exact_limit};
 use crate::ops::{Mut, Ref};
 
 /// Elements per task; fixed, so that sums do not depend on the number of threads.
@@ -38,6 +38,28 @@ fn sum_of_squares(x: &[f32]) -> f64 {
     sums.iter().sum()
 }
 
+/// Adds x to the sums and clears it; the number of elements that are not below the limit, which add nothing.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+fn exact_add(sums: &mut [i64], x: &mut [f32], limit: f32) -> i64 {
+    let mut left_out = 0;
+    for (sum, x) in sums.iter_mut().zip(x) {
+        let x = std::mem::take(x);
+        let fits = x.abs() < limit;
+        left_out += i64::from(!fits);
+        // The product is exact: a power of two times what is far from the largest f32.
+        let units = if fits { x * EXACT_SCALE } else { 0.0 };
+        *sum = sum.wrapping_add(units.round_ties_even() as i64);
+    }
+    left_out
+}
+
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+fn exact_take(x: &mut [f32], sums: &[i64]) {
+    for (x, &sum) in x.iter_mut().zip(sums) {
+        *x = sum as f32 * (1.0 / EXACT_SCALE);
+    }
+}
+
 impl Optim for Cpu {
     fn adamw(
         &self,
@@ -58,5 +80,25 @@ impl Optim for Cpu {
         let mut sums: Vec<(&[f32], f64)> = x.as_slice().chunks(CHUNK).map(|chunk| (chunk, 0.0)).collect();
         parallel::items(&mut sums, |_, (chunk, sum)| *sum = sum_of_squares(chunk));
         sum.into_slice()[0] = sums.iter().map(|(_, sum)| sum).sum();
+    }
+
+    fn exact_add(&self, sums: Mut<'_, Self, i64>, x: Mut<'_, Self, f32>, addends: usize) {
+        if !self.accepts(check_exact_add(sums.len(), x.len(), addends)) {
+            return;
+        }
+        let limit = exact_limit(addends);
+        let (sums, left_out) = sums.into_slice().split_at_mut(x.len());
+        let chunks = sums.chunks_mut(CHUNK).zip(x.into_slice().chunks_mut(CHUNK));
+        let mut chunks: Vec<_> = chunks.map(|(sums, x)| (sums, x, 0)).collect();
+        parallel::items(&mut chunks, |_, (sums, x, left_out)| *left_out = exact_add(sums, x, limit));
+        left_out[0] = left_out[0].wrapping_add(chunks.iter().map(|(.., left_out)| left_out).sum());
+    }
+
+    fn exact_take(&self, x: Mut<'_, Self, f32>, sums: Ref<'_, Self, i64>) {
+        if !self.accepts(check_exact_take(x.len(), sums.len())) {
+            return;
+        }
+        let chunks = x.into_slice().chunks_mut(CHUNK).zip(sums.as_slice().chunks(CHUNK));
+        parallel::items(&mut chunks.collect::<Vec<_>>(), |_, (x, sums)| exact_take(x, sums));
     }
 }

@@ -1,10 +1,10 @@
-//! AdamW and the gradient norm, as written in `ops/optim.rs`.
+//! AdamW, the gradient norm and exact sums, as written in `ops/optim.rs`.
 
 use super::Cuda;
 use super::launch::{Shape, VECTOR};
 use super::params::AdamWConstants;
 use super::tile::{ELEMENT_THREADS, SUM_CHUNK, SUM_THREADS};
-use crate::ops::optim::{AdamW, Optim};
+use crate::ops::optim::{AdamW, EXACT_SCALE, Optim, check_exact_add, check_exact_take, exact_limit};
 use crate::ops::{Mut, Ref};
 
 impl AdamWConstants {
@@ -59,5 +59,32 @@ impl Optim for Cuda {
             .read("partial", partial.view(), blocks, 8)
             .int("blocks", blocks)
             .run(Shape::line(1, SUM_THREADS));
+    }
+
+    fn exact_add(&self, sums: Mut<'_, Self, i64>, x: Mut<'_, Self, f32>, addends: usize) {
+        let n = x.len();
+        if self.keep(check_exact_add(sums.len(), n, addends)).is_none() {
+            return;
+        }
+        self.launch("exact_add")
+            .write("sums", &sums, n + 1, VECTOR)
+            .write("x", &x, n, VECTOR)
+            .value(n as u64)
+            .value(EXACT_SCALE)
+            .value(exact_limit(addends))
+            .run(Shape::line(self.element_blocks(n, 2), ELEMENT_THREADS));
+    }
+
+    fn exact_take(&self, x: Mut<'_, Self, f32>, sums: Ref<'_, Self, i64>) {
+        let n = x.len();
+        if self.keep(check_exact_take(n, sums.len())).is_none() {
+            return;
+        }
+        self.launch("exact_take")
+            .write("x", &x, n, VECTOR)
+            .read("sums", sums, n, VECTOR)
+            .value(n as u64)
+            .value(1.0 / EXACT_SCALE)
+            .run(Shape::line(self.element_blocks(n, 2), ELEMENT_THREADS));
     }
 }

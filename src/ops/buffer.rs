@@ -19,7 +19,9 @@ pub trait Element: bytemuck::Pod + Send + Sync {
 macro_rules! element {
     ($($t:ty => $name:literal),*) => { $(impl Element for $t { const NAME: &'static str = $name; })* };
 }
-element!(f32 => "f32", half::bf16 => "bf16", f64 => "f64", u32 => "u32", i32 => "i32", u8 => "u8");
+element!(
+    f32 => "f32", half::bf16 => "bf16", f64 => "f64", i64 => "i64", u32 => "u32", i32 => "i32", u8 => "u8"
+);
 
 /// Every buffer starts on a multiple of this many bytes, which suits any vector load and a GPU's memory
 /// sectors.

@@ -455,6 +455,22 @@ pub fn elements<B: Backend>(backend: &B) {
     refused(backend, "scale_rows: y: expected 12 elements, found 8");
 }
 
+pub fn sums<B: Backend>(backend: &B) {
+    let mut bench = Bench::new(backend);
+    let (mut sums, mut x) = (bench.integers(&[0i64; 8]), bench.f32(8, 1.0));
+    for (len, addends, expected) in [
+        (8, 1, "sums: expected 9 elements, found 8"),
+        (6, 1, "sums: expected 7 elements, found 8"),
+        (7, 0, "addends: expected 1 to 4294967295, found 0"),
+        (7, usize::MAX, "addends: expected 1 to 4294967295, found"),
+    ] {
+        backend.exact_add(sums.view_mut(), x.buffer.first_mut(len), addends);
+        refused(backend, &format!("exact_add: {expected}"));
+    }
+    backend.exact_take(x.view_mut(), sums.first(7));
+    refused(backend, "exact_take: sums: expected 8 elements, found 7");
+}
+
 pub fn prefixes<B: Backend>(backend: &B) {
     let mut bench = Bench::new(backend);
     let (from, mut kv, mut to) = (bench.act(48, 1.0), bench.act(48, 1.0), bench.f32(48, 1.0));

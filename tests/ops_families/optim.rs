@@ -1,4 +1,7 @@
+use std::cmp::Ordering;
+
 use deepguard::ops::optim::AdamW;
+use deepguard::ops::philox::philox;
 use deepguard::ops::{Backend, Ref};
 
 use super::bench::Bench;
@@ -48,5 +51,93 @@ pub fn sum_of_squares<B: Backend>(backend: &B) {
         let mut values = vec![1.0; 40_000];
         values[39_999] = bad;
         assert!(!sum_of(bench.f32_of(&values).view()).is_finite(), "{bad} goes unnoticed");
+    }
+}
+
+/// Up to a million values, in two orders, against integers that are wide enough for all of them, bit by bit:
+/// so the bits are those of every other backend, too.
+pub fn exact_sums<B: Backend>(backend: &B) {
+    let bench = Bench::new(backend);
+    // The emulator takes seconds for a million.
+    let n = if B::IN_SYSTEM_MEMORY { 333_335 } else { 33_335 };
+    for (addends, n) in [(1, 1001), (3, n)] {
+        let limit = (32768.0 / addends as f64) as f32;
+        let parts: Vec<Vec<f32>> = (0..addends).map(|seed| every_kind(n, seed as u64, limit)).collect();
+        let sum_of = |order: &mut dyn Iterator<Item = &Vec<f32>>| {
+            let mut sums = bench.integers(&vec![0i64; n + 1]);
+            for part in order {
+                let mut x = bench.integers(part);
+                backend.exact_add(sums.view_mut(), x.view_mut(), addends);
+                assert!(backend.to_host(x.view()).iter().all(|x| x.to_bits() == 0), "x is not cleared");
+            }
+            bench.finish();
+            sums
+        };
+        let sums = sum_of(&mut parts.iter());
+        let found = backend.to_host(sums.view());
+        assert_eq!(found, backend.to_host(sum_of(&mut parts.iter().rev()).view()), "another order");
+
+        let in_units = |i: usize| parts.iter().filter_map(move |part| in_units(part[i], limit));
+        let left_out = n * addends - (0..n).map(|i| in_units(i).count()).sum::<usize>();
+        assert_eq!(found[n], left_out as i64, "elements without room");
+        let mut taken = bench.f32_out(n);
+        backend.exact_take(taken.view_mut(), sums.view());
+        for (i, taken) in backend.to_host(taken.view()).into_iter().enumerate() {
+            let expected: i128 = in_units(i).sum();
+            assert_eq!(i128::from(found[i]), expected, "sum {i}");
+            assert_eq!(taken.to_bits(), from_units(expected).to_bits(), "{expected} units as f32: {taken}");
+        }
+    }
+    bench.finish();
+}
+
+/// Values of all kinds, a sixth of them next to the limit.
+fn every_kind(n: usize, seed: u64, limit: f32) -> Vec<f32> {
+    const SPECIAL: [f32; 6] = [-0.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MIN, f32::MIN_POSITIVE];
+    let value = |i: usize| {
+        let [kind, bits, size, _] = philox(seed, [i as u32, 0, 0, 0]);
+        let integer = (bits as i32 >> 8) as f32;
+        match kind % 6 {
+            0 => f32::from_bits(bits),
+            1 => f32::from_bits(bits & 0x807f_ffff), // subnormal
+            2 => f32::from_bits((limit.to_bits() - 2 + size % 5) | bits & 1 << 31),
+            3 => (integer + 0.5) * 2f32.powi(-48), // a tie
+            4 => integer * 2f32.powi(-20 - (size % 32) as i32),
+            _ => SPECIAL[size as usize % SPECIAL.len()],
+        }
+    };
+    (0..n).map(value).collect()
+}
+
+/// `round(x · 2^48)`, from the bits of x; nothing of what has no room.
+fn in_units(x: f32, limit: f32) -> Option<i128> {
+    if x.is_nan() || x.abs() >= limit {
+        return None;
+    }
+    let (exponent, fraction) = (x.abs().to_bits() >> 23, i128::from(x.to_bits() & 0x7f_ffff));
+    // |x| = magnitude · 2^(exponent − 150), but for subnormal numbers, which have the exponent of the next.
+    let magnitude = if exponent == 0 { fraction } else { fraction | 1 << 23 };
+    let units = times_power_of_two(magnitude, exponent.max(1) as i32 - 150 + 48);
+    Some(if x.is_sign_negative() { -units } else { units })
+}
+
+/// Units as f32, rounded to its 24 bits once: all else is exact.
+fn from_units(units: i128) -> f32 {
+    let excess = (i128::BITS - units.abs().leading_zeros()).saturating_sub(24) as i32;
+    (times_power_of_two(units, -excess) as f64 * 2f64.powi(excess - 48)) as f32
+}
+
+/// `round(integer · 2^power)`, ties to even.
+fn times_power_of_two(integer: i128, power: i32) -> i128 {
+    if power >= 0 {
+        return integer << power;
+    }
+    // More than 100 places make nothing of what is in 64 bits.
+    let places = power.unsigned_abs().min(100);
+    let (floor, rest) = (integer >> places, integer & ((1 << places) - 1));
+    match rest.cmp(&(1 << (places - 1))) {
+        Ordering::Less => floor,
+        Ordering::Equal => floor + (floor & 1),
+        Ordering::Greater => floor + 1,
     }
 }
