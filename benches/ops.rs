@@ -114,6 +114,14 @@ fn streaming(c: &mut Criterion) {
     group.bench_function("adamw, 10 M values", |b| {
         b.iter(|| cpu.adamw(p.view_mut(), m.view_mut(), v.view_mut(), g.view(), step));
     });
+    // Reads and writes sums of 8 bytes and gradients of 4.
+    let (mut sums, mut g) = (buffer::<i64>(&[n + 1]), g);
+    group.throughput(Throughput::Bytes((24 * n) as u64));
+    group.bench_function("exact_add, 10 M values", |b| {
+        b.iter(|| cpu.exact_add(sums.view_mut(), g.view_mut(), 1));
+    });
+    group.throughput(Throughput::Bytes((12 * n) as u64));
+    group.bench_function("exact_take, 10 M values", |b| b.iter(|| cpu.exact_take(g.view_mut(), sums.view())));
 }
 
 criterion_group!(benches, attention, head_loss, streaming);

@@ -20,7 +20,7 @@ mod bench_ptx;
 const REGISTER_FILE: usize = 65536;
 
 /// Threads of a block and blocks that have to fit on a multiprocessor, by kernel.
-const OCCUPANCY: [(&str, usize, usize); 73] = [
+const OCCUPANCY: [(&str, usize, usize); 75] = [
     ("rms_norm", 256, 2),
     ("rms_norm_backward", 256, 1),
     ("layer_norm_relu", 256, 1),
@@ -46,6 +46,8 @@ const OCCUPANCY: [(&str, usize, usize); 73] = [
     ("tap_gradient", 256, 2),
     ("adamw", 256, 5),
     ("sum_of_squares", 256, 6),
+    ("exact_add", 256, 6),
+    ("exact_take", 256, 6),
     ("gemm_nt_large", 256, 2),
     ("gemm_nn_large", 256, 2),
     ("gemm_tn_large", 256, 2),

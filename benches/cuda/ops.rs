@@ -236,7 +236,7 @@ fn sampling(device: &Device) {
 fn optimiser(device: &Device) {
     let (cuda, n) = (&device.cuda, if device.testing { 4096 } else { 78 << 20 });
     let (mut params, mut m, mut v) = (device.zeros(&[n]), device.zeros(&[n]), device.zeros(&[n]));
-    let grads = device.zeros::<f32>(&[n]);
+    let mut grads = device.zeros::<f32>(&[n]);
     let step =
         AdamW { lr: 1e-5, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, t: 1, grad_scale: 1.0 };
     device.measure("adamw 78 Mi", Work::Bytes((28 * n) as f64), || {
@@ -245,5 +245,12 @@ fn optimiser(device: &Device) {
     let mut sum = device.zeros(&[1]);
     device.measure("sum_of_squares 78 Mi", Work::Bytes((4 * n) as f64), || {
         cuda.sum_of_squares(sum.view_mut(), grads.view());
+    });
+    let mut sums = device.zeros(&[n + 1]);
+    device.measure("exact_add 78 Mi", Work::Bytes((24 * n) as f64), || {
+        cuda.exact_add(sums.view_mut(), grads.view_mut(), 1);
+    });
+    device.measure("exact_take 78 Mi", Work::Bytes((12 * n) as f64), || {
+        cuda.exact_take(grads.view_mut(), sums.view());
     });
 }

@@ -1,4 +1,4 @@
-//! AdamW and the gradient norm.
+//! AdamW, the gradient norm and exact sums.
 
 use deepguard::cuda::tile::SUM_CHUNK;
 use deepguard::ops::optim::{AdamW, Optim};
@@ -25,4 +25,27 @@ fn updates() {
     // The remainder of n by four; a sum of each block.
     narrow("adamw", &adamw, n % 4 * 8);
     narrow("sum_of_squares", &squares, n % 4 + n.div_ceil(SUM_CHUNK));
+}
+
+#[test]
+fn exact_sums() {
+    if uncounted() {
+        return;
+    }
+    let n = 300_001;
+    let [add, take] = count(["exact_add", "exact_take"], |cuda| {
+        let (mut sums, mut grads) = (buffer(cuda, n + 1), buffer(cuda, n));
+        cuda.exact_add(sums.view_mut(), grads.view_mut(), 1);
+        cuda.exact_take(grads.view_mut(), sums.view());
+    });
+    check("exact_add", &add, n * 24);
+    check("exact_take", &take, n * 12);
+    // Gradients, two at a time; the sum and the gradient of the last.
+    narrow("exact_add", &add, n / 2 * 2 + 4);
+    narrow("exact_take", &take, n / 2 + 2);
+    assert_eq!(
+        (add.global_atomics, take.global_atomics),
+        (0, 0),
+        "nothing is left out, so nothing is counted"
+    );
 }

@@ -5,10 +5,10 @@ use deepguard::cuda::tile::*;
 
 use super::edit::{operand, remove, swap};
 use super::harness::{Case, Expected, Setup, bytes, mutant};
-use super::inputs::{bf16s, f32s, integers, ptx};
+use super::inputs::{bf16s, f32s, integers, ptx, wide_integers};
 
 pub fn cases() -> Vec<Case> {
-    vec![rms_norm(), sum_of_squares(), adamw()]
+    vec![rms_norm(), sum_of_squares(), adamw(), exact_add()]
 }
 
 fn rms_norm_setup(rows: usize, width: usize, block: usize) -> Setup {
@@ -149,4 +149,53 @@ fn adamw() -> Case {
         mutant("the second moment is not stored", [remove("st.global.v4", &[2])], "It changes."),
     ];
     Case { kernel: "adamw", ptx: ptx("optim", "80"), profile: Profile::A100, setups: vec![setup], mutants }
+}
+
+fn exact_add() -> Case {
+    const LIMIT: i32 = 7;
+    // More than one pass of both blocks, and an element left over. Odd numbers of halves of units are ties.
+    let n = 2 * 3 * ELEMENT_THREADS + 5;
+    let halves = integers(n, 40, 9);
+    let mut sums: Vec<i64> = wide_integers(n + 1, 41).into_iter().map(|sum| i64::from(sum) << 20).collect();
+    let before = bytes(&sums);
+    for (i, &halves) in halves.iter().enumerate() {
+        match halves.abs() < LIMIT {
+            true => sums[i] += (f64::from(halves) / 2.0).round_ties_even() as i64,
+            false => sums[n] += 1,
+        }
+    }
+    let setup = Setup::new([2, 1], ELEMENT_THREADS)
+        .update("sums", before, Expected::Exactly(bytes(&sums)))
+        .update("x", bytes(&f32s(&halves)), Expected::Exactly(vec![0; 4 * n]))
+        .value(n as u64)
+        .value(0.5f32)
+        .value(LIMIT as f32);
+    let mutants = vec![
+        mutant(
+            "a pair too many",
+            [swap("setp.lt.u64", &[0], ".lt.", ".le.")],
+            "The last pair reaches beyond n.",
+        ),
+        mutant("the last element is left out", [swap("and.b64", &[0], ", 1;", ", 0;")], "n is odd."),
+        mutant("units are cut off", [swap("cvt.rni", &[0], "rni", "rzi")], "3 halves are 2 units."),
+        mutant(
+            "what is at the limit is added",
+            [swap("setp.lt.f32", &[1], ".lt.", ".le.")],
+            "It is counted instead.",
+        ),
+        mutant("gradients stay", [remove("st.global.v2.f32", &[0])], "They are added again next time."),
+        mutant("barrier of the count removed", [remove("bar.sync", &[0])], "Counts of other warps are read."),
+        mutant(
+            "a block's count takes the place of the sum",
+            [swap("atom.global", &[0], ".add.u64", ".exch.b64")],
+            "The other block counts, too.",
+        ),
+    ];
+    Case {
+        kernel: "exact_add",
+        ptx: ptx("optim", "80"),
+        profile: Profile::A100,
+        setups: vec![setup],
+        mutants,
+    }
 }
