@@ -1,5 +1,6 @@
 //! nvcc, once for each kernel file and architecture, several at a time, skipping what is there already.
 
+use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -33,29 +34,65 @@ impl Built {
     }
 }
 
+/// A kernel file to be compiled for an architecture.
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    file: &'a str,
+    /// Path of what the compilation leaves, without its extension.
+    cache: &'a Path,
+    /// Of all that the compiler reads for the file.
+    key: u64,
+    arch: &'a str,
+}
+
+impl Job<'_> {
+    fn result(&self, arch: &str, extension: &str) -> PathBuf {
+        self.cache.join(format!("{}.sm_{arch}.{:016x}.{extension}", self.file, self.key))
+    }
+}
+
 /// Compiles every `.cu` of `sources` into `cache`.
 pub fn all(nvcc: &Nvcc, root: &Path, cache: &Path, sources: &[PathBuf]) -> Vec<Built> {
     fs::create_dir_all(cache).unwrap_or_else(|e| panic!("{}: {e}", cache.display()));
     let wanted = wanted_archs();
     let archs: Vec<&str> = PTX_ARCHS.into_iter().chain(wanted.iter().map(String::as_str)).collect();
-    let key = key(nvcc, sources);
+    let common = key(nvcc, sources);
     let mut jobs = Vec::new();
-    for source in sources.iter().filter(|source| source.extension().is_some_and(|e| e == "cu")) {
+    for source in sources.iter().filter(|source| is_kernel(source)) {
         let file = source.file_stem().and_then(|stem| stem.to_str()).expect("a UTF-8 file name");
+        let key = key_of(source, common.clone());
         for (i, &arch) in archs.iter().enumerate() {
             if fits(file, arch) && !archs[..i].contains(&arch) {
-                jobs.push((file, arch));
+                jobs.push(Job { file, cache, key, arch });
             }
         }
     }
-    forget_others(cache, key);
-    in_parallel(&jobs, |&(file, arch)| {
-        let stem = cache.join(format!("{file}.sm_{arch}.{key:016x}"));
-        let log = compile(nvcc, root, &stem, file, arch);
-        let (ptx, cubin) = (with_extension(&stem, "ptx"), with_extension(&stem, "cubin"));
+    forget_others(cache, &jobs);
+    // No kernel asks for which architecture it is compiled, so those of one PTX differ in machine code alone.
+    let translated: Vec<Job> =
+        jobs.iter().copied().filter(|job| virtual_arch(job.arch) == job.arch).collect();
+    in_parallel(&translated, |job| translate(nvcc, root, job));
+    in_parallel(&jobs, |job| {
+        let Job { file, arch, .. } = *job;
+        let log = assemble(nvcc, root, job);
+        let ptx = job.result(virtual_arch(arch), "ptx");
         let wanted = wanted.iter().any(|w| w == arch);
-        Built { file: file.to_owned(), arch: arch.to_owned(), ptx, cubin, log, wanted }
+        Built {
+            file: file.to_owned(),
+            arch: arch.to_owned(),
+            ptx,
+            cubin: job.result(arch, "cubin"),
+            log,
+            wanted,
+        }
     })
+}
+
+/// The architecture whose PTX is assembled for another one: of those whose PTX is kept, the one that every
+/// other can assemble, unless the other one has features that no later one keeps.
+fn virtual_arch(arch: &str) -> &str {
+    let is_own = PTX_ARCHS.contains(&arch) || arch.ends_with(['a', 'f']);
+    if is_own { arch } else { PTX_ARCHS[0] }
 }
 
 /// `DG_CUDA_ARCHS`, checked.
@@ -82,26 +119,40 @@ fn fits(file: &str, arch: &str) -> bool {
     }
 }
 
-/// Names the compiler, what it is told, and all it reads of ours.
-fn key(nvcc: &Nvcc, sources: &[PathBuf]) -> u64 {
+fn is_kernel(source: &Path) -> bool {
+    source.extension().is_some_and(|extension| extension == "cu")
+}
+
+/// Names the compiler, what it is told, and the headers that every file may read.
+fn key(nvcc: &Nvcc, sources: &[PathBuf]) -> DefaultHasher {
     let mut hasher = DefaultHasher::new();
     (&nvcc.version, &nvcc.path, FLAGS).hash(&mut hasher);
     for variable in NVCC_VARIABLES {
         println!("cargo::rerun-if-env-changed={variable}");
         env::var_os(variable).hash(&mut hasher);
     }
-    for source in sources {
-        let text = fs::read(source).unwrap_or_else(|e| panic!("{}: {e}", source.display()));
-        (source.file_name(), text).hash(&mut hasher);
+    for source in sources.iter().filter(|source| !is_kernel(source)) {
+        hash_file(source, &mut hasher);
     }
+    hasher
+}
+
+/// Names a kernel file as well. None includes another one.
+fn key_of(source: &Path, mut hasher: DefaultHasher) -> u64 {
+    hash_file(source, &mut hasher);
     hasher.finish()
 }
 
+fn hash_file(path: &Path, hasher: &mut DefaultHasher) {
+    let text = fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    (path.file_name(), text).hash(hasher);
+}
+
 /// Removes what earlier keys have left.
-fn forget_others(cache: &Path, key: u64) {
-    let key = format!(".{key:016x}.");
+fn forget_others(cache: &Path, jobs: &[Job]) {
+    let keys: HashSet<String> = jobs.iter().map(|job| format!("{:016x}", job.key)).collect();
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
-        if !entry.file_name().to_string_lossy().contains(&key) {
+        if !entry.file_name().to_string_lossy().split('.').any(|part| keys.contains(part)) {
             // A file that cannot be removed only takes space.
             let _ = fs::remove_file(entry.path());
         }
@@ -124,34 +175,41 @@ fn in_parallel<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> R + Sync) -> V
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// PTX, machine code and log at `stem`; returns the log. The log comes last: where it is, the others are.
-fn compile(nvcc: &Nvcc, root: &Path, stem: &Path, file: &str, arch: &str) -> String {
-    let log_file = with_extension(stem, "log");
-    if let Ok(log) = fs::read_to_string(&log_file) {
-        return log;
+/// Writes the PTX of a file. The log comes last: where it is, the PTX is whole.
+fn translate(nvcc: &Nvcc, root: &Path, job: &Job) {
+    let (ptx, log_file) = (job.result(job.arch, "ptx"), job.result(job.arch, "ptx.log"));
+    if log_file.exists() {
+        return;
     }
-    let (ptx, cubin) = (with_extension(stem, "ptx"), with_extension(stem, "cubin"));
-    let source = with_extension(&Path::new("kernels").join(file), "cu");
-    let virtual_arch = format!("-arch=compute_{arch}");
-    let mut log = run(nvcc, root, &["-ptx".as_ref(), virtual_arch.as_ref()], &source, &ptx);
+    let source = Path::new("kernels").join(format!("{}.cu", job.file));
+    let virtual_arch = format!("-arch=compute_{}", job.arch);
+    let log = run(nvcc, root, &["-ptx".as_ref(), virtual_arch.as_ref()], &source, &ptx);
     let text = fs::read_to_string(&ptx).unwrap_or_else(|e| panic!("{}: {e}", ptx.display()));
     // Line information names files; where this repository lies on the machine that builds is nobody's
     // concern.
     let text = text.replace(&format!("\"{}/", root.display()), "\"");
-    fs::write(&ptx, text).unwrap_or_else(|e| panic!("{}: {e}", ptx.display()));
-    let real_arch = format!("-arch=sm_{arch}");
+    write(&ptx, &text);
+    write(&log_file, &log);
+}
+
+/// Writes machine code; returns the log of that and of the PTX, where this architecture has its own. The log
+/// comes last: where it is, the machine code is whole.
+fn assemble(nvcc: &Nvcc, root: &Path, job: &Job) -> String {
+    let log_file = job.result(job.arch, "log");
+    if let Ok(log) = fs::read_to_string(&log_file) {
+        return log;
+    }
+    let real_arch = format!("-arch=sm_{}", job.arch);
     let verbose = ["-cubin", &real_arch, "-Xptxas", "-v"].map(AsRef::as_ref);
-    log.push_str(&run(nvcc, root, &verbose, &ptx, &cubin));
-    fs::write(&log_file, &log).unwrap_or_else(|e| panic!("{}: {e}", log_file.display()));
+    let mut log = fs::read_to_string(job.result(job.arch, "ptx.log")).unwrap_or_default();
+    let ptx = job.result(virtual_arch(job.arch), "ptx");
+    log.push_str(&run(nvcc, root, &verbose, &ptx, &job.result(job.arch, "cubin")));
+    write(&log_file, &log);
     log
 }
 
-/// `path.extension`, whatever dots are in the path already.
-fn with_extension(path: &Path, extension: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(extension);
-    name.into()
+fn write(path: &Path, text: &str) {
+    fs::write(path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
 }
 
 /// Runs the compiler; ends the build with its complaint if it fails.
