@@ -117,7 +117,8 @@ extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
     }
 }
 
-// x[n] = sums[n] · unit, both starting on a multiple of 16 bytes. Any grid of ELEMENT_THREADS threads.
+// x[n] = sums[n] · unit, and x[0] not a number if sums[n] counts elements that were left out; both start on a
+// multiple of 16 bytes. Any grid of ELEMENT_THREADS threads.
 extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
     exact_take(float* x, const long long* sums, size_t n, float unit) {
     const size_t first = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -127,7 +128,12 @@ extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
         const float2 to = make_float2(__ll2float_rn(from.x) * unit, __ll2float_rn(from.y) * unit);
         reinterpret_cast<float2*>(x)[pair] = to;
     }
-    if (first == 0 && n % 2 != 0) {
-        x[n - 1] = __ll2float_rn(sums[n - 1]) * unit;
+    if (first == 0) {
+        if (n % 2 != 0) {
+            x[n - 1] = __ll2float_rn(sums[n - 1]) * unit;
+        }
+        if (n != 0 && sums[n] != 0) {
+            x[0] = nanf("");
+        }
     }
 }

@@ -98,7 +98,11 @@ impl Optim for Cpu {
         if !self.accepts(check_exact_take(x.len(), sums.len())) {
             return;
         }
-        let chunks = x.into_slice().chunks_mut(CHUNK).zip(sums.as_slice().chunks(CHUNK));
+        let (x, (sums, left_out)) = (x.into_slice(), sums.as_slice().split_at(sums.len() - 1));
+        let chunks = x.chunks_mut(CHUNK).zip(sums.chunks(CHUNK));
         parallel::items(&mut chunks.collect::<Vec<_>>(), |_, (x, sums)| exact_take(x, sums));
+        if left_out != [0] {
+            x.iter_mut().take(1).for_each(|x| *x = f32::NAN);
+        }
     }
 }

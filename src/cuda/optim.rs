@@ -82,7 +82,7 @@ impl Optim for Cuda {
         }
         self.launch("exact_take")
             .write("x", &x, n, VECTOR)
-            .read("sums", sums, n, VECTOR)
+            .read("sums", sums, n + 1, VECTOR)
             .value(n as u64)
             .value(1.0 / EXACT_SCALE)
             .run(Shape::line(self.element_blocks(n, 2), ELEMENT_THREADS));

@@ -1,6 +1,6 @@
 //! AdamW over one flat buffer of parameters, and exact sums of their gradients.
 
-use super::contract::{expect_exactly, expect_len, refused};
+use super::contract::{expect_exactly, refused};
 use super::{Device, Mut, Ref};
 use crate::error::Result;
 
@@ -25,7 +25,7 @@ pub(crate) fn check_exact_add(sums: usize, x: usize, addends: usize) -> Result<(
 }
 
 pub(crate) fn check_exact_take(x: usize, sums: usize) -> Result<()> {
-    expect_len("exact_take", "sums", sums, x)
+    expect_exactly("exact_take", "sums", sums, x.checked_add(1))
 }
 
 /// One AdamW update, `p ← p(1 − lr·wd) − lr/(1−β1ᵗ) · m/(√v/√(1−β2ᵗ) + eps)`.
@@ -70,6 +70,7 @@ pub trait Optim: Device {
     /// added up, overflow no sum. sums `[n + 1]`, x `[n]`.
     fn exact_add(&self, sums: Mut<'_, Self, i64>, x: Mut<'_, Self, f32>, addends: usize);
 
-    /// `x[i] = sums[i] / 2⁴⁸`, rounded once, ties to even. x `[n]`, sums `[n]` or longer.
+    /// `x[i] = sums[i] / 2⁴⁸`, rounded once, ties to even. Where `sums[n]` counts elements that were left out, x[0] is
+    /// not a number, and so no norm of x. x `[n]`, sums `[n + 1]`.
     fn exact_take(&self, x: Mut<'_, Self, f32>, sums: Ref<'_, Self, i64>);
 }

@@ -73,7 +73,7 @@ pub fn exact_sums<B: Backend>(backend: &B) {
             bench.finish();
             sums
         };
-        let sums = sum_of(&mut parts.iter());
+        let mut sums = sum_of(&mut parts.iter());
         let found = backend.to_host(sums.view());
         assert_eq!(found, backend.to_host(sum_of(&mut parts.iter().rev()).view()), "another order");
 
@@ -81,6 +81,12 @@ pub fn exact_sums<B: Backend>(backend: &B) {
         let left_out = n * addends - (0..n).map(|i| in_units(i).count()).sum::<usize>();
         assert_eq!(found[n], left_out as i64, "elements without room");
         let mut taken = bench.f32_out(n);
+        backend.exact_take(taken.view_mut(), sums.view());
+        assert!(
+            left_out > 0 && backend.to_host(taken.first(1))[0].is_nan(),
+            "nobody hears of {left_out} elements"
+        );
+        backend.upload(sums.slice_mut(n..n + 1), &[0]);
         backend.exact_take(taken.view_mut(), sums.view());
         for (i, taken) in backend.to_host(taken.view()).into_iter().enumerate() {
             let expected: i128 = in_units(i).sum();
