@@ -33,6 +33,12 @@ enum Role {
 }
 
 impl Control {
+    /// A process on its own, which has nobody to meet.
+    pub(super) fn alone() -> Self {
+        let shared = Arc::new(Shared::new(Box::new(drop)));
+        Control { members: BTreeMap::new(), shared, role: Role::Single }
+    }
+
     /// Meets all other ranks of the launch, and from then on watches them. `tell` gets a line now and then
     /// while some are waited for; `exchange` is only needed for a rendezvous through MPI. One rank has nobody
     /// to meet.
@@ -80,6 +86,11 @@ impl Control {
         });
     }
 
+    /// This rank is in another phase of the same step.
+    pub fn go_on(&self, phase: &str) {
+        self.shared.advance(|progress| phase.clone_into(&mut progress.phase));
+    }
+
     /// Does `work`, which ends on no rank before all have begun it.
     pub fn collective<T>(&self, phase: &str, work: impl FnOnce() -> T) -> T {
         let before = self.shared.progress().phase;
@@ -112,6 +123,13 @@ impl Control {
         Box::new(move || shared.failure().is_some())
     }
 
+    /// An error that every rank has found by itself: waits until all have, so that none ends because of
+    /// another one.
+    pub fn agree(&self, error: Error) -> Error {
+        self.conclude();
+        error
+    }
+
     /// This rank ends with an error, which the others are told.
     pub fn leave(self, error: &Error) {
         self.shared.set(Outcome::Left);
@@ -123,6 +141,12 @@ impl Control {
     /// # Errors
     /// That of [`Self::failure`], if some fail after all.
     pub fn finish(self) -> Result<()> {
+        self.conclude();
+        self.failure().map_or(Ok(()), Err)
+    }
+
+    /// Waits until all ranks have come here, or some have failed.
+    fn conclude(&self) {
         self.enter(self.shared.progress().step, "end");
         match &self.role {
             Role::Single => self.shared.finish(),
@@ -130,7 +154,6 @@ impl Control {
             Role::Caller(caller) => caller.done(),
         }
         self.shared.wait_for_outcome();
-        self.failure().map_or(Ok(()), Err)
     }
 
     fn say_farewell(&self, code: u8, message: &str) {

@@ -97,6 +97,8 @@ pub struct Watch {
 struct Seen {
     progress: Progress,
     heard: Duration,
+    /// When it last came to another step, phase or collective.
+    moved: Duration,
     /// Since when it waits in its collective.
     arrived: Option<Duration>,
     done: bool,
@@ -106,7 +108,7 @@ impl Watch {
     /// Of `world` ranks, all just heard of.
     pub fn new(world: usize, timing: Timing, now: Duration) -> Self {
         let progress = Progress { phase: "start".to_owned(), ..Progress::default() };
-        let seen = Seen { progress, heard: now, ..Seen::default() };
+        let seen = Seen { progress, heard: now, moved: now, ..Seen::default() };
         Watch { timing, ranks: vec![seen; world], looked: now, step_began: None, steps: VecDeque::new() }
     }
 
@@ -121,6 +123,9 @@ impl Watch {
                 self.steps.pop_front();
             }
             self.steps.extend(began.map(|began| now.saturating_sub(began)));
+        }
+        if seen.progress != progress {
+            seen.moved = now;
         }
         seen.heard = now;
         seen.progress = progress;
@@ -177,8 +182,10 @@ impl Watch {
         }
         // Who has come last waits for the shortest time.
         let arrivals = self.active().filter(|(_, seen)| reached(seen)).filter_map(|(_, seen)| seen.arrived);
-        let waited = now.saturating_sub(arrivals.max()?);
         let (there, absent): (Vec<_>, Vec<_>) = self.active().partition(|(_, seen)| reached(seen));
+        // Whoever comes to another phase goes on, though the others wait for it.
+        let moves = absent.iter().map(|(_, seen)| seen.moved);
+        let waited = now.saturating_sub(arrivals.chain(moves).max()?);
         let patience = match absent.len() {
             1 => self.timing.stall,
             _ => self.timing.stall.max(PATIENCE * self.median_step()),
@@ -315,6 +322,22 @@ mod tests {
         let expected =
             "rank 1 stalled at step 7 in backward: the others have waited at step 7 in all-reduce for 62 s";
         assert_eq!(failure.to_string(), expected);
+    }
+
+    #[test]
+    fn whoever_goes_on_has_not_stalled() {
+        let mut watch = watch(2);
+        let there = progress(7, 5, true);
+        for phase in 0..20 {
+            let absent = Progress { phase: format!("micro-batch {phase}"), ..progress(7, 4, false) };
+            assert_eq!(
+                beat(&mut watch, 50 * phase, 50 * phase + 48, &[Some(there.clone()), Some(absent)]),
+                None
+            );
+        }
+        let absent = Progress { phase: "micro-batch 19".to_owned(), ..progress(7, 4, false) };
+        let failure = beat(&mut watch, 1000, 1100, &[Some(there), Some(absent)]).unwrap();
+        assert!(matches!(&failure, Failure::Stalled { ranks, .. } if *ranks == [1]), "{failure}");
     }
 
     #[test]

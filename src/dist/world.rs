@@ -27,6 +27,17 @@ pub struct World {
 }
 
 impl World {
+    /// A process on its own.
+    pub fn alone() -> Self {
+        World { launch: Launch::single(), control: Control::alone(), fabric: Some(Box::new(Alone)) }
+    }
+
+    /// A rank whose collectives go through `fabric`, and which nobody watches: whoever has made that does.
+    pub fn over(fabric: Box<dyn Fabric>) -> Self {
+        let launch = Launch { rank: fabric.rank(), world: fabric.world(), ..Launch::single() };
+        World { launch, control: Control::alone(), fabric: Some(fabric) }
+    }
+
     /// Meets all other ranks: see [`Control::join`]. `member` is told the collectives' library, `None` for
     /// none.
     ///
@@ -62,6 +73,31 @@ impl World {
         &self.launch
     }
 
+    /// This rank, from 0.
+    pub fn rank(&self) -> usize {
+        self.launch.rank
+    }
+
+    /// Ranks in all.
+    pub fn ranks(&self) -> usize {
+        self.launch.world
+    }
+
+    /// Whether there is one rank only.
+    pub fn is_alone(&self) -> bool {
+        self.ranks() == 1
+    }
+
+    /// This rank is at another step, from 1, or in another phase of it.
+    pub fn enter(&self, step: usize, phase: &str) {
+        self.control.enter(step as u64, phase);
+    }
+
+    /// This rank is in another phase of the same step. Others wait for whoever goes on.
+    pub fn go_on(&self, phase: &str) {
+        self.control.go_on(phase);
+    }
+
     /// The control plane.
     pub fn control(&self) -> &Control {
         &self.control
@@ -81,12 +117,53 @@ impl World {
         phase: &str,
         work: impl FnOnce(&mut dyn Fabric) -> Result<T>,
     ) -> Result<T> {
-        let Some(fabric) = &mut self.fabric else {
-            return Err(Error::cluster(
-                "nothing connects the ranks but the control plane; start them with mpiexec",
-            ));
-        };
+        self.require_collectives()?;
+        let Some(fabric) = &mut self.fabric else { return Err(Error::internal("collectives by nothing")) };
         self.control.collective(phase, || work(fabric.as_mut()))
+    }
+
+    /// Refuses ranks that cannot compute together.
+    ///
+    /// # Errors
+    /// Of kind `Cluster` where nothing connects them.
+    pub fn require_collectives(&self) -> Result<()> {
+        match self.fabric {
+            Some(_) => Ok(()),
+            None => Err(Error::cluster(
+                "nothing connects the ranks but the control plane; start them with mpiexec -n N, or with srun --mpi=pmi2 \
+                 or --mpi=pmix",
+            )),
+        }
+    }
+
+    /// [`Fabric::all_reduce`] of a phase.
+    ///
+    /// # Errors
+    /// Those of [`Self::collective`].
+    pub fn all_reduce(&mut self, phase: &str, values: &mut [i64]) -> Result<()> {
+        self.collective(phase, |fabric| fabric.all_reduce(values))
+    }
+
+    /// [`Fabric::broadcast`] of a phase.
+    ///
+    /// # Errors
+    /// Those of [`Self::collective`].
+    pub fn broadcast(&mut self, phase: &str, root: usize, bytes: &mut Vec<u8>) -> Result<()> {
+        self.collective(phase, |fabric| fabric.broadcast(root, bytes))
+    }
+
+    /// [`Fabric::all_gather`] of a phase.
+    ///
+    /// # Errors
+    /// Those of [`Self::collective`].
+    pub fn all_gather(&mut self, phase: &str, own: &[u8]) -> Result<Vec<Vec<u8>>> {
+        self.collective(phase, |fabric| fabric.all_gather(own))
+    }
+
+    /// An error that every rank has found by itself: waits until all have, so that none ends because of
+    /// another one.
+    pub fn agree(&self, error: Error) -> Error {
+        self.control.agree(error)
     }
 
     /// This rank ends with an error, which the others are told.
