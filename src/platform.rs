@@ -18,6 +18,22 @@ pub(crate) fn free_bytes(dir: &Path) -> Option<u64> {
     }
 }
 
+/// Cores of the machine, this process's or not; `None` where the system does not say.
+#[cfg(feature = "cli")]
+pub(crate) fn cores() -> Option<usize> {
+    counted(&std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?)
+}
+
+/// How many numbers a list of ranges has, such as `0-3,8`.
+#[cfg(feature = "cli")]
+fn counted(ranges: &str) -> Option<usize> {
+    let len = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        (last.parse::<usize>().ok()? + 1).checked_sub(first.parse().ok()?)
+    };
+    ranges.trim().split(',').map(len).sum()
+}
+
 /// Whether something is mounted at `dir`.
 pub(crate) fn is_mount_point(dir: &Path) -> bool {
     #[cfg(target_os = "linux")]

@@ -18,8 +18,15 @@ mod machines;
 #[cfg(unix)]
 #[path = "dist/mpi.rs"]
 mod mpi;
+#[path = "common/places.rs"]
+mod places;
 #[cfg(unix)]
 #[path = "common/required.rs"]
 mod required;
 #[path = "budgets/sven_lengths.rs"]
 mod sven_lengths;
+#[path = "common/tiny.rs"]
+mod tiny;
+#[cfg(unix)]
+#[path = "dist/train.rs"]
+mod train;

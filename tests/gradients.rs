@@ -9,6 +9,7 @@ mod methods;
 
 use deepguard::ErrorKind;
 use deepguard::cpu::Cpu;
+use deepguard::dist::World;
 use deepguard::guard::Aggregation;
 use deepguard::model::activations::Recompute;
 use deepguard::model::params::Param;
@@ -367,7 +368,9 @@ fn an_abandoned_step_changes_nothing() {
                 asked += 1;
                 asked > micro_batches
             };
-            let error = disturbed.step_unless(&micro_batches_of_one(&pairs), step, update, stop).unwrap_err();
+            let world = &mut World::alone();
+            let ended = disturbed.step_unless(&micro_batches_of_one(&pairs), step, update, world, stop);
+            let error = ended.unwrap_err();
             assert_eq!((error.kind(), asked), (ErrorKind::Interrupted, micro_batches + 1));
         }
         let [found, expected] = [&mut disturbed, &mut undisturbed]

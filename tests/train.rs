@@ -3,6 +3,8 @@
 
 #[path = "common/places.rs"]
 mod places;
+#[path = "common/rank_threads.rs"]
+mod rank_threads;
 #[path = "common/tiny.rs"]
 mod tiny;
 
@@ -12,6 +14,8 @@ mod checkpoints;
 mod early_stop;
 #[path = "train/methods.rs"]
 mod methods;
+#[path = "train/ranks.rs"]
+mod ranks;
 
 use std::ops::ControlFlow;
 use std::path::Path;

@@ -6,11 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use super::hub::HubArgs;
 use super::say::{note, warn};
+use crate::cuda::devices;
 use crate::deepguard::{AnyDevice, AnyGuard, DeepGuard, DeviceChoice, Visitor};
+use crate::dist::launch::Launch;
 use crate::error::Error;
 use crate::hub::download::Need;
 use crate::model::config::Config;
 use crate::ops::Backend;
+
+/// Which GPUs a process sees.
+const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
 
 /// What activations and frozen weights are computed in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -57,6 +62,32 @@ impl DeviceArgs {
             DeviceChoice::Cpu => self.accepts(DtypeChoice::F32, "the processor computes in f32 only"),
             DeviceChoice::Cuda(_) => self.accepts(DtypeChoice::Bf16, "CUDA computes in bf16 only"),
         }
+    }
+
+    /// Where a rank computes: unless another device is named, on the GPU of its number among the ranks of its
+    /// machine, or on the only one that its launcher lets it see.
+    pub(super) fn of_rank(&self, launch: &Launch) -> Result<Self> {
+        let names_one = !matches!(self.device, DeviceChoice::Auto | DeviceChoice::Cuda(0));
+        if launch.world == 1 || names_one || self.dtype == DtypeChoice::F32 {
+            return Ok(self.clone());
+        }
+        let gpus = match (self.device, devices()) {
+            (DeviceChoice::Auto, Err(_)) => return Ok(self.clone()),
+            (_, found) => found?.len(),
+        };
+        let (rank, local_rank) = (launch.rank, launch.local_rank);
+        let ordinal = match gpus {
+            1 if std::env::var_os(VISIBLE).is_some() => 0,
+            _ if local_rank < gpus => local_rank,
+            _ => {
+                return Err(Error::device(format!(
+                    "rank {rank} is number {local_rank} on its machine, counted from 0, and finds {gpus} GPUs; start one \
+                     rank for each GPU, or set {VISIBLE} for each rank"
+                ))
+                .into());
+            }
+        };
+        Ok(DeviceArgs { device: DeviceChoice::Cuda(ordinal), ..self.clone() })
     }
 
     fn accepts(&self, there: DtypeChoice, reason: &str) -> std::result::Result<(), String> {

@@ -1,11 +1,9 @@
 //! `dg-run dist check`: whether ranks meet, and what lies between them.
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use signal_hook::low_level;
 
 use super::ranks::RanksArgs;
 use super::say::note;
@@ -16,7 +14,6 @@ use crate::dist::control::Member;
 use crate::dist::fabric::Fabric;
 use crate::dist::launch::Launch;
 use crate::error::Error;
-use crate::{files, platform};
 
 /// Values of a large sum: 64 MiB.
 const LARGE: usize = 8 << 20;
@@ -54,28 +51,19 @@ pub(super) fn run(args: &DistArgs, threads: Option<usize>, signals: &Signals) ->
     let DistCommand::Check(args) = &args.command;
     let launch = args.ranks.launch()?;
     if let Some(nproc) = args.ranks.nproc {
-        return match spawn::run(nproc, &launch, signals)? {
-            0 => Ok(()),
-            // The ranks have said why.
-            code => std::process::exit(code.into()),
-        };
+        return spawn::run(nproc, &launch, signals);
     }
     on_threads(threads, || check(args, launch))
 }
 
 fn check(args: &CheckArgs, launch: Launch) -> Result<()> {
-    launch.note.iter().for_each(|text| note(text));
-    // One of the ranks is enough.
     let tells = launch.rank == 0;
     let tell = |text: &str| {
         if tells {
             note(text)
         }
     };
-    let place = (launch.rank, launch.world);
-    let member = |fabric: Option<&str>| member(place.0, fabric);
-    let mut world =
-        World::join(launch, args.ranks.engine(), args.ranks.timing(), member, &tell, Box::new(end_process))?;
+    let mut world = args.ranks.join(launch, &tell)?;
     if world.launch().world > 1 {
         tell(&format!("{} are there", counted(world.launch().world)));
     }
@@ -92,29 +80,6 @@ fn check(args: &CheckArgs, launch: Launch) -> Result<()> {
             Err(error.into())
         }
     }
-}
-
-/// This process as a rank.
-fn member(rank: usize, fabric: Option<&str>) -> Member {
-    Member {
-        rank,
-        host: platform::host_name(),
-        pid: std::process::id(),
-        device: "processor".to_owned(),
-        sole: None,
-        facts: vec![
-            ("version of dg-run".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-            ("collectives".to_owned(), fabric.unwrap_or("none").to_owned()),
-        ],
-    }
-}
-
-/// The end of a rank because of another one, whatever its own threads wait for.
-fn end_process(error: Error) {
-    let _ = writeln!(std::io::stderr(), "dg-run: {error}");
-    files::abandon();
-    // Without the last words of libraries, which may wait for the others.
-    low_level::exit(error.kind().exit_code().into())
 }
 
 /// What rank 0 shows.

@@ -278,7 +278,7 @@ fn execute(cli: Cli, matches: &ArgMatches, signals: &Signals) -> Result<()> {
         Command::Train(args) => {
             let matches = matches.subcommand_matches("train").context("no matches of `train`")?;
             let options = config::resolve(&args, matches)?;
-            on_threads(options.place.threads, || train::run(&options, args.dry_run, signals))
+            train::run(&args, &options, signals)
         }
         Command::Score(args) => on_threads(threads, || score::run(&args)),
         Command::Generate(args) => on_threads(threads, || generate::run(&args)),

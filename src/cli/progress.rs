@@ -177,6 +177,9 @@ impl Observer for Progress<'_> {
     fn on_start(&mut self, start: &RunStart<'_>) {
         self.signals.request();
         self.line(outlook(start).trim_end());
+        if let Some(text) = &start.balance {
+            self.line(text);
+        }
         for text in limit_warnings(start) {
             self.above(|| warn(&text));
         }

@@ -1,15 +1,20 @@
 //! Flags that make a process a rank of many.
 
+use std::io::Write;
 use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use signal_hook::low_level;
 
-use crate::dist::Engine;
-use crate::dist::control::Timing;
+use super::say::note;
+use super::with_flags;
+use crate::dist::control::{Member, Timing};
 use crate::dist::launch::{Flags, Launch, MAX_RANKS, Variables};
+use crate::dist::{Engine, World};
 use crate::error::Error;
+use crate::{files, platform};
 
 const RANKS: &str = "Ranks";
 
@@ -81,17 +86,57 @@ impl RanksArgs {
         }
     }
 
-    pub(super) fn engine(&self) -> Engine {
+    /// Meets all other ranks. `tell` gets a line now and then while some are waited for.
+    pub(super) fn join(&self, launch: Launch, tell: &dyn Fn(&str)) -> Result<World> {
+        launch.note.iter().for_each(|text| note(text));
+        let rank = launch.rank;
+        let member = |fabric: Option<&str>| member(rank, fabric);
+        Ok(World::join(launch, self.engine(), self.timing(), member, tell, Box::new(end_process))?)
+    }
+
+    fn engine(&self) -> Engine {
         match self.dist {
             DistChoice::Mpi => Engine::Mpi,
             DistChoice::Auto | DistChoice::None => Engine::Auto,
         }
     }
 
-    pub(super) fn timing(&self) -> Timing {
+    fn timing(&self) -> Timing {
         let [start, stall] = [self.dist_timeout, self.stall_timeout].map(Duration::from_secs);
         Timing { start, stall }
     }
+}
+
+/// This process as a rank.
+fn member(rank: usize, fabric: Option<&str>) -> Member {
+    Member {
+        rank,
+        host: platform::host_name(),
+        pid: std::process::id(),
+        device: "processor".to_owned(),
+        sole: None,
+        facts: vec![
+            ("version of dg-run".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            ("collectives".to_owned(), fabric.unwrap_or("none").to_owned()),
+        ],
+    }
+}
+
+/// The end of a rank because of another one, whatever its own threads wait for.
+fn end_process(error: Error) {
+    let _ = writeln!(std::io::stderr(), "dg-run: {}", with_flags(&error.to_string()));
+    files::abandon();
+    // Without the last words of libraries, which may wait for the others.
+    low_level::exit(error.kind().exit_code().into())
+}
+
+/// Threads of one of several ranks of a machine, unless somebody has said how many: its share of the cores.
+/// `None` for all that there are, which are the share already where the launcher has bound the rank to some.
+pub(super) fn share_of_cores(launch: &Launch) -> Option<usize> {
+    let cores = std::thread::available_parallelism().ok()?.get();
+    let is_bound = cores < platform::cores()?;
+    let is_free = !is_bound && launch.local_world > 1 && std::env::var_os("RAYON_NUM_THREADS").is_none();
+    is_free.then(|| (cores / launch.local_world).max(1))
 }
 
 impl FromStr for Nproc {

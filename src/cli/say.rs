@@ -18,9 +18,10 @@ pub(super) struct Verbosity {
     verbose: bool,
 }
 
-const QUIET: u8 = 0;
-const NORMAL: u8 = 1;
-const VERBOSE: u8 = 2;
+const SILENT: u8 = 0;
+const QUIET: u8 = 1;
+const NORMAL: u8 = 2;
+const VERBOSE: u8 = 3;
 
 static LEVEL: AtomicU8 = AtomicU8::new(NORMAL);
 
@@ -34,6 +35,11 @@ impl Verbosity {
         };
         LEVEL.store(level, Ordering::Relaxed);
     }
+}
+
+/// From now on nothing is said but errors: another rank says the same.
+pub(super) fn leave_it_to_rank_0() {
+    LEVEL.store(SILENT, Ordering::Relaxed);
 }
 
 fn is_at_least(level: u8) -> bool {
@@ -58,9 +64,11 @@ pub(super) fn detail(text: &str) {
     }
 }
 
-/// A line that is said in any case.
+/// A line that is said even to those who want it quiet.
 pub(super) fn warn(text: &str) {
-    line(&format!("warning: {text}"));
+    if is_at_least(QUIET) {
+        line(&format!("warning: {text}"));
+    }
 }
 
 /// Whether details are said.

@@ -15,9 +15,18 @@ use crate::error::{Context, Error, ErrorKind};
 /// Between two looks at the ranks.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Starts the ranks and waits for all of them. Signals are passed on to them, and their exit code is the
-/// result: the first that is neither 0 nor that of a rank which has only lost another one, if there is one.
-pub(super) fn run(nproc: Nproc, launch: &Launch, signals: &Signals) -> Result<u8> {
+/// Starts the ranks, waits for all of them, and ends with their exit code unless that is 0.
+pub(super) fn run(nproc: Nproc, launch: &Launch, signals: &Signals) -> Result<()> {
+    match exit_code(nproc, launch, signals)? {
+        0 => Ok(()),
+        // The ranks have said why.
+        code => std::process::exit(code.into()),
+    }
+}
+
+/// Signals are passed on to the ranks, and their exit code is the result: the first that is neither 0 nor that
+/// of a rank which has only lost another one, if there is one.
+fn exit_code(nproc: Nproc, launch: &Launch, signals: &Signals) -> Result<u8> {
     if launch.launcher != Launcher::Single {
         return Err(Error::usage(format!(
             "--nproc: this process is rank {} of {} already, by {}; leave --nproc out, or give --dist none to whatever \

@@ -2,16 +2,20 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::config::TrainOptions;
 use super::device::Task;
-use super::print;
 use super::progress::{Progress, limit_warnings, outlook, stage_text};
-use super::say::{detail, note, warn};
+use super::ranks::share_of_cores;
+use super::say::{detail, leave_it_to_rank_0, note, warn};
 use super::signals::{Signal, Signals};
 use super::summary::before_and_after;
+use super::train_args::TrainArgs;
+use super::{kind, on_threads, print, spawn};
 use crate::deepguard::DeepGuard;
+use crate::dist::World;
+use crate::dist::launch::Launch;
 use crate::error::{Error, ErrorKind};
 use crate::hub::commit_of;
 use crate::model::config::Config;
@@ -19,21 +23,62 @@ use crate::ops::{Backend, Element};
 use crate::train::checkpoint;
 use crate::train::observer::{RunStart, Stage};
 use crate::train::run_folder::FINAL_ADAPTER;
-use crate::train::{Observer, RunFolder, RunSummary, TrainConfig, dry_run};
+use crate::train::{Observer, RunFolder, RunSummary, TrainConfig, dry_run, train_among};
 
 /// Trains, or shows what training would do.
-pub(super) fn run(options: &TrainOptions, dry_run: bool, signals: &Signals) -> Result<()> {
+pub(super) fn run(args: &TrainArgs, options: &TrainOptions, signals: &Signals) -> Result<()> {
     let TrainOptions { config, place } = options;
-    let revision = config.model_revision.as_deref();
-    if dry_run {
-        return place.device.run(&config.model, revision, DryRun { config });
+    if args.dry_run {
+        let task = DryRun { config };
+        let revision = config.model_revision.as_deref();
+        return on_threads(place.threads, || place.device.run(&config.model, revision, task));
     }
+    let launch = args.ranks.launch()?;
+    if let Some(nproc) = args.ranks.nproc {
+        return spawn::run(nproc, &launch, signals);
+    }
+    let threads = place.threads.or_else(|| share_of_cores(&launch));
+    on_threads(threads, || run_rank(args, options, launch, signals))
+}
+
+/// Trains as one rank, which the others hear of.
+fn run_rank(args: &TrainArgs, options: &TrainOptions, launch: Launch, signals: &Signals) -> Result<()> {
+    if launch.rank > 0 {
+        leave_it_to_rank_0();
+    }
+    let mut world = args.ranks.join(launch, &note)?;
+    let summary = match train(options, &mut world, signals) {
+        Ok(summary) => summary,
+        Err(error) => {
+            world.leave(&Error::new(kind(&error), format!("{error:#}")));
+            return Err(error);
+        }
+    };
+    world.finish()?;
+    if summary.interrupted {
+        return Err(stopped(&summary, signals).into());
+    }
+    report(&summary, &options.config.output_dir);
+    Ok(())
+}
+
+fn train(options: &TrainOptions, world: &mut World, signals: &Signals) -> Result<RunSummary> {
+    let TrainOptions { config, place } = options;
+    world.require_collectives()?;
+    let device = place.device.of_rank(world.launch())?;
     // Before the model is loaded, which may take long.
-    let folder = RunFolder::open(&config.output_dir)?;
-    if checkpoint::resume_point(folder.path(), config.resume_from_checkpoint.as_deref())?.is_some() {
-        signals.can_resume();
+    let folder = (world.rank() == 0).then(|| RunFolder::open(&config.output_dir)).transpose()?;
+    if let Some(folder) = &folder {
+        let spec = config.resume_from_checkpoint.as_deref();
+        if checkpoint::resume_point(folder.path(), spec)?.is_some() {
+            signals.can_resume();
+        }
     }
-    place.device.run(&config.model, revision, Training { config, folder: &folder, signals })
+    let mut summary = None;
+    let (folder, revision) = (folder.as_ref(), config.model_revision.as_deref());
+    let task = Training { config, folder, world, signals, summary: &mut summary };
+    device.run(&config.model, revision, task)?;
+    summary.context("training without a result")
 }
 
 struct DryRun<'a> {
@@ -73,8 +118,11 @@ impl Observer for Outlook {
 
 struct Training<'a> {
     config: &'a TrainConfig,
-    folder: &'a RunFolder,
+    /// On rank 0.
+    folder: Option<&'a RunFolder>,
+    world: &'a mut World,
     signals: &'a Signals,
+    summary: &'a mut Option<RunSummary>,
 }
 
 impl Task for Training<'_> {
@@ -82,19 +130,19 @@ impl Task for Training<'_> {
         self.config.for_model(model).map(drop).map_err(Into::into)
     }
 
-    fn run<B: Backend>(self, mut guard: DeepGuard<B>) -> Result<()> {
+    fn run<B: Backend>(self, guard: DeepGuard<B>) -> Result<()> {
         note(&start_text(&guard, self.config));
+        if !self.world.is_alone() {
+            note(&format!("{} ranks, of which this is the first", self.world.ranks()));
+        }
         let mut progress = Progress::new(self.signals);
         // What a branch was when the run began is what the run's configuration has to name.
         let mut config = self.config.clone();
         config.model_revision = commit_of(guard.model.dir()).map(str::to_owned);
-        let summary = guard.train_in(self.folder, &config, &mut progress);
+        let DeepGuard { model, tokenizer, .. } = &guard;
+        let summary = train_among(self.world, self.folder, model, tokenizer, &config, &mut progress);
         progress.finish();
-        let summary = summary?;
-        if summary.interrupted {
-            return Err(stopped(&summary, self.signals).into());
-        }
-        report(&summary, &self.config.output_dir);
+        *self.summary = Some(summary?);
         Ok(())
     }
 }
@@ -139,7 +187,7 @@ fn start_text<B: Backend>(guard: &DeepGuard<B>, config: &TrainConfig) -> String 
 
 /// What a run that was stopped ends with.
 fn stopped(summary: &RunSummary, signals: &Signals) -> Error {
-    let by = signals.received().map_or("request", Signal::name);
+    let by = signals.received().map_or("a signal to another rank", Signal::name);
     match &summary.checkpoint {
         Some(checkpoint) => Error::new(
             ErrorKind::Preempted,

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::device::DeviceArgs;
 use super::keys::names;
+use super::ranks::RanksArgs;
 use crate::error::Error;
 use crate::guard::Aggregation;
 use crate::model::lora::{Projection, TargetModules};
@@ -167,6 +168,9 @@ pub struct TrainArgs {
     #[command(flatten)]
     #[serde(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    #[serde(skip)]
+    pub(super) ranks: RanksArgs,
 }
 
 /// What may be adapted.

@@ -112,6 +112,11 @@ impl<D: Device> Params<D> {
         Matrix::new(self.operand(param), param.shape[0], param.shape[1..].iter().product())
     }
 
+    /// The values of all tensors, alignment included.
+    pub fn master(&self) -> Ref<'_, D, f32> {
+        self.master.view()
+    }
+
     /// The values of all tensors, alignment included, for the optimiser; call [`Params::refresh`] afterwards.
     pub fn master_mut(&mut self) -> Mut<'_, D, f32> {
         self.master.view_mut()

@@ -3,13 +3,15 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::activations::Rows;
 use crate::model::prefix::PrefixPlace;
 use crate::ops::attention::Segment;
 use crate::train::changes::{Changes, Marked};
 
 /// A tokenised training pair.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenPair {
     /// The pair's number in the data set, under which its base hidden states are cached.
     pub id: usize,
@@ -35,6 +37,12 @@ impl TokenPair {
     /// Tokens of the longer half.
     pub fn longest(&self) -> usize {
         self.secure.len().max(self.vulnerable.len())
+    }
+
+    /// About how long a step computes this pair, in forward passes of a token: the secure function has a
+    /// backward pass, which takes as long as two, the vulnerable one only what it does not share.
+    pub(super) fn cost(&self) -> u64 {
+        (3 * self.secure.len() + self.vulnerable.len() - self.shared()) as u64
     }
 
     /// What this pair adds to the denominators of the losses.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
 use similar::{Algorithm, DiffTag, capture_diff_slices};
 
 /// Most lines, words or tokens between the common ends of two functions that are looked at one by one:
@@ -9,7 +10,7 @@ use similar::{Algorithm, DiffTag, capture_diff_slices};
 const MOST_COMPARED: usize = 1 << 14;
 
 /// For every token of a function, whether the fix changed it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     /// Of the secure function: what the fix brought.
     pub secure: Vec<bool>,

@@ -71,7 +71,11 @@ pub(super) struct Memory<B: Backend> {
     pub(super) grads: ActivationGrads<B>,
     /// Where there is a guard.
     pub(super) guard: Option<GuardActivations<B>>,
+    /// Gradients of a micro-batch, then those of the step.
     pub(super) dparams: Grads<B>,
+    /// `[parameters + 1]` exact sums of the micro-batches' gradients, see
+    /// [`exact_add`](crate::ops::optim::Optim::exact_add).
+    pub(super) sums: Buffer<B, i64>,
     pub(super) results: Results<B>,
     /// `[chunk, vocab_size]` logits with adapters, then their gradient.
     pub(super) logits: Buffer<B, B::Act>,
@@ -167,6 +171,7 @@ impl Sizes {
             grads: ActivationGrads::new(arena, config, rows.saved, shape.taps)?,
             guard: guard.map(|guard| GuardActivations::new(arena, guard, adapter_rows, true)).transpose()?,
             dparams: Grads::new(arena, layout)?,
+            sums: arena.buffer("sums of gradients", &[layout.len() + 1])?,
             results: Results::new(arena, adapter_rows, guard.is_some())?,
             logits: arena.buffer("logits", &[self.chunk, config.vocab_size])?,
             base: self.with_base.then(|| self.base_buffers(arena, config)).transpose()?,

@@ -18,6 +18,8 @@ mod metrics;
 mod objective;
 pub mod observer;
 pub mod packing;
+mod ranks;
+mod record;
 pub mod records;
 mod results;
 mod run_data;
@@ -35,4 +37,4 @@ pub use run_data::RunData;
 pub use run_folder::RunFolder;
 pub use trainer::{RunSummary, train_on};
 #[cfg(feature = "text")]
-pub use trainer::{dry_run, train, train_in};
+pub use trainer::{dry_run, train, train_among, train_in};

@@ -82,22 +82,52 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    pub(super) fn add(&mut self, plan: &BatchPlan, results: &RowResults) {
+    /// Figures of a sum.
+    pub(super) const LEN: usize = 5;
+
+    /// All of them, for [`Self::from_figures`].
+    pub(super) fn figures(&self) -> [f64; Self::LEN] {
+        let Sums { nll, swept, kl, score_secure, score_vulnerable } = *self;
+        [nll, swept, kl, score_secure, score_vulnerable]
+    }
+
+    pub(super) fn from_figures([nll, swept, kl, score_secure, score_vulnerable]: [f64; Self::LEN]) -> Self {
+        Sums { nll, swept, kl, score_secure, score_vulnerable }
+    }
+
+    /// Those of a micro-batch.
+    pub(super) fn of(plan: &BatchPlan, results: &RowResults) -> Self {
         let sum = |x: &[f32]| x.iter().map(|&v| f64::from(v)).sum::<f64>();
         // Rows without a weight may have no loss either.
         let weighted = |weights: &[f32], losses: &[f32]| -> f64 {
             let rows = weights.iter().zip(losses).take(plan.saved_rows).filter(|(w, _)| **w != 0.0);
             rows.map(|(&w, &loss)| f64::from(w) * f64::from(loss)).sum()
         };
-        self.nll += weighted(&plan.w_ce, &results.nll);
-        self.kl += weighted(&plan.w_kl, &results.kl);
-        self.swept += plan.swept.iter().map(|swept| swept.loss(&results.nll)).sum::<f64>();
-        if results.scores.is_empty() {
-            return;
+        let mut sums = Sums {
+            nll: weighted(&plan.w_ce, &results.nll),
+            kl: weighted(&plan.w_kl, &results.kl),
+            swept: plan.swept.iter().map(|swept| swept.loss(&results.nll)).sum::<f64>(),
+            ..Sums::default()
+        };
+        if !results.scores.is_empty() {
+            sums.score_secure = sum(&results.scores[..plan.secure_rows]);
+            let vulnerable = plan.pairs.iter().flat_map(|pair| plan.vulnerable_rows(pair));
+            sums.score_vulnerable = vulnerable.map(|row| f64::from(results.scores[row])).sum::<f64>();
         }
-        self.score_secure += sum(&results.scores[..plan.secure_rows]);
-        let vulnerable = plan.pairs.iter().flat_map(|pair| plan.vulnerable_rows(pair));
-        self.score_vulnerable += vulnerable.map(|row| f64::from(results.scores[row])).sum::<f64>();
+        sums
+    }
+}
+
+/// Micro-batches are added up in their order, whoever has computed them.
+impl std::iter::Sum for Sums {
+    fn sum<I: Iterator<Item = Sums>>(all: I) -> Sums {
+        all.fold(Sums::default(), |a, b| Sums {
+            nll: a.nll + b.nll,
+            swept: a.swept + b.swept,
+            kl: a.kl + b.kl,
+            score_secure: a.score_secure + b.score_secure,
+            score_vulnerable: a.score_vulnerable + b.score_vulnerable,
+        })
     }
 }
 

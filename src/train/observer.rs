@@ -58,11 +58,12 @@ pub trait Observer {
     fn on_start(&mut self, _start: &RunStart<'_>) {}
     /// Whether the run shall end, asked before every micro-batch of training and validation. What has begun
     /// is abandoned; the run ends with a checkpoint of its last whole step, from which it continues as if it
-    /// had never ended.
+    /// had never ended. Of several ranks any one may say so; all of them finish the step first.
     fn should_stop(&mut self) -> bool {
         false
     }
-    /// A step is done. `Break` ends the run after the validation and the checkpoint that follow it.
+    /// A step is done. `Break` ends the run after the validation and the checkpoint that follow it; one of
+    /// several ranks ends all of them after the next step.
     fn on_step(&mut self, _log: &StepLog) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
@@ -119,4 +120,6 @@ pub struct RunStart<'a> {
     pub resumed_at: Option<usize>,
     /// Seconds of a step, as the run took so far; `None` for a new one.
     pub seconds_per_step: Option<f64>,
+    /// How evenly several ranks share the work, and what would help; `None` where nothing needs to.
+    pub balance: Option<String>,
 }

@@ -28,6 +28,8 @@ pub struct RowResults {
 
 /// A micro-batch whose results have not been fetched yet, and where they lie.
 pub(super) struct Pending {
+    /// Which of its step it is.
+    number: usize,
     pub(super) plan: BatchPlan,
     start: usize,
     scored: bool,
@@ -74,11 +76,11 @@ impl<B: Backend> Results<B> {
         self.used + self.len(plan) <= self.buffer.len()
     }
 
-    /// Room for the results of `plan`, which must fit.
-    pub(super) fn reserve(&mut self, plan: BatchPlan) -> Pending {
+    /// Room for the results of micro-batch `number` of a step, whose `plan` must fit.
+    pub(super) fn reserve(&mut self, number: usize, plan: BatchPlan) -> Pending {
         let start = self.used;
         self.used += self.len(&plan);
-        Pending { plan, start, scored: self.scored }
+        Pending { number, plan, start, scored: self.scored }
     }
 
     /// Frees all room; what is in it will not be fetched.
@@ -99,19 +101,20 @@ impl<B: Backend> Results<B> {
         self.buffer.first_mut(HEADER).cast()
     }
 
-    /// Waits, and returns the results of `pending` and the sum of squared gradients; all room is free again.
+    /// Waits, and returns the results of `pending`, with their numbers, and the sum of squared gradients; all
+    /// room is free again.
     pub(super) fn fetch(
         &mut self,
         backend: &B,
         pending: Vec<Pending>,
-    ) -> Result<(Vec<(BatchPlan, RowResults)>, f64)> {
+    ) -> Result<(Vec<(usize, BatchPlan, RowResults)>, f64)> {
         let mut host = vec![0.0; self.used];
         backend.fetch(&mut host, self.buffer.first(self.used))?;
         self.used = HEADER;
         let results = |pending: Pending| {
             let [nll, kl, scores] = pending.ranges().map(|range| host[range].to_vec());
             let kl = kl[..pending.plan.saved_rows].to_vec();
-            (pending.plan, RowResults { nll, kl, scores, attention: Vec::new() })
+            (pending.number, pending.plan, RowResults { nll, kl, scores, attention: Vec::new() })
         };
         let squares = bytemuck::cast([host[0], host[1]]);
         Ok((pending.into_iter().map(results).collect(), squares))

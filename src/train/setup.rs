@@ -94,12 +94,15 @@ fn schedule(config: &TrainConfig, pairs: usize) -> LinearSchedule {
     LinearSchedule { peak: config.learning_rate, warmup_steps, total_steps }
 }
 
-/// Rows of hidden states of the base model that a run keeps: those of the secure functions that it sees, or
-/// of both.
+/// Rows of hidden states of the base model that a run keeps: those of the pairs that it sees.
 pub(super) fn base_rows(config: &TrainConfig, train: &TokenizedPairs, validation: &TokenizedPairs) -> usize {
-    let both = config.method.has_prefixes();
-    let rows = |pair: &TokenPair| pair.secure.len() + if both { pair.vulnerable.len() } else { 0 };
+    let rows = |pair: &TokenPair| base_rows_of(config, pair);
     let seen = config.max_steps.map_or(usize::MAX, |steps| steps.saturating_mul(config.pairs_per_step()));
     let first = epoch_order(train.pairs.len(), config.seed, 0).into_iter().take(seen);
     first.map(|i| rows(&train.pairs[i])).sum::<usize>() + validation.pairs.iter().map(rows).sum::<usize>()
+}
+
+/// Rows of hidden states of the base model that are kept of a pair: those of the secure function, or of both.
+pub(super) fn base_rows_of(config: &TrainConfig, pair: &TokenPair) -> usize {
+    pair.secure.len() + if config.method.has_prefixes() { pair.vulnerable.len() } else { 0 }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::attached::Attached;
+use crate::dist::World;
 use crate::error::{Error, Result};
 use crate::guard::{Guard, GuardPass, GuardUpstream, TokenSecurityStats};
 use crate::model::activations::{Activations, Recompute, Rows};
@@ -15,6 +16,7 @@ use crate::train::base_cache::BaseCache;
 use crate::train::batch::{BatchPlan, TokenPair, Totals};
 use crate::train::memory::{ADVICE, CACHE_ADVICE, Memory, PlanBuffers, device_bytes, fitting_sizes};
 use crate::train::objective::{Regime, Sums};
+use crate::train::ranks;
 use crate::train::results::Pending;
 
 pub use crate::train::memory::Moments;
@@ -31,8 +33,18 @@ pub struct StepReport {
     pub losses: Losses,
     /// Norm of all gradients before clipping.
     pub grad_norm: f64,
-    /// Whether the update was left out because a gradient was not finite.
+    /// Whether the update was left out because a gradient was not finite, or [too large](crate::ops::optim::Optim::exact_add).
     pub skipped: bool,
+    /// Whether a rank asks all of them to stop.
+    pub stops: bool,
+}
+
+/// Losses and gradients of a step before its update.
+struct Differentiated {
+    losses: Losses,
+    /// Norm of the gradients.
+    norm: f64,
+    stops: bool,
 }
 
 /// Hyper-parameters of one update.
@@ -133,42 +145,50 @@ impl<'m, B: Backend> Stepper<'m, B> {
         step: u32,
         update: Update,
     ) -> Result<StepReport> {
-        self.step_unless(micro_batches, step, update, &mut || false)
+        self.step_unless(micro_batches, step, update, &mut World::alone(), &mut || false)
     }
 
-    /// [`Self::step`] that is abandoned if `stop`, asked before every micro-batch, says so. Parameters,
-    /// statistics and moments are then as they were.
+    /// [`Self::step`] of all ranks of `world`, each of which computes some of the micro-batches; parameters,
+    /// statistics and moments are the same on all of them afterwards, and for any number of them. Every rank
+    /// calls this with the same arguments.
+    ///
+    /// A rank on its own asks `stop` before every micro-batch and abandons the step if it says so; parameters,
+    /// statistics and moments are then as they were. One of several asks it once, and all of them finish the
+    /// step: see [`StepReport::stops`].
     ///
     /// # Errors
-    /// Kind `Interrupted` if it was abandoned.
+    /// Kind `Interrupted` if it was abandoned; kind `Cluster` if another rank fails.
     pub fn step_unless(
         &mut self,
         micro_batches: &[Vec<&TokenPair>],
         step: u32,
         update: Update,
+        world: &mut World,
         stop: &mut dyn FnMut() -> bool,
     ) -> Result<StepReport> {
-        let (losses, grad_norm) = self.losses_and_norm(micro_batches, Some(step), stop)?;
+        let Differentiated { losses, norm, stops } =
+            self.differentiate(micro_batches, Some(step), world, stop)?;
         self.update_stats(micro_batches);
-        let finite = grad_norm.is_finite() && losses.total.is_finite();
+        let finite = norm.is_finite() && losses.total.is_finite();
         if finite {
-            self.apply(update, grad_norm);
+            self.apply(update, norm);
         }
-        Ok(StepReport { losses, grad_norm, skipped: !finite })
+        Ok(StepReport { losses, grad_norm: norm, skipped: !finite, stops })
     }
 
     /// Losses and gradients of one step without an update; no dropout where `step` is `None`.
     pub fn gradients(&mut self, micro_batches: &[Vec<&TokenPair>], step: Option<u32>) -> Result<Losses> {
-        self.losses_and_norm(micro_batches, step, &mut || false).map(|(losses, _)| losses)
+        let found = self.differentiate(micro_batches, step, &mut World::alone(), &mut || false)?;
+        Ok(found.losses)
     }
 
-    /// As [`Self::gradients`], with the norm of the gradients.
-    fn losses_and_norm(
+    fn differentiate(
         &mut self,
         micro_batches: &[Vec<&TokenPair>],
         step: Option<u32>,
+        world: &mut World,
         stop: &mut dyn FnMut() -> bool,
-    ) -> Result<(Losses, f64)> {
+    ) -> Result<Differentiated> {
         let ignore = self.objective.ignore_token;
         let totals: Totals = micro_batches.iter().flatten().map(|pair| pair.totals(ignore)).sum();
         let missing = self.missing(micro_batches.iter().flatten());
@@ -178,14 +198,19 @@ impl<'m, B: Backend> Stepper<'m, B> {
         // it.
         loop {
             let backend = self.model.backend.clone();
-            let accumulated = backend
-                .graph("training step", || self.accumulate(micro_batches, step, totals, &missing, stop));
+            let accumulated = backend.graph("training step", || {
+                self.accumulate(micro_batches, step, totals, &missing, world, stop)
+            });
             let (mut sums, pending) = accumulated.inspect_err(|_| self.memory.results.discard())?;
-            let squares = self.collect(pending, &mut sums)?;
-            let losses = self.objective.losses(sums, totals);
+            let mut squares = self.collect(pending, &mut sums)?;
+            let mut stops = false;
+            if !world.is_alone() {
+                (squares, stops) = self.combine(world, &mut sums, stop())?;
+            }
+            let losses = self.objective.losses(sums.into_iter().sum(), totals);
             let regime = self.objective.regime(&losses);
             if regime == self.expected || !losses.total.is_finite() {
-                return Ok((losses, squares.sqrt()));
+                return Ok(Differentiated { losses, norm: squares.sqrt(), stops });
             }
             self.expected = regime;
         }
@@ -196,47 +221,96 @@ impl<'m, B: Backend> Stepper<'m, B> {
         &self.memory.dparams
     }
 
-    /// Gradients of all micro-batches and the sum of their squares. Returns what is known of the losses
-    /// already, and the micro-batches whose results have not been fetched.
+    /// Exact sums of the gradients of this rank's micro-batches; for a rank on its own the gradients of the
+    /// step and the sum of their squares, too. Returns what is known of each micro-batch's losses already,
+    /// `[micro-batches]`, and the micro-batches whose results have not been fetched.
     fn accumulate(
         &mut self,
         micro_batches: &[Vec<&TokenPair>],
         step: Option<u32>,
         totals: Totals,
         missing: &HashSet<usize>,
+        world: &World,
         stop: &mut dyn FnMut() -> bool,
-    ) -> Result<(Sums, Vec<Pending>)> {
+    ) -> Result<(Vec<Sums>, Vec<Pending>)> {
         let backend = &self.model.backend;
         backend.zero(self.memory.dparams.all_mut());
+        backend.zero(self.memory.sums.view_mut());
         self.prepare_guard();
-        let (mut sums, mut first, mut pending) = (Sums::default(), 0, Vec::new());
-        for pairs in micro_batches {
-            if stop() {
-                return Err(Error::interrupted());
+        let owners = ranks::owners(micro_batches, world);
+        let (mut sums, mut pending) = (vec![Sums::default(); micro_batches.len()], Vec::new());
+        let mut first = 0;
+        for (i, pairs) in micro_batches.iter().enumerate() {
+            if owners[i] == world.rank() {
+                if world.is_alone() && stop() {
+                    return Err(Error::interrupted());
+                }
+                world.go_on(&format!("micro-batch {}", i + 1));
+                let plan = self.make_plan(pairs, first, false, missing);
+                if !self.memory.results.fits(&plan) {
+                    self.collect(std::mem::take(&mut pending), &mut sums)?;
+                }
+                let batch = self.memory.results.reserve(i, plan);
+                self.differentiate_batch(&batch, step, totals)?;
+                let Memory { sums, dparams, .. } = &mut self.memory;
+                backend.exact_add(sums.view_mut(), dparams.all_mut(), micro_batches.len());
+                pending.push(batch);
             }
-            let plan = self.make_plan(pairs, first, false, missing);
-            if !self.memory.results.fits(&plan) {
-                self.collect(std::mem::take(&mut pending), &mut sums)?;
-            }
-            self.upload_score_weights(&plan, totals);
-            let batch = self.memory.results.reserve(plan);
-            self.forward(&batch.plan, step)?;
-            self.sweep(&batch)?;
-            self.head(&batch, totals, true);
-            self.backward(&batch.plan, step);
-            self.keep_scores(&batch);
-            pending.push(batch);
             first += pairs.len();
         }
-        let Memory { results, dparams, .. } = &mut self.memory;
-        backend.sum_of_squares(results.squares(), dparams.all());
+        if world.is_alone() {
+            self.take_gradients();
+        }
         Ok((sums, pending))
     }
 
-    /// Fetches the results of some micro-batches and adds them up; returns the sum of squared gradients.
-    fn collect(&mut self, pending: Vec<Pending>, sums: &mut Sums) -> Result<f64> {
+    /// Losses and gradients of one micro-batch.
+    fn differentiate_batch(&mut self, batch: &Pending, step: Option<u32>, totals: Totals) -> Result<()> {
+        self.upload_score_weights(&batch.plan, totals);
+        self.forward(&batch.plan, step)?;
+        self.sweep(batch)?;
+        self.head(batch, totals, true);
+        self.backward(&batch.plan, step);
+        self.keep_scores(batch);
+        Ok(())
+    }
+
+    /// The gradients of the step from their exact sums, and the sum of their squares.
+    fn take_gradients(&mut self) {
+        let (backend, Memory { sums, results, dparams, .. }) = (&self.model.backend, &mut self.memory);
+        backend.exact_take(dparams.all_mut(), sums.view());
+        backend.sum_of_squares(results.squares(), dparams.all());
+    }
+
+    /// Adds up what all ranks have computed of a step: the sums of the gradients, and the losses of each
+    /// micro-batch, which one rank alone has. Returns the sum of the squared gradients and whether any rank
+    /// asks to `stop`.
+    fn combine(&mut self, world: &mut World, losses: &mut [Sums], stop: bool) -> Result<(f64, bool)> {
+        let (backend, sums) = (&self.model.backend, &mut self.memory.sums);
+        let mut all = vec![0; sums.len()];
+        backend.fetch(&mut all, sums.view())?;
+        all.extend(losses.iter().flat_map(Sums::figures).map(ranks::to_bits));
+        all.push(i64::from(stop));
+        world.all_reduce("sum of gradients", &mut all)?;
+        let (gradients, rest) = all.split_at(sums.len());
+        backend.upload(sums.view_mut(), gradients);
+        let (figures, _) = rest.as_chunks::<{ Sums::LEN }>();
+        for (sums, bits) in losses.iter_mut().zip(figures) {
+            *sums = Sums::from_figures(bits.map(ranks::from_bits));
+        }
+        let stops = rest.last() != Some(&0);
+        self.take_gradients();
+        let (_, squares) = self.memory.results.fetch(backend, Vec::new())?;
+        Ok((squares, stops))
+    }
+
+    /// Fetches the results of some micro-batches and puts their losses into `sums`; returns the sum of
+    /// squared gradients.
+    fn collect(&mut self, pending: Vec<Pending>, sums: &mut [Sums]) -> Result<f64> {
         let (batches, squares) = self.memory.results.fetch(&self.model.backend, pending)?;
-        batches.iter().for_each(|(plan, results)| sums.add(plan, results));
+        for (i, plan, results) in &batches {
+            sums[*i] = Sums::of(plan, results);
+        }
         Ok(squares)
     }
 
@@ -396,7 +470,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
         self.prepare_guard();
         self.reserve_inputs(1);
         let plan = self.make_plan(pairs, 0, true, &self.missing(pairs));
-        let batch = self.memory.results.reserve(plan);
+        let batch = self.memory.results.reserve(0, plan);
         self.forward(&batch.plan, None)?;
         let totals = Totals::default();
         self.head(&batch, totals, false);
@@ -405,15 +479,14 @@ impl<'m, B: Backend> Stepper<'m, B> {
         let weights = guard.and_then(|guard| guard.attention(batch.plan.adapter_rows));
         let attention = weights.map(|weights| self.model.backend.to_host(weights)).unwrap_or_default();
         let (mut results, _) = self.memory.results.fetch(&self.model.backend, vec![batch])?;
-        let (plan, results) =
+        let (_, plan, results) =
             results.pop().ok_or_else(|| Error::internal("an evaluation without results"))?;
         Ok((plan, RowResults { attention, ..results }))
     }
 
     /// Losses of evaluated batches.
     pub fn losses_of(&self, batches: &[(BatchPlan, RowResults)], totals: Totals) -> Losses {
-        let mut sums = Sums::default();
-        batches.iter().for_each(|(plan, results)| sums.add(plan, results));
+        let sums = batches.iter().map(|(plan, results)| Sums::of(plan, results)).sum();
         self.objective.losses(sums, totals)
     }
 

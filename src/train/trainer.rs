@@ -5,10 +5,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::adapter;
+use crate::dist::World;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{require_space, write_json};
-use crate::manifest::commit_dir;
 #[cfg(feature = "text")]
 use crate::model::tokenizer::Tokenizer;
 use crate::model::transformer::Transformer;
@@ -16,21 +14,21 @@ use crate::ops::{Backend, PlanRow};
 use crate::system::available_memory;
 use crate::train::base_cache::BaseCache;
 use crate::train::batch::TokenPair;
-use crate::train::checkpoint::{self, TrainerState, is_inside};
+use crate::train::checkpoint::{self, TrainerState};
 use crate::train::config::TrainConfig;
-use crate::train::environment::Environment;
 use crate::train::evaluation::evaluate;
 #[cfg(feature = "text")]
 use crate::train::memory::device_bytes;
 use crate::train::memory::fitting_sizes;
-use crate::train::metrics::{self, MetricsFile};
+use crate::train::metrics;
 use crate::train::observer::{Observer, RunStart, Stage, StepLog};
+use crate::train::ranks::{self, SharedCheckpoint};
+use crate::train::record::Record;
 use crate::train::run_data::RunData;
-use crate::train::run_folder::{FINAL_ADAPTER, RunFolder};
+use crate::train::run_folder::RunFolder;
 use crate::train::schedule::{LinearSchedule, epoch_order};
-use crate::train::setup::{Setup, base_rows};
-use crate::train::step::{Stepper, Update};
-use crate::train::tensorboard::EventFile;
+use crate::train::setup::{Setup, base_rows, base_rows_of};
+use crate::train::step::{StepReport, Stepper, Update};
 
 /// Non-finite gradients in a row after which training stops.
 const MAX_SKIPPED_IN_A_ROW: usize = 10;
@@ -57,11 +55,13 @@ struct Run<'a, 'm, B: Backend> {
     validation: Vec<TokenPair>,
     state: TrainerState,
     schedule: LinearSchedule,
-    metrics: MetricsFile,
-    events: EventFile,
     observer: &'a mut dyn Observer,
-    folder: &'a RunFolder,
-    /// What the newest checkpoint in the folder holds.
+    world: &'a mut World,
+    /// Whether the observer has asked for the end, which the other ranks have still to hear of.
+    stops: bool,
+    /// What is written, which rank 0 does.
+    record: Option<Record<'a>>,
+    /// What the run's newest checkpoint holds.
     saved: Option<TrainerState>,
 }
 
@@ -86,7 +86,28 @@ pub fn train_in<B: Backend>(
     config: &TrainConfig,
     observer: &mut dyn Observer,
 ) -> Result<RunSummary> {
-    train_with(folder, model, config, observer, |config, observer| RunData::read(config, tokenizer, observer))
+    train_among(&mut World::alone(), Some(folder), model, tokenizer, config, observer)
+}
+
+/// [`train_in`] on every rank of `world`, each of which computes some of the micro-batches; what is trained is
+/// the same, bit by bit, for any number of ranks. Rank 0 has the `folder`, reads what `config` names and
+/// writes; the others need the model's files alone. Where `observer` asks a rank to stop, all of them finish
+/// the step and end.
+///
+/// # Errors
+/// Errors of all kinds; kind `Cluster` where another rank fails or differs. A rank that ends with one has to
+/// [tell](World::leave) the others.
+#[cfg(feature = "text")]
+pub fn train_among<B: Backend>(
+    world: &mut World,
+    folder: Option<&RunFolder>,
+    model: &Transformer<B>,
+    tokenizer: &Tokenizer,
+    config: &TrainConfig,
+    observer: &mut dyn Observer,
+) -> Result<RunSummary> {
+    let read = |config: &TrainConfig, observer: &mut dyn Observer| RunData::read(config, tokenizer, observer);
+    train_with(world, folder, model, config, observer, read)
 }
 
 /// Trains on pairs in memory: neither `config.data` nor `config.val_data` is looked at, nor is
@@ -101,12 +122,13 @@ pub fn train_on<B: Backend>(
     config: &TrainConfig,
     observer: &mut dyn Observer,
 ) -> Result<RunSummary> {
-    train_with(folder, model, config, observer, |_, _| Ok(data))
+    train_with(&mut World::alone(), Some(folder), model, config, observer, |_, _| Ok(data))
 }
 
-/// Trains on what `data` gets for the configuration of the model.
+/// Trains on what `data` gets for the configuration of the model, on rank 0.
 fn train_with<B: Backend>(
-    folder: &RunFolder,
+    world: &mut World,
+    folder: Option<&RunFolder>,
     model: &Transformer<B>,
     config: &TrainConfig,
     observer: &mut dyn Observer,
@@ -114,10 +136,17 @@ fn train_with<B: Backend>(
 ) -> Result<RunSummary> {
     config.validate()?;
     let config = &config.for_model(&model.config)?;
-    let resume = checkpoint::resume_point(folder.path(), config.resume_from_checkpoint.as_deref())?;
-    let data = data(config, observer)?;
-    let setup = Setup::new(model, data, config, resume.as_deref(), observer)?;
+    if folder.is_some() != (world.rank() == 0) {
+        return Err(Error::usage("a run folder: expected one on rank 0, and none on any other rank"));
+    }
+    let spec = config.resume_from_checkpoint.as_deref();
+    let resume = folder.map(|folder| checkpoint::resume_point(folder.path(), spec)).transpose()?.flatten();
+    let checkpoint = ranks::share_checkpoint(world, resume.as_deref())?;
+    let checkpoint = checkpoint.as_ref().map(SharedCheckpoint::path);
+    let data = ranks::share_data(world, || data(config, observer))?;
+    let setup = Setup::new(model, data, config, checkpoint, observer)?;
     let Setup { train, validation, attached, capacity, schedule, state } = setup;
+    ranks::require_same_course(world, &state.course)?;
     let policies = config.recompute.candidates();
     let (_, plan) = fitting_sizes(model, &attached, &config.objective(), capacity, policies)?;
     let rows = base_rows(config, &train, &validation);
@@ -126,7 +155,7 @@ fn train_with<B: Backend>(
         cache.require_space(rows * model.config.hidden_size)?;
     }
     let mut stepper = Stepper::new(model, attached, config.objective(), Some(cache), capacity, policies)?;
-    if let Some(dir) = &resume {
+    if let Some(dir) = checkpoint {
         checkpoint::restore(dir, &mut stepper, &state)?;
     }
     observer.on_start(&RunStart {
@@ -139,17 +168,15 @@ fn train_with<B: Backend>(
         total_steps: schedule.total_steps,
         resumed_at: (state.global_step > 0).then_some(state.global_step),
         seconds_per_step: seconds_per_step(resume.as_deref()),
+        balance: ranks::balance(config, &train.pairs, world),
     });
-    let metrics = MetricsFile::open(folder.path(), &state)?;
-    let events = EventFile::create(folder.path(), state.global_step)?;
     let layers = stepper.attached.tapped_layers(model.config.num_hidden_layers);
-    Environment::new(&model.backend, state.global_step, schedule.total_steps, layers)
-        .append(folder.path())?;
-    write_json(&folder.path().join("train_config.json"), config)?;
-    let saved = resume.filter(|dir| is_inside(dir, folder.path())).map(|_| state.clone());
+    let open = |folder| Record::open(folder, &model.backend, config, &state, schedule.total_steps, layers);
+    let record = folder.map(open).transpose()?;
+    let saved = record.as_ref().and_then(|record| record.holds(resume.as_deref()).then(|| state.clone()));
     let (train, validation) = (train.pairs, validation.pairs);
-    Run { config, stepper, train, validation, state, schedule, metrics, events, observer, folder, saved }
-        .run()
+    let stops = false;
+    Run { config, stepper, train, validation, state, schedule, observer, world, stops, record, saved }.run()
 }
 
 /// Does what [`train`] does before the first step, and tells the observer with what the run would start.
@@ -185,6 +212,7 @@ pub fn dry_run<B: Backend>(
         total_steps: setup.schedule.total_steps,
         resumed_at: (setup.state.global_step > 0).then_some(setup.state.global_step),
         seconds_per_step: seconds_per_step(resume.as_deref()),
+        balance: None,
     });
     Ok(())
 }
@@ -214,19 +242,21 @@ fn base_cache<B: Backend>(
     cache.on_device([rows, model.config.hidden_size])
 }
 
-/// Has the base model's states of a micro-batch in the cache.
+/// Has the base model's states of a micro-batch in the cache. Only a rank on its own may end meanwhile.
 fn recall<B: Backend>(
     stepper: &mut Stepper<'_, B>,
     observer: &mut dyn Observer,
+    world: &World,
     pairs: &[&TokenPair],
     evaluation: bool,
 ) -> Result<()> {
     if pairs.iter().all(|pair| stepper.knows_base(pair)) {
         return Ok(());
     }
-    if observer.should_stop() {
+    if world.is_alone() && observer.should_stop() {
         return Err(Error::interrupted());
     }
+    world.go_on("base states");
     observer.on_stage(Stage::BaseStates);
     stepper.learn_base(pairs, evaluation)
 }
@@ -238,6 +268,7 @@ fn cut_step<'a>(config: &TrainConfig, train: &'a [TokenPair], chosen: &[usize]) 
 
 impl<B: Backend> Run<'_, '_, B> {
     fn run(mut self) -> Result<RunSummary> {
+        self.advise();
         let interrupted = match self.all_steps() {
             Ok(()) => false,
             Err(error) if error.kind() == ErrorKind::Interrupted => true,
@@ -248,30 +279,41 @@ impl<B: Backend> Run<'_, '_, B> {
             false => self.finish()?,
         };
         let newest = self.saved.map(|saved| saved.global_step);
-        let checkpoint = newest.map(|step| checkpoint::path(self.folder.path(), step));
+        let run = self.record.as_ref().map_or(self.config.output_dir.as_path(), Record::path);
+        let checkpoint = newest.map(|step| checkpoint::path(run, step));
         Ok(RunSummary { state: self.state, interrupted, checkpoint, adapter_step })
     }
 
-    /// Everything up to the last step and what follows it; an error of kind `Interrupted` where the observer
+    /// Everything up to the last step and what follows it; an error of kind `Interrupted` where an observer
     /// ends it.
     fn all_steps(&mut self) -> Result<()> {
+        self.world.enter(self.state.global_step, "begin");
         if self.state.global_step == 0 {
             self.evaluate()?;
         } else if self.state.validation_pending {
             self.after_step()?;
         }
-        let per_step = self.config.pairs_per_step();
         while self.state.global_step < self.schedule.total_steps && !self.state.stopped_early {
-            let (epoch, in_epoch) = (self.state.global_step / self.steps_per_epoch(), self.step_in_epoch());
-            let order = epoch_order(self.train.len(), self.config.seed, epoch);
-            let chosen: Vec<usize> = order.into_iter().skip(in_epoch * per_step).take(per_step).collect();
+            let chosen = self.next_pairs();
             let flow = self.step(&chosen)?;
+            // One of several ranks may not go on alone, be it to a validation.
+            if flow.is_break() && !self.world.is_alone() {
+                return Err(Error::interrupted());
+            }
             self.after_step()?;
             if flow.is_break() {
                 return Err(Error::interrupted());
             }
         }
         Ok(())
+    }
+
+    /// The training pairs of the next step.
+    fn next_pairs(&self) -> Vec<usize> {
+        let (epoch, in_epoch) = (self.state.global_step / self.steps_per_epoch(), self.step_in_epoch());
+        let per_step = self.config.pairs_per_step();
+        let order = epoch_order(self.train.len(), self.config.seed, epoch);
+        order.into_iter().skip(in_epoch * per_step).take(per_step).collect()
     }
 
     fn steps_per_epoch(&self) -> usize {
@@ -283,23 +325,40 @@ impl<B: Backend> Run<'_, '_, B> {
     }
 
     fn step(&mut self, chosen: &[usize]) -> Result<ControlFlow<()>> {
+        self.world.enter(self.state.global_step + 1, "step");
+        self.share_base_states()?;
         self.recall_base_states(chosen)?;
         let started = Instant::now();
         let micro_batches = cut_step(self.config, &self.train, chosen);
         let lr = self.schedule.lr(self.state.global_step);
         let update =
             Update { lr, weight_decay: self.config.weight_decay, max_grad_norm: self.config.max_grad_norm };
-        let stop = &mut || self.observer.should_stop();
-        let report = self.stepper.step_unless(&micro_batches, self.state.global_step as u32, update, stop)?;
-        let tokens: usize =
-            chosen.iter().map(|&i| self.train[i].secure.len() + self.train[i].vulnerable.len()).sum();
+        let (step, stops) = (self.state.global_step as u32, self.stops);
+        let stop = &mut || stops || self.observer.should_stop();
+        let report = self.stepper.step_unless(&micro_batches, step, update, self.world, stop)?;
         self.state.global_step += 1;
         self.state.validation_pending = true;
         self.state.updates = self.stepper.moments.t;
-        let seconds = started.elapsed().as_secs_f64();
+        let log = self.log(chosen, &report, lr, started.elapsed().as_secs_f64());
+        if let Some(record) = &mut self.record {
+            record.step(&log)?;
+        }
+        self.count_skipped(report.skipped)?;
+        let flow = self.observer.on_step(&log);
+        if self.world.is_alone() {
+            return Ok(flow);
+        }
+        // The others hear of it in the next step.
+        self.stops |= flow.is_break();
+        Ok(if report.stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    fn log(&self, chosen: &[usize], report: &StepReport, learning_rate: f64, seconds: f64) -> StepLog {
+        let tokens: usize =
+            chosen.iter().map(|&i| self.train[i].secure.len() + self.train[i].vulnerable.len()).sum();
         let (losses, method) = (report.losses, self.config.method);
         let guarded = |figure: f64| method.has_guard().then_some(figure);
-        let log = StepLog {
+        StepLog {
             step: self.state.global_step,
             total_steps: self.schedule.total_steps,
             epoch: self.state.global_step as f64 / self.steps_per_epoch() as f64,
@@ -310,47 +369,64 @@ impl<B: Backend> Run<'_, '_, B> {
             mean_score_secure: guarded(losses.mean_score_secure),
             mean_score_vulnerable: guarded(losses.mean_score_vulnerable),
             grad_norm: report.grad_norm,
-            learning_rate: lr,
+            learning_rate,
             tokens_per_second: tokens as f64 / seconds,
             seconds,
             skipped: report.skipped,
-        };
-        self.metrics.write("train", log.step, &log)?;
-        self.events.scalars("train", log.step, &log)?;
-        self.count_skipped(report.skipped)?;
-        Ok(self.observer.on_step(&log))
+        }
     }
 
-    /// After a resume, computes what the run had in its base cache as it was computed in the first epoch: in
-    /// the same micro-batches, as the last bit of a product may depend on what else is in one.
+    /// After the first epoch, gives every rank the base model's states that others have computed in it.
+    fn share_base_states(&mut self) -> Result<()> {
+        let begins_second = self.state.global_step == self.steps_per_epoch();
+        if self.world.is_alone() || !begins_second || self.config.kl_weight == 0.0 {
+            return Ok(());
+        }
+        let pairs = self.train.iter().map(|pair| (pair.id, base_rows_of(self.config, pair)));
+        ranks::share_base_states(self.world, &mut self.stepper, &pairs.collect::<Vec<_>>())
+    }
+
+    /// After a resume, computes what this rank had in its base cache, or another one, as it was computed in
+    /// the first epoch: in the same micro-batches, as the last bit of a product may depend on what else is in
+    /// one.
     fn recall_base_states(&mut self, chosen: &[usize]) -> Result<()> {
-        if self.state.global_step < self.steps_per_epoch()
-            || chosen.iter().all(|&i| self.stepper.knows_base(&self.train[i]))
-        {
+        if self.state.global_step < self.steps_per_epoch() {
+            return Ok(());
+        }
+        let unknown = self.unknown_base_states(chosen);
+        if unknown.is_empty() {
             return Ok(());
         }
         let first_epoch = epoch_order(self.train.len(), self.config.seed, 0);
-        let chosen: HashSet<usize> = chosen.iter().map(|&i| self.train[i].id).collect();
         for step in first_epoch.chunks(self.config.pairs_per_step()) {
             for pairs in cut_step(self.config, &self.train, step) {
-                if pairs.iter().any(|pair| chosen.contains(&pair.id) && !self.stepper.knows_base(pair)) {
-                    recall(&mut self.stepper, self.observer, &pairs, false)?;
+                if pairs.iter().any(|pair| unknown.contains(&pair.id) && !self.stepper.knows_base(pair)) {
+                    recall(&mut self.stepper, self.observer, self.world, &pairs, false)?;
                 }
             }
         }
         Ok(())
     }
 
+    /// Numbers of the pairs that this rank computes of a step without knowing the base model's states.
+    fn unknown_base_states(&self, chosen: &[usize]) -> HashSet<usize> {
+        let micro_batches = cut_step(self.config, &self.train, chosen);
+        let owners = ranks::owners(&micro_batches, self.world);
+        let own = micro_batches.iter().zip(owners).filter(|(_, owner)| *owner == self.world.rank());
+        let pairs = own.flat_map(|(pairs, _)| pairs);
+        pairs.filter(|pair| !self.stepper.knows_base(pair)).map(|pair| pair.id).collect()
+    }
+
     fn count_skipped(&mut self, skipped: bool) -> Result<()> {
         self.state.skipped_in_a_row = if skipped { self.state.skipped_in_a_row + 1 } else { 0 };
         self.state.skipped_steps += usize::from(skipped);
         if self.state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW {
-            return Err(Error::data(format!(
-                "step {}: the gradients of {MAX_SKIPPED_IN_A_ROW} steps in a row were not finite; lower \
+            let error = Error::data(format!(
+                "step {}: the gradients of {MAX_SKIPPED_IN_A_ROW} steps in a row were not finite, or beyond 2^15; lower \
                  `learning_rate`, or look for damaged weights",
                 self.state.global_step
-            ))
-            .advice(checkpoint::what_is_left(self.folder.path())));
+            ));
+            return Err(self.world.agree(self.with_what_is_left(error)));
         }
         Ok(())
     }
@@ -392,24 +468,21 @@ impl<B: Backend> Run<'_, '_, B> {
         if self.validation.is_empty() {
             return Ok(());
         }
-        let packing = self.config.packing();
-        if !self.state.evaluations.is_empty() {
-            for batch in packing.cut(&self.validation, &self.config.objective(), true) {
-                recall(&mut self.stepper, self.observer, &batch, true)?;
-            }
-        }
+        self.recall_base_states_of_validation()?;
         self.observer.on_stage(Stage::Validating { pairs: self.validation.len() });
-        let stop = &mut || self.observer.should_stop();
-        let evaluation = evaluate(&mut self.stepper, &self.validation, packing, stop)?;
+        let (packing, stops) = (self.config.packing(), self.stops);
+        let stop = &mut || stops || self.observer.should_stop();
+        let evaluation = evaluate(&mut self.stepper, &self.validation, packing, self.world, stop)?;
         let step = self.state.global_step;
-        self.metrics.write("validation", step, &evaluation)?;
-        self.events.scalars("eval", step, &evaluation)?;
+        if let Some(record) = &mut self.record {
+            record.evaluation(step, &evaluation)?;
+        }
         self.observer.on_evaluation(step, &evaluation);
         if !evaluation.total.is_finite() {
-            return Err(Error::data(format!(
+            let error = Error::data(format!(
                 "step {step}: the validation loss is not finite; lower `learning_rate`, or look for damaged weights"
-            ))
-            .advice(checkpoint::what_is_left(self.folder.path())));
+            ));
+            return Err(self.world.agree(self.with_what_is_left(error)));
         }
         let total = evaluation.total;
         self.state.evaluations.push((step, evaluation));
@@ -423,34 +496,61 @@ impl<B: Backend> Run<'_, '_, B> {
         Ok(())
     }
 
+    /// After a resume, those of the first evaluation, as it computed them.
+    fn recall_base_states_of_validation(&mut self) -> Result<()> {
+        if self.state.evaluations.is_empty() {
+            return Ok(());
+        }
+        let micro_batches = self.config.packing().cut(&self.validation, &self.config.objective(), true);
+        let owners = ranks::owners(&micro_batches, self.world);
+        for (pairs, owner) in micro_batches.iter().zip(owners) {
+            if owner == self.world.rank() {
+                recall(&mut self.stepper, self.observer, self.world, pairs, true)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes a checkpoint of where the run stands, if it has begun and there is none yet.
     fn save_unsaved(&mut self) -> Result<()> {
         if self.state.global_step == 0 || self.saved.as_ref() == Some(&self.state) {
             return Ok(());
         }
-        self.metrics.sync()?;
-        let (config, state) = (self.config, &self.state);
-        let run = self.folder.path();
-        let dir = checkpoint::save(run, &self.stepper, state, &config.model, config.save_total_limit)?;
-        self.saved = Some(state.clone());
-        self.observer.on_checkpoint(&dir);
+        self.world.go_on("save");
+        ranks::require_same_state(self.world, &self.stepper)?;
+        if let Some(record) = &mut self.record {
+            let dir = record.save(&self.stepper, &self.state, self.config)?;
+            self.observer.on_checkpoint(&dir);
+        }
+        self.saved = Some(self.state.clone());
+        self.advise();
         Ok(())
     }
 
+    /// Tells the other ranks what to do if some are lost from here on.
+    fn advise(&self) {
+        if let Some(record) = &self.record {
+            let advice = "start all ranks again with `resume_from_checkpoint`";
+            self.world.control().advise(format!("{}; {advice}", checkpoint::what_is_left(record.path())));
+        }
+    }
+
+    /// An error with the checkpoint from which the run can go on.
+    fn with_what_is_left(&self, error: Error) -> Error {
+        match &self.record {
+            Some(record) => error.advice(checkpoint::what_is_left(record.path())),
+            None => error,
+        }
+    }
+
     fn write_adapter(&self) -> Result<()> {
-        let dir = self.folder.path().join(FINAL_ADAPTER);
-        require_space(&dir, adapter::written_bytes(&self.stepper.attached))
-            .map_err(|e| e.advice(checkpoint::make_room(self.folder.path())))?;
-        commit_dir(&dir, |dir| {
-            adapter::save(dir, &self.stepper.attached, &self.stepper.model().config, &self.config.model)
-        })
+        self.record.as_ref().map_or(Ok(()), |record| record.write_adapter(&self.stepper, self.config))
     }
 
     /// Without validation pairs the last state is the best one known; so it is where the best one was found
     /// by a part of the run that wrote to another folder. Returns the step of what is kept.
     fn finish(&self) -> Result<usize> {
-        let best = self.folder.path().join(FINAL_ADAPTER);
-        if self.validation.is_empty() || !best.exists() {
+        if self.validation.is_empty() || self.record.as_ref().is_some_and(|record| !record.has_adapter()) {
             return self.write_adapter().map(|()| self.state.global_step);
         }
         Ok(self.state.best_step)

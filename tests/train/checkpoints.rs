@@ -415,7 +415,7 @@ fn what_a_killed_run_has_left_is_removed() {
 }
 
 #[test]
-fn moments_that_are_not_finite_are_not_saved() {
+fn gradients_beyond_exact_sums_are_left_out() {
     let tiny = Tiny::new("llama");
     let of = |run: &str| {
         config(&tiny, run).with(|o| {
@@ -423,23 +423,18 @@ fn moments_that_are_not_finite_are_not_saved() {
             o.save_steps = Some(1);
             o.max_steps = Some(2);
             o.max_grad_norm = 1e38;
-            o.lora_alpha = 1e6;
         })
     };
-    // Larger and larger gradients: at first their squares are not finite any more, and then neither are they.
-    let mut refusals = 0;
-    for round in 0..24 {
-        tiny.edit_tensor("model.norm.weight", |values| values.iter_mut().for_each(|value| *value *= 10.0));
+    // Larger and larger gradients: the first have room in exact sums, the last are not even finite.
+    let mut skipped = Vec::new();
+    for round in 0..12 {
+        tiny.edit_tensor("model.norm.weight", |values| values.iter_mut().for_each(|value| *value *= 100.0));
         let run = of(&format!("run-{round}"));
-        if let Err(error) = train(&run) {
-            assert_eq!(error.kind(), ErrorKind::Data);
-            assert!(error.to_string().contains("of v is inf, not a finite number"), "{error}");
-            refusals += 1;
-        }
+        skipped.push(train(&run).unwrap().state.skipped_steps);
         let saved = checkpoint_names(&run.output_dir);
         saved.iter().for_each(|name| super::assert_finite(&run.output_dir.join(name)));
     }
-    assert!(refusals > 0);
+    assert!(skipped.is_sorted() && skipped.first() == Some(&0) && skipped.last() == Some(&2), "{skipped:?}");
 }
 
 #[test]
