@@ -6,9 +6,9 @@ use crate::dist::World;
 use crate::error::{Error, Result};
 use crate::ops::Backend;
 use crate::train::batch::{BatchPlan, PairRows, TokenPair, Totals};
+use crate::train::division;
 use crate::train::objective::Sums;
 use crate::train::packing::Packing;
-use crate::train::ranks;
 use crate::train::step::{RowResults, Stepper};
 
 /// What an evaluation found.
@@ -180,7 +180,7 @@ fn batch_figures<B: Backend>(
     world: &mut World,
     stop: &mut dyn FnMut() -> bool,
 ) -> Result<Vec<BatchFigures>> {
-    let (owners, taps) = (ranks::owners(micro_batches, world), stepper.attached.taps());
+    let (owners, taps) = (division::owners(micro_batches, world), stepper.attached.taps());
     // A rank that ends alone would leave the others waiting: all hear of it at the end.
     let mut stops = vec![0.0; world.ranks()];
     let mut numbers = Vec::new();
@@ -198,7 +198,7 @@ fn batch_figures<B: Backend>(
     }
     let found = numbers.len();
     numbers.extend(stops);
-    ranks::gather(world, "validation", &mut numbers)?;
+    division::gather(world, "validation", &mut numbers)?;
     if numbers[found..].iter().any(|stops| *stops != 0.0) {
         return Err(Error::interrupted());
     }

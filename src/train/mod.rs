@@ -1,6 +1,7 @@
 //! Training: data, batches, the joint objective, the loop, checkpoints.
 
 pub mod base_cache;
+mod base_states;
 pub mod batch;
 pub mod changes;
 #[cfg(feature = "text")]
@@ -9,6 +10,7 @@ pub mod checkpoint;
 pub mod config;
 mod course;
 pub mod data;
+mod division;
 pub mod environment;
 pub mod evaluation;
 mod head;

@@ -17,36 +17,12 @@ use crate::train::batch::TokenPair;
 use crate::train::config::TrainConfig;
 use crate::train::course::Course;
 use crate::train::data::TokenizedPairs;
+use crate::train::division::{from_bits, to_bits};
+use crate::train::objective::Sums;
 use crate::train::packing::Packing;
 use crate::train::run_data::RunData;
 use crate::train::schedule::epoch_order;
 use crate::train::step::{Moments, Stepper};
-
-/// The micro-batches of a step or of an evaluation that each rank computes: `[micro-batches]` ranks.
-pub(super) fn owners(micro_batches: &[Vec<&TokenPair>], world: &World) -> Vec<usize> {
-    let costs: Vec<u64> =
-        micro_batches.iter().map(|pairs| pairs.iter().map(|pair| pair.cost()).sum()).collect();
-    assign::owners(&costs, world.ranks())
-}
-
-/// Adds up `figures`, each of which is 0 on all ranks but one. Their bits come through, whatever order they
-/// are added in.
-pub(super) fn gather(world: &mut World, phase: &str, figures: &mut [f64]) -> Result<()> {
-    let mut bits: Vec<i64> = figures.iter().copied().map(to_bits).collect();
-    world.all_reduce(phase, &mut bits)?;
-    figures.iter_mut().zip(bits).for_each(|(figure, bits)| *figure = from_bits(bits));
-    Ok(())
-}
-
-/// A figure as something that 0 can be added to.
-pub(super) fn to_bits(figure: f64) -> i64 {
-    figure.to_bits().cast_signed()
-}
-
-/// The figure of [`to_bits`].
-pub(super) fn from_bits(bits: i64) -> f64 {
-    f64::from_bits(bits.cast_unsigned())
-}
 
 /// The pairs that rank 0 reads.
 pub(super) fn share_data(world: &mut World, read: impl FnOnce() -> Result<RunData>) -> Result<RunData> {
@@ -233,6 +209,33 @@ pub(super) fn share_base_states<B: Backend>(
 }
 
 impl<B: Backend> Stepper<'_, B> {
+    /// Adds up what all ranks have computed of a step: the sums of the gradients, and the losses of each
+    /// micro-batch, which one rank alone has. Returns the sum of the squared gradients and whether any rank
+    /// asks to `stop`.
+    pub(super) fn combine(
+        &mut self,
+        world: &mut World,
+        losses: &mut [Sums],
+        stop: bool,
+    ) -> Result<(f64, bool)> {
+        let (backend, sums) = (&self.model.backend, &mut self.memory.sums);
+        let mut all = vec![0; sums.len()];
+        backend.fetch(&mut all, sums.view())?;
+        all.extend(losses.iter().flat_map(Sums::figures).map(to_bits));
+        all.push(i64::from(stop));
+        world.all_reduce("sum of gradients", &mut all)?;
+        let (gradients, rest) = all.split_at(sums.len());
+        backend.upload(sums.view_mut(), gradients);
+        let (figures, _) = rest.as_chunks::<{ Sums::LEN }>();
+        for (sums, bits) in losses.iter_mut().zip(figures) {
+            *sums = Sums::from_figures(bits.map(from_bits));
+        }
+        let stops = rest.last() != Some(&0);
+        self.take_gradients();
+        let (_, squares) = self.memory.results.fetch(backend, Vec::new())?;
+        Ok((squares, stops))
+    }
+
     /// The cached states `[rows, hidden_size]` of a pair, as bytes.
     fn recalled_states(&mut self, pair: usize, rows: usize) -> Result<Vec<u8>> {
         let (backend, len) = (&self.model.backend, rows * self.model.config.hidden_size);

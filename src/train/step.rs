@@ -14,9 +14,9 @@ use crate::ops::optim::AdamW;
 use crate::ops::{Arena, Backend, PlanRow};
 use crate::train::base_cache::BaseCache;
 use crate::train::batch::{BatchPlan, TokenPair, Totals};
+use crate::train::division;
 use crate::train::memory::{ADVICE, CACHE_ADVICE, Memory, PlanBuffers, device_bytes, fitting_sizes};
 use crate::train::objective::{Regime, Sums};
-use crate::train::ranks;
 use crate::train::results::Pending;
 
 pub use crate::train::memory::Moments;
@@ -237,7 +237,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
         backend.zero(self.memory.dparams.all_mut());
         backend.zero(self.memory.sums.view_mut());
         self.prepare_guard();
-        let owners = ranks::owners(micro_batches, world);
+        let owners = division::owners(micro_batches, world);
         let (mut sums, mut pending) = (vec![Sums::default(); micro_batches.len()], Vec::new());
         let mut first = 0;
         for (i, pairs) in micro_batches.iter().enumerate() {
@@ -276,32 +276,10 @@ impl<'m, B: Backend> Stepper<'m, B> {
     }
 
     /// The gradients of the step from their exact sums, and the sum of their squares.
-    fn take_gradients(&mut self) {
+    pub(super) fn take_gradients(&mut self) {
         let (backend, Memory { sums, results, dparams, .. }) = (&self.model.backend, &mut self.memory);
         backend.exact_take(dparams.all_mut(), sums.view());
         backend.sum_of_squares(results.squares(), dparams.all());
-    }
-
-    /// Adds up what all ranks have computed of a step: the sums of the gradients, and the losses of each
-    /// micro-batch, which one rank alone has. Returns the sum of the squared gradients and whether any rank
-    /// asks to `stop`.
-    fn combine(&mut self, world: &mut World, losses: &mut [Sums], stop: bool) -> Result<(f64, bool)> {
-        let (backend, sums) = (&self.model.backend, &mut self.memory.sums);
-        let mut all = vec![0; sums.len()];
-        backend.fetch(&mut all, sums.view())?;
-        all.extend(losses.iter().flat_map(Sums::figures).map(ranks::to_bits));
-        all.push(i64::from(stop));
-        world.all_reduce("sum of gradients", &mut all)?;
-        let (gradients, rest) = all.split_at(sums.len());
-        backend.upload(sums.view_mut(), gradients);
-        let (figures, _) = rest.as_chunks::<{ Sums::LEN }>();
-        for (sums, bits) in losses.iter_mut().zip(figures) {
-            *sums = Sums::from_figures(bits.map(ranks::from_bits));
-        }
-        let stops = rest.last() != Some(&0);
-        self.take_gradients();
-        let (_, squares) = self.memory.results.fetch(backend, Vec::new())?;
-        Ok((squares, stops))
     }
 
     /// Fetches the results of some micro-batches and puts their losses into `sums`; returns the sum of
@@ -401,47 +379,6 @@ impl<'m, B: Backend> Stepper<'m, B> {
         backend.join_prefetches();
         self.collect_base_hidden(plan);
         self.keep_base_hidden(plan)
-    }
-
-    /// Has the cache fill in the base model's hidden states of pairs without base rows, beside the forward
-    /// pass where they come from memory of the host.
-    fn recall_base_hidden(&mut self, plan: &BatchPlan) -> Result<()> {
-        let (backend, width) = (&self.model.backend, self.model.config.hidden_size);
-        let (Some(base), Some(cache)) = (&mut self.memory.base, &self.base_cache) else { return Ok(()) };
-        for pair in plan.pairs.iter().filter(|pair| pair.base.is_none()) {
-            for (rows, first) in &pair.compared {
-                let to = base.hidden.slice_mut(rows.start * width..rows.end * width);
-                cache.recall(backend, pair.id, first * width, to)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Fills in the base model's hidden states of pairs with base rows, from this pass.
-    fn collect_base_hidden(&mut self, plan: &BatchPlan) {
-        let (backend, width) = (&self.model.backend, self.model.config.hidden_size);
-        let Memory { acts, base: Some(base), .. } = &mut self.memory else { return };
-        for pair in &plan.pairs {
-            let Some(all) = &pair.base else { continue };
-            for (rows, first) in &pair.compared {
-                let from = (all.start + first) * width;
-                let to = base.hidden.slice_mut(rows.start * width..rows.end * width);
-                backend.copy(to, acts.hidden.slice(from..from + rows.len() * width));
-            }
-        }
-    }
-
-    /// Puts the base rows of this pass into the cache.
-    fn keep_base_hidden(&mut self, plan: &BatchPlan) -> Result<()> {
-        let Some(cache) = &mut self.base_cache else { return Ok(()) };
-        let (backend, width) = (&self.model.backend, self.model.config.hidden_size);
-        for pair in &plan.pairs {
-            if let Some(rows) = &pair.base {
-                let states = self.memory.acts.hidden.slice(rows.start * width..rows.end * width);
-                cache.insert(backend, pair.id, states)?;
-            }
-        }
-        Ok(())
     }
 
     fn backward(&mut self, plan: &BatchPlan, step: Option<u32>) {

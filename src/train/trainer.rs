@@ -1,6 +1,5 @@
 //! The training loop: epochs, evaluation, early stop, checkpoints.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -27,7 +26,7 @@ use crate::train::record::Record;
 use crate::train::run_data::RunData;
 use crate::train::run_folder::RunFolder;
 use crate::train::schedule::{LinearSchedule, epoch_order};
-use crate::train::setup::{Setup, base_rows, base_rows_of};
+use crate::train::setup::{Setup, base_rows};
 use crate::train::step::{StepReport, Stepper, Update};
 
 /// Non-finite gradients in a row after which training stops.
@@ -48,15 +47,15 @@ pub struct RunSummary {
 }
 
 /// A run in progress.
-struct Run<'a, 'm, B: Backend> {
-    config: &'a TrainConfig,
-    stepper: Stepper<'m, B>,
-    train: Vec<TokenPair>,
-    validation: Vec<TokenPair>,
-    state: TrainerState,
+pub(super) struct Run<'a, 'm, B: Backend> {
+    pub(super) config: &'a TrainConfig,
+    pub(super) stepper: Stepper<'m, B>,
+    pub(super) train: Vec<TokenPair>,
+    pub(super) validation: Vec<TokenPair>,
+    pub(super) state: TrainerState,
     schedule: LinearSchedule,
-    observer: &'a mut dyn Observer,
-    world: &'a mut World,
+    pub(super) observer: &'a mut dyn Observer,
+    pub(super) world: &'a mut World,
     /// Whether the observer has asked for the end, which the other ranks have still to hear of.
     stops: bool,
     /// What is written, which rank 0 does.
@@ -242,27 +241,12 @@ fn base_cache<B: Backend>(
     cache.on_device([rows, model.config.hidden_size])
 }
 
-/// Has the base model's states of a micro-batch in the cache. Only a rank on its own may end meanwhile.
-fn recall<B: Backend>(
-    stepper: &mut Stepper<'_, B>,
-    observer: &mut dyn Observer,
-    world: &World,
-    pairs: &[&TokenPair],
-    evaluation: bool,
-) -> Result<()> {
-    if pairs.iter().all(|pair| stepper.knows_base(pair)) {
-        return Ok(());
-    }
-    if world.is_alone() && observer.should_stop() {
-        return Err(Error::interrupted());
-    }
-    world.go_on("base states");
-    observer.on_stage(Stage::BaseStates);
-    stepper.learn_base(pairs, evaluation)
-}
-
 /// The micro-batches of a step of some training pairs.
-fn cut_step<'a>(config: &TrainConfig, train: &'a [TokenPair], chosen: &[usize]) -> Vec<Vec<&'a TokenPair>> {
+pub(super) fn cut_step<'a>(
+    config: &TrainConfig,
+    train: &'a [TokenPair],
+    chosen: &[usize],
+) -> Vec<Vec<&'a TokenPair>> {
     config.packing().cut(chosen.iter().map(|&i| &train[i]), &config.objective(), false)
 }
 
@@ -316,7 +300,7 @@ impl<B: Backend> Run<'_, '_, B> {
         order.into_iter().skip(in_epoch * per_step).take(per_step).collect()
     }
 
-    fn steps_per_epoch(&self) -> usize {
+    pub(super) fn steps_per_epoch(&self) -> usize {
         self.train.len().div_ceil(self.config.pairs_per_step())
     }
 
@@ -374,47 +358,6 @@ impl<B: Backend> Run<'_, '_, B> {
             seconds,
             skipped: report.skipped,
         }
-    }
-
-    /// After the first epoch, gives every rank the base model's states that others have computed in it.
-    fn share_base_states(&mut self) -> Result<()> {
-        let begins_second = self.state.global_step == self.steps_per_epoch();
-        if self.world.is_alone() || !begins_second || self.config.kl_weight == 0.0 {
-            return Ok(());
-        }
-        let pairs = self.train.iter().map(|pair| (pair.id, base_rows_of(self.config, pair)));
-        ranks::share_base_states(self.world, &mut self.stepper, &pairs.collect::<Vec<_>>())
-    }
-
-    /// After a resume, computes what this rank had in its base cache, or another one, as it was computed in
-    /// the first epoch: in the same micro-batches, as the last bit of a product may depend on what else is in
-    /// one.
-    fn recall_base_states(&mut self, chosen: &[usize]) -> Result<()> {
-        if self.state.global_step < self.steps_per_epoch() {
-            return Ok(());
-        }
-        let unknown = self.unknown_base_states(chosen);
-        if unknown.is_empty() {
-            return Ok(());
-        }
-        let first_epoch = epoch_order(self.train.len(), self.config.seed, 0);
-        for step in first_epoch.chunks(self.config.pairs_per_step()) {
-            for pairs in cut_step(self.config, &self.train, step) {
-                if pairs.iter().any(|pair| unknown.contains(&pair.id) && !self.stepper.knows_base(pair)) {
-                    recall(&mut self.stepper, self.observer, self.world, &pairs, false)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Numbers of the pairs that this rank computes of a step without knowing the base model's states.
-    fn unknown_base_states(&self, chosen: &[usize]) -> HashSet<usize> {
-        let micro_batches = cut_step(self.config, &self.train, chosen);
-        let owners = ranks::owners(&micro_batches, self.world);
-        let own = micro_batches.iter().zip(owners).filter(|(_, owner)| *owner == self.world.rank());
-        let pairs = own.flat_map(|(pairs, _)| pairs);
-        pairs.filter(|pair| !self.stepper.knows_base(pair)).map(|pair| pair.id).collect()
     }
 
     fn count_skipped(&mut self, skipped: bool) -> Result<()> {
@@ -492,21 +435,6 @@ impl<B: Backend> Run<'_, '_, B> {
             self.state.best_metric = Some(total);
             self.state.best_step = step;
             self.write_adapter()?;
-        }
-        Ok(())
-    }
-
-    /// After a resume, those of the first evaluation, as it computed them.
-    fn recall_base_states_of_validation(&mut self) -> Result<()> {
-        if self.state.evaluations.is_empty() {
-            return Ok(());
-        }
-        let micro_batches = self.config.packing().cut(&self.validation, &self.config.objective(), true);
-        let owners = ranks::owners(&micro_batches, self.world);
-        for (pairs, owner) in micro_batches.iter().zip(owners) {
-            if owner == self.world.rank() {
-                recall(&mut self.stepper, self.observer, self.world, pairs, true)?;
-            }
         }
         Ok(())
     }
