@@ -38,6 +38,11 @@ __device__ __forceinline__ void barrier_arrive_expect(unsigned barrier, unsigned
                  : "memory");
 }
 
+// Arrives at an mbarrier of this block.
+__device__ __forceinline__ void barrier_arrive(unsigned barrier) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
 // Waits for the end of the phase with this parity.
 __device__ __forceinline__ void barrier_wait(unsigned barrier, unsigned parity) {
     unsigned done;
@@ -69,8 +74,18 @@ __device__ __forceinline__ void tma_load(unsigned to, const CUtensorMap& map, in
         : "memory");
 }
 
-// The same for all blocks of the cluster whose bits are in `blocks`: their bytes and barriers have the same
-// addresses.
+// The same of a box of four dimensions.
+__device__ __forceinline__ void tma_load(unsigned to, const CUtensorMap& map, const int (&at)[4],
+                                         unsigned barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, "
+        "%3, %4, %5}], [%6];" ::"r"(to),
+        "l"(&map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(barrier)
+        : "memory");
+}
+
+// A box of two dimensions for all blocks of the cluster whose bits are in `blocks`: their bytes and barriers
+// have the same addresses.
 __device__ __forceinline__ void tma_load_multicast(unsigned to, const CUtensorMap& map, int column, int row,
                                                    unsigned barrier, unsigned short blocks) {
     asm volatile(
@@ -115,6 +130,15 @@ __device__ __forceinline__ bf16 load_shared(unsigned address) {
     unsigned short bits;
     asm volatile("ld.shared.u16 %0, [%1];" : "=h"(bits) : "r"(address) : "memory");
     return __ushort_as_bfloat16(bits);
+}
+
+__device__ __forceinline__ uint4 load_shared_vector(unsigned address) {
+    uint4 to;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to.x), "=r"(to.y), "=r"(to.z), "=r"(to.w)
+                 : "r"(address)
+                 : "memory");
+    return to;
 }
 
 __device__ __forceinline__ void store_shared(unsigned address, uint4 from) {
@@ -169,12 +193,15 @@ __device__ __forceinline__ void pin(float (&acc)[N]) {
     }
 }
 
-// The accumulators of a wgmma: in its text, and 64 from i on as operands of the asm statement.
-#define ACCUMULATORS_0_63                      \
+// The accumulators of a wgmma: in its text, and 32 or 64 from i on as operands of the asm statement.
+#define ACCUMULATORS_0_31                      \
     "%0, %1, %2, %3, %4, %5, %6, %7, "         \
     "%8, %9, %10, %11, %12, %13, %14, %15, "   \
     "%16, %17, %18, %19, %20, %21, %22, %23, " \
-    "%24, %25, %26, %27, %28, %29, %30, %31, " \
+    "%24, %25, %26, %27, %28, %29, %30, %31"
+#define ACCUMULATORS_0_63                      \
+    ACCUMULATORS_0_31                          \
+    ", "                                       \
     "%32, %33, %34, %35, %36, %37, %38, %39, " \
     "%40, %41, %42, %43, %44, %45, %46, %47, " \
     "%48, %49, %50, %51, %52, %53, %54, %55, " \
@@ -191,10 +218,10 @@ __device__ __forceinline__ void pin(float (&acc)[N]) {
 #define EIGHT_ACCUMULATORS(acc, i)                                                                          \
     "+f"(acc[i]), "+f"(acc[i + 1]), "+f"(acc[i + 2]), "+f"(acc[i + 3]), "+f"(acc[i + 4]), "+f"(acc[i + 5]), \
         "+f"(acc[i + 6]), "+f"(acc[i + 7])
-#define ACCUMULATORS(acc, i)                                                                               \
-    EIGHT_ACCUMULATORS(acc, i), EIGHT_ACCUMULATORS(acc, i + 8), EIGHT_ACCUMULATORS(acc, i + 16),           \
-        EIGHT_ACCUMULATORS(acc, i + 24), EIGHT_ACCUMULATORS(acc, i + 32), EIGHT_ACCUMULATORS(acc, i + 40), \
-        EIGHT_ACCUMULATORS(acc, i + 48), EIGHT_ACCUMULATORS(acc, i + 56)
+#define HALF_ACCUMULATORS(acc, i)                                                                \
+    EIGHT_ACCUMULATORS(acc, i), EIGHT_ACCUMULATORS(acc, i + 8), EIGHT_ACCUMULATORS(acc, i + 16), \
+        EIGHT_ACCUMULATORS(acc, i + 24)
+#define ACCUMULATORS(acc, i) HALF_ACCUMULATORS(acc, i), HALF_ACCUMULATORS(acc, i + 32)
 
 // acc[64, 256] += a[64, 16] · b[256, 16]ᵀ, by four warps; or b[16, 256]. What acc held counts if `add`.
 template <bool TRANSPOSE_B>
@@ -209,6 +236,38 @@ __device__ __forceinline__ void wgmma(float (&acc)[128], unsigned long long a, u
         "}"
         : ACCUMULATORS(acc, 0), ACCUMULATORS(acc, 64)
         : "l"(a), "l"(b), "r"(int(add)), "n"(TRANSPOSE_B)
+        : "memory");
+}
+
+// acc[64, 64] += a[64, 16] · b[64, 16]ᵀ, a in registers; or b[16, 64].
+template <bool TRANSPOSE_B>
+__device__ __forceinline__ void wgmma(float (&acc)[32], const unsigned (&a)[4], unsigned long long b,
+                                      bool add) {
+    asm volatile(
+        "{\n"
+        ".reg .pred add;\n"
+        "setp.ne.b32 add, %37, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" ACCUMULATORS_0_31
+        "}, {%32, %33, %34, %35}, %36, add, 1, 1, %38;\n"
+        "}"
+        : HALF_ACCUMULATORS(acc, 0)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(int(add)), "n"(TRANSPOSE_B)
+        : "memory");
+}
+
+// acc[64, 128] += a[64, 16] · b[128, 16]ᵀ, a in registers; or b[16, 128].
+template <bool TRANSPOSE_B>
+__device__ __forceinline__ void wgmma(float (&acc)[64], const unsigned (&a)[4], unsigned long long b,
+                                      bool add) {
+    asm volatile(
+        "{\n"
+        ".reg .pred add;\n"
+        "setp.ne.b32 add, %69, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" ACCUMULATORS_0_63
+        "}, {%64, %65, %66, %67}, %68, add, 1, 1, %70;\n"
+        "}"
+        : ACCUMULATORS(acc, 0)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(int(add)), "n"(TRANSPOSE_B)
         : "memory");
 }
 

@@ -62,6 +62,16 @@
 #define ATTENTION_LONG 64
 #define ATTENTION_SHORT 32
 
+// Attention of attention_sm90.cu: rows of a consumer warpgroup, as many whole queries as they hold; keys that
+// loops visit at once; stages of keys and of values; and the most blocks, each of which takes a share of the
+// tiles.
+#define ATTENTION_SM90_ROWS 64
+#define ATTENTION_SM90_KEYS 64
+#define ATTENTION_SM90_STAGES 4
+#define ATTENTION_SM90_CONSUMERS 2
+#define ATTENTION_SM90_THREADS 384
+#define ATTENTION_SM90_BLOCKS 256
+
 // Split-KV decoding: the most tiles of LONG keys of a split, a power of two; and the blocks that splits are
 // halved for. Each block has two tiles in flight, 32 KiB with heads of 128: all together have as many bytes
 // in flight as an H100's memory delivers within its latency. More splits mean more partial results.

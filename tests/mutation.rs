@@ -7,6 +7,8 @@
 
 #[path = "mutation/arrival.rs"]
 mod arrival;
+#[path = "mutation/attention_sm90.rs"]
+mod attention_sm90;
 #[path = "mutation/blocks.rs"]
 mod blocks;
 #[path = "mutation/clusters.rs"]
@@ -52,7 +54,8 @@ const KNOWN_HOLES: [(&str, &str); 2] = [
 ];
 
 fn cases() -> Vec<Case> {
-    let crate_kernels = [gemm::cases, gemm_sm90::cases, rows::cases, decode::cases, loss::cases];
+    let crate_kernels =
+        [gemm::cases, gemm_sm90::cases, rows::cases, attention_sm90::cases, decode::cases, loss::cases];
     let small_kernels = [warps::cases, blocks::cases, clusters::cases];
     let rooms = crate_kernels.into_iter().chain(small_kernels);
     rooms.flat_map(|cases| cases()).collect()

@@ -29,7 +29,7 @@ macro_rules! test_backend {
                 analyzer {
                     layer_norm_relu, layer_norm_relu_backward, bias_relu, score_and_backward
                 }
-                attention { forward, many_sequences, backward, separate, decode }
+                attention { forward, surroundings, many_sequences, backward, separate, decode }
                 elementwise { add, scale_rows, cast }
                 embedding { embed, gather, scatter_add, scatter_add_in_order }
                 linear {

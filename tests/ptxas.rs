@@ -20,7 +20,7 @@ mod bench_ptx;
 const REGISTER_FILE: usize = 65536;
 
 /// Threads of a block and blocks that have to fit on a multiprocessor, by kernel.
-const OCCUPANCY: [(&str, usize, usize); 75] = [
+const OCCUPANCY: [(&str, usize, usize); 77] = [
     ("rms_norm", 256, 2),
     ("rms_norm_backward", 256, 1),
     ("layer_norm_relu", 256, 1),
@@ -81,6 +81,8 @@ const OCCUPANCY: [(&str, usize, usize); 75] = [
     ("attention_80", 128, 2),
     ("attention_96", 128, 2),
     ("attention_128", 128, 2),
+    ("attention_64_sm90", 384, 1),
+    ("attention_128_sm90", 384, 1),
     ("attention_backward_q_16", 128, 2),
     ("attention_backward_q_64", 128, 2),
     ("attention_backward_q_80", 128, 2),
@@ -278,6 +280,27 @@ fn attention_is_made_of_tensor_cores_and_asynchronous_copies() {
             for name in ["HMMA", "LDSM", "LDGSTS"] {
                 assert!(count(&counts, name) > 0, "no {name} in {file} for sm_{arch}: {counts:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn attention_sm90_is_made_of_warpgroup_products_and_bulk_copies() {
+    for (arch, counts) in compiled("attention_sm90") {
+        // In each of two kernels the scores of the first tile of keys, those of the next beside the values of
+        // the last, and the last values: four steps along keys, as many along heads of 64, twice as many
+        // along those of 128. Each begins with a fence and is waited for. Queries are loaded once a tile, and
+        // keys and values of prefixes and sequences, by panels of 64 columns.
+        for (name, expected) in [
+            ("HGMMA", 2 * (4 + 4) + 2 * (8 + 4)),
+            ("WARPGROUP", 2 * (4 + 4)),
+            ("LDSM", 4 + 8),
+            ("UTMALDG", 5 + 10),
+            ("USETMAXREG", 2 * 2),
+            ("HMMA", 0),
+            ("LDGSTS", 0),
+        ] {
+            assert_eq!(count(&counts, name), expected, "{name} for sm_{arch}: {counts:?}");
         }
     }
 }

@@ -4,6 +4,8 @@
 //! Refused are heads whose dimension is no multiple of 8 or above 128. Kernels exist for some dimensions;
 //! others take the next larger one, the rest of which is zero.
 
+mod sm90;
+
 use half::bf16;
 
 use super::Cuda;
@@ -222,6 +224,9 @@ impl Attention for Cuda {
             .and_then(|()| check_strides("attention", heads, &strides(&qkv)))
             .and_then(|()| kernels_for(heads));
         let Some(kernels) = self.keep(checked) else { return };
+        if let Some(kernel) = sm90::kernel_for(self, heads) {
+            return self.attention_sm90(kernel, (&o, &lse), &qkv, segments, heads);
+        }
         let shared = kernels.shared(ATTENTION_ROWS + RING * kernels.visited());
         for segments in segments.chunks(ATTENTION_SEQUENCES) {
             let (sequences, tiles) =

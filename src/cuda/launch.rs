@@ -19,6 +19,7 @@ use super::driver::complaint;
 use super::graph::Node;
 use super::images::{Code, Image, KernelInfo, lowered};
 use crate::error::{Error, Result};
+use crate::ops::matrix::Matrix;
 use crate::ops::{Element, Mut, Ref};
 
 /// Alignment that kernels with 16-byte accesses require.
@@ -203,12 +204,25 @@ impl Launch<'_> {
     ) -> Self {
         let address = buffer.address();
         let checked = self.check(name, (address, buffer.len()), matrix.rows * matrix.columns, VECTOR);
-        match matrix.encode(checked.cuda, name, address as u64) {
+        let map = matrix.encode(checked.cuda, name, address as u64);
+        checked.keep_map(to, map)
+    }
+
+    /// A tensor map of heads that the kernel reads, for a structure passed by value.
+    pub fn heads_map(self, to: &mut TensorMap, name: &str, heads: &PackedHeads<'_>) -> Self {
+        let (data, extent) = (heads.matrix.data, heads.matrix.extent());
+        let checked = self.check(name, (data.address(), data.len()), extent, VECTOR);
+        let map = heads.encode(checked.cuda, name);
+        checked.keep_map(to, map)
+    }
+
+    fn keep_map(self, to: &mut TensorMap, map: Result<TensorMap>) -> Self {
+        match map {
             Ok(map) => {
                 *to = map;
-                checked
+                self
             }
-            Err(error) => checked.fail(error),
+            Err(error) => self.fail(error),
         }
     }
 
@@ -364,24 +378,75 @@ impl TiledMatrix {
     /// The descriptor of this matrix at `address`.
     fn encode(&self, cuda: &Cuda, name: &str, address: u64) -> Result<TensorMap> {
         let (rows, columns) = (self.rows, self.columns);
-        let what = || format!("tensor map of {name} [{rows}, {columns}]");
+        let tensor = Tensor {
+            address,
+            dims: [columns as u64, rows as u64],
+            strides: [0, columns * size_of::<bf16>()].map(|bytes| bytes as u64),
+            box_dims: [self.box_shape.1, self.box_shape.0].map(|n| n as u32),
+        };
+        tensor.encode(cuda, || format!("tensor map of {name} [{rows}, {columns}]"))
+    }
+}
+
+/// Heads of packed rows as the tensor memory accelerator sees them. Boxes have 64 elements of some heads, and
+/// rows that may end before the box does, after any row: the rest of it is zeros.
+pub(super) struct PackedHeads<'a> {
+    /// `[rows, heads · dim]`.
+    pub matrix: Matrix<'a, Cuda, bf16>,
+    /// Elements of a head, a multiple of 8.
+    pub dim: usize,
+    /// Rows and heads of a box.
+    pub box_shape: (usize, usize),
+}
+
+impl PackedHeads<'_> {
+    /// The descriptor. Row `r` is the sum of two coordinates: one of as many as a box has rows, at whose end
+    /// the rows end, and one that begins as many rows before the matrix.
+    fn encode(&self, cuda: &Cuda, name: &str) -> Result<TensorMap> {
+        let Matrix { data, rows, cols, stride } = self.matrix;
+        let what = || format!("tensor map of {name} [{rows}, {cols}]");
+        let (box_rows, box_heads) = self.box_shape;
+        // A single row has no next one, and so any stride.
+        let row = size_of::<bf16>() * if rows > 1 { stride } else { cols };
+        let address = (data.address() as u64).checked_sub((box_rows * row) as u64);
+        let tensor = Tensor {
+            address: address.ok_or_else(|| Error::internal(format!("{}: too long a stride", what())))?,
+            dims: [self.dim, cols / self.dim, box_rows, rows + 1].map(|n| n as u64),
+            strides: [0, self.dim * size_of::<bf16>(), row, row].map(|bytes| bytes as u64),
+            box_dims: [BOX_COLUMNS, box_heads, box_rows, 1].map(|n| n as u32),
+        };
+        tensor.encode(cuda, what)
+    }
+}
+
+/// Elements of the 128 bytes of the swizzle.
+const BOX_COLUMNS: usize = 64;
+
+/// A tensor of bf16, its innermost dimension first.
+struct Tensor<const RANK: usize> {
+    address: u64,
+    dims: [u64; RANK],
+    /// In bytes; that of the innermost dimension is not used.
+    strides: [u64; RANK],
+    box_dims: [u32; RANK],
+}
+
+impl<const RANK: usize> Tensor<RANK> {
+    fn encode(&self, cuda: &Cuda, what: impl Fn() -> String) -> Result<TensorMap> {
         // The driver may ask for a context, and this may be the thread's first call.
         cuda.stream().context().bind_to_thread().map_err(|e| complaint(what(), e))?;
-        let dims = [self.columns as u64, self.rows as u64];
-        let strides = [(self.columns * size_of::<bf16>()) as u64];
-        let box_dims = [self.box_shape.1 as u32, self.box_shape.0 as u32];
         let mut map = sys::CUtensorMap { opaque: [0; 16] };
         // SAFETY: the arrays have as many elements as the rank asks for; the address is only noted.
         let encoded = unsafe {
             sys::cuTensorMapEncodeTiled(
                 &raw mut map,
                 sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
-                dims.len() as u32,
-                address as *mut c_void,
-                dims.as_ptr(),
-                strides.as_ptr(),
-                box_dims.as_ptr(),
-                [1, 1].as_ptr(),
+                RANK as u32,
+                self.address as *mut c_void,
+                self.dims.as_ptr(),
+                self.strides[1..].as_ptr(),
+                self.box_dims.as_ptr(),
+                [1; RANK].as_ptr(),
                 sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
                 sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
                 sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,

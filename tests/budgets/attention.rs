@@ -3,14 +3,12 @@
 
 use cuda_emulator::counters::Counters;
 use deepguard::cuda::Cuda;
-use deepguard::cuda::tile::{
-    ATTENTION_DECODE_ROWS, ATTENTION_KEYS, ATTENTION_LONG, ATTENTION_QUERY_ROWS, ATTENTION_ROWS,
-    ATTENTION_THREADS,
-};
+use deepguard::cuda::tile::*;
 use deepguard::ops::attention::{Attention, CachedKv, Heads, Qkv, QkvMut, Segment};
 use deepguard::ops::{Arena, Buffer, Device, Element};
 
-use super::counting::{count, global_bytes, narrow, uncounted, within};
+use super::counting::{self, count, narrow, uncounted, within};
+use crate::emulator::{again_on_an_a100, cuda};
 
 /// Lengths of secure functions, and of what of the vulnerable ones comes before the first difference and
 /// after it. Their means are those of SVEN in tokens of Qwen: 432, 226 and 196.
@@ -19,6 +17,8 @@ const PAIRS: [(u32, u32, u32); 6] =
 
 /// Most that may be issued or moved, as parts of what is needed.
 const PRODUCTS: f64 = 1.25;
+/// The same of products of warpgroups, which take 64 rows and 64 keys at once.
+const WHOLE_TILES: f64 = 1.27;
 const GLOBAL: f64 = 1.02;
 /// Most that the forward pass may move, keys and values being read again by each block of rows, as parts of
 /// what reading and writing everything once takes. These reads hit the second-level cache: a sequence's keys
@@ -89,12 +89,29 @@ fn rows_of_blocks(segments: &[Segment], heads: Heads) -> usize {
     segments.iter().map(of_segment).sum()
 }
 
-fn check(what: &str, counters: &Counters, products: usize, bytes: usize) {
-    within(&format!("{what}: products"), counters.tensor_flops as usize, products, PRODUCTS);
+/// Bytes of global memory, bulk copies included.
+fn global_bytes(counters: &Counters) -> usize {
+    counting::global_bytes(counters) + counters.bulk_load_bytes as usize
+}
+
+fn check(what: &str, counters: &Counters, products: usize, most: f64, bytes: usize) {
+    within(&format!("{what}: products"), counters.tensor_flops as usize, products, most);
     within(&format!("{what}: global memory"), global_bytes(counters), bytes, GLOBAL);
     let (taken, ideal) = (counters.shared_wavefronts, counters.shared_wavefronts_ideal);
     assert_eq!(taken, ideal, "{what}: wavefronts of shared memory");
     assert_eq!((counters.local_bytes, counters.global_atomics), (0, 0), "{what}");
+}
+
+/// Operations of both products in whole tiles of `attention_sm90.cu`: a consumer's rows, of which its queries
+/// with all heads of a group take most, and keys of the prefix and of the sequence's own.
+fn whole_tiles(segments: &[Segment], heads: Heads) -> usize {
+    let queries = ATTENTION_SM90_ROWS * heads.key_value / heads.query;
+    let keys = |keys: usize| keys.next_multiple_of(ATTENTION_SM90_KEYS);
+    let of_segment = |s: &Segment| {
+        let (len, prefix) = (s.len as usize, s.prefix_len as usize);
+        (0..len).step_by(queries).map(|query| keys(prefix) + keys((query + queries).min(len))).sum::<usize>()
+    };
+    4 * heads.dim * ATTENTION_SM90_ROWS * heads.key_value * segments.iter().map(of_segment).sum::<usize>()
 }
 
 #[test]
@@ -104,22 +121,40 @@ fn forward() {
     }
     let (secure, vulnerable, n) = batch();
     let segments = [secure, vulnerable].concat();
+    let hopper = cuda().info().capability == 90;
     for heads in HEADS {
-        let kernel = format!("attention_{}", heads.dim);
+        let group = heads.query / heads.key_value;
+        let (kernel, at_once) = match hopper {
+            true => {
+                let queries = ATTENTION_SM90_CONSUMERS * (ATTENTION_SM90_ROWS / group);
+                (format!("attention_{}_sm90", heads.dim), queries * group)
+            }
+            false => (format!("attention_{}", heads.dim), ATTENTION_ROWS),
+        };
         let [counters] = count([&kernel], |cuda| {
             let (mut o, mut lse) = (buffer(cuda, n * heads.q_width()), buffer(cuda, n * heads.query));
             let qkv = buffer(cuda, n * heads.qkv_width());
             cuda.attention(o.view_mut(), lse.view_mut(), Qkv::packed(qkv.view(), heads), &segments, heads);
         });
         let rows: usize = segments.iter().map(|s| rows(s, heads)).sum();
-        let keys = keys_of_blocks(&segments, heads, ATTENTION_ROWS);
-        // Queries and outputs, log-sum-exps; a key and a value for each block that sees it.
+        let keys = keys_of_blocks(&segments, heads, at_once);
+        // Queries and outputs, log-sum-exps; a key and a value for each tile of rows that sees it.
         let bytes = 2 * heads.dim * (2 * rows + 2 * keys) + 4 * rows;
         let once = 2 * n * (heads.qkv_width() + heads.q_width()) + 4 * n * heads.query;
         within("forward: global memory beside once", global_bytes(&counters), once, AGAIN);
-        check(&format!("forward {heads:?}"), &counters, 2 * operations(&segments, heads), bytes);
+        let products = if hopper { WHOLE_TILES } else { PRODUCTS };
+        let what = format!("forward {heads:?}");
+        check(&what, &counters, 2 * operations(&segments, heads), products, bytes);
+        if hopper {
+            assert_eq!(counters.tensor_flops as usize, whole_tiles(&segments, heads), "{what}: whole tiles");
+        }
         narrow("forward: log-sum-exps", &counters, rows);
     }
+}
+
+#[test]
+fn forward_on_an_a100() {
+    again_on_an_a100("budgets::attention::forward");
 }
 
 #[test]
@@ -142,11 +177,23 @@ fn backward() {
         let (one, row) = (operations(&segments, heads), 2 * heads.dim);
         // Queries, do, o and dq; log-sum-exps and do · o; a key and a value for each block that sees it.
         let keys = keys_of_blocks(&segments, heads, ATTENTION_QUERY_ROWS);
-        check(&format!("dq {heads:?}"), &counters[0], 3 * one, row * (4 * rows + 2 * keys) + 8 * rows);
+        check(
+            &format!("dq {heads:?}"),
+            &counters[0],
+            3 * one,
+            PRODUCTS,
+            row * (4 * rows + 2 * keys) + 8 * rows,
+        );
         narrow("dq: a log-sum-exp for four lanes, do · o", &counters[0], 5 * rows);
         // Keys, values and their gradients; a query, do and two numbers for each block that it sees.
         let seen = rows_of_blocks(&segments, heads);
-        check(&format!("dk, dv {heads:?}"), &counters[1], 4 * one, row * (4 * n + 2 * seen) + 8 * seen);
+        check(
+            &format!("dk, dv {heads:?}"),
+            &counters[1],
+            4 * one,
+            PRODUCTS,
+            row * (4 * n + 2 * seen) + 8 * seen,
+        );
         narrow("dk, dv: two numbers of a query", &counters[1], 2 * seen);
     }
 }

@@ -1,8 +1,8 @@
 //! Decoding's blocks decide among themselves who combines their results: whoever does, the result is the
-//! same.
+//! same. So is that of the forward pass, however its warps take turns.
 
 use deepguard::cuda::Cuda;
-use deepguard::ops::attention::{Attention, CachedKv, Heads, Qkv};
+use deepguard::ops::attention::{Attention, CachedKv, Heads, Qkv, Segment};
 use deepguard::ops::philox::{philox, unit};
 use deepguard::ops::{Arena, Buffer, Device};
 use half::bf16;
@@ -45,4 +45,25 @@ fn decoding_does_not_depend_on_the_order_of_blocks() {
         let first = once(0);
         assert!((1..12).all(|seed| once(seed) == first), "{samples} samples");
     }
+}
+
+#[test]
+fn the_forward_pass_does_not_depend_on_the_order_of_warps() {
+    let (cuda, emulator) = (own_cuda(), cuda_emulator::load().expect("the emulator"));
+    let (heads, rows) = (Heads { query: 6, key_value: 2, dim: 72 }, 400);
+    let segments = [
+        Segment { start: 0, len: 330, prefix_start: 0, prefix_len: 0 },
+        Segment { start: 330, len: 70, prefix_start: 0, prefix_len: 200 },
+    ];
+    let qkv = random(&cuda, rows * heads.qkv_width());
+    let once = |seed| {
+        emulator.set_seed(seed).expect("a seed");
+        let mut o = random(&cuda, rows * heads.q_width());
+        let mut lse = checked(Arena::build(&cuda, |arena| arena.buffer("lse", &[rows * heads.query]))).0;
+        cuda.attention(o.view_mut(), lse.view_mut(), Qkv::packed(qkv.view(), heads), &segments, heads);
+        checked(cuda.finish());
+        (cuda.download_act(o.view()), cuda.to_host(lse.view()))
+    };
+    let first = once(0);
+    assert!((1..4).all(|seed| once(seed) == first));
 }

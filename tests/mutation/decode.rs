@@ -6,7 +6,7 @@ use deepguard::cuda::tile::*;
 use super::arrival;
 use super::edit::{instead, remove};
 use super::harness::{Case, Expected, Setup, bytes, mutant};
-use super::inputs::{bf16s, integers, ptx};
+use super::inputs::{HeadShape, bf16s, integers, ptx};
 
 const DIM: usize = 16;
 /// Query heads of a key/value head: so many that two warps have some.
@@ -21,18 +21,6 @@ struct KvCache {
     capacity: i32,
     prompt_tiles: i32,
     own_tiles: i32,
-}
-
-/// `HeadShape` of `kernels/attention.h`.
-#[derive(Clone, Copy, bytemuck::NoUninit)]
-#[repr(C)]
-struct HeadShape {
-    query: i32,
-    key_value: i32,
-    dim: i32,
-    group: i32,
-    group_reciprocal: u32,
-    scale: f32,
 }
 
 pub fn cases() -> Vec<Case> {
@@ -57,14 +45,7 @@ fn setup(kv_heads: usize) -> Setup {
         prompt_tiles: 1,
         own_tiles: 1,
     };
-    let shape = HeadShape {
-        query: heads as i32,
-        key_value: kv_heads as i32,
-        dim: DIM as i32,
-        group: GROUP as i32,
-        group_reciprocal: (1u64 << 32).div_ceil(GROUP as u64) as u32,
-        scale: 0.25,
-    };
+    let shape = HeadShape::new(heads, kv_heads, DIM, 0.25);
     let mut setup = Setup::new([2, kv_heads as u32], ATTENTION_THREADS)
         .shared((ATTENTION_DECODE_ROWS + 3 * ATTENTION_LONG) * DIM * 2)
         .output("o", Expected::Bf16(out().collect(), 1.0 / 128.0))

@@ -10,14 +10,14 @@ use super::gemm::{Product, transposed};
 use super::harness::{Arg, Case, Expected, Mutant, Setup, bytes, mutant};
 use super::inputs::{bf16s, f32s, integers, ptx};
 
-const TRY_WAIT: &str = "mbarrier.try_wait";
+pub const TRY_WAIT: &str = "mbarrier.try_wait";
 const INIT: &str = "mbarrier.init";
 const LOAD: &str = "cp.async.bulk.tensor.2d.shared";
 const STORE: &str = "cp.async.bulk.tensor.2d.global";
 const STORE_WAIT: &str = "cp.async.bulk.wait_group";
-const OTHER_PARITY: &str =
+pub const OTHER_PARITY: &str =
     "{ .reg .b32 %q; xor.b32 %q, $2, 1; mbarrier.try_wait.parity.shared::cta.b64 $0, $1, %q; }";
-const NO_WAIT: &str = "setp.eq.u32 $0, 0, 0;";
+pub const NO_WAIT: &str = "setp.eq.u32 $0, 0, 0;";
 /// The stages, boxes of y, two barriers for each stage and one for each box.
 const SHARED: usize = GEMM_SM90_STAGES * (GEMM_SM90_TILE_M + GEMM_SM90_TILE_N) * GEMM_SM90_TILE_K * 2
     + BOXES * GEMM_SM90_BOX * GEMM_SM90_BOX * 2

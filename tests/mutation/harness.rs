@@ -45,6 +45,47 @@ pub enum Arg {
     /// A tensor map of a bf16 matrix with the 128-byte swizzle: buffer, rows and columns, rows and columns of
     /// the box.
     Map(usize, [u64; 2], [u32; 2]),
+    /// A structure of tensor maps of heads, as [`PackedHeads`] says.
+    HeadMaps(Vec<PackedHeads>),
+}
+
+/// A bf16 matrix of packed heads whose rows may end in any box, as `load_rows` of `attention_sm90.cu` has it.
+pub struct PackedHeads {
+    pub buffer: usize,
+    pub rows: usize,
+    pub heads: usize,
+    pub dim: usize,
+    /// Rows and heads of a box.
+    pub box_shape: [usize; 2],
+}
+
+impl PackedHeads {
+    fn encode(&self, address: u64) -> Vec<u8> {
+        let (PackedHeads { rows, heads, dim, .. }, [box_rows, box_heads]) = (self, self.box_shape);
+        let row = 2 * heads * dim;
+        let dims = [*dim, *heads, box_rows, rows + 1].map(|n| n as u64);
+        let strides = [2 * dim, row, row].map(|n| n as u64);
+        let box_dim = [64, box_heads, box_rows, 1].map(|n| n as u32);
+        encode(address - (box_rows * row) as u64, &dims, &strides, &box_dim)
+    }
+}
+
+/// A tensor map of bf16 with the 128-byte swizzle.
+fn encode(address: u64, dims: &[u64], strides: &[u64], box_dim: &[u32]) -> Vec<u8> {
+    let tiled = Tiled {
+        data_type: 9,
+        rank: dims.len() as u32,
+        global_address: address,
+        dims,
+        strides,
+        box_dim,
+        element_strides: &[1; 5][..dims.len()],
+        interleave: 0,
+        swizzle: 3,
+        l2_promotion: 0,
+        oob_fill: 0,
+    };
+    TensorMap::encode_tiled(&tiled).expect("a valid map").to_vec()
 }
 
 /// A launch with everything that it needs and gives.
@@ -156,21 +197,9 @@ impl Setup {
                     machine.memory.find(addresses[*n], 2 * rows * columns).is_ok(),
                     "a map beyond its buffer"
                 );
-                let tiled = Tiled {
-                    data_type: 9,
-                    rank: 2,
-                    global_address: addresses[*n],
-                    dims: &[*columns, *rows],
-                    strides: &[2 * columns],
-                    box_dim: &[*box_columns, *box_rows],
-                    element_strides: &[1, 1],
-                    interleave: 0,
-                    swizzle: 3,
-                    l2_promotion: 0,
-                    oob_fill: 0,
-                };
-                TensorMap::encode_tiled(&tiled).expect("a valid map").to_vec()
+                encode(addresses[*n], &[*columns, *rows], &[2 * columns], &[*box_columns, *box_rows])
             }
+            Arg::HeadMaps(maps) => maps.iter().flat_map(|map| map.encode(addresses[map.buffer])).collect(),
         }
     }
 

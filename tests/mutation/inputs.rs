@@ -16,6 +16,32 @@ pub fn ptx(file: &str, arch: &str) -> Arc<str> {
     found.unwrap_or_else(|| panic!("no PTX of {file} for sm_{arch}: make toolkit, then build again")).into()
 }
 
+/// `HeadShape` of `kernels/attention.h`.
+#[derive(Clone, Copy, bytemuck::NoUninit)]
+#[repr(C)]
+pub struct HeadShape {
+    query: i32,
+    key_value: i32,
+    dim: i32,
+    group: i32,
+    group_reciprocal: u32,
+    scale: f32,
+}
+
+impl HeadShape {
+    pub fn new(query: usize, key_value: usize, dim: usize, scale: f32) -> Self {
+        let group = query / key_value;
+        HeadShape {
+            query: query as i32,
+            key_value: key_value as i32,
+            dim: dim as i32,
+            group: group as i32,
+            group_reciprocal: (1u64 << 32).div_ceil(group as u64) as u32,
+            scale,
+        }
+    }
+}
+
 /// Integers from `-largest` to `largest`, none of them zero: nothing hides what it is multiplied with.
 pub fn integers(len: usize, seed: u64, largest: i32) -> Vec<i32> {
     let number = |i: usize| {

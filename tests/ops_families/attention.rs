@@ -3,7 +3,7 @@ use deepguard::ops::matrix::{Matrix, MatrixMut};
 use deepguard::ops::rope::CacheRows;
 use deepguard::ops::{Backend, Buffer};
 
-use super::bench::{Bench, dot, gradient};
+use super::bench::{Act, Bench, dot, gradient};
 
 const GROUPED: Heads = Heads { query: 6, key_value: 2, dim: 8 };
 const WIDE: Heads = Heads { query: 2, key_value: 1, dim: 80 };
@@ -57,9 +57,20 @@ fn reference(
 fn forward_case<B: Backend>(backend: &B, rows: usize, segments: &[Segment], heads: Heads) {
     let mut bench = Bench::new(backend);
     let qkv = bench.act(rows * heads.qkv_width(), 1.0);
+    forward_of(bench, &qkv, rows, segments, heads);
+}
+
+fn forward_of<B: Backend>(
+    mut bench: Bench<'_, B>,
+    qkv: &Act<B>,
+    rows: usize,
+    segments: &[Segment],
+    heads: Heads,
+) {
     // Rows of no segment keep what they have.
     let (mut o, mut lse) = (bench.act(rows * heads.q_width(), 1.0), bench.f32(rows * heads.query, 1.0));
-    backend.attention(o.view_mut(), lse.view_mut(), Qkv::packed(qkv.view(), heads), segments, heads);
+    let packed = Qkv::packed(qkv.view(), heads);
+    bench.backend.attention(o.view_mut(), lse.view_mut(), packed, segments, heads);
     let (expected, expected_lse) = reference(&qkv.host, segments, heads, (&o.host, &lse.host));
     bench.check("o", &o.buffer, &expected);
     bench.check_f32("lse", &lse.buffer, &expected_lse);
@@ -77,6 +88,22 @@ pub fn forward<B: Backend>(backend: &B) {
     for dim in [16, 24, 64, 96, 128] {
         let segments = [own(2, 80), suffix(82, 3, 2, 71), suffix(85, 150, 2, 71), suffix(236, 20, 2, 17)];
         forward_case(backend, 258, &segments, Heads { query: 4, key_value: 2, dim });
+    }
+}
+
+/// What is beside the segments may be anything, and changes nothing.
+pub fn surroundings<B: Backend>(backend: &B) {
+    let suffix = Segment { start: 78, len: 5, prefix_start: 1, prefix_len: 70 };
+    let (rows, segments) = (90, [own(1, 70), suffix]);
+    for dim in [24, 72] {
+        let heads = Heads { query: 3, key_value: 1, dim };
+        let mut bench = Bench::new(backend);
+        let mut qkv = bench.act(rows * heads.qkv_width(), 1.0).host;
+        for row in [0, 71, 72, 77, 83, 89] {
+            qkv[row * heads.qkv_width()..][..heads.qkv_width()].fill(f64::NAN);
+        }
+        let qkv = bench.act_of(&qkv);
+        forward_of(bench, &qkv, rows, &segments, heads);
     }
 }
 
