@@ -39,12 +39,17 @@ use std::sync::{Mutex, PoisonError};
 
 use calibration::Published;
 use cuda_emulator::client::Launched;
+use deepguard::ops::attention::{Heads, Segment};
 use emulator::{again_on_an_a100, long_again_on_an_a100, on_a_gpu, skipped};
 use launches::{Launches, Model};
 use machine::Machine;
 use ratchet::Predicted;
 use table::Table;
 use workload::{QWEN_7B, QWEN_HALF_B};
+
+/// Rates of attention's forward pass of a 7B model that predictions have to reach on an H100, in TFLOP/s of
+/// the keys that are seen: at SVEN's lengths, and with a sequence of 8192 tokens.
+const ATTENTION: [f64; 2] = [300.0, 550.0];
 
 /// How far a prediction may be from what was published, per cent.
 const TOLERANCE: f64 = 12.0;
@@ -152,6 +157,31 @@ fn a_sample_counts_like_the_whole() {
     let counters = |of: &Launched| (of.counters.global_load_sectors, of.counters.warp_instructions());
     let (loads, instructions) = counters(first);
     assert_eq!((scaled(loads), scaled(instructions)), counters(whole));
+}
+
+/// Packed functions with the suffixes of others, and a long sequence.
+#[test]
+fn attention_keeps_tensor_cores_busy() {
+    if on_a_gpu() {
+        return skipped("the emulator counts");
+    }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let machine = Machine::new("h100");
+    let heads = Heads { query: 28, key_value: 4, dim: 128 };
+    let (secure, suffixes) = workload::segments(&workload::lengths());
+    let long = Segment { start: 0, len: 8192, prefix_start: 0, prefix_len: 0 };
+    let works = [("SVEN's lengths", [secure, suffixes].concat(), 3), ("8192 tokens", vec![long], 1)];
+    for ((what, segments, blocks), least) in works.into_iter().zip(ATTENTION) {
+        let seen = |s: &Segment| {
+            let [len, before] = [s.len, s.prefix_len].map(f64::from);
+            len * before + len * (len + 1.0) / 2.0
+        };
+        let flops = 4.0 * heads.q_width() as f64 * segments.iter().map(seen).sum::<f64>();
+        let us = Table::of(&machine, &launches::attention(&segments, heads, blocks)).us();
+        let rate = flops / us / 1e6;
+        println!("predicted, not measured: attention, {what}: {us:.0} us, {rate:.0} TFLOP/s");
+        assert!(rate >= least, "{what}: {rate:.0} TFLOP/s, expected {least}");
+    }
 }
 
 #[test]

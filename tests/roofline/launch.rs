@@ -4,7 +4,7 @@
 use cuda_emulator::client::Launched;
 use cuda_emulator::counters::{Class, Counters};
 use deepguard::cuda::images::KERNELS;
-use deepguard::cuda::tile::GEMM_SM90_CONSUMERS;
+use deepguard::cuda::tile::{ATTENTION_SM90_KEYS, GEMM_SM90_CONSUMERS};
 
 use super::machine::Machine;
 use super::sass::Loops;
@@ -153,14 +153,20 @@ pub fn predict(machine: &Machine, kernel: &str, launched: &Launched, loops: &Loo
     predict_code(machine, kernel, launched, &code, tiles(kernel, launched))
 }
 
-/// Tiles that the blocks do in all: one each, but those of products by warpgroups stay for several, and begin
-/// a sum for each of them, by all warps.
+/// Tiles that the blocks do in all: one each, but those of warpgroups stay for several, and begin a sum for
+/// each of them, by all warps; in attention beside the sums of scores.
 fn tiles(kernel: &str, launched: &Launched) -> f64 {
-    const WARPS: u64 = (GEMM_SM90_CONSUMERS * 4) as u64;
-    let Counters { sums_begun, blocks, .. } = launched.counters;
-    let of_each = match kernel.starts_with("gemm") && kernel.ends_with("_sm90") {
-        true => sums_begun as f64 / WARPS as f64 / blocks as f64,
-        false => 1.0,
+    const WARPS: f64 = (GEMM_SM90_CONSUMERS * 4) as f64;
+    let Counters { sums_begun, blocks, tensor_flops, .. } = launched.counters;
+    let of_each = match kernel.strip_suffix("_sm90") {
+        Some(name) if name.starts_with("gemm") => sums_begun as f64 / WARPS / blocks as f64,
+        Some(name) if name.starts_with("attention_") => {
+            let dim: f64 = name["attention_".len()..].parse().expect("the dimension of a head");
+            // Of a warp's scores of a tile of keys, and the sums of weighted values.
+            let flops = 4.0 * 16.0 * ATTENTION_SM90_KEYS as f64 * dim;
+            (sums_begun as f64 - tensor_flops as f64 / flops) / WARPS / blocks as f64
+        }
+        _ => 1.0,
     };
     of_each * launched.blocks as f64
 }

@@ -9,6 +9,7 @@ use deepguard::cuda::Cuda;
 use deepguard::decode::{GenerateOptions, generate};
 use deepguard::model::activations::Recompute;
 use deepguard::model::{Config, Transformer, expected_tensors};
+use deepguard::ops::attention::{Attention, Heads, Qkv, Segment};
 use deepguard::ops::elementwise::Elementwise;
 use deepguard::ops::philox::{philox, unit};
 use deepguard::ops::sample::{Sample, Sampling};
@@ -54,6 +55,9 @@ const SAMPLED: &[(&str, u64)] = &[
     ("gemm_nt_gated_sm90", 1),
     ("gemm_nn_gated_sm90", 1),
     ("gemm_", 2),
+    // Blocks with a share of all tiles.
+    ("attention_64_sm90", 3),
+    ("attention_128_sm90", 3),
     ("attention", 24),
     ("", 8),
 ];
@@ -200,4 +204,20 @@ pub fn launched() -> Launches {
     let launches = checked(checked(cuda_emulator::load()).launched());
     sample(NONE);
     launches
+}
+
+/// The launch of attention's forward pass over packed sequences, of which so many blocks run.
+pub fn attention(segments: &[Segment], heads: Heads, blocks: u64) -> Launches {
+    let cuda = own_cuda();
+    let rows =
+        segments.iter().map(|segment| (segment.start + segment.len) as usize).max().expect("sequences");
+    let buffers = Arena::build(&cuda, |arena| {
+        let qkv = arena.buffer("qkv", &[rows, heads.qkv_width()])?;
+        Ok((qkv, arena.buffer("o", &[rows, heads.q_width()])?, arena.buffer("lse", &[rows, heads.query])?))
+    });
+    let (qkv, mut o, mut lse) = checked(buffers).0;
+    sample(&[("", blocks)]);
+    cuda.attention(o.view_mut(), lse.view_mut(), Qkv::packed(qkv.view(), heads), segments, heads);
+    checked(cuda.finish());
+    launched()
 }

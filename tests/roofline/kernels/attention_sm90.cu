@@ -64,7 +64,7 @@ struct Attention {
 
     __device__ static void release(unsigned empty) {
         if (threadIdx.x % WARP == 0) {
-            barrier_arrive(empty, 0);
+            barrier_arrive(empty);
         }
     }
 
@@ -90,7 +90,7 @@ struct Attention {
         wgmma_fence();
 #pragma unroll
         for (int i = 0; i < KEYS / 16; i++) {
-            wgmma_of_registers(o, p[i], Operand(v(stage), KEY_PANEL_BYTES).at(i * 16 * PANEL * 2));
+            wgmma<true>(o, p[i], Operand(v(stage), KEY_PANEL_BYTES).at(i * 16 * PANEL * 2), true);
         }
         wgmma_commit();
     }

@@ -11,13 +11,3 @@ __device__ __forceinline__ void wgmma_128(float (&acc)[64], unsigned long long a
                  : "l"(a), "l"(b)
                  : "memory");
 }
-
-// acc[64, 128] += a[64, 16] · b[16, 128], a in registers and b in shared memory.
-__device__ __forceinline__ void wgmma_of_registers(float (&acc)[64], const unsigned (&a)[4],
-                                                   unsigned long long b) {
-    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" ACCUMULATORS_0_63
-                 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
-                 : ACCUMULATORS(acc, 0)
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
-                 : "memory");
-}
