@@ -68,7 +68,6 @@ pub fn all(nvcc: &Nvcc, root: &Path, cache: &Path, sources: &[PathBuf]) -> Vec<B
         }
     }
     forget_others(cache, &jobs);
-    // No kernel asks for which architecture it is compiled, so those of one PTX differ in machine code alone.
     let translated: Vec<Job> =
         jobs.iter().copied().filter(|job| virtual_arch(job.arch) == job.arch).collect();
     in_parallel(&translated, |job| translate(nvcc, root, job));
@@ -88,11 +87,10 @@ pub fn all(nvcc: &Nvcc, root: &Path, cache: &Path, sources: &[PathBuf]) -> Vec<B
     })
 }
 
-/// The architecture whose PTX is assembled for another one: of those whose PTX is kept, the one that every
-/// other can assemble, unless the other one has features that no later one keeps.
+/// The architecture whose PTX is assembled for another one: sm_80's for all of its generation, as nothing but
+/// machine code differs there. Later ones have their own, with which ptxas needs fewer registers.
 fn virtual_arch(arch: &str) -> &str {
-    let is_own = PTX_ARCHS.contains(&arch) || arch.ends_with(['a', 'f']);
-    if is_own { arch } else { PTX_ARCHS[0] }
+    if ["86", "87", "89"].contains(&arch) { "80" } else { arch }
 }
 
 /// `DG_CUDA_ARCHS`, checked.
