@@ -161,6 +161,7 @@ fn a_sample_counts_like_the_whole() {
 
 /// Packed functions with the suffixes of others, and a long sequence.
 #[test]
+#[ignore = "half a minute: make test-long"]
 fn attention_keeps_tensor_cores_busy() {
     if on_a_gpu() {
         return skipped("the emulator counts");
