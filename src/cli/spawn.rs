@@ -24,8 +24,8 @@ pub(super) fn run(nproc: Nproc, launch: &Launch, signals: &Signals) -> Result<()
     }
 }
 
-/// Signals are passed on to the ranks, and their exit code is the result: the first that is neither 0 nor that
-/// of a rank which has only lost another one, if there is one.
+/// Signals are passed on to the ranks, and their exit code is the result: the first that is neither 0 nor
+/// that of a rank which has only lost another one, if there is one.
 fn exit_code(nproc: Nproc, launch: &Launch, signals: &Signals) -> Result<u8> {
     if launch.launcher != Launcher::Single {
         return Err(Error::usage(format!(

@@ -33,7 +33,8 @@ pub struct StepReport {
     pub losses: Losses,
     /// Norm of all gradients before clipping.
     pub grad_norm: f64,
-    /// Whether the update was left out because a gradient was not finite, or [too large](crate::ops::optim::Optim::exact_add).
+    /// Whether the update was left out because a gradient was not finite, or [too
+    /// large](crate::ops::optim::Optim::exact_add).
     pub skipped: bool,
     /// Whether a rank asks all of them to stop.
     pub stops: bool,
@@ -152,9 +153,9 @@ impl<'m, B: Backend> Stepper<'m, B> {
     /// statistics and moments are the same on all of them afterwards, and for any number of them. Every rank
     /// calls this with the same arguments.
     ///
-    /// A rank on its own asks `stop` before every micro-batch and abandons the step if it says so; parameters,
-    /// statistics and moments are then as they were. One of several asks it once, and all of them finish the
-    /// step: see [`StepReport::stops`].
+    /// A rank on its own asks `stop` before every micro-batch and abandons the step if it says so;
+    /// parameters, statistics and moments are then as they were. One of several asks it once, and all of
+    /// them finish the step: see [`StepReport::stops`].
     ///
     /// # Errors
     /// Kind `Interrupted` if it was abandoned; kind `Cluster` if another rank fails.

@@ -88,10 +88,10 @@ pub fn train_in<B: Backend>(
     train_among(&mut World::alone(), Some(folder), model, tokenizer, config, observer)
 }
 
-/// [`train_in`] on every rank of `world`, each of which computes some of the micro-batches; what is trained is
-/// the same, bit by bit, for any number of ranks. Rank 0 has the `folder`, reads what `config` names and
-/// writes; the others need the model's files alone. Where `observer` asks a rank to stop, all of them finish
-/// the step and end.
+/// [`train_in`] on every rank of `world`, each of which computes some of the micro-batches; what is
+/// trained is the same, bit by bit, for any number of ranks. Rank 0 has the `folder`, reads what `config`
+/// names and writes; the others need the model's files alone. Where `observer` asks a rank to stop, all
+/// of them finish the step and end.
 ///
 /// # Errors
 /// Errors of all kinds; kind `Cluster` where another rank fails or differs. A rank that ends with one has to

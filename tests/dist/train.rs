@@ -17,8 +17,8 @@ const DONE: Duration = Duration::from_secs(60);
 const TRAIN: &str = "--model model --max-seq-len 160 --lora-r 4 --lr 1e-3 --batch-size 1 \
                      --gradient-accumulation-steps 4 --save-steps 2";
 
-/// `mpiexec` kills all ranks as soon as one of them ends badly, before they notice it themselves. A shell stands
-/// for the rank then: timeout makes a process group of its own.
+/// `mpiexec` kills all ranks as soon as one of them ends badly, before they notice it themselves. A shell
+/// stands for the rank then: timeout makes a process group of its own.
 const SURVIVE: &str = "timeout -s KILL 60 sh -c \"$TELL\" sh \"$@\"";
 
 /// Each rank leaves its process, its last words and its exit code in files.

@@ -147,7 +147,8 @@ impl Fabric for Flip {
 fn ranks_that_have_become_different_save_nothing() {
     let tiny = Tiny::new("llama");
     let config = many(&tiny, "run");
-    // The first sum is that of the validation before step 1, so this is step 4: step 3 is saved, and 6 is not.
+    // The first sum is that of the validation before step 1, so this is step 4: step 3 is saved, and 6 is
+    // not.
     let flipping = |rank: usize, fabric: Box<dyn Fabric>| {
         let fabric = Flip(fabric, if rank == 2 { 5 } else { usize::MAX });
         (Box::new(fabric) as Box<dyn Fabric>, of_rank(&config, rank), ())
