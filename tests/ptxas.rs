@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use deepguard::cuda::images::{Code, IMAGES, Image, KERNELS, lowered};
+use rayon::prelude::*;
 
 #[path = "common/disassembly.rs"]
 mod disassembly;
@@ -270,7 +271,8 @@ fn products_of_warpgroups_follow_each_other() {
 fn no_kernel_uses_local_memory() {
     let mut files: Vec<&str> = IMAGES.iter().map(|image| image.file).collect();
     files.dedup();
-    files.into_iter().for_each(|file| drop(compiled(file)));
+    // Disassembling takes a second for each file and architecture.
+    files.into_par_iter().for_each(|file| drop(compiled(file)));
 }
 
 #[test]

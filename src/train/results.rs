@@ -44,6 +44,14 @@ impl Pending {
     }
 }
 
+/// A micro-batch whose results have been fetched.
+pub(super) struct Fetched {
+    /// Which of its step it is.
+    pub(super) number: usize,
+    pub(super) plan: BatchPlan,
+    pub(super) results: RowResults,
+}
+
 /// Results on the device.
 pub(super) struct Results<B: Backend> {
     buffer: Buffer<B, f32>,
@@ -101,20 +109,16 @@ impl<B: Backend> Results<B> {
         self.buffer.first_mut(HEADER).cast()
     }
 
-    /// Waits, and returns the results of `pending`, with their numbers, and the sum of squared gradients; all
-    /// room is free again.
-    pub(super) fn fetch(
-        &mut self,
-        backend: &B,
-        pending: Vec<Pending>,
-    ) -> Result<(Vec<(usize, BatchPlan, RowResults)>, f64)> {
+    /// Waits, and returns the results of `pending` and the sum of squared gradients; all room is free again.
+    pub(super) fn fetch(&mut self, backend: &B, pending: Vec<Pending>) -> Result<(Vec<Fetched>, f64)> {
         let mut host = vec![0.0; self.used];
         backend.fetch(&mut host, self.buffer.first(self.used))?;
         self.used = HEADER;
         let results = |pending: Pending| {
             let [nll, kl, scores] = pending.ranges().map(|range| host[range].to_vec());
             let kl = kl[..pending.plan.saved_rows].to_vec();
-            (pending.number, pending.plan, RowResults { nll, kl, scores, attention: Vec::new() })
+            let results = RowResults { nll, kl, scores, attention: Vec::new() };
+            Fetched { number: pending.number, plan: pending.plan, results }
         };
         let squares = bytemuck::cast([host[0], host[1]]);
         Ok((pending.into_iter().map(results).collect(), squares))

@@ -17,7 +17,7 @@ use crate::train::batch::{BatchPlan, TokenPair, Totals};
 use crate::train::division;
 use crate::train::memory::{ADVICE, CACHE_ADVICE, Memory, PlanBuffers, device_bytes, fitting_sizes};
 use crate::train::objective::{Regime, Sums};
-use crate::train::results::Pending;
+use crate::train::results::{Fetched, Pending};
 
 pub use crate::train::memory::Moments;
 pub use crate::train::objective::{Losses, Objective};
@@ -287,8 +287,8 @@ impl<'m, B: Backend> Stepper<'m, B> {
     /// squared gradients.
     fn collect(&mut self, pending: Vec<Pending>, sums: &mut [Sums]) -> Result<f64> {
         let (batches, squares) = self.memory.results.fetch(&self.model.backend, pending)?;
-        for (i, plan, results) in &batches {
-            sums[*i] = Sums::of(plan, results);
+        for Fetched { number, plan, results } in &batches {
+            sums[*number] = Sums::of(plan, results);
         }
         Ok(squares)
     }
@@ -416,9 +416,10 @@ impl<'m, B: Backend> Stepper<'m, B> {
         let guard = self.memory.guard.as_ref();
         let weights = guard.and_then(|guard| guard.attention(batch.plan.adapter_rows));
         let attention = weights.map(|weights| self.model.backend.to_host(weights)).unwrap_or_default();
-        let (mut results, _) = self.memory.results.fetch(&self.model.backend, vec![batch])?;
-        let (_, plan, results) =
-            results.pop().ok_or_else(|| Error::internal("an evaluation without results"))?;
+        let (mut fetched, _) = self.memory.results.fetch(&self.model.backend, vec![batch])?;
+        let Some(Fetched { plan, results, .. }) = fetched.pop() else {
+            return Err(Error::internal("an evaluation without results"));
+        };
         Ok((plan, RowResults { attention, ..results }))
     }
 
