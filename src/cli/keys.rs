@@ -16,7 +16,20 @@ use crate::error::Error;
 use crate::train::TrainConfig;
 
 /// Arguments of `train` that belong to one call, and so into no file.
-const OF_A_CALL: [&str; 5] = ["config", "dry_run", "quiet", "verbose", "help"];
+const OF_A_CALL: [&str; 12] = [
+    "config",
+    "dry_run",
+    "quiet",
+    "verbose",
+    "help",
+    "nproc",
+    "world_size",
+    "rank",
+    "rendezvous",
+    "dist",
+    "dist_timeout",
+    "stall_timeout",
+];
 
 /// A key of a configuration file, which is a flag of the command line as well.
 pub(super) struct Key {
