@@ -71,6 +71,6 @@ pub trait Optim: Device {
     fn exact_add(&self, sums: Mut<'_, Self, i64>, x: Mut<'_, Self, f32>, addends: usize);
 
     /// `x[i] = sums[i] / 2⁴⁸`, rounded once, ties to even. Where `sums[n]` counts elements that were left
-    /// out, x[0] is not a number, and so no norm of x. x `[n]`, sums `[n + 1]`.
+    /// out, `x[0]` is not a number, and so no norm of x. x `[n]`, sums `[n + 1]`.
     fn exact_take(&self, x: Mut<'_, Self, f32>, sums: Ref<'_, Self, i64>);
 }
