@@ -38,7 +38,7 @@ impl Built {
 #[derive(Clone, Copy)]
 struct Job<'a> {
     file: &'a str,
-    /// Path of what the compilation leaves, without its extension.
+    /// Where what the compilation leaves lies.
     cache: &'a Path,
     /// Of all that the compiler reads for the file.
     key: u64,
@@ -121,10 +121,10 @@ fn is_kernel(source: &Path) -> bool {
     source.extension().is_some_and(|extension| extension == "cu")
 }
 
-/// Names the compiler, what it is told, and the headers that every file may read.
+/// Names the compiler, what it is told here, and the headers that every file may read.
 fn key(nvcc: &Nvcc, sources: &[PathBuf]) -> DefaultHasher {
     let mut hasher = DefaultHasher::new();
-    (&nvcc.version, &nvcc.path, FLAGS).hash(&mut hasher);
+    (&nvcc.version, &nvcc.path, FLAGS, include_str!("compile.rs")).hash(&mut hasher);
     for variable in NVCC_VARIABLES {
         println!("cargo::rerun-if-env-changed={variable}");
         env::var_os(variable).hash(&mut hasher);
