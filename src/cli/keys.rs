@@ -12,24 +12,12 @@ use serde_json::{Map, Value};
 
 use super::Cli;
 use super::device::DeviceArgs;
+use super::ranks::RANKS;
 use crate::error::Error;
 use crate::train::TrainConfig;
 
 /// Arguments of `train` that belong to one call, and so into no file.
-const OF_A_CALL: [&str; 12] = [
-    "config",
-    "dry_run",
-    "quiet",
-    "verbose",
-    "help",
-    "nproc",
-    "world_size",
-    "rank",
-    "rendezvous",
-    "dist",
-    "dist_timeout",
-    "stall_timeout",
-];
+const OF_A_CALL: [&str; 5] = ["config", "dry_run", "quiet", "verbose", "help"];
 
 /// A key of a configuration file, which is a flag of the command line as well.
 pub(super) struct Key {
@@ -124,7 +112,10 @@ impl Keys {
         program.build();
         let train = program.find_subcommand("train").context("no command `train`")?;
         let defaults = defaults()?;
-        let args = train.get_arguments().filter(|arg| !OF_A_CALL.contains(&arg.get_id().as_str()));
+        // Which rank a process is belongs to a call as well.
+        let is_key =
+            |arg: &&Arg| !OF_A_CALL.contains(&arg.get_id().as_str()) && arg.get_help_heading() != Some(RANKS);
+        let args = train.get_arguments().filter(is_key);
         Ok(Keys(args.map(|arg| Key::new(arg, &defaults)).collect()))
     }
 
