@@ -5,6 +5,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::hub::HubArgs;
+use super::ranks::PROCESSOR;
 use super::say::{note, warn};
 use crate::cuda::devices;
 use crate::deepguard::{AnyDevice, AnyGuard, DeepGuard, DeviceChoice, Visitor};
@@ -81,13 +82,21 @@ impl DeviceArgs {
             _ if local_rank < gpus => local_rank,
             _ => {
                 return Err(Error::device(format!(
-                    "rank {rank} is number {local_rank} on its machine, counted from 0, and finds {gpus} GPUs; start one \
-                     rank for each GPU, or set {VISIBLE} for each rank"
+                    "rank {rank}: expected a GPU of its own, found {gpus} for ranks up to number {local_rank} of its \
+                     machine, counted from 0; start one rank for each GPU, or set {VISIBLE} for each rank"
                 ))
                 .into());
             }
         };
         Ok(DeviceArgs { device: DeviceChoice::Cuda(ordinal), ..self.clone() })
+    }
+
+    /// The device [of a rank](Self::of_rank), for the others.
+    pub(super) fn name(&self) -> String {
+        match self.device {
+            DeviceChoice::Cuda(ordinal) => format!("GPU {ordinal}"),
+            DeviceChoice::Auto | DeviceChoice::Cpu => PROCESSOR.to_owned(),
+        }
     }
 
     fn accepts(&self, there: DtypeChoice, reason: &str) -> std::result::Result<(), String> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use super::ranks::RanksArgs;
+use super::ranks::{PROCESSOR, RanksArgs};
 use super::say::note;
 use super::signals::Signals;
 use super::{on_threads, print, spawn};
@@ -63,7 +63,7 @@ fn check(args: &CheckArgs, launch: Launch) -> Result<()> {
             note(text)
         }
     };
-    let mut world = args.ranks.join(launch, &tell)?;
+    let mut world = args.ranks.join(launch, PROCESSOR, &tell)?;
     if world.launch().world > 1 {
         tell(&format!("{} are there", counted(world.launch().world)));
     }

@@ -16,7 +16,8 @@ use crate::dist::{Engine, World};
 use crate::error::Error;
 use crate::{files, platform};
 
-const RANKS: &str = "Ranks";
+/// The heading of these flags in the help.
+pub(super) const RANKS: &str = "Ranks";
 
 /// Longest time to wait, in seconds: a day.
 const LONGEST: i64 = 86_400;
@@ -68,6 +69,9 @@ pub(super) struct RanksArgs {
     stall_timeout: u64,
 }
 
+/// What a rank computes on that has no GPU.
+pub(super) const PROCESSOR: &str = "processor";
+
 impl RanksArgs {
     /// The rank that flags and environment make of this process.
     pub(super) fn launch(&self) -> Result<Launch> {
@@ -86,11 +90,12 @@ impl RanksArgs {
         }
     }
 
-    /// Meets all other ranks. `tell` gets a line now and then while some are waited for.
-    pub(super) fn join(&self, launch: Launch, tell: &dyn Fn(&str)) -> Result<World> {
+    /// Meets all other ranks, as one that computes on `device`. `tell` gets a line now and then while some are
+    /// waited for.
+    pub(super) fn join(&self, launch: Launch, device: &str, tell: &dyn Fn(&str)) -> Result<World> {
         launch.note.iter().for_each(|text| note(text));
         let rank = launch.rank;
-        let member = |fabric: Option<&str>| member(rank, fabric);
+        let member = |fabric: Option<&str>| member(rank, device, fabric);
         Ok(World::join(launch, self.engine(), self.timing(), member, tell, Box::new(end_process))?)
     }
 
@@ -108,12 +113,12 @@ impl RanksArgs {
 }
 
 /// This process as a rank.
-fn member(rank: usize, fabric: Option<&str>) -> Member {
+fn member(rank: usize, device: &str, fabric: Option<&str>) -> Member {
     Member {
         rank,
         host: platform::host_name(),
         pid: std::process::id(),
-        device: "processor".to_owned(),
+        device: device.to_owned(),
         sole: None,
         facts: vec![
             ("version of dg-run".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::config::TrainOptions;
-use super::device::Task;
+use super::device::{DeviceArgs, Task};
 use super::progress::{Progress, limit_warnings, outlook, stage_text};
 use super::ranks::share_of_cores;
 use super::say::{detail, leave_it_to_rank_0, note, warn};
@@ -46,8 +46,12 @@ fn run_rank(args: &TrainArgs, options: &TrainOptions, launch: Launch, signals: &
     if launch.rank > 0 {
         leave_it_to_rank_0();
     }
-    let mut world = args.ranks.join(launch, &note)?;
-    let summary = match train(options, &mut world, signals) {
+    // The others hear of a rank that has none.
+    let device = options.place.device.of_rank(&launch);
+    let name = device.as_ref().map_or("no device".to_owned(), DeviceArgs::name);
+    let mut world = args.ranks.join(launch, &name, &note)?;
+    let trained = device.and_then(|device| train(options, &device, &mut world, signals));
+    let summary = match trained {
         Ok(summary) => summary,
         Err(error) => {
             world.leave(&Error::new(kind(&error), format!("{error:#}")));
@@ -62,10 +66,13 @@ fn run_rank(args: &TrainArgs, options: &TrainOptions, launch: Launch, signals: &
     Ok(())
 }
 
-fn train(options: &TrainOptions, world: &mut World, signals: &Signals) -> Result<RunSummary> {
-    let TrainOptions { config, place } = options;
+fn train(
+    TrainOptions { config, .. }: &TrainOptions,
+    device: &DeviceArgs,
+    world: &mut World,
+    signals: &Signals,
+) -> Result<RunSummary> {
     world.require_collectives()?;
-    let device = place.device.of_rank(world.launch())?;
     // Before the model is loaded, which may take long.
     let folder = (world.rank() == 0).then(|| RunFolder::open(&config.output_dir)).transpose()?;
     if let Some(folder) = &folder {

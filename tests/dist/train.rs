@@ -168,8 +168,7 @@ fn a_rank_without_a_gpu_of_its_own_is_refused() {
         Ranks::start_with(&mpich, &tiny, 2, "--output-dir run --device cuda --data many", &gpu()[..1]);
     let until = Instant::now() + DONE;
     assert_eq!([0, 1].map(|rank| ranks.exit_code(rank, until)), [6, 5], "{}{}", ranks.said(0), ranks.said(1));
-    let text =
-        "rank 1 is number 1 on its machine, counted from 0, and finds 1 GPUs; start one rank for each GPU";
+    let text = "rank 1: expected a GPU of its own, found 1 for ranks up to number 1 of its machine";
     for rank in [0, 1] {
         assert!(ranks.said(rank).contains(text), "{}", ranks.said(rank));
     }
