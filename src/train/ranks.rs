@@ -14,6 +14,7 @@ use crate::dist::assign::{self, Shape};
 use crate::error::{Context, Error, ErrorKind, Result, list};
 use crate::ops::Backend;
 use crate::train::batch::TokenPair;
+use crate::train::checkpoint::is_inside;
 use crate::train::config::TrainConfig;
 use crate::train::course::Course;
 use crate::train::data::TokenizedPairs;
@@ -39,6 +40,8 @@ pub(super) fn share_data(world: &mut World, read: impl FnOnce() -> Result<RunDat
 /// A checkpoint as every rank can read it.
 pub(super) struct SharedCheckpoint {
     path: PathBuf,
+    /// Whether it is one of this run, not of another one that is gone on with.
+    is_of_run: bool,
     /// Where rank 0's files are on any other rank.
     _copy: Option<TempDir>,
 }
@@ -47,17 +50,25 @@ impl SharedCheckpoint {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+
+    pub(super) fn is_of_run(&self) -> bool {
+        self.is_of_run
+    }
 }
 
-/// The checkpoint of rank 0, whose files all others get.
-pub(super) fn share_checkpoint(world: &mut World, own: Option<&Path>) -> Result<Option<SharedCheckpoint>> {
-    let here = |path: &Path| SharedCheckpoint { path: path.to_owned(), _copy: None };
+/// The checkpoint from which a run in rank 0's folder `run` goes on, whose files all other ranks get.
+pub(super) fn share_checkpoint(
+    world: &mut World,
+    run: Option<&Path>,
+    own: Option<&Path>,
+) -> Result<Option<SharedCheckpoint>> {
+    let is_of_run = run.zip(own).is_some_and(|(run, checkpoint)| is_inside(checkpoint, run));
     if world.is_alone() {
-        return Ok(own.map(here));
+        return Ok(own.map(|path| SharedCheckpoint { path: path.to_owned(), is_of_run, _copy: None }));
     }
-    let names = own.map(file_names).transpose()?;
-    let names: Option<Vec<String>> = share(world, "checkpoint", (world.rank() == 0).then_some(names))?;
-    let Some(names) = names else { return Ok(None) };
+    let told = own.map(file_names).transpose()?.map(|names| (names, is_of_run));
+    let told: Option<(Vec<String>, bool)> = share(world, "checkpoint", (world.rank() == 0).then_some(told))?;
+    let Some((names, is_of_run)) = told else { return Ok(None) };
     let copy = match own {
         Some(_) => None,
         None => {
@@ -68,7 +79,7 @@ pub(super) fn share_checkpoint(world: &mut World, own: Option<&Path>) -> Result<
         share_file(world, own, copy.as_ref().map(TempDir::path), &name)?;
     }
     let path = own.or(copy.as_ref().map(TempDir::path)).map(Path::to_owned);
-    Ok(path.map(|path| SharedCheckpoint { path, _copy: copy }))
+    Ok(path.map(|path| SharedCheckpoint { path, is_of_run, _copy: copy }))
 }
 
 /// Names of the files of a folder, in order.
@@ -191,9 +202,9 @@ pub(super) fn share_base_states<B: Backend>(
     let own: Vec<u8> = pairs.iter().map(|(pair, _)| u8::from(has(*pair))).collect();
     let known = world.all_gather(phase, &own)?;
     for (i, (pair, rows)) in pairs.iter().enumerate() {
-        let mut have = known.iter().map(|of_rank| of_rank.get(i) == Some(&1));
-        let Some(root) = have.position(|has| has) else { continue };
-        if have.all(|has| has) && root == 0 {
+        let has = |of_rank: &Vec<u8>| of_rank.get(i) == Some(&1);
+        let Some(root) = known.iter().position(has) else { continue };
+        if known.iter().all(has) {
             continue;
         }
         let mut states = Vec::new();
@@ -202,7 +213,7 @@ pub(super) fn share_base_states<B: Backend>(
         }
         world.broadcast(phase, root, &mut states)?;
         if own[i] == 0 {
-            stepper.keep_states(*pair, &states)?;
+            stepper.keep_states(*pair, *rows, &states)?;
         }
     }
     Ok(())
@@ -248,10 +259,19 @@ impl<B: Backend> Stepper<'_, B> {
     }
 
     /// Keeps what another rank has [recalled](Self::recalled_states).
-    fn keep_states(&mut self, pair: usize, states: &[u8]) -> Result<()> {
+    fn keep_states(&mut self, pair: usize, rows: usize, states: &[u8]) -> Result<()> {
         let (backend, Some(cache)) = (&self.model.backend, &mut self.base_cache) else { return Ok(()) };
-        let mut host = vec![B::Act::zeroed(); states.len() / size_of::<B::Act>()];
-        bytemuck::cast_slice_mut(&mut host).copy_from_slice(states);
+        let mut host = vec![B::Act::zeroed(); rows * self.model.config.hidden_size];
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut host);
+        if bytes.len() != states.len() {
+            return Err(Error::cluster(format!(
+                "base states of pair {pair}: expected {} bytes of another rank, found {}; start all ranks with the same \
+                 program and model",
+                bytes.len(),
+                states.len()
+            )));
+        }
+        bytes.copy_from_slice(states);
         backend.upload(self.memory.acts.hidden.first_mut(host.len()), &host);
         cache.insert(backend, pair, self.memory.acts.hidden.first(host.len()))
     }

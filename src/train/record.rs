@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::files::{require_space, write_json};
 use crate::manifest::commit_dir;
 use crate::ops::Backend;
-use crate::train::checkpoint::{self, TrainerState, is_inside};
+use crate::train::checkpoint::{self, TrainerState};
 use crate::train::config::TrainConfig;
 use crate::train::environment::Environment;
 use crate::train::evaluation::Evaluation;
@@ -45,11 +45,6 @@ impl<'a> Record<'a> {
     /// The folder.
     pub(super) fn path(&self) -> &Path {
         self.folder.path()
-    }
-
-    /// Whether a checkpoint is one in the folder.
-    pub(super) fn holds(&self, checkpoint: Option<&Path>) -> bool {
-        checkpoint.is_some_and(|dir| is_inside(dir, self.path()))
     }
 
     pub(super) fn step(&mut self, log: &StepLog) -> Result<()> {

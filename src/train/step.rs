@@ -197,6 +197,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
         // Whether hinge and KL limit are active depends on means over the whole step. Guess from the last
         // step, and do the step again in the rare case that the guess was wrong: the means do not depend on
         // it.
+        let mut stops = false;
         loop {
             let backend = self.model.backend.clone();
             let accumulated = backend.graph("training step", || {
@@ -204,9 +205,8 @@ impl<'m, B: Backend> Stepper<'m, B> {
             });
             let (mut sums, pending) = accumulated.inspect_err(|_| self.memory.results.discard())?;
             let mut squares = self.collect(pending, &mut sums)?;
-            let mut stops = false;
             if !world.is_alone() {
-                (squares, stops) = self.combine(world, &mut sums, stop())?;
+                (squares, stops) = self.combine(world, &mut sums, stops || stop())?;
             }
             let losses = self.objective.losses(sums.into_iter().sum(), totals);
             let regime = self.objective.regime(&losses);

@@ -140,8 +140,8 @@ fn train_with<B: Backend>(
     }
     let spec = config.resume_from_checkpoint.as_deref();
     let resume = folder.map(|folder| checkpoint::resume_point(folder.path(), spec)).transpose()?.flatten();
-    let checkpoint = ranks::share_checkpoint(world, resume.as_deref())?;
-    let checkpoint = checkpoint.as_ref().map(SharedCheckpoint::path);
+    let shared = ranks::share_checkpoint(world, folder.map(RunFolder::path), resume.as_deref())?;
+    let checkpoint = shared.as_ref().map(SharedCheckpoint::path);
     let data = ranks::share_data(world, || data(config, observer))?;
     let setup = Setup::new(model, data, config, checkpoint, observer)?;
     let Setup { train, validation, attached, capacity, schedule, state } = setup;
@@ -172,7 +172,8 @@ fn train_with<B: Backend>(
     let layers = stepper.attached.tapped_layers(model.config.num_hidden_layers);
     let open = |folder| Record::open(folder, &model.backend, config, &state, schedule.total_steps, layers);
     let record = folder.map(open).transpose()?;
-    let saved = record.as_ref().and_then(|record| record.holds(resume.as_deref()).then(|| state.clone()));
+    // The same on all ranks, as all of them take part in saving.
+    let saved = shared.as_ref().filter(|shared| shared.is_of_run()).map(|_| state.clone());
     let (train, validation) = (train.pairs, validation.pairs);
     let stops = false;
     Run { config, stepper, train, validation, state, schedule, observer, world, stops, record, saved }.run()

@@ -1,11 +1,14 @@
 //! Several ranks train what one does, bit by bit.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use deepguard::adapter::FINAL_ADAPTER;
 use deepguard::cpu::Cpu;
 use deepguard::dist::World;
 use deepguard::dist::fabric::Fabric;
+use deepguard::train::observer::Stage;
 use deepguard::train::{Observer, RunFolder, RunSummary, TrainConfig, train_among};
 use deepguard::{DeepGuard, Error, ErrorKind, Result};
 
@@ -73,6 +76,52 @@ fn assert_same_run(one: &Path, other: &Path) {
     }
 }
 
+/// A sum before it is made, and after.
+#[derive(Clone, Copy, PartialEq)]
+enum Sum {
+    Own,
+    OfAll,
+}
+
+/// Collectives whose sums are looked at.
+struct Watched<F>(Box<dyn Fabric>, F);
+
+impl<F: FnMut(Sum, &mut [i64]) + Send> Fabric for Watched<F> {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+    fn rank(&self) -> usize {
+        self.0.rank()
+    }
+    fn world(&self) -> usize {
+        self.0.world()
+    }
+    fn heed(&mut self, failed: Box<dyn Fn() -> bool + Send>) {
+        self.0.heed(failed);
+    }
+    fn all_reduce(&mut self, values: &mut [i64]) -> Result<()> {
+        self.1(Sum::Own, values);
+        self.0.all_reduce(values)?;
+        self.1(Sum::OfAll, values);
+        Ok(())
+    }
+    fn broadcast(&mut self, root: usize, bytes: &mut Vec<u8>) -> Result<()> {
+        self.0.broadcast(root, bytes)
+    }
+    fn finish(self: Box<Self>) -> Result<()> {
+        self.0.finish()
+    }
+}
+
+/// Sees that nothing is computed that another rank has computed before.
+struct Frugal;
+
+impl Observer for Frugal {
+    fn on_stage(&mut self, stage: Stage) {
+        assert!(stage != Stage::BaseStates, "base states of another rank are computed again");
+    }
+}
+
 #[test]
 fn any_number_of_ranks_trains_the_same_bits() {
     let tiny = Tiny::new("llama");
@@ -80,12 +129,25 @@ fn any_number_of_ranks_trains_the_same_bits() {
     train(&alone).unwrap();
     for ranks in [2, 3, 4, 8] {
         let several = many(&tiny, &format!("of-{ranks}"));
-        let ends = train_ranks(&several, ranks, |rank, fabric| (fabric, of_rank(&several, rank), ()));
-        for (rank, end) in ends.into_iter().enumerate() {
+        let shares: Vec<AtomicUsize> = (0..ranks).map(|_| AtomicUsize::new(0)).collect();
+        let shares = Arc::new(shares);
+        let of = |rank: usize, fabric: Box<dyn Fabric>| {
+            let shares = shares.clone();
+            // What a rank has not computed is 0.
+            let see = move |sum: Sum, values: &mut [i64]| {
+                let has_any = values.iter().any(|value| *value != 0);
+                shares[rank].fetch_add(usize::from(sum == Sum::Own && has_any), Ordering::Relaxed);
+            };
+            (Box::new(Watched(fabric, see)) as Box<dyn Fabric>, of_rank(&several, rank), Frugal)
+        };
+        for (rank, end) in train_ranks(&several, ranks, of).into_iter().enumerate() {
             let summary = end.unwrap_or_else(|error| panic!("rank {rank} of {ranks}: {error}"));
             assert!(!summary.interrupted && summary.state.global_step == 8);
         }
         assert_same_run(&alone.output_dir, &several.output_dir);
+        // Steps have six micro-batches, the last of an epoch two.
+        let busy = shares.iter().filter(|sums| sums.load(Ordering::Relaxed) > 0).count();
+        assert_eq!(busy, ranks.min(7), "ranks with something to compute");
     }
 }
 
@@ -111,36 +173,33 @@ fn a_run_goes_on_with_another_number_of_ranks() {
     assert_same_run(&whole.output_dir, &parts.output_dir);
 }
 
-/// Flips a bit of one gradient in one sum.
-struct Flip(Box<dyn Fabric>, usize);
+/// Asks for the end at once.
+struct Impatient(bool);
 
-impl Fabric for Flip {
-    fn name(&self) -> String {
-        self.0.name()
+impl Observer for Impatient {
+    fn should_stop(&mut self) -> bool {
+        self.0
     }
-    fn rank(&self) -> usize {
-        self.0.rank()
+}
+
+#[test]
+fn a_run_that_is_stopped_as_soon_as_it_goes_on_stays_where_it_was() {
+    let tiny = Tiny::new("llama");
+    let config = many(&tiny, "run").with(|o| o.resume_from_checkpoint = Some("auto".to_owned()));
+    // The epoch's last step, whose validation is still to come.
+    let stopping = |rank: usize, fabric| {
+        let after = if rank == 1 { 3 } else { usize::MAX };
+        (fabric, of_rank(&config, rank), StopAfter(after))
+    };
+    let ends = train_ranks(&config, 2, stopping);
+    assert!(ends.into_iter().all(|end| end.unwrap().state.global_step == 4));
+    let before = folder(&config.output_dir.join("checkpoint-4"));
+    let impatient = |rank: usize, fabric| (fabric, of_rank(&config, rank), Impatient(rank == 1));
+    for end in train_ranks(&config, 2, impatient) {
+        let summary = end.unwrap();
+        assert!(summary.interrupted && summary.state.global_step == 4 && summary.checkpoint.is_some());
     }
-    fn world(&self) -> usize {
-        self.0.world()
-    }
-    fn heed(&mut self, failed: Box<dyn Fn() -> bool + Send>) {
-        self.0.heed(failed);
-    }
-    fn all_reduce(&mut self, values: &mut [i64]) -> Result<()> {
-        self.0.all_reduce(values)?;
-        self.1 = self.1.wrapping_sub(1);
-        if self.1 == 0 {
-            values[0] ^= 1 << 40;
-        }
-        Ok(())
-    }
-    fn broadcast(&mut self, root: usize, bytes: &mut Vec<u8>) -> Result<()> {
-        self.0.broadcast(root, bytes)
-    }
-    fn finish(self: Box<Self>) -> Result<()> {
-        self.0.finish()
-    }
+    assert!(folder(&config.output_dir.join("checkpoint-4")) == before);
 }
 
 #[test]
@@ -150,8 +209,14 @@ fn ranks_that_have_become_different_save_nothing() {
     // The first sum is that of the validation before step 1, so this is step 4: step 3 is saved, and 6 is
     // not.
     let flipping = |rank: usize, fabric: Box<dyn Fabric>| {
-        let fabric = Flip(fabric, if rank == 2 { 5 } else { usize::MAX });
-        (Box::new(fabric) as Box<dyn Fabric>, of_rank(&config, rank), ())
+        let mut sums = 0;
+        let flip = move |sum: Sum, values: &mut [i64]| {
+            sums += usize::from(sum == Sum::OfAll);
+            if (rank, sums, sum) == (2, 5, Sum::OfAll) {
+                values[0] ^= 1 << 40;
+            }
+        };
+        (Box::new(Watched(fabric, flip)) as Box<dyn Fabric>, of_rank(&config, rank), ())
     };
     for end in train_ranks(&config, 3, flipping) {
         let error = end.unwrap_err();
