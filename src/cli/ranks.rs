@@ -90,8 +90,8 @@ impl RanksArgs {
         }
     }
 
-    /// Meets all other ranks, as one that computes on `device`. `tell` gets a line now and then while some are
-    /// waited for.
+    /// Meets all other ranks, as one that computes on `device`. `tell` gets a line now and then while some
+    /// are waited for.
     pub(super) fn join(&self, launch: Launch, device: &str, tell: &dyn Fn(&str)) -> Result<World> {
         launch.note.iter().for_each(|text| note(text));
         let rank = launch.rank;

@@ -43,9 +43,15 @@ struct Joined {
 }
 
 impl Joined {
-    /// The failure that has to come within a few seconds.
+    /// The failure that has to come within a few seconds: first to whom it is told, then to whoever asks.
     fn failure(&self) -> Error {
-        self.failures.recv_timeout(Duration::from_secs(10)).expect("a failure")
+        let until = Instant::now() + Duration::from_secs(10);
+        let told = self.failures.recv_timeout(Duration::from_secs(10)).expect("a failure");
+        while self.control.failure().is_none() {
+            assert!(Instant::now() < until, "who asks never hears of {told}");
+            thread::sleep(Duration::from_millis(1));
+        }
+        told
     }
 }
 
