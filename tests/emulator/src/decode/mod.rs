@@ -4,6 +4,7 @@ pub mod access;
 mod arithmetic;
 mod call;
 mod control;
+mod initial;
 pub mod operands;
 pub mod program;
 mod scope;
@@ -17,6 +18,7 @@ use crate::machine::compiled_registers;
 use crate::ptx::ast;
 use crate::row::{Kind, Row};
 
+use initial::initial_rows;
 use program::{Instruction, NONE, Op, Program, Site, Space, Special};
 use scope::{Register, Scopes, Symbol};
 
@@ -316,6 +318,7 @@ impl<'a> Decoder<'a> {
         }
         Ok(Program {
             name: function.name.clone(),
+            initial: initial_rows(&self.instructions, self.template.len()),
             instructions: self.instructions,
             sites: self.sites,
             template: self.template,

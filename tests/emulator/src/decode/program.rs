@@ -20,6 +20,8 @@ pub struct Program {
     pub sites: Vec<Site>,
     /// The register file of a warp at its start: constants in their rows, zeros elsewhere.
     pub template: Vec<Row>,
+    /// Rows of it that may be read before they are written.
+    pub initial: Vec<std::ops::Range<usize>>,
     /// Predicates of a warp at its start.
     pub predicates: Vec<u32>,
     /// Rows that hold special registers.

@@ -78,6 +78,11 @@ impl Shared {
         }
     }
 
+    /// Whether it is as large, in as many granules, for as many actors.
+    pub fn is_of(&self, size: u32, granule: u32, actors: usize) -> bool {
+        (self.size, self.granule, self.reads.len()) == (size, granule, self.writes.len() * actors)
+    }
+
     /// Forgets everything, for the next block, whose epochs start after `floor`.
     pub fn restart(&mut self, floor: u32) {
         self.floor = floor;

@@ -1,6 +1,7 @@
 //! Clusters at their start.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::counters::Counters;
 use crate::decode::program::Special;
@@ -16,10 +17,32 @@ use crate::row::{LANES, Row};
 use super::random::Random;
 use super::state::{Block, Cluster, ClusterBarrier, Grid, Group, State, Warp};
 
+/// What a register holds that nothing has been written to: a NaN, so that it is not taken for a value.
+const UNWRITTEN: Row = Row([0x7fde_ad00; LANES]);
+
+/// Most that a nursery keeps: warps, and shared memories of blocks. The system takes longer to give such memory
+/// than most launches of tests take.
+const MOST_KEPT: [usize; 2] = [192, 16];
+
+/// Those that no launch uses.
+static NURSERIES: Mutex<Vec<Nursery>> = Mutex::new(Vec::new());
+
+fn nurseries() -> MutexGuard<'static, Vec<Nursery>> {
+    NURSERIES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Memory of a warp.
+#[derive(Default)]
+struct Spare {
+    rows: Vec<Row>,
+    predicates: Vec<u32>,
+    local: Vec<u8>,
+}
+
 /// Makes clusters from what others left: registers and shared memory are large.
 #[derive(Default)]
 pub struct Nursery {
-    warps: Vec<Box<Warp>>,
+    spare: Vec<Spare>,
     shared: Vec<Shared>,
     patterns: Patterns,
     /// Epochs that all clusters so far have used.
@@ -27,6 +50,19 @@ pub struct Nursery {
 }
 
 impl Nursery {
+    /// One that an earlier launch has left, or else a new one.
+    pub fn take() -> Self {
+        nurseries().pop().unwrap_or_default()
+    }
+
+    /// Leaves it to later launches.
+    pub fn leave(mut self) {
+        let [warps, shared] = MOST_KEPT;
+        self.spare.truncate(warps);
+        self.shared.drain(..self.shared.len().saturating_sub(shared));
+        nurseries().push(self);
+    }
+
     /// Cluster number `n` of a grid.
     pub fn start(&mut self, grid: &Grid, n: u64, seed: u64) -> Cluster {
         let counts: [u64; 3] = std::array::from_fn(|i| u64::from(grid.grid[i] / grid.cluster[i]));
@@ -64,7 +100,8 @@ impl Nursery {
         self.patterns = cluster.patterns;
         for warp in cluster.warps.into_iter().flatten() {
             self.floor = self.floor.max(warp.clock.epoch);
-            self.warps.push(warp);
+            let Warp { rows, predicates, local, .. } = *warp;
+            self.spare.push(Spare { rows, predicates, local });
         }
         // Records of asynchronous operations that never ended would look unfinished for ever: start afresh,
         // as when epochs run out.
@@ -77,8 +114,12 @@ impl Nursery {
     }
 
     fn block(&mut self, grid: &Grid, cluster: [u32; 3], rank: usize, actors: usize, floor: u32) -> Block {
-        let fresh = || Shared::new(grid.shared_end(), grid.program.shared_granule, actors);
-        let mut shared = self.shared.pop().unwrap_or_else(fresh);
+        let (end, granule) = (grid.shared_end(), grid.program.shared_granule);
+        let same = self.shared.iter().rposition(|shared| shared.is_of(end, granule, actors));
+        let mut shared = match same {
+            Some(place) => self.shared.swap_remove(place),
+            None => Shared::new(end, granule, actors),
+        };
         shared.restart(floor);
         let place = place(grid, rank);
         Block {
@@ -96,10 +137,7 @@ impl Nursery {
     fn warp(&mut self, grid: &Grid, cluster: [u32; 3], index: usize, actors: usize, floor: u32) -> Box<Warp> {
         let program = grid.program;
         let (block, in_block) = (index / grid.warps(), index % grid.warps());
-        let (rows, predicates, local) = match self.warps.pop() {
-            Some(old) => (old.rows, old.predicates, old.local),
-            None => (Vec::new(), Vec::new(), Vec::new()),
-        };
+        let Spare { rows, predicates, local } = self.spare.pop().unwrap_or_default();
         let threads = grid.threads() as usize - in_block * LANES;
         let live = u32::MAX >> (LANES - threads.min(LANES));
         let mut warp = Box::new(Warp {
@@ -129,8 +167,10 @@ impl Nursery {
             released: None,
             seen: None,
         });
-        warp.rows.clear();
-        warp.rows.extend_from_slice(&program.template);
+        warp.rows.resize(program.template.len(), UNWRITTEN);
+        for rows in &program.initial {
+            warp.rows[rows.clone()].copy_from_slice(&program.template[rows.clone()]);
+        }
         warp.predicates.clear();
         warp.predicates.extend_from_slice(&program.predicates);
         warp.local.clear();

@@ -154,12 +154,18 @@ enum Progress {
     Paused,
 }
 
+impl Drop for Worker<'_> {
+    fn drop(&mut self) {
+        std::mem::take(&mut self.nursery).leave();
+    }
+}
+
 impl<'a> Worker<'a> {
     fn new(launch: &'a Launch<'a>, thread: usize) -> Self {
         Worker {
             launch,
             thread,
-            nursery: Nursery::default(),
+            nursery: Nursery::take(),
             resident: VecDeque::new(),
             counters: Counters::default(),
             random: Random::new(launch.plan.seed, launch.clusters + thread as u64),
@@ -169,8 +175,8 @@ impl<'a> Worker<'a> {
     }
 
     /// What its clusters did, all of which have ended.
-    fn finish(self) -> Counters {
-        self.launch.complete(self.counters)
+    fn finish(mut self) -> Counters {
+        self.launch.complete(std::mem::take(&mut self.counters))
     }
 
     fn run(&mut self) -> Result<()> {
