@@ -6,6 +6,7 @@
 use std::ffi::{CString, c_char, c_int};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW, Symbol};
 
@@ -99,6 +100,12 @@ impl Client {
     /// later.
     pub fn last_call(&self, name: &str) -> Result<u64, String> {
         self.number_of("dgemu_last_call", name)
+    }
+
+    /// Time that the program had spent outside the driver when it called a function of it last: between two
+    /// calls, what the program itself takes, however long the emulator is at them.
+    pub fn time_outside(&self, name: &str) -> Result<Duration, String> {
+        self.number_of("dgemu_time_outside", name).map(Duration::from_nanos)
     }
 
     /// What a function of the emulator tells of a function of the driver.

@@ -119,12 +119,18 @@ api! {
 
     /// How often an entry point, such as `cuLaunchKernel`, was called.
     fn dgemu_calls(name: Text, out: Out<u64>) {
-        out.set(super::calls(name.get()?).0)
+        out.set(super::calls(name.get()?).count)
     }
 
     /// The number of an entry point's last call among the calls of all entry points; 0 without one.
     fn dgemu_last_call(name: Text, out: Out<u64>) {
-        out.set(super::calls(name.get()?).1)
+        out.set(super::calls(name.get()?).last)
+    }
+
+    /// Nanoseconds that the program had spent outside the driver, since its first call, when it called an
+    /// entry point last.
+    fn dgemu_time_outside(name: Text, out: Out<u64>) {
+        out.set(super::calls(name.get()?).between.as_nanos() as u64)
     }
 
     /// The seed for what comes next, of the current context and of those to be made.

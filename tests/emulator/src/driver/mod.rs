@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 pub mod abi;
 pub mod attributes;
@@ -82,30 +83,52 @@ thread_local! {
 struct Calls {
     /// How many there were.
     all: u64,
-    /// For each entry point, how many, and the number of the last among all.
-    of: BTreeMap<&'static str, (u64, u64)>,
+    of: BTreeMap<&'static str, Called>,
+    /// When the last one returned.
+    returned: Option<Instant>,
+    /// Time between calls so far.
+    between: Duration,
 }
 
-static CALLS: Mutex<Calls> = Mutex::new(Calls { all: 0, of: BTreeMap::new() });
+/// Calls of an entry point.
+#[derive(Clone, Copy, Default)]
+struct Called {
+    count: u64,
+    /// The number of the last among the calls of all.
+    last: u64,
+    /// Time that the program had spent between calls by then.
+    between: Duration,
+}
 
-/// Calls of an entry point since the library was loaded, and the number of the last among those of all.
-fn calls(name: &str) -> (u64, u64) {
-    CALLS.lock().unwrap_or_else(PoisonError::into_inner).of.get(name).copied().unwrap_or_default()
+static CALLS: Mutex<Calls> =
+    Mutex::new(Calls { all: 0, of: BTreeMap::new(), returned: None, between: Duration::ZERO });
+
+fn lock_calls() -> MutexGuard<'static, Calls> {
+    CALLS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Calls of an entry point since the library was loaded.
+fn calls(name: &str) -> Called {
+    lock_calls().of.get(name).copied().unwrap_or_default()
 }
 
 /// Counts a call of an entry point.
 fn count_call(name: &'static str) {
-    let mut calls = CALLS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut calls = lock_calls();
+    let since = calls.returned.take().map(|returned| returned.elapsed());
+    calls.between += since.unwrap_or_default();
     calls.all += 1;
-    let number = calls.all;
-    let (count, last) = calls.of.entry(name).or_default();
-    (*count, *last) = (*count + 1, number);
+    let (last, between) = (calls.all, calls.between);
+    let count = calls.of.get(name).map_or(0, |called| called.count) + 1;
+    calls.of.insert(name, Called { count, last, between });
 }
 
 /// Runs an entry point; a panic becomes an error, for it must not cross into C.
 pub fn guard(name: &'static str, body: impl FnOnce() -> Result) -> Code {
     count_call(name);
-    match catch_unwind(AssertUnwindSafe(body)) {
+    let result = catch_unwind(AssertUnwindSafe(body));
+    lock_calls().returned = Some(Instant::now());
+    match result {
         Ok(result) => code(result),
         Err(panic) => {
             complain(&format!("{name} panicked: {}", panic_message(&*panic)));
