@@ -48,11 +48,12 @@ test: toolkit ## run all tests, examples and documentation included
 	scripts/get-smollm2.sh $(MODEL)
 	cargo test --release --workspace --locked
 
-test-long: test ## those, all references of data/eval, a thousand kills, a thousand ranks, candle and an hour of fuzzing for each parser: most of a day
+test-long: test ## those, all references of data/eval, a thousand kills, a thousand ranks, other systems, candle and an hour of fuzzing for each parser: most of a day
 	DG_EVAL_ALL=1 cargo test --release --workspace --locked --test eval references
 	cargo test --release --locked --test roofline --test cuda -- --ignored
 	cargo test --release --locked --test dist -- --ignored _times _at_once
 	DG_KILLS=1000 cargo test --release --workspace --locked --test runs killed
+	scripts/check-targets.sh
 	$(MAKE) candle
 	scripts/fuzz.sh 3600
 
