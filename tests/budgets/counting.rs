@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use cuda_emulator::client::Client;
 use cuda_emulator::counters::Counters;
 use deepguard::cuda::Cuda;
 use deepguard::ops::Device;
@@ -20,6 +21,23 @@ pub fn uncounted() -> bool {
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// While it is there, kernels are queued and leave memory as it is.
+pub struct Unexecuted(&'static Client);
+
+impl Drop for Unexecuted {
+    fn drop(&mut self) {
+        // It fails where there is no driver any more.
+        let _ = self.0.set_executes(true);
+    }
+}
+
+/// For what the host does alone, which takes a fraction of the time.
+pub fn unexecuted() -> Unexecuted {
+    let emulator = checked(cuda_emulator::load());
+    checked(emulator.set_executes(false));
+    Unexecuted(emulator)
 }
 
 /// The counters of each of `kernels` while `work` runs, which nothing else does meanwhile.

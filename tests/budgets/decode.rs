@@ -9,7 +9,7 @@ use deepguard::model::{LoraConfig, Projection, Transformer};
 use deepguard::ops::sample::Sampling;
 use serde_json::json;
 
-use super::counting::{alone, uncounted};
+use super::counting::{alone, uncounted, unexecuted};
 use crate::emulator::{checked, own_cuda};
 use crate::support::{Setting, attached_as, attached_to, model_on};
 use crate::tiny::{Tiny, edit_tensors, is_before};
@@ -110,7 +110,7 @@ fn launches_of_a_step() {
         return;
     }
     use Projection::{K, O, Q, V};
-    let _alone = alone();
+    let (_alone, _unexecuted) = (alone(), unexecuted());
     for (name, targets) in [("qwen2-tiny", &[Q, V][..]), ("llama-tiny", &[Q, K, V, O])] {
         let model = model_on(own_cuda(), name);
         let layers = model.config.num_hidden_layers as u64;
@@ -141,7 +141,7 @@ fn steps_are_repeated_ahead_of_their_tokens() {
     let emulator = checked(cuda_emulator::load());
     let model = model_on(own_cuda(), "qwen2-tiny");
     let attached = attached_to(&model, Setting::default(), [Projection::Q].into());
-    checked(emulator.set_executes(false));
+    let _unexecuted = unexecuted();
     let options = sampled((3, 40), true);
     let (mut seen, mut ahead) = (Vec::new(), Vec::new());
     let generated = generate(&model, Some(&attached), &[5, 77, 201, 3, 150], &options, &mut |sample, _| {
@@ -152,7 +152,6 @@ fn steps_are_repeated_ahead_of_their_tokens() {
         }
         true
     });
-    checked(emulator.set_executes(true));
     checked(generated);
     let steps: Vec<Step> = seen.windows(2).map(|pair| pair[1].since(pair[0])).collect();
     // What is between two tokens: the launch of the step after next, and the wait for the next.
@@ -173,13 +172,11 @@ fn rescored_steps_are_repeated() {
         return;
     }
     let _alone = alone();
-    let emulator = checked(cuda_emulator::load());
     let model = model_on(own_cuda(), "qwen2-tiny");
     let attached = attached_to(&model, Setting::default(), [Projection::Q].into());
     let options = sampled((2, 16), true).with(|o| o.rescore_every = 4);
-    checked(emulator.set_executes(false));
+    let _unexecuted = unexecuted();
     let steps = steps(&model, &attached, &options);
-    checked(emulator.set_executes(true));
     for (i, &step) in steps.iter().enumerate().skip(3) {
         // The strength is uploaded for every fourth token.
         let work = u64::from((i + 1) % 4 == 0);
@@ -224,7 +221,7 @@ fn launches_of_many_samples() {
     if uncounted() {
         return;
     }
-    let _alone = alone();
+    let (_alone, _unexecuted) = (alone(), unexecuted());
     let of_step = |model: &Transformer<Cuda>, samples: usize| {
         let setting = Setting { taps: 1, ..Setting::default() };
         let attached = attached_as(model, setting, LoraConfig::default_for(&model.config));

@@ -7,7 +7,7 @@ use deepguard::train::batch::TokenPair;
 use deepguard::train::step::Update;
 use serde_json::json;
 
-use super::counting::{alone, uncounted};
+use super::counting::{alone, uncounted, unexecuted};
 use crate::emulator::{checked, own_cuda};
 use crate::support::{Setting, attached_as, one_micro_batch, pairs, stepper_of};
 use crate::tiny::{Tiny, edit_tensors, is_before};
@@ -93,7 +93,7 @@ fn of_training() {
     if uncounted() {
         return;
     }
-    let _alone = alone();
+    let (_alone, _unexecuted) = (alone(), unexecuted());
     for name in ["llama", "qwen2"] {
         let (few, many) = (step(name, 2, &pairs(), true), step(name, 5, &pairs(), true));
         let unknown = step(name, 2, &pairs(), false);
@@ -126,7 +126,7 @@ fn of_training_with_many_rows() {
     if uncounted() {
         return;
     }
-    let _alone = alone();
+    let (_alone, _unexecuted) = (alone(), unexecuted());
     let pairs = long_pairs(256, 2);
     for (name, of_layer) in [("llama", 27), ("qwen2", 24)] {
         let one = step(name, 1, &pairs, true).nodes;

@@ -120,7 +120,8 @@ fn a_driver_that_is_older_than_the_compiler_trains_and_generates() {
             text(&output.stdout)
         };
         let folder = format!("run-{version}");
-        run(&TRAIN.replace("--output-dir run", &format!("--output-dir {folder}")));
+        let train = TRAIN.replace("--batch-size 8", "--batch-size 1");
+        run(&train.replace("--output-dir run", &format!("--output-dir {folder}")));
         run(&format!("generate --device cuda --model model --adapter {folder} --max-new-tokens 4 ab"))
     });
     assert_eq!(outputs[0], outputs[1]);
