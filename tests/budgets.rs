@@ -17,6 +17,7 @@ mod budgets {
     pub mod elementwise;
     pub mod embedding;
     pub mod gemm;
+    pub mod host_time;
     pub mod linear;
     pub mod loss;
     pub mod matmul;

@@ -16,6 +16,7 @@ mod support;
 mod tiny;
 
 mod cuda {
+    pub mod ahead;
     pub mod cli;
     pub mod generation;
     pub mod golden;
@@ -34,7 +35,7 @@ fn on_an_a100() {
 #[test]
 #[ignore = "minutes: make test-long"]
 fn all_on_an_a100() {
-    emulator::again_on_an_a100("cuda::");
+    emulator::long_again_on_an_a100("cuda::");
 }
 
 /// Tests that record graphs run one at a time: what one does with the device's context would spoil another's

@@ -369,7 +369,7 @@ fn an_abandoned_step_changes_nothing() {
                 asked > micro_batches
             };
             let world = &mut World::alone();
-            let ended = disturbed.step_unless(&micro_batches_of_one(&pairs), step, update, world, stop);
+            let ended = disturbed.step_unless(&micro_batches_of_one(&pairs), None, step, update, world, stop);
             let error = ended.unwrap_err();
             assert_eq!((error.kind(), asked), (ErrorKind::Interrupted, micro_batches + 1));
         }

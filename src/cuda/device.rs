@@ -11,8 +11,9 @@ use super::driver::{self, DeviceInfo, complaint};
 use super::fetch::StagingBuffers;
 use super::graph::Graphs;
 use super::images::{self, IMAGES, KERNELS};
+use super::inputs::Staging;
 use super::launch::{Kernel, Module};
-use super::memory::{Counters, Scratch, Staging};
+use super::memory::{Counters, Scratch};
 use super::refusal::Refusals;
 use crate::error::{Error, Result};
 

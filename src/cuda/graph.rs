@@ -10,12 +10,16 @@
 //!
 //! Work whose operations and arguments stay the same is recorded once and then repeated: its graph is
 //! launched again, unless an allocation has been freed since, which one of the arguments may have been in.
+//!
+//! Work can be recorded ahead, while the device is at other work, and launched later. Then an operation that
+//! cannot be captured spoils the recording, as it would come too early.
 
 use cudarc::driver::DriverError;
 use cudarc::driver::sys;
 
 use super::Cuda;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::ops::Recording;
 
 /// A node of a graph, as far as an update of its executable cannot change it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +68,18 @@ struct Recorded {
     number: u64,
     /// Allocations that had been freed at the start.
     freed: u64,
+    launch: When,
+}
+
+/// When a recording is launched.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// As soon as it ends.
+    AtItsEnd,
+    /// When it is asked for.
+    Later,
+    /// Never: it would have been later, and something in it could not be captured.
+    Never,
 }
 
 /// A graph that may be used again.
@@ -154,6 +170,10 @@ impl Cuda {
         if self.is_blocking() {
             return Ok(());
         }
+        self.begin(When::AtItsEnd)
+    }
+
+    fn begin(&self, launch: When) -> Result<()> {
         let what = |e| self.graph_complaint("recording a graph", e);
         self.stream().context().bind_to_thread().map_err(what)?;
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
@@ -161,8 +181,8 @@ impl Cuda {
         unsafe { sys::cuStreamBeginCapture_v2(self.stream().cu_stream(), mode) }.result().map_err(what)?;
         let mut graphs = self.graphs();
         graphs.number += 1;
-        graphs.recording =
-            Some(Recorded { nodes: Vec::new(), number: graphs.number, freed: self.freed_allocations() });
+        let (nodes, number, freed) = (Vec::new(), graphs.number, self.freed_allocations());
+        graphs.recording = Some(Recorded { nodes, number, freed, launch });
         Ok(())
     }
 
@@ -176,36 +196,107 @@ impl Cuda {
     /// Starts what was recorded, if anything is being recorded. Under a name, the graph is kept for the next
     /// time, and the number of the recording returned if it can be repeated.
     pub(super) fn end_recording(&self, name: Option<&'static str>) -> Result<Option<u64>> {
-        let what = |e| self.graph_complaint("starting a graph", e);
-        // A branch that is not joined would make the recording invalid.
-        let joined = self.join_branch();
-        let mut graphs = self.graphs();
-        let Some(Recorded { nodes, number, freed }) = graphs.recording.take() else {
-            return joined.map(|()| None);
-        };
-        let mut graph = std::ptr::null_mut();
-        // SAFETY: this stream is the one that `begin_recording` began with.
-        unsafe { sys::cuStreamEndCapture(self.stream().cu_stream(), &raw mut graph) }
-            .result()
-            .map_err(what)?;
-        let graph = Graph(graph);
-        joined?;
+        if let Some(recording) = &mut self.graphs().recording
+            && recording.launch != When::AtItsEnd
+        {
+            recording.launch = When::Never;
+            return Err(Error::internal(
+                "an operation that waits or allocates in work that is recorded ahead",
+            ));
+        }
+        let Some((graph, recording)) = self.end_capture()? else { return Ok(None) };
         if self.has_failed() {
             return Ok(None); // nothing is started after an error
         }
-        let topology = name.map(|name| (name, nodes));
-        let kept = topology.as_ref().and_then(|topology| graphs.take(topology));
-        let executable = match kept.map(|mut kept| (kept.update(&graph), kept)) {
-            Some((true, kept)) => kept,
-            _ => Executable::new(&graph).map_err(what)?,
+        let Some(name) = name else {
+            let executable = Executable::new(&graph).map_err(|e| self.starting(e))?;
+            return executable.launch(self).map_err(|e| self.starting(e)).map(|()| None);
         };
-        executable.launch(self).map_err(what)?;
-        let Some(topology) = topology else { return Ok(None) };
-        let kernels = self.kernels_since_wait();
         // What is uploaded waits in memory of the host that is used again.
-        let repeatable = !topology.1.contains(&Node::Upload);
-        graphs.keep(Kept { topology, executable, number, freed, kernels });
+        let repeatable = !recording.nodes.contains(&Node::Upload);
+        let kept = self.executable(&graph, recording, name)?;
+        kept.executable.launch(self).map_err(|e| self.starting(e))?;
+        let number = kept.number;
+        self.graphs().keep(kept);
         Ok(repeatable.then_some(number))
+    }
+
+    fn starting(&self, error: DriverError) -> Error {
+        self.graph_complaint("starting a graph", error)
+    }
+
+    /// Ends what is being recorded, if anything is.
+    fn end_capture(&self) -> Result<Option<(Graph, Recorded)>> {
+        // A branch that is not joined would make the recording invalid.
+        let joined = self.join_branch();
+        let Some(recording) = self.graphs().recording.take() else { return joined.map(|()| None) };
+        let mut graph = std::ptr::null_mut();
+        // SAFETY: this stream is the one that `begin` began with.
+        unsafe { sys::cuStreamEndCapture(self.stream().cu_stream(), &raw mut graph) }
+            .result()
+            .map_err(|e| self.starting(e))?;
+        let graph = Graph(graph);
+        joined.map(|()| Some((graph, recording)))
+    }
+
+    /// An executable of a recording: that of an earlier one of the same topology, where the driver can bring
+    /// it up to this one.
+    fn executable(&self, graph: &Graph, recording: Recorded, name: &'static str) -> Result<Kept> {
+        let Recorded { nodes, number, freed, .. } = recording;
+        let topology = (name, nodes);
+        let kept = self.graphs().take(&topology);
+        let executable = match kept.map(|mut kept| (kept.update(graph), kept)) {
+            Some((true, kept)) => kept,
+            _ => Executable::new(graph).map_err(|e| self.starting(e))?,
+        };
+        Ok(Kept { topology, executable, number, freed, kernels: self.kernels_since_wait() })
+    }
+
+    /// Records `work` to be started later; see [`Device::prepare`](crate::ops::Device::prepare).
+    pub(super) fn record_ahead<T>(
+        &self,
+        name: &'static str,
+        inputs: usize,
+        work: impl FnOnce() -> T,
+    ) -> Option<(T, Recording)> {
+        if self.has_failed() || self.is_blocking() {
+            return None;
+        }
+        self.staging().begin_ahead();
+        let recorded = self.try_to_record(name, inputs, work);
+        let number = recorded.as_ref().map(|(_, number)| *number);
+        self.staging().end_ahead(number);
+        if recorded.is_none() {
+            // Whoever does the work in another way finds the reason, if there is one.
+            self.take_failure();
+        }
+        recorded.map(|(done, number)| (done, Recording(Some(number))))
+    }
+
+    fn try_to_record<T>(
+        &self,
+        name: &'static str,
+        inputs: usize,
+        work: impl FnOnce() -> T,
+    ) -> Option<(T, u64)> {
+        self.reserve_staged(inputs).and_then(|()| self.begin(When::Later)).ok()?;
+        let done = work();
+        let (graph, recording) = self.end_capture().ok()??;
+        if self.has_failed() || recording.launch == When::Never {
+            return None;
+        }
+        let kept = self.executable(&graph, recording, name).ok()?;
+        let number = kept.number;
+        self.graphs().keep(kept);
+        Some((done, number))
+    }
+
+    /// Starts what was recorded ahead; see [`Device::start`](crate::ops::Device::start).
+    pub(super) fn start_recorded(&self, Recording(number): Recording) -> Result<bool> {
+        match number.filter(|number| self.staging().hand_over(*number)) {
+            Some(number) => self.repeat_recording(number),
+            None => Ok(false),
+        }
     }
 
     /// Launches the graph of a recording again; `false` where it is not kept any more, or where one of its

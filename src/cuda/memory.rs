@@ -11,20 +11,12 @@ use half::slice::HalfFloatSliceExt;
 use super::Cuda;
 use super::driver::complaint;
 use super::graph::Node;
-use super::launch::VECTOR;
 use super::pinned::Pinned;
 use super::waves::waves;
-use super::weights::{Loader, Weight};
+use super::weights::Weight;
 use crate::error::{Error, Result};
 use crate::ops::{Arena, Buffer, Device, Element, Fetch, Mut, Recording, Ref, TensorSpec, TensorView};
 
-/// Bytes of the page-locked memory through which inputs go, where nothing else is reserved. Those of 16 pairs
-/// take some 200 KiB, without states of the base model.
-const INPUT_STAGE: usize = 4 << 20;
-/// Most bytes that are reserved, as the system cannot use them for anything else. The base model's states of
-/// 64 pairs of 1024 tokens take 448 MiB with a model of 7B, where they come from a file. Inputs beyond that
-/// wait.
-const MOST_INPUT_STAGE: usize = 512 << 20;
 /// Bytes of scratch memory from the start: more than the parts of any product take, which are two large tiles
 /// for each multiprocessor. Growing would make the first steps shorter graphs.
 const SCRATCH: usize = 32 << 20;
@@ -62,22 +54,6 @@ impl Drop for Memory {
         let _ = self.stream.synchronize();
         // SAFETY: allocated by `Device::allocate`, freed once, and no work of the stream uses it any more.
         let _ = unsafe { result::free_sync(self.address) };
-    }
-}
-
-/// Host memory that data waits in for the device.
-#[derive(Default)]
-pub(super) struct Staging {
-    inputs: Option<Pinned>,
-    /// Bytes of `inputs` that copies not waited for yet may read.
-    used: usize,
-    /// While weights are being loaded.
-    pub loader: Option<Loader>,
-}
-
-impl Staging {
-    fn len(&self) -> usize {
-        self.inputs.as_ref().map_or(0, Pinned::len)
     }
 }
 
@@ -131,7 +107,7 @@ fn reserve<T: Element>(
     len: usize,
 ) -> Option<()> {
     if buffer.as_ref().is_none_or(|buffer| buffer.len() < len) {
-        cuda.keep(cuda.end_recording(None));
+        cuda.keep(cuda.end_recording(None))?;
         *buffer = None;
         *buffer = Some(cuda.keep(own(cuda, name, len.next_power_of_two()))?);
     }
@@ -166,59 +142,6 @@ impl Cuda {
         Error::memory(format!("{}, {reason}", self.lacking(bytes, free)))
     }
 
-    /// Copies to the device by way of page-locked memory, so that the program need not wait.
-    fn upload_staged<T: Element>(&self, to: Mut<'_, Cuda, T>, from: &[T]) -> Result<()> {
-        let what = |e| complaint("copying to the device", e);
-        let mut staging = self.staging();
-        let bytes = size_of_val(from).next_multiple_of(VECTOR);
-        self.stream().context().bind_to_thread().map_err(what)?;
-        if staging.inputs.is_none() {
-            staging.inputs = Some(Pinned::new(INPUT_STAGE)?);
-        }
-        if bytes > staging.len() {
-            self.end_recording(None)?;
-            // SAFETY: the buffer holds as many elements; the driver has read the slice when the call returns.
-            let copied =
-                unsafe { result::memcpy_htod_async(to.address() as u64, from, self.stream().cu_stream()) };
-            return copied.map_err(what).and_then(|()| self.wait());
-        }
-        if staging.used + bytes > staging.len() {
-            self.wait()?;
-            staging.used = 0;
-        }
-        let start = staging.used;
-        staging.used += bytes;
-        let Some(pinned) = &mut staging.inputs else { return Ok(()) };
-        let waiting = pinned.slice::<T>(start..start + size_of_val(from));
-        waiting.copy_from_slice(from);
-        // SAFETY: the buffer holds as many elements, and this part of the page-locked memory is not written
-        // again before a wait for the stream.
-        let copied =
-            unsafe { result::memcpy_htod_async(to.address() as u64, waiting, self.stream().cu_stream()) };
-        self.recorded(Node::Upload);
-        copied.map_err(what)
-    }
-
-    /// Has `bytes` of page-locked memory free, or as many as there may be.
-    fn reserve_staged(&self, bytes: usize) -> Result<()> {
-        let bytes = bytes.min(MOST_INPUT_STAGE);
-        let mut staging = self.staging();
-        if staging.used + bytes <= staging.len() {
-            return Ok(());
-        }
-        let bound = self.stream().context().bind_to_thread();
-        bound.map_err(|e| complaint("page-locked memory", e))?;
-        if staging.used > 0 {
-            self.wait()?;
-            staging.used = 0;
-        }
-        if staging.len() < bytes {
-            // Where the system cannot spare so much, inputs wait.
-            staging.inputs = Some(Pinned::new(bytes).or_else(|_| Pinned::new(INPUT_STAGE))?);
-        }
-        Ok(())
-    }
-
     fn download_all<T: Element>(&self, to: &mut [T], from: Ref<'_, Cuda, T>) -> Result<()> {
         let what = |e| complaint("copying from the device", e);
         self.stream().context().bind_to_thread().map_err(what)?;
@@ -243,15 +166,6 @@ impl Cuda {
             unsafe { result::memcpy_dtoh_async(host, from.address() as u64, self.stream().cu_stream()) };
         self.recorded(Node::Offload);
         copied.map_err(what)
-    }
-
-    /// Waits for all work, after which the page-locked memory is free again.
-    fn wait_for_inputs(&self) -> Result<()> {
-        let mut staging = self.staging();
-        let waited = self.wait();
-        staging.used = 0;
-        staging.loader = None;
-        waited
     }
 }
 
@@ -404,6 +318,19 @@ impl Device for Cuda {
         let done = work();
         self.keep(self.end_recording(Some(name)));
         done
+    }
+
+    fn prepare<T>(
+        &self,
+        name: &'static str,
+        inputs: usize,
+        work: impl FnOnce() -> T,
+    ) -> Option<(T, Recording)> {
+        self.record_ahead(name, inputs, work)
+    }
+
+    fn start(&self, recording: Recording) -> bool {
+        self.keep(self.start_recorded(recording)) == Some(true)
     }
 
     fn repeat(&self, name: &'static str, recording: &mut Recording, work: impl FnOnce()) {

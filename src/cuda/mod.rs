@@ -5,8 +5,8 @@
 //! without a GPU, and tested.
 //!
 //! `unsafe` is where the driver is called: `driver.rs` reaches it, `launch.rs` starts kernels, `memory.rs`
-//! allocates and copies, `weights.rs` loads, `graph.rs` records, `branch.rs` copies beside other work,
-//! `fetch.rs` copies to the host.
+//! allocates and copies, `inputs.rs` copies to the device, `weights.rs` loads, `graph.rs` records, `branch.rs`
+//! copies beside other work, `fetch.rs` copies to the host.
 
 mod aggregate;
 mod analyzer;
@@ -21,6 +21,7 @@ mod fetch;
 mod gemm;
 mod graph;
 pub mod images;
+mod inputs;
 mod launch;
 mod linear;
 mod loss;

@@ -52,7 +52,7 @@ impl<T: Element> Fetch<T> {
     }
 }
 
-/// What a device has recorded of work, for [`Device::repeat`].
+/// What a device has recorded of work, for [`Device::repeat`] or [`Device::start`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recording(pub(crate) Option<u64>);
 
@@ -150,6 +150,25 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// have changed since.
     fn repeat(&self, _name: &'static str, _recording: &mut Recording, work: impl FnOnce()) {
         work();
+    }
+
+    /// Records `work`, whose uploads are of at most `inputs` bytes as [`reserve_inputs`](Self::reserve_inputs)
+    /// counts them, while the device is at what it has been given before; [`start`](Self::start) has it done.
+    /// `None`, and the device has done nothing of it, where some of the work cannot be recorded: where it
+    /// fetches, waits or allocates, and on devices that do not record.
+    fn prepare<T>(
+        &self,
+        _name: &'static str,
+        _inputs: usize,
+        _work: impl FnOnce() -> T,
+    ) -> Option<(T, Recording)> {
+        None
+    }
+
+    /// Does what was [prepared](Self::prepare) last, with the arguments and inputs that it had then. `false`,
+    /// and nothing is done, where it was started before, or where one of its arguments may be no more.
+    fn start(&self, _recording: Recording) -> bool {
+        false
     }
 
     /// Whether operations may return before they are done, so that the host has time for other things.

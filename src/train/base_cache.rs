@@ -1,7 +1,7 @@
 //! Hidden states of the base model, which do not change between epochs: kept on the device where all of them
 //! have room there, else in memory of the host up to a budget, then on disk.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::ops::Range;
 
@@ -34,10 +34,15 @@ struct Region<B: Backend> {
 }
 
 impl<B: Backend> Region<B> {
+    /// Elements that are free.
+    fn left(&self) -> usize {
+        self.buffer.len() - self.used
+    }
+
     /// The next `len` elements, if there are as many.
     fn take(&mut self, len: usize) -> Option<Range<usize>> {
         let start = self.used;
-        (len <= self.buffer.len() - start).then(|| {
+        (len <= self.left()).then(|| {
             self.used += len;
             start..self.used
         })
@@ -49,6 +54,8 @@ impl<B: Backend> Region<B> {
 /// They are copied in and out in the order of the device's work: nothing waits for them but a file.
 pub struct BaseCache<B: Backend> {
     places: HashMap<usize, Place>,
+    /// Pairs that have a place, and no states in it.
+    vacant: HashSet<usize>,
     /// `[rows, hidden_size]` of what is to be on the device.
     on_device: Option<[usize; 2]>,
     device: Option<Region<B>>,
@@ -64,6 +71,7 @@ impl<B: Backend> BaseCache<B> {
     pub fn new(memory_budget: usize) -> Self {
         BaseCache {
             places: HashMap::new(),
+            vacant: HashSet::new(),
             on_device: None,
             device: None,
             host: Vec::new(),
@@ -117,7 +125,21 @@ impl<B: Backend> BaseCache<B> {
 
     /// Whether the states of a pair are there.
     pub fn contains(&self, pair: usize) -> bool {
-        self.places.contains_key(&pair)
+        self.places.contains_key(&pair) && !self.vacant.contains(&pair)
+    }
+
+    /// Whether [inserting](Self::insert) states of so many elements, each of a pair, allocates nothing and
+    /// waits for nothing.
+    pub(super) fn has_room(&self, elements: usize) -> bool {
+        let mut regions = self.device.iter().chain(&self.host);
+        elements == 0 || regions.any(|region| elements <= region.left())
+    }
+
+    /// What was inserted of a pair will not be there: the device was not given the work.
+    pub(super) fn retract(&mut self, pair: usize) {
+        if self.places.contains_key(&pair) {
+            self.vacant.insert(pair);
+        }
     }
 
     /// Whether some are on disk.
@@ -130,7 +152,8 @@ impl<B: Backend> BaseCache<B> {
         if self.contains(pair) {
             return Ok(());
         }
-        let place = match self.take(device, states.len()) {
+        let vacant = if self.vacant.remove(&pair) { self.places.remove(&pair) } else { None };
+        let place = match vacant.or_else(|| self.take(device, states.len())) {
             Some(place) => place,
             None => self.write(device, states)?,
         };
@@ -259,5 +282,27 @@ mod tests {
             assert_eq!(cpu.to_host(buffer.first(6)), states(i)[4..]);
         }
         assert!(!cache.contains(6));
+    }
+    /// What was inserted and retracted is missing, and its place is used when it comes again.
+    #[test]
+    fn retracted_states_leave_their_place() {
+        let cpu = Cpu::new();
+        let (mut buffer, _) = Arena::build(&cpu, |arena| arena.buffer::<f32>("states", &[10])).unwrap();
+        let mut cache = BaseCache::new(0).on_device([2, 10]);
+        assert!(cache.has_room(0) && !cache.has_room(10), "nothing is allocated yet");
+        cache.allocate(&cpu).unwrap();
+        assert!(cache.has_room(20) && !cache.has_room(21));
+        for pair in 0..2 {
+            cache.insert(&cpu, pair, buffer.view()).unwrap();
+        }
+        cache.retract(0);
+        cache.retract(7);
+        assert!(!cache.contains(0) && cache.contains(1) && !cache.contains(7) && !cache.has_room(1));
+        cpu.upload(buffer.view_mut(), &[3.0; 10]);
+        cache.insert(&cpu, 0, buffer.view()).unwrap();
+        assert!(cache.contains(0) && !cache.has_file());
+        cpu.zero(buffer.view_mut());
+        cache.recall(&cpu, 0, 0, buffer.view_mut()).unwrap();
+        assert_eq!(cpu.to_host(buffer.view()), [3.0; 10]);
     }
 }

@@ -41,7 +41,7 @@ impl<B: Backend> Run<'_, '_, B> {
         if self.world.is_alone() || !begins_second || self.config.kl_weight == 0.0 {
             return Ok(());
         }
-        let pairs = self.train.iter().map(|pair| (pair.id, base_rows_of(self.config, pair)));
+        let pairs = self.train.iter().map(|pair| (pair.id, base_rows_of(self.config.method, pair)));
         ranks::share_base_states(self.world, &mut self.stepper, &pairs.collect::<Vec<_>>())
     }
 
@@ -49,9 +49,6 @@ impl<B: Backend> Run<'_, '_, B> {
     /// the first epoch: in the same micro-batches, as the last bit of a product may depend on what else is in
     /// one.
     pub(super) fn recall_base_states(&mut self, chosen: &[usize]) -> Result<()> {
-        if self.state.global_step < self.steps_per_epoch() {
-            return Ok(());
-        }
         let unknown = self.unknown_base_states(chosen);
         if unknown.is_empty() {
             return Ok(());
@@ -67,8 +64,12 @@ impl<B: Backend> Run<'_, '_, B> {
         Ok(())
     }
 
-    /// Numbers of the pairs that this rank computes of a step without knowing the base model's states.
-    fn unknown_base_states(&self, chosen: &[usize]) -> HashSet<usize> {
+    /// Numbers of the pairs that this rank computes of a step without knowing the base model's states, after
+    /// the first epoch, whose steps compute them.
+    pub(super) fn unknown_base_states(&self, chosen: &[usize]) -> HashSet<usize> {
+        if self.state.global_step < self.steps_per_epoch() {
+            return HashSet::new();
+        }
         let micro_batches = cut_step(self.config, &self.train, chosen);
         let owners = division::owners(&micro_batches, self.world);
         let own = micro_batches.iter().zip(owners).filter(|(_, owner)| *owner == self.world.rank());

@@ -1,5 +1,6 @@
 //! Training: data, batches, the joint objective, the loop, checkpoints.
 
+mod ahead;
 pub mod base_cache;
 mod base_states;
 pub mod batch;
@@ -20,6 +21,7 @@ mod metrics;
 mod objective;
 pub mod observer;
 pub mod packing;
+mod passes;
 mod ranks;
 mod record;
 pub mod records;

@@ -36,6 +36,11 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    fn end(&self) -> usize {
+        let [.., scores] = self.ranges();
+        scores.end
+    }
+
     fn ranges(&self) -> [Range<usize>; 3] {
         let adapter = self.plan.adapter_rows;
         let kl = self.start + adapter;
@@ -91,8 +96,8 @@ impl<B: Backend> Results<B> {
         Pending { number, plan, start, scored: self.scored }
     }
 
-    /// Frees all room; what is in it will not be fetched.
-    pub(super) fn discard(&mut self) {
+    /// Frees all room, as for work that comes after what is there has been fetched, or will not be.
+    pub(super) fn free(&mut self) {
         self.used = HEADER;
     }
 
@@ -111,9 +116,10 @@ impl<B: Backend> Results<B> {
 
     /// Waits, and returns the results of `pending` and the sum of squared gradients; all room is free again.
     pub(super) fn fetch(&mut self, backend: &B, pending: Vec<Pending>) -> Result<(Vec<Fetched>, f64)> {
-        let mut host = vec![0.0; self.used];
-        backend.fetch(&mut host, self.buffer.first(self.used))?;
-        self.used = HEADER;
+        let end = pending.iter().map(Pending::end).max().unwrap_or(HEADER);
+        let mut host = vec![0.0; end];
+        backend.fetch(&mut host, self.buffer.first(end))?;
+        self.free();
         let results = |pending: Pending| {
             let [nll, kl, scores] = pending.ranges().map(|range| host[range].to_vec());
             let kl = kl[..pending.plan.saved_rows].to_vec();

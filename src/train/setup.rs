@@ -14,6 +14,7 @@ use crate::train::checkpoint::{self, TrainerState};
 use crate::train::config::TrainConfig;
 use crate::train::course::Course;
 use crate::train::data::TokenizedPairs;
+use crate::train::method::Method;
 use crate::train::observer::{Observer, Stage};
 use crate::train::packing::Packing;
 use crate::train::run_data::RunData;
@@ -96,13 +97,13 @@ fn schedule(config: &TrainConfig, pairs: usize) -> LinearSchedule {
 
 /// Rows of hidden states of the base model that a run keeps: those of the pairs that it sees.
 pub(super) fn base_rows(config: &TrainConfig, train: &TokenizedPairs, validation: &TokenizedPairs) -> usize {
-    let rows = |pair: &TokenPair| base_rows_of(config, pair);
+    let rows = |pair: &TokenPair| base_rows_of(config.method, pair);
     let seen = config.max_steps.map_or(usize::MAX, |steps| steps.saturating_mul(config.pairs_per_step()));
     let first = epoch_order(train.pairs.len(), config.seed, 0).into_iter().take(seen);
     first.map(|i| rows(&train.pairs[i])).sum::<usize>() + validation.pairs.iter().map(rows).sum::<usize>()
 }
 
 /// Rows of hidden states of the base model that are kept of a pair: those of the secure function, or of both.
-pub(super) fn base_rows_of(config: &TrainConfig, pair: &TokenPair) -> usize {
-    pair.secure.len() + if config.method.has_prefixes() { pair.vulnerable.len() } else { 0 }
+pub(super) fn base_rows_of(method: Method, pair: &TokenPair) -> usize {
+    pair.secure.len() + if method.has_prefixes() { pair.vulnerable.len() } else { 0 }
 }

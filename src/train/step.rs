@@ -5,23 +5,26 @@ use std::collections::HashSet;
 use crate::attached::Attached;
 use crate::dist::World;
 use crate::error::{Error, Result};
-use crate::guard::{Guard, GuardPass, GuardUpstream, TokenSecurityStats};
-use crate::model::activations::{Activations, Recompute, Rows};
-use crate::model::block::{AdapterDropout, Keys, Pass};
+use crate::guard::{Guard, TokenSecurityStats};
+use crate::model::activations::{Recompute, Rows};
 use crate::model::params::Grads;
-use crate::model::transformer::{Transformer, Upstream};
+use crate::model::transformer::Transformer;
 use crate::ops::optim::AdamW;
 use crate::ops::{Arena, Backend, PlanRow};
+use crate::train::ahead::Prepared;
 use crate::train::base_cache::BaseCache;
 use crate::train::batch::{BatchPlan, TokenPair, Totals};
 use crate::train::division;
-use crate::train::memory::{ADVICE, CACHE_ADVICE, Memory, PlanBuffers, device_bytes, fitting_sizes};
+use crate::train::memory::{ADVICE, CACHE_ADVICE, Memory, device_bytes, fitting_sizes};
 use crate::train::objective::{Regime, Sums};
 use crate::train::results::{Fetched, Pending};
 
 pub use crate::train::memory::Moments;
 pub use crate::train::objective::{Losses, Objective};
 pub use crate::train::results::RowResults;
+
+/// Name of the graph of a step.
+pub(super) const STEP: &str = "training step";
 
 /// How much of AdamW's second moment a step keeps.
 const BETA2: f64 = 0.999;
@@ -48,6 +51,25 @@ struct Differentiated {
     stops: bool,
 }
 
+/// What gradients and losses of a step are computed from.
+#[derive(Clone, Copy)]
+pub(super) struct Work<'a> {
+    pub(super) micro_batches: &'a [Vec<&'a TokenPair>],
+    /// Keys the dropout masks; there is no dropout without.
+    pub(super) step: Option<u32>,
+    pub(super) totals: Totals,
+    /// Numbers of the pairs whose base states have to be computed.
+    pub(super) missing: &'a HashSet<usize>,
+}
+
+/// What is known of a step that the device has been given, or that has been recorded.
+pub(super) struct Accumulated {
+    /// `[micro-batches]` losses, as far as they have been fetched.
+    pub(super) sums: Vec<Sums>,
+    /// The micro-batches whose results have not.
+    pub(super) pending: Vec<Pending>,
+}
+
 /// Hyper-parameters of one update.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Update {
@@ -65,7 +87,7 @@ pub struct Stepper<'m, B: Backend> {
     /// What is trained.
     pub attached: Attached<B>,
     /// The guard of what is trained, if there is one.
-    guard: Option<Guard>,
+    pub(super) guard: Option<Guard>,
     /// AdamW's state.
     pub moments: Moments<B>,
     /// Base hidden states; `None` computes them anew each time.
@@ -77,6 +99,8 @@ pub struct Stepper<'m, B: Backend> {
     plan_rows: Vec<PlanRow>,
     /// The regime of the last step, the best guess for the next.
     pub(super) expected: Regime,
+    /// The next step, if it has been recorded.
+    pub(super) prepared: Option<Prepared>,
 }
 
 impl<'m, B: Backend> Stepper<'m, B> {
@@ -114,6 +138,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
             chunk,
             plan_rows,
             expected,
+            prepared: None,
         })
     }
 
@@ -146,12 +171,15 @@ impl<'m, B: Backend> Stepper<'m, B> {
         step: u32,
         update: Update,
     ) -> Result<StepReport> {
-        self.step_unless(micro_batches, step, update, &mut World::alone(), &mut || false)
+        self.step_unless(micro_batches, None, step, update, &mut World::alone(), &mut || false)
     }
 
     /// [`Self::step`] of all ranks of `world`, each of which computes some of the micro-batches; parameters,
     /// statistics and moments are the same on all of them afterwards, and for any number of them. Every rank
     /// calls this with the same arguments.
+    ///
+    /// A device that can records the `next` step, whose number is `step` + 1, while it is at this one. It is
+    /// begun when it is asked for, and whatever is asked for then, its result is the same.
     ///
     /// A rank on its own asks `stop` before every micro-batch and abandons the step if it says so;
     /// parameters, statistics and moments are then as they were. One of several asks it once, and all of
@@ -162,13 +190,15 @@ impl<'m, B: Backend> Stepper<'m, B> {
     pub fn step_unless(
         &mut self,
         micro_batches: &[Vec<&TokenPair>],
+        next: Option<&[Vec<&TokenPair>]>,
         step: u32,
         update: Update,
         world: &mut World,
         stop: &mut dyn FnMut() -> bool,
     ) -> Result<StepReport> {
+        let next = next.map(|micro_batches| (micro_batches, step + 1));
         let Differentiated { losses, norm, stops } =
-            self.differentiate(micro_batches, Some(step), world, stop)?;
+            self.differentiate(micro_batches, next, Some(step), world, stop)?;
         self.update_stats(micro_batches);
         let finite = norm.is_finite() && losses.total.is_finite();
         if finite {
@@ -179,31 +209,47 @@ impl<'m, B: Backend> Stepper<'m, B> {
 
     /// Losses and gradients of one step without an update; no dropout where `step` is `None`.
     pub fn gradients(&mut self, micro_batches: &[Vec<&TokenPair>], step: Option<u32>) -> Result<Losses> {
-        let found = self.differentiate(micro_batches, step, &mut World::alone(), &mut || false)?;
+        let found = self.differentiate(micro_batches, None, step, &mut World::alone(), &mut || false)?;
         Ok(found.losses)
     }
 
     fn differentiate(
         &mut self,
         micro_batches: &[Vec<&TokenPair>],
+        next: Option<(&[Vec<&TokenPair>], u32)>,
         step: Option<u32>,
         world: &mut World,
         stop: &mut dyn FnMut() -> bool,
     ) -> Result<Differentiated> {
-        let ignore = self.objective.ignore_token;
-        let totals: Totals = micro_batches.iter().flatten().map(|pair| pair.totals(ignore)).sum();
-        let missing = self.missing(micro_batches.iter().flatten());
-        self.reserve_inputs(micro_batches.len());
+        let totals = self.totals(micro_batches);
+        let prepared = self.prepared_for(micro_batches, step);
+        let missing = match &prepared {
+            Some(prepared) => prepared.missing.clone(),
+            None => self.missing(micro_batches.iter().flatten()),
+        };
+        let mut prepared = self.start(prepared, world, stop)?;
         // Whether hinge and KL limit are active depends on means over the whole step. Guess from the last
         // step, and do the step again in the rare case that the guess was wrong: the means do not depend on
         // it.
         let mut stops = false;
         loop {
-            let backend = self.model.backend.clone();
-            let accumulated = backend.graph("training step", || {
-                self.accumulate(micro_batches, step, totals, &missing, world, stop)
-            });
-            let (mut sums, pending) = accumulated.inspect_err(|_| self.memory.results.discard())?;
+            let Accumulated { mut sums, pending } = match prepared.take() {
+                Some(accumulated) => accumulated,
+                None => {
+                    let work = Work { micro_batches, step, totals, missing: &missing };
+                    self.reserve_inputs(micro_batches.len());
+                    let backend = self.model.backend.clone();
+                    let before = &mut |number: usize| {
+                        if world.is_alone() && stop() {
+                            return Err(Error::interrupted());
+                        }
+                        world.go_on(&format!("micro-batch {}", number + 1));
+                        Ok(())
+                    };
+                    backend.graph(STEP, || self.accumulate(work, world, before))?
+                }
+            };
+            self.prepare(next, world);
             let mut squares = self.collect(pending, &mut sums)?;
             if !world.is_alone() {
                 (squares, stops) = self.combine(world, &mut sums, stops || stop())?;
@@ -217,24 +263,26 @@ impl<'m, B: Backend> Stepper<'m, B> {
         }
     }
 
+    pub(super) fn totals(&self, micro_batches: &[Vec<&TokenPair>]) -> Totals {
+        let ignore = self.objective.ignore_token;
+        micro_batches.iter().flatten().map(|pair| pair.totals(ignore)).sum()
+    }
+
     /// The gradients of the last step.
     pub fn grads(&self) -> &Grads<B> {
         &self.memory.dparams
     }
 
     /// Exact sums of the gradients of this rank's micro-batches; for a rank on its own the gradients of the
-    /// step and the sum of their squares, too. Returns what is known of each micro-batch's losses already,
-    /// `[micro-batches]`, and the micro-batches whose results have not been fetched.
-    fn accumulate(
+    /// step and the sum of their squares, too. `before` each of them is told its number.
+    pub(super) fn accumulate(
         &mut self,
-        micro_batches: &[Vec<&TokenPair>],
-        step: Option<u32>,
-        totals: Totals,
-        missing: &HashSet<usize>,
+        Work { micro_batches, step, totals, missing }: Work<'_>,
         world: &World,
-        stop: &mut dyn FnMut() -> bool,
-    ) -> Result<(Vec<Sums>, Vec<Pending>)> {
+        before: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Accumulated> {
         let backend = &self.model.backend;
+        self.memory.results.free();
         backend.zero(self.memory.dparams.all_mut());
         backend.zero(self.memory.sums.view_mut());
         self.prepare_guard();
@@ -243,10 +291,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
         let mut first = 0;
         for (i, pairs) in micro_batches.iter().enumerate() {
             if owners[i] == world.rank() {
-                if world.is_alone() && stop() {
-                    return Err(Error::interrupted());
-                }
-                world.go_on(&format!("micro-batch {}", i + 1));
+                before(i)?;
                 let plan = self.make_plan(pairs, first, false, missing);
                 if !self.memory.results.fits(&plan) {
                     self.collect(std::mem::take(&mut pending), &mut sums)?;
@@ -262,7 +307,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
         if world.is_alone() {
             self.take_gradients();
         }
-        Ok((sums, pending))
+        Ok(Accumulated { sums, pending })
     }
 
     /// Losses and gradients of one micro-batch.
@@ -334,7 +379,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
     /// Numbers of the pairs whose base states have to be computed. Found before a step, and not while it
     /// fills the cache: the last bit of a product may depend on what else is in a micro-batch, and a step may
     /// be done twice.
-    fn missing<'a>(&self, pairs: impl IntoIterator<Item = &'a &'a TokenPair>) -> HashSet<usize> {
+    pub(super) fn missing<'a>(&self, pairs: impl IntoIterator<Item = &'a &'a TokenPair>) -> HashSet<usize> {
         pairs.into_iter().filter(|pair| !self.knows_base(pair)).map(|pair| pair.id).collect()
     }
 
@@ -351,60 +396,18 @@ impl<'m, B: Backend> Stepper<'m, B> {
 
     /// Makes room for the inputs of so many micro-batches, so that they do not wait for each other.
     fn reserve_inputs(&self, micro_batches: usize) {
+        self.model.backend.reserve_inputs(self.input_bytes(micro_batches));
+    }
+
+    /// Bytes of the inputs of so many micro-batches, at most.
+    pub(super) fn input_bytes(&self, micro_batches: usize) -> usize {
         let with_base = self.base_cache.as_ref().is_some_and(BaseCache::has_file);
-        self.model.backend.reserve_inputs(micro_batches * self.memory.input_bytes(with_base));
-    }
-
-    /// Uploads the plan, runs the language model and the guard, and has the base hidden states in place.
-    fn forward(&mut self, plan: &BatchPlan, step: Option<u32>) -> Result<()> {
-        let (model, backend) = (self.model, &self.model.backend);
-        let Memory { plan: buffers, .. } = &mut self.memory;
-        let rows = plan.rows();
-        backend.upload(buffers.ids.first_mut(rows.total), &plan.ids);
-        backend.upload(buffers.positions.first_mut(rows.total), &plan.positions);
-        backend.upload(buffers.row_keys.first_mut(plan.adapter_rows), &plan.row_keys);
-        backend.upload(buffers.targets.first_mut(plan.adapter_rows), &plan.targets);
-        backend.upload(buffers.w_ce.first_mut(plan.adapter_rows), &plan.w_ce);
-        backend.upload(buffers.w_kl.first_mut(plan.adapter_rows), &plan.w_kl);
-        self.recall_base_hidden(plan)?;
-
-        let Memory { plan: buffers, acts, guard: guard_acts, .. } = &mut self.memory;
-        let pass = pass(&self.attached, buffers, plan, dropout(buffers, self.objective.seed, step));
-        let ids = buffers.ids.first(rows.total);
-        let taps = self.attached.taps();
-        model.forward(acts, ids, pass, &mut Keys::Packed(&plan.segments), taps, plan.adapter_rows);
-        if let (Some(guard), Some(guard_acts)) = (&self.guard, guard_acts) {
-            let seed = self.objective.seed;
-            guard.forward(&guard_pass(&self.attached, backend, buffers, acts, plan, seed, step), guard_acts);
-        }
-        backend.join_prefetches();
-        self.collect_base_hidden(plan);
-        self.keep_base_hidden(plan)
-    }
-
-    fn backward(&mut self, plan: &BatchPlan, step: Option<u32>) {
-        let (model, backend) = (self.model, &self.model.backend);
-        let Memory { plan: buffers, acts, grads, guard: guard_acts, dparams, .. } = &mut self.memory;
-        let n = plan.saved_rows;
-        let taps = if self.expected.hinge_active { self.attached.taps() } else { 0 };
-        if let (Some(guard), Some(guard_acts), true) = (&self.guard, guard_acts, taps > 0) {
-            let guard_pass =
-                guard_pass(&self.attached, backend, buffers, acts, plan, self.objective.seed, step);
-            let upstream = GuardUpstream {
-                dtaps: grads.dtaps.first_mut(taps * n * model.config.hidden_size),
-                dtap_rows: n,
-                row_weight_params: buffers.weights_params.first(plan.adapter_rows),
-                row_weight_taps: buffers.weights_taps.first(plan.adapter_rows),
-            };
-            guard.backward(&guard_pass, guard_acts, dparams, upstream);
-        }
-        let pass =
-            pass(&self.attached, buffers, plan, dropout(buffers, self.objective.seed, step)).saved_only();
-        model.backward(acts, grads, dparams, pass, &Upstream { segments: plan.saved_segments(), taps });
+        micro_batches * self.memory.input_bytes(with_base)
     }
 
     /// Forward only, without dropout: the row losses and scores of a batch and the plan they belong to.
     pub fn evaluate(&mut self, pairs: &[&TokenPair]) -> Result<(BatchPlan, RowResults)> {
+        self.memory.results.free();
         self.prepare_guard();
         self.reserve_inputs(1);
         let plan = self.make_plan(pairs, 0, true, &self.missing(pairs));
@@ -461,49 +464,5 @@ impl<'m, B: Backend> Stepper<'m, B> {
         let params = self.attached.params.master_mut();
         self.model.backend.adamw(params, m.view_mut(), v.view_mut(), self.memory.dparams.all(), step);
         self.attached.params.refresh();
-    }
-}
-
-fn dropout<B: Backend>(
-    buffers: &PlanBuffers<B>,
-    seed: u64,
-    step: Option<u32>,
-) -> Option<AdapterDropout<'_, B>> {
-    step.map(|step| AdapterDropout { seed, step, row_keys: buffers.row_keys.view() })
-}
-
-fn pass<'a, B: Backend>(
-    attached: &'a Attached<B>,
-    buffers: &'a PlanBuffers<B>,
-    plan: &'a BatchPlan,
-    dropout: Option<AdapterDropout<'a, B>>,
-) -> Pass<'a, B> {
-    let rows = plan.rows();
-    Pass {
-        rows,
-        positions: buffers.positions.first(rows.total),
-        adapter: attached.adapter(plan.adapter_rows, dropout),
-        prefix: attached.prefixes(&plan.prefixes, dropout),
-    }
-}
-
-fn guard_pass<'a, B: Backend>(
-    attached: &'a Attached<B>,
-    backend: &'a B,
-    buffers: &'a PlanBuffers<B>,
-    acts: &'a Activations<B>,
-    plan: &BatchPlan,
-    seed: u64,
-    step: Option<u32>,
-) -> GuardPass<'a, B> {
-    let n = plan.adapter_rows;
-    let width = attached.guard.as_ref().map_or(0, |guard| guard.taps * guard.hidden_size());
-    GuardPass {
-        backend,
-        params: &attached.params,
-        taps: acts.taps.first(width * n),
-        ids: buffers.ids.first(n),
-        rows: n,
-        dropout: dropout(buffers, seed, step),
     }
 }

@@ -279,7 +279,7 @@ impl<B: Backend> Run<'_, '_, B> {
             self.after_step()?;
         }
         while self.state.global_step < self.schedule.total_steps && !self.state.stopped_early {
-            let chosen = self.next_pairs();
+            let chosen = self.pairs_after(self.state.global_step);
             let flow = self.step(&chosen)?;
             // One of several ranks may not go on alone, be it to a validation.
             if flow.is_break() && !self.world.is_alone() {
@@ -293,20 +293,37 @@ impl<B: Backend> Run<'_, '_, B> {
         Ok(())
     }
 
-    /// The training pairs of the next step.
-    fn next_pairs(&self) -> Vec<usize> {
-        let (epoch, in_epoch) = (self.state.global_step / self.steps_per_epoch(), self.step_in_epoch());
+    /// The training pairs of the step after `step` of them.
+    fn pairs_after(&self, step: usize) -> Vec<usize> {
+        let (epoch, in_epoch) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
         let per_step = self.config.pairs_per_step();
         let order = epoch_order(self.train.len(), self.config.seed, epoch);
         order.into_iter().skip(in_epoch * per_step).take(per_step).collect()
+    }
+
+    /// The training pairs of the step after the next one, if nothing comes between the two.
+    fn pairs_ahead(&self) -> Option<Vec<usize>> {
+        let step = self.state.global_step + 1;
+        let every = [None, self.config.eval_steps, self.config.save_steps];
+        if every.into_iter().any(|every| self.is_due(step, every)) {
+            return None;
+        }
+        let pairs = self.pairs_after(step);
+        self.unknown_base_states(&pairs).is_empty().then_some(pairs)
     }
 
     pub(super) fn steps_per_epoch(&self) -> usize {
         self.train.len().div_ceil(self.config.pairs_per_step())
     }
 
-    fn step_in_epoch(&self) -> usize {
-        self.state.global_step % self.steps_per_epoch()
+    fn ends_epoch(&self, step: usize) -> bool {
+        step.is_multiple_of(self.steps_per_epoch())
+    }
+
+    /// Whether something that comes after `every` so many steps, or else after every epoch, and after the last
+    /// step comes after `step`.
+    fn is_due(&self, step: usize, every: Option<usize>) -> bool {
+        every.map_or(self.ends_epoch(step), |n| step.is_multiple_of(n)) || step == self.schedule.total_steps
     }
 
     fn step(&mut self, chosen: &[usize]) -> Result<ControlFlow<()>> {
@@ -315,12 +332,14 @@ impl<B: Backend> Run<'_, '_, B> {
         self.recall_base_states(chosen)?;
         let started = Instant::now();
         let micro_batches = cut_step(self.config, &self.train, chosen);
+        let ahead = self.pairs_ahead().map(|pairs| cut_step(self.config, &self.train, &pairs));
         let lr = self.schedule.lr(self.state.global_step);
         let update =
             Update { lr, weight_decay: self.config.weight_decay, max_grad_norm: self.config.max_grad_norm };
         let (step, stops) = (self.state.global_step as u32, self.stops);
         let stop = &mut || stops || self.observer.should_stop();
-        let report = self.stepper.step_unless(&micro_batches, step, update, self.world, stop)?;
+        let report =
+            self.stepper.step_unless(&micro_batches, ahead.as_deref(), step, update, self.world, stop)?;
         self.state.global_step += 1;
         self.state.validation_pending = true;
         self.state.updates = self.stepper.moments.t;
@@ -378,17 +397,14 @@ impl<B: Backend> Run<'_, '_, B> {
     /// Evaluates and saves where it is time to.
     fn after_step(&mut self) -> Result<()> {
         let step = self.state.global_step;
-        let epoch_ends = self.step_in_epoch() == 0;
-        let last = step == self.schedule.total_steps;
-        let due = |every: Option<usize>| every.map_or(epoch_ends, |n| step.is_multiple_of(n)) || last;
-        if due(self.config.eval_steps) {
+        if self.is_due(step, self.config.eval_steps) {
             self.evaluate()?;
         }
-        if epoch_ends {
+        if self.ends_epoch(step) {
             self.count_epoch();
         }
         self.state.validation_pending = false;
-        if due(self.config.save_steps) || self.state.stopped_early {
+        if self.is_due(step, self.config.save_steps) || self.state.stopped_early {
             self.save_unsaved()?;
         }
         Ok(())

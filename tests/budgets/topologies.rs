@@ -8,8 +8,8 @@ use deepguard::train::batch::TokenPair;
 use deepguard::train::step::{Stepper, Update};
 use serde_json::json;
 
-use super::counting::{alone, uncounted};
-use super::sven_lengths::SVEN_LENGTHS;
+use super::counting::{alone, uncounted, unexecuted};
+use super::sven_lengths::{SVEN_LENGTHS, pair};
 use crate::emulator::{checked, own_cuda};
 use crate::support::{Setting, attached_as};
 use crate::tiny::{Tiny, edit_tensors, is_before};
@@ -20,16 +20,6 @@ const STEPS: usize = 50;
 const PAIRS: usize = 8;
 /// Rows of a chunk of logits, of a vocabulary of a few hundred.
 const CHUNK: usize = 1024;
-
-fn pair(id: usize, (secure, vulnerable, shared): (usize, usize, usize)) -> TokenPair {
-    let common = (0..shared).map(|i| (i * 7 + id) as u32 % 200);
-    let rest = |first: u32, len: usize| (shared..len).map(move |i| first + (i * 5 + id) as u32 % 100);
-    TokenPair::new(
-        id,
-        common.clone().chain(rest(200, secure)).collect(),
-        common.chain(rest(300, vulnerable)).collect(),
-    )
-}
 
 /// The pairs of each step's micro-batches, in another order every epoch.
 fn steps(pairs: &[TokenPair]) -> Vec<Vec<Vec<&TokenPair>>> {
@@ -73,7 +63,7 @@ fn graphs_are_made_once_for_each_topology() {
     let (capacity, cache) = (objective.capacity(pairs.iter(), PAIRS), Some(BaseCache::new(usize::MAX)));
     let stepper = Stepper::new(&model, attached, objective, cache, capacity, &[setting.recompute]);
     let mut stepper = checked(stepper);
-    checked(emulator.set_executes(false));
+    let _unexecuted = unexecuted();
     let steps = steps(&pairs);
     let mut made = |of: &[Vec<Vec<&TokenPair>>], first: usize| {
         let calls = || checked(emulator.calls("cuGraphInstantiateWithFlags"));
@@ -88,7 +78,6 @@ fn graphs_are_made_once_for_each_topology() {
     let in_first = made(first, 0);
     let in_later = made(later, first.len());
     let again = made(later, STEPS);
-    checked(emulator.set_executes(true));
     let topologies: HashSet<Vec<usize>> = later.iter().map(|step| topology(step)).collect();
     println!(
         "{in_first} in the first epoch, {in_later} in {} steps of {} topologies",
