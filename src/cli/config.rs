@@ -25,6 +25,9 @@ use crate::train::records::{pair_files, validation_path};
 pub(super) struct TrainOptions {
     pub(super) config: TrainConfig,
     pub(super) place: Place,
+    /// The name under which a size of micro-batches was given that elsewhere is that of each of several
+    /// devices.
+    pub(super) each_device: Option<String>,
 }
 
 /// Where a run computes, which does not belong to what it computes.
@@ -46,7 +49,17 @@ pub(super) fn resolve(args: &TrainArgs, matches: &ArgMatches) -> Result<TrainOpt
         resolver.take_file(path)?;
     }
     resolver.take_flags(args, matches)?;
+    // clap does not tell by which of its names a flag was given.
+    let flags =
+        std::env::args_os().filter_map(|arg| arg.into_string().ok()).filter(|arg| arg.starts_with("--"));
+    let mut names = flags.map(|flag| flag.split('=').next().unwrap_or_default().to_owned());
+    resolver.each_device = names.find(|name| is_of_each_device(name)).or(resolver.each_device);
     resolver.finish()
+}
+
+/// Whether a flag or key means, to whoever knows it from elsewhere, pairs on each device.
+fn is_of_each_device(name: &str) -> bool {
+    name.trim_start_matches('-').replace('-', "_").starts_with("per_device_")
 }
 
 /// Where an option is from.
@@ -71,13 +84,15 @@ struct Resolver {
     values: Map<String, Value>,
     origins: BTreeMap<String, Origin>,
     mistakes: Vec<Mistake>,
+    each_device: Option<String>,
 }
 
 impl Resolver {
     fn new() -> Result<Self> {
         let defaults = defaults()?;
         let values = defaults.clone();
-        Ok(Resolver { keys: Keys::new()?, defaults, values, origins: BTreeMap::new(), mistakes: Vec::new() })
+        let (keys, origins, mistakes) = (Keys::new()?, BTreeMap::new(), Vec::new());
+        Ok(Resolver { keys, defaults, values, origins, mistakes, each_device: None })
     }
 
     fn take_file(&mut self, path: &Path) -> Result<()> {
@@ -98,6 +113,9 @@ impl Resolver {
         };
         if let Some(Origin::File { line, .. }) = self.origins.get(&key.name) {
             return Err(format!("{name}: given in line {line} already, as {}", key.name));
+        }
+        if is_of_each_device(&name) {
+            self.each_device = Some(name.clone());
         }
         self.origins.insert(key.name.clone(), origin.clone());
         let values = Map::from_iter([(key.name.clone(), value)]);
@@ -138,7 +156,7 @@ impl Resolver {
         let options = options_of(&self.defaults, &self.values).context("the options")?;
         self.check(&options);
         if self.mistakes.is_empty() {
-            return Ok(options);
+            return Ok(TrainOptions { each_device: self.each_device, ..options });
         }
         self.mistakes.sort_by(|a, b| a.origin.cmp(&b.origin));
         let first = self.mistakes[0].kind;
@@ -149,7 +167,7 @@ impl Resolver {
         Err(Error::new(kind, list(&title, texts)).into())
     }
 
-    fn check(&mut self, TrainOptions { config, place }: &TrainOptions) {
+    fn check(&mut self, TrainOptions { config, place, .. }: &TrainOptions) {
         for problem in config.problems() {
             self.mistake(problem.option, ErrorKind::Usage, &problem.message);
         }
@@ -222,6 +240,7 @@ fn options_of(
     Ok(TrainOptions {
         config: serde_json::from_value(Value::Object(config))?,
         place: serde_json::from_value(Value::Object(place))?,
+        each_device: None,
     })
 }
 
@@ -288,14 +307,14 @@ mod tests {
     #[test]
     fn flags_beat_the_file_which_beats_the_defaults() {
         let file = "seed = 7\nlora-r = 4\nmargin = 0.3\ndevice = \"cpu\"\nthreads = 3\noffline = true";
-        let TrainOptions { config, place } = resolved("a.toml", file, &["--seed", "9"]).unwrap();
+        let TrainOptions { config, place, .. } = resolved("a.toml", file, &["--seed", "9"]).unwrap();
         assert_eq!((config.seed, config.lora_r, config.margin, config.num_epochs), (9, 4, 0.3, 5));
         assert_eq!(place.threads, Some(3));
         let place = serde_json::to_value(place).unwrap();
         assert_eq!((&place["device"], &place["offline"]), (&"cpu".into(), &true.into()));
         // Also where the flag says what is the default anyway.
         let flags = ["--device", "auto", "--threads", "2", "--margin", "0.5"];
-        let TrainOptions { config, place } = resolved("a.toml", file, &flags).unwrap();
+        let TrainOptions { config, place, .. } = resolved("a.toml", file, &flags).unwrap();
         assert_eq!((config.margin, place.threads), (0.5, Some(2)));
         assert_eq!(serde_json::to_value(place).unwrap()["device"], "auto");
     }

@@ -27,18 +27,33 @@ use crate::train::{Observer, RunFolder, RunSummary, TrainConfig, dry_run, train_
 
 /// Trains, or shows what training would do.
 pub(super) fn run(args: &TrainArgs, options: &TrainOptions, signals: &Signals) -> Result<()> {
-    let TrainOptions { config, place } = options;
+    let TrainOptions { config, place, .. } = options;
     if args.dry_run {
         let task = DryRun { config };
         let revision = config.model_revision.as_deref();
         return on_threads(place.threads, || place.device.run(&config.model, revision, task));
     }
     let launch = args.ranks.launch()?;
+    if launch.world > 1 || args.ranks.nproc.is_some() {
+        refuse_sizes_of_each_device(options)?;
+    }
     if let Some(nproc) = args.ranks.nproc {
         return spawn::run(nproc, &launch, signals);
     }
     let threads = place.threads.or_else(|| share_of_cores(&launch));
     on_threads(threads, || run_rank(args, options, launch, signals))
+}
+
+/// Refuses a size of micro-batches that two people may read in two ways.
+fn refuse_sizes_of_each_device(TrainOptions { config, each_device, .. }: &TrainOptions) -> Result<()> {
+    let Some(name) = each_device else { return Ok(()) };
+    let (pairs, per_step) = (config.batch_size, config.pairs_per_step());
+    Err(Error::usage(format!(
+        "{name}: with several ranks this may mean {per_step} pairs a step in all, or {per_step} on each of them; here a step \
+         has the same pairs for any number of ranks: give --batch-size {pairs} (pairs of a micro-batch, which one rank \
+         computes) and --gradient-accumulation-steps (micro-batches of a step, over all ranks)"
+    ))
+    .into())
 }
 
 /// Trains as one rank, which the others hear of.

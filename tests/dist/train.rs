@@ -217,6 +217,33 @@ fn a_rank_that_is_killed_ends_the_others_who_name_it_and_the_checkpoint() {
     }
 }
 
+/// Whoever comes from trainers that multiply by the number of devices would train with other steps than meant.
+#[test]
+fn a_size_for_each_device_is_refused_where_there_are_several() {
+    let tiny = tiny_with_pairs();
+    std::fs::write(tiny.path("run.toml"), "per_device_train_batch_size = 1\n").unwrap();
+    let text = "may mean 4 pairs a step in all, or 4 on each of them";
+    for (given, name) in [
+        ("--per-device-batch-size=1", "--per-device-batch-size"),
+        ("--per_device_train_batch_size 1", "--per_device_train_batch_size"),
+        ("--config run.toml", "per_device_train_batch_size"),
+    ] {
+        let run = |ranks: &str| {
+            let mut command = Command::new(dg_run());
+            command.arg("train").args("--model model --data many --output-dir run --max-steps 1".split(' '));
+            command.args("--gradient-accumulation-steps 4 --max-seq-len 160".split(' '));
+            command.args(given.split(' ')).args(ranks.split_whitespace()).current_dir(tiny.path(""));
+            command.output().unwrap()
+        };
+        let refused = run("--nproc 2");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(2), "{given}: {said}");
+        assert!(said.contains(&format!("{name}: ")) && said.contains(text), "{given}: {said}");
+        let alone = run("--dry-run");
+        assert!(alone.status.success(), "{given}: {}", String::from_utf8_lossy(&alone.stderr));
+    }
+}
+
 #[test]
 fn what_connects_no_ranks_is_refused_before_anything_is_loaded() {
     let tiny = tiny_with_pairs();
