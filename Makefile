@@ -46,7 +46,7 @@ headline-full: model sandbox ## the whole comparison, hours: three seeds, learni
 test: toolkit ## run all tests, examples and documentation included
 	cargo test --release --workspace --locked --no-run
 	scripts/get-smollm2.sh $(MODEL)
-	cargo test --release --workspace --locked
+	scripts/test.sh
 
 test-long: test ## those, all references of data/eval, a thousand kills, a thousand ranks, other systems, candle and an hour of fuzzing for each parser: most of a day
 	DG_EVAL_ALL=1 cargo test --release --workspace --locked --test eval references

@@ -8,7 +8,8 @@ use deepguard::train::{Observer, RunData, RunFolder, StepLog, TrainConfig, train
 use serde_json::json;
 
 use super::counting::{alone, uncounted, unexecuted};
-use super::sven_lengths::{SVEN_LENGTHS, pair};
+use super::sven_lengths::SVEN_LENGTHS;
+use super::topologies::pair;
 use crate::emulator::{checked, own_cuda};
 use crate::tiny::{Tensor, Tiny, edit_tensors};
 

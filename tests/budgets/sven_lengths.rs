@@ -1,7 +1,5 @@
 //! Lengths of real training pairs.
 
-use deepguard::train::batch::TokenPair;
-
 /// Tokens of the secure function, of the vulnerable one, and of what both begin with, of 160 pairs drawn from
 /// SVEN's training set; by SmolLM2's tokenizer, cut to 1024.
 #[rustfmt::skip]
@@ -34,14 +32,3 @@ pub const SVEN_LENGTHS: [(usize, usize, usize); 160] = [
     (194, 186, 103), (251, 252, 191), (500, 469, 164), (120, 125, 75), (467, 401, 43), (596, 652, 106),
     (1004, 988, 56), (775, 755, 363), (129, 128, 28), (1024, 1024, 789), (481, 310, 20),
 ];
-
-/// A pair of such lengths.
-pub fn pair(id: usize, (secure, vulnerable, shared): (usize, usize, usize)) -> TokenPair {
-    let common = (0..shared).map(|i| (i * 7 + id) as u32 % 200);
-    let rest = |first: u32, len: usize| (shared..len).map(move |i| first + (i * 5 + id) as u32 % 100);
-    TokenPair::new(
-        id,
-        common.clone().chain(rest(200, secure)).collect(),
-        common.chain(rest(300, vulnerable)).collect(),
-    )
-}

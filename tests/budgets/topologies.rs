@@ -9,7 +9,7 @@ use deepguard::train::step::{Stepper, Update};
 use serde_json::json;
 
 use super::counting::{alone, uncounted, unexecuted};
-use super::sven_lengths::{SVEN_LENGTHS, pair};
+use super::sven_lengths::SVEN_LENGTHS;
 use crate::emulator::{checked, own_cuda};
 use crate::support::{Setting, attached_as};
 use crate::tiny::{Tiny, edit_tensors, is_before};
@@ -20,6 +20,17 @@ const STEPS: usize = 50;
 const PAIRS: usize = 8;
 /// Rows of a chunk of logits, of a vocabulary of a few hundred.
 const CHUNK: usize = 1024;
+
+/// A pair of such lengths: of the secure function, of the vulnerable one, and of what both begin with.
+pub fn pair(id: usize, (secure, vulnerable, shared): (usize, usize, usize)) -> TokenPair {
+    let common = (0..shared).map(|i| (i * 7 + id) as u32 % 200);
+    let rest = |first: u32, len: usize| (shared..len).map(move |i| first + (i * 5 + id) as u32 % 100);
+    TokenPair::new(
+        id,
+        common.clone().chain(rest(200, secure)).collect(),
+        common.chain(rest(300, vulnerable)).collect(),
+    )
+}
 
 /// The pairs of each step's micro-batches, in another order every epoch.
 fn steps(pairs: &[TokenPair]) -> Vec<Vec<Vec<&TokenPair>>> {

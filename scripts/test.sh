@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Runs every test program of the workspace, then the tests in the documentation. Two programs run at a time, as
+# most of the time goes to emulated devices that use one core, and the longest begin first. A program's output is
+# shown when it ends.
+#
+# usage: scripts/test.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Those that take minutes, longest first.
+long="cuda roofline ptxas ops budgets"
+
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+trap 'exit 130' INT TERM
+export logs
+
+# NAME FOLDER PROGRAM of each program that cargo makes of tests, the long ones first.
+programs() {
+    local found name
+    found=$(cargo test --release --workspace --locked --no-run --message-format=json-render-diagnostics |
+        sed -nE 's|.*"manifest_path":"([^"]+)/Cargo.toml".*"name":"([^"]+)".*"test":true\}.*"executable":"([^"]+)".*|\2 \1 \3|p')
+    for name in $long; do
+        grep "^$name " <<< "$found" || { echo "test: cargo makes no test program $name" >&2; exit 1; }
+    done
+    grep -vE "^(${long// /|}) " <<< "$found"
+}
+
+# Runs a program in its package's folder, as cargo does.
+run() {
+    local name=$1 folder=$2 program=$3 log started=$SECONDS code=0
+    log=$logs/$(basename "$program")
+    (cd "$folder" && CARGO_MANIFEST_DIR=$folder "$program") > "$log" 2>&1 < /dev/null || code=$?
+    echo "== $name: $((SECONDS - started)) s, exit code $code"
+    cat "$log"
+    return "$code"
+}
+export -f run
+
+failed=0
+list=$(programs)
+xargs -P 2 -n 3 bash -c 'run "$@"' run <<< "$list" || failed=1
+cargo test --release --workspace --locked --doc || failed=1
+if [[ $failed != 0 ]]; then
+    echo "test: failed; look for FAILED above" >&2
+fi
+exit "$failed"
