@@ -3,7 +3,7 @@
 //! The library that the tests load and the one that they are linked with have statics of their own, so
 //! everything here goes through the loaded library's C functions.
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -133,6 +133,23 @@ impl Client {
         check("dgemu_last_fault", unsafe { read(text.as_mut_ptr().cast(), text.len(), &mut needed) })?;
         let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
         Ok(String::from_utf8_lossy(&text[..end]).into_owned())
+    }
+
+    /// Has a stream wait until `poll` does not return 0 any more. It is called with `data` while the stream's
+    /// work is done, by any thread, and may not call the driver.
+    ///
+    /// # Safety
+    /// Both have to stay good until then, for calls on any thread.
+    pub unsafe fn outside(
+        &self,
+        stream: *mut c_void,
+        poll: unsafe extern "C" fn(*mut c_void) -> c_int,
+        data: *mut c_void,
+    ) -> Result<(), String> {
+        type Poll = unsafe extern "C" fn(*mut c_void) -> c_int;
+        type Outside = unsafe extern "C" fn(*mut c_void, Poll, *mut c_void) -> c_int;
+        // SAFETY: that is the function's type; the caller promises the rest.
+        check("dgemu_outside", unsafe { self.symbol::<Outside>("dgemu_outside")?(stream, poll, data) })
     }
 
     /// The seed of the random orders from here on, of the current context and of those to be made.

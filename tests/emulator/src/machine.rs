@@ -73,6 +73,8 @@ pub struct Options {
     pub profile: Profile,
     /// Whether there is a device at all.
     pub present: bool,
+    /// Devices, all alike, of which a process uses one.
+    pub devices: i32,
     /// Compute capability that the device claims, times ten, where it is not its own.
     pub capability: Option<u32>,
     /// Version of the driver API, as in 13000 for 13.0.
@@ -103,6 +105,7 @@ impl Default for Options {
         Options {
             profile: Profile::H100,
             present: true,
+            devices: 1,
             capability: None,
             version: 13000,
             memory: 4 << 30,

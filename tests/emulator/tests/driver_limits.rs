@@ -14,7 +14,10 @@ fn turn() -> MutexGuard<'static, ()> {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: the tests take turns, and nothing else in this process reads or writes the environment
     // meanwhile.
-    unsafe { std::env::set_var("DG_EMULATOR_MEMORY", "64M") };
+    unsafe {
+        std::env::set_var("DG_EMULATOR_MEMORY", "64M");
+        std::env::set_var("DG_EMULATOR_DEVICES", "2");
+    }
     cuda_emulator::load().expect("the emulator");
     turn
 }
@@ -52,6 +55,18 @@ fn memory_that_will_be_freed_counts_when_it_runs_short() {
     }
     stream.synchronize().expect("done");
     assert_eq!(context.mem_get_info().expect("sizes"), (MEMORY, MEMORY));
+}
+
+#[test]
+fn a_process_uses_one_of_several_devices() {
+    let _turn = turn();
+    let first = CudaContext::new(0).expect("a context");
+    assert_eq!(result::device::get_count().expect("a number"), 2);
+    let second = result::device::get(1).expect("a device");
+    let uuid = result::device::get_uuid(second).expect("an identity");
+    assert_ne!(uuid.bytes, first.uuid().expect("an identity").bytes);
+    assert_eq!(code(CudaContext::new(1)), Code::CUDA_ERROR_NOT_SUPPORTED);
+    assert_eq!(code(result::device::get(2)), Code::CUDA_ERROR_INVALID_DEVICE);
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub type Handle = u64;
 pub type Device = i32;
 /// Function on the host that a stream calls.
 pub type HostFunction = unsafe extern "C" fn(*mut c_void);
+/// Function on the host that tells whether something is done: 0 for not yet.
+pub type PollFunction = unsafe extern "C" fn(*mut c_void) -> i32;
 
 /// Where a C caller wants a result, or keeps a value to be changed.
 #[repr(transparent)]

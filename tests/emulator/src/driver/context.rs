@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 
 use super::abi::{Device, Handle, Out};
-use super::device::check_device;
 use super::queue::{Chooser, OpId};
 use super::state::{Driver, Kind};
 use super::status::{Result, Status};
@@ -109,7 +108,7 @@ fn create(out: Out<Handle>, flags: u32, device: Device) -> Result {
     out.check()?;
     check_flags(flags)?;
     with_driver(|driver| {
-        check_device(device)?;
+        driver.take_device(device)?;
         let handle = driver.new_handle(Kind::Context);
         driver.create_context(handle, flags);
         CURRENT.with_borrow_mut(|stack| stack.push(handle));
@@ -125,7 +124,7 @@ fn limit_index(limit: u32) -> Result<usize> {
 
 fn release_primary(device: Device) -> Result {
     with_driver(|driver| {
-        check_device(device)?;
+        driver.check_device(device)?;
         match driver.primary.references {
             0 => Err(Status::INVALID_CONTEXT),
             1 => {
@@ -145,7 +144,7 @@ api! {
     fn cuDevicePrimaryCtxRetain(out: Out<Handle>, device: Device) {
         out.check()?;
         with_driver(|driver| {
-            check_device(device)?;
+            driver.take_device(device)?;
             let handle = driver.primary.handle;
             if driver.primary.references == 0 && !driver.contexts.contains_key(&handle) {
                 driver.create_context(handle, driver.primary.flags);
@@ -165,7 +164,7 @@ api! {
 
     fn cuDevicePrimaryCtxReset_v2(device: Device) {
         with_driver(|driver| {
-            check_device(device)?;
+            driver.check_device(device)?;
             let handle = driver.primary.handle;
             if driver.contexts.contains_key(&handle) {
                 driver.destroy_context(handle);
@@ -179,16 +178,17 @@ api! {
 
     fn cuDevicePrimaryCtxGetState(device: Device, flags: Out<u32>, active: Out<i32>) {
         with_driver(|driver| {
-            check_device(device)?;
+            driver.check_device(device)?;
             flags.set(driver.primary.flags)?;
-            active.set(i32::from(driver.primary.references > 0))
+            let is_own = driver.own_device() == device;
+            active.set(i32::from(is_own && driver.primary.references > 0))
         })
     }
 
     fn cuDevicePrimaryCtxSetFlags_v2(device: Device, flags: u32) {
         check_flags(flags)?;
         with_driver(|driver| {
-            check_device(device)?;
+            driver.check_device(device)?;
             driver.primary.flags = flags;
             Ok(())
         })
@@ -262,7 +262,7 @@ api! {
     }
 
     fn cuCtxGetDevice(out: Out<Device>) {
-        with_driver(|driver| driver.current_context().and_then(|_| out.set(0)))
+        with_driver(|driver| driver.current_context().and_then(|_| out.set(driver.own_device())))
     }
 
     fn cuCtxGetFlags(out: Out<u32>) {

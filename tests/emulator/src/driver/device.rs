@@ -1,4 +1,4 @@
-//! Devices: there is one.
+//! Devices: any number alike, of which a process uses one.
 
 use std::ffi::c_char;
 
@@ -6,12 +6,29 @@ use super::abi::{Device, Handle, In, Out, Text};
 use super::attributes::{attribute, name};
 use super::state::Driver;
 use super::status::{Result, Status};
-use super::{api, complain, lock, with_driver};
+use super::{api, complain, lock, unsupported, with_driver};
 use crate::machine::Profile;
 
-/// Refuses any device but the first.
-pub fn check_device(device: Device) -> Result {
-    if device == 0 { Ok(()) } else { Err(Status::INVALID_DEVICE) }
+impl Driver {
+    /// Refuses a device that is not there.
+    pub fn check_device(&self, device: Device) -> Result {
+        let there = 0..self.machine.options.devices;
+        if there.contains(&device) { Ok(()) } else { Err(Status::INVALID_DEVICE) }
+    }
+
+    /// Makes a device the one of this process, whose memory and kernels are emulated.
+    pub fn take_device(&mut self, device: Device) -> Result {
+        self.check_device(device)?;
+        match *self.device.get_or_insert(device) {
+            own if own == device => Ok(()),
+            own => unsupported(&format!("device {device} beside device {own} in one process")),
+        }
+    }
+
+    /// The device of this process; before it has taken one, the first.
+    pub fn own_device(&self) -> Device {
+        self.device.unwrap_or(0)
+    }
 }
 
 /// Writes a string, cut off where the buffer ends, with its terminator.
@@ -24,12 +41,14 @@ fn set_text(out: Out<c_char>, len: i32, text: &str) -> Result {
     out.set_all(bytes.map(|byte| byte as c_char))
 }
 
-/// An identity that differs between the profiles.
-fn uuid(profile: Profile) -> [u8; 16] {
-    match profile {
+/// An identity that differs between the profiles and between devices.
+fn uuid(profile: Profile, device: Device) -> [u8; 16] {
+    let mut uuid = match profile {
         Profile::A100 => *b"emulated A100 00",
         Profile::H100 => *b"emulated H100 00",
-    }
+    };
+    uuid[15] += device as u8;
+    uuid
 }
 
 /// Numbers of the attributes of the compute capability.
@@ -37,18 +56,22 @@ const MAJOR: u32 = 75;
 const MINOR: u32 = 76;
 
 /// An attribute as the device claims it.
-fn claimed(driver: &Driver, number: u32) -> Result<i32> {
+fn claimed(driver: &Driver, device: Device, number: u32) -> Result<i32> {
     let options = &driver.machine.options;
     match (options.capability, number) {
         (Some(capability), MAJOR) => Ok((capability / 10) as i32),
         (Some(capability), MINOR) => Ok((capability % 10) as i32),
+        (_, BUS) => attribute(options.profile, BUS).map(|bus| bus + device).ok_or(Status::INVALID_VALUE),
         _ => attribute(options.profile, number).ok_or(Status::INVALID_VALUE),
     }
 }
 
-/// Where the device seems to be plugged in.
-fn bus_id(driver: &Driver) -> String {
-    let bus = attribute(driver.machine.options.profile, 33).unwrap_or(0);
+/// `CU_DEVICE_ATTRIBUTE_PCI_BUS_ID`.
+const BUS: u32 = 33;
+
+/// Where a device seems to be plugged in.
+fn bus_id(driver: &Driver, device: Device) -> String {
+    let bus = attribute(driver.machine.options.profile, BUS).unwrap_or(0) + device;
     format!("0000:{bus:02X}:00.0")
 }
 
@@ -70,8 +93,8 @@ pub struct Properties {
 
 fn get_uuid(out: Out<[u8; 16]>, device: Device) -> Result {
     with_driver(|driver| {
-        check_device(device)?;
-        out.set(uuid(driver.machine.options.profile))
+        driver.check_device(device)?;
+        out.set(uuid(driver.machine.options.profile, device))
     })
 }
 
@@ -100,19 +123,19 @@ api! {
     }
 
     fn cuDeviceGet(out: Out<Device>, ordinal: i32) {
-        with_driver(|_| {
-            check_device(ordinal)?;
-            out.set(0)
+        with_driver(|driver| {
+            driver.check_device(ordinal)?;
+            out.set(ordinal)
         })
     }
 
     fn cuDeviceGetCount(out: Out<i32>) {
-        with_driver(|_| out.set(1))
+        with_driver(|driver| out.set(driver.machine.options.devices))
     }
 
     fn cuDeviceGetName(out: Out<c_char>, len: i32, device: Device) {
         with_driver(|driver| {
-            check_device(device)?;
+            driver.check_device(device)?;
             set_text(out, len, name(driver.machine.options.profile))
         })
     }
@@ -127,7 +150,7 @@ api! {
 
     fn cuDeviceTotalMem_v2(out: Out<usize>, device: Device) {
         with_driver(|driver| {
-            check_device(device)?;
+            driver.check_device(device)?;
             out.set(driver.machine.memory.info().1 as usize)
         })
     }
@@ -135,22 +158,22 @@ api! {
     fn cuDeviceGetAttribute(out: Out<i32>, number: u32, device: Device) {
         with_driver(|driver| {
             out.check()?;
-            check_device(device)?;
-            out.set(claimed(driver, number)?)
+            driver.check_device(device)?;
+            out.set(claimed(driver, device, number)?)
         })
     }
 
     fn cuDeviceComputeCapability(major: Out<i32>, minor: Out<i32>, device: Device) {
         with_driver(|driver| {
-            check_device(device)?;
-            major.set(claimed(driver, MAJOR)?)?;
-            minor.set(claimed(driver, MINOR)?)
+            driver.check_device(device)?;
+            major.set(claimed(driver, device, MAJOR)?)?;
+            minor.set(claimed(driver, device, MINOR)?)
         })
     }
 
     fn cuDeviceGetProperties(out: Out<Properties>, device: Device) {
         with_driver(|driver| {
-            check_device(device)?;
+            driver.check_device(device)?;
             let get = |number| attribute(driver.machine.options.profile, number).unwrap_or(0);
             out.set(Properties {
                 threads: get(1),
@@ -169,46 +192,47 @@ api! {
 
     fn cuDeviceGetPCIBusId(out: Out<c_char>, len: i32, device: Device) {
         with_driver(|driver| {
-            check_device(device)?;
-            set_text(out, len, &bus_id(driver))
+            driver.check_device(device)?;
+            set_text(out, len, &bus_id(driver, device))
         })
     }
 
     fn cuDeviceGetByPCIBusId(out: Out<Device>, text: Text) {
         with_driver(|driver| {
-            if text.get()?.eq_ignore_ascii_case(&bus_id(driver)) {
-                out.set(0)
-            } else {
-                Err(Status::INVALID_DEVICE)
+            let text = text.get()?;
+            let named = |device: &Device| text.eq_ignore_ascii_case(&bus_id(driver, *device));
+            match (0..driver.machine.options.devices).find(named) {
+                Some(device) => out.set(device),
+                None => Err(Status::INVALID_DEVICE),
             }
         })
     }
 
     fn cuDeviceCanAccessPeer(out: Out<i32>, device: Device, peer: Device) {
-        with_driver(|_| {
-            check_device(device)?;
-            check_device(peer)?;
+        with_driver(|driver| {
+            driver.check_device(device)?;
+            driver.check_device(peer)?;
             out.set(0)
         })
     }
 
     fn cuDeviceGetDefaultMemPool(out: Out<Handle>, device: Device) {
         with_driver(|driver| {
-            check_device(device)?;
+            driver.check_device(device)?;
             out.set(driver.device_pools[0])
         })
     }
 
     fn cuDeviceGetMemPool(out: Out<Handle>, device: Device) {
         with_driver(|driver| {
-            check_device(device)?;
+            driver.check_device(device)?;
             out.set(driver.device_pools[1])
         })
     }
 
     fn cuDeviceSetMemPool(device: Device, pool: Handle) {
         with_driver(|driver| {
-            check_device(device)?;
+            driver.check_device(device)?;
             driver.pool(pool)?;
             driver.device_pools[1] = pool;
             Ok(())
@@ -242,7 +266,7 @@ mod tests {
     #[test]
     fn an_attribute_that_no_device_has_is_refused() {
         let driver = Driver::from_environment().expect("a driver");
-        assert!(claimed(&driver, MAJOR).is_ok());
-        assert_eq!(claimed(&driver, 9999), Err(Status::INVALID_VALUE));
+        assert!(claimed(&driver, 0, MAJOR).is_ok());
+        assert_eq!(claimed(&driver, 0, 9999), Err(Status::INVALID_VALUE));
     }
 }

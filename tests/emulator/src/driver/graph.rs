@@ -33,7 +33,7 @@ impl Payload {
             Payload::Work(Work::Copy(_)) => 1,
             Payload::Work(Work::Fill(_)) => 2,
             Payload::Work(Work::Host(_)) => 3,
-            Payload::Work(Work::Nothing | Work::Record(_) | Work::Free(_)) => 5,
+            Payload::Work(Work::Nothing | Work::Record(_) | Work::Free(_) | Work::Outside(_)) => 5,
             Payload::Wait(_) => 6,
             Payload::Record(_) => 7,
         }

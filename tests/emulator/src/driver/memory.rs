@@ -166,7 +166,7 @@ fn pointer_attribute(driver: &Driver, data: *mut std::ffi::c_void, attribute: u3
         4 => Err(Status::INVALID_VALUE),
         7 => wide.set(base),
         8 => byte.set(u8::from(matches!(allocation.origin, Origin::Managed { .. }))),
-        9 => narrow.set(0),
+        9 => narrow.set(driver.own_device() as u32),
         11 => wide.set(base),
         12 => wide.set(allocation.len),
         13 => byte.set(1),

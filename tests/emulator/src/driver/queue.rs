@@ -187,6 +187,11 @@ impl Queue {
         Some((id, op.context, op.work.clone()))
     }
 
+    /// Puts back what was picked and can't be done yet.
+    pub fn put_back(&mut self, id: OpId) {
+        self.ready.insert(id);
+    }
+
     /// Notes that an operation is done, which may let others go.
     pub fn finish(&mut self, id: OpId) {
         let Some(op) = self.pending.remove(&id) else { return };

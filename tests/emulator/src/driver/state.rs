@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::thread::ThreadId;
 
-use super::abi::Handle;
+use super::abi::{Device, Handle};
 use super::capture::Capture;
 use super::complain;
 use super::context::{Context, Primary};
@@ -44,6 +44,9 @@ pub enum Kind {
     Pool,
 }
 
+/// Most devices: as many as their bus ids tell apart.
+const MAX_DEVICES: i32 = 16;
+
 /// Handles look like addresses that nothing lies at.
 const FIRST_HANDLE: u64 = 0x6000_0000_0000;
 
@@ -61,6 +64,8 @@ pub struct Driver {
     pub contexts: HashMap<Handle, Context>,
     /// The primary context.
     pub primary: Primary,
+    /// The device that contexts are on, once there has been one.
+    pub device: Option<Device>,
     /// Streams that exist.
     pub streams: HashMap<Handle, Stream>,
     /// Default streams of threads, by context.
@@ -115,6 +120,7 @@ impl Driver {
             sample: None,
             contexts: HashMap::new(),
             primary: Primary::default(),
+            device: None,
             streams: HashMap::new(),
             thread_streams: HashMap::new(),
             events: HashMap::new(),
@@ -181,6 +187,14 @@ fn options_from(variable: impl Fn(&str) -> Option<String>) -> std::result::Resul
             _ => return Err(format!("DG_EMULATOR_DEVICE is {name:?}; there are a100, h100 and none")),
         }
     }
+    if let Some(text) = variable("DG_EMULATOR_DEVICES") {
+        options.devices = match text.parse() {
+            Ok(devices) if (1..=MAX_DEVICES).contains(&devices) => devices,
+            _ => {
+                return Err(format!("DG_EMULATOR_DEVICES is {text:?}, not a number from 1 to {MAX_DEVICES}"));
+            }
+        };
+    }
     if let Some(text) = variable("DG_EMULATOR_CAPABILITY") {
         let capability = parse_version(&text).map(|(major, minor)| major * 10 + minor);
         let invalid = || format!("DG_EMULATOR_CAPABILITY is {text:?}, not a compute capability such as 7.5");
@@ -241,13 +255,14 @@ mod tests {
             ("DG_EMULATOR_DEVICE", "A100"),
             ("DG_EMULATOR_MEMORY", "512M"),
             ("DG_EMULATOR_SEED", "7"),
+            ("DG_EMULATOR_DEVICES", "2"),
             ("DG_EMULATOR_THREADS", "3"),
             ("DG_EMULATOR_CAPABILITY", "7.5"),
             ("DG_EMULATOR_VERSION", "12.8"),
         ])
         .expect("valid options");
         assert_eq!(options.profile, Profile::A100);
-        assert_eq!((options.memory, options.seed, options.threads), (512 << 20, 7, 3));
+        assert_eq!((options.memory, options.seed, options.threads, options.devices), (512 << 20, 7, 3, 2));
         assert_eq!((options.capability, options.version, options.present), (Some(75), 12080, true));
     }
 
@@ -265,6 +280,8 @@ mod tests {
             ("DG_EMULATOR_MEMORY", "99999999999G"),
             ("DG_EMULATOR_SEED", "-1"),
             ("DG_EMULATOR_THREADS", "0"),
+            ("DG_EMULATOR_DEVICES", "0"),
+            ("DG_EMULATOR_DEVICES", "17"),
             ("DG_EMULATOR_CAPABILITY", "80"),
             ("DG_EMULATOR_VERSION", "13.x"),
         ] {

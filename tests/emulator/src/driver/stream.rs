@@ -1,12 +1,12 @@
 //! Streams.
 
-use super::abi::{Handle, HostFunction, Out};
+use super::abi::{Handle, HostFunction, Out, PollFunction};
 use super::capture::StreamCapture;
 use super::queue::OpId;
 use super::state::{Driver, Kind};
 use super::status::{Result, Status};
-use super::work::{HostCall, Work};
-use super::{api, with_context, with_driver};
+use super::work::{HostCall, Outside, Work};
+use super::{api, unsupported, with_context, with_driver};
 
 /// The lowest priority.
 pub const LEAST_PRIORITY: i32 = 0;
@@ -243,7 +243,7 @@ api! {
     }
 
     fn cuStreamGetDevice(stream: Handle, out: Out<i32>) {
-        with_stream(stream, |_, _| out.set(0))
+        with_stream(stream, |driver, _| out.set(driver.own_device()))
     }
 
     fn cuStreamGetId(stream: Handle, out: Out<u64>) {
@@ -252,6 +252,18 @@ api! {
 
     fn cuLaunchHostFunc(stream: Handle, function: Option<HostFunction>, data: *mut std::ffi::c_void) {
         launch_host(stream, function, data)
+    }
+
+    // Of no driver: what streams do that wait for other devices, whose kernels are not emulated.
+    fn dgemu_outside(stream: Handle, poll: Option<PollFunction>, data: *mut std::ffi::c_void) {
+        let poll = poll.ok_or(Status::INVALID_VALUE)?;
+        with_stream(stream, |driver, stream| {
+            if driver.stream(stream)?.capture.is_some() {
+                driver.break_capture_of(stream);
+                return unsupported("waiting for something outside in a captured stream");
+            }
+            driver.submit(stream, Work::Outside(Outside { poll, data })).map(|_| ())
+        })
     }
 
     fn cuStreamAttachMemAsync(stream: Handle, address: u64, len: usize, flags: u32) {

@@ -3,9 +3,9 @@
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::abi::{Handle, HostFunction};
+use super::abi::{Handle, HostFunction, PollFunction};
 use super::copy::{Copy, Fill};
 use super::queue::{Chooser, OpId};
 use super::state::Driver;
@@ -42,6 +42,21 @@ pub struct HostCall {
 // be.
 unsafe impl Send for HostCall {}
 
+/// Something outside the device that a stream waits for.
+#[derive(Clone, Copy)]
+pub struct Outside {
+    /// Tells whether it is done.
+    pub poll: PollFunction,
+    /// Its argument.
+    pub data: *mut c_void,
+}
+
+// SAFETY: as for `HostCall`.
+unsafe impl Send for Outside {}
+
+/// Between two looks at what is outside: others may need the processor for it.
+const LOOK: Duration = Duration::from_micros(20);
+
 /// What an operation does.
 #[derive(Clone)]
 pub enum Work {
@@ -59,6 +74,8 @@ pub enum Work {
     Host(HostCall),
     /// Frees memory.
     Free(u64),
+    /// Waits for something outside the device.
+    Outside(Outside),
 }
 
 impl Driver {
@@ -102,8 +119,16 @@ impl Driver {
         Ok(())
     }
 
-    /// Does an operation, unless its context has failed, and reports it done.
+    /// Does an operation, unless its context has failed, and reports it done; what waits for something
+    /// outside stays undone until that is.
     fn perform(&mut self, id: OpId, context: Handle, work: Work) {
+        if let Work::Outside(outside) = &work
+            && self.check_sound(context).is_ok()
+            && !is_done(*outside)
+        {
+            std::thread::sleep(LOOK);
+            return self.queue.put_back(id);
+        }
         if self.check_sound(context).is_ok()
             && let Err(fault) = self.execute(id, context, work)
         {
@@ -114,7 +139,7 @@ impl Driver {
 
     fn execute(&mut self, id: OpId, context: Handle, work: Work) -> std::result::Result<(), Box<Fault>> {
         match work {
-            Work::Nothing => Ok(()),
+            Work::Nothing | Work::Outside(_) => Ok(()),
             Work::Kernel(kernel) => self.run_kernel(id, context, &kernel),
             Work::Copy(copy) => copy.run(&self.machine.memory),
             Work::Fill(fill) => fill.run(&self.machine.memory),
@@ -242,6 +267,15 @@ fn call_host(call: HostCall) {
     // SAFETY: whoever queued the call promised that function and argument are still good when its turn comes.
     unsafe { (call.function)(call.data) };
     IN_HOST_FUNCTION.set(false);
+}
+
+/// Whether something outside is done; who tells it may not call the driver meanwhile.
+fn is_done(outside: Outside) -> bool {
+    IN_HOST_FUNCTION.set(true);
+    // SAFETY: as in `call_host`; it may be called any number of times.
+    let done = unsafe { (outside.poll)(outside.data) };
+    IN_HOST_FUNCTION.set(false);
+    done != 0
 }
 
 /// The error that a device would report for a fault.

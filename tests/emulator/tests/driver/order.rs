@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use cudarc::driver::{result, sys};
+use cudarc::driver::{CudaStream, result, sys};
 
 use crate::support::{Blocking, Bytes, Code, client, code, context, outcomes, stream};
 
@@ -277,4 +277,39 @@ fn an_event_of_another_context_is_waited_for() {
     assert!(client().last_fault().is_ok());
     first.bind_to_thread().expect("bound");
     drop(bytes);
+}
+
+/// A device beside this one, whose work nobody here does.
+#[test]
+fn a_stream_waits_for_what_is_outside_and_others_go_on() {
+    let context = context();
+    let (a, b) = (stream(&context), stream(&context));
+    let (bytes, other) = (Bytes::new(1), Bytes::new(1));
+    bytes.fill(1, a.cu_stream());
+    a.synchronize().expect("done");
+    // Whether it is done, and how often it was asked.
+    let mut outside = [0, 0];
+    // SAFETY: it is there until the stream has been waited for, and this thread alone calls the driver.
+    unsafe { client().outside(a.cu_stream().cast(), is_done, (&raw mut outside).cast()) }.expect("queued");
+    bytes.fill(2, a.cu_stream());
+    // SAFETY: the stream exists.
+    let asked = |stream: &CudaStream| code(unsafe { sys::cuStreamQuery(stream.cu_stream()) }.result());
+    for _ in 0..20 {
+        assert_eq!(asked(&a), Code::CUDA_ERROR_NOT_READY);
+    }
+    other.fill(3, b.cu_stream());
+    b.synchronize().expect("done");
+    assert_eq!(asked(&b), Code::CUDA_SUCCESS);
+    // SAFETY: as above; the driver writes to it while it is called, and not now.
+    unsafe { (&raw mut outside).cast::<i32>().write_volatile(1) };
+    a.synchronize().expect("done");
+    assert_eq!((bytes.first(), other.first()), (2, 3));
+    assert!(outside[1] > 1, "it was asked {} times", outside[1]);
+}
+
+unsafe extern "C" fn is_done(data: *mut c_void) -> i32 {
+    // SAFETY: that is what was passed.
+    let [done, asked] = unsafe { &mut *data.cast::<[i32; 2]>() };
+    *asked += 1;
+    *done
 }
