@@ -18,6 +18,9 @@ mod machines;
 #[cfg(unix)]
 #[path = "dist/mpi.rs"]
 mod mpi;
+#[cfg(unix)]
+#[path = "dist/nccl.rs"]
+mod nccl;
 #[path = "common/places.rs"]
 mod places;
 #[cfg(unix)]

@@ -5,7 +5,6 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::hub::HubArgs;
-use super::ranks::PROCESSOR;
 use super::say::{note, warn};
 use crate::cuda::devices;
 use crate::deepguard::{AnyDevice, AnyGuard, DeepGuard, DeviceChoice, Visitor};
@@ -91,11 +90,26 @@ impl DeviceArgs {
         Ok(DeviceArgs { device: DeviceChoice::Cuda(ordinal), ..self.clone() })
     }
 
+    /// The processor, whatever there is.
+    pub(super) fn processor() -> Self {
+        DeviceArgs { device: DeviceChoice::Cpu, ..DeviceArgs::default() }
+    }
+
+    /// A GPU, or an error.
+    pub(super) fn any_gpu() -> Self {
+        DeviceArgs { device: DeviceChoice::Cuda(0), ..DeviceArgs::default() }
+    }
+
     /// The device [of a rank](Self::of_rank), for the others.
     pub(super) fn name(&self) -> String {
+        self.gpu().map_or("processor".to_owned(), |ordinal| format!("GPU {ordinal}"))
+    }
+
+    /// The number of the GPU [of a rank](Self::of_rank), if it computes on one.
+    pub(super) fn gpu(&self) -> Option<usize> {
         match self.device {
-            DeviceChoice::Cuda(ordinal) => format!("GPU {ordinal}"),
-            DeviceChoice::Auto | DeviceChoice::Cpu => PROCESSOR.to_owned(),
+            DeviceChoice::Cuda(ordinal) => Some(ordinal),
+            DeviceChoice::Auto | DeviceChoice::Cpu => None,
         }
     }
 

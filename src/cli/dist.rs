@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use super::ranks::{PROCESSOR, RanksArgs};
+use super::device::DeviceArgs;
+use super::ranks::RanksArgs;
 use super::say::note;
 use super::signals::Signals;
 use super::{on_threads, print, spawn};
@@ -63,7 +64,11 @@ fn check(args: &CheckArgs, launch: Launch) -> Result<()> {
             note(text)
         }
     };
-    let mut world = args.ranks.join(launch, PROCESSOR, &tell)?;
+    let device = match args.ranks.needs_gpus() && launch.world > 1 {
+        true => DeviceArgs::any_gpu().of_rank(&launch),
+        false => Ok(DeviceArgs::processor()),
+    };
+    let (mut world, _) = args.ranks.join(launch, device, &tell)?;
     if world.launch().world > 1 {
         tell(&format!("{} are there", counted(world.launch().world)));
     }
@@ -87,7 +92,8 @@ fn look(world: &mut World, seconds: Duration) -> crate::Result<String> {
     let mut text = format!("{}, started by {}\n", counted(world.launch().world), world.launch().launcher);
     if world.fabric().is_none() {
         text += &table(world, None);
-        text += "collectives: none, as MPI has not started the ranks; mpiexec -n N dg-run dist check looks at those\n";
+        text += "collectives: none, as MPI has not started the ranks; mpiexec -n N dg-run dist check looks at those, and \
+                 --dist nccl at those between GPUs\n";
         world.control().enter(0, "check");
         std::thread::sleep(seconds);
         return Ok(text);

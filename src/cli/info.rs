@@ -8,7 +8,7 @@ use super::print;
 use crate::cuda::images::{IMAGES, Image, KERNELS, KernelInfo, NVCC_VERSION, architectures};
 use crate::cuda::{DeviceInfo, EMULATOR_VARIABLE, devices, emulator};
 #[cfg(unix)]
-use crate::dist::mpi::{self, Found as Mpi};
+use crate::dist::{mpi, nccl};
 #[cfg(unix)]
 use crate::eval::environment::Environment;
 use crate::files::json_text;
@@ -38,12 +38,18 @@ struct Info {
     devices: Vec<DeviceInfo>,
     /// Why there are no devices.
     no_devices: Option<String>,
-    /// What ranks compute with.
+    /// What connects ranks.
     #[cfg(unix)]
-    mpi: Option<Mpi>,
-    /// Why they can't.
+    mpi: Option<mpi::Found>,
+    /// Why it can't.
     #[cfg(unix)]
     no_mpi: Option<String>,
+    /// What connects ranks on GPUs.
+    #[cfg(unix)]
+    nccl: Option<nccl::Found>,
+    /// Why it can't.
+    #[cfg(unix)]
+    no_nccl: Option<String>,
     /// What `eval` judges with.
     #[cfg(unix)]
     evaluation: Option<Environment>,
@@ -103,6 +109,11 @@ impl Info {
             Err(error) => (None, Some(error.to_string())),
         };
         #[cfg(unix)]
+        let (nccl, no_nccl) = match nccl::find() {
+            Ok(nccl) => (Some(nccl), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        #[cfg(unix)]
         let (evaluation, no_evaluation) = match Environment::here() {
             Ok(environment) => (Some(environment), None),
             Err(error) => (None, Some(error.to_string())),
@@ -132,6 +143,10 @@ impl Info {
             mpi,
             #[cfg(unix)]
             no_mpi,
+            #[cfg(unix)]
+            nccl,
+            #[cfg(unix)]
+            no_nccl,
             #[cfg(unix)]
             evaluation,
             #[cfg(unix)]
@@ -164,20 +179,21 @@ impl Info {
         }
         #[cfg(unix)]
         {
-            text += &self.mpi_text();
+            text += &self.collectives_text();
             text += &self.evaluation_text();
         }
         text + &self.kernel_table()
     }
 
     #[cfg(unix)]
-    fn mpi_text(&self) -> String {
-        match &self.mpi {
-            Some(Mpi { path, version }) => {
-                format!("MPI: {version}, {path}\n")
-            }
-            None => format!("MPI: none: {}\n", self.no_mpi.as_deref().unwrap_or_default()),
-        }
+    fn collectives_text(&self) -> String {
+        let mpi = self.mpi.as_ref().map(|mpi::Found { path, version }| format!("{version}, {path}"));
+        let nccl = self.nccl.as_ref().map(|nccl::Found { path, version }| format!("{version}, {path}"));
+        let line = |name: &str, found: Option<String>, why: &Option<String>| {
+            let found = found.unwrap_or_else(|| format!("none: {}", why.as_deref().unwrap_or_default()));
+            format!("{name}: {found}\n")
+        };
+        line("MPI", mpi, &self.no_mpi) + &line("NCCL", nccl, &self.no_nccl)
     }
 
     #[cfg(unix)]

@@ -8,8 +8,9 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use signal_hook::low_level;
 
+use super::device::DeviceArgs;
 use super::say::note;
-use super::with_flags;
+use super::{kind, with_flags};
 use crate::dist::control::{Member, Timing};
 use crate::dist::launch::{Flags, Launch, MAX_RANKS, Variables};
 use crate::dist::{Engine, World};
@@ -25,11 +26,13 @@ const LONGEST: i64 = 86_400;
 /// What connects the ranks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum DistChoice {
-    /// MPI where it has started the ranks.
+    /// MPI where it has started the ranks, else NCCL where they compute on GPUs.
     #[default]
     Auto,
     /// MPI.
     Mpi,
+    /// NCCL.
+    Nccl,
     /// Nothing: this process is on its own, whatever has started it.
     None,
 }
@@ -69,9 +72,6 @@ pub(super) struct RanksArgs {
     stall_timeout: u64,
 }
 
-/// What a rank computes on that has no GPU.
-pub(super) const PROCESSOR: &str = "processor";
-
 impl RanksArgs {
     /// The rank that flags and environment make of this process.
     pub(super) fn launch(&self) -> Result<Launch> {
@@ -90,19 +90,41 @@ impl RanksArgs {
         }
     }
 
-    /// Meets all other ranks, as one that computes on `device`. `tell` gets a line now and then while some
-    /// are waited for.
-    pub(super) fn join(&self, launch: Launch, device: &str, tell: &dyn Fn(&str)) -> Result<World> {
-        launch.note.iter().for_each(|text| note(text));
-        let rank = launch.rank;
-        let member = |fabric: Option<&str>| member(rank, device, fabric);
-        Ok(World::join(launch, self.engine(), self.timing(), member, tell, Box::new(end_process))?)
+    /// Whether NCCL is asked for, which connects GPUs alone.
+    pub(super) fn needs_gpus(&self) -> bool {
+        self.dist == DistChoice::Nccl
     }
 
-    fn engine(&self) -> Engine {
+    /// Meets all other ranks, as one that computes on `device`. If it has none, they hear why. `tell` gets a
+    /// line now and then while some are waited for.
+    pub(super) fn join(
+        &self,
+        launch: Launch,
+        device: Result<DeviceArgs>,
+        tell: &dyn Fn(&str),
+    ) -> Result<(World, DeviceArgs)> {
+        launch.note.iter().for_each(|text| note(text));
+        let rank = launch.rank;
+        let name = device.as_ref().map_or("no device".to_owned(), DeviceArgs::name);
+        let engine = self.engine(device.as_ref().ok().and_then(DeviceArgs::gpu));
+        let member = |fabric: &str| member(rank, &name, fabric);
+        let joined = World::join(launch, engine, self.timing(), member, tell, Box::new(end_process));
+        match (joined, device) {
+            (Ok(world), Ok(device)) => Ok((world, device)),
+            (Ok(world), Err(error)) => {
+                world.leave(&Error::new(kind(&error), format!("{error:#}")));
+                Err(error)
+            }
+            (Err(error), Ok(_)) => Err(error.into()),
+            (Err(_), Err(own)) => Err(own),
+        }
+    }
+
+    fn engine(&self, gpu: Option<usize>) -> Engine {
         match self.dist {
             DistChoice::Mpi => Engine::Mpi,
-            DistChoice::Auto | DistChoice::None => Engine::Auto,
+            DistChoice::Nccl => Engine::Nccl { gpu },
+            DistChoice::Auto | DistChoice::None => Engine::Auto { gpu },
         }
     }
 
@@ -113,16 +135,17 @@ impl RanksArgs {
 }
 
 /// This process as a rank.
-fn member(rank: usize, device: &str, fabric: Option<&str>) -> Member {
+fn member(rank: usize, device: &str, fabric: &str) -> Member {
     Member {
         rank,
         host: platform::host_name(),
         pid: std::process::id(),
         device: device.to_owned(),
         sole: None,
+        invitation: None,
         facts: vec![
             ("version of dg-run".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-            ("collectives".to_owned(), fabric.unwrap_or("none").to_owned()),
+            ("collectives".to_owned(), fabric.to_owned()),
         ],
     }
 }

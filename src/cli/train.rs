@@ -61,11 +61,9 @@ fn run_rank(args: &TrainArgs, options: &TrainOptions, launch: Launch, signals: &
     if launch.rank > 0 {
         leave_it_to_rank_0();
     }
-    // The others hear of a rank that has none.
     let device = options.place.device.of_rank(&launch);
-    let name = device.as_ref().map_or("no device".to_owned(), DeviceArgs::name);
-    let mut world = args.ranks.join(launch, &name, &note)?;
-    let trained = device.and_then(|device| train(options, &device, &mut world, signals));
+    let (mut world, device) = args.ranks.join(launch, device, &note)?;
+    let trained = train(options, &device, &mut world, signals);
     let summary = match trained {
         Ok(summary) => summary,
         Err(error) => {

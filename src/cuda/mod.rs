@@ -6,11 +6,12 @@
 //!
 //! `unsafe` is where the driver is called: `driver.rs` reaches it, `launch.rs` starts kernels, `memory.rs`
 //! allocates and copies, `inputs.rs` copies to the device, `weights.rs` loads, `graph.rs` records, `branch.rs`
-//! copies beside other work, `fetch.rs` copies to the host.
+//! copies beside other work, `fetch.rs` copies to the host, `bounce.rs` copies for other devices.
 
 mod aggregate;
 mod analyzer;
 mod attention;
+mod bounce;
 mod branch;
 mod device;
 mod driver;
@@ -46,6 +47,7 @@ pub mod tile {
     include!(concat!(env!("OUT_DIR"), "/tile.rs"));
 }
 
+pub use bounce::BounceBuffer;
 /// The release of cudarc whose slices and streams are taken here.
 pub use cudarc;
 pub use device::Cuda;

@@ -9,7 +9,7 @@ use super::caller::Caller;
 use super::launch::Launch;
 pub use super::meeting::Exchange;
 use super::meeting::Listening;
-pub use super::message::{Member, Progress};
+pub use super::message::{Invitation, Member, Progress};
 use super::root::{Handle, Root};
 pub use super::shared::OnFailure;
 use super::shared::{Outcome, Shared};
@@ -76,6 +76,12 @@ impl Control {
     /// All ranks in order, on rank 0; elsewhere rank 0 and this one.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.members.values()
+    }
+
+    /// What rank 0 has told of how its collectives' library is reached.
+    #[cfg(all(feature = "cuda", unix))]
+    pub(super) fn invitation(&self) -> Option<&Invitation> {
+        self.members.get(&0)?.invitation.as_ref()
     }
 
     /// This rank is at another step, from 1, or in another phase of it.

@@ -24,8 +24,21 @@ pub struct Member {
     pub device: String,
     /// What no two ranks may have in common, if there is such a thing: the UUID of a GPU.
     pub sole: Option<String>,
+    /// What the others need of rank 0 for their collectives.
+    #[serde(default)]
+    pub invitation: Option<Invitation>,
     /// What has to be the same everywhere, by name: versions, hashes of configuration, weights and data.
     pub facts: Vec<(String, String)>,
+}
+
+/// How a library of collectives reaches rank 0. Whoever has it can join, so nobody is shown it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation(pub Vec<u8>);
+
+impl fmt::Debug for Invitation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Invitation(…)")
+    }
 }
 
 /// How far a rank is.

@@ -1,7 +1,6 @@
 //! Collectives by MPI, whichever there is: the library is looked for when the program runs, and three ABIs
 //! are known, that of the MPI standard, MPICH's (Intel MPI, MVAPICH) and Open MPI's.
 
-use std::error::Error as _;
 use std::ffi::{c_char, c_int, c_void};
 use std::io::Write;
 use std::path::Path;
@@ -9,10 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-use serde::Serialize;
 
 use super::fabric::Fabric;
 use super::launch::{Launch, Launcher};
+use super::library;
+pub use super::library::Found;
+use super::pace::pause;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The library to load, and no other.
@@ -84,43 +85,22 @@ pub struct Mpi {
     deadline: Instant,
 }
 
-/// An MPI that is installed here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Found {
-    /// Its library: the path, as far as it is known.
-    pub path: String,
-    /// What it says of itself.
-    pub version: String,
-}
-
 /// The MPI that would be used.
 ///
 /// # Errors
 /// Of kind `Cluster`, with everything that was tried.
 pub fn find() -> Result<Found> {
     let api = Api::load(&names(None))?;
-    Ok(Found { path: path_of(&api.name).unwrap_or_else(|| api.name.clone()), version: api.version()? })
+    Ok(Found::of(&api.name, api.version()?))
 }
 
 /// The names to try, those of the launcher's own library first.
 fn names(launcher: Option<Launcher>) -> Vec<String> {
-    if let Some(given) = std::env::var_os(MPI_VARIABLE).filter(|given| !given.is_empty()) {
-        return vec![given.to_string_lossy().into_owned()];
-    }
-    let mut names: Vec<String> = NAMES.map(str::to_owned).into();
+    let mut names = NAMES;
     if launcher == Some(Launcher::OpenMpi) {
         names.reverse();
     }
-    names
-}
-
-/// The file behind a library that is loaded.
-fn path_of(name: &str) -> Option<String> {
-    let file = Path::new(name).file_name()?.to_str()?.to_owned();
-    let stem = file.split(".so").next()?.to_owned() + ".so";
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    let paths = maps.lines().filter_map(|line| line.find('/').map(|at| line[at..].to_owned()));
-    paths.into_iter().find(|path| path.rsplit('/').next().is_some_and(|name| name.starts_with(&stem)))
+    library::names(MPI_VARIABLE, &names)
 }
 
 impl Mpi {
@@ -312,11 +292,9 @@ enum Pace {
 
 impl Pace {
     fn pause(self, waited: Duration) {
-        const MICROSECOND: Duration = Duration::from_micros(1);
-        match (self, waited) {
-            (Pace::Patient, waited) if waited > 20_000 * MICROSECOND => thread::sleep(500 * MICROSECOND),
-            (Pace::Patient, waited) if waited > 200 * MICROSECOND => thread::sleep(50 * MICROSECOND),
-            _ => thread::yield_now(),
+        match self {
+            Pace::Eager => thread::yield_now(),
+            Pace::Patient => pause(waited),
         }
     }
 }
@@ -324,25 +302,8 @@ impl Pace {
 impl Api {
     /// The first of these libraries that is there.
     fn load(names: &[String]) -> Result<Self> {
-        let mut tried = Vec::new();
-        for name in names {
-            // SAFETY: an MPI library, as its name says or the user does; its initialisers may run here. Open
-            // MPI's own plug-ins look for its symbols among the global ones.
-            let loaded = unsafe { Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL) };
-            match loaded.and_then(|library| Api::of(library, name)) {
-                Ok(api) => return Ok(api),
-                Err(error) => {
-                    // Of a missing function, only the source has the name.
-                    let reason =
-                        error.source().map_or_else(|| error.to_string(), |source| source.to_string());
-                    tried.push(format!("{name}: {}", reason.trim_start_matches(&format!("{name}: "))));
-                }
-            }
-        }
-        Err(Error::cluster(format!(
-            "no MPI library can be loaded; install one, or set {MPI_VARIABLE} to its library; tried {}",
-            tried.join("; ")
-        )))
+        // Open MPI's own plug-ins look for its symbols among the global ones.
+        library::load("MPI", MPI_VARIABLE, names, RTLD_NOW | RTLD_GLOBAL, Api::of)
     }
 
     fn of(library: Library, name: &str) -> std::result::Result<Self, libloading::Error> {

@@ -388,6 +388,7 @@ mod tests {
             pid: 4121,
             device: "GPU 3".into(),
             sole: None,
+            invitation: None,
             facts: vec![],
         };
         let members = BTreeMap::from([(3, member)]);

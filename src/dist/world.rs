@@ -2,21 +2,32 @@
 
 use std::time::Instant;
 
-use super::control::{Control, Member, OnFailure, Timing};
+use super::control::{Control, Invitation, Member, OnFailure, Timing};
 use super::fabric::{Alone, Fabric};
 use super::launch::{Launch, Rendezvous};
 #[cfg(all(feature = "cli", unix))]
 use super::mpi::Mpi;
+#[cfg(all(feature = "cuda", unix))]
+use super::nccl::Prepared;
+#[cfg(all(feature = "cuda", unix))]
+use crate::error::ErrorKind;
 use crate::error::{Error, Result};
 
-/// What collectives go through.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What collectives go through, and the number of the GPU that the rank computes on, if it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
-    /// MPI, where it has started the ranks; else none.
-    #[default]
-    Auto,
+    /// MPI, where it has started the ranks; else NCCL, where they compute on GPUs; else nothing.
+    Auto {
+        /// The GPU.
+        gpu: Option<usize>,
+    },
     /// MPI, or an error.
     Mpi,
+    /// NCCL, or an error.
+    Nccl {
+        /// The GPU.
+        gpu: Option<usize>,
+    },
 }
 
 /// All ranks of a job, as one of them sees them.
@@ -38,8 +49,8 @@ impl World {
         World { launch, control: Control::alone(), fabric: Some(fabric) }
     }
 
-    /// Meets all other ranks: see [`Control::join`]. `member` is told the collectives' library, `None` for
-    /// none.
+    /// Meets all other ranks: see [`Control::join`]. `member` is told the collectives' library, or why there
+    /// is none.
     ///
     /// # Errors
     /// Those of [`Control::join`]; of kind `Cluster` if the engine does not connect the ranks.
@@ -47,24 +58,29 @@ impl World {
         launch: Launch,
         engine: Engine,
         timing: Timing,
-        member: impl FnOnce(Option<&str>) -> Member,
+        member: impl FnOnce(&str) -> Member,
         tell: &dyn Fn(&str),
         on_failure: OnFailure,
     ) -> Result<Self> {
-        let mut fabric = start(&launch, engine, Instant::now() + timing.start)?;
-        let name = fabric.as_ref().map(|fabric| fabric.name());
-        let through_mpi = matches!(launch.rendezvous, Some(Rendezvous::Mpi));
+        let deadline = Instant::now() + timing.start;
+        let mut link = Link::start(&launch, engine, deadline)?;
+        let own = Member { invitation: link.invitation(), ..member(&link.name()) };
+        let mut guide = link.guide(&launch, deadline)?;
         let mut exchange = |mut bytes: Vec<u8>| {
-            let fabric = fabric.as_mut().filter(|_| through_mpi);
+            let fabric = guide.as_mut().or(link.fabric());
             let fabric = fabric.ok_or_else(|| Error::internal("a rendezvous by nothing"))?;
             fabric.broadcast(0, &mut bytes)?;
             Ok(bytes)
         };
-        let control =
-            Control::join(&launch, member(name.as_deref()), timing, tell, &mut exchange, on_failure)?;
-        if let Some(fabric) = &mut fabric {
-            fabric.heed(control.sentinel());
-        }
+        let control = Control::join(&launch, own, timing, tell, &mut exchange, on_failure)?;
+        guide.map_or(Ok(()), |guide| guide.finish())?;
+        let fabric = match link.connect(&launch, &control, Instant::now() + timing.start) {
+            Ok(fabric) => fabric,
+            Err(error) => {
+                control.leave(&error);
+                return Err(error);
+            }
+        };
         Ok(World { launch, control, fabric })
     }
 
@@ -131,7 +147,7 @@ impl World {
             Some(_) => Ok(()),
             None => Err(Error::cluster(
                 "nothing connects the ranks but the control plane; start them with mpiexec -n N, or with srun --mpi=pmi2 \
-                 or --mpi=pmix",
+                 or --mpi=pmix, or give each a GPU, which NCCL connects",
             )),
         }
     }
@@ -181,14 +197,111 @@ impl World {
     }
 }
 
-/// The engine, started; `None` where nothing connects the ranks but the control plane.
-fn start(launch: &Launch, engine: Engine, deadline: Instant) -> Result<Option<Box<dyn Fabric>>> {
-    let is_needed = engine == Engine::Mpi || launch.by_mpi;
-    match launch.world {
-        1 => Ok(Some(Box::new(Alone))),
-        _ if is_needed => start_mpi(launch, deadline).map(Some),
-        _ => Ok(None),
+/// What is to connect the ranks, before they have met.
+enum Link {
+    /// The control plane alone.
+    Nothing,
+    /// Something that needs nobody to tell it where the others are.
+    Fabric(Box<dyn Fabric>),
+    /// NCCL, or why not: the others hear of it.
+    #[cfg(all(feature = "cuda", unix))]
+    Nccl(Result<Prepared>),
+}
+
+impl Link {
+    fn start(launch: &Launch, engine: Engine, deadline: Instant) -> Result<Self> {
+        match engine {
+            _ if launch.world == 1 => Ok(Link::Fabric(Box::new(Alone))),
+            Engine::Mpi => start_mpi(launch, deadline).map(Link::Fabric),
+            Engine::Auto { .. } if launch.by_mpi => start_mpi(launch, deadline).map(Link::Fabric),
+            Engine::Auto { gpu: None } => Ok(Link::Nothing),
+            Engine::Auto { gpu } | Engine::Nccl { gpu } => start_nccl(launch, gpu),
+        }
     }
+
+    /// The library, or why there is none.
+    fn name(&self) -> String {
+        match self {
+            Link::Nothing => "none".to_owned(),
+            Link::Fabric(fabric) => fabric.name(),
+            #[cfg(all(feature = "cuda", unix))]
+            Link::Nccl(Ok(prepared)) => prepared.title().to_owned(),
+            #[cfg(all(feature = "cuda", unix))]
+            Link::Nccl(Err(error)) => error.to_string(),
+        }
+    }
+
+    fn invitation(&self) -> Option<Invitation> {
+        match self {
+            #[cfg(all(feature = "cuda", unix))]
+            Link::Nccl(Ok(prepared)) => prepared.invitation(),
+            _ => None,
+        }
+    }
+
+    fn fabric(&mut self) -> Option<&mut Box<dyn Fabric>> {
+        match self {
+            Link::Fabric(fabric) => Some(fabric),
+            _ => None,
+        }
+    }
+
+    /// MPI, where it alone knows where rank 0 is and computes nothing.
+    fn guide(&self, launch: &Launch, deadline: Instant) -> Result<Option<Box<dyn Fabric>>> {
+        let through_mpi = matches!(launch.rendezvous, Some(Rendezvous::Mpi));
+        let is_needed = through_mpi && !matches!(self, Link::Fabric(_));
+        is_needed.then(|| start_mpi(launch, deadline)).transpose()
+    }
+
+    /// Connects ranks that have met.
+    #[cfg_attr(
+        not(all(feature = "cuda", unix)),
+        expect(unused_variables, reason = "NCCL alone needs to know more")
+    )]
+    fn connect(
+        self,
+        launch: &Launch,
+        control: &Control,
+        deadline: Instant,
+    ) -> Result<Option<Box<dyn Fabric>>> {
+        match self {
+            Link::Nothing => Ok(None),
+            Link::Fabric(mut fabric) => {
+                fabric.heed(control.sentinel());
+                Ok(Some(fabric))
+            }
+            #[cfg(all(feature = "cuda", unix))]
+            Link::Nccl(Ok(prepared)) => {
+                control.go_on("start of NCCL");
+                let nccl = prepared.connect(launch, control, deadline)?;
+                control.go_on("start");
+                Ok(Some(Box::new(nccl)))
+            }
+            // All ranks have the same name of it, and so the same error.
+            #[cfg(all(feature = "cuda", unix))]
+            Link::Nccl(Err(error)) => Err(control.agree(error)),
+        }
+    }
+}
+
+#[cfg(all(feature = "cuda", unix))]
+fn start_nccl(launch: &Launch, gpu: Option<usize>) -> Result<Link> {
+    let no_gpu = || {
+        Error::usage(
+            "--dist nccl: expected ranks that compute on GPUs, found one that does not; leave it out, or choose \
+             --device cuda",
+        )
+    };
+    let prepared = gpu.ok_or_else(no_gpu).and_then(|gpu| Prepared::new(launch, gpu));
+    Ok(Link::Nccl(prepared.map_err(|error| match error.kind() {
+        ErrorKind::Cluster => error.advice("or start the ranks with mpiexec, with MPI between them"),
+        _ => error,
+    })))
+}
+
+#[cfg(not(all(feature = "cuda", unix)))]
+fn start_nccl(_: &Launch, _: Option<usize>) -> Result<Link> {
+    Err(Error::cluster("this build cannot load NCCL; it needs Unix and the feature `cuda`"))
 }
 
 #[cfg(all(feature = "cli", unix))]

@@ -50,6 +50,7 @@ fn json_has_the_same() {
     assert!(devices.is_empty() || json["no_devices"].is_null(), "{json}");
     assert_ne!(json["evaluation"].is_null(), json["no_evaluation"].is_null(), "{json}");
     assert_ne!(json["mpi"].is_null(), json["no_mpi"].is_null(), "{json}");
+    assert_ne!(json["nccl"].is_null(), json["no_nccl"].is_null(), "{json}");
     assert!(json["cpu"]["threads"].as_u64().unwrap() > 0);
 }
 

@@ -33,7 +33,15 @@ fn at_port() -> Rendezvous {
 fn member(rank: usize) -> Member {
     let host = format!("gpu-{rank:02}");
     let facts = vec![("weights".to_owned(), "abc".to_owned())];
-    Member { rank, host, pid: 4000 + rank as u32, device: format!("GPU {rank}"), sole: None, facts }
+    Member {
+        rank,
+        host,
+        pid: 4000 + rank as u32,
+        device: format!("GPU {rank}"),
+        sole: None,
+        invitation: None,
+        facts,
+    }
 }
 
 /// A rank that has joined, and what it hears of failures.

@@ -73,6 +73,7 @@ fn a_rank() {
         pid: std::process::id(),
         device: "processor".into(),
         sole: None,
+        invitation: None,
         facts: vec![],
     };
     let end = |error: Error| {

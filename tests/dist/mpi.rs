@@ -104,6 +104,7 @@ fn member(launch: &Launch) -> Member {
         pid: std::process::id(),
         device: "processor".into(),
         sole: None,
+        invitation: None,
         facts: vec![],
     }
 }
@@ -137,7 +138,7 @@ fn run(launch: Launch) -> Result<()> {
             end(rank, error)
         }
     });
-    let mut world = World::join(launch, Engine::Auto, timing, |_| own, &|_| (), on_failure)?;
+    let mut world = World::join(launch, Engine::Auto { gpu: None }, timing, |_| own, &|_| (), on_failure)?;
     match case.as_str() {
         "collectives" => {
             world.collective("check", check)?;
@@ -162,7 +163,7 @@ fn run(launch: Launch) -> Result<()> {
 }
 
 /// Sums and bytes of known values, at lengths on both sides of every limit.
-fn check(fabric: &mut dyn Fabric) -> Result<()> {
+pub fn check(fabric: &mut dyn Fabric) -> Result<()> {
     let (rank, world) = (fabric.rank(), fabric.world());
     for length in [0, 1, 7, 8192, 8193, 1 << 20] {
         let value = |rank: usize, i: usize| (i as i64 - 5).wrapping_mul(rank as i64 + 0x7fff_ffff_ffff);

@@ -14,7 +14,7 @@ const NOTICED: Duration = Duration::from_secs(10);
 const DONE: Duration = Duration::from_secs(60);
 
 /// Options that every run here has in common: four steps an epoch, of four micro-batches.
-const TRAIN: &str = "--model model --max-seq-len 160 --lora-r 4 --lr 1e-3 --batch-size 1 \
+pub const TRAIN: &str = "--model model --max-seq-len 160 --lora-r 4 --lr 1e-3 --batch-size 1 \
                      --gradient-accumulation-steps 4 --save-steps 2";
 
 /// `mpiexec` kills all ranks as soon as one of them ends badly, before they notice it themselves. A shell
@@ -26,12 +26,12 @@ const TELL: &str = "sh -c 'echo $$ > pid-$PMI_RANK; exec \"$@\"' sh \"$@\" 2> sa
                     echo $? > code-$PMI_RANK";
 
 /// A run of some ranks in a temporary folder.
-struct Ranks {
+pub struct Ranks {
     root: PathBuf,
     mpiexec: Child,
 }
 
-fn tiny_with_pairs() -> Tiny {
+pub fn tiny_with_pairs() -> Tiny {
     let tiny = Tiny::new("llama");
     tiny::write_pairs(&tiny.path("many/train/pairs.jsonl"), 0..16);
     tiny::write_pairs(&tiny.path("many/val/pairs.jsonl"), 16..20);
@@ -43,7 +43,7 @@ fn read(path: PathBuf) -> String {
 }
 
 impl Ranks {
-    fn start(mpi: &Mpi, tiny: &Tiny, ranks: usize, run: &str, more: &str) -> Self {
+    pub fn start(mpi: &Mpi, tiny: &Tiny, ranks: usize, run: &str, more: &str) -> Self {
         Self::start_with(mpi, tiny, ranks, &format!("--output-dir {run} {more}"), &gpu())
     }
 
@@ -83,7 +83,7 @@ impl Ranks {
 
     /// Runs to a good end.
     #[track_caller]
-    fn succeed(&self, ranks: usize) {
+    pub fn succeed(&self, ranks: usize) {
         let until = Instant::now() + DONE;
         let codes: Vec<i32> = (0..ranks).map(|rank| self.exit_code(rank, until)).collect();
         assert_eq!(codes, vec![0; ranks], "{}{}", self.said(0), self.said(1));
@@ -117,7 +117,7 @@ fn gpu() -> [(&'static str, PathBuf); 2] {
 }
 
 /// A process on its own, whatever has started the tests.
-fn alone(tiny: &Tiny, run: &str, more: &str) {
+pub fn alone(tiny: &Tiny, run: &str, more: &str) {
     let mut command = Command::new(dg_run());
     command.arg("train").args(TRAIN.split_whitespace()).args(["--output-dir", run, "--dist", "none"]);
     command.args(more.split_whitespace()).current_dir(tiny.path("")).envs(gpu());
@@ -126,7 +126,7 @@ fn alone(tiny: &Tiny, run: &str, more: &str) {
 }
 
 #[track_caller]
-fn assert_same_folders(one: &Path, other: &Path, names: &[&str]) {
+pub fn assert_same_folders(one: &Path, other: &Path, names: &[&str]) {
     for name in names {
         let [one, other] = [one, other].map(|run| folder(&run.join(name)));
         assert!(one == other, "{name} differs");
@@ -144,18 +144,6 @@ fn ranks_of_mpi_train_what_a_process_trains_on_its_own() {
     assert!(ranks.said(0).contains("2 ranks, of which this is the first"), "{}", ranks.said(0));
     assert_eq!(ranks.said(1), "", "one rank is enough to say it");
     assert_same_folders(&tiny.path("alone"), &tiny.path("two"), &[FINAL_ADAPTER, "checkpoint-8"]);
-}
-
-/// Gradients leave the GPU, are added up, and go back to it.
-#[test]
-fn ranks_on_gpus_train_the_same_bits() {
-    let Some(mpich) = Mpi::find(Kind::Mpich) else { return };
-    let tiny = tiny_with_pairs();
-    let more = "--device cuda --max-steps 1 --data many/train --kl-weight 0";
-    alone(&tiny, "alone", more);
-    let ranks = Ranks::start(&mpich, &tiny, 2, "two", more);
-    ranks.succeed(2);
-    assert_same_folders(&tiny.path("alone"), &tiny.path("two"), &[FINAL_ADAPTER, "checkpoint-1"]);
 }
 
 /// Two processes would share its memory, and its time.
