@@ -19,7 +19,7 @@ export logs
 programs() {
     local found name
     found=$(cargo test --release --workspace --locked --no-run --message-format=json-render-diagnostics |
-        sed -nE 's|.*"manifest_path":"([^"]+)/Cargo.toml".*"name":"([^"]+)".*"test":true\}.*"executable":"([^"]+)".*|\2 \1 \3|p')
+        sed -nE 's|.*"manifest_path":"([^"]+)/Cargo.toml".*"name":"([^"]+)".*"profile":\{[^}]*"test":true\}.*"executable":"([^"]+)".*|\2 \1 \3|p')
     for name in $long; do
         grep "^$name " <<< "$found" || { echo "test: cargo makes no test program $name" >&2; exit 1; }
     done
