@@ -5,8 +5,8 @@
 //! without a GPU, and tested.
 //!
 //! `unsafe` is where the driver is called: `driver.rs` reaches it, `launch.rs` starts kernels, `memory.rs`
-//! allocates and copies, `inputs.rs` copies to the device, `weights.rs` loads, `graph.rs` records, `branch.rs`
-//! copies beside other work, `fetch.rs` copies to the host, `bounce.rs` copies for other devices.
+//! allocates and copies, `inputs.rs` copies to the device, `weights.rs` loads, `graph.rs` records,
+//! `branch.rs` copies beside other work, `fetch.rs` copies to the host, `bounce.rs` copies for other devices.
 
 mod aggregate;
 mod analyzer;

@@ -152,10 +152,11 @@ pub trait Device: Clone + Send + Sync + 'static {
         work();
     }
 
-    /// Records `work`, whose uploads are of at most `inputs` bytes as [`reserve_inputs`](Self::reserve_inputs)
-    /// counts them, while the device is at what it has been given before; [`start`](Self::start) has it done.
-    /// `None`, and the device has done nothing of it, where some of the work cannot be recorded: where it
-    /// fetches, waits or allocates, and on devices that do not record.
+    /// Records `work`, whose uploads are of at most `inputs` bytes as
+    /// [`reserve_inputs`](Self::reserve_inputs) counts them, while the device is at what it has been given
+    /// before; [`start`](Self::start) has it done. `None`, and the device has done nothing of it, where some
+    /// of the work cannot be recorded: where it fetches, waits or allocates, and on devices that do not
+    /// record.
     fn prepare<T>(
         &self,
         _name: &'static str,

@@ -5,30 +5,11 @@ use std::collections::HashSet;
 
 use crate::dist::World;
 use crate::error::{Error, Result};
-use crate::ops::{Backend, Recording};
+use crate::ops::Backend;
 use crate::train::batch::TokenPair;
-use crate::train::objective::{Objective, Regime};
 use crate::train::setup::base_rows_of;
-use crate::train::step::{Accumulated, STEP, Stepper, Work};
-
-/// A step that has been recorded and not begun.
-pub(super) struct Prepared {
-    recording: Recording,
-    accumulated: Accumulated,
-    key: Key,
-    /// Numbers of the pairs whose base states it computes.
-    pub(super) missing: HashSet<usize>,
-}
-
-/// What a recording depends on.
-#[derive(PartialEq)]
-struct Key {
-    objective: Objective,
-    regime: Regime,
-    step: Option<u32>,
-    /// Numbers of the pairs of each micro-batch.
-    pairs: Vec<Vec<usize>>,
-}
+use crate::train::step::Stepper;
+use crate::train::work::{Accumulated, Key, Prepared, STEP, Work};
 
 impl<B: Backend> Stepper<'_, B> {
     fn key(&self, micro_batches: &[Vec<&TokenPair>], step: Option<u32>) -> Key {

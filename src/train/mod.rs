@@ -33,6 +33,7 @@ mod setup;
 pub mod step;
 mod tensorboard;
 mod trainer;
+mod work;
 
 pub use config::TrainConfig;
 pub use method::Method;

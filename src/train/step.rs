@@ -11,20 +11,17 @@ use crate::model::params::Grads;
 use crate::model::transformer::Transformer;
 use crate::ops::optim::AdamW;
 use crate::ops::{Arena, Backend, PlanRow};
-use crate::train::ahead::Prepared;
 use crate::train::base_cache::BaseCache;
 use crate::train::batch::{BatchPlan, TokenPair, Totals};
 use crate::train::division;
 use crate::train::memory::{ADVICE, CACHE_ADVICE, Memory, device_bytes, fitting_sizes};
 use crate::train::objective::{Regime, Sums};
 use crate::train::results::{Fetched, Pending};
+use crate::train::work::{Accumulated, Prepared, STEP, Work};
 
 pub use crate::train::memory::Moments;
 pub use crate::train::objective::{Losses, Objective};
 pub use crate::train::results::RowResults;
-
-/// Name of the graph of a step.
-pub(super) const STEP: &str = "training step";
 
 /// How much of AdamW's second moment a step keeps.
 const BETA2: f64 = 0.999;
@@ -49,25 +46,6 @@ struct Differentiated {
     /// Norm of the gradients.
     norm: f64,
     stops: bool,
-}
-
-/// What gradients and losses of a step are computed from.
-#[derive(Clone, Copy)]
-pub(super) struct Work<'a> {
-    pub(super) micro_batches: &'a [Vec<&'a TokenPair>],
-    /// Keys the dropout masks; there is no dropout without.
-    pub(super) step: Option<u32>,
-    pub(super) totals: Totals,
-    /// Numbers of the pairs whose base states have to be computed.
-    pub(super) missing: &'a HashSet<usize>,
-}
-
-/// What is known of a step that the device has been given, or that has been recorded.
-pub(super) struct Accumulated {
-    /// `[micro-batches]` losses, as far as they have been fetched.
-    pub(super) sums: Vec<Sums>,
-    /// The micro-batches whose results have not.
-    pub(super) pending: Vec<Pending>,
 }
 
 /// Hyper-parameters of one update.

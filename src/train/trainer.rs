@@ -320,8 +320,8 @@ impl<B: Backend> Run<'_, '_, B> {
         step.is_multiple_of(self.steps_per_epoch())
     }
 
-    /// Whether something that comes after `every` so many steps, or else after every epoch, and after the last
-    /// step comes after `step`.
+    /// Whether something that comes after `every` so many steps, or else after every epoch, and after the
+    /// last step comes after `step`.
     fn is_due(&self, step: usize, every: Option<usize>) -> bool {
         every.map_or(self.ends_epoch(step), |n| step.is_multiple_of(n)) || step == self.schedule.total_steps
     }

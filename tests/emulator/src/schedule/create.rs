@@ -20,8 +20,8 @@ use super::state::{Block, Cluster, ClusterBarrier, Grid, Group, State, Warp};
 /// What a register holds that nothing has been written to: a NaN, so that it is not taken for a value.
 const UNWRITTEN: Row = Row([0x7fde_ad00; LANES]);
 
-/// Most that a nursery keeps: warps, and shared memories of blocks. The system takes longer to give such memory
-/// than most launches of tests take.
+/// Most that a nursery keeps: warps, and shared memories of blocks. The system takes longer to give such
+/// memory than most launches of tests take.
 const MOST_KEPT: [usize; 2] = [192, 16];
 
 /// Those that no launch uses.
