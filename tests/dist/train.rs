@@ -205,7 +205,8 @@ fn a_rank_that_is_killed_ends_the_others_who_name_it_and_the_checkpoint() {
     }
 }
 
-/// Whoever comes from trainers that multiply by the number of devices would train with other steps than meant.
+/// Whoever comes from trainers that multiply by the number of devices would train with other steps than
+/// meant.
 #[test]
 fn a_size_for_each_device_is_refused_where_there_are_several() {
     let tiny = tiny_with_pairs();
