@@ -15,15 +15,15 @@ trap 'rm -rf "$logs"' EXIT
 trap 'exit 130' INT TERM
 export logs
 
-# NAME FOLDER PROGRAM of each program that cargo makes of tests, the long ones first.
+# NAME, FOLDER and PROGRAM, by tabs, of each program that cargo makes of tests, the long ones first.
 programs() {
     local found name
     found=$(cargo test --release --workspace --locked --no-run --message-format=json-render-diagnostics |
-        sed -nE 's|.*"manifest_path":"([^"]+)/Cargo.toml".*"name":"([^"]+)".*"profile":\{[^}]*"test":true\}.*"executable":"([^"]+)".*|\2 \1 \3|p')
+        sed -nE 's|.*"manifest_path":"([^"]+)/Cargo.toml".*"name":"([^"]+)".*"profile":\{[^}]*"test":true\}.*"executable":"([^"]+)".*|\2\t\1\t\3|p')
     for name in $long; do
-        grep "^$name " <<< "$found" || { echo "test: cargo makes no test program $name" >&2; exit 1; }
+        grep -P "^$name\t" <<< "$found" || { echo "test: cargo makes no test program $name" >&2; exit 1; }
     done
-    grep -vE "^(${long// /|}) " <<< "$found"
+    grep -vP "^(${long// /|})\t" <<< "$found"
 }
 
 # Runs a program in its package's folder, as cargo does.
@@ -39,7 +39,7 @@ export -f run
 
 failed=0
 list=$(programs)
-xargs -P 2 -n 3 bash -c 'run "$@"' run <<< "$list" || failed=1
+tr '\t' '\n' <<< "$list" | xargs -P 2 -d '\n' -n 3 bash -c 'run "$@"' run || failed=1
 cargo test --release --workspace --locked --doc || failed=1
 if [[ $failed != 0 ]]; then
     echo "test: failed; look for FAILED above" >&2
