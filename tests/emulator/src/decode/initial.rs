@@ -142,3 +142,53 @@ fn stretches(holds: impl Iterator<Item = bool>) -> Vec<Range<usize>> {
     }
     stretches
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counters::Class;
+
+    /// An instruction that reads and writes rows.
+    fn instruction(op: Op, reads: &[u32], writes: &[u32]) -> Instruction {
+        let each = |rows: &[u32]| rows.iter().map(|&row| (row, 1)).collect::<Vec<_>>();
+        Instruction {
+            guard: NONE,
+            guard_xor: 0,
+            op,
+            class: Class::Control,
+            touches_wgmma: false,
+            touches_loaded: false,
+            is_move: false,
+            rows: [each(reads), each(writes)].concat().into(),
+            written: each(writes).into(),
+        }
+    }
+
+    fn guarded(instruction: Instruction) -> Instruction {
+        Instruction { guard: 0, ..instruction }
+    }
+
+    #[test]
+    fn only_what_is_live_at_the_start_is_initial() {
+        let (nop, branch) = (|| Op::Nop, Op::Branch);
+        let program = [
+            // 0 is a constant; 1 is written before the loop, which adds to it.
+            instruction(nop(), &[0], &[1]),
+            // 2 is written on one way to 3, which reads it; 3 in each pass before it is read.
+            guarded(instruction(branch(3), &[], &[])),
+            instruction(nop(), &[0], &[2]),
+            instruction(nop(), &[2], &[3]),
+            instruction(nop(), &[1, 3], &[1]),
+            // 4 is read by the next pass, if there is one, before it is written.
+            instruction(nop(), &[4], &[5]),
+            instruction(nop(), &[0], &[4]),
+            guarded(instruction(branch(3), &[], &[])),
+            // Some lanes alone write 6.
+            guarded(instruction(nop(), &[0], &[6])),
+            instruction(nop(), &[6], &[7]),
+            instruction(Op::Exit, &[], &[]),
+        ];
+        // Nothing touches 8.
+        assert_eq!(initial_rows(&program, 9), [0..1, 2..3, 4..5, 6..7, 8..9]);
+    }
+}

@@ -18,6 +18,18 @@ fn nested_conditions() {
     assert_eq!(lanes(body), each(|t| t & 3));
 }
 
+/// Whatever the warp's memory held before: of registers, only those start as zeros that may be read before
+/// they are written.
+#[test]
+fn registers_that_a_path_does_not_write_are_zero() {
+    let body = "and.b32 %r1, %t, 1; setp.eq.u32 %p1, %r1, 0; @%p1 bra J; mov.u32 %r2, 7; J: mov.u32 %r3, 0;\n\
+        L: add.u32 %r4, %r4, %r2; add.u32 %r3, %r3, 1; setp.lt.u32 %p2, %r3, 3; @%p2 bra L;\n\
+        @!%p1 mov.u32 %r5, 100; add.u32 %r4, %r4, %r5; st.global.u32 [%o], %r4; mov.u32 %r2, 9; mov.u32 %r5, 9;";
+    for _ in 0..3 {
+        assert_eq!(lanes(body), each(|t| if t & 1 == 0 { 0 } else { 121 }));
+    }
+}
+
 #[test]
 fn indexed_branches_and_guarded_ones() {
     let body = "and.b32 %r1, %t, 3; TS: .branchtargets A, B, C, A; setp.lt.u32 %p1, %t, 16; mov.u32 %r2, 9;\n\
