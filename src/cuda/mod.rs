@@ -11,6 +11,7 @@
 mod aggregate;
 mod analyzer;
 mod attention;
+#[cfg(unix)]
 mod bounce;
 mod branch;
 mod device;
@@ -47,7 +48,6 @@ pub mod tile {
     include!(concat!(env!("OUT_DIR"), "/tile.rs"));
 }
 
-pub use bounce::BounceBuffer;
 /// The release of cudarc whose slices and streams are taken here.
 pub use cudarc;
 pub use device::Cuda;
@@ -55,5 +55,8 @@ pub use driver::{DeviceInfo, EMULATOR_VARIABLE, devices, emulator, has_driver};
 pub use memory::Memory;
 pub use view::{View, ViewMut, WeightRef};
 pub use weights::Weight;
+
+#[cfg(unix)]
+pub(crate) use bounce::BounceBuffer;
 
 impl crate::ops::Backend for Cuda {}
