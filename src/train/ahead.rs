@@ -19,8 +19,7 @@ impl<B: Backend> Stepper<'_, B> {
 
     /// Records the `next` step (micro-batches, number) where the device does so beside other work.
     pub(super) fn prepare(&mut self, next: Option<(&[Vec<&TokenPair>], u32)>, world: &World) {
-        let stale = self.prepared.take();
-        self.withdraw(stale);
+        self.withdraw_prepared();
         let Some((micro_batches, step)) = next else { return };
         let backend = self.model.backend.clone();
         // What depends on the losses of all rows is not known before they have been computed.
@@ -76,6 +75,12 @@ impl<B: Backend> Stepper<'_, B> {
         }
         self.withdraw(Some(prepared));
         Ok(None)
+    }
+
+    /// Gives up what was recorded, if anything was: the base states that it would have kept are not there.
+    pub(super) fn withdraw_prepared(&mut self) {
+        let prepared = self.prepared.take();
+        self.withdraw(prepared);
     }
 
     /// What was recorded will not be begun.

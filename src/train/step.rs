@@ -157,7 +157,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
     /// calls this with the same arguments.
     ///
     /// A device that can records the `next` step, whose number is `step` + 1, while it is at this one. It is
-    /// begun when it is asked for, and whatever is asked for then, its result is the same.
+    /// begun when it is asked for; whatever is asked for instead has the same result as without.
     ///
     /// A rank on its own asks `stop` before every micro-batch and abandons the step if it says so;
     /// parameters, statistics and moments are then as they were. One of several asks it once, and all of
@@ -349,6 +349,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
     /// Keeps the base model's states of a micro-batch, which are those that it has without any in the cache,
     /// bit by bit.
     pub fn learn_base(&mut self, pairs: &[&TokenPair], evaluation: bool) -> Result<()> {
+        self.withdraw_prepared();
         self.prepare_guard();
         let plan = BatchPlan::new(pairs, 0, |_| true, self.objective.plan_options(evaluation));
         self.forward(&plan, None)
@@ -385,6 +386,7 @@ impl<'m, B: Backend> Stepper<'m, B> {
 
     /// Forward only, without dropout: the row losses and scores of a batch and the plan they belong to.
     pub fn evaluate(&mut self, pairs: &[&TokenPair]) -> Result<(BatchPlan, RowResults)> {
+        self.withdraw_prepared();
         self.memory.results.free();
         self.prepare_guard();
         self.reserve_inputs(1);

@@ -120,6 +120,28 @@ fn cuda_steps_recorded_ahead_are_those_recorded_in_time() {
     assert!(found == expected, "with states on disk");
 }
 
+/// Base states that a recording would have kept are not taken for known by an evaluation that comes instead.
+#[test]
+fn cuda_evaluations_do_not_trust_what_was_recorded_ahead() {
+    let _alone = alone();
+    let model = model();
+    let (setting, pairs) = (Setting { taps: 2, ..Setting::default() }, pairs());
+    let evaluated = |next: Option<usize>| {
+        let cache = Some(BaseCache::new(ROOM));
+        let mut stepper = stepper_with(&model, attached(&model, setting), &pairs, setting, cache);
+        let update = Update { lr: 1e-2, weight_decay: 0.01, max_grad_norm: 1.0 };
+        checked(stepper.step(&step_of(&pairs, 0), 0, update));
+        let (now, ahead) = (step_of(&pairs, 1), next.map(|next| step_of(&pairs, next)));
+        let (world, stop) = (&mut World::alone(), &mut || false);
+        checked(stepper.step_unless(&now, ahead.as_deref(), 1, update, world, stop));
+        let (_, rows) = checked(stepper.evaluate(&step_of(&pairs, 3)[0]));
+        (rows.nll, rows.kl)
+    };
+    let expected = evaluated(None);
+    assert!(expected.1.iter().any(|kl| *kl > 0.0));
+    assert!(evaluated(Some(3)) == expected);
+}
+
 /// A step whose regime is not that of the one before is done again, and so is the recording after it.
 #[test]
 fn cuda_steps_recorded_ahead_in_another_regime() {
