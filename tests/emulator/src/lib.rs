@@ -56,7 +56,7 @@
 //! | [`decode`] | the tree becomes a program: names are rows of registers, opcodes are operations |
 //! | [`schedule`] | clusters, blocks and warps, and the order they run in |
 //! | [`exec`] | a warp executes its instructions |
-//! | [`alu`], [`numeric`] | arithmetic: of a warp, of one value |
+//! | [`cuda_emulator_alu`] | arithmetic: of a warp, of one value |
 //! | [`tensor`] | `mma`, `wgmma`, matrix accesses, tensor maps |
 //! | [`memory`] | global and shared memory, and what happened before what |
 //! | [`report`], [`counters`] | faults, and what was counted |
@@ -64,7 +64,6 @@
 //!
 //! Whatever is not known is refused by name and line, when the module is loaded.
 
-pub mod alu;
 pub mod client;
 pub mod counters;
 pub mod decode;
@@ -72,15 +71,9 @@ pub mod driver;
 pub mod exec;
 pub mod machine;
 pub mod memory;
-pub mod numeric;
 pub mod ptx;
 pub mod report;
-pub mod row;
 pub mod schedule;
 pub mod tensor;
-
-#[cfg(test)]
-#[path = "../../common/required.rs"]
-mod required;
 
 pub use client::load;

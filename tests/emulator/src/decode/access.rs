@@ -4,7 +4,7 @@ use crate::counters::Class;
 use crate::memory::access::Width;
 use crate::ptx::ast::Instruction;
 use crate::ptx::type_bytes;
-use crate::row::Kind;
+use cuda_emulator_alu::row::Kind;
 
 use super::arithmetic::space_of;
 use super::program::{

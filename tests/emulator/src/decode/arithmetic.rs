@@ -1,10 +1,10 @@
 //! Arithmetic, moves and address conversions.
 
-use crate::alu;
 use crate::counters::Class;
 use crate::ptx::ast::{Instruction, Operand};
 use crate::ptx::type_bytes;
-use crate::row::{AluArgs, Kind};
+use cuda_emulator_alu as alu;
+use cuda_emulator_alu::row::{AluArgs, Kind};
 
 use super::operands::window;
 use super::program::{NONE, Op, Space};

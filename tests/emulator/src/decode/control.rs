@@ -2,7 +2,7 @@
 
 use crate::counters::Class;
 use crate::ptx::ast::{Instruction, Operand};
-use crate::row::Kind;
+use cuda_emulator_alu::row::Kind;
 
 use super::program::{Collective, NONE, Op, Shuffle, ShuffleMode, WarpOp};
 use super::{Decoder, Result};

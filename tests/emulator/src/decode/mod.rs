@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use crate::counters::Class;
 use crate::machine::compiled_registers;
 use crate::ptx::ast;
-use crate::row::{Kind, Row};
+use cuda_emulator_alu::row::{Kind, Row};
 
 use initial::initial_rows;
 use program::{Instruction, NONE, Op, Program, Site, Space, Special};

@@ -1,7 +1,7 @@
 //! Operands: every one becomes the index of a row or of a predicate.
 
 use crate::ptx::ast::{Instruction, Operand};
-use crate::row::{AluArgs, AluFn, Kind, LANES, Row};
+use cuda_emulator_alu::row::{AluArgs, AluFn, Kind, LANES, Row};
 
 use super::program::{Address, NONE, Op, Slot, Space, Special};
 use super::scope::{Register, Symbol};
@@ -217,7 +217,7 @@ impl Decoder<'_> {
         let narrow = self.allocate(Kind::B32);
         fill(&mut self.template, narrow, Kind::B32, u128::from(offset as u64));
         self.dynamic_shared.push(narrow);
-        let op = crate::alu::lookup("cvt", &["u64", "u32"]).ok_or("no widening conversion")?;
+        let op = cuda_emulator_alu::lookup("cvt", &["u64", "u32"]).ok_or("no widening conversion")?;
         self.emit_alu(op.run, AluArgs { dst: [wide, 0], src: [narrow, 0, 0, 0] });
         Ok(wide)
     }
@@ -259,7 +259,7 @@ impl Decoder<'_> {
     /// A predicate that holds the opposite of another, computed just before the instruction.
     fn negated(&mut self, name: &str) -> Result<u32> {
         let source = self.predicate_register(name)?;
-        let op = crate::alu::lookup("not", &["pred"]).ok_or("no not.pred")?;
+        let op = cuda_emulator_alu::lookup("not", &["pred"]).ok_or("no not.pred")?;
         let result = self.allocate(Kind::Pred);
         self.emit_alu(op.run, AluArgs { dst: [result, 0], src: [source, 0, 0, 0] });
         Ok(result)
@@ -274,7 +274,7 @@ impl Decoder<'_> {
     /// A row with the low halves of a 64-bit register, made just before the instruction.
     pub(super) fn narrowed(&mut self, operand: &Operand) -> Result<u32> {
         let wide = self.source(operand, Kind::B64)?;
-        let op = crate::alu::lookup("cvt", &["u32", "u64"]).ok_or("no narrowing conversion")?;
+        let op = cuda_emulator_alu::lookup("cvt", &["u32", "u64"]).ok_or("no narrowing conversion")?;
         let result = self.allocate(Kind::B32);
         self.emit_alu(op.run, AluArgs { dst: [result, 0], src: [wide, 0, 0, 0] });
         Ok(result)

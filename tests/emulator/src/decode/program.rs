@@ -2,10 +2,10 @@
 
 use crate::counters::Class;
 use crate::memory::access::Width;
-use crate::row::{AluArgs, AluFn, Kind, Row};
 use crate::tensor::matrix::MatrixOp;
 use crate::tensor::mma::MmaOp;
 use crate::tensor::wgmma::{Immediates, WgmmaOp};
+use cuda_emulator_alu::row::{AluArgs, AluFn, Kind, Row};
 
 /// An operand that is not there.
 pub const NONE: u32 = u32::MAX;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::row::Kind;
+use cuda_emulator_alu::row::Kind;
 
 use super::program::Space;
 

@@ -3,7 +3,7 @@
 use crate::counters::Class;
 use crate::machine::REGISTER_UNIT;
 use crate::ptx::ast::{Instruction, Operand};
-use crate::row::Kind;
+use cuda_emulator_alu::row::Kind;
 
 use super::program::{Address, Barrier, BarrierKind, Fence, Mbarrier, MbarrierKind, NONE, Op, Space};
 use super::{Decoder, Result};

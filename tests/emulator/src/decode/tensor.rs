@@ -2,8 +2,8 @@
 
 use crate::counters::Class;
 use crate::ptx::ast::{Instruction, Operand};
-use crate::row::Kind;
 use crate::tensor::{matrix, mma, wgmma};
+use cuda_emulator_alu::row::Kind;
 
 use super::access::{atomic_op, atomic_type};
 use super::program::{

@@ -3,8 +3,8 @@
 use crate::decode::program::{Barrier, BarrierKind, Fence, NONE};
 use crate::memory::clock::Clock;
 use crate::report::{Fault, FaultKind};
-use crate::row::LANES;
 use crate::schedule::state::State;
+use cuda_emulator_alu::row::LANES;
 
 use super::{Exec, Flow, Result};
 

@@ -6,8 +6,8 @@ use crate::memory::clock::WarpClock;
 use crate::memory::footprint::Usage;
 use crate::memory::global::GlobalMemory;
 use crate::report::{Fault, FaultKind};
-use crate::row::LANES;
 use crate::schedule::state::Cluster;
+use cuda_emulator_alu::row::LANES;
 
 use super::bulk::{BulkLoad, BulkStore};
 use super::remote_store::RemoteStore;

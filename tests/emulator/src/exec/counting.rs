@@ -1,7 +1,7 @@
 //! What accesses cost: sectors of global memory, wavefronts of shared memory.
 
 use crate::memory::l2::SECTOR;
-use crate::row::LANES;
+use cuda_emulator_alu::row::LANES;
 
 use super::lanes;
 use super::memory::Addresses;

@@ -6,7 +6,7 @@ use crate::decode::program::{Access, Order};
 use crate::memory::clock::Clock;
 use crate::memory::exchange::{Actor, Exchange, Knowledge, Lesson};
 use crate::report::FaultKind;
-use crate::row::LANES;
+use cuda_emulator_alu::row::LANES;
 
 use super::{Exec, Result, lanes};
 

@@ -3,8 +3,8 @@
 use crate::decode::program::{Mbarrier, MbarrierKind, NONE, Slot};
 use crate::memory::clock::Clock;
 use crate::report::{Fault, FaultKind};
-use crate::row::Kind;
 use crate::schedule::state::{Cluster, MbarrierObject, State};
+use cuda_emulator_alu::row::Kind;
 
 use super::{Exec, Flow, Result, lanes};
 

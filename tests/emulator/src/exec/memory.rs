@@ -5,7 +5,7 @@ use crate::decode::program::{Access, Address, Extend, NONE, Slot, Space};
 use crate::memory::access::Width;
 use crate::memory::shared::Order;
 use crate::report::FaultKind;
-use crate::row::{Kind, LANES};
+use cuda_emulator_alu::row::{Kind, LANES, Row};
 
 use super::{Exec, Flow, Result, lanes};
 
@@ -259,7 +259,7 @@ pub(super) trait FlattenedLanes {
     fn as_flattened_lanes_mut(&mut self) -> &mut [u32];
 }
 
-impl FlattenedLanes for [crate::row::Row] {
+impl FlattenedLanes for [Row] {
     #[inline(always)]
     fn as_flattened_lanes(&self) -> &[u32] {
         // SAFETY: a row is exactly 32 values of 32 bits, without padding (its alignment is its size).

@@ -21,8 +21,8 @@ mod warp;
 
 use crate::decode::program::{NONE, Op};
 use crate::report::{Fault, FaultKind};
-use crate::row::{AluArgs, AluFn, LANES};
 use crate::schedule::state::{Cluster, Grid, Group, State, Warp};
+use cuda_emulator_alu::row::{AluArgs, AluFn, LANES};
 
 type Result<T> = std::result::Result<T, Box<Fault>>;
 

@@ -3,8 +3,8 @@
 use smallvec::SmallVec;
 
 use crate::report::{Fault, FaultKind};
-use crate::row::LANES;
 use crate::schedule::state::{State, Warp};
+use cuda_emulator_alu::row::LANES;
 
 use super::{Exec, Flow, Result};
 

@@ -3,10 +3,10 @@
 use crate::decode::program::{Instruction, MatrixAccess, Mma, NONE, Op, Wgmma};
 use crate::memory::access::Width;
 use crate::report::{Fault, FaultKind};
-use crate::row::{LANES, Row};
 use crate::tensor::descriptor::MatrixDescriptor;
 use crate::tensor::matrix::{self, MatrixRow};
 use crate::tensor::wgmma::{Operands, Source};
+use cuda_emulator_alu::row::{LANES, Row};
 
 use crate::schedule::state::Warp;
 

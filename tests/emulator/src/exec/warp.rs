@@ -1,7 +1,7 @@
 //! Shuffles, votes, matches and reductions of a warp.
 
 use crate::decode::program::{Collective, Shuffle, ShuffleMode, WarpOp};
-use crate::row::LANES;
+use cuda_emulator_alu::row::LANES;
 
 use super::{Exec, Flow, Result, lanes};
 

@@ -12,7 +12,7 @@ use crate::exec::tensor::{FRAGMENT_ROWS, WgmmaState};
 use crate::memory::clock::{Clock, WarpClock};
 use crate::memory::l2::Trace;
 use crate::memory::shared::Shared;
-use crate::row::{LANES, Row};
+use cuda_emulator_alu::row::{LANES, Row};
 
 use super::random::Random;
 use super::state::{Block, Cluster, ClusterBarrier, Grid, Group, State, Warp};

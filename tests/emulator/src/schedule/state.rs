@@ -15,7 +15,7 @@ use crate::memory::exchange::{Exchange, Knowledge, Lesson};
 use crate::memory::global::{Allocation, GlobalMemory};
 use crate::memory::l2::{L2, Trace};
 use crate::memory::shared::Shared;
-use crate::row::{LANES, Row};
+use cuda_emulator_alu::row::{LANES, Row};
 
 use super::beside::Beside;
 use super::random::Random;

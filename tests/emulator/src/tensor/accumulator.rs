@@ -1,7 +1,7 @@
 //! The matrices C and D: eight by eight tiles in register rows, and how sums begin and end.
 
-use crate::row::Row;
 use crate::tensor::element::{Number, Word, f16_to_f32, f32_to_f16};
+use cuda_emulator_alu::row::Row;
 use std::marker::PhantomData;
 
 /// Eight rows of eight columns. Columns are kept in the order of [`column`].

@@ -1,6 +1,6 @@
 //! Elements of the matrices A and B: how they lie in register words, and the numbers they are multiplied as.
 
-use crate::row::Row;
+use cuda_emulator_alu::row::Row;
 
 /// One lane's share of a fragment register.
 pub(super) trait Word: Copy {

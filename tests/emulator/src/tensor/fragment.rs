@@ -4,9 +4,9 @@
 //! each with as many consecutive `k` as four words hold. A has its registers in the order (k block, row
 //! block), B by k block.
 
-use crate::row::Row;
 use crate::tensor::accumulator::{Tile, column};
 use crate::tensor::element::{Element, Number, Word};
+use cuda_emulator_alu::row::Row;
 
 /// Consecutive `k` in a register.
 #[inline(always)]

@@ -1,7 +1,7 @@
 //! `ldmatrix`, `stmatrix` and `movmatrix`: eight by eight matrices of 16 bits between shared memory and
 //! registers.
 
-use crate::row::{LANES, Row};
+use cuda_emulator_alu::row::{LANES, Row};
 
 /// One row of a matrix, as it lies in shared memory: eight elements of 16 bits.
 pub type MatrixRow = [u8; 16];

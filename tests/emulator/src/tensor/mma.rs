@@ -5,11 +5,11 @@
 //! widened first and rounded once, at the end; `f64` is summed in `f64`. Subnormals are kept. A result that
 //! is not a number is `0x7fffffff` (`f16`: `0x7fff`, `f64`: `0xfff8000000000000`).
 
-use crate::row::Row;
 use crate::tensor::accumulator::{Accumulator, Clamp, Double, Half, Integer, Overflow, Single, Wrap};
 use crate::tensor::element::{Bf16, E4m3, E5m2, Element, F16, F64, S8, Tf32, U8};
 use crate::tensor::fragment::{multiply_add, unpack_a, unpack_b};
 use crate::tensor::simd::{Task, dispatch};
+use cuda_emulator_alu::row::Row;
 use std::marker::PhantomData;
 
 /// `D = A · B + C`, each as the rows that [`MmaOp`] counts. A 64-bit register is two rows seen as `[u64;
@@ -182,7 +182,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::row::LANES;
+    use cuda_emulator_alu::row::LANES;
 
     /// Rows of bit patterns without order, infinities and NaN among them.
     fn noise<const N: usize>(seed: u32) -> [Row; N] {

@@ -4,13 +4,13 @@
 //! `D` takes one fused multiply-add for each `k`, in ascending order, starting from its old value or from
 //! zero.
 
-use crate::row::Row;
 use crate::tensor::accumulator::{Accumulator, Clamp, Half, Integer, Overflow, Single, Wrap};
 use crate::tensor::descriptor::{CHUNK, Major, MatrixDescriptor};
 use crate::tensor::element::{Bf16, E4m3, E5m2, Element, F16, Number, S8, Tf32, U8};
 use crate::tensor::fragment::{multiply_add, unpack_a, unpack_b};
 use crate::tensor::matrix::{MatrixRow, fragment, transpose};
 use crate::tensor::simd::{Task, dispatch};
+use cuda_emulator_alu::row::Row;
 use std::marker::PhantomData;
 
 /// Rows of 32 bits that hold a warp's part of A where it is in registers.

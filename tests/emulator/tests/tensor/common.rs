@@ -1,6 +1,6 @@
 //! Seeded inputs, and element types by their definitions.
 
-use cuda_emulator::row::Row;
+use cuda_emulator_alu::row::Row;
 use half::{bf16, f16};
 
 /// A small generator (xorshift), so that failures repeat.

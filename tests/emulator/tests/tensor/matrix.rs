@@ -1,8 +1,8 @@
 //! `ldmatrix`, `stmatrix` and `movmatrix` against their definitions.
 
 use crate::common::Random;
-use cuda_emulator::row::Row;
 use cuda_emulator::tensor::matrix::{MatrixOp, MatrixRow, is_movmatrix, load, lookup, store, transpose};
+use cuda_emulator_alu::row::Row;
 
 fn random_rows(count: usize, seed: u64) -> Vec<MatrixRow> {
     let mut random = Random::new(seed);

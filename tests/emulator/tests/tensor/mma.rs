@@ -1,8 +1,8 @@
 //! `mma.sync` against the fragment layouts and the documented order of summation.
 
 use crate::common::{Random, Type, accumulator_bits, decode, dot, get, put};
-use cuda_emulator::row::Row;
 use cuda_emulator::tensor::mma::{MmaOp, lookup};
+use cuda_emulator_alu::row::Row;
 use half::f16;
 
 /// Matrix shape.

@@ -2,10 +2,10 @@
 
 use crate::common::{Random, Type, accumulator_bits, dot, get, put};
 use crate::mma::{Shape, place_a};
-use cuda_emulator::row::Row;
 use cuda_emulator::tensor::descriptor::{Major, MatrixDescriptor};
 use cuda_emulator::tensor::swizzle::Swizzle;
 use cuda_emulator::tensor::wgmma::{A_ROWS, Operands, OutOfShared, Source, WgmmaOp, lookup};
+use cuda_emulator_alu::row::Row;
 use std::collections::HashSet;
 
 const SHARED: usize = 160 << 10;

@@ -1,7 +1,7 @@
 //! Nanoseconds per warp instruction, with all lanes active and with some, to be run in a release build.
 
-use cuda_emulator::alu::lookup;
-use cuda_emulator::row::{AluArgs, Kind, Row};
+use cuda_emulator_alu::lookup;
+use cuda_emulator_alu::row::{AluArgs, Kind, Row};
 use std::hint::black_box;
 use std::time::Instant;
 

@@ -1,8 +1,7 @@
 //! What the table has, what it refuses, and how it classes.
 
 use crate::machine::find;
-use cuda_emulator::alu::class;
-use cuda_emulator::counters::Class;
+use cuda_emulator_alu::{Class, class};
 
 /// Arithmetic that compiled kernels use: vector addition, softmax, gathers, atomics and matrix products.
 const USED: &str = "

@@ -1,7 +1,7 @@
 //! Runs one instruction on as many operands as wanted.
 
-use cuda_emulator::alu::lookup;
-use cuda_emulator::row::{AluArgs, AluOp, Kind, LANES, Row};
+use cuda_emulator_alu::lookup;
+use cuda_emulator_alu::row::{AluArgs, AluOp, Kind, LANES, Row};
 
 /// Rows that an operand gets, enough for any width.
 const STRIDE: usize = 4;

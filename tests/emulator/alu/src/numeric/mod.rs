@@ -1,7 +1,7 @@
 //! Arithmetic of single values, as the PTX ISA defines it.
 //!
 //! Every function is pure and takes the modifiers of its instruction as type or constant parameters, so that
-//! the executors of [`crate::alu`] compile to one loop without branches per instruction.
+//! the executors of [`crate`] compile to one loop without branches per instruction.
 //!
 //! * [`round`] and [`soft`] are the general case: any operation in any format with any rounding, slow and
 //!   exact.

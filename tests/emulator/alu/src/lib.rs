@@ -1,5 +1,9 @@
 //! Arithmetic instructions: from opcode to the function that executes it for a warp.
 //!
+//! [`lookup`] finds the instruction, [`execute`] makes it of a function of one lane, [`numeric`] has those, [`row`]
+//! what they compute with. This is a crate of its own because it is most of what there is to compile of the
+//! emulator and changes least.
+//!
 //! Conventions for whoever decodes operands:
 //!
 //! * The carry flag is a predicate. `add.cc`, `sub.cc`, `mad.cc` and the `.cc` forms of `addc`, `subc` and
@@ -19,19 +23,23 @@
 //!
 //! [`Kind::None`]: crate::row::Kind::None
 
+mod class;
 mod compare;
 mod convert;
-mod execute;
+pub mod execute;
 mod float;
 mod half;
 mod integer;
-mod lane;
+pub mod lane;
 mod logic;
 mod modifiers;
+pub mod numeric;
+pub mod row;
 
-use crate::counters::Class;
-use crate::row::AluOp;
+pub use class::{CLASSES, Class};
+
 use modifiers::Modifiers;
+use row::AluOp;
 
 /// The instruction whose opcode starts with `base` and goes on with `modifiers`, in the order of the text.
 /// `None` if there is no such instruction, or none that the emulator knows; no modifier is ever ignored.

@@ -4,7 +4,7 @@ use super::lane::Lane;
 use crate::row::{AluArgs, AluFn, AluOp, Kind, LANES, Row};
 
 /// Operands of an instruction, as a tuple of what each lane reads.
-pub(super) trait Sources: Copy {
+pub trait Sources: Copy {
     /// Where they live.
     const KINDS: [Kind; 4];
     /// Them for all lanes.
@@ -63,7 +63,7 @@ sources! { A 0, B 1, C 2; None }
 sources! { A 0, B 1, C 2, D 3; }
 
 /// What an instruction writes.
-pub(super) trait Results {
+pub trait Results {
     /// Where it goes.
     const KINDS: [Kind; 2];
     /// The results of all lanes.
@@ -120,7 +120,7 @@ impl<R: Lane, S: Lane> Results for (R, S) {
 }
 
 /// A function of one lane.
-pub(super) trait LaneFn<S: Sources>: Copy {
+pub trait LaneFn<S: Sources>: Copy {
     /// What it computes.
     type Out: Results;
 
@@ -136,7 +136,7 @@ macro_rules! inlined {
         #[derive(Clone, Copy)]
         struct Inlined;
 
-        impl $crate::alu::execute::LaneFn<($($t,)*)> for Inlined {
+        impl $crate::execute::LaneFn<($($t,)*)> for Inlined {
             type Out = $out;
 
             #[inline(always)]
@@ -145,19 +145,19 @@ macro_rules! inlined {
             }
         }
 
-        $crate::alu::execute::op(Inlined)
+        $crate::execute::op(Inlined)
     }};
 }
 
-pub(super) use inlined;
+pub(crate) use inlined;
 
 /// The instruction that applies `body` to every lane.
-pub(super) fn op<S: Sources, F: LaneFn<S>>(body: F) -> Option<AluOp> {
+pub fn op<S: Sources, F: LaneFn<S>>(body: F) -> Option<AluOp> {
     Some(describe(body, if vectorized() { executor(body) } else { portable_executor(body) }))
 }
 
 /// The instruction that applies `body` to every lane, for what is rare: compiled once and not for speed.
-pub(super) fn rare<S: Sources, F: LaneFn<S>>(body: F) -> Option<AluOp> {
+pub fn rare<S: Sources, F: LaneFn<S>>(body: F) -> Option<AluOp> {
     Some(describe(body, portable_executor(body)))
 }
 
@@ -165,12 +165,14 @@ fn describe<S: Sources, F: LaneFn<S>>(_: F, run: AluFn) -> AluOp {
     AluOp { run, dst: F::Out::KINDS, src: S::KINDS }
 }
 
-fn portable_executor<S: Sources, F: LaneFn<S>>(_: F) -> AluFn {
+/// What executes such an instruction on any processor.
+pub fn portable_executor<S: Sources, F: LaneFn<S>>(_: F) -> AluFn {
     portable::<S, F>
 }
 
+/// Whether this processor has the vectors that [`executor`] is compiled for.
 #[cfg(target_arch = "x86_64")]
-fn vectorized() -> bool {
+pub fn vectorized() -> bool {
     is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("fma")
         && is_x86_feature_detected!("f16c")
@@ -179,13 +181,15 @@ fn vectorized() -> bool {
         && is_x86_feature_detected!("lzcnt")
 }
 
+/// There are no vectors that [`executor`] is compiled for.
 #[cfg(not(target_arch = "x86_64"))]
-fn vectorized() -> bool {
+pub fn vectorized() -> bool {
     false
 }
 
+/// What executes such an instruction where the processor is [`vectorized`].
 #[cfg(target_arch = "x86_64")]
-fn executor<S: Sources, F: LaneFn<S>>(_: F) -> AluFn {
+pub fn executor<S: Sources, F: LaneFn<S>>(_: F) -> AluFn {
     /// # Safety
     /// As for [`AluFn`], and the processor has the features.
     #[target_feature(enable = "avx2,fma,f16c,bmi2,popcnt,lzcnt")]
@@ -196,8 +200,9 @@ fn executor<S: Sources, F: LaneFn<S>>(_: F) -> AluFn {
     vector::<S, F>
 }
 
+/// What executes such an instruction, the same as anywhere.
 #[cfg(not(target_arch = "x86_64"))]
-fn executor<S: Sources, F: LaneFn<S>>(body: F) -> AluFn {
+pub fn executor<S: Sources, F: LaneFn<S>>(body: F) -> AluFn {
     portable_executor(body)
 }
 
@@ -236,52 +241,4 @@ unsafe fn execute<S: Sources, F: LaneFn<S>>(
     }
     // SAFETY: the caller's promise is the same.
     unsafe { F::Out::store(&results, rows, preds, args, mask) }
-}
-
-#[cfg(all(test, target_arch = "x86_64"))]
-mod tests {
-    use super::*;
-    use crate::numeric::half::F16;
-    use crate::numeric::{bits, half, narrow, round, single, special};
-    use crate::required::not_tested;
-
-    /// Runs both executors on the same registers, where the processor allows, and compares all of them
-    /// afterwards.
-    fn check<S: Sources, F: LaneFn<S>>(body: F) {
-        if !vectorized() {
-            return not_tested("the processor has no AVX2");
-        }
-        for mask in [u32::MAX, 0, 1, 0x8000_0000, 0x1234_5678] {
-            let pattern = |row: usize, lane: usize| {
-                (row as u32 + 1).wrapping_mul(0x9e37_79b9) ^ (lane as u32).wrapping_mul(0x85eb_ca6b)
-            };
-            let rows: [Row; 24] =
-                std::array::from_fn(|row| Row(std::array::from_fn(|lane| pattern(row, lane))));
-            let preds: [u32; 24] = std::array::from_fn(|i| pattern(i, i));
-            let args = AluArgs { dst: [0, 4], src: [8, 12, 16, 20] };
-            let run = |executor: AluFn| {
-                let (mut rows, mut preds) = (rows, preds);
-                // SAFETY: operands of up to four rows lie inside of both arrays, and the features were
-                // detected.
-                unsafe { executor(rows.as_mut_ptr(), preds.as_mut_ptr(), &args, mask) };
-                (rows, preds)
-            };
-            assert!(run(executor(body)) == run(portable_executor(body)));
-        }
-    }
-
-    #[test]
-    fn executors_agree() {
-        check(single::fma::<round::Rn, true, false>);
-        check(single::extremum::<true, false, false>);
-        check(half::fma::<F16, false, false>);
-        check(half::mul::<half::Bf16, false, false>);
-        check(special::ex2::<false>);
-        check(|a: f32, b: f32| narrow::encode_pair::<narrow::E4m3>(a, b, true));
-        check(bits::bfe_s64);
-        check(bits::lop3);
-        check(|a: i64, b: i64| (a < b, a >= b));
-        check(|a: u64, b: u64, c: bool| if c { a } else { b });
-        check(|a: u128| a);
-    }
 }

@@ -4,7 +4,7 @@ use crate::numeric::half::{Bf16, F16};
 use crate::row::{Kind, LANES, Row};
 
 /// A type that a register operand can have.
-pub(super) trait Lane: Copy {
+pub trait Lane: Copy {
     /// Where such an operand lives.
     const KIND: Kind;
     /// The operand of all lanes, to read from.

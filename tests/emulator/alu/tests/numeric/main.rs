@@ -5,10 +5,13 @@ mod bits;
 mod compare;
 mod convert;
 mod exact;
+mod executors;
 mod float;
 mod half;
 mod integer;
 mod machine;
 mod narrow;
 mod opcodes;
+#[path = "../../../../common/required.rs"]
+mod required;
 mod samples;
