@@ -27,6 +27,8 @@ mpi: ## get MPICH and Open MPI, with whose ranks the tests compute
 archs: toolkit ## build with machine code for all GPU architectures of note
 	DG_CUDA_ARCHS=$(ARCHS) cargo build --release --locked
 
+# Its archives have the lines of the source beside them, which take a fifth of the time that a build takes.
+dist: export CARGO_PROFILE_RELEASE_DEBUG = line-tables-only
 dist: archs ## pack that build into an archive that runs with nothing but a driver
 	scripts/dist.sh
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Packs the dg-run that was built last into one archive that runs on Linux with nothing but a driver, into the
-# folder dist of cargo's target folder; the debug information, by which debuggers and panics name lines, is
-# packed beside it. Then unpacks the archive and runs the program in an empty environment, and, where it has been
-# built, on the emulator.
+# folder dist of cargo's target folder. What debuggers and backtraces name places by is packed beside it: symbols,
+# and lines if it was built with those, as make dist does. Then unpacks the archive and runs the program in an
+# empty environment, and, where it has been built, on the emulator.
 #
 # usage: scripts/dist.sh
 set -euo pipefail
@@ -24,7 +24,7 @@ folder=$dist/$name
 rm -rf "$dist"
 mkdir -p "$folder/bin" "$folder/share/man/man1" "$folder/share/doc/deepguard"
 
-# The program without symbols and debug information, and those in a file that it names.
+# The program without symbols, and those in a file that it names.
 objcopy --only-keep-debug "$built" "$dist/dg-run.debug"
 objcopy --strip-all --add-gnu-debuglink="$dist/dg-run.debug" "$built" "$folder/bin/dg-run"
 
