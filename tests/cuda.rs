@@ -21,6 +21,7 @@ mod cuda {
     pub mod generation;
     pub mod golden;
     pub mod model;
+    pub mod ranks;
     pub mod recording;
     pub mod training;
 }

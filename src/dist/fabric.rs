@@ -1,6 +1,6 @@
 //! Collectives: what all ranks compute together. Every rank calls them in the same order.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What moves numbers and bytes between the ranks of a world.
 pub trait Fabric: Send {
@@ -22,6 +22,22 @@ pub trait Fabric: Send {
     /// # Errors
     /// Of kind `Cluster`, if the library refuses.
     fn all_reduce(&mut self, values: &mut [i64]) -> Result<()>;
+
+    /// Whether it [adds up what lies in memory of the ranks' GPUs](Self::all_reduce_on_gpu).
+    fn reaches_gpus(&self) -> bool {
+        false
+    }
+
+    /// [`all_reduce`](Self::all_reduce) of `len` values at `address` in memory of this rank's GPU.
+    ///
+    /// # Errors
+    /// Of kind `Cluster`, if the library refuses, or doesn't reach GPUs.
+    ///
+    /// # Safety
+    /// The values exist, all work on them is done, and nothing uses them until this returns.
+    unsafe fn all_reduce_on_gpu(&mut self, _address: usize, _len: usize) -> Result<()> {
+        Err(Error::cluster(format!("{} does not reach memory of GPUs", self.name())))
+    }
 
     /// Gives every rank the bytes of rank `root`, of any number.
     ///

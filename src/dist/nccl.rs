@@ -1,9 +1,9 @@
 //! Collectives between GPUs by NCCL, which is looked for when the program runs.
 //!
-//! Values of the host go through a part of the GPU's memory. Calls return at once, and are asked about until
+//! Values of a GPU are added up where they are; those of the host go through a part of the GPU's memory. Calls return at once, and are asked about until
 //! they are done, so that nothing waits in the library for a rank that is gone.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::io::Write;
 use std::sync::mpsc;
 use std::thread;
@@ -159,11 +159,19 @@ impl Nccl {
 
     fn reduce(&mut self, values: &mut [i64]) -> Result<()> {
         self.buffer.upload(0, bytemuck::cast_slice(values))?;
-        let (at, stream) = (self.buffer.address(0), self.buffer.stream());
         // SAFETY: so many values are in the buffer, which stays until the stream has done it.
-        let code = unsafe { (self.api.all_reduce)(at, at, values.len(), INT64, SUM, self.comm, stream) };
-        self.wait("ncclAllReduce", code)?;
+        unsafe { self.reduce_in_place(self.buffer.address(0), values.len()) }?;
         self.buffer.download(0, bytemuck::cast_slice_mut(values))
+    }
+
+    /// # Safety
+    /// So many values are at `at` in the GPU's memory, which stays until the stream has done it or the
+    /// communicator is given up.
+    unsafe fn reduce_in_place(&mut self, at: *mut c_void, len: usize) -> Result<()> {
+        let stream = self.buffer.stream();
+        // SAFETY: the caller's promise.
+        let code = unsafe { (self.api.all_reduce)(at, at, len, INT64, SUM, self.comm, stream) };
+        self.wait("ncclAllReduce", code)
     }
 
     fn send(&mut self, root: usize, bytes: &mut [u8]) -> Result<()> {
@@ -189,6 +197,13 @@ impl Nccl {
         self.wait("ncclAllGather", code)?;
         self.buffer.download(0, &mut all)?;
         Ok(all)
+    }
+
+    /// Gives up what is under way, so that the GPU neither waits for the others nor writes what they send.
+    fn abort(&mut self) {
+        if self.give_up(self.api.abort).is_none() {
+            end_process(self.failure.as_deref().unwrap_or("ncclCommAbort does not end"));
+        }
     }
 
     /// Calls what gives the communicator up, which may hang: `None` then.
@@ -223,6 +238,16 @@ impl Fabric for Nccl {
 
     fn all_reduce(&mut self, values: &mut [i64]) -> Result<()> {
         values.chunks_mut(BUFFER / size_of::<i64>()).try_for_each(|chunk| self.reduce(chunk))
+    }
+
+    fn reaches_gpus(&self) -> bool {
+        true
+    }
+
+    unsafe fn all_reduce_on_gpu(&mut self, address: usize, len: usize) -> Result<()> {
+        // SAFETY: the caller's promise, which holds until this returns: what has failed is given up before.
+        let reduced = unsafe { self.reduce_in_place(address as *mut c_void, len) };
+        reduced.inspect_err(|_| self.abort())
     }
 
     fn broadcast(&mut self, root: usize, bytes: &mut Vec<u8>) -> Result<()> {
@@ -265,11 +290,10 @@ impl Fabric for Nccl {
     }
 }
 
-/// What is under way is given up, so that the GPU does not wait for the others.
 impl Drop for Nccl {
     fn drop(&mut self) {
-        if !self.comm.is_null() && self.give_up(self.api.abort).is_none() {
-            end_process(self.failure.as_deref().unwrap_or("ncclCommAbort does not end"));
+        if !self.comm.is_null() {
+            self.abort();
         }
     }
 }

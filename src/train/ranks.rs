@@ -229,22 +229,40 @@ impl<B: Backend> Stepper<'_, B> {
         losses: &mut [Sums],
         stop: bool,
     ) -> Result<(f64, bool)> {
-        let (backend, sums) = (&self.model.backend, &mut self.memory.sums);
-        let mut all = vec![0; sums.len()];
-        backend.fetch(&mut all, sums.view())?;
-        all.extend(losses.iter().flat_map(Sums::figures).map(to_bits));
-        all.push(i64::from(stop));
-        world.all_reduce("sum of gradients", &mut all)?;
-        let (gradients, rest) = all.split_at(sums.len());
-        backend.upload(sums.view_mut(), gradients);
-        let (figures, _) = rest.as_chunks::<{ Sums::LEN }>();
+        let mut slots: Vec<i64> = losses.iter().flat_map(Sums::figures).map(to_bits).collect();
+        slots.push(i64::from(stop));
+        self.add_up(world, &mut slots)?;
+        let (figures, _) = slots.as_chunks::<{ Sums::LEN }>();
         for (sums, bits) in losses.iter_mut().zip(figures) {
             *sums = Sums::from_figures(bits.map(from_bits));
         }
-        let stops = rest.last() != Some(&0);
+        let stops = slots.last() != Some(&0);
         self.take_gradients();
-        let (_, squares) = self.memory.results.fetch(backend, Vec::new())?;
+        let (_, squares) = self.memory.results.fetch(&self.model.backend, Vec::new())?;
         Ok((squares, stops))
+    }
+
+    /// Adds up the sums of gradients and `slots` over all ranks: those on GPUs where they are, if what
+    /// connects the ranks reaches them.
+    fn add_up(&mut self, world: &mut World, slots: &mut Vec<i64>) -> Result<()> {
+        let phase = "sum of gradients";
+        let (backend, sums) = (&self.model.backend, &mut self.memory.sums);
+        if world.fabric().is_some_and(|fabric| fabric.reaches_gpus()) && !B::IN_SYSTEM_MEMORY {
+            backend.finish()?;
+            let (address, len) = (sums.view_mut().address(), sums.len());
+            return world.collective(phase, |fabric| {
+                // SAFETY: these are the values of a buffer that is borrowed, and all work is done.
+                unsafe { fabric.all_reduce_on_gpu(address, len) }?;
+                fabric.all_reduce(slots)
+            });
+        }
+        let mut all = vec![0; sums.len()];
+        backend.fetch(&mut all, sums.view())?;
+        all.append(slots);
+        world.all_reduce(phase, &mut all)?;
+        *slots = all.split_off(sums.len());
+        backend.upload(sums.view_mut(), &all);
+        Ok(())
     }
 
     /// The cached states `[rows, hidden_size]` of a pair, as bytes.
