@@ -168,8 +168,9 @@ else
     operations=(cuda)
     programs=()
     whole=()
-    # Where cuBLASLt may be besides the folders that the system searches.
-    found=$(timeout 5 find /usr/local /usr/lib /opt "$HOME" -name 'libcublasLt.so.1[23]' -printf '%h:' 2> /dev/null || true)
+    # Where cuBLASLt and NCCL may be besides the folders that the system searches.
+    libraries=(-name 'libcublasLt.so.1[23]' -o -name libnccl.so.2)
+    found=$(timeout 5 find /usr/local /usr/lib /opt "$HOME" \( "${libraries[@]}" \) -printf '%h:' 2> /dev/null || true)
     export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}${found%:}"
 fi
 
@@ -208,6 +209,11 @@ else
         part "(f) compute-sanitizer, $tool, of a training step" 45 text compute-sanitizer --tool "$tool" \
             --error-exitcode 9 "$cuda" --exact cuda::training::every_gradient_on_cuda_is_that_of_the_cpu
     done
+fi
+if grep -q '^NCCL: none' "$logs/1.log"; then
+    outcome "(g) NCCL, one rank" "skipped: it is not installed" 0
+else
+    part "(g) NCCL, one rank" 30 text "$dg_run" dist check --dist nccl
 fi
 echo "gpu-first: $report" >&2
 exit "$failed"

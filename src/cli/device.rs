@@ -113,6 +113,12 @@ impl DeviceArgs {
         }
     }
 
+    /// The identity of that GPU, which no other rank may compute on.
+    pub(super) fn uuid(&self) -> Option<String> {
+        let device = devices().ok()?.into_iter().nth(self.gpu()?)?;
+        Some(device.uuid)
+    }
+
     fn accepts(&self, there: DtypeChoice, reason: &str) -> std::result::Result<(), String> {
         if self.dtype == DtypeChoice::Auto || self.dtype == there {
             return Ok(());

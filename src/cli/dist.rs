@@ -10,6 +10,8 @@ use super::ranks::RanksArgs;
 use super::say::note;
 use super::signals::Signals;
 use super::{on_threads, print, spawn};
+#[cfg(unix)]
+use crate::cuda::BounceBuffer;
 use crate::dist::World;
 use crate::dist::control::Member;
 use crate::dist::fabric::Fabric;
@@ -64,15 +66,15 @@ fn check(args: &CheckArgs, launch: Launch) -> Result<()> {
             note(text)
         }
     };
-    let device = match args.ranks.needs_gpus() && launch.world > 1 {
+    let device = match args.ranks.needs_gpus() {
         true => DeviceArgs::any_gpu().of_rank(&launch),
         false => Ok(DeviceArgs::processor()),
     };
-    let (mut world, _) = args.ranks.join(launch, device, &tell)?;
+    let (mut world, device) = args.ranks.join(launch, device, &tell)?;
     if world.launch().world > 1 {
         tell(&format!("{} are there", counted(world.launch().world)));
     }
-    match look(&mut world, Duration::from_secs(args.seconds)) {
+    match look(&mut world, device.gpu(), Duration::from_secs(args.seconds)) {
         Ok(text) => {
             world.finish()?;
             if tells {
@@ -88,7 +90,7 @@ fn check(args: &CheckArgs, launch: Launch) -> Result<()> {
 }
 
 /// What rank 0 shows.
-fn look(world: &mut World, seconds: Duration) -> crate::Result<String> {
+fn look(world: &mut World, gpu: Option<usize>, seconds: Duration) -> crate::Result<String> {
     let mut text = format!("{}, started by {}\n", counted(world.launch().world), world.launch().launcher);
     if world.fabric().is_none() {
         text += &table(world, None);
@@ -98,7 +100,7 @@ fn look(world: &mut World, seconds: Duration) -> crate::Result<String> {
         std::thread::sleep(seconds);
         return Ok(text);
     }
-    let measured = Measured::of(world)?;
+    let measured = Measured::of(world, gpu)?;
     text += &table(world, Some(&measured));
     text += &format!(
         "collectives: {}\n{}",
@@ -141,38 +143,83 @@ fn speed(took: Duration) -> String {
 struct Measured {
     small: Duration,
     large: Duration,
+    /// Of a large sum in memory of GPUs, where they are reached.
+    on_gpus: Option<Duration>,
     /// 64 MiB from each rank to all others.
     from: Vec<Duration>,
 }
 
 impl Measured {
-    fn of(world: &mut World) -> crate::Result<Self> {
-        let times = |world: &mut World, length, count| {
-            (0..count).map(|_| sum(world, length)).collect::<crate::Result<Vec<Duration>>>()
-        };
-        let mut small = times(world, 1, SMALL_SUMS)?;
+    fn of(world: &mut World, gpu: Option<usize>) -> crate::Result<Self> {
+        let mut small = times(SMALL_SUMS, || sum(world, 1))?;
         small.sort();
-        let large = times(world, LARGE, LARGE_SUMS)?.into_iter().min().unwrap_or_default();
+        let shortest = |times: Vec<Duration>| times.into_iter().min().unwrap_or_default();
+        let large = shortest(times(LARGE_SUMS, || sum(world, LARGE))?);
+        let gpu = gpu.filter(|_| world.fabric().is_some_and(|fabric| fabric.reaches_gpus()));
+        let on_gpus = gpu.map(|gpu| times(LARGE_SUMS, || sum_on_gpus(world, gpu))).transpose()?.map(shortest);
         let from = (0..world.launch().world).map(|root| send(world, root)).collect::<crate::Result<_>>()?;
-        Ok(Measured { small: small[SMALL_SUMS / 2], large, from })
+        Ok(Measured { small: small[SMALL_SUMS / 2], large, on_gpus, from })
     }
 
     fn to_text(&self) -> String {
         let small = 1e6 * self.small.as_secs_f64();
-        format!("sum of 8 bytes: {small:.1} µs\nsum of 64 MiB: {}\n", speed(self.large))
+        let mut text = format!("sum of 8 bytes: {small:.1} µs\nsum of 64 MiB: {}\n", speed(self.large));
+        if let Some(took) = self.on_gpus {
+            text += &format!("sum of 64 MiB in memory of GPUs: {}\n", speed(took));
+        }
+        text
     }
+}
+
+/// How long something takes, `count` times.
+fn times(count: usize, mut work: impl FnMut() -> crate::Result<Duration>) -> crate::Result<Vec<Duration>> {
+    (0..count).map(|_| work()).collect()
 }
 
 /// How long a sum over all ranks takes, which has to be right.
 fn sum(world: &mut World, length: usize) -> crate::Result<Duration> {
-    let (rank, ranks) = (world.launch().rank as i64, world.launch().world as i64);
-    let mut values: Vec<i64> = (0..length as i64).map(|i| rank + i).collect();
+    let mut values = summands(world, length);
     let began = Instant::now();
     world.collective("a sum", |fabric| fabric.all_reduce(&mut values))?;
     let took = began.elapsed();
+    check_sums(world, &values).map(|()| took)
+}
+
+/// The same of 64 MiB in memory of GPUs, of which this rank has one.
+#[cfg(unix)]
+fn sum_on_gpus(world: &mut World, gpu: usize) -> crate::Result<Duration> {
+    let mut values = summands(world, LARGE);
+    let mut memory = BounceBuffer::new(gpu, LARGE * size_of::<i64>())?;
+    memory.upload(0, bytemuck::cast_slice(&values))?;
+    while !memory.is_idle()? {}
+    let began = Instant::now();
+    // SAFETY: the memory has so many values, all of which are there.
+    world.collective("a sum", |fabric| unsafe {
+        fabric.all_reduce_on_gpu(memory.address(0) as usize, LARGE)
+    })?;
+    let took = began.elapsed();
+    memory.download(0, bytemuck::cast_slice_mut(&mut values))?;
+    check_sums(world, &values).map(|()| took)
+}
+
+/// Nothing reaches GPUs there.
+#[cfg(not(unix))]
+fn sum_on_gpus(_: &mut World, _: usize) -> crate::Result<Duration> {
+    Err(Error::internal("a sum on GPUs by nothing"))
+}
+
+/// Values of this rank to add up.
+fn summands(world: &World, length: usize) -> Vec<i64> {
+    let rank = world.rank() as i64;
+    (0..length as i64).map(|i| rank + i).collect()
+}
+
+/// Sees that the [`summands`] of all ranks were added up.
+fn check_sums(world: &World, values: &[i64]) -> crate::Result<()> {
+    let (rank, ranks, length) = (world.rank(), world.ranks() as i64, values.len());
     let expected = |i: usize| ranks * (ranks - 1) / 2 + ranks * i as i64;
     match values.iter().enumerate().find(|(i, value)| **value != expected(*i)) {
-        None => Ok(took),
+        None => Ok(()),
         Some((i, value)) => Err(Error::cluster(format!(
             "rank {rank}: value {i} of {length} of a sum over {ranks} ranks is {value} instead of {}; do not train with \
              this library or network",

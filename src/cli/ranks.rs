@@ -107,7 +107,8 @@ impl RanksArgs {
         let rank = launch.rank;
         let name = device.as_ref().map_or("no device".to_owned(), DeviceArgs::name);
         let engine = self.engine(device.as_ref().ok().and_then(DeviceArgs::gpu));
-        let member = |fabric: &str| member(rank, &name, fabric);
+        let sole = device.as_ref().ok().and_then(DeviceArgs::uuid);
+        let member = |fabric: &str| Member { sole, ..member(rank, &name, fabric) };
         let joined = World::join(launch, engine, self.timing(), member, tell, Box::new(end_process));
         match (joined, device) {
             (Ok(world), Ok(device)) => Ok((world, device)),

@@ -24,6 +24,9 @@ pub struct DeviceInfo {
     pub ordinal: usize,
     /// Name of the device.
     pub name: String,
+    /// Identity, which no other device of any machine has: `GPU-…`, as nvidia-smi writes it. Parts of a GPU (MIG)
+    /// have identities of their own.
+    pub uuid: String,
     /// Compute capability: 90 for 9.0.
     pub capability: u32,
     /// Number of multiprocessors.
@@ -181,12 +184,23 @@ pub(super) fn device(ordinal: usize) -> Result<DeviceInfo> {
     Ok(DeviceInfo {
         ordinal,
         name: result::device::get_name(device).map_err(|e| complaint(what(), e))?,
+        uuid: uuid(device).map_err(|e| complaint(what(), e))?,
         capability: major * 10 + minor,
         multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
         shared_memory: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as usize,
         // SAFETY: the driver has just returned this device.
         memory: unsafe { result::device::total_mem(device) }.map_err(|e| complaint(what(), e))?,
     })
+}
+
+/// Not cudarc's wrapper of the first version, to which all parts of a GPU are the same.
+fn uuid(device: sys::CUdevice) -> std::result::Result<String, DriverError> {
+    let mut uuid = sys::CUuuid { bytes: [0; 16] };
+    // SAFETY: the pointer is valid for the call, and the driver has just returned the device.
+    unsafe { sys::cuDeviceGetUuid_v2(&mut uuid, device) }.result()?;
+    let hex: String = uuid.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &hex[part]);
+    Ok(format!("GPU-{}", parts.join("-")))
 }
 
 /// An error of the driver during `what`.

@@ -23,7 +23,7 @@ pub enum Engine {
     },
     /// MPI, or an error.
     Mpi,
-    /// NCCL, or an error.
+    /// NCCL, or an error, also of a rank on its own.
     Nccl {
         /// The GPU.
         gpu: Option<usize>,
@@ -211,11 +211,12 @@ enum Link {
 impl Link {
     fn start(launch: &Launch, engine: Engine, deadline: Instant) -> Result<Self> {
         match engine {
+            Engine::Nccl { gpu } => start_nccl(launch, gpu),
             _ if launch.world == 1 => Ok(Link::Fabric(Box::new(Alone))),
             Engine::Mpi => start_mpi(launch, deadline).map(Link::Fabric),
             Engine::Auto { .. } if launch.by_mpi => start_mpi(launch, deadline).map(Link::Fabric),
             Engine::Auto { gpu: None } => Ok(Link::Nothing),
-            Engine::Auto { gpu } | Engine::Nccl { gpu } => start_nccl(launch, gpu),
+            Engine::Auto { gpu } => start_nccl(launch, gpu),
         }
     }
 

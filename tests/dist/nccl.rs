@@ -164,11 +164,25 @@ fn assert_fault(case: &Fault) {
     assert!(began.elapsed() < Duration::from_secs(25), "{fault}: {:?}", began.elapsed());
 }
 
+/// What is shown of sums that never leave the GPUs.
+const ON_GPUS: &str = "sum of 64 MiB in memory of GPUs: ";
+
+/// What a machine with a single GPU can see of NCCL.
+#[test]
+fn a_rank_on_its_own_can_look_at_nccl() {
+    let output = finished(dg_run("dist check --dist nccl"), SOON);
+    assert_ends(&output, 0, &["1 rank, started by", "GPU 0", "collectives: NCCL 2.27.3", ON_GPUS]);
+    let mut remote = dg_run("dist check --dist nccl");
+    remote.env("DG_NCCL_FAULT", "rank=0,call=2,remote");
+    assert_ends(&finished(remote, SOON), 6, &["ncclAllReduce failed with code 6, ncclRemoteError"]);
+}
+
 /// The other one has ended meanwhile: nobody waits for anybody there.
 #[test]
 fn a_rank_that_cannot_end_is_told() {
     let [root, other] = two("dist check --dist nccl", &[("DG_NCCL_FAULT", "rank=1,finalize-hang")]);
-    let parts = ["2 ranks, started by --world-size", "GPU 1", "collectives: NCCL 2.27.3", "sum of 64 MiB: "];
+    let parts =
+        ["2 ranks, started by --world-size", "GPU 1", "collectives: NCCL 2.27.3", "sum of 64 MiB: ", ON_GPUS];
     assert_ends(&root, 0, &parts);
     assert_ends(&other, 6, &["ncclCommFinalize is not done in time, after"]);
 }
@@ -226,6 +240,15 @@ fn ranks_that_do_not_go_together_are_told() {
     let text = "--dist nccl: expected ranks that compute on GPUs, found one that does not";
     assert_ends(&train("--nproc 2 --device cpu --dist nccl"), 2, &[text]);
     assert!(!tiny.path("run").exists());
+}
+
+#[test]
+fn ranks_on_the_same_gpu_are_told() {
+    for rank in two("dist check --dist nccl", &[("LOCAL_RANK", "1")]) {
+        let parts =
+            ["rank 0 (", "rank 1 (", "have the same device, GPU-656d756c-", "at most one rank for each GPU"];
+        assert_ends(&rank, 5, &parts);
+    }
 }
 
 /// MPI says where rank 0 is, and computes nothing.
