@@ -1,6 +1,5 @@
 //! Pinned, registered and managed memory: host memory that the device can access at the same address.
 
-use std::alloc::{Layout, alloc_zeroed};
 use std::ffi::c_void;
 
 use super::abi::{Handle, Out};
@@ -8,6 +7,7 @@ use super::memory::{Allocation, Origin};
 use super::state::Driver;
 use super::status::{Result, Status};
 use super::{api, with_context};
+use crate::memory::zeroed::Zeroed;
 
 /// Pages.
 const PAGE: usize = 4096;
@@ -19,27 +19,30 @@ const REGISTER_FLAGS: u32 = 1 | 2 | 8;
 const ATTACH_FLAGS: [u32; 2] = [1, 2];
 
 impl Driver {
-    fn map_new(&mut self, context: Handle, len: usize, origin: impl FnOnce(Layout) -> Origin) -> Result<u64> {
+    fn map_new(&mut self, context: Handle, len: usize, origin: Origin) -> Result<u64> {
         self.refuse_while_capturing()?;
         if len == 0 {
             return Err(Status::INVALID_VALUE);
         }
-        let layout = Layout::from_size_align(len, PAGE).map_err(|_| Status::OUT_OF_MEMORY)?;
-        // SAFETY: the size is not zero.
-        let pointer = unsafe { alloc_zeroed(layout) };
-        if pointer.is_null() {
-            return Err(Status::OUT_OF_MEMORY);
-        }
-        self.map(context, pointer, len, origin(layout));
+        let memory = Zeroed::new(len, PAGE).ok_or(Status::OUT_OF_MEMORY)?;
+        let pointer = memory.as_ptr();
+        self.map(context, pointer, len, origin, Some(memory));
         Ok(pointer as u64)
     }
 
-    fn map(&mut self, context: Handle, pointer: *mut u8, len: usize, origin: Origin) {
+    fn map(
+        &mut self,
+        context: Handle,
+        pointer: *mut u8,
+        len: usize,
+        origin: Origin,
+        on_host: Option<Zeroed>,
+    ) {
         let len = len as u64;
         // SAFETY: it stays valid until `release` frees it, or, where the program allocated it, until it
         // unregisters it.
         let address = unsafe { self.machine.memory.map_host(pointer, len) };
-        self.allocations.insert(address, Allocation { len, context, origin, dying: false });
+        self.allocations.insert(address, Allocation { len, context, origin, dying: false, on_host });
     }
 
     fn unmap(&mut self, context: Handle, address: u64, wanted: fn(&Origin) -> bool, other: Status) -> Result {
@@ -58,7 +61,7 @@ impl Driver {
     /// Refuses memory that is not managed.
     pub fn check_managed(&self, address: u64, len: usize) -> Result {
         let (_, allocation) = self.allocation_around(address)?;
-        if !matches!(allocation.origin, Origin::Managed { .. }) {
+        if !matches!(allocation.origin, Origin::Managed) {
             return Err(Status::INVALID_VALUE);
         }
         self.check_range(address, len)
@@ -86,7 +89,7 @@ impl Driver {
         if below.is_some_and(|(base, allocation)| base + allocation.len > start) {
             return Err(Status::HOST_MEMORY_ALREADY_REGISTERED);
         }
-        self.map(context, pointer, len, Origin::Registered);
+        self.map(context, pointer, len, Origin::Registered, None);
         Ok(())
     }
 }
@@ -97,7 +100,7 @@ fn alloc_pinned(out: Out<*mut c_void>, len: usize, flags: u32) -> Result {
         return Err(Status::INVALID_VALUE);
     }
     with_context(|driver, context| {
-        let address = driver.map_new(context, len, |layout| Origin::Pinned { layout, flags })?;
+        let address = driver.map_new(context, len, Origin::Pinned { flags })?;
         out.set(address as *mut c_void)
     })
 }
@@ -155,6 +158,6 @@ api! {
         if !ATTACH_FLAGS.contains(&flags) {
             return Err(Status::INVALID_VALUE);
         }
-        with_context(|driver, context| out.set(driver.map_new(context, len, |layout| Origin::Managed { layout })?))
+        with_context(|driver, context| out.set(driver.map_new(context, len, Origin::Managed)?))
     }
 }

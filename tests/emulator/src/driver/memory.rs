@@ -1,13 +1,12 @@
 //! Allocations.
 
-use std::alloc::Layout;
-
 use super::abi::{Handle, In, Location, Out};
 use super::state::Driver;
 use super::status::{Result, Status};
 use super::stream::with_stream;
 use super::work::Work;
 use super::{api, unsupported, with_context};
+use crate::memory::zeroed::Zeroed;
 
 /// How memory was allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,16 +18,11 @@ pub enum Origin {
     },
     /// Pinned host memory.
     Pinned {
-        /// How it is to be given back.
-        layout: Layout,
         /// `CU_MEMHOSTALLOC_…`.
         flags: u32,
     },
     /// Memory of host and device.
-    Managed {
-        /// How it is to be given back.
-        layout: Layout,
-    },
+    Managed,
     /// Host memory that the program allocated and registered.
     Registered,
 }
@@ -43,6 +37,8 @@ pub struct Allocation {
     pub origin: Origin,
     /// Whether it will be freed in stream order.
     pub dying: bool,
+    /// The host's memory that it is in, where the driver has made that.
+    pub on_host: Option<Zeroed>,
 }
 
 impl Driver {
@@ -56,8 +52,10 @@ impl Driver {
                 self.machine.memory.alloc(len).map_err(|_| Status::OUT_OF_MEMORY)?
             }
         };
-        self.allocations
-            .insert(address, Allocation { len, context, origin: Origin::Device { pool }, dying: false });
+        self.allocations.insert(
+            address,
+            Allocation { len, context, origin: Origin::Device { pool }, dying: false, on_host: None },
+        );
         if let Some(pool) = pool {
             self.pool(pool)?.grow(len);
         }
@@ -69,17 +67,10 @@ impl Driver {
         let Some(allocation) = self.allocations.remove(&address) else { return };
         // The table of the device holds it exactly as long as ours does.
         let _ = self.machine.memory.free(address);
-        match allocation.origin {
-            Origin::Device { pool: Some(pool) } => {
-                if let Ok(pool) = self.pool(pool) {
-                    pool.shrink(allocation.len);
-                }
-            }
-            Origin::Pinned { layout, .. } | Origin::Managed { layout } => {
-                // SAFETY: it was allocated with this layout, and the device has let go of it.
-                unsafe { std::alloc::dealloc(address as *mut u8, layout) };
-            }
-            Origin::Device { pool: None } | Origin::Registered => {}
+        if let Origin::Device { pool: Some(pool) } = allocation.origin
+            && let Ok(pool) = self.pool(pool)
+        {
+            pool.shrink(allocation.len);
         }
     }
 
@@ -135,7 +126,7 @@ impl Driver {
     fn free_now(&mut self, context: Handle, address: u64) -> Result {
         self.refuse_while_capturing()?;
         let allocation = self.live_allocation(address)?;
-        if !matches!(allocation.origin, Origin::Device { .. } | Origin::Managed { .. }) {
+        if !matches!(allocation.origin, Origin::Device { .. } | Origin::Managed) {
             return Err(Status::INVALID_VALUE);
         }
         let owner = allocation.context;
@@ -165,7 +156,7 @@ fn pointer_attribute(driver: &Driver, data: *mut std::ffi::c_void, attribute: u3
         4 if !matches!(allocation.origin, Origin::Device { .. }) => wide.set(address),
         4 => Err(Status::INVALID_VALUE),
         7 => wide.set(base),
-        8 => byte.set(u8::from(matches!(allocation.origin, Origin::Managed { .. }))),
+        8 => byte.set(u8::from(matches!(allocation.origin, Origin::Managed))),
         9 => narrow.set(driver.own_device() as u32),
         11 => wide.set(base),
         12 => wide.set(allocation.len),

@@ -1,11 +1,11 @@
 //! Global memory: allocations far apart, each with a bit per byte that says whether it was ever written.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::access::{self, Width};
+use super::zeroed::Zeroed;
 use crate::report::{Fault, FaultKind};
 
 /// First address ever given out.
@@ -21,7 +21,7 @@ const TOMBSTONES: usize = 4096;
 #[derive(Debug)]
 enum Storage {
     /// In memory of our own.
-    Own(Layout),
+    Own(#[expect(dead_code, reason = "owned, so that it is freed with the allocation")] Zeroed),
     /// In host memory that the driver mapped; its owner keeps it alive.
     Host,
 }
@@ -43,40 +43,15 @@ unsafe impl Send for Allocation {}
 // SAFETY: as above.
 unsafe impl Sync for Allocation {}
 
-impl Drop for Allocation {
-    fn drop(&mut self) {
-        if let Storage::Own(layout) = self.storage {
-            // SAFETY: `data` came from `alloc_zeroed` with this layout.
-            unsafe { dealloc(self.data, layout) };
-        }
-    }
-}
-
 impl Allocation {
     fn own(base: u64, len: u64, tracks: bool) -> Option<Self> {
-        let layout = Layout::from_size_align(len.max(16) as usize, 64).ok()?;
-        // SAFETY: the layout's size is not zero.
-        let data = unsafe { alloc_zeroed(layout) };
-        if data.is_null() {
-            return None;
-        }
-        let tracked = if tracks { len as usize } else { 0 };
-        let bits = Layout::array::<AtomicU8>(tracked.div_ceil(8)).ok()?;
-        let written = if bits.size() == 0 {
-            Box::default()
-        } else {
-            // SAFETY: zeroed bytes are valid `AtomicU8`s; pointer and length are those of the allocation,
-            // made with the layout that `Box` will free it with.
-            unsafe {
-                let pointer = alloc_zeroed(bits).cast::<AtomicU8>();
-                if pointer.is_null() {
-                    dealloc(data, layout);
-                    return None;
-                }
-                Box::from_raw(std::ptr::slice_from_raw_parts_mut(pointer, tracked.div_ceil(8)))
-            }
-        };
-        Some(Allocation { base, len, data, storage: Storage::Own(layout), written })
+        let memory = Zeroed::new(len as usize, 64)?;
+        let tracked = if tracks { (len as usize).div_ceil(8) } else { 0 };
+        // Pages of it exist once they are written, too.
+        let written = vec![0u8; tracked].into_boxed_slice();
+        // SAFETY: `AtomicU8` has the layout of `u8`, and the box is the only owner.
+        let written = unsafe { Box::from_raw(Box::into_raw(written) as *mut [AtomicU8]) };
+        Some(Allocation { base, len, data: memory.as_ptr(), storage: Storage::Own(memory), written })
     }
 
     /// First address.

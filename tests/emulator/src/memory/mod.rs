@@ -7,3 +7,4 @@ pub mod footprint;
 pub mod global;
 pub mod l2;
 pub mod shared;
+pub mod zeroed;
