@@ -6,11 +6,12 @@
 //! the same bytes, at least one of them a write, need such an order, in whatever order they have run here.
 //! Blocks of a cluster count as one.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
+
+use super::numbers::Numbered;
 
 /// Bytes that share a record.
 const CHUNK: u64 = 16;
@@ -77,36 +78,16 @@ struct Chunk {
     reads: Accesses,
 }
 
-/// Of numbers of chunks, which lie together.
-#[derive(Default)]
-struct NumberHasher(u64);
-
-impl Hasher for NumberHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.write_u64(self.0 ^ u64::from(byte)));
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-type Chunks = HashMap<u64, Chunk, BuildHasherDefault<NumberHasher>>;
-
 /// What all blocks of a launch share.
 #[derive(Default)]
 pub struct Exchange {
     /// What was released at each address.
-    locations: Mutex<HashMap<u64, Knowledge>>,
-    chunks: Mutex<Chunks>,
+    locations: Mutex<Numbered<Knowledge>>,
+    chunks: Mutex<Numbered<Chunk>>,
 }
 
 /// The weak accesses so far, for those of one instruction to join.
-pub struct Accessed<'a>(MutexGuard<'a, Chunks>);
+pub struct Accessed<'a>(MutexGuard<'a, Numbered<Chunk>>);
 
 /// A panic elsewhere leaves the tables usable.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

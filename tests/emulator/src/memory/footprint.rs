@@ -1,7 +1,8 @@
 //! What a grid does to global memory, for grids that may run beside it (programmatic dependent launch).
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+
+use super::numbers::Numbered;
 
 /// Bytes that share a record, with a bit for each.
 const CHUNK: u64 = 64;
@@ -38,7 +39,7 @@ impl Chunk {
 
 /// All accesses of a grid so far.
 #[derive(Debug, Default)]
-pub struct Footprint(Mutex<HashMap<u64, Chunk>>);
+pub struct Footprint(Mutex<Numbered<Chunk>>);
 
 impl Footprint {
     /// Adds accesses: address and bytes.

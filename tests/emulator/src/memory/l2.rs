@@ -5,12 +5,14 @@
 //! through a cache that evicts the line used least recently. The cache is empty before the launch and is
 //! written back after it. L1 caches are left out: what hits there would hit in L2 too.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::hash::BuildHasherDefault;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 
 use lru::LruCache;
 
+use super::numbers::{NumberHasher, Numbered};
 use crate::counters::Counters;
 
 /// Bytes of a sector, in which the cache fetches and writes back.
@@ -72,6 +74,20 @@ struct Line {
     dirty: u8,
 }
 
+impl Line {
+    /// Does an access; the sectors that it needs from DRAM. A write needs nothing: the cache knows which bytes of a
+    /// sector it has.
+    fn touch(&mut self, touch: Touch) -> u64 {
+        let missing = touch.sectors() & !self.valid;
+        self.valid |= touch.sectors();
+        if touch.writes() {
+            self.dirty |= touch.sectors();
+            return 0;
+        }
+        u64::from(missing.count_ones())
+    }
+}
+
 /// The cache during a launch.
 pub struct L2 {
     /// Clusters that run at the same time, and all of them.
@@ -85,7 +101,7 @@ struct Replay {
     waiting: BTreeMap<u64, Vec<(u64, Trace)>>,
     /// The wave to be replayed next.
     next: u64,
-    cache: LruCache<u64, Line>,
+    cache: LruCache<u64, Line, BuildHasherDefault<NumberHasher>>,
     /// Sectors.
     loaded: u64,
     stored: u64,
@@ -99,7 +115,7 @@ impl L2 {
         let replay = Replay {
             waiting: BTreeMap::new(),
             next: 0,
-            cache: LruCache::new(lines.unwrap_or(NonZeroUsize::MIN)),
+            cache: LruCache::with_hasher(lines.unwrap_or(NonZeroUsize::MIN), BuildHasherDefault::default()),
             loaded: 0,
             stored: 0,
             distinct: 0,
@@ -141,7 +157,7 @@ impl Replay {
     }
 
     fn wave(&mut self, traces: &[(u64, Trace)]) {
-        let mut seen: HashMap<u64, u8> = HashMap::new();
+        let mut seen: Numbered<u8> = Numbered::default();
         let longest = traces.iter().map(|(_, trace)| trace.0.len()).max().unwrap_or(0);
         for turn in 0..longest {
             for touch in traces.iter().filter_map(|(_, trace)| trace.0.get(turn)) {
@@ -152,16 +168,13 @@ impl Replay {
         self.distinct += seen.values().map(|sectors| u64::from(sectors.count_ones())).sum::<u64>();
     }
 
-    /// A write needs nothing from DRAM: the cache knows which bytes of a sector it has.
     fn touch(&mut self, touch: Touch) {
-        let mut line = self.cache.pop(&touch.line()).unwrap_or_default();
-        let missing = touch.sectors() & !line.valid;
-        if touch.writes() {
-            line.dirty |= touch.sectors();
-        } else {
-            self.loaded += u64::from(missing.count_ones());
+        if let Some(line) = self.cache.get_mut(&touch.line()) {
+            self.loaded += line.touch(touch);
+            return;
         }
-        line.valid |= touch.sectors();
+        let mut line = Line::default();
+        self.loaded += line.touch(touch);
         if let Some((_, evicted)) = self.cache.push(touch.line(), line) {
             self.stored += u64::from(evicted.dirty.count_ones());
         }

@@ -6,5 +6,6 @@ pub mod exchange;
 pub mod footprint;
 pub mod global;
 pub mod l2;
+pub mod numbers;
 pub mod shared;
 pub mod zeroed;
