@@ -1,9 +1,7 @@
 //! The functions of NCCL, which look at what they are called with.
 
 use std::cell::RefCell;
-use std::ffi::{CString, OsStr, c_char, c_int, c_void};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::{Arc, Mutex};
 
 use crate::comm::{Called, Comm, Refusal, find};
@@ -223,11 +221,8 @@ nccl! {
     }
 
     fn ncclGetUniqueId(id: *mut UniqueId) {
-        let folder = hub::open().map_err(|error| (SYSTEM_ERROR, error.to_string()))?;
-        let mut bytes = [MAGIC, folder.as_os_str().as_bytes()].concat();
-        if bytes.len() > size_of::<UniqueId>() {
-            return refused(SYSTEM_ERROR, format!("{}: too long a name", folder.display()));
-        }
+        let place = hub::open().map_err(|error| (SYSTEM_ERROR, error.to_string()))?;
+        let mut bytes = [MAGIC, place.to_string().as_bytes()].concat();
         bytes.resize(size_of::<UniqueId>(), 0);
         // SAFETY: valid, as the caller promises, and as long.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), id.cast(), bytes.len()) };
@@ -252,12 +247,11 @@ nccl! {
         if !(0..ranks).contains(&rank) {
             return refused(INVALID_ARGUMENT, format!("rank {rank} of {ranks}"));
         }
-        let folder = id.0.strip_prefix(MAGIC).map(|rest| rest.split(|byte| *byte == 0).next());
-        let Some(Some(folder)) = folder else {
+        let text = id.0.strip_prefix(MAGIC).and_then(|rest| rest.split(|byte| *byte == 0).next());
+        let Some(place) = text.and_then(|text| str::from_utf8(text).ok()?.parse().ok()) else {
             return refused(INVALID_ARGUMENT, "an identity that is not of ncclGetUniqueId");
         };
-        let folder = PathBuf::from(OsStr::from_bytes(folder).to_owned());
-        let handle = Comm::connect(ranks, folder, rank)?;
+        let handle = Comm::connect(ranks, place, rank)?;
         // SAFETY: valid, as the caller promises.
         unsafe { *comm = handle as *mut c_void };
         Ok(IN_PROGRESS)

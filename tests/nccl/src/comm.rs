@@ -1,8 +1,7 @@
 //! Communicators.
 
 use std::collections::HashMap;
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -50,7 +49,7 @@ struct Inner {
     calls: u64,
     ops: Vec<&'static Op>,
     worker: Option<Sender<&'static Op>>,
-    hub: Option<UnixStream>,
+    hub: Option<TcpStream>,
     ended: bool,
     random: Random,
 }
@@ -58,7 +57,7 @@ struct Inner {
 /// What was called.
 enum Pending {
     Nothing,
-    Connect(Receiver<Result<UnixStream, String>>),
+    Connect(Receiver<Result<TcpStream, String>>),
     Launch(Vec<Called>),
     End,
 }
@@ -81,7 +80,7 @@ fn forget(handle: usize) {
 
 impl Comm {
     /// Begins to connect a rank; returns the handle.
-    pub fn connect(ranks: i32, folder: PathBuf, rank: i32) -> Result<usize, Refusal> {
+    pub fn connect(ranks: i32, place: SocketAddr, rank: i32) -> Result<usize, Refusal> {
         let driver = |text| (CUDA_ERROR, text);
         let fault = Fault::of_process();
         let context = Driver::get().and_then(Driver::context).map_err(driver)?;
@@ -89,7 +88,7 @@ impl Comm {
         let (tell, told) = mpsc::channel();
         let never = fault.is_some_and(|fault| fault.is(rank, Kind::InitHang));
         if !never {
-            thread::spawn(move || meet(folder, rank, ranks, &gpu).map(|met| tell.send(met)));
+            thread::spawn(move || meet(place, rank, ranks, &gpu).map(|met| tell.send(met)));
         }
         let mut random = Random::of_process(rank as u64 + 1000);
         let inner = Inner {
@@ -202,7 +201,7 @@ impl Comm {
         }
     }
 
-    fn connected(&self, inner: &mut Inner, hub: UnixStream) {
+    fn connected(&self, inner: &mut Inner, hub: TcpStream) {
         if self.fault.is_some_and(|fault| fault.is(self.rank, Kind::InitFail)) {
             return inner.fail(SYSTEM_ERROR, "by DG_NCCL_FAULT".to_owned());
         }
@@ -268,10 +267,10 @@ impl Inner {
 }
 
 /// Meets the other ranks: a connection to the hub, or why not; `None` where the hub is gone meanwhile.
-fn meet(folder: PathBuf, rank: i32, ranks: i32, gpu: &str) -> Option<Result<UnixStream, String>> {
-    let mut hub = match UnixStream::connect(hub::socket(&folder)) {
+fn meet(place: SocketAddr, rank: i32, ranks: i32, gpu: &str) -> Option<Result<TcpStream, String>> {
+    let mut hub = match hub::connect(place) {
         Ok(hub) => hub,
-        Err(error) => return Some(Err(format!("{}: {error}", folder.display()))),
+        Err(error) => return Some(Err(format!("{place}: {error}"))),
     };
     let told = send_numbers(&mut hub, &[rank as u64, ranks as u64]);
     told.and_then(|()| send_bytes(&mut hub, gpu.as_bytes())).ok()?;

@@ -3,54 +3,43 @@
 
 use std::collections::BTreeMap;
 use std::io::Result;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use crate::api::{INT64, SIZES};
 use crate::fault::Random;
 use crate::wire::{Call, Kind, receive_bytes, receive_numbers, send_outcome};
 
-/// Name of the socket in the folder of an identity.
-const SOCKET: &str = "hub";
-
 /// A rank that has come.
 struct Guest {
-    stream: UnixStream,
+    stream: TcpStream,
     ranks: u64,
     /// The GPU, and the process.
     gpu: String,
 }
 
-/// The socket in a folder.
-pub fn socket(folder: &Path) -> PathBuf {
-    folder.join(SOCKET)
+/// Opens a meeting point, and says where it is.
+pub fn open() -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let place = listener.local_addr()?;
+    // Whoever loses the connection waits for ever, as with NCCL.
+    thread::spawn(move || gather(&listener).and_then(serve));
+    Ok(place)
 }
 
-/// Opens a meeting point in a new folder, which is gone once all ranks have come.
-pub fn open() -> Result<PathBuf> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.subsec_nanos());
-    let folder = std::env::temp_dir().join(format!("nccl-{}-{number}-{now}", std::process::id()));
-    std::fs::create_dir(&folder)?;
-    let listener = UnixListener::bind(socket(&folder))?;
-    let place = folder.clone();
-    thread::spawn(move || {
-        let guests = gather(&listener);
-        let _ = std::fs::remove_dir_all(place);
-        // Whoever loses the connection waits for ever, as with NCCL.
-        let _ = guests.and_then(serve);
-    });
-    Ok(folder)
+/// Connects to a meeting point.
+pub fn connect(place: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(place)?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Waits until all ranks have come, and tells them so.
-fn gather(listener: &UnixListener) -> Result<Vec<UnixStream>> {
+fn gather(listener: &TcpListener) -> Result<Vec<TcpStream>> {
     let mut guests: BTreeMap<u64, Guest> = BTreeMap::new();
     loop {
         let (mut stream, _) = listener.accept()?;
+        stream.set_nodelay(true)?;
         let [rank, ranks] = receive_numbers(&mut stream)?;
         let gpu = String::from_utf8_lossy(&receive_bytes(&mut stream)?).into_owned();
         let other = guests.values().find(|guest| guest.ranks != ranks);
@@ -65,7 +54,7 @@ fn gather(listener: &UnixListener) -> Result<Vec<UnixStream>> {
         guests.insert(if wrong.is_some() { u64::MAX } else { rank }, Guest { stream, ranks, gpu });
         if wrong.is_some() || guests.len() as u64 == ranks {
             let outcome = wrong.map_or(Ok(Vec::new()), Err);
-            let mut streams: Vec<UnixStream> = guests.into_values().map(|guest| guest.stream).collect();
+            let mut streams: Vec<TcpStream> = guests.into_values().map(|guest| guest.stream).collect();
             streams.iter_mut().try_for_each(|stream| send_outcome(stream, &outcome))?;
             return Ok(streams);
         }
@@ -73,7 +62,7 @@ fn gather(listener: &UnixListener) -> Result<Vec<UnixStream>> {
 }
 
 /// Does one collective after the other, until a rank is gone.
-fn serve(mut ranks: Vec<UnixStream>) -> Result<()> {
+fn serve(mut ranks: Vec<TcpStream>) -> Result<()> {
     for number in 1.. {
         let mut calls = Vec::new();
         for stream in &mut ranks {

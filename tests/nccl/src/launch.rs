@@ -1,7 +1,7 @@
 //! A collective on its way: out of the device, through the hub, and back, in the order of a stream.
 
 use std::ffi::{c_int, c_void};
-use std::os::unix::net::UnixStream;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -146,7 +146,7 @@ impl Op {
     }
 
     /// Sends, waits for what comes out, and keeps it; `None` where nothing more comes.
-    fn exchange(&self, hub: &mut UnixStream) -> Option<()> {
+    fn exchange(&self, hub: &mut TcpStream) -> Option<()> {
         if !self.await_input() {
             return None;
         }
@@ -175,7 +175,7 @@ impl Op {
 }
 
 /// Does the collectives of a rank, one after the other. A rank that is gone is waited for, as NCCL does.
-pub fn work(mut hub: UnixStream, ops: &Receiver<&'static Op>) {
+pub fn work(mut hub: TcpStream, ops: &Receiver<&'static Op>) {
     for op in ops {
         if op.exchange(&mut hub).is_none() {
             return;
