@@ -1,14 +1,29 @@
 //! Order among blocks. See [`crate::memory::exchange`].
 
+use std::ops::Range;
+
 use smallvec::SmallVec;
 
 use crate::decode::program::{Access, Order};
 use crate::memory::clock::Clock;
-use crate::memory::exchange::{Actor, Exchange, Knowledge, Lesson};
+use crate::memory::exchange::{Accessed, Actor, Exchange, Knowledge, Lesson};
 use crate::report::FaultKind;
 use cuda_emulator_alu::row::LANES;
 
 use super::{Exec, Result, lanes};
+
+/// Lanes whose accesses of `bytes` bytes lie one behind the other, so that they can be noted as one. If one of
+/// them is to blame, they are noted again, one by one.
+fn runs(addresses: &[u64; LANES], mut active: u32, bytes: u64) -> impl Iterator<Item = Range<usize>> {
+    std::iter::from_fn(move || {
+        let start = lanes(active).next()?;
+        let follows =
+            |lane: &usize| active >> lane & 1 == 1 && addresses[*lane] == addresses[lane - 1] + bytes;
+        let end = start + 1 + (start + 1..LANES).take_while(follows).count();
+        (start..end).for_each(|lane| active &= !(1 << lane));
+        Some(start..end)
+    })
+}
 
 impl<'a> Exec<'a> {
     #[inline(always)]
@@ -109,13 +124,21 @@ impl<'a> Exec<'a> {
             return Ok(());
         }
         let (mut accessed, bytes) = (exchange.accessed(), u64::from(access.bytes()));
-        for lane in lanes(active) {
-            let knows = |actor| self.knows(actor);
-            if let Some(writer) = accessed.read(self.actor(), addresses[lane], bytes, knows) {
-                return Err(self.race(writer, addresses[lane], lane));
+        for run in runs(addresses, active, bytes) {
+            let (first, all) = (run.start, bytes * run.len() as u64);
+            if self.note_load(&mut accessed, addresses[first], all, first).is_err() {
+                run.into_iter()
+                    .try_for_each(|lane| self.note_load(&mut accessed, addresses[lane], bytes, lane))?;
             }
         }
         Ok(())
+    }
+
+    fn note_load(&self, accessed: &mut Accessed<'_>, address: u64, bytes: u64, lane: usize) -> Result<()> {
+        match accessed.read(self.actor(), address, bytes, |actor| self.knows(actor)) {
+            Some(writer) => Err(self.race(writer, address, lane)),
+            None => Ok(()),
+        }
     }
 
     /// A store that is about to be done.
@@ -132,26 +155,47 @@ impl<'a> Exec<'a> {
             return Ok(());
         }
         let mut accessed = exchange.accessed();
-        for lane in lanes(active) {
-            for (address, bytes, changes) in self.changes(access, addresses[lane], lane)? {
-                let knows = |actor| self.knows(actor);
-                if let Some(other) = accessed.write(self.actor(), address, bytes, changes, knows) {
-                    return Err(self.race(other, address, lane));
-                }
+        for run in runs(addresses, active, u64::from(access.bytes())) {
+            if self.note_store(&mut accessed, access, addresses, run.clone()).is_err() {
+                run.into_iter()
+                    .try_for_each(|lane| self.note_store(&mut accessed, access, addresses, lane..lane + 1))?;
             }
         }
         Ok(())
     }
 
-    /// What a lane is about to store, in pieces that change something and pieces that do not: address, bytes,
-    /// and which it is.
-    fn changes(&self, access: &Access, address: u64, lane: usize) -> Result<SmallVec<[(u64, u64, bool); 4]>> {
-        let (width, mut old) = (access.width.bytes(), [0; 64]);
-        let old = &mut old[..access.slots.len() * width];
-        self.grid.memory.read(address, old).map_err(|fault| self.blame(fault, lane))?;
+    fn note_store(
+        &self,
+        accessed: &mut Accessed<'_>,
+        access: &Access,
+        addresses: &[u64; LANES],
+        run: Range<usize>,
+    ) -> Result<()> {
+        let lane = run.start;
+        for (address, bytes, changes) in self.changes(access, addresses[lane], run)? {
+            let knows = |actor| self.knows(actor);
+            if let Some(other) = accessed.write(self.actor(), address, bytes, changes, knows) {
+                return Err(self.race(other, address, lane));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a run of lanes is about to store from `address` on, in pieces that change something and pieces
+    /// that do not: address, bytes, and which it is.
+    fn changes(
+        &self,
+        access: &Access,
+        address: u64,
+        run: Range<usize>,
+    ) -> Result<SmallVec<[(u64, u64, bool); 4]>> {
+        let (width, mut old) = (access.width.bytes(), [0; 64 * LANES]);
+        let old = &mut old[..access.slots.len() * width * run.len()];
+        self.grid.memory.read(address, old).map_err(|fault| self.blame(fault, run.start))?;
         let mut pieces: SmallVec<[(u64, u64, bool); 4]> = SmallVec::new();
-        for (n, (slot, old)) in access.slots.iter().zip(old.chunks(width)).enumerate() {
-            let changes = self.value(*slot, lane).to_le_bytes()[..width] != *old;
+        let slots = run.flat_map(|lane| access.slots.iter().map(move |slot| (lane, *slot)));
+        for (n, ((lane, slot), old)) in slots.zip(old.chunks(width)).enumerate() {
+            let changes = self.value(slot, lane).to_le_bytes()[..width] != *old;
             match pieces.last_mut() {
                 Some((_, bytes, same)) if *same == changes => *bytes += width as u64,
                 _ => pieces.push((address + (n * width) as u64, width as u64, changes)),
@@ -166,5 +210,22 @@ impl<'a> Exec<'a> {
             other.warp, other.cluster
         );
         self.lane_fault(FaultKind::Race, message, lane).at(address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_that_lie_one_behind_the_other_are_noted_as_one() {
+        let mut addresses: [u64; LANES] = std::array::from_fn(|lane| 4096 + 4 * lane as u64);
+        let found = |addresses: &[u64; LANES], active| runs(addresses, active, 4).collect::<Vec<_>>();
+        assert_eq!(found(&addresses, u32::MAX), [0..32]);
+        assert_eq!(found(&addresses, 0xF000_00F7), [0..3, 4..8, 28..32]);
+        // Two lanes at the same place, and one elsewhere.
+        (addresses[1], addresses[30]) = (4096, 0);
+        assert_eq!(found(&addresses, u32::MAX), [0..1, 1..2, 2..30, 30..31, 31..32]);
+        assert_eq!(found(&addresses, 0), []);
     }
 }

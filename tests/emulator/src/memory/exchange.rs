@@ -15,6 +15,8 @@ use super::numbers::Numbered;
 
 /// Bytes that share a record.
 const CHUNK: u64 = 16;
+/// Bytes whose records lie together, as accesses do.
+const PAGE: u64 = 1024;
 
 /// An access, or rather all that a warp did in one epoch of its clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,16 +80,19 @@ struct Chunk {
     reads: Accesses,
 }
 
+/// Records of chunks by page.
+type Pages = Numbered<Box<[Chunk]>>;
+
 /// What all blocks of a launch share.
 #[derive(Default)]
 pub struct Exchange {
     /// What was released at each address.
     locations: Mutex<Numbered<Knowledge>>,
-    chunks: Mutex<Numbered<Chunk>>,
+    pages: Mutex<Pages>,
 }
 
 /// The weak accesses so far, for those of one instruction to join.
-pub struct Accessed<'a>(MutexGuard<'a, Numbered<Chunk>>);
+pub struct Accessed<'a>(MutexGuard<'a, Pages>);
 
 /// A panic elsewhere leaves the tables usable.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -109,7 +114,7 @@ impl Exchange {
 
     /// The weak accesses so far; nobody else records any meanwhile.
     pub fn accessed(&self) -> Accessed<'_> {
-        Accessed(lock(&self.chunks))
+        Accessed(lock(&self.pages))
     }
 }
 
@@ -122,8 +127,7 @@ impl Accessed<'_> {
         bytes: u64,
         knows: impl Fn(Actor) -> bool,
     ) -> Option<Actor> {
-        for (number, mask) in parts(address, bytes) {
-            let chunk = self.0.entry(number).or_default();
+        self.in_each(address, bytes, |chunk, mask| {
             if let Some(writer) = stranger(&chunk.writes, by, mask, &knows) {
                 return Some(writer);
             }
@@ -133,8 +137,8 @@ impl Accessed<'_> {
                 Some((actor, _)) => *actor = by,
                 None => chunk.reads.push((by, mask)),
             }
-        }
-        None
+            None
+        })
     }
 
     /// The same for a write. One that `changes` nothing is in nobody's way.
@@ -146,10 +150,9 @@ impl Accessed<'_> {
         changes: bool,
         knows: impl Fn(Actor) -> bool,
     ) -> Option<Actor> {
-        for (number, mask) in parts(address, bytes) {
-            let chunk = self.0.entry(number).or_default();
+        self.in_each(address, bytes, |chunk, mask| {
             if !changes && chunk.writes.iter().any(|(_, bytes)| bytes & mask == mask) {
-                continue;
+                return None;
             }
             for list in [&mut chunk.writes, &mut chunk.reads] {
                 if let (true, Some(other)) = (changes, stranger(list, by, mask, &knows)) {
@@ -159,6 +162,28 @@ impl Accessed<'_> {
                 list.retain(|(_, bytes)| *bytes != 0);
             }
             chunk.writes.push((by, mask));
+            None
+        })
+    }
+
+    /// Does `work` with every chunk of an access, and the bytes in it, until it finds something.
+    fn in_each(
+        &mut self,
+        address: u64,
+        bytes: u64,
+        mut work: impl FnMut(&mut Chunk, u16) -> Option<Actor>,
+    ) -> Option<Actor> {
+        let end = address + bytes;
+        for number in address / PAGE..end.div_ceil(PAGE) {
+            let new = || (0..PAGE / CHUNK).map(|_| Chunk::default()).collect();
+            let page = self.0.entry(number).or_insert_with(new);
+            let (from, to) = (address.max(number * PAGE), end.min((number + 1) * PAGE));
+            for (chunk, mask) in parts(from, to - from) {
+                let found = work(&mut page[(chunk % (PAGE / CHUNK)) as usize], mask);
+                if found.is_some() {
+                    return found;
+                }
+            }
         }
         None
     }
@@ -212,5 +237,10 @@ mod tests {
         assert_eq!(exchange.accessed().write(actor(1, 1), 64, 4, true, knows), Some(actor(0, 2)));
         assert_eq!(exchange.accessed().write(actor(1, 1), 64, 4, false, knows), None);
         assert_eq!(exchange.accessed().write(actor(1, 1), 80, 4, true, nothing), None);
+        // From one page to the next.
+        assert_eq!(exchange.accessed().write(actor(0, 3), PAGE - 8, 16, true, nothing), None);
+        assert_eq!(exchange.accessed().read(actor(1, 1), PAGE + 4, 4, nothing), Some(actor(0, 3)));
+        assert_eq!(exchange.accessed().read(actor(1, 1), PAGE - 12, 4, nothing), None);
+        assert_eq!(exchange.accessed().read(actor(1, 1), PAGE - 12, 8, nothing), Some(actor(0, 3)));
     }
 }
