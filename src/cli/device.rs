@@ -115,8 +115,8 @@ impl DeviceArgs {
 
     /// The identity of that GPU, which no other rank may compute on.
     pub(super) fn uuid(&self) -> Option<String> {
-        let device = devices().ok()?.into_iter().nth(self.gpu()?)?;
-        Some(device.uuid)
+        let ordinal = self.gpu()?;
+        devices().ok()?.into_iter().nth(ordinal).map(|device| device.uuid)
     }
 
     fn accepts(&self, there: DtypeChoice, reason: &str) -> std::result::Result<(), String> {

@@ -44,7 +44,7 @@ fn read(path: PathBuf) -> String {
 
 impl Ranks {
     pub fn start(mpi: &Mpi, tiny: &Tiny, ranks: usize, run: &str, more: &str) -> Self {
-        Self::start_with(mpi, tiny, ranks, &format!("--output-dir {run} {more}"), &gpu())
+        Self::start_with(mpi, tiny, ranks, &format!("--output-dir {run} {more}"), &gpus())
     }
 
     fn start_with(mpi: &Mpi, tiny: &Tiny, ranks: usize, more: &str, gpu: &[(&str, PathBuf)]) -> Self {
@@ -110,17 +110,17 @@ fn dg_run() -> &'static str {
     env!("CARGO_BIN_EXE_dg-run")
 }
 
-/// The emulated GPU, of which every process has its own.
-fn gpu() -> [(&'static str, PathBuf); 2] {
+/// A machine's emulated GPUs, of which every rank has its own.
+fn gpus() -> [(&'static str, PathBuf); 2] {
     let programs = std::env::current_exe().unwrap();
-    [("DG_EMULATOR", programs.with_file_name("libcuda_emulator.so")), ("CUDA_VISIBLE_DEVICES", "0".into())]
+    [("DG_EMULATOR", programs.with_file_name("libcuda_emulator.so")), ("DG_EMULATOR_DEVICES", "8".into())]
 }
 
 /// A process on its own, whatever has started the tests.
 pub fn alone(tiny: &Tiny, run: &str, more: &str) {
     let mut command = Command::new(dg_run());
     command.arg("train").args(TRAIN.split_whitespace()).args(["--output-dir", run, "--dist", "none"]);
-    command.args(more.split_whitespace()).current_dir(tiny.path("")).envs(gpu());
+    command.args(more.split_whitespace()).current_dir(tiny.path("")).envs(gpus());
     let output = finished(command, Duration::from_secs(60));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -153,7 +153,7 @@ fn a_rank_without_a_gpu_of_its_own_is_refused() {
     let tiny = tiny_with_pairs();
     // Nothing says that each sees another one.
     let ranks =
-        Ranks::start_with(&mpich, &tiny, 2, "--output-dir run --device cuda --data many", &gpu()[..1]);
+        Ranks::start_with(&mpich, &tiny, 2, "--output-dir run --device cuda --data many", &gpus()[..1]);
     let until = Instant::now() + DONE;
     assert_eq!([0, 1].map(|rank| ranks.exit_code(rank, until)), [6, 5], "{}{}", ranks.said(0), ranks.said(1));
     let text = "rank 1: expected a GPU of its own, found 1 for ranks up to number 1 of its machine";
