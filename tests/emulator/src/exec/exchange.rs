@@ -220,12 +220,14 @@ mod tests {
     #[test]
     fn lanes_that_lie_one_behind_the_other_are_noted_as_one() {
         let mut addresses: [u64; LANES] = std::array::from_fn(|lane| 4096 + 4 * lane as u64);
-        let found = |addresses: &[u64; LANES], active| runs(addresses, active, 4).collect::<Vec<_>>();
-        assert_eq!(found(&addresses, u32::MAX), [0..32]);
-        assert_eq!(found(&addresses, 0xF000_00F7), [0..3, 4..8, 28..32]);
+        let found = |addresses: &[u64; LANES], active| -> Vec<(usize, usize)> {
+            runs(addresses, active, 4).map(|run| (run.start, run.end)).collect()
+        };
+        assert_eq!(found(&addresses, u32::MAX), [(0, 32)]);
+        assert_eq!(found(&addresses, 0xF000_00F7), [(0, 3), (4, 8), (28, 32)]);
         // Two lanes at the same place, and one elsewhere.
         (addresses[1], addresses[30]) = (4096, 0);
-        assert_eq!(found(&addresses, u32::MAX), [0..1, 1..2, 2..30, 30..31, 31..32]);
+        assert_eq!(found(&addresses, u32::MAX), [(0, 1), (1, 2), (2, 30), (30, 31), (31, 32)]);
         assert_eq!(found(&addresses, 0), []);
     }
 }
