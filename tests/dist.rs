@@ -8,6 +8,9 @@ mod check;
 #[path = "dist/control.rs"]
 mod control;
 #[cfg(unix)]
+#[path = "dist/crew.rs"]
+mod crew;
+#[cfg(unix)]
 #[path = "dist/faults.rs"]
 mod faults;
 #[path = "dist/launch.rs"]
