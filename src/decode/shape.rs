@@ -22,9 +22,20 @@ const COHORT: usize = 8;
 /// Rows of such a batch where they are always the same.
 const FIXED_ROWS: usize = 64;
 
+/// Most samples that are decoded in one pass.
+pub fn side_by_side<B: Backend>(backend: &B) -> usize {
+    match backend.independent_rows() {
+        rows if rows >= COHORT => rows,
+        _ => FIXED_ROWS,
+    }
+}
+
 impl Shape {
-    /// For samples of one prompt.
+    /// For samples of one prompt: all in one pass, if there is room for them.
     pub(super) fn of_one<B: Backend>(backend: &B, samples: usize) -> Self {
+        if samples > side_by_side(backend) {
+            return Self::of_many(backend, 1, samples);
+        }
         let compact = samples <= backend.independent_rows();
         Shape { rows: samples, cohort: samples, cohorts: 1, compact }
     }
@@ -65,6 +76,8 @@ mod tests {
             assert!(cohorts <= prompts * samples.div_ceil(cohort), "{shown}");
             assert!(cohorts * cohort <= 2 * most_rows, "{shown}");
         }
+        let beyond = Shape::of_one(&Cpu::new(), most_rows + 1);
+        assert_eq!(beyond, Shape::of_many(&Cpu::new(), 1, most_rows + 1), "no more rows than a pass has");
         let single = Shape::of_many(&Cpu::new(), 500, 1);
         assert_eq!((single.cohort, single.cohorts), (1, most_rows), "samples that end leave their memory");
     }
