@@ -15,6 +15,9 @@ mod crew;
 mod faults;
 #[path = "dist/launch.rs"]
 mod launch;
+#[cfg(unix)]
+#[path = "dist/leases.rs"]
+mod leases;
 #[cfg(target_os = "linux")]
 #[path = "dist/machines.rs"]
 mod machines;
