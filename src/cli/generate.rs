@@ -18,7 +18,7 @@ use super::say::{note, warn};
 use super::signals::Signals;
 use super::terminal::{has_reader, print, require_reader};
 use super::{Guard, ModelArgs, read_text};
-use crate::decode::{FinishReason, GenerateOptions, side_by_side};
+use crate::decode::{FinishReason, GenerateOptions, samples_of_pass};
 use crate::deepguard::DeepGuard;
 use crate::dist::leases::Unit;
 use crate::dist::{Crew, Work};
@@ -165,7 +165,7 @@ impl Generation<'_> {
             return Ok(crew.serve(facts, &mut compute, &|| false)?);
         }
         let all = args.num_samples;
-        let most = if crew.is_alone() { all } else { side_by_side(&guard.model.backend) };
+        let most = if crew.is_alone() { all } else { samples_of_pass(&guard.model.backend) };
         let unit = |first| unit(&prompt, first..all.min(first + most));
         let units = (0..all).step_by(most).map(unit).collect::<crate::Result<_>>()?;
         let mut shown = Shown::new(args, options);

@@ -99,7 +99,7 @@ impl<'a, B: Backend> Batch<'a, B> {
     }
 
     /// Numbers the samples of a prompt from `first` on.
-    pub(super) fn from_sample(self, first: usize) -> Self {
+    pub(super) fn numbered_from(self, first: usize) -> Self {
         Batch { first, ..self }
     }
 
@@ -222,7 +222,7 @@ impl<'a, B: Backend> Batch<'a, B> {
         let Some(places) = self.free.pop() else { return Ok(false) };
         self.waiting = (end < samples).then(|| (prompt.clone(), end));
         let cohort = Cohort::new(&self.backend, prompt, places, first..end, samples);
-        self.cohorts.push(cohort.from_sample(self.first));
+        self.cohorts.push(cohort.numbered_from(self.first));
         self.place_last();
         let last = self.cohorts.len() - 1;
         if self.options.guided {

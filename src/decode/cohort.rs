@@ -134,7 +134,7 @@ impl<B: Backend> Cohort<B> {
     }
 
     /// With samples that are numbered from `first` on where random numbers are drawn.
-    pub(super) fn from_sample(self, first: usize) -> Self {
+    pub(super) fn numbered_from(self, first: usize) -> Self {
         Cohort { first, ..self }
     }
 

@@ -10,7 +10,7 @@ mod stage;
 pub mod windows;
 
 pub use expert::{CoDecoding, Expert};
-pub use shape::side_by_side;
+pub use shape::{rows_of_pass, samples_of_pass};
 pub use stage::{GuardScores, final_logits, score, score_packed, score_with_attention};
 
 use std::ops::Range;
@@ -288,7 +288,7 @@ impl<B: Backend> Decoder<'_, B> {
         let mut one = One { on_token, started, first_token: None, generated: None };
         let request = Request { prompt: prompt.to_vec(), seed: options.sampling.seed };
         let some = &GenerateOptions { num_samples: numbers.len(), ..options.clone() };
-        let batch = Batch::new(*self, some, shape, prompt.len())?.from_sample(numbers.start);
+        let batch = Batch::new(*self, some, shape, prompt.len())?.numbered_from(numbers.start);
         batch.run(&mut std::iter::once(request), &mut one)?;
         let mut generated = one.generated.ok_or_else(|| Error::internal("a generation without an end"))?;
         generated.prefill_seconds = one.first_token.unwrap_or_default();

@@ -22,22 +22,37 @@ const COHORT: usize = 8;
 /// Rows of such a batch where they are always the same.
 const FIXED_ROWS: usize = 64;
 
-/// Most samples that are decoded in one pass.
-pub fn side_by_side<B: Backend>(backend: &B) -> usize {
+/// Most samples of one prompt in a pass whose rows depend on each other.
+const MOST_SAMPLES: usize = 256;
+
+/// Most rows of a pass over samples of many prompts.
+pub fn rows_of_pass<B: Backend>(backend: &B) -> usize {
     match backend.independent_rows() {
         rows if rows >= COHORT => rows,
         _ => FIXED_ROWS,
     }
 }
 
+/// Most samples of one prompt that are decoded in one pass.
+pub fn samples_of_pass<B: Backend>(backend: &B) -> usize {
+    match backend.independent_rows() {
+        rows if rows >= COHORT => rows,
+        _ => MOST_SAMPLES,
+    }
+}
+
 impl Shape {
-    /// For samples of one prompt: all in one pass, if there is room for them.
+    /// For samples of one prompt: as many in one pass as there may be.
     pub(super) fn of_one<B: Backend>(backend: &B, samples: usize) -> Self {
-        if samples > side_by_side(backend) {
-            return Self::of_many(backend, 1, samples);
+        Self::of_samples(backend.independent_rows(), samples)
+    }
+
+    fn of_samples(independent: usize, samples: usize) -> Self {
+        if independent >= COHORT && samples > independent {
+            return Self::compact(independent, 1, samples);
         }
-        let compact = samples <= backend.independent_rows();
-        Shape { rows: samples, cohort: samples, cohorts: 1, compact }
+        let rows = samples.min(MOST_SAMPLES);
+        Shape { rows, cohort: rows, cohorts: 1, compact: samples <= independent }
     }
 
     /// For so many prompts, with so many samples each; both are 1 at least.
@@ -78,6 +93,10 @@ mod tests {
         }
         let beyond = Shape::of_one(&Cpu::new(), most_rows + 1);
         assert_eq!(beyond, Shape::of_many(&Cpu::new(), 1, most_rows + 1), "no more rows than a pass has");
+        for (samples, rows) in [(1, 1), (100, 100), (256, 256), (257, 256), (1000, 256)] {
+            let expected = Shape { rows, cohort: rows, cohorts: 1, compact: false };
+            assert_eq!(Shape::of_samples(0, samples), expected);
+        }
         let single = Shape::of_many(&Cpu::new(), 500, 1);
         assert_eq!((single.cohort, single.cohorts), (1, most_rows), "samples that end leave their memory");
     }

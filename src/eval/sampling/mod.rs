@@ -18,7 +18,7 @@ use super::presets::Preset;
 use super::run::{SAMPLES, SAMPLING};
 use super::samples::SampleLine;
 use super::suite::{Scenario, Suite};
-use crate::decode::{GenerateOptions, side_by_side};
+use crate::decode::{GenerateOptions, rows_of_pass};
 use crate::deepguard::DeepGuard;
 use crate::dist::leases::{Facts, Unit};
 use crate::dist::{Crew, Work};
@@ -225,7 +225,7 @@ impl Sharing<'_> {
         merge: &mut Merge<'_>,
     ) -> Result<()> {
         let complain = || "scenarios of a unit".to_owned();
-        let most = side_by_side(&guard.model.backend).div_ceil(generate.num_samples);
+        let most = rows_of_pass(&guard.model.backend).div_ceil(generate.num_samples);
         let unit = |prompts: &[Prompt]| {
             let name = match prompts {
                 [first, .., last] => format!("{} to {}", first.id, last.id),
