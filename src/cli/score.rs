@@ -344,7 +344,6 @@ fn colour(heat: f32) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deepguard::TokenScore;
 
     fn scores() -> TextScores {
         let token = |start, end, score| TokenScore { token: 1, range: start..end, score, attention: vec![] };
@@ -378,5 +377,20 @@ mod tests {
     #[test]
     fn colours_run_from_red_to_green() {
         assert_eq!((colour(0.0), colour(0.5), colour(1.0)), (16 + 180 + 1, 16 + 180 + 30 + 1, 16 + 30 + 1));
+    }
+
+    /// Bit by bit: also what is no number.
+    #[test]
+    fn what_ranks_tell_is_what_they_have_found() {
+        let mut found = scores();
+        (found.mean, found.tokens[0].score) = (f64::NAN, f32::NAN);
+        found.tokens[1].attention = vec![0.1, 0.9];
+        let told = |outcome| Told::read(Some(to_bytes(&Told::of(outcome)).unwrap())).unwrap();
+        let read = told(Ok(found.clone())).unwrap();
+        assert_eq!(format!("{read:?}"), format!("{found:?}"));
+        let failed = told(Err(Error::device("out of memory"))).unwrap_err();
+        assert_eq!((failed.kind(), failed.to_string().as_str()), (ErrorKind::Device, "out of memory"));
+        assert_eq!(Told::read(None).unwrap().unwrap_err().kind(), ErrorKind::Verdict);
+        assert!(Told::read(Some(b"{}".to_vec())).is_err());
     }
 }
