@@ -155,7 +155,7 @@ struct Told {
 }
 
 impl Generation<'_> {
-    /// Samples that have no room in one pass are units for ranks.
+    /// As many samples as make a pass are a unit, whoever decodes them.
     fn share<B: Backend>(self, guard: &DeepGuard<B>, options: &GenerateOptions) -> Result<()> {
         let Generation { args, model, crew, prompt, expert } = self;
         guard.validate(&guard.with_model_options(options)?)?;

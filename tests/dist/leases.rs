@@ -69,7 +69,7 @@ fn assert_same_for_ranks(tiny: &Tiny, arguments: &str, code: i32) {
 #[test]
 fn generate_prints_the_same_for_any_number_of_ranks() {
     let tiny = tiny_with_adapter();
-    // Three units of at most sixteen samples.
+    // Two units, of 32 samples and 8.
     let many = "generate --model model --adapter run --max-new-tokens 4 -n 40 --temperature 1 --json abc";
     assert_same_for_ranks(&tiny, many, 0);
     assert_same_for_ranks(&tiny, "generate --model model --max-new-tokens 5 abc", 0);
