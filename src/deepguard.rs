@@ -293,9 +293,24 @@ impl<B: Backend> DeepGuard<B> {
         options: &GenerateOptions,
         on_token: &mut dyn FnMut(usize, u32) -> bool,
     ) -> Result<Generated> {
+        self.generate_some(prompt, options, 0..options.num_samples, on_token)
+    }
+
+    /// Those samples of [`DeepGuard::generate`] that have these numbers: the same as among all of them. The
+    /// result, and `on_token`, count them from 0.
+    ///
+    /// # Errors
+    /// As [`DeepGuard::generate`].
+    pub fn generate_some(
+        &self,
+        prompt: &str,
+        options: &GenerateOptions,
+        numbers: Range<usize>,
+        on_token: &mut dyn FnMut(usize, u32) -> bool,
+    ) -> Result<Generated> {
         let ids = self.tokenizer.encode_prompt(prompt)?;
         let options = self.with_model_options(options)?;
-        self.decoder().generate(&ids, &options, on_token)
+        self.decoder().generate_some(&ids, &options, numbers, on_token)
     }
 
     /// Refuses options of a generation that do not go together, or not with what is attached.

@@ -19,7 +19,8 @@ pub enum ErrorKind {
     Device,
     /// A rank that was lost or stalled, that cannot join, or that is not like the others. Exit code 6.
     Cluster,
-    /// An evaluation whose verdicts are not complete, or a gate that was not passed. Exit code 7.
+    /// An evaluation whose verdicts are not complete, a gate that was not passed, or work of which a part was
+    /// given up because ranks were lost with it. Exit code 7.
     Verdict,
     /// Stopped on request, after everything was saved. Exit code 75.
     Preempted,
@@ -41,6 +42,13 @@ impl ErrorKind {
             ErrorKind::Preempted => 75,
             ErrorKind::Interrupted => 130,
         }
+    }
+
+    /// The kind of an exit code, if it is that of one.
+    pub(crate) fn of_exit_code(code: u8) -> Option<Self> {
+        use ErrorKind::*;
+        let kinds = [Internal, Usage, Data, Model, Device, Cluster, Verdict, Preempted, Interrupted];
+        kinds.into_iter().find(|kind| kind.exit_code() == code)
     }
 }
 

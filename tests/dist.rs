@@ -8,10 +8,16 @@ mod check;
 #[path = "dist/control.rs"]
 mod control;
 #[cfg(unix)]
+#[path = "dist/crew.rs"]
+mod crew;
+#[cfg(unix)]
 #[path = "dist/faults.rs"]
 mod faults;
 #[path = "dist/launch.rs"]
 mod launch;
+#[cfg(unix)]
+#[path = "dist/leases.rs"]
+mod leases;
 #[cfg(target_os = "linux")]
 #[path = "dist/machines.rs"]
 mod machines;

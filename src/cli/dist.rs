@@ -9,7 +9,8 @@ use super::device::DeviceArgs;
 use super::ranks::RanksArgs;
 use super::say::note;
 use super::signals::Signals;
-use super::{on_threads, print, spawn};
+use super::spawn::{self, Success};
+use super::{on_threads, print};
 #[cfg(unix)]
 use crate::cuda::BounceBuffer;
 use crate::dist::World;
@@ -54,7 +55,7 @@ pub(super) fn run(args: &DistArgs, threads: Option<usize>, signals: &Signals) ->
     let DistCommand::Check(args) = &args.command;
     let launch = args.ranks.launch()?;
     if let Some(nproc) = args.ranks.nproc {
-        return spawn::run(nproc, &launch, signals);
+        return spawn::run(nproc, &launch, signals, Success::OfEach);
     }
     on_threads(threads, || check(args, launch))
 }

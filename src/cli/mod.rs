@@ -16,6 +16,7 @@ mod hub;
 mod import;
 mod info;
 mod keys;
+mod leases;
 mod man;
 mod output;
 mod probe;
@@ -101,7 +102,7 @@ enum Command {
 }
 
 /// The model that a command runs.
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct ModelArgs {
     /// Base model: a Hugging Face directory, or a hub id, downloaded if it is not in the local cache.
     #[arg(long, short, alias = "model-name-or-path")]
@@ -280,17 +281,17 @@ fn execute(cli: Cli, matches: &ArgMatches, signals: &Signals) -> Result<()> {
             let options = config::resolve(&args, matches)?;
             train::run(&args, &options, signals)
         }
-        Command::Score(args) => on_threads(threads, || score::run(&args)),
-        Command::Generate(args) => on_threads(threads, || generate::run(&args)),
+        Command::Score(args) => score::run(&args, (threads, signals)),
+        Command::Generate(args) => generate::run(&args, (threads, signals)),
         Command::Export(args) => on_threads(threads, || export::run(&args)),
         Command::Import(args) => on_threads(threads, || import::run(&args)),
         Command::Data(args) => on_threads(threads, || data::run(&args)),
         #[cfg(unix)]
-        Command::Eval(args) => on_threads(threads, || eval::run(&args, signals)),
+        Command::Eval(args) => eval::run(&args, (threads, signals)),
         Command::Dist(args) => dist::run(&args, threads, signals),
         Command::Info(args) => on_threads(threads, || info::run(&args)),
         Command::Report(args) => on_threads(threads, || report::run(&args)),
-        Command::Probe(args) => on_threads(threads, || probe::run(&args)),
+        Command::Probe(args) => probe::run(&args, (threads, signals)),
         Command::Config(args) => schema::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

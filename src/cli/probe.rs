@@ -8,22 +8,31 @@ use indicatif::ProgressBar;
 
 use super::device::Task;
 use super::keys::named;
+use super::leases::{self, facts, of_bytes, to_bytes};
 use super::output::write_file;
+use super::ranks::RanksArgs;
 use super::say::{note, shows_bars};
+use super::signals::Signals;
 use super::terminal::{has_reader, print, require_reader, set_style};
 use super::{Guard, ModelArgs};
 use crate::cpu::Cpu;
 use crate::deepguard::DeepGuard;
+use crate::dist::leases::{Facts, Unit};
+use crate::dist::{Crew, Work};
 use crate::error::Error;
 use crate::files::json_text;
 use crate::model::config::Config;
 use crate::ops::{Backend, Device};
-use crate::probe::{ProbeOptions, ProbeReport, Progress, Signal, probe};
+use crate::probe::{PairStates, ProbeOptions, ProbeReport, Progress, Signal, Watch, probe, probe_states};
 use crate::report;
 use crate::train::Method;
+use crate::train::batch::TokenPair;
 use crate::train::config::default_max_seq_len;
 use crate::train::data::{OnBadRecord, TokenizedPairs, read_pairs, tokenize};
 use crate::train::records::CodePair;
+
+/// Pairs of a unit that a rank leases.
+const PAIRS_OF_UNIT: usize = 8;
 
 /// Letters of a bar in the table.
 const BAR: f64 = 40.0;
@@ -55,6 +64,8 @@ pub struct ProbeArgs {
     /// Write a page with table and chart, which needs no network.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    #[command(flatten)]
+    ranks: RanksArgs,
 }
 
 impl ProbeArgs {
@@ -64,17 +75,25 @@ impl ProbeArgs {
 }
 
 /// Probes.
-pub fn run(args: &ProbeArgs) -> Result<()> {
+pub fn run(args: &ProbeArgs, process: (Option<usize>, &Signals)) -> Result<()> {
     args.options().check()?;
     if args.max_seq_len == Some(0) {
         return Err(Error::usage("--max-seq-len: expected at least 1, found 0").into());
     }
-    let (records, left_out) = read_pairs(&args.data, "train", args.on_bad_record)?;
-    args.model.run(Guard::Unused, Probing { args, records, left_out })
+    leases::run(&args.ranks, &args.model, process, |crew, model| {
+        let (records, left_out) = match crew.is_first() {
+            true => read_pairs(&args.data, "train", args.on_bad_record)?,
+            false => (Vec::new(), 0),
+        };
+        model.run(Guard::Unused, Probing { args, model, crew, records, left_out })
+    })
 }
 
 struct Probing<'a> {
     args: &'a ProbeArgs,
+    model: &'a ModelArgs,
+    crew: &'a Crew,
+    /// On rank 0.
     records: Vec<CodePair>,
     left_out: usize,
 }
@@ -92,17 +111,24 @@ impl Task for Probing<'_> {
     }
 
     fn run<B: Backend>(self, guard: DeepGuard<B>) -> Result<()> {
-        let Probing { args, records, left_out } = self;
+        let Probing { args, model, crew, records, left_out } = self;
+        let facts = facts(crew, model, &guard, None, "")?;
+        if !crew.is_first() {
+            return Ok(crew.serve(facts, &mut |pairs| read_unit(&guard, pairs, args), &|| false)?);
+        }
         let limit = guard.model.config.max_position_embeddings;
         let max_seq_len = args.max_seq_len.unwrap_or_else(|| default_max_seq_len(limit));
         let pairs = tokenize(&records, &guard.tokenizer, max_seq_len, Method::Ce)?;
         note(&told(&pairs, left_out));
         let shown = Shown::new();
-        let report =
-            probe(&guard.model, guard.attached.as_ref(), &pairs.pairs, &args.options(), &|progress| {
-                shown.update(progress);
-                args.html.is_some() || has_reader()
-            });
+        let watch = |progress| {
+            shown.update(progress);
+            args.html.is_some() || has_reader()
+        };
+        let report = match crew.is_alone() {
+            true => probe(&guard.model, guard.attached.as_ref(), &pairs.pairs, &args.options(), &watch),
+            false => share(args, (crew, facts), &guard, &pairs.pairs, &watch),
+        };
         shown.finish();
         if args.html.is_none() {
             require_reader()?;
@@ -119,6 +145,52 @@ impl Task for Probing<'_> {
         }
         Ok(())
     }
+}
+
+/// Probes pairs that all ranks read.
+fn share<B: Backend>(
+    args: &ProbeArgs,
+    (crew, facts): (&Crew, Facts),
+    guard: &DeepGuard<B>,
+    pairs: &[TokenPair],
+    watch: &Watch<'_>,
+) -> crate::Result<ProbeReport> {
+    let options = args.options();
+    let unit = |(i, pairs): (usize, &[TokenPair])| {
+        let first = PAIRS_OF_UNIT * i + 1;
+        let name = format!("pairs {first} to {}", first + pairs.len() - 1);
+        Ok(Unit { name, input: to_bytes(&pairs)? })
+    };
+    let units = pairs.chunks(PAIRS_OF_UNIT).enumerate().map(unit).collect::<crate::Result<_>>()?;
+    probe_states(pairs, &options, watch, |tell| {
+        let mut states = PairStates::with_room(&guard.model.config, pairs.len(), options.free_memory)?;
+        let mut done = 0;
+        tell(done)?;
+        let mut merge = |unit: usize, read: Option<Vec<u8>>| {
+            let pairs = PAIRS_OF_UNIT.min(pairs.len() - PAIRS_OF_UNIT * unit);
+            done += pairs;
+            read.map_or(Ok(()), |read| states.add_bytes(pairs, &read))?;
+            tell(done)
+        };
+        let mut compute = |pairs: &[u8]| read_unit(guard, pairs, args);
+        let should_stop = || args.html.is_none() && !has_reader();
+        crew.lend(Work {
+            units,
+            facts,
+            compute: &mut compute,
+            merge: &mut merge,
+            should_stop: &should_stop,
+        })?;
+        Ok(states)
+    })
+}
+
+/// The states of the pairs of a unit.
+fn read_unit<B: Backend>(guard: &DeepGuard<B>, pairs: &[u8], args: &ProbeArgs) -> crate::Result<Vec<u8>> {
+    let pairs: Vec<TokenPair> = of_bytes(pairs)?;
+    let free = args.options().free_memory;
+    let states = PairStates::read(&guard.model, guard.attached.as_ref(), &pairs, free, &mut |_| Ok(()))?;
+    Ok(states.to_bytes())
 }
 
 fn told(pairs: &TokenizedPairs, left_out: usize) -> String {

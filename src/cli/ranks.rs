@@ -9,11 +9,11 @@ use clap::{Args, ValueEnum};
 use signal_hook::low_level;
 
 use super::device::DeviceArgs;
-use super::say::note;
+use super::say::{note, warn};
 use super::{kind, with_flags};
 use crate::dist::control::{Member, Timing};
 use crate::dist::launch::{Flags, Launch, MAX_RANKS, Variables};
-use crate::dist::{Engine, World};
+use crate::dist::{Crew, Engine, World};
 use crate::error::Error;
 use crate::{files, platform};
 
@@ -114,6 +114,43 @@ impl RanksArgs {
             (Ok(world), Ok(device)) => Ok((world, device)),
             (Ok(world), Err(error)) => {
                 world.leave(&Error::new(kind(&error), format!("{error:#}")));
+                Err(error)
+            }
+            (Err(error), Ok(_)) => Err(error.into()),
+            (Err(_), Err(own)) => Err(own),
+        }
+    }
+
+    /// Refuses a choice of collectives for work that has none.
+    pub(super) fn refuse_collectives(&self) -> Result<()> {
+        let name = match self.dist {
+            DistChoice::Auto | DistChoice::None => return Ok(()),
+            DistChoice::Mpi => "mpi",
+            DistChoice::Nccl => "nccl",
+        };
+        Err(Error::usage(format!(
+            "--dist {name}: the ranks of this command need nothing between them but their connections to rank 0, whatever \
+             has started them; leave it out"
+        ))
+        .into())
+    }
+
+    /// [`Self::join`] for work that is leased.
+    pub(super) fn join_crew(
+        &self,
+        launch: Launch,
+        device: Result<DeviceArgs>,
+        tell: &dyn Fn(&str),
+    ) -> Result<(Crew, DeviceArgs)> {
+        launch.note.iter().for_each(|text| note(text));
+        let name = device.as_ref().map_or("no device".to_owned(), DeviceArgs::name);
+        let member = member(launch.rank, &name, "none");
+        let (end, on_loss) = (Box::new(end_process), Box::new(warn));
+        let joined = Crew::join(launch, self.timing(), member, tell, end, on_loss);
+        match (joined, device) {
+            (Ok(crew), Ok(device)) => Ok((crew, device)),
+            (Ok(crew), Err(error)) => {
+                crew.leave(&Error::new(kind(&error), format!("{error:#}")));
                 Err(error)
             }
             (Err(error), Ok(_)) => Err(error.into()),

@@ -1,17 +1,24 @@
 //! `dg-run score`.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::device::Task;
+use super::leases::{self, facts, of_bytes, to_bytes};
 use super::output::write_file;
+use super::ranks::RanksArgs;
 use super::say::note;
-use super::terminal::{ReaderGone, colours, print, require_reader};
+use super::signals::Signals;
+use super::terminal::{ReaderGone, colours, has_reader, print, require_reader};
 use super::{Guard, ModelArgs, read_text};
-use crate::deepguard::{DeepGuard, TextScores};
-use crate::error::{Error, Result};
+use crate::deepguard::{DeepGuard, TextScores, TokenScore};
+use crate::dist::leases::{Facts, Unit};
+use crate::dist::{Crew, Work};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ops::Backend;
 use crate::report::{self, ScoredLine, ScoredText, Unscored, printable};
 
@@ -37,10 +44,12 @@ pub struct ScoreArgs {
     /// others have been.
     #[arg(required = true)]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    ranks: RanksArgs,
 }
 
 /// Scores every file.
-pub fn run(args: &ScoreArgs) -> anyhow::Result<()> {
+pub fn run(args: &ScoreArgs, process: (Option<usize>, &Signals)) -> anyhow::Result<()> {
     if args.model.adapter.is_none() {
         return Err(
             Error::usage("scoring needs a guard: give the folder of a training run with --adapter").into()
@@ -49,12 +58,16 @@ pub fn run(args: &ScoreArgs) -> anyhow::Result<()> {
     if !(0.0..=1.0).contains(&args.threshold) {
         return Err(Error::usage(format!("--threshold: expected 0 to 1, found {}", args.threshold)).into());
     }
-    let sources: Vec<Source> = args.files.iter().map(|file| Source::read(file)).collect();
-    if sources.iter().all(|source| source.text.is_err()) {
-        args.model.adapter(Guard::Needed)?;
-        return Ok(Scoring { sources, args }.score(|_| Err(Error::internal("no text was read")))?);
-    }
-    args.model.run(Guard::Needed, Scoring { sources, args })
+    leases::run(&args.ranks, &args.model, process, |crew, model| {
+        let files = if crew.is_first() { &args.files[..] } else { &[] };
+        let sources: Vec<Source> = files.iter().map(|file| Source::read(file)).collect();
+        let scoring = Scoring { sources, args, model, crew };
+        if crew.is_first() && scoring.sources.iter().all(|source| source.text.is_err()) {
+            model.adapter(Guard::Needed)?;
+            return Ok(scoring.show_all(&mut |_| Err(Error::internal("no text was read")), Vec::new())?);
+        }
+        model.run(Guard::Needed, scoring)
+    })
 }
 
 /// A file and its text, or why it has none.
@@ -71,13 +84,25 @@ impl Source {
 }
 
 struct Scoring<'a> {
+    /// On rank 0.
     sources: Vec<Source>,
     args: &'a ScoreArgs,
+    model: &'a ModelArgs,
+    crew: &'a Crew,
 }
 
 impl Task for Scoring<'_> {
     fn run<B: Backend>(self, guard: DeepGuard<B>) -> anyhow::Result<()> {
-        Ok(self.score(|text| guard.score(text))?)
+        let facts = facts(self.crew, self.model, &guard, None, "")?;
+        let mut compute = |text: &[u8]| {
+            let text = std::str::from_utf8(text).kind(ErrorKind::Internal, || "a text to score".into())?;
+            to_bytes(&Told::of(guard.score(text)))
+        };
+        match self.crew.is_first() {
+            true => self.show_all(&mut compute, facts)?,
+            false => self.crew.serve(facts, &mut compute, &|| false)?,
+        }
+        Ok(())
     }
 }
 
@@ -85,18 +110,87 @@ impl Task for Scoring<'_> {
 type Outcome = Result<(String, TextScores)>;
 
 impl Scoring<'_> {
-    /// Scores what can be scored, says what cannot, and fails at the end if there is any of that.
-    fn score(self, score: impl Fn(&str) -> Result<TextScores>) -> Result<()> {
-        let Scoring { sources, args } = self;
-        let mut outcomes: Vec<(PathBuf, Outcome)> = Vec::new();
-        for Source { name, text } in sources {
-            args.require_reader()?;
-            let outcome = text.and_then(|text| score(&text).map(|scores| (text, scores)));
+    /// Scores what can be scored, each file a unit, says what cannot, and fails at the end if there is any of
+    /// that.
+    fn show_all(self, compute: &mut dyn FnMut(&[u8]) -> Result<Vec<u8>>, facts: Facts) -> Result<()> {
+        let Scoring { sources, args, crew, .. } = self;
+        let mut units = Vec::new();
+        for Source { name, text } in &sources {
+            let input = text.as_ref().map(|text| text.clone().into_bytes());
+            units.extend(input.map(|input| Unit { name: printable(&report::file_name(name)), input }));
+        }
+        let (mut outcomes, mut sources) = (Vec::new(), sources.into_iter());
+        let mut show = |name: PathBuf, outcome: Outcome| {
             args.show(&name, &outcome)?;
             outcomes.push((name, outcome));
+            Ok(())
+        };
+        let mut merge = |_, result: Option<Vec<u8>>| {
+            for Source { name, text } in sources.by_ref() {
+                match text {
+                    Err(error) => show(name, Err(error))?,
+                    Ok(text) => return show(name, Told::read(result)?.map(|scores| (text, scores))),
+                }
+            }
+            Ok(())
+        };
+        let should_stop = || args.html.is_none() && !has_reader();
+        let lent = crew.lend(Work { units, facts, compute, merge: &mut merge, should_stop: &should_stop });
+        args.require_reader()?;
+        if lent.as_ref().is_err_and(|error| error.kind() != ErrorKind::Verdict) {
+            return lent;
+        }
+        for Source { name, text } in sources {
+            show(name, text.and_then(|_| Err(Error::internal("a text without a result"))))?;
         }
         args.write_documents(&outcomes)?;
+        lent?;
         failure(outcomes)
+    }
+}
+
+/// What a rank tells of a file. Numbers are bit patterns: JSON knows no NaN.
+#[derive(Serialize, Deserialize)]
+enum Told {
+    Scores { tokens: Vec<(u32, Range<usize>, u32, Vec<u32>)>, mean: u64, layers: Vec<usize> },
+    Failed { code: u8, message: String },
+}
+
+impl Told {
+    fn of(scored: Result<TextScores>) -> Self {
+        match scored {
+            Ok(TextScores { tokens, mean, layers }) => {
+                let token = |token: TokenScore| {
+                    let attention = token.attention.into_iter().map(f32::to_bits).collect();
+                    (token.token, token.range, token.score.to_bits(), attention)
+                };
+                Told::Scores { tokens: tokens.into_iter().map(token).collect(), mean: mean.to_bits(), layers }
+            }
+            Err(error) => Told::Failed { code: error.kind().exit_code(), message: error.to_string() },
+        }
+    }
+
+    /// The scores of a file, or why it has none.
+    ///
+    /// # Errors
+    /// Kind `Internal`: this is not what a rank tells.
+    fn read(result: Option<Vec<u8>>) -> Result<Result<TextScores>> {
+        let Some(bytes) = result else {
+            return Ok(Err(Error::new(ErrorKind::Verdict, "two ranks were lost while they scored it")));
+        };
+        Ok(match of_bytes(&bytes)? {
+            Told::Failed { code, message } => {
+                Err(Error::new(ErrorKind::of_exit_code(code).unwrap_or(ErrorKind::Internal), message))
+            }
+            Told::Scores { tokens, mean, layers } => {
+                let token = |(token, range, score, attention): (u32, Range<usize>, u32, Vec<u32>)| {
+                    let attention = attention.into_iter().map(f32::from_bits).collect();
+                    TokenScore { token, range, score: f32::from_bits(score), attention }
+                };
+                let tokens = tokens.into_iter().map(token).collect();
+                Ok(TextScores { tokens, mean: f64::from_bits(mean), layers })
+            }
+        })
     }
 }
 
@@ -250,7 +344,6 @@ fn colour(heat: f32) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deepguard::TokenScore;
 
     fn scores() -> TextScores {
         let token = |start, end, score| TokenScore { token: 1, range: start..end, score, attention: vec![] };
@@ -284,5 +377,20 @@ mod tests {
     #[test]
     fn colours_run_from_red_to_green() {
         assert_eq!((colour(0.0), colour(0.5), colour(1.0)), (16 + 180 + 1, 16 + 180 + 30 + 1, 16 + 30 + 1));
+    }
+
+    /// Bit by bit: also what is no number.
+    #[test]
+    fn what_ranks_tell_is_what_they_have_found() {
+        let mut found = scores();
+        (found.mean, found.tokens[0].score) = (f64::NAN, f32::NAN);
+        found.tokens[1].attention = vec![0.1, 0.9];
+        let told = |outcome| Told::read(Some(to_bytes(&Told::of(outcome)).unwrap())).unwrap();
+        let read = told(Ok(found.clone())).unwrap();
+        assert_eq!(format!("{read:?}"), format!("{found:?}"));
+        let failed = told(Err(Error::device("out of memory"))).unwrap_err();
+        assert_eq!((failed.kind(), failed.to_string().as_str()), (ErrorKind::Device, "out of memory"));
+        assert_eq!(Told::read(None).unwrap().unwrap_err().kind(), ErrorKind::Verdict);
+        assert!(Told::read(Some(b"{}".to_vec())).is_err());
     }
 }

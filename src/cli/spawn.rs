@@ -1,6 +1,7 @@
 //! `--nproc`: this program again, once for each rank, on this machine.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -15,9 +16,18 @@ use crate::error::{Context, Error, ErrorKind};
 /// Between two looks at the ranks.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// Whose success is that of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Success {
+    /// That of every rank.
+    OfEach,
+    /// That of rank 0, which may have gone on without others.
+    OfFirst,
+}
+
 /// Starts the ranks, waits for all of them, and ends with their exit code unless that is 0.
-pub(super) fn run(nproc: Nproc, launch: &Launch, signals: &Signals) -> Result<()> {
-    match exit_code(nproc, launch, signals)? {
+pub(super) fn run(nproc: Nproc, launch: &Launch, signals: &Signals, success: Success) -> Result<()> {
+    match exit_code(nproc, launch, signals, success)? {
         0 => Ok(()),
         // The ranks have said why.
         code => std::process::exit(code.into()),
@@ -26,7 +36,7 @@ pub(super) fn run(nproc: Nproc, launch: &Launch, signals: &Signals) -> Result<()
 
 /// Signals are passed on to the ranks, and their exit code is the result: the first that is neither 0 nor
 /// that of a rank which has only lost another one, if there is one.
-fn exit_code(nproc: Nproc, launch: &Launch, signals: &Signals) -> Result<u8> {
+fn exit_code(nproc: Nproc, launch: &Launch, signals: &Signals, success: Success) -> Result<u8> {
     if launch.launcher != Launcher::Single {
         return Err(Error::usage(format!(
             "--nproc: this process is rank {} of {} already, by {}; leave --nproc out, or give --dist none to whatever \
@@ -48,7 +58,7 @@ fn exit_code(nproc: Nproc, launch: &Launch, signals: &Signals) -> Result<u8> {
         let child = start(rank, ranks, &rendezvous);
         children.0.push(child.kind(ErrorKind::Device, || format!("--nproc: cannot start rank {rank}"))?);
     }
-    Ok(children.wait(signals))
+    Ok(of_all(&children.wait(signals), success))
 }
 
 fn one_for_each_gpu() -> Result<usize> {
@@ -67,12 +77,14 @@ fn one_for_each_gpu() -> Result<usize> {
 
 fn start(rank: usize, ranks: usize, rendezvous: &str) -> std::io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
+    // A terminal belongs to the processes in front, of whom a rank is none.
+    let is_first = rank == 0;
     let [rank, ranks] = [rank, ranks].map(|number| number.to_string());
     command
         .args(without_nproc(std::env::args_os().skip(1)))
         .envs([("RANK", &rank), ("LOCAL_RANK", &rank), ("WORLD_SIZE", &ranks), ("LOCAL_WORLD_SIZE", &ranks)])
         .env(RENDEZVOUS_VARIABLE, rendezvous)
-        .stdin(Stdio::null());
+        .stdin(if is_first && !std::io::stdin().is_terminal() { Stdio::inherit() } else { Stdio::null() });
     #[cfg(unix)]
     tie(&mut command);
     command.spawn()
@@ -113,7 +125,8 @@ fn without_nproc(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
 struct Children(Vec<Child>);
 
 impl Children {
-    fn wait(&mut self, signals: &Signals) -> u8 {
+    /// The exit codes of all.
+    fn wait(&mut self, signals: &Signals) -> Vec<u8> {
         let mut ended: Vec<Option<ExitStatus>> = vec![None; self.0.len()];
         while ended.iter().any(Option::is_none) {
             for (child, ended) in self.0.iter_mut().zip(&mut ended) {
@@ -127,7 +140,7 @@ impl Children {
             }
             std::thread::sleep(LOOK);
         }
-        of_all(ended.into_iter().flatten().map(code))
+        ended.into_iter().flatten().map(code).collect()
     }
 
     #[cfg(unix)]
@@ -167,9 +180,11 @@ fn code(status: ExitStatus) -> u8 {
 }
 
 /// The exit code of all: a rank's own failure, else the loss of another rank, else 0.
-fn of_all(codes: impl Iterator<Item = u8>) -> u8 {
+fn of_all(codes: &[u8], success: Success) -> u8 {
     let lost = ErrorKind::Cluster.exit_code();
-    let codes: Vec<u8> = codes.collect();
+    if success == Success::OfFirst && codes.first() == Some(&0) {
+        return 0;
+    }
     let own = codes.iter().find(|code| **code != 0 && **code != lost);
     own.or_else(|| codes.iter().find(|code| **code != 0)).copied().unwrap_or(0)
 }
@@ -195,7 +210,11 @@ mod tests {
         for (codes, expected) in
             [(&[0, 0][..], 0), (&[6, 5, 6], 5), (&[6, 6], 6), (&[0, 6, 137], 137), (&[75, 75], 75), (&[], 0)]
         {
-            assert_eq!(of_all(codes.iter().copied()), expected, "{codes:?}");
+            assert_eq!(of_all(codes, Success::OfEach), expected, "{codes:?}");
+        }
+        for (codes, expected) in [(&[0, 6, 137][..], 0), (&[6, 5, 0], 5), (&[7, 137, 137], 7), (&[75, 0], 75)]
+        {
+            assert_eq!(of_all(codes, Success::OfFirst), expected, "{codes:?}");
         }
     }
 }

@@ -10,9 +10,10 @@ use super::progress::{Progress, limit_warnings, outlook, stage_text};
 use super::ranks::share_of_cores;
 use super::say::{detail, leave_it_to_rank_0, note, warn};
 use super::signals::{Signal, Signals};
+use super::spawn::{self, Success};
 use super::summary::before_and_after;
 use super::train_args::TrainArgs;
-use super::{kind, on_threads, print, spawn};
+use super::{kind, on_threads, print};
 use crate::deepguard::DeepGuard;
 use crate::dist::World;
 use crate::dist::launch::Launch;
@@ -38,7 +39,7 @@ pub(super) fn run(args: &TrainArgs, options: &TrainOptions, signals: &Signals) -
         refuse_sizes_of_each_device(options)?;
     }
     if let Some(nproc) = args.ranks.nproc {
-        return spawn::run(nproc, &launch, signals);
+        return spawn::run(nproc, &launch, signals, Success::OfEach);
     }
     let threads = place.threads.or_else(|| share_of_cores(&launch));
     on_threads(threads, || run_rank(args, options, launch, signals))

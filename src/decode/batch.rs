@@ -28,6 +28,8 @@ pub(super) struct Batch<'a, B: Backend> {
     backend: B,
     options: &'a GenerateOptions,
     shape: Shape,
+    /// The number of the first sample, by which its random numbers are drawn.
+    first: usize,
     /// The model whose samples these are.
     main: Reader<'a, B>,
     /// The expert that drafts tokens for it.
@@ -77,6 +79,7 @@ impl<'a, B: Backend> Batch<'a, B> {
             backend,
             options,
             shape,
+            first: 0,
             main,
             expert,
             stats,
@@ -93,6 +96,11 @@ impl<'a, B: Backend> Batch<'a, B> {
         batch.main.prepare(rescored);
         batch.expert.iter_mut().for_each(|(reader, _)| reader.prepare(false));
         Ok(batch)
+    }
+
+    /// Numbers the samples of a prompt from `first` on.
+    pub(super) fn numbered_from(self, first: usize) -> Self {
+        Batch { first, ..self }
     }
 
     fn upload_statistics(&mut self) {
@@ -213,7 +221,8 @@ impl<'a, B: Backend> Batch<'a, B> {
         }
         let Some(places) = self.free.pop() else { return Ok(false) };
         self.waiting = (end < samples).then(|| (prompt.clone(), end));
-        self.cohorts.push(Cohort::new(&self.backend, prompt, places, first..end, samples));
+        let cohort = Cohort::new(&self.backend, prompt, places, first..end, samples);
+        self.cohorts.push(cohort.numbered_from(self.first));
         self.place_last();
         let last = self.cohorts.len() - 1;
         if self.options.guided {

@@ -89,6 +89,8 @@ pub(super) struct Cohort<B: Backend> {
     pub(super) prompt: Rc<Prompt<B>>,
     pub(super) places: Places<B>,
     pub(super) samples: Vec<Sample>,
+    /// What is added to their numbers where random numbers are drawn.
+    first: usize,
     /// Position, among the generated ones, of the token that the last pass was started for.
     pub(super) position: usize,
     /// Tokens of each sample that were handed out.
@@ -128,7 +130,12 @@ impl<B: Backend> Cohort<B> {
             strength: 0.0,
         };
         let samples = numbers.map(sample).collect();
-        Cohort { prompt, places, samples, position: 0, delivered: 0 }
+        Cohort { prompt, places, samples, first: 0, position: 0, delivered: 0 }
+    }
+
+    /// With samples that are numbered from `first` on where random numbers are drawn.
+    pub(super) fn numbered_from(self, first: usize) -> Self {
+        Cohort { first, ..self }
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -206,7 +213,8 @@ impl<B: Backend> Cohort<B> {
     }
 
     pub(super) fn upload_numbers(&mut self, backend: &B) {
-        let numbers: Vec<u32> = self.samples.iter().map(|sample| sample.number as u32).collect();
+        let numbers: Vec<u32> =
+            self.samples.iter().map(|sample| (self.first + sample.number) as u32).collect();
         backend.upload(self.places.numbers.first_mut(numbers.len()), &numbers);
     }
 

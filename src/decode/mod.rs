@@ -10,7 +10,10 @@ mod stage;
 pub mod windows;
 
 pub use expert::{CoDecoding, Expert};
+pub use shape::{rows_of_pass, samples_of_pass};
 pub use stage::{GuardScores, final_logits, score, score_packed, score_with_attention};
+
+use std::ops::Range;
 
 use crate::attached::Attached;
 use crate::error::{Error, Result};
@@ -19,7 +22,7 @@ use crate::model::transformer::Transformer;
 use crate::ops::Backend;
 use crate::ops::sample::Sampling;
 use batch::Batch;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shape::Shape;
 
 /// Largest factor of the guidance.
@@ -154,7 +157,7 @@ impl GenerateOptions {
 }
 
 /// Why a sample ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// The sample produced a stop token, or the caller ended it.
@@ -182,7 +185,7 @@ pub struct Generated {
 }
 
 /// A prompt of a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// Tokens of the prompt.
     pub prompt: Vec<u32>,
@@ -254,6 +257,21 @@ impl<B: Backend> Decoder<'_, B> {
         options: &GenerateOptions,
         on_token: &mut dyn FnMut(usize, u32) -> bool,
     ) -> Result<Generated> {
+        self.generate_some(prompt, options, 0..options.num_samples, on_token)
+    }
+
+    /// Those samples of [`Decoder::generate`] that have these numbers: the same as among all of them. The
+    /// result, and `on_token`, count them from 0.
+    ///
+    /// # Errors
+    /// Those of [`Decoder::generate`].
+    pub fn generate_some(
+        &self,
+        prompt: &[u32],
+        options: &GenerateOptions,
+        numbers: Range<usize>,
+        on_token: &mut dyn FnMut(usize, u32) -> bool,
+    ) -> Result<Generated> {
         let options = &self.checked(options)?;
         let limit = self.context();
         if !prompt.is_empty() && prompt.len().saturating_add(options.max_new_tokens) > limit {
@@ -269,7 +287,8 @@ impl<B: Backend> Decoder<'_, B> {
         let started = std::time::Instant::now();
         let mut one = One { on_token, started, first_token: None, generated: None };
         let request = Request { prompt: prompt.to_vec(), seed: options.sampling.seed };
-        let batch = Batch::new(*self, options, shape, prompt.len())?;
+        let some = &GenerateOptions { num_samples: numbers.len(), ..options.clone() };
+        let batch = Batch::new(*self, some, shape, prompt.len())?.numbered_from(numbers.start);
         batch.run(&mut std::iter::once(request), &mut one)?;
         let mut generated = one.generated.ok_or_else(|| Error::internal("a generation without an end"))?;
         generated.prefill_seconds = one.first_token.unwrap_or_default();

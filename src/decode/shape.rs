@@ -22,6 +22,19 @@ const COHORT: usize = 8;
 /// Rows of such a batch where they are always the same.
 const FIXED_ROWS: usize = 64;
 
+/// Most rows of a pass over samples of many prompts.
+pub fn rows_of_pass<B: Backend>(backend: &B) -> usize {
+    match backend.independent_rows() {
+        rows if rows >= COHORT => rows,
+        _ => FIXED_ROWS,
+    }
+}
+
+/// Samples of one prompt that make a pass long enough: more in it would not make it quicker for each.
+pub fn samples_of_pass<B: Backend>(_: &B) -> usize {
+    if B::IN_SYSTEM_MEMORY { 32 } else { 256 }
+}
+
 impl Shape {
     /// For samples of one prompt.
     pub(super) fn of_one<B: Backend>(backend: &B, samples: usize) -> Self {

@@ -3,14 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use super::caller::Caller;
 use super::launch::Launch;
+use super::leases::{Facts, Lease, Unit};
 pub use super::meeting::Exchange;
 use super::meeting::Listening;
 pub use super::message::{Invitation, Member, Progress};
-use super::root::{Handle, Root};
+use super::root::{Computed, Handle, OnLoss, Root};
 pub use super::shared::OnFailure;
 use super::shared::{Outcome, Shared};
 pub use super::watch::Timing;
@@ -55,22 +57,81 @@ impl Control {
         exchange: &mut Exchange,
         on_failure: OnFailure,
     ) -> Result<Self> {
+        let watch = |root: Root, shared| Ok((root.watch(shared)?, mpsc::channel().1));
+        let joined = Self::meet(launch, member, timing, tell, exchange, on_failure, watch);
+        joined.map(|(control, _)| control)
+    }
+
+    /// [`Self::join`] for work that ranks lease: one that is lost costs a unit of it. `on_loss` is told
+    /// of that. The units of this rank come out of the receiver.
+    pub(super) fn join_to_lease(
+        launch: &Launch,
+        member: Member,
+        timing: Timing,
+        tell: &dyn Fn(&str),
+        exchange: &mut Exchange,
+        on_failure: OnFailure,
+        on_loss: OnLoss,
+    ) -> Result<(Self, Receiver<Lease>)> {
+        let lend = |root: Root, shared| root.lend(shared, on_loss);
+        Self::meet(launch, member, timing, tell, exchange, on_failure, lend)
+    }
+
+    fn meet(
+        launch: &Launch,
+        member: Member,
+        timing: Timing,
+        tell: &dyn Fn(&str),
+        exchange: &mut Exchange,
+        on_failure: OnFailure,
+        watch: impl FnOnce(Root, Arc<Shared>) -> Result<(Handle, Receiver<Lease>)>,
+    ) -> Result<(Self, Receiver<Lease>)> {
         let shared = Arc::new(Shared::new(on_failure));
         let deadline = Instant::now() + timing.start;
-        let (members, role) = match (launch.world, launch.rank) {
-            (1, _) => (BTreeMap::from([(0, member)]), Role::Single),
+        let (members, role, leases) = match (launch.world, launch.rank) {
+            (1, _) => (BTreeMap::from([(0, member)]), Role::Single, mpsc::channel().1),
             (_, 0) => {
                 let mut root = Root::new(launch, member, timing, deadline);
                 root.gather(Listening::start(launch, deadline, exchange)?, tell)?;
-                (root.members().clone(), Role::Root(root.watch(shared.clone())?))
+                let members = root.members().clone();
+                let (handle, leases) = watch(root, shared.clone())?;
+                (members, Role::Root(handle), leases)
             }
             _ => {
-                let (root, caller) =
+                let (root, caller, leases) =
                     Caller::join(launch, &member, timing, deadline, exchange, shared.clone())?;
-                (BTreeMap::from([(0, root), (member.rank, member)]), Role::Caller(caller))
+                (BTreeMap::from([(0, root), (member.rank, member)]), Role::Caller(caller), leases)
             }
         };
-        Ok(Control { members, shared, role })
+        Ok((Control { members, shared, role }, leases))
+    }
+
+    /// Gives rank 0's control plane the units to lease. `results` gets each once.
+    pub(super) fn lend(&self, facts: Facts, units: Vec<Unit>, results: Sender<Computed>) {
+        if let Role::Root(root) = &self.role {
+            root.work(facts, units, results);
+        }
+    }
+
+    /// Whether all ranks have finished, or have to end.
+    pub(super) fn is_over(&self) -> bool {
+        self.shared.is_over()
+    }
+
+    /// This rank can compute units.
+    pub(super) fn ready(&self, facts: Facts) {
+        if let Role::Caller(caller) = &self.role {
+            caller.ready(facts);
+        }
+    }
+
+    /// This rank has computed a unit.
+    pub(super) fn give(&self, number: usize, result: Vec<u8>) {
+        match &self.role {
+            Role::Single => {}
+            Role::Root(root) => root.give(number, result),
+            Role::Caller(caller) => caller.give(number, &result),
+        }
     }
 
     /// All ranks in order, on rank 0; elsewhere rank 0 and this one.
@@ -152,7 +213,7 @@ impl Control {
     }
 
     /// Waits until all ranks have come here, or some have failed.
-    fn conclude(&self) {
+    pub(super) fn conclude(&self) {
         self.enter(self.shared.progress().step, "end");
         match &self.role {
             Role::Single => self.shared.finish(),

@@ -7,9 +7,16 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::frame::{FrameError, MAX_PAYLOAD, Opener, Sealer};
+use super::leases::Facts;
 
 /// Bytes of a message for people; the rest is cut off.
 const MAX_TEXT: usize = MAX_PAYLOAD / 8;
+
+/// The first byte of a frame with a piece of something longer than a frame. No JSON begins with it.
+const PIECE: u8 = 0;
+
+/// Bytes of a unit of work, or of its result.
+const MAX_LOAD: usize = 1 << 30;
 
 /// Who a rank is, and what has to be the same on all ranks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +72,10 @@ pub(super) enum ToRoot {
     Leave { code: u8, message: String },
     /// It has done everything.
     Done,
+    /// It can compute units of work, and is so.
+    Ready { facts: Facts },
+    /// It has computed a unit; the pieces before are the result.
+    Result { number: usize },
 }
 
 /// What rank 0 tells any other rank.
@@ -80,6 +91,8 @@ pub(super) enum ToRank {
     Stop { code: u8, message: String },
     /// All have done everything.
     Finish,
+    /// A unit of work for this rank; the pieces before are its input.
+    Lease { number: usize, name: String },
 }
 
 /// `message`, no longer than a frame can take.
@@ -101,14 +114,37 @@ pub(super) fn send(
     Ok(stream.write_all(&sealer.seal(&payload)?)?)
 }
 
+/// What may be longer than a frame, piece by piece: messages may come in between, so that a rank which sends
+/// for long still shows that it is alive.
+pub(super) fn pieces(load: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    load.chunks(MAX_PAYLOAD - 1).map(|piece| [&[PIECE], piece].concat())
+}
+
 /// Waits for one message.
 pub(super) fn receive<T: DeserializeOwned>(
     stream: &mut impl Read,
     opener: &mut Opener,
 ) -> Result<T, FrameError> {
-    let payload = opener.open(stream)?;
-    // The token is right, so it is dg-run, but not this one.
-    serde_json::from_slice(&payload).map_err(|_| FrameError::Stranger)
+    receive_after(stream, opener, &mut Vec::new())
+}
+
+/// Waits for one message, and adds the pieces that come before it to `load`.
+pub(super) fn receive_after<T: DeserializeOwned>(
+    stream: &mut impl Read,
+    opener: &mut Opener,
+    load: &mut Vec<u8>,
+) -> Result<T, FrameError> {
+    loop {
+        let payload = opener.open(stream)?;
+        let Some((&PIECE, piece)) = payload.split_first() else {
+            // The token is right, so it is dg-run, but not this one.
+            return serde_json::from_slice(&payload).map_err(|_| FrameError::Stranger);
+        };
+        load.extend_from_slice(piece);
+        if load.len() > MAX_LOAD {
+            return Err(FrameError::TooLong(load.len()));
+        }
+    }
 }
 
 impl fmt::Display for Member {

@@ -1,6 +1,11 @@
 //! Rank 0 of the control plane: who has joined, whether they go together, and what becomes of them.
 
+mod lend;
+
+pub use lend::OnLoss;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +15,9 @@ use std::time::{Duration, Instant};
 
 use super::frame::{FrameError, Sealer, Side};
 use super::launch::Launch;
+use super::leases::{Facts, Unit};
 use super::meeting::{GREETING, Listening, greet_within};
-use super::message::{Member, Progress, ToRank, ToRoot, clipped, receive, send};
+use super::message::{Member, Progress, ToRank, ToRoot, clipped, receive, receive_after, send};
 use super::shared::Shared;
 use super::watch::{Failure, Timing, Watch};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -61,12 +67,17 @@ struct Link {
 /// What the threads that listen have noticed, by the number of the connection.
 enum Event {
     Joined { connection: usize, link: Link, world: usize, member: Box<Member> },
-    Heard { connection: usize, message: ToRoot },
+    Heard { connection: usize, message: ToRoot, load: Vec<u8> },
     Closed { connection: usize },
     Refused { from: IpAddr, why: FrameError },
     OwnDone,
     OwnLeave { code: u8, message: String, told: Sender<()> },
+    OwnWork { facts: Facts, units: Vec<Unit>, results: Sender<Computed> },
+    OwnResult { number: usize, result: Vec<u8> },
 }
+
+/// The number of a unit, and its result, unless that was given up.
+pub(super) type Computed = (usize, Option<Vec<u8>>);
 
 /// What the owner of the control plane has of it.
 pub(super) struct Handle {
@@ -199,11 +210,11 @@ impl Root {
                 let Some(rank) = self.ranks.get(&connection) else { return Ok(()) };
                 Err(self.error(&Failure::Lost { rank: *rank, progress: joining(), silent: None }))
             }
-            Event::Heard { connection, message: ToRoot::Leave { code, message } } => {
+            Event::Heard { connection, message: ToRoot::Leave { code, message }, .. } => {
                 let Some(rank) = self.ranks.get(&connection) else { return Ok(()) };
                 Err(self.error(&Failure::Ended { rank: *rank, code, message }))
             }
-            Event::Heard { .. } | Event::OwnDone | Event::OwnLeave { .. } => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -288,13 +299,13 @@ impl Root {
 
     fn follow_event(&mut self, event: Event, watch: &mut Watch, now: Duration) -> Option<Failure> {
         match event {
-            Event::Heard { connection, message } => {
+            Event::Heard { connection, message, .. } => {
                 let rank = *self.ranks.get(&connection)?;
                 match message {
                     ToRoot::Beat(progress) => watch.hear(rank, progress, now),
                     ToRoot::Done => watch.finish(rank),
                     ToRoot::Leave { code, message } => return Some(Failure::Ended { rank, code, message }),
-                    ToRoot::Join { .. } => {}
+                    ToRoot::Join { .. } | ToRoot::Ready { .. } | ToRoot::Result { .. } => {}
                 }
                 None
             }
@@ -303,7 +314,7 @@ impl Root {
                 watch.finish(0);
                 None
             }
-            Event::Joined { .. } | Event::Refused { .. } | Event::OwnLeave { .. } => None,
+            _ => None,
         }
     }
 
@@ -344,11 +355,29 @@ impl Link {
             let _ = self.stream.shutdown(Shutdown::Both);
         }
     }
+
+    /// As [`Self::send`].
+    fn send_frame(&mut self, payload: &[u8]) {
+        let sent = self.sealer.seal(payload).and_then(|frame| Ok(self.stream.write_all(&frame)?));
+        if sent.is_err() {
+            let _ = self.stream.shutdown(Shutdown::Both);
+        }
+    }
 }
 
 impl Handle {
     pub(super) fn done(&self) {
         let _ = self.sender.send(Event::OwnDone);
+    }
+
+    /// All that the ranks are to compute, and what is the same on this one. `results` gets every unit once.
+    pub(super) fn work(&self, facts: Facts, units: Vec<Unit>, results: Sender<Computed>) {
+        let _ = self.sender.send(Event::OwnWork { facts, units, results });
+    }
+
+    /// This rank has computed a unit that it was leased.
+    pub(super) fn give(&self, number: usize, result: Vec<u8>) {
+        let _ = self.sender.send(Event::OwnResult { number, result });
     }
 
     /// Returns once all have been told, or after `limit`.
@@ -402,8 +431,12 @@ fn serve(mut stream: TcpStream, connection: usize, token: &[u8], sender: &Sender
         (Err(why), _) => return refuse(&stream, why),
     }
     let _ = stream.set_read_timeout(None);
-    while let Ok(message) = receive(&mut stream, &mut opener) {
-        if sender.send(Event::Heard { connection, message }).is_err() {
+    let mut load = Vec::new();
+    while let Ok(message) = receive_after(&mut stream, &mut opener, &mut load) {
+        // A sign of life may come between the pieces of a result.
+        let load =
+            if matches!(message, ToRoot::Result { .. }) { std::mem::take(&mut load) } else { Vec::new() };
+        if sender.send(Event::Heard { connection, message, load }).is_err() {
             return;
         }
     }

@@ -125,7 +125,6 @@ impl Shared {
 
 /// The error that rank 0 tells with its exit code.
 pub(super) fn told(code: u8, message: String) -> Error {
-    let kinds = [ErrorKind::Usage, ErrorKind::Data, ErrorKind::Model, ErrorKind::Device];
-    let kind = kinds.into_iter().find(|kind| kind.exit_code() == code);
+    let kind = ErrorKind::of_exit_code(code);
     Error::new(kind.unwrap_or(ErrorKind::Cluster), message)
 }

@@ -66,12 +66,7 @@ impl World {
         let mut link = Link::start(&launch, engine, deadline)?;
         let own = Member { invitation: link.invitation(), ..member(&link.name()) };
         let mut guide = link.guide(&launch, deadline)?;
-        let mut exchange = |mut bytes: Vec<u8>| {
-            let fabric = guide.as_mut().or(link.fabric());
-            let fabric = fabric.ok_or_else(|| Error::internal("a rendezvous by nothing"))?;
-            fabric.broadcast(0, &mut bytes)?;
-            Ok(bytes)
-        };
+        let mut exchange = |bytes: Vec<u8>| by_broadcast(guide.as_mut().or(link.fabric()), bytes);
         let control = Control::join(&launch, own, timing, tell, &mut exchange, on_failure)?;
         guide.map_or(Ok(()), |guide| guide.finish())?;
         let fabric = match link.connect(&launch, &control, Instant::now() + timing.start) {
@@ -249,9 +244,10 @@ impl Link {
 
     /// MPI, where it alone knows where rank 0 is and computes nothing.
     fn guide(&self, launch: &Launch, deadline: Instant) -> Result<Option<Box<dyn Fabric>>> {
-        let through_mpi = matches!(launch.rendezvous, Some(Rendezvous::Mpi));
-        let is_needed = through_mpi && !matches!(self, Link::Fabric(_));
-        is_needed.then(|| start_mpi(launch, deadline)).transpose()
+        match self {
+            Link::Fabric(_) => Ok(None),
+            _ => guide(launch, deadline),
+        }
     }
 
     /// Connects ranks that have met.
@@ -283,6 +279,19 @@ impl Link {
             Link::Nccl(Err(error)) => Err(control.agree(error)),
         }
     }
+}
+
+/// MPI, where it alone knows where rank 0 is.
+pub(super) fn guide(launch: &Launch, deadline: Instant) -> Result<Option<Box<dyn Fabric>>> {
+    let through_mpi = matches!(launch.rendezvous, Some(Rendezvous::Mpi));
+    through_mpi.then(|| start_mpi(launch, deadline)).transpose()
+}
+
+/// What rank 0 has, for a rendezvous.
+pub(super) fn by_broadcast(fabric: Option<&mut Box<dyn Fabric>>, mut bytes: Vec<u8>) -> Result<Vec<u8>> {
+    let fabric = fabric.ok_or_else(|| Error::internal("a rendezvous by nothing"))?;
+    fabric.broadcast(0, &mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(all(feature = "cuda", unix))]

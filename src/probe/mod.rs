@@ -151,10 +151,25 @@ pub fn probe<B: Backend>(
     options: &ProbeOptions,
     watch: &Watch<'_>,
 ) -> Result<ProbeReport> {
+    let read = |tell: &mut (dyn FnMut(usize) -> Result<()> + Send)| {
+        PairStates::read(model, attached, pairs, options.free_memory, tell)
+    };
+    probe_states(pairs, options, watch, read)
+}
+
+/// [`probe`] with states that `read` gets, wherever they are read. It is to tell how many pairs it has, and
+/// to end with the error that it may get for that.
+///
+/// # Errors
+/// Those of [`probe`], and of `read`.
+pub fn probe_states(
+    pairs: &[TokenPair],
+    options: &ProbeOptions,
+    watch: &Watch<'_>,
+    read: impl FnOnce(&mut (dyn FnMut(usize) -> Result<()> + Send)) -> Result<PairStates>,
+) -> Result<ProbeReport> {
     let deal = folds(pairs, options)?;
-    let of = pairs.len();
-    let mut read = |read| tell(watch, Progress::Read(read, of));
-    let states = PairStates::read(model, attached, pairs, options.free_memory, &mut read)?;
+    let states = read(&mut |read| tell(watch, Progress::Read(read, pairs.len())))?;
     evaluate(&states, &deal, options, watch)
 }
 
@@ -189,7 +204,7 @@ fn evaluate(
 }
 
 /// Who gets the progress of a probe and says whether to go on.
-type Watch<'a> = dyn Fn(Progress) -> bool + Sync + 'a;
+pub type Watch<'a> = dyn Fn(Progress) -> bool + Sync + 'a;
 
 /// Tells the progress; an error of kind `Interrupted` where it is not to go on.
 fn tell(watch: &Watch<'_>, progress: Progress) -> Result<()> {

@@ -54,6 +54,37 @@ impl PairStates {
         Ok(PairStates { values, width })
     }
 
+    /// Room for the states of so many pairs, which others read.
+    ///
+    /// # Errors
+    /// Kind `Device`: they do not fit the free memory.
+    pub fn with_room(config: &Config, pairs: usize, free: usize) -> Result<Self> {
+        check_memory(config, pairs, 0, free)?;
+        let (layers, width) = (config.num_hidden_layers, config.hidden_size);
+        let values = (0..layers).map(|_| Vec::with_capacity(pairs * 2 * width)).collect();
+        Ok(PairStates { values, width })
+    }
+
+    /// The states as bytes, layer by layer.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.values.iter().flatten().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    /// Adds states of `pairs` more pairs that [`PairStates::to_bytes`] has made.
+    ///
+    /// # Errors
+    /// Kind `Internal`: there are more bytes, or fewer.
+    pub fn add_bytes(&mut self, pairs: usize, bytes: &[u8]) -> Result<()> {
+        let of_layer = pairs * 2 * self.width * size_of::<f32>();
+        if of_layer == 0 || bytes.len() != of_layer * self.layers() {
+            return Err(Error::internal(format!("states of {pairs} pairs in {} bytes", bytes.len())));
+        }
+        for (values, bytes) in self.values.iter_mut().zip(bytes.chunks(of_layer)) {
+            values.extend(bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+        }
+        Ok(())
+    }
+
     /// Number of layers.
     pub fn layers(&self) -> usize {
         self.values.len()

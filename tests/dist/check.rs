@@ -226,7 +226,7 @@ fn ranks_of_a_check_that_is_broken_off_end() {
 }
 
 /// The processes that a process has started.
-fn children(parent: &Child) -> Vec<i32> {
+pub fn children(parent: &Child) -> Vec<i32> {
     let id = parent.id();
     let list = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
     list.split_whitespace().map(|pid| pid.parse().unwrap()).collect()

@@ -15,6 +15,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 
+use super::on_threads;
 use super::say::{detail, shows_bars, warn};
 use super::signals::Signals;
 use super::terminal::set_style;
@@ -97,14 +98,15 @@ impl JudgeArgs {
 }
 
 /// Does it.
-pub fn run(args: &EvalArgs, signals: &Signals) -> Result<()> {
+pub fn run(args: &EvalArgs, process: (Option<usize>, &Signals)) -> Result<()> {
+    let (threads, signals) = process;
     match &args.command {
-        EvalCommand::Check(args) => check::run(args, signals),
-        EvalCommand::Judge(args) => judge::run(args, signals),
-        EvalCommand::Sample(args) => sample::run(args, signals),
-        EvalCommand::Run(args) => run::run(args, signals),
-        EvalCommand::Compare(args) => compare::run(args),
-        EvalCommand::Verify(args) => verify::run(args),
+        EvalCommand::Check(args) => on_threads(threads, || check::run(args, signals)),
+        EvalCommand::Judge(args) => on_threads(threads, || judge::run(args, signals)),
+        EvalCommand::Sample(args) => sample::run(args, process),
+        EvalCommand::Run(args) => run::run(args, process),
+        EvalCommand::Compare(args) => on_threads(threads, || compare::run(args)),
+        EvalCommand::Verify(args) => on_threads(threads, || verify::run(args)),
     }
 }
 

@@ -5,9 +5,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::super::signals::Signals;
-use super::super::{ModelArgs, print};
-use super::sample::{self, SamplingArgs};
+use super::super::{ModelArgs, leases, print};
+use super::sample::{self, OfRanks, SamplingArgs};
 use super::{SuiteArgs, judge};
+use crate::dist::Crew;
 use crate::eval::judging::read_samples;
 use crate::eval::run::SAMPLES;
 use crate::eval::sampling;
@@ -37,11 +38,20 @@ struct Summary<'a> {
     judging: &'a judge::Summary,
 }
 
-pub(super) fn run(args: &RunArgs, signals: &Signals) -> Result<()> {
+pub(super) fn run(args: &RunArgs, process: (Option<usize>, &Signals)) -> Result<()> {
+    leases::run(&args.sampling.ranks, &args.model, process, |crew, model| match crew.is_first() {
+        true => sample_and_judge(args, crew, model, process.1),
+        false => OfRanks { crew, signals: process.1 }.serve(model, &args.sampling),
+    })
+}
+
+fn sample_and_judge(args: &RunArgs, crew: &Crew, model: &ModelArgs, signals: &Signals) -> Result<()> {
     let suite = args.suite.open()?;
     // Before anything is sampled, which may take long.
     let judge = args.suite.judge.judge(&suite)?;
-    let sampled = sample::sample(&args.model, &args.sampling, &suite, signals)?;
+    let sampled = OfRanks { crew, signals }.sample(model, &args.sampling, &suite)?;
+    // Programs are judged by this rank alone.
+    crew.finish()?;
     let folder = &args.sampling.output_dir;
     let samples = read_samples(&folder.join(SAMPLES), &suite)?;
     let advice = "the same command with --resume goes on from there";

@@ -9,16 +9,19 @@ use super::super::device::Task;
 use super::super::expert::{ExpertArgs, FoundExpert};
 use super::super::guidance::{GuidanceArgs, has_guard};
 use super::super::keys::named;
+use super::super::leases::{self, facts};
+use super::super::ranks::RanksArgs;
 use super::super::say::{note, warn};
 use super::super::signals::Signals;
 use super::super::{Guard, ModelArgs, print};
 use super::Bar;
 use crate::decode::GenerateOptions;
 use crate::deepguard::DeepGuard;
+use crate::dist::Crew;
 use crate::error::{Error, at_most};
 use crate::eval::presets::{PRESETS, Preset};
 use crate::eval::run::SAMPLES;
-use crate::eval::sampling::{self, SampleOptions, Summary};
+use crate::eval::sampling::{self, SampleOptions, Sharing, Summary};
 use crate::eval::suite::Suite;
 use crate::files::json_text;
 use crate::ops::Backend;
@@ -90,64 +93,95 @@ pub(super) struct SamplingArgs {
     /// Go on with the samples that are in the folder.
     #[arg(long)]
     resume: bool,
+    #[command(flatten)]
+    pub(super) ranks: RanksArgs,
 }
 
-pub(super) fn run(args: &SampleArgs, signals: &Signals) -> Result<()> {
-    let suite = Suite::open(&args.suite, &args.only)?;
-    let summary = sample(&args.model, &args.sampling, &suite, signals)?;
-    print(&if args.json { json_text(&summary)? } else { to_text(&summary) })?;
-    Ok(())
+pub(super) fn run(args: &SampleArgs, process: (Option<usize>, &Signals)) -> Result<()> {
+    leases::run(&args.sampling.ranks, &args.model, process, |crew, model| {
+        let of_ranks = OfRanks { crew, signals: process.1 };
+        if !crew.is_first() {
+            return of_ranks.serve(model, &args.sampling);
+        }
+        let suite = Suite::open(&args.suite, &args.only)?;
+        let summary = of_ranks.sample(model, &args.sampling, &suite)?;
+        print(&if args.json { json_text(&summary)? } else { to_text(&summary) })?;
+        Ok(())
+    })
 }
 
-/// Samples a suite into a run's folder.
-pub(super) fn sample(
-    model: &ModelArgs,
-    args: &SamplingArgs,
-    suite: &Suite,
-    signals: &Signals,
-) -> Result<Summary> {
-    let adapter = model.adapter(Guard::Unused)?.map(|folder| folder.path().to_owned());
-    let mut summary = None;
-    let expert = args.expert.find(model)?;
-    let task = Sample { args, suite, signals, adapter, expert, summary: &mut summary };
-    model.run(Guard::Unused, task)?;
-    summary.ok_or_else(|| Error::internal("sampling came to nothing").into())
+/// Samples as one of several ranks.
+#[derive(Clone, Copy)]
+pub(super) struct OfRanks<'a> {
+    pub(super) crew: &'a Crew,
+    pub(super) signals: &'a Signals,
+}
+
+impl OfRanks<'_> {
+    /// Samples a suite into a run's folder, on rank 0.
+    pub(super) fn sample(self, model: &ModelArgs, args: &SamplingArgs, suite: &Suite) -> Result<Summary> {
+        let mut summary = None;
+        self.run(model, args, Some((suite, &mut summary)))?;
+        summary.ok_or_else(|| Error::internal("sampling came to nothing").into())
+    }
+
+    /// Samples what rank 0 leases.
+    pub(super) fn serve(self, model: &ModelArgs, args: &SamplingArgs) -> Result<()> {
+        self.run(model, args, None)
+    }
+
+    fn run(
+        self,
+        model: &ModelArgs,
+        args: &SamplingArgs,
+        own: Option<(&Suite, &mut Option<Summary>)>,
+    ) -> Result<()> {
+        let adapter = model.adapter(Guard::Unused)?.map(|folder| folder.path().to_owned());
+        let expert = args.expert.find(model)?;
+        model.run(Guard::Unused, Sample { of_ranks: self, model, args, own, adapter, expert })
+    }
 }
 
 struct Sample<'a> {
+    of_ranks: OfRanks<'a>,
+    model: &'a ModelArgs,
     args: &'a SamplingArgs,
-    suite: &'a Suite,
-    signals: &'a Signals,
+    /// On rank 0.
+    own: Option<(&'a Suite, &'a mut Option<Summary>)>,
     adapter: Option<PathBuf>,
     expert: Option<FoundExpert>,
-    summary: &'a mut Option<Summary>,
 }
 
 impl Task for Sample<'_> {
-    fn run<B: Backend>(self, mut guard: DeepGuard<B>) -> Result<()> {
+    fn run<B: Backend>(mut self, mut guard: DeepGuard<B>) -> Result<()> {
         self.expert.iter().try_for_each(|expert| expert.attach(&mut guard))?;
+        let OfRanks { crew, signals } = self.of_ranks;
+        let generate = self.args.generate_options(&guard)?;
+        let facts = facts(crew, self.model, &guard, self.expert.as_ref(), &format!("{generate:?}"))?;
+        let sharing = Sharing { crew, facts };
+        signals.request();
+        let should_stop = || signals.received().is_some();
+        let Some((suite, summary)) = self.own.take() else {
+            return Ok(sampling::serve(&guard, &generate, sharing, &should_stop)?);
+        };
         let options = SampleOptions {
             method: self.method(&guard),
             preset: &self.args.preset,
             adapter: self.adapter.as_deref(),
             expert_adapter: self.expert.as_ref().map(|expert| expert.adapter.as_path()),
-            generate: self.args.generate_options(&guard)?,
+            generate,
             open_indent: self.args.open_indent,
             limit: self.args.limit,
             resume: self.args.resume,
         };
         guard.generation.notes.iter().for_each(|line| warn(line));
-        self.signals.request();
-        let should_stop = || self.signals.received().is_some();
-        let bar = Bar::new("scenarios", self.suite.scenarios.len());
+        let bar = Bar::new("scenarios", suite.scenarios.len());
         let folder = &self.args.output_dir;
-        let sampled = sampling::sample(&guard, self.suite, &options, folder, &should_stop, &mut |progress| {
-            bar.set(progress.scenarios, progress.of);
-        });
+        let mut show = |progress: sampling::Progress| bar.set(progress.scenarios, progress.of);
+        let sampled = sampling::sample(&guard, suite, &options, folder, sharing, &should_stop, &mut show);
         drop(bar);
-        let summary = sampled?;
+        *summary = Some(sampled?);
         note(&format!("written: {}", folder.join(SAMPLES).display()));
-        *self.summary = Some(summary);
         Ok(())
     }
 }

@@ -1,7 +1,9 @@
 //! What is to be sampled: the prompts of a suite as the model reads them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+
+use serde::{Deserialize, Serialize};
 
 use super::SampleOptions;
 use super::settings::{FORMAT, Settings, deviations, options_by_name};
@@ -16,24 +18,28 @@ use crate::eval::suite::{Language, Scenario};
 use crate::manifest;
 use crate::ops::Backend;
 
-/// A scenario with what the model reads.
-pub(super) struct Prompt<'a> {
-    pub(super) scenario: &'a Scenario,
-    /// What is added to its prompt; part of the completion.
+/// What a rank has to know of a scenario to sample it.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Prompt {
+    pub(super) id: String,
+    pub(super) language: Language,
+    /// The prompt as the suite has it.
+    pub(super) text: String,
+    /// What is added to that; part of the completion.
     pub(super) opening: String,
     pub(super) request: Request,
 }
 
 /// What is to be sampled.
-pub(super) struct Plan<'a> {
+pub(super) struct Plan {
     pub(super) settings: Settings,
-    pub(super) samplable: Vec<Prompt<'a>>,
+    pub(super) samplable: Vec<Prompt>,
 }
 
-impl<'a> Plan<'a> {
+impl Plan {
     pub(super) fn new<B: Backend>(
         guard: &DeepGuard<B>,
-        scenarios: &[&'a Scenario],
+        scenarios: &[&Scenario],
         options: &SampleOptions<'_>,
         generate: &GenerateOptions,
     ) -> Result<Self> {
@@ -54,7 +60,8 @@ impl<'a> Plan<'a> {
                 continue;
             }
             let request = Request { prompt: tokens, seed: seed_of(generate.sampling.seed, id) };
-            samplable.push(Prompt { scenario, opening, request });
+            let (id, language, text) = (id.clone(), scenario.meta.language, scenario.prompt.clone());
+            samplable.push(Prompt { id, language, text, opening, request });
         }
         let expert_model = guard.expert.as_ref().and_then(|expert| expert.model.as_ref());
         let mut settings = Settings {
@@ -79,7 +86,9 @@ impl<'a> Plan<'a> {
         settings.key = settings.own_key()?;
         Ok(Plan { settings, samplable })
     }
+}
 
+impl Settings {
     /// Whether a folder has settings, which then have to be these.
     pub(super) fn is_begun(&self, folder: &Path, resume: bool) -> Result<bool> {
         let path = folder.join(SAMPLING);
@@ -94,7 +103,7 @@ impl<'a> Plan<'a> {
         }
         let complain = || format!("{}: expected what a run's samples are samples of", path.display());
         let there: Settings = serde_json::from_slice(&read(&path)?).kind(ErrorKind::Data, complain)?;
-        let differing = there.differences_from(&self.settings)?;
+        let differing = there.differences_from(self)?;
         if differing.is_empty() {
             return Ok(true);
         }
@@ -106,28 +115,36 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Scenarios at the beginning of the samples that are there that have all of theirs.
+/// Places of the scenarios that have all of their samples in a file, in its order. The last one in the file
+/// may have some only, where its writer was killed.
 pub(super) fn whole_scenarios(
-    prompts: &[Prompt<'_>],
+    prompts: &[Prompt],
     samples: usize,
     there: &[SampleLine],
     path: &Path,
-) -> Result<usize> {
-    for (i, line) in there.iter().enumerate() {
-        let id = prompts.get(i / samples).map(|prompt| &prompt.scenario.meta.id);
-        if id != Some(&line.id) || line.sample as usize != i % samples {
+) -> Result<Vec<usize>> {
+    let (mut places, mut seen) = (Vec::new(), BTreeSet::new());
+    for (i, of_one) in there.chunks(samples).enumerate() {
+        // Unless something was left out, they are in the order of the suite.
+        let is_new = |place: &usize| seen.insert(*place);
+        let place = prompts.iter().position(|prompt| prompt.id == of_one[0].id).filter(is_new);
+        let expected = place.or((i < prompts.len()).then_some(i)).map(|place| &prompts[place].id);
+        let is_right = |(number, line): &(usize, &SampleLine)| {
+            place.is_some() && Some(&line.id) == expected && line.sample as usize == *number
+        };
+        if let Some((number, line)) = of_one.iter().enumerate().find(|found| !is_right(found)) {
             return Err(Error::data(format!(
-                "{}: line {}: expected sample {} of {}, found sample {} of {}; choose another --output-dir",
+                "{}: line {}: expected sample {number} of {}, found sample {} of {}; choose another --output-dir",
                 path.display(),
-                i + 1,
-                i % samples,
-                id.map_or("nothing", String::as_str),
+                samples * i + number + 1,
+                expected.map_or("nothing", String::as_str),
                 line.sample,
                 line.id
             )));
         }
+        places.extend(place.filter(|_| of_one.len() == samples));
     }
-    Ok(there.len() / samples)
+    Ok(places)
 }
 
 /// What a scenario's random numbers depend on beside its samples and positions.

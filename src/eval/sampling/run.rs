@@ -1,14 +1,10 @@
-//! Follows a generation and writes its samples, scenario by scenario.
-
-use std::collections::BTreeMap;
+//! Follows a generation and makes the lines of its samples, prompt by prompt.
 
 use super::heat::add_scores;
-use super::plan::{Plan, Prompt};
-use super::{Progress, Summary};
-use crate::decode::{FinishReason, Generated, Next, Watcher};
+use super::plan::Prompt;
+use crate::decode::{FinishReason, GenerateOptions, Generated, Next, Request, Watcher};
 use crate::deepguard::DeepGuard;
-use crate::error::{Error, ErrorKind, Result};
-use crate::eval::lines::Lines;
+use crate::error::{Error, Result};
 use crate::eval::samples::{Finish, SampleLine};
 use crate::eval::stop::Completion;
 use crate::model::tokenizer::StreamDecoder;
@@ -17,44 +13,57 @@ use crate::ops::Backend;
 /// Tokens of the prompt that the text of the first new token may depend on.
 const CONTEXT: usize = 8;
 
+/// Takes the samples of a prompt, which has this place among the prompts.
+type OnLines<'a> = dyn FnMut(usize, Vec<SampleLine>) -> Result<()> + 'a;
+
 /// A sample in progress.
-pub(super) struct Open<'a> {
+struct Open<'a> {
     decoder: StreamDecoder<'a>,
     completion: Completion,
     complete: bool,
 }
 
 /// Follows the generation.
-pub(super) struct Run<'a, B: Backend> {
-    pub(super) guard: &'a DeepGuard<B>,
-    pub(super) plan: &'a Plan<'a>,
-    pub(super) num_samples: usize,
+struct Run<'a, B: Backend> {
+    guard: &'a DeepGuard<B>,
+    prompts: &'a [Prompt],
+    num_samples: usize,
     /// Samples of the prompts that are being continued.
-    pub(super) samples: Vec<Option<Vec<Open<'a>>>>,
-    pub(super) lines: Lines,
-    /// Lines of prompts that wait for those before them.
-    pub(super) finished: BTreeMap<usize, Vec<SampleLine>>,
-    /// Prompts that are written.
-    pub(super) written: usize,
-    /// Scenarios that were there before.
-    pub(super) kept: usize,
-    pub(super) ended: usize,
-    pub(super) tokens: usize,
-    pub(super) should_stop: &'a dyn Fn() -> bool,
-    pub(super) on_progress: &'a mut dyn FnMut(Progress),
-    pub(super) stopped: bool,
-    pub(super) failure: Option<Error>,
+    samples: Vec<Option<Vec<Open<'a>>>>,
+    should_stop: &'a dyn Fn() -> bool,
+    on_lines: &'a mut OnLines<'a>,
+    /// Why it ends before all is done.
+    failure: Option<Error>,
+}
+
+/// Samples all prompts. Those that are complete go to `on_lines`, in any order.
+///
+/// # Errors
+/// Kind `Interrupted`: it was asked to stop. Those of the generation and of `on_lines`.
+pub(super) fn sample_all<B: Backend>(
+    guard: &DeepGuard<B>,
+    prompts: &[Prompt],
+    generate: &GenerateOptions,
+    should_stop: &dyn Fn() -> bool,
+    on_lines: &mut dyn FnMut(usize, Vec<SampleLine>) -> Result<()>,
+) -> Result<()> {
+    let requests: Vec<Request> = prompts.iter().map(|prompt| prompt.request.clone()).collect();
+    let samples = prompts.iter().map(|_| None).collect();
+    let num_samples = generate.num_samples;
+    let mut run = Run { guard, prompts, num_samples, samples, should_stop, on_lines, failure: None };
+    guard.generate_all(&requests, generate, &mut run)?;
+    run.failure.map_or(Ok(()), Err)
 }
 
 impl<'a, B: Backend> Run<'a, B> {
     /// The samples of a prompt, none of which has a token.
-    fn begin(&self, prompt: &Prompt<'_>) -> Result<Vec<Open<'a>>> {
+    fn begin(&self, prompt: &Prompt) -> Result<Vec<Open<'a>>> {
         let mut decoder = self.guard.tokenizer.stream_decoder();
         let tokens = &prompt.request.prompt;
         for &token in &tokens[tokens.len().saturating_sub(CONTEXT)..] {
             decoder.push(token)?;
         }
-        let mut completion = Completion::new(prompt.scenario.meta.language, &prompt.scenario.prompt);
+        let mut completion = Completion::new(prompt.language, &prompt.text);
         completion.push(&prompt.opening);
         let open = || Open { decoder: decoder.clone(), completion: completion.clone(), complete: false };
         Ok((0..self.num_samples).map(|_| open()).collect())
@@ -64,7 +73,7 @@ impl<'a, B: Backend> Run<'a, B> {
     fn take(&mut self, request: usize) -> Result<Vec<Open<'a>>> {
         match self.samples[request].take() {
             Some(samples) => Ok(samples),
-            None => self.begin(&self.plan.samplable[request]),
+            None => self.begin(&self.prompts[request]),
         }
     }
 
@@ -80,7 +89,7 @@ impl<'a, B: Backend> Run<'a, B> {
 
     fn lines_of(&mut self, request: usize, generated: &Generated) -> Result<Vec<SampleLine>> {
         let samples = self.take(request)?;
-        let scenario = self.plan.samplable[request].scenario;
+        let prompt = &self.prompts[request];
         let mut lines = Vec::new();
         for (number, Open { decoder, mut completion, complete }) in samples.into_iter().enumerate() {
             if !complete {
@@ -91,52 +100,27 @@ impl<'a, B: Backend> Run<'a, B> {
                 FinishReason::Stop => Finish::EndOfText,
                 FinishReason::Length | FinishReason::Cancelled => Finish::Length,
             };
-            let tokens = generated.samples[number].len();
-            self.tokens += tokens;
-            self.ended += usize::from(finish != Finish::Length);
             lines.push(SampleLine {
-                id: scenario.meta.id.clone(),
+                id: prompt.id.clone(),
                 sample: number as u32,
                 completion: completion.finish(),
-                tokens: Some(tokens as u32),
+                tokens: Some(generated.samples[number].len() as u32),
                 finish: Some(finish),
                 scores: None,
             });
         }
-        add_scores(self.guard, &scenario.prompt, &mut lines)?;
+        add_scores(self.guard, &prompt.text, &mut lines)?;
         Ok(lines)
-    }
-
-    pub(super) fn result(self, seconds: f64) -> Result<Summary> {
-        let Run { plan, kept, written, .. } = self;
-        if let Some(error) = self.failure {
-            return Err(error);
-        }
-        if self.stopped {
-            let (done, all) = (kept + written, kept + plan.samplable.len());
-            let text = format!("stopped after {done} of {all} scenarios; --resume goes on from there");
-            return Err(Error::new(ErrorKind::Preempted, text));
-        }
-        Ok(Summary {
-            scenarios: kept + written,
-            resumed: kept,
-            samples: (kept + written) * self.num_samples,
-            ended: self.ended,
-            tokens: self.tokens,
-            seconds,
-            unsampled: plan.settings.unsampled.clone(),
-            differences: plan.settings.differences.clone(),
-        })
     }
 }
 
 impl<B: Backend> Watcher for Run<'_, B> {
     fn on_token(&mut self, request: usize, sample: usize, token: u32) -> Next {
-        if (self.should_stop)() {
-            self.stopped = true;
-            return Next::Cancel;
-        }
-        match self.push(request, sample, token) {
+        let pushed = match (self.should_stop)() {
+            true => Err(Error::interrupted()),
+            false => self.push(request, sample, token),
+        };
+        match pushed {
             Ok(false) => Next::GoOn,
             Ok(true) => Next::End,
             Err(error) => {
@@ -147,17 +131,10 @@ impl<B: Backend> Watcher for Run<'_, B> {
     }
 
     fn on_finished(&mut self, request: usize, generated: Generated) -> Result<()> {
-        if self.stopped || self.failure.is_some() {
+        if self.failure.is_some() {
             return Ok(());
         }
         let lines = self.lines_of(request, &generated)?;
-        self.finished.insert(request, lines);
-        while let Some(lines) = self.finished.remove(&self.written) {
-            self.lines.add_all(&lines)?;
-            self.written += 1;
-            let of = self.kept + self.plan.samplable.len();
-            (self.on_progress)(Progress { scenarios: self.kept + self.written, of });
-        }
-        Ok(())
+        (self.on_lines)(request, lines)
     }
 }
