@@ -165,8 +165,12 @@ impl Generation<'_> {
             return Ok(crew.serve(facts, &mut compute, &|| false)?);
         }
         let (all, most) = (args.num_samples, samples_of_pass(&guard.model.backend));
-        let unit = |first| unit(&prompt, first..all.min(first + most));
-        let units = (0..all).step_by(most).map(unit).collect::<crate::Result<_>>()?;
+        let mut units = Vec::new();
+        let no_room = |_| Error::memory(format!("there is no room for {all} samples; ask for fewer"));
+        units.try_reserve_exact(all.div_ceil(most)).map_err(no_room)?;
+        for first in (0..all).step_by(most) {
+            units.push(unit(&prompt, first..all.min(first.saturating_add(most)))?);
+        }
         let mut shown = Shown::new(args, options);
         let tokenizer = &guard.tokenizer;
         let mut merge = |part: usize, told: Option<Vec<u8>>| {

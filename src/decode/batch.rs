@@ -256,8 +256,8 @@ impl<'a, B: Backend> Batch<'a, B> {
         let samples = self.options.num_samples;
         let guarded = self.main.attached.is_some_and(|attached| attached.guard.is_some());
         let generated = Generated {
-            samples: vec![Vec::new(); samples],
-            finish_reasons: vec![FinishReason::Cancelled; samples],
+            samples: filled(samples, Vec::new()).map_err(complaint)?,
+            finish_reasons: filled(samples, FinishReason::Cancelled).map_err(complaint)?,
             prompt_score: guarded.then(|| prompt.main.score_sum / prompt.main.len as f64),
             prefill_seconds: 0.0,
             decode_seconds: 0.0,
@@ -440,6 +440,16 @@ impl<'a, B: Backend> Batch<'a, B> {
         let mut results = self.results.into_iter();
         results.try_for_each(|(request, (generated, _))| watcher.on_finished(request, generated))
     }
+}
+
+/// As many values as there are samples: somebody may have asked for more than memory can hold.
+fn filled<T: Clone>(samples: usize, value: T) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    values
+        .try_reserve_exact(samples)
+        .map_err(|_| Error::memory(format!("there is no room for {samples} samples")))?;
+    values.resize(samples, value);
+    Ok(values)
 }
 
 fn complaint(error: Error) -> Error {

@@ -3,8 +3,8 @@
 //! [`launch`] says which of them this process is. [`control`] is how they meet and how each learns that
 //! another one is gone. [`fabric`] has what they compute together, and `mpi` and `nccl` are ways to do that;
 //! [`assign`] says who computes what alone. A [`World`] is all of it for one process. Where nothing has to be
-//! summed, ranks are a [`Crew`], whose units of work they [lease](leases): that needs the control plane alone,
-//! and a rank that is lost costs a unit.
+//! summed, ranks are a [`Crew`], which [leases] units of work: that needs the control plane alone, and a rank
+//! that is lost costs a unit.
 
 pub mod assign;
 mod caller;

@@ -9,11 +9,19 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use deepguard::cpu::Cpu;
+use deepguard::decode::GenerateOptions;
 use deepguard::dist::control::{Member, Timing};
 use deepguard::dist::launch::{Launch, Launcher, Rendezvous};
 use deepguard::dist::leases::{Facts, Unit};
 use deepguard::dist::{Crew, Work};
-use deepguard::{Error, ErrorKind, Result};
+use deepguard::eval::presets::PRESETS;
+use deepguard::eval::sampling::{SampleOptions, Sharing, sample};
+use deepguard::eval::suite::Suite;
+use deepguard::{DeepGuard, Error, ErrorKind, Result};
+
+use super::places;
+use super::tiny::Tiny;
 
 /// One rank: `rank world fault folder`.
 const CASE: &str = "DG_TEST_CREW";
@@ -333,4 +341,49 @@ fn without_rank_0_all_end() {
             "{code:?} {said}"
         );
     }
+}
+
+/// An evaluation of two units: rank 1 is lost with the second, and so is rank 2, which had nothing to do.
+#[test]
+fn an_evaluation_keeps_all_but_what_was_given_up() {
+    let tiny = Tiny::new("llama");
+    let guard = DeepGuard::load(Cpu::new(), tiny.model()).unwrap();
+    let suite = Suite::open(&places::root().join("data/eval"), &["python/cwe-089".to_owned()]).unwrap();
+    let into = |folder: &str, crew: &Crew, facts: Facts, resume: bool| {
+        let options = SampleOptions {
+            method: "base".to_owned(),
+            preset: &PRESETS[0],
+            adapter: None,
+            expert_adapter: None,
+            generate: GenerateOptions::default().with(|o| {
+                (o.max_new_tokens, o.num_samples) = (4, 16);
+                o.sampling.temperature = 1.0;
+            }),
+            open_indent: false,
+            limit: Some(4),
+            resume,
+        };
+        let (folder, sharing) = (tiny.path(folder), Sharing { crew, facts });
+        sample(&guard, &suite, &options, &folder, sharing, &|| false, &mut |_| ())
+    };
+    let samples = |folder: &str| std::fs::read_to_string(tiny.path(folder).join("samples.jsonl")).unwrap();
+    into("whole", &Crew::alone(), Facts::new(), false).unwrap();
+    let whole = samples("whole");
+
+    let others = Others::start(&["hangs:any", "hangs:any"]);
+    let lost = thread::scope(|scope| {
+        let others = &others;
+        scope.spawn(|| others.signal_holders(&[1, 2], libc::SIGKILL));
+        let crew = join(0, 3, others.dir.path(), &others.told).unwrap();
+        let lost = into("kept", &crew, facts(""), false).unwrap_err();
+        crew.finish().unwrap();
+        lost
+    });
+    assert_eq!(lost.kind().exit_code(), 7);
+    let named = [&*suite.scenarios[2].meta.id, "was lost twice", "--resume goes on with what is missing"];
+    assert!(named.iter().all(|part| lost.to_string().contains(part)), "{lost}");
+    let kept = samples("kept");
+    assert!(kept.lines().count() == 32 && whole.starts_with(&kept));
+    into("kept", &Crew::alone(), Facts::new(), true).unwrap();
+    assert!(samples("kept") == whole);
 }

@@ -9,7 +9,7 @@ use deepguard::adapter;
 use deepguard::model::config::Config;
 
 use super::check::{assert_ends, children};
-use super::mpi::finished;
+use super::mpi::{Kind, Mpi, finished};
 use super::tiny::{self, Tiny};
 
 const SUITE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/eval");
@@ -42,10 +42,10 @@ fn run(tiny: &Tiny, arguments: &str) -> Output {
     finished(dg_run(tiny, arguments), DONE)
 }
 
-/// Units of two scenarios with eight samples each.
+/// Units of two scenarios with sixteen samples each.
 fn sample(more: &str) -> String {
     let sample =
-        format!("eval sample --model model --suite {SUITE} --only python/cwe-089 -n 8 --temperature 1");
+        format!("eval sample --model model --suite {SUITE} --only python/cwe-089 -n 16 --temperature 1");
     format!("{sample} {more}")
 }
 
@@ -69,8 +69,8 @@ fn assert_same_for_ranks(tiny: &Tiny, arguments: &str, code: i32) {
 #[test]
 fn generate_prints_the_same_for_any_number_of_ranks() {
     let tiny = tiny_with_adapter();
-    // Two units, of 32 samples and 8.
-    let many = "generate --model model --adapter run --max-new-tokens 4 -n 40 --temperature 1 --json abc";
+    // Three units of at most 32 samples.
+    let many = "generate --model model --adapter run --max-new-tokens 4 -n 80 --temperature 1 --json abc";
     assert_same_for_ranks(&tiny, many, 0);
     assert_same_for_ranks(&tiny, "generate --model model --max-new-tokens 5 abc", 0);
     // Rank 0 alone has the standard input.
@@ -87,6 +87,20 @@ fn score_prints_the_same_for_any_number_of_ranks() {
     let files = "a.py missing.py b.py empty.py c.py b.py";
     assert_same_for_ranks(&tiny, &format!("score --model model --adapter run --json {files}"), 3);
     assert_same_for_ranks(&tiny, "score --model model --adapter run --sarif a.py b.py", 0);
+}
+
+/// MPI tells where rank 0 is, and does nothing else.
+#[test]
+fn ranks_of_mpiexec_meet_through_it() {
+    let Some(mpich) = Mpi::find(Kind::Mpich) else { return };
+    let tiny = tiny_with_adapter();
+    let arguments = "score --model model --adapter run --json a.py b.py c.py";
+    let mut command = mpich.exec("libmpi.so.12", 3);
+    command.arg(env!("CARGO_BIN_EXE_dg-run")).args(arguments.split(' '));
+    command.current_dir(tiny.path("")).env("RAYON_NUM_THREADS", "1");
+    let among = finished(command, DONE);
+    assert_ends(&among, 0, &["3 ranks, of which this is the first"]);
+    assert!(among.stdout == run(&tiny, &format!("{arguments} --dist none")).stdout);
 }
 
 #[test]
@@ -115,7 +129,7 @@ fn eval_samples_the_same_for_any_number_of_ranks() {
     }
     // As a run leaves it that had to give some scenarios up, and was killed in the last.
     let mut lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
-    lines.drain(8..16);
+    lines.drain(16..32);
     lines.pop();
     std::fs::write(tiny.path("of-2/samples.jsonl"), lines.concat()).unwrap();
     assert_ends(&run(&tiny, &of("of-2", "--resume --nproc 3")), 0, &["3 ranks, of which this is the first"]);
@@ -141,7 +155,7 @@ fn signal(pid: i32, number: libc::c_int) {
 
 /// Enough for the ranks to be in the middle of it when they have written something.
 fn long(folder: &str) -> String {
-    sample(&format!("--max-new-tokens 90 --output-dir {folder}"))
+    sample(&format!("--only python/cwe-0 --max-new-tokens 90 --output-dir {folder}"))
 }
 
 #[cfg(target_os = "linux")]
@@ -149,13 +163,28 @@ fn long(folder: &str) -> String {
 fn an_evaluation_goes_on_without_a_rank_that_is_killed() {
     let tiny = Tiny::new("llama");
     assert_ends(&run(&tiny, &long("whole")), 0, &[]);
+    for (number, text) in [(libc::SIGKILL, ") was lost in "), (libc::SIGTERM, ") ended with exit code 75: ")]
+    {
+        let _ = std::fs::remove_dir_all(tiny.path("broken"));
+        let running = begun(&tiny, &long("broken"));
+        signal(children(&running)[1], number);
+        let done = running.wait_with_output().unwrap();
+        assert_ends(&done, 0, &["warning: rank 1 (", text]);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(said.matches("; its unit goes to another").count() <= 1, "{said}");
+        assert!(samples(&tiny, "broken") == samples(&tiny, "whole"));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn without_rank_0_an_evaluation_ends() {
+    let tiny = Tiny::new("llama");
     let running = begun(&tiny, &long("broken"));
-    signal(children(&running)[1], libc::SIGKILL);
+    signal(children(&running)[0], libc::SIGKILL);
+    // What --nproc makes of 137, 6 and 6.
     let done = running.wait_with_output().unwrap();
-    assert_ends(&done, 0, &["warning: rank 1 (", ") was lost "]);
-    let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(said.matches(" goes to another").count() <= 1, "{said}");
-    assert!(samples(&tiny, "broken") == samples(&tiny, "whole"));
+    assert_ends(&done, 137, &["dg-run: rank 0 (", ") was lost in "]);
 }
 
 #[cfg(target_os = "linux")]
