@@ -24,8 +24,8 @@ pub struct DeviceInfo {
     pub ordinal: usize,
     /// Name of the device.
     pub name: String,
-    /// Identity, which no other device of any machine has: `GPU-…`, as nvidia-smi writes it. Parts of a GPU (MIG)
-    /// have identities of their own.
+    /// Identity, which no other device of any machine has: `GPU-…`, as nvidia-smi writes it. Parts of a GPU
+    /// (MIG) have identities of their own.
     pub uuid: String,
     /// Compute capability: 90 for 9.0.
     pub capability: u32,

@@ -1,7 +1,8 @@
 //! Collectives between GPUs by NCCL, which is looked for when the program runs.
 //!
-//! Values of a GPU are added up where they are; those of the host go through a part of the GPU's memory. Calls return at once, and are asked about until
-//! they are done, so that nothing waits in the library for a rank that is gone.
+//! Values of a GPU are added up where they are; those of the host go through a part of the GPU's memory.
+//! Calls return at once, and are asked about until they are done, so that nothing waits in the library for a
+//! rank that is gone.
 
 use std::ffi::{c_int, c_void};
 use std::io::Write;

@@ -155,7 +155,7 @@ fn signal(pid: i32, number: libc::c_int) {
 
 /// Enough for the ranks to be in the middle of it when they have written something.
 fn long(folder: &str) -> String {
-    sample(&format!("--only python/cwe-0 --max-new-tokens 90 --output-dir {folder}"))
+    sample(&format!("--only python/cwe-0 --max-new-tokens 30 --output-dir {folder}"))
 }
 
 #[cfg(target_os = "linux")]

@@ -1,8 +1,8 @@
 //! Arithmetic instructions: from opcode to the function that executes it for a warp.
 //!
-//! [`lookup`] finds the instruction, [`execute`] makes it of a function of one lane, [`numeric`] has those, [`row`]
-//! what they compute with. This is a crate of its own because it is most of what there is to compile of the
-//! emulator and changes least.
+//! [`lookup`] finds the instruction, [`execute`] makes it of a function of one lane, [`numeric`] has those,
+//! [`row`] what they compute with. This is a crate of its own because it is half of what there is to compile
+//! of the emulator, and changes least.
 //!
 //! Conventions for whoever decodes operands:
 //!

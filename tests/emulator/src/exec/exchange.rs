@@ -12,8 +12,8 @@ use cuda_emulator_alu::row::LANES;
 
 use super::{Exec, Result, lanes};
 
-/// Lanes whose accesses of `bytes` bytes lie one behind the other, so that they can be noted as one. If one of
-/// them is to blame, they are noted again, one by one.
+/// Lanes whose accesses of `bytes` bytes lie one behind the other, so that they can be noted as one. If one
+/// of them is to blame, they are noted again, one by one.
 fn runs(addresses: &[u64; LANES], mut active: u32, bytes: u64) -> impl Iterator<Item = Range<usize>> {
     std::iter::from_fn(move || {
         let start = lanes(active).next()?;

@@ -1,10 +1,10 @@
-//! Memory of zeros, whose pages exist once they are written: a model's plan of 80 GB is fine where little of it is
-//! used.
+//! Memory of zeros, whose pages exist once they are written: a model's plan of 80 GB is fine where little of
+//! it is used.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 
-/// The largest alignment for which the system's allocator takes new pages as they are; for a larger one Rust's
-/// writes zeros into all of them.
+/// The largest alignment for which Rust's allocator takes new pages as they are; for a larger one it writes
+/// zeros into all of them.
 const PLAIN: usize = 16;
 
 /// Bytes that are zero at first, freed when this is dropped.
