@@ -75,8 +75,8 @@ struct Line {
 }
 
 impl Line {
-    /// Does an access; the sectors that it needs from DRAM. A write needs nothing: the cache knows which bytes
-    /// of a sector it has.
+    /// Does an access; the sectors that it needs from DRAM. A write needs nothing: the cache knows which
+    /// bytes of a sector it has.
     fn touch(&mut self, touch: Touch) -> u64 {
         let missing = touch.sectors() & !self.valid;
         self.valid |= touch.sectors();
