@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::access::{self, Width};
-use super::zeroed::Zeroed;
+use super::zeroed::{Zeroed, atomic_bytes};
 use crate::report::{Fault, FaultKind};
 
 /// First address ever given out.
@@ -46,11 +46,7 @@ unsafe impl Sync for Allocation {}
 impl Allocation {
     fn own(base: u64, len: u64, tracks: bool) -> Option<Self> {
         let memory = Zeroed::new(len as usize, 64)?;
-        let tracked = if tracks { (len as usize).div_ceil(8) } else { 0 };
-        // Pages of it exist once they are written, too.
-        let written = vec![0u8; tracked].into_boxed_slice();
-        // SAFETY: `AtomicU8` has the layout of `u8`, and the box is the only owner.
-        let written = unsafe { Box::from_raw(Box::into_raw(written) as *mut [AtomicU8]) };
+        let written = atomic_bytes(if tracks { (len as usize).div_ceil(8) } else { 0 })?;
         Some(Allocation { base, len, data: memory.as_ptr(), storage: Storage::Own(memory), written })
     }
 

@@ -2,6 +2,7 @@
 //! it is used.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::sync::atomic::AtomicU8;
 
 /// The largest alignment for which Rust's allocator takes new pages as they are; for a larger one it writes
 /// zeros into all of them.
@@ -42,6 +43,20 @@ impl Drop for Zeroed {
     }
 }
 
+/// Bytes that several threads change, zero at first; `None` without so much memory.
+pub fn atomic_bytes(len: usize) -> Option<Box<[AtomicU8]>> {
+    if len == 0 {
+        return Some(Box::default());
+    }
+    let layout = Layout::array::<AtomicU8>(len).ok()?;
+    // SAFETY: the size is not zero; zeros are valid `AtomicU8`s; `Box` frees memory of this type and length
+    // with this layout.
+    unsafe {
+        let start = alloc_zeroed(layout).cast::<AtomicU8>();
+        (!start.is_null()).then(|| Box::from_raw(std::ptr::slice_from_raw_parts_mut(start, len)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +77,11 @@ mod tests {
         assert_eq!((byte, memory.as_ptr() as usize % 4096), (0, 0));
         // Other tests have some meanwhile.
         assert!(resident_pages() - before < (1 << 30) / 4096);
+    }
+
+    #[test]
+    fn memory_that_is_not_there_is_none() {
+        assert!(Zeroed::new(usize::MAX / 4, 64).is_none() && atomic_bytes(usize::MAX / 4).is_none());
+        assert!(Zeroed::new(usize::MAX, 64).is_none() && atomic_bytes(usize::MAX).is_none());
     }
 }
