@@ -87,9 +87,10 @@ fmt: ## format the code
 	"$$(scripts/get-lint-tools.sh)/clang-format" -i kernels/*.cu kernels/*.h
 
 # Clippy has a build of its own, for which nvcc would compile all kernels again: what it looks at is no other without.
-lint: ## check format, lints, spelling, licences of dependencies, data and documentation
+lint: ## check format, lints, spelling, licences and locks of dependencies, data and documentation
 	PATH="$$(scripts/get-lint-tools.sh):$$PATH" && typos && cargo deny --locked check licenses bans sources
 	"$$(scripts/get-lint-tools.sh)/clang-format" --dry-run --Werror kernels/*.cu kernels/*.h
+	for other in fuzz tests/candle; do cargo update --workspace --locked --quiet --manifest-path $$other/Cargo.toml || exit; done
 	python3 data/check.py && python3 data/headline/check.py && python3 data/eval/disjoint.py
 	cargo fmt --all --check
 	NVCC= cargo clippy --release --workspace --all-targets --locked -- -D warnings
