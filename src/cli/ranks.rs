@@ -105,20 +105,10 @@ impl RanksArgs {
     ) -> Result<(World, DeviceArgs)> {
         launch.note.iter().for_each(|text| note(text));
         let rank = launch.rank;
-        let name = device.as_ref().map_or("no device".to_owned(), DeviceArgs::name);
         let engine = self.engine(device.as_ref().ok().and_then(DeviceArgs::gpu));
-        let sole = device.as_ref().ok().and_then(DeviceArgs::uuid);
-        let member = |fabric: &str| Member { sole, ..member(rank, &name, fabric) };
+        let member = |fabric: &str| member(rank, device.as_ref().ok(), fabric);
         let joined = World::join(launch, engine, self.timing(), member, tell, Box::new(end_process));
-        match (joined, device) {
-            (Ok(world), Ok(device)) => Ok((world, device)),
-            (Ok(world), Err(error)) => {
-                world.leave(&Error::new(kind(&error), format!("{error:#}")));
-                Err(error)
-            }
-            (Err(error), Ok(_)) => Err(error.into()),
-            (Err(_), Err(own)) => Err(own),
-        }
+        with_device(joined, device, World::leave)
     }
 
     /// Refuses a choice of collectives for work that has none.
@@ -143,19 +133,10 @@ impl RanksArgs {
         tell: &dyn Fn(&str),
     ) -> Result<(Crew, DeviceArgs)> {
         launch.note.iter().for_each(|text| note(text));
-        let name = device.as_ref().map_or("no device".to_owned(), DeviceArgs::name);
-        let member = member(launch.rank, &name, "none");
+        let member = member(launch.rank, device.as_ref().ok(), "none");
         let (end, on_loss) = (Box::new(end_process), Box::new(warn));
         let joined = Crew::join(launch, self.timing(), member, tell, end, on_loss);
-        match (joined, device) {
-            (Ok(crew), Ok(device)) => Ok((crew, device)),
-            (Ok(crew), Err(error)) => {
-                crew.leave(&Error::new(kind(&error), format!("{error:#}")));
-                Err(error)
-            }
-            (Err(error), Ok(_)) => Err(error.into()),
-            (Err(_), Err(own)) => Err(own),
-        }
+        with_device(joined, device, Crew::leave)
     }
 
     fn engine(&self, gpu: Option<usize>) -> Engine {
@@ -172,14 +153,31 @@ impl RanksArgs {
     }
 }
 
-/// This process as a rank.
-fn member(rank: usize, device: &str, fabric: &str) -> Member {
+/// What a rank has joined, and its device; without one it leaves, and the others hear why.
+fn with_device<T>(
+    joined: crate::Result<T>,
+    device: Result<DeviceArgs>,
+    leave: impl FnOnce(T, &Error),
+) -> Result<(T, DeviceArgs)> {
+    match (joined, device) {
+        (Ok(joined), Ok(device)) => Ok((joined, device)),
+        (Ok(joined), Err(error)) => {
+            leave(joined, &Error::new(kind(&error), format!("{error:#}")));
+            Err(error)
+        }
+        (Err(error), Ok(_)) => Err(error.into()),
+        (Err(_), Err(own)) => Err(own),
+    }
+}
+
+/// This process as a rank, on its device if it has one.
+fn member(rank: usize, device: Option<&DeviceArgs>, fabric: &str) -> Member {
     Member {
         rank,
         host: platform::host_name(),
         pid: std::process::id(),
-        device: device.to_owned(),
-        sole: None,
+        device: device.map_or("no device".to_owned(), DeviceArgs::name),
+        sole: device.and_then(DeviceArgs::uuid),
         invitation: None,
         facts: vec![
             ("version of dg-run".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),

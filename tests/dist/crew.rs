@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use deepguard::cpu::Cpu;
 use deepguard::decode::GenerateOptions;
-use deepguard::dist::control::{Member, Timing};
+use deepguard::dist::control::Timing;
 use deepguard::dist::launch::{Launch, Launcher, Rendezvous};
 use deepguard::dist::leases::{Facts, Unit};
 use deepguard::dist::{Crew, Work};
@@ -20,6 +20,7 @@ use deepguard::eval::sampling::{SampleOptions, Sharing, sample};
 use deepguard::eval::suite::Suite;
 use deepguard::{DeepGuard, Error, ErrorKind, Result};
 
+use super::mpi::member;
 use super::places;
 use super::tiny::Tiny;
 
@@ -42,15 +43,6 @@ fn join(rank: usize, world: usize, dir: &Path, told: &Arc<Mutex<Vec<String>>>) -
         rendezvous: Some(Rendezvous::File(dir.into())),
         ..Launch::single()
     };
-    let member = Member {
-        rank,
-        host: "here".into(),
-        pid: std::process::id(),
-        device: "processor".into(),
-        sole: None,
-        invitation: None,
-        facts: vec![],
-    };
     // A stopped rank is lost after a second.
     let timing = Timing { start: SOON, stall: Duration::from_secs(3) };
     let told = told.clone();
@@ -62,7 +54,7 @@ fn join(rank: usize, world: usize, dir: &Path, told: &Arc<Mutex<Vec<String>>>) -
             std::process::exit(error.kind().exit_code().into());
         }
     };
-    Crew::join(launch, timing, member, &|_| (), Box::new(on_failure), on_loss)
+    Crew::join(launch, timing, member(rank), &|_| (), Box::new(on_failure), on_loss)
 }
 
 fn facts(fault: &str) -> Facts {

@@ -6,8 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use deepguard::Error;
-use deepguard::dist::control::{Control, Member, Timing};
+use deepguard::dist::control::{Control, Timing};
 use deepguard::dist::launch::{Launch, Launcher, Rendezvous};
+
+use super::mpi::member;
 
 const WORLD: usize = 3;
 
@@ -67,21 +69,12 @@ fn a_rank() {
             }
         });
     }
-    let member = Member {
-        rank,
-        host: "here".into(),
-        pid: std::process::id(),
-        device: "processor".into(),
-        sole: None,
-        invitation: None,
-        facts: vec![],
-    };
     let end = |error: Error| {
         eprintln!("{error}");
         std::process::exit(error.kind().exit_code().into());
     };
     let on_failure = Box::new(end);
-    let joined = Control::join(&launch, member, timing(), &|_| (), &mut |_| unreachable!(), on_failure);
+    let joined = Control::join(&launch, member(rank), timing(), &|_| (), &mut |_| unreachable!(), on_failure);
     let control = joined.unwrap_or_else(|error| {
         eprintln!("{error}");
         std::process::exit(error.kind().exit_code().into())

@@ -97,9 +97,10 @@ pub fn finished(mut command: Command, limit: Duration) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn member(launch: &Launch) -> Member {
+/// A rank of this machine, without anything to compare.
+pub fn member(rank: usize) -> Member {
     Member {
-        rank: launch.rank,
+        rank,
         host: "here".into(),
         pid: std::process::id(),
         device: "processor".into(),
@@ -130,7 +131,7 @@ fn end(rank: usize, error: Error) {
 fn run(launch: Launch) -> Result<()> {
     let case = std::env::var(CASE).expect("a case");
     let timing = Timing { start: Duration::from_secs(20), ..Timing::default() };
-    let own = member(&launch);
+    let own = member(launch.rank);
     let rank = launch.rank;
     let is_idle = case == "idle";
     let on_failure = Box::new(move |error| {
@@ -242,7 +243,7 @@ fn ranks_that_mpi_has_not_started_are_refused() {
     let environment =
         [("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "1")];
     let launch = Launch::of(&Flags::default(), &environment.into_iter().collect()).unwrap();
-    let own = member(&launch);
+    let own = member(launch.rank);
     let joined = World::join(launch, Engine::Mpi, Timing::default(), |_| own, &|_| (), Box::new(|_| ()));
     let error = joined.err().unwrap();
     let text = "MPI reaches only ranks that it has started, and these were started by RANK and WORLD_SIZE; start them \

@@ -12,7 +12,7 @@ use deepguard::dist::{Engine, World};
 use deepguard::{Error, Result};
 
 use super::check::{SOON, assert_ends};
-use super::mpi::{Kind, Mpi, check, finished};
+use super::mpi::{Kind, Mpi, check, finished, member};
 use super::train::{Ranks, TRAIN, alone, assert_same_folders, tiny_with_pairs};
 
 /// A library of those that are built beside this program.
@@ -249,6 +249,12 @@ fn ranks_on_the_same_gpu_are_told() {
             ["rank 0 (", "rank 1 (", "have the same device, GPU-656d756c-", "at most one rank for each GPU"];
         assert_ends(&rank, 5, &parts);
     }
+    // Nor do they share it where they need no collectives.
+    let tiny = tiny_with_pairs();
+    let generate = format!("generate --model {} --device cuda abc", tiny.path("model").display());
+    for rank in two(&generate, &[("LOCAL_RANK", "1")]) {
+        assert_ends(&rank, 5, &["have the same device, GPU-656d756c-"]);
+    }
 }
 
 /// MPI says where rank 0 is, and computes nothing.
@@ -276,13 +282,9 @@ fn a_rank() {
 fn collectives(launch: Launch) -> Result<()> {
     let rank = launch.rank;
     let member = |fabric: &str| Member {
-        rank,
-        host: "here".into(),
-        pid: std::process::id(),
         device: format!("GPU {rank}"),
-        sole: None,
-        invitation: None,
         facts: vec![("collectives".to_owned(), fabric.to_owned())],
+        ..member(rank)
     };
     let end = |error: Error| panic!("{error}");
     let timing = Timing { start: Duration::from_secs(20), ..Timing::default() };
