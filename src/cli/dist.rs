@@ -192,7 +192,7 @@ fn sum_on_gpus(world: &mut World, gpu: usize) -> crate::Result<Duration> {
     let mut values = summands(world, LARGE);
     let mut memory = BounceBuffer::new(gpu, LARGE * size_of::<i64>())?;
     memory.upload(0, bytemuck::cast_slice(&values))?;
-    while !memory.is_idle()? {}
+    memory.finish()?;
     let began = Instant::now();
     // SAFETY: the memory has so many values, all of which are there.
     world.collective("a sum", |fabric| unsafe {

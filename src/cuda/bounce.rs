@@ -66,7 +66,15 @@ impl BounceBuffer {
         // SAFETY: inside the allocation; the slice is there until the copy has been waited for.
         unsafe { result::memcpy_dtoh_async(bytes, self.address + at as u64, self.stream.cu_stream()) }
             .map_err(what)?;
-        self.stream.synchronize().map_err(what)
+        self.finish()
+    }
+
+    /// Waits for everything in the stream.
+    ///
+    /// # Errors
+    /// Those of the driver.
+    pub fn finish(&self) -> Result<()> {
+        self.stream.synchronize().map_err(|e| complaint("the device fails at what is for other ranks", e))
     }
 
     fn check(&self, at: usize, len: usize) {
