@@ -337,11 +337,11 @@ fn strangers_are_refused_and_do_no_harm() {
         let root = scope.spawn(move || {
             join_telling(&root, member(0), QUICK, &|text| told.lock().unwrap().push(text.to_owned()))
         });
-        // A rank of another job ends at once.
+        // A rank of another job ends at once: it does not try until the deadline of 20 s.
         let began = Instant::now();
         let wrong = join(&with_token(1, "wrong"), member(1), QUICK).map(drop);
         assert_error(wrong, ErrorKind::Cluster, &["another token", "DG_DIST_TOKEN"]);
-        assert!(began.elapsed() < Duration::from_secs(2));
+        assert!(began.elapsed() < Duration::from_secs(5));
         // So does whoever speaks something else.
         let mut browser = TcpStream::connect(("127.0.0.1", port)).unwrap();
         browser.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();

@@ -55,12 +55,17 @@ fn time_ends_the_program_and_what_it_left_behind() {
     let Some(outcome) = run(&script, Limits { wall: Duration::from_secs(1), ..Limits::default() }) else {
         return;
     };
-    let seconds = started.elapsed().as_secs_f64();
     assert_eq!(outcome.ending, Ending::TimedOut);
-    assert!(seconds < 2.5, "{seconds}");
-    std::thread::sleep(Duration::from_millis(200));
-    let alive = Command::new("pgrep").args(["-f", &format!("sleep {mark}")]).output().unwrap();
-    assert!(alive.stdout.is_empty(), "the sleeper outlived its sandbox");
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    let sleeps = || {
+        let found = Command::new("pgrep").args(["-f", &format!("sleep {mark}")]).output().unwrap();
+        !found.stdout.is_empty()
+    };
+    // The kernel may still be taking it away.
+    while sleeps() {
+        assert!(started.elapsed() < Duration::from_secs(20), "the sleeper outlived its sandbox");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]
