@@ -296,8 +296,7 @@ impl<B: Backend> DeepGuard<B> {
         self.generate_some(prompt, options, 0..options.num_samples, on_token)
     }
 
-    /// Those samples of [`DeepGuard::generate`] that have these numbers: the same as among all of them. The
-    /// result, and `on_token`, count them from 0.
+    /// Some of the samples of [`DeepGuard::generate`]: see [`Decoder::generate_some`].
     ///
     /// # Errors
     /// As [`DeepGuard::generate`].

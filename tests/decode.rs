@@ -12,8 +12,8 @@ use deepguard::attached::Attached;
 use deepguard::cpu::Cpu;
 use deepguard::decode::windows::{Window, score_in_windows, windows};
 use deepguard::decode::{
-    FinishReason, GenerateOptions, Generated, Next, Request, Watcher, final_logits, generate, generate_all,
-    score, score_with_attention,
+    Decoder, FinishReason, GenerateOptions, Generated, Next, Request, Watcher, final_logits, generate,
+    generate_all, score, score_with_attention,
 };
 use deepguard::model::lora::LoraConfig;
 use deepguard::model::transformer::Transformer;
@@ -561,6 +561,19 @@ fn the_bits_of_a_sample_do_not_depend_on_its_batch() {
         assert_eq!(turned, all, "{architecture}");
         assert_ne!(all[0].samples, all[1].samples);
     }
+}
+
+/// Of however many there are to be, so many take the memory of so many.
+#[test]
+fn some_samples_are_those_of_all() {
+    let Setup { model, attached } = Setup::new("llama", true);
+    let decoder = Decoder { model: &model, attached: attached.as_ref(), expert: None };
+    let of = |num_samples| {
+        options().with(|o| (o.num_samples, o.sampling) = (num_samples, Sampling::new(1.0, 1.0, 0, 3)))
+    };
+    let all = decoder.generate(&PROMPT, &of(9), &mut |_, _| true).unwrap();
+    let some = decoder.generate_some(&PROMPT, &of(1 << 40), 4..7, &mut |_, _| true).unwrap();
+    assert!(some.samples == all.samples[4..7] && all.samples[..3] != all.samples[4..7]);
 }
 
 #[test]

@@ -221,8 +221,7 @@ impl<'a, B: Backend> Batch<'a, B> {
         }
         let Some(places) = self.free.pop() else { return Ok(false) };
         self.waiting = (end < samples).then(|| (prompt.clone(), end));
-        let cohort = Cohort::new(&self.backend, prompt, places, first..end, samples);
-        self.cohorts.push(cohort.numbered_from(self.first));
+        self.cohorts.push(Cohort::new(&self.backend, prompt, places, first..end, samples));
         self.place_last();
         let last = self.cohorts.len() - 1;
         if self.options.guided {
@@ -272,7 +271,7 @@ impl<'a, B: Backend> Batch<'a, B> {
     fn place_last(&mut self) {
         let rows = self.rows_of(self.cohorts.len() - 1);
         let Some(cohort) = self.cohorts.last_mut() else { return };
-        cohort.upload_numbers(&self.backend);
+        cohort.upload_numbers(&self.backend, self.first);
         self.main.place(&cohort.prompt.main, rows.clone());
         if let (Some((reader, _)), Some(read)) = (&mut self.expert, &cohort.prompt.expert) {
             reader.place(read, rows);
@@ -367,7 +366,7 @@ impl<'a, B: Backend> Batch<'a, B> {
                 watcher.on_finished(request, generated)?;
             }
         }
-        let backend = &self.backend;
+        let (backend, first) = (&self.backend, self.first);
         let before = self.rows();
         for cohort in std::mem::take(&mut self.cohorts) {
             if cohort.is_done() {
@@ -377,7 +376,7 @@ impl<'a, B: Backend> Batch<'a, B> {
             }
         }
         if self.shape.compact {
-            self.cohorts.iter_mut().for_each(|cohort| cohort.compact(backend));
+            self.cohorts.iter_mut().for_each(|cohort| cohort.compact(backend, first));
         }
         if self.rows() < before {
             self.place_all();

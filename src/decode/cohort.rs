@@ -89,8 +89,6 @@ pub(super) struct Cohort<B: Backend> {
     pub(super) prompt: Rc<Prompt<B>>,
     pub(super) places: Places<B>,
     pub(super) samples: Vec<Sample>,
-    /// What is added to their numbers where random numbers are drawn.
-    first: usize,
     /// Position, among the generated ones, of the token that the last pass was started for.
     pub(super) position: usize,
     /// Tokens of each sample that were handed out.
@@ -130,12 +128,7 @@ impl<B: Backend> Cohort<B> {
             strength: 0.0,
         };
         let samples = numbers.map(sample).collect();
-        Cohort { prompt, places, samples, first: 0, position: 0, delivered: 0 }
-    }
-
-    /// With samples that are numbered from `first` on where random numbers are drawn.
-    pub(super) fn numbered_from(self, first: usize) -> Self {
-        Cohort { first, ..self }
+        Cohort { prompt, places, samples, position: 0, delivered: 0 }
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -212,14 +205,14 @@ impl<B: Backend> Cohort<B> {
         backend.upload(self.places.strength.first_mut(strength.len()), &strength);
     }
 
-    pub(super) fn upload_numbers(&mut self, backend: &B) {
-        let numbers: Vec<u32> =
-            self.samples.iter().map(|sample| (self.first + sample.number) as u32).collect();
+    /// Random numbers are drawn for samples that are numbered from `first` on.
+    pub(super) fn upload_numbers(&mut self, backend: &B, first: usize) {
+        let numbers: Vec<u32> = self.samples.iter().map(|sample| (first + sample.number) as u32).collect();
         backend.upload(self.places.numbers.first_mut(numbers.len()), &numbers);
     }
 
-    /// Gives the rows of samples that have ended to others.
-    pub(super) fn compact(&mut self, backend: &B) {
+    /// Gives the rows of samples that have ended to others; `first` as for [`Self::upload_numbers`].
+    pub(super) fn compact(&mut self, backend: &B, first: usize) {
         let before = self.samples.len();
         let mut row = 0;
         while row < self.samples.len() {
@@ -233,7 +226,7 @@ impl<B: Backend> Cohort<B> {
             }
         }
         if self.samples.len() < before {
-            self.upload_numbers(backend);
+            self.upload_numbers(backend, first);
             self.upload_strength(backend);
         }
     }

@@ -260,8 +260,9 @@ impl<B: Backend> Decoder<'_, B> {
         self.generate_some(prompt, options, 0..options.num_samples, on_token)
     }
 
-    /// Those samples of [`Decoder::generate`] that have these numbers: the same as among all of them. The
-    /// result, and `on_token`, count them from 0.
+    /// Those samples of [`Decoder::generate`] that have these numbers, in a pass of their own: drawn with the
+    /// same random numbers as among all of them, and the same bit by bit where a sample's bits do not depend
+    /// on how many are decoded together. The result, and `on_token`, count them from 0.
     ///
     /// # Errors
     /// Those of [`Decoder::generate`].
@@ -283,7 +284,7 @@ impl<B: Backend> Decoder<'_, B> {
             )));
         }
         check_prompt(prompt, limit)?;
-        let shape = Shape::of_one(&self.model.backend, options.num_samples);
+        let shape = Shape::of_one(&self.model.backend, numbers.len());
         let started = std::time::Instant::now();
         let mut one = One { on_token, started, first_token: None, generated: None };
         let request = Request { prompt: prompt.to_vec(), seed: options.sampling.seed };

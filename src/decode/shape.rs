@@ -30,9 +30,10 @@ pub fn rows_of_pass<B: Backend>(backend: &B) -> usize {
     }
 }
 
-/// Samples of one prompt that make a pass long enough: more in it would not make it quicker for each.
+/// Samples of one prompt that make a pass long enough. With more, a processor gets hardly any more done in
+/// the same time (benchmarks/2026-12-01-samples.md); what a GPU does has not been measured.
 pub fn samples_of_pass<B: Backend>(_: &B) -> usize {
-    if B::IN_SYSTEM_MEMORY { 32 } else { 256 }
+    if B::IN_SYSTEM_MEMORY { 128 } else { 256 }
 }
 
 impl Shape {

@@ -69,8 +69,8 @@ fn assert_same_for_ranks(tiny: &Tiny, arguments: &str, code: i32) {
 #[test]
 fn generate_prints_the_same_for_any_number_of_ranks() {
     let tiny = tiny_with_adapter();
-    // Three units of at most 32 samples.
-    let many = "generate --model model --adapter run --max-new-tokens 4 -n 80 --temperature 1 --json abc";
+    // Three units of at most 128 samples.
+    let many = "generate --model model --adapter run --max-new-tokens 4 -n 300 --temperature 1 --json abc";
     assert_same_for_ranks(&tiny, many, 0);
     assert_same_for_ranks(&tiny, "generate --model model --max-new-tokens 5 abc", 0);
     // Rank 0 alone has the standard input.
