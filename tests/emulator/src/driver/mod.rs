@@ -31,6 +31,7 @@ pub mod launch;
 pub mod memory;
 pub mod module;
 pub mod occupancy;
+pub mod peer;
 pub mod pool;
 pub mod proc_address;
 pub mod queue;
