@@ -27,6 +27,7 @@ pub mod graph_exec;
 pub mod graph_nodes;
 pub mod host_memory;
 pub mod image;
+pub mod ipc;
 pub mod launch;
 pub mod memory;
 pub mod module;

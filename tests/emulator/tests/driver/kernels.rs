@@ -9,7 +9,7 @@ use crate::modules::{PTX, function, load};
 use crate::support::{Bytes, Code, client, code, context, outcomes, stream};
 
 /// Adds one to each element of a vector; reads beyond it where the grid is too large.
-const INCREMENT: &str = "
+pub const INCREMENT: &str = "
 .version 8.0
 .target sm_80
 .address_size 64
