@@ -58,6 +58,21 @@ fn memory_that_will_be_freed_counts_when_it_runs_short() {
 }
 
 #[test]
+fn exported_memory_is_of_the_device_until_it_is_freed() {
+    let _turn = turn();
+    let context = CudaContext::new(0).expect("a context");
+    // SAFETY: freed below, and the pointer is valid.
+    unsafe {
+        let address = result::malloc_sync(1 << 20).expect("memory");
+        let mut handle = sys::CUipcMemHandle { reserved: [0; 64] };
+        sys::cuIpcGetMemHandle(&mut handle, address).result().expect("a handle");
+        assert_eq!(context.mem_get_info().expect("sizes"), (MEMORY - (1 << 20), MEMORY));
+        result::free_sync(address).expect("freed");
+    }
+    assert_eq!(context.mem_get_info().expect("sizes"), (MEMORY, MEMORY));
+}
+
+#[test]
 fn a_process_uses_one_of_several_devices() {
     let _turn = turn();
     let first = CudaContext::new(0).expect("a context");
