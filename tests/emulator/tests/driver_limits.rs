@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys::{CUresult as Code, CUstreamCaptureMode::*};
-use cudarc::driver::{CudaContext, DriverError, result};
+use cudarc::driver::{CudaContext, DriverError, result, sys};
 
 const MEMORY: usize = 64 << 20;
 
@@ -58,6 +58,21 @@ fn memory_that_will_be_freed_counts_when_it_runs_short() {
 }
 
 #[test]
+fn exported_memory_is_of_the_device_until_it_is_freed() {
+    let _turn = turn();
+    let context = CudaContext::new(0).expect("a context");
+    // SAFETY: freed below, and the pointer is valid.
+    unsafe {
+        let address = result::malloc_sync(1 << 20).expect("memory");
+        let mut handle = sys::CUipcMemHandle { reserved: [0; 64] };
+        sys::cuIpcGetMemHandle(&mut handle, address).result().expect("a handle");
+        assert_eq!(context.mem_get_info().expect("sizes"), (MEMORY - (1 << 20), MEMORY));
+        result::free_sync(address).expect("freed");
+    }
+    assert_eq!(context.mem_get_info().expect("sizes"), (MEMORY, MEMORY));
+}
+
+#[test]
 fn a_process_uses_one_of_several_devices() {
     let _turn = turn();
     let first = CudaContext::new(0).expect("a context");
@@ -67,6 +82,20 @@ fn a_process_uses_one_of_several_devices() {
     assert_ne!(uuid.bytes, first.uuid().expect("an identity").bytes);
     assert_eq!(code(CudaContext::new(1)), Code::CUDA_ERROR_NOT_SUPPORTED);
     assert_eq!(code(result::device::get(2)), Code::CUDA_ERROR_INVALID_DEVICE);
+}
+
+#[test]
+fn every_device_is_a_peer_of_every_other() {
+    let _turn = turn();
+    result::init().expect("a driver");
+    let peers = |device, peer| {
+        let mut can = 7;
+        // SAFETY: the pointer is valid.
+        unsafe { sys::cuDeviceCanAccessPeer(&mut can, device, peer) }.result().map(|()| can)
+    };
+    assert_eq!((peers(0, 1), peers(1, 0), peers(1, 1)), (Ok(1), Ok(1), Ok(0)));
+    let invalid = Err(DriverError(Code::CUDA_ERROR_INVALID_DEVICE));
+    assert_eq!((peers(0, 2), peers(2, 0)), (invalid, invalid));
 }
 
 #[test]

@@ -149,6 +149,14 @@ impl Text {
     }
 }
 
+/// `CUipcMemHandle`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct IpcMemHandle {
+    /// Whatever the driver needs.
+    pub reserved: [u8; 64],
+}
+
 /// `CUlaunchConfig`.
 #[repr(C)]
 #[derive(Clone, Copy)]

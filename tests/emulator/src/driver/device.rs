@@ -208,14 +208,6 @@ api! {
         })
     }
 
-    fn cuDeviceCanAccessPeer(out: Out<i32>, device: Device, peer: Device) {
-        with_driver(|driver| {
-            driver.check_device(device)?;
-            driver.check_device(peer)?;
-            out.set(0)
-        })
-    }
-
     fn cuDeviceGetDefaultMemPool(out: Out<Handle>, device: Device) {
         with_driver(|driver| {
             driver.check_device(device)?;

@@ -45,7 +45,14 @@ impl Driver {
         self.allocations.insert(address, Allocation { len, context, origin, dying: false, on_host });
     }
 
-    fn unmap(&mut self, context: Handle, address: u64, wanted: fn(&Origin) -> bool, other: Status) -> Result {
+    /// Takes memory that is `wanted` from the device, after all work of its context that may use it.
+    pub fn unmap(
+        &mut self,
+        context: Handle,
+        address: u64,
+        wanted: fn(&Origin) -> bool,
+        other: Status,
+    ) -> Result {
         self.refuse_while_capturing()?;
         let allocation = self.allocations.get(&address).ok_or(other)?;
         if !wanted(&allocation.origin) {

@@ -1,6 +1,7 @@
 //! Allocations.
 
 use super::abi::{Handle, In, Location, Out};
+use super::ipc::Export;
 use super::state::Driver;
 use super::status::{Result, Status};
 use super::stream::with_stream;
@@ -25,6 +26,13 @@ pub enum Origin {
     Managed,
     /// Host memory that the program allocated and registered.
     Registered,
+    /// On a device, by another process.
+    Imported {
+        /// What it was opened by.
+        export: Export,
+        /// How many times it is open.
+        opens: usize,
+    },
 }
 
 /// An allocation.
@@ -146,6 +154,10 @@ fn pitch_of(width: usize) -> Result<usize> {
 fn pointer_attribute(driver: &Driver, data: *mut std::ffi::c_void, attribute: u32, address: u64) -> Result {
     let (base, allocation) = driver.allocation_around(address)?;
     let pinned = matches!(allocation.origin, Origin::Pinned { .. } | Origin::Registered);
+    let device = match allocation.origin {
+        Origin::Imported { export, .. } => export.device,
+        _ => driver.own_device(),
+    };
     // SAFETY: the caller says that there is room for the type of this attribute.
     let (wide, narrow, byte) =
         unsafe { (Out::new(data.cast::<u64>()), Out::new(data.cast::<u32>()), Out::new(data.cast::<u8>())) };
@@ -153,11 +165,13 @@ fn pointer_attribute(driver: &Driver, data: *mut std::ffi::c_void, attribute: u3
         1 => wide.set(allocation.context),
         2 => narrow.set(if pinned { 1 } else { 2 }),
         3 => wide.set(address),
-        4 if !matches!(allocation.origin, Origin::Device { .. }) => wide.set(address),
-        4 => Err(Status::INVALID_VALUE),
+        4 if matches!(allocation.origin, Origin::Device { .. } | Origin::Imported { .. }) => {
+            Err(Status::INVALID_VALUE)
+        }
+        4 => wide.set(address),
         7 => wide.set(base),
         8 => byte.set(u8::from(matches!(allocation.origin, Origin::Managed))),
-        9 => narrow.set(driver.own_device() as u32),
+        9 => narrow.set(device as u32),
         11 => wide.set(base),
         12 => wide.set(allocation.len),
         13 => byte.set(1),

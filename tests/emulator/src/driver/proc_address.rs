@@ -12,7 +12,7 @@ const SUFFIXES: [&str; 4] = ["_v4", "_v3", "_v2", ""];
 const FOUND: u32 = 0;
 const NOT_FOUND: u32 = 1;
 
-fn rooms() -> [&'static [(&'static str, EntryPoint)]; 20] {
+fn rooms() -> [&'static [(&'static str, EntryPoint)]; 22] {
     [
         ENTRIES,
         super::capture::ENTRIES,
@@ -27,10 +27,12 @@ fn rooms() -> [&'static [(&'static str, EntryPoint)]; 20] {
         super::graph_exec::ENTRIES,
         super::graph_nodes::ENTRIES,
         super::host_memory::ENTRIES,
+        super::ipc::ENTRIES,
         super::launch::ENTRIES,
         super::memory::ENTRIES,
         super::module::ENTRIES,
         super::occupancy::ENTRIES,
+        super::peer::ENTRIES,
         super::pool::ENTRIES,
         super::status::ENTRIES,
         super::stream::ENTRIES,

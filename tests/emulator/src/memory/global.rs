@@ -1,10 +1,14 @@
 //! Global memory: allocations far apart, each with a bit per byte that says whether it was ever written.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
+use memmap2::MmapRaw;
+
 use super::access::{self, Width};
+use super::between::{self, Exported, Place};
 use super::zeroed::{Zeroed, atomic_bytes};
 use crate::report::{Fault, FaultKind};
 
@@ -22,6 +26,10 @@ const TOMBSTONES: usize = 4096;
 enum Storage {
     /// In memory of our own.
     Own(#[expect(dead_code, reason = "owned, so that it is freed with the allocation")] Zeroed),
+    /// In memory of our own that other processes may map.
+    Exported(Exported),
+    /// In memory of another process.
+    Imported(#[expect(dead_code, reason = "as above")] MmapRaw),
     /// In host memory that the driver mapped; its owner keeps it alive.
     Host,
 }
@@ -33,7 +41,8 @@ pub struct Allocation {
     len: u64,
     data: *mut u8,
     storage: Storage,
-    /// A bit per byte; empty where everything counts as written: host memory, and what is not tracked.
+    /// A bit per byte; empty where everything counts as written: host memory, memory that other processes
+    /// may write to, and what is not tracked.
     written: Box<[AtomicU8]>,
 }
 
@@ -48,6 +57,16 @@ impl Allocation {
         let memory = Zeroed::new(len as usize, 64)?;
         let written = atomic_bytes(if tracks { (len as usize).div_ceil(8) } else { 0 })?;
         Some(Allocation { base, len, data: memory.as_ptr(), storage: Storage::Own(memory), written })
+    }
+
+    fn exported(base: u64, len: u64, memory: Exported) -> Self {
+        let data = memory.as_mut_ptr();
+        Allocation { base, len, data, storage: Storage::Exported(memory), written: Box::default() }
+    }
+
+    fn imported(base: u64, memory: MmapRaw) -> Self {
+        let (len, data) = (memory.len() as u64, memory.as_mut_ptr());
+        Allocation { base, len, data, storage: Storage::Imported(memory), written: Box::default() }
     }
 
     /// First address.
@@ -217,12 +236,46 @@ impl GlobalMemory {
         base
     }
 
-    /// Frees the allocation that starts at `base`.
+    /// Moves the allocation at `base` to where other processes can map it, unless it is there already. Its
+    /// address stays, and all of it counts as written from here on, for what others write is not known here.
+    ///
+    /// # Safety
+    /// Nobody accesses the allocation meanwhile.
+    pub unsafe fn export(&self, base: u64) -> io::Result<Place> {
+        let mut table = self.write_table();
+        let allocation = table.live.get_mut(&base).ok_or(io::ErrorKind::NotFound)?;
+        if let Storage::Exported(memory) = &allocation.storage {
+            return memory.place();
+        }
+        let len = allocation.len;
+        // SAFETY: the bytes are those of the allocation, which nobody changes, by the caller.
+        let bytes = unsafe { std::slice::from_raw_parts(allocation.data, len as usize) };
+        let memory = Exported::copy_of(bytes)?;
+        let place = memory.place()?;
+        *allocation = Arc::new(Allocation::exported(base, len, memory));
+        Ok(place)
+    }
+
+    /// Makes memory that another process has exported accessible, at an address of its own. It takes none of
+    /// this device's memory. Returns address and bytes.
+    pub fn import(&self, place: &Place) -> io::Result<(u64, u64)> {
+        let memory = between::import(place)?;
+        let mut table = self.write_table();
+        let allocation = Allocation::imported(table.next, memory);
+        let (base, len) = (allocation.base, allocation.len);
+        table.next += charge(len) + RED_ZONE;
+        table.live.insert(base, Arc::new(allocation));
+        Ok((base, len))
+    }
+
+    /// Frees the allocation that starts at `base`; where it was exported, what others have mapped stays.
     pub fn free(&self, base: u64) -> Result<(), MemoryError> {
         let mut table = self.write_table();
         let allocation = table.live.remove(&base).ok_or(MemoryError::NotAllocated)?;
-        if matches!(allocation.storage, Storage::Own(_)) {
+        if matches!(allocation.storage, Storage::Own(_) | Storage::Exported(_)) {
             table.used -= charge(allocation.len);
+        }
+        if !matches!(allocation.storage, Storage::Host) {
             if table.dead.len() == TOMBSTONES {
                 table.dead.pop_first();
             }

@@ -1,6 +1,7 @@
 //! Memory spaces.
 
 pub mod access;
+pub mod between;
 pub mod clock;
 pub mod exchange;
 pub mod footprint;

@@ -56,6 +56,7 @@ fn structures_lie_as_in_the_headers() {
     same_layout!(abi::HostNodeParams, sys::CUDA_HOST_NODE_PARAMS, function = fn_, data = userData);
     same_layout!(abi::UpdateResult, sys::CUgraphExecUpdateResultInfo, error_node = errorNode);
     same_layout!(abi::InstantiateParams, sys::CUDA_GRAPH_INSTANTIATE_PARAMS, result = result_out);
+    same_layout!(abi::IpcMemHandle, sys::CUipcMemHandle, reserved = reserved);
     same_layout!(abi::Location, sys::CUmemLocation, id = id);
     same_layout!(abi::PoolProps, sys::CUmemPoolProps, location = location, max_size = maxSize);
 }

@@ -82,6 +82,26 @@ fn contexts_are_stacked() {
     assert_eq!(current(), lower.cu_ctx());
 }
 
+/// Contexts of a process are on the same device.
+#[test]
+fn contexts_of_a_device_are_no_peers() {
+    let (peer, own) = (context(), context());
+    own.bind_to_thread().expect("bound");
+    let junk = 0x1234_5670 as sys::CUcontext;
+    // SAFETY: any handle may be passed.
+    let enable = |context, flags| unsafe { sys::cuCtxEnablePeerAccess(context, flags) };
+    assert_eq!(enable(peer.cu_ctx(), 1), Code::CUDA_ERROR_INVALID_VALUE);
+    assert_eq!(enable(own.cu_ctx(), 0), Code::CUDA_ERROR_INVALID_CONTEXT);
+    assert_eq!(enable(junk, 0), Code::CUDA_ERROR_INVALID_CONTEXT);
+    assert_eq!(enable(peer.cu_ctx(), 0), Code::CUDA_ERROR_PEER_ACCESS_UNSUPPORTED);
+    // SAFETY: as above.
+    let disable = |context| unsafe { sys::cuCtxDisablePeerAccess(context) };
+    assert_eq!(disable(junk), Code::CUDA_ERROR_INVALID_CONTEXT);
+    assert_eq!(disable(peer.cu_ctx()), Code::CUDA_ERROR_PEER_ACCESS_NOT_ENABLED);
+    let name = result::DriverError(Code::CUDA_ERROR_PEER_ACCESS_UNSUPPORTED).error_name();
+    assert_eq!(name.expect("a name").to_bytes(), b"CUDA_ERROR_PEER_ACCESS_UNSUPPORTED");
+}
+
 #[test]
 fn memory_of_a_context_goes_with_it() {
     // A size that no other test allocates.

@@ -7,6 +7,7 @@ mod copies;
 mod dependents;
 mod graph;
 mod handles;
+mod ipc;
 mod kernels;
 mod launch_limits;
 mod memory;
