@@ -23,6 +23,7 @@ mod cuda {
     pub mod model;
     pub mod ranks;
     pub mod recording;
+    pub mod shards;
     pub mod training;
 }
 

@@ -1,5 +1,6 @@
-//! Copies from memory of the host beside other work: on a stream that forks off that of all work, and is
-//! joined again before the first use of what was copied. In a recording, they are a branch of the graph.
+//! Copies from memory of the host, or of other devices, beside other work: on a stream that forks off that of
+//! all work, and is joined again before the first use of what was copied. In a recording, they are a branch of
+//! the graph.
 
 use std::sync::Arc;
 
@@ -12,9 +13,19 @@ use super::graph::Node;
 use crate::error::{Error, Result};
 use crate::ops::{Element, Mut, Ref};
 
+/// What is copied beside other work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Inputs from memory of the host.
+    Inputs,
+    /// Weights that other devices keep.
+    Weights,
+}
+
 /// The stream of the copies. It is none of cudarc's, for which a second stream in a context is a reason to
 /// record events for slices of the program's own.
 pub(super) struct Branch {
+    side: Side,
     context: Arc<CudaContext>,
     stream: sys::CUstream,
     /// What the copies come after.
@@ -41,14 +52,15 @@ impl Drop for Branch {
 }
 
 fn copying(error: DriverError) -> Error {
-    complaint("copying from page-locked memory", error)
+    complaint("copying beside other work", error)
 }
 
 impl Branch {
     /// Of a context that is current.
-    pub fn new(context: &Arc<CudaContext>) -> Result<Self> {
+    pub fn new(side: Side, context: &Arc<CudaContext>) -> Result<Self> {
         let event = || result::event::create(CUevent_flags::CU_EVENT_DISABLE_TIMING).map_err(copying);
         Ok(Branch {
+            side,
             context: context.clone(),
             forked: event()?,
             copied: event()?,
@@ -74,31 +86,40 @@ fn order(
 impl Cuda {
     /// Copies from page-locked memory beside the work that follows.
     pub(super) fn copy_beside<T: Element>(&self, to: Mut<'_, Cuda, T>, from: Ref<'_, Cuda, T>) -> Result<()> {
-        self.stream().context().bind_to_thread().map_err(copying)?;
-        let mut branch = self.branch();
-        if !branch.open {
-            order(self.stream().cu_stream(), branch.forked, branch.stream).map_err(copying)?;
-            branch.open = true;
-            self.recorded(Node::Fork);
-        }
         // SAFETY: page-locked memory of the host has the same address on the device, and is freed after a
         // wait for all streams only.
         let host = unsafe { std::slice::from_raw_parts(from.address() as *const T, from.len()) };
-        // SAFETY: `to` holds as many elements, and is not used before the branch is joined.
-        let copied = unsafe { result::memcpy_htod_async(to.address() as u64, host, branch.stream) };
-        self.recorded(Node::Prefetch);
+        self.beside(&mut self.branch(), |stream| {
+            // SAFETY: `to` holds as many elements, and is not used before the branch is joined.
+            unsafe { result::memcpy_htod_async(to.address() as u64, host, stream) }
+        })
+    }
+
+    /// Has a branch do a copy, which comes after all work before the branch's first.
+    pub(super) fn beside(
+        &self,
+        branch: &mut Branch,
+        copy: impl FnOnce(sys::CUstream) -> std::result::Result<(), DriverError>,
+    ) -> Result<()> {
+        self.stream().context().bind_to_thread().map_err(copying)?;
+        if !branch.open {
+            order(self.stream().cu_stream(), branch.forked, branch.stream).map_err(copying)?;
+            branch.open = true;
+            self.recorded(Node::Fork(branch.side));
+        }
+        let copied = copy(branch.stream);
+        self.recorded(Node::Prefetch(branch.side));
         copied.map_err(copying)
     }
 
-    /// Orders the copies beside other work before what follows, if there are any.
-    pub(super) fn join_branch(&self) -> Result<()> {
-        let mut branch = self.branch();
+    /// Orders the copies of a branch before what follows, if there are any.
+    pub(super) fn join_branch(&self, branch: &mut Branch) -> Result<()> {
         if !std::mem::take(&mut branch.open) {
             return Ok(());
         }
         self.stream().context().bind_to_thread().map_err(copying)?;
         order(branch.stream, branch.copied, self.stream().cu_stream()).map_err(copying)?;
-        self.recorded(Node::Join);
+        self.recorded(Node::Join(branch.side));
         Ok(())
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaStream, DriverError};
 
-use super::branch::Branch;
+use super::branch::{Branch, Side};
 use super::driver::{self, DeviceInfo, complaint};
 use super::fetch::StagingBuffers;
 use super::graph::Graphs;
@@ -15,6 +15,7 @@ use super::inputs::Staging;
 use super::launch::{Kernel, Module};
 use super::memory::{Counters, Scratch};
 use super::refusal::Refusals;
+use super::shards::Shards;
 use crate::error::{Error, Result};
 
 /// A CUDA device: its context, a stream that all work goes to in order, and the kernels loaded for it. Clones
@@ -46,10 +47,12 @@ struct Shared {
     /// Allocations that have been freed.
     freed: Arc<AtomicU64>,
     refusals: Mutex<Refusals>,
+    /// What this device keeps of a model's blocks, if it shares them with others.
+    shards: OnceLock<Arc<Shards>>,
 }
 
 /// A panic elsewhere leaves these locks usable: what they guard is valid at all times.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -105,7 +108,7 @@ impl Cuda {
         let kernels = load(stream.context(), &info, ptx_only).map_err(|e| e.context(title(&info)))?;
         stream.context().bind_to_thread().map_err(|e| complaint(title(&info), e))?;
         let refusals = Mutex::new(Refusals::new()?);
-        let branch = Mutex::new(Branch::new(stream.context())?);
+        let branch = Mutex::new(Branch::new(Side::Inputs, stream.context())?);
         let cuda = Cuda {
             shared: Arc::new(Shared {
                 stream,
@@ -123,6 +126,7 @@ impl Cuda {
                 staging_buffers: Mutex::new(StagingBuffers::default()),
                 freed: Arc::default(),
                 refusals,
+                shards: OnceLock::new(),
             }),
         };
         cuda.scratch().reserve(&cuda)?;
@@ -184,6 +188,16 @@ impl Cuda {
 
     pub(super) fn refusals(&self) -> MutexGuard<'_, Refusals> {
         lock(&self.shared.refusals)
+    }
+
+    /// What this device keeps of blocks that it shares with others, if it does.
+    pub(super) fn shards(&self) -> Option<&Arc<Shards>> {
+        self.shared.shards.get()
+    }
+
+    /// From here on blocks are shared with others. `false` if they were already.
+    pub(super) fn set_shards(&self, shards: Shards) -> bool {
+        self.shared.shards.set(Arc::new(shards)).is_ok()
     }
 
     /// Whether something has gone wrong, so that starting more makes no sense.

@@ -18,6 +18,7 @@ use cudarc::driver::DriverError;
 use cudarc::driver::sys;
 
 use super::Cuda;
+use super::branch::Side;
 use crate::error::{Error, Result};
 use crate::ops::Recording;
 
@@ -36,12 +37,12 @@ pub(super) enum Node {
     Copy,
     /// A fill.
     Fill,
-    /// The first prefetch comes after the node before.
-    Fork,
-    /// A copy to the device, each after the prefetch before.
-    Prefetch,
-    /// What follows comes after the last prefetch, too.
-    Join,
+    /// The first copy of a branch comes after the node before.
+    Fork(Side),
+    /// A copy to the device, each after the one before of its branch.
+    Prefetch(Side),
+    /// What follows comes after the last copy of a branch, too.
+    Join(Side),
 }
 
 /// Name and nodes of a graph, in the order of recording. But for prefetches, each node is after the one
@@ -181,6 +182,7 @@ impl Cuda {
         unsafe { sys::cuStreamBeginCapture_v2(self.stream().cu_stream(), mode) }.result().map_err(what)?;
         let mut graphs = self.graphs();
         graphs.number += 1;
+        self.forget_gathered();
         let (nodes, number, freed) = (Vec::new(), graphs.number, self.freed_allocations());
         graphs.recording = Some(Recorded { nodes, number, freed, launch });
         Ok(())
@@ -228,8 +230,9 @@ impl Cuda {
     /// Ends what is being recorded, if anything is.
     fn end_capture(&self) -> Result<Option<(Graph, Recorded)>> {
         // A branch that is not joined would make the recording invalid.
-        let joined = self.join_branch();
+        let joined = self.join_branch(&mut self.branch()).and(self.join_gathered());
         let Some(recording) = self.graphs().recording.take() else { return joined.map(|()| None) };
+        self.forget_gathered();
         let mut graph = std::ptr::null_mut();
         // SAFETY: this stream is the one that `begin` began with.
         unsafe { sys::cuStreamEndCapture(self.stream().cu_stream(), &raw mut graph) }
@@ -309,6 +312,7 @@ impl Cuda {
         let what = |e| self.graph_complaint("starting a graph again", e);
         self.stream().context().bind_to_thread().map_err(what)?;
         self.suspect(&kept.kernels);
+        self.forget_gathered();
         kept.executable.launch(self).map_err(what)?;
         Ok(true)
     }

@@ -277,7 +277,7 @@ impl Device for Cuda {
     }
 
     fn join_prefetches(&self) {
-        self.keep(self.join_branch());
+        self.keep(self.join_branch(&mut self.branch()));
     }
 
     fn zero<T: Element>(&self, to: Mut<'_, Self, T>) {
@@ -299,6 +299,19 @@ impl Device for Cuda {
 
     fn load_weight(&self, parts: &[TensorView]) -> Result<Weight> {
         self.load(parts)
+    }
+
+    fn load_block(&self, layer: usize, matrices: &[Vec<TensorView>]) -> Result<Vec<Weight>> {
+        match self.shards() {
+            Some(shards) => self.load_share(shards, layer, matrices),
+            None => matrices.iter().map(|parts| self.load(parts)).collect(),
+        }
+    }
+
+    fn gather_block(&self, block: &Weight, next: Option<&Weight>) {
+        if !self.has_failed() {
+            self.keep(self.gather_shares(block, next));
+        }
     }
 
     fn download_act(&self, from: Ref<'_, Self, bf16>) -> Vec<f32> {

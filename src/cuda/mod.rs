@@ -6,7 +6,7 @@
 //!
 //! `unsafe` is where the driver is called: `driver.rs` reaches it, `launch.rs` starts kernels, `memory.rs`
 //! allocates and copies, `inputs.rs` copies to the device, `weights.rs` loads, `graph.rs` records,
-//! `branch.rs` copies beside other work, `fetch.rs` copies to the host, `bounce.rs` copies for other devices.
+//! `branch.rs` copies beside other work, `shards.rs` from other devices, `fetch.rs` copies to the host, `bounce.rs` copies for other devices.
 
 mod aggregate;
 mod analyzer;
@@ -39,6 +39,7 @@ mod refusal;
 mod rope;
 mod rows;
 mod sample;
+mod shards;
 mod split;
 pub mod view;
 mod waves;
@@ -53,6 +54,7 @@ pub use cudarc;
 pub use device::Cuda;
 pub use driver::{DeviceInfo, EMULATOR_VARIABLE, devices, emulator, has_driver};
 pub use memory::Memory;
+pub use shards::{Share, ShareHandle};
 pub use view::{View, ViewMut, WeightRef};
 pub use weights::Weight;
 

@@ -1,5 +1,6 @@
 //! Frozen weights on the device, and how they get there.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use cudarc::driver::{CudaEvent, CudaStream, result};
@@ -11,6 +12,7 @@ use super::Cuda;
 use super::driver::complaint;
 use super::launch::VECTOR;
 use super::pinned::Pinned;
+use super::shards::Shards;
 use crate::error::{Error, Result};
 use crate::ops::buffer::ALIGNMENT;
 use crate::ops::matrix::Matrix;
@@ -20,22 +22,53 @@ use crate::ops::{Arena, Buffer, Dtype, Mut, Ref, TensorSpec, TensorView};
 const STAGE: usize = 32 << 20;
 
 /// A frozen matrix `[rows, columns]` in bf16, whose rows start on multiples of 16 bytes: loaded from a file,
-/// or in memory that is borrowed ([`Cuda::weight`]).
+/// in memory that is borrowed ([`Cuda::weight`]), or gathered from all devices that share it.
 pub struct Weight {
     address: usize,
     len: usize,
     rows: usize,
     columns: usize,
     stride: usize,
-    /// Keeps loaded elements alive; `None` for borrowed ones.
-    _loaded: Option<Buffer<Cuda, bf16>>,
+    elements: Elements,
+}
+
+/// What keeps the elements of a weight.
+enum Elements {
+    /// Somebody else.
+    Borrowed,
+    Loaded {
+        _buffer: Buffer<Cuda, bf16>,
+    },
+    /// They are there while the block is, which is that of this layer.
+    Gathered(Arc<Shards>, usize),
 }
 
 impl Weight {
     /// One whose elements are `matrix`'s, whose borrow the caller has to see to.
     pub(super) fn borrowed(matrix: Matrix<'_, Cuda, bf16>) -> Self {
         let Matrix { data, rows, cols, stride } = matrix;
-        Weight { address: data.address(), len: data.len(), rows, columns: cols, stride, _loaded: None }
+        let (address, len) = (data.address(), data.len());
+        Weight { address, len, rows, columns: cols, stride, elements: Elements::Borrowed }
+    }
+
+    /// One that will be at `address` whenever block `layer` has been gathered.
+    pub(super) fn shared(
+        address: usize,
+        [rows, columns]: [usize; 2],
+        shards: Arc<Shards>,
+        layer: usize,
+    ) -> Self {
+        let stride = stride(columns);
+        let elements = Elements::Gathered(shards, layer);
+        Weight { address, len: rows * stride, rows, columns, stride, elements }
+    }
+
+    /// What it is gathered from, and its layer.
+    pub(super) fn shards(&self) -> Option<(&Shards, usize)> {
+        match &self.elements {
+            Elements::Gathered(shards, layer) => Some((shards, *layer)),
+            Elements::Borrowed | Elements::Loaded { .. } => None,
+        }
     }
 
     /// The weight as an operand.
@@ -72,18 +105,32 @@ fn frozen_bytes(tensor: &TensorSpec) -> usize {
     bytes.checked_next_multiple_of(ALIGNMENT).unwrap_or(usize::MAX)
 }
 
+/// Whether it is one of the matrices that [`Cuda::load_share`] divides.
+fn is_of_block(tensor: &TensorSpec) -> bool {
+    tensor.shape.len() == 2 && tensor.name.starts_with("model.layers.")
+}
+
 /// Elements from one row to the next.
-fn stride(columns: usize) -> usize {
+pub(super) fn stride(columns: usize) -> usize {
     columns.next_multiple_of(VECTOR / size_of::<bf16>())
 }
 
+fn not_a_matrix(shape: &[usize]) -> Error {
+    Error::internal(format!(
+        "a part of a weight, of the shape {shape:?}: expected a matrix as wide as the others"
+    ))
+}
+
 impl Cuda {
-    /// Bytes that frozen tensors take; a device error if they do not fit.
+    /// Bytes that frozen tensors take; a device error if they do not fit. Blocks that are shared have their
+    /// memory already.
     pub(super) fn room_for_weights(&self, tensors: &[TensorSpec]) -> Result<usize> {
-        let bytes = tensors.iter().map(frozen_bytes).fold(0, usize::saturating_add);
+        let shared = self.shared_bytes();
+        let own = tensors.iter().filter(|tensor| shared.is_none() || !is_of_block(tensor));
+        let bytes = own.map(frozen_bytes).fold(0, usize::saturating_add);
         let free = self.driver_free()?;
         if bytes <= free {
-            return Ok(bytes);
+            return Ok(bytes.saturating_add(shared.unwrap_or(0)));
         }
         Err(Error::memory(format!(
             "{}: the model's weights need {} MiB of device memory, {} MiB are free",
@@ -97,11 +144,26 @@ impl Cuda {
     pub(super) fn load(&self, parts: &[TensorView]) -> Result<Weight> {
         let shape = parts.first().map(TensorView::shape).unwrap_or_default();
         let &[_, columns] = shape else {
-            return Err(Error::internal(format!("a weight of the shape {shape:?}: expected a matrix")));
+            return Err(not_a_matrix(shape));
         };
         let stride = stride(columns);
         let rows = parts.iter().map(|part| part.shape()[0]).sum();
         let (mut data, _) = Arena::build(self, |arena| arena.buffer("weight", &[rows, stride]))?;
+        self.load_rows(data.view_mut(), parts, 0..rows, [rows, columns])?;
+        let (address, len) = (data.view().address(), data.len());
+        let elements = Elements::Loaded { _buffer: data };
+        Ok(Weight { address, len, rows, columns, stride, elements })
+    }
+
+    /// Loads some rows of stacked matrices of a shape `[rows, columns]`.
+    pub(super) fn load_rows(
+        &self,
+        mut to: Mut<'_, Cuda, bf16>,
+        parts: &[TensorView],
+        wanted: Range<usize>,
+        shape: [usize; 2],
+    ) -> Result<()> {
+        let stride = stride(shape[1]);
         let mut staging = self.staging();
         let loader = match staging.loader {
             Some(ref mut loader) => loader,
@@ -110,13 +172,19 @@ impl Cuda {
         loader.begin(self)?;
         let mut first = 0;
         for part in parts {
-            let end = first + part.shape()[0];
-            loader.rows(data.slice_mut(first * stride..end * stride), part, stride)?;
-            first = end;
+            let &[rows, columns] = part.shape() else { return Err(not_a_matrix(part.shape())) };
+            if columns != shape[1] {
+                return Err(not_a_matrix(part.shape()));
+            }
+            let (start, end) = (wanted.start.max(first), wanted.end.min(first + rows));
+            if start < end {
+                let piece = (start - wanted.start) * stride..(end - wanted.start) * stride;
+                let to = to.reborrow().slice(piece);
+                loader.rows(to, &part.rows(start - first..end - first)?, stride)?;
+            }
+            first += rows;
         }
-        loader.end(self)?;
-        let (address, len) = (data.view().address(), data.len());
-        Ok(Weight { address, len, rows, columns, stride, _loaded: Some(data) })
+        loader.end(self)
     }
 }
 

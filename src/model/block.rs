@@ -1,6 +1,6 @@
 //! One Transformer block: forward, recompute and backward beside each other, the last reversing the first.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::activations::{ActivationGrads, Activations, LayerStack, Recompute, Rows};
 use crate::model::config::Config;
 use crate::model::kv_cache::{CachedRows, PromptCache};
@@ -15,6 +15,18 @@ use crate::ops::philox::DropoutKey;
 use crate::ops::{Backend, Buffer, Dropout, Mut, Ref};
 
 use Projection::{Down, Gate, K, O, Q, Up, V};
+
+/// The matrices of a block, each of which is one or several projections that are stacked.
+const MATRICES: [&[Projection]; 4] = [&[Q, K, V], &[O], &[Gate, Up], &[Down]];
+
+/// Shapes `[out_features, in_features]` of the matrices of every block, as
+/// [`Device::load_block`](crate::ops::Device::load_block) gets them.
+pub fn matrix_shapes(config: &Config) -> [[usize; 2]; 4] {
+    MATRICES.map(|stacked| {
+        let shapes = stacked.iter().map(|projection| projection.shape(config));
+        shapes.fold([0, 0], |[rows, _], (out, columns)| [rows + out, columns])
+    })
+}
 
 /// The frozen weights of one block.
 pub struct Block<B: Backend> {
@@ -109,15 +121,25 @@ impl<B: Backend> Block<B> {
         } else {
             None
         };
+        let stacked = |projections: &[Projection]| projections.iter().map(|&p| projection(p)).collect();
+        let matrices = MATRICES.map(stacked).into_iter().collect::<Result<Vec<_>>>()?;
+        let [qkv, o, gate_up, down] = <[B::Weight; 4]>::try_from(backend.load_block(layer, &matrices)?)
+            .map_err(|found| Error::internal(format!("a block of {} weights", found.len())))?;
         Ok(Block {
             input_layernorm: backend.load_vectors(&[tensor("input_layernorm.weight")?])?,
-            qkv: backend.load_weight(&[projection(Q)?, projection(K)?, projection(V)?])?,
+            qkv,
             qkv_bias,
-            o: backend.load_weight(&[projection(O)?])?,
+            o,
             post_attention_layernorm: backend.load_vectors(&[tensor("post_attention_layernorm.weight")?])?,
-            gate_up: backend.load_weight(&[projection(Gate)?, projection(Up)?])?,
-            down: backend.load_weight(&[projection(Down)?])?,
+            gate_up,
+            down,
         })
+    }
+
+    /// Has the weights there, and starts to get those of `next`: see
+    /// [`Device::gather_block`](crate::ops::Device::gather_block).
+    pub fn gather(&self, backend: &B, next: Option<&Block<B>>) {
+        backend.gather_block(&self.qkv, next.map(|next| &next.qkv));
     }
 }
 

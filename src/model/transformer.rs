@@ -144,6 +144,7 @@ impl<B: Backend> Transformer<B> {
         let (rows, layers, width) = (pass.rows, self.config.num_hidden_layers, self.config.hidden_size);
         self.backend.embed(acts.x.get_mut(0, rows), &self.embed_tokens, ids);
         for layer in 0..layers {
+            self.blocks[layer].gather(&self.backend, self.blocks.get(layer + 1));
             self.block_pass(layer, pass).forward(acts, keys);
             if layer + 1 < layers
                 && let Some(tap) = self.tap_of(layer + 1, taps)
@@ -182,6 +183,8 @@ impl<B: Backend> Transformer<B> {
         let (x, rstd) = (acts.x.saved(layers, pass.rows), acts.rstd_final.first(n));
         self.backend.rms_norm_backward(dx, dhidden, x, rstd, self.norm.view());
         for layer in (0..layers).rev() {
+            let next = layer.checked_sub(1).and_then(|next| self.blocks.get(next));
+            self.blocks[layer].gather(&self.backend, next);
             self.block_pass(layer, pass).backward(acts, grads, dparams, upstream.segments, layer > 0);
             if layer > 0
                 && let Some(tap) = self.tap_of(layer, upstream.taps)

@@ -128,6 +128,16 @@ pub trait Device: Clone + Send + Sync + 'static {
     }
     /// Makes matrices with the same `in_features` one weight, stacked in the given order.
     fn load_weight(&self, parts: &[TensorView]) -> Result<Self::Weight>;
+    /// The weights of a block, each as [`load_weight`](Self::load_weight) makes it. A device that shares
+    /// blocks with others keeps a part of each alone; such weights have to be
+    /// [gathered](Self::gather_block) before they are used.
+    fn load_block(&self, _layer: usize, matrices: &[Vec<TensorView>]) -> Result<Vec<Self::Weight>> {
+        matrices.iter().map(|parts| self.load_weight(parts)).collect()
+    }
+    /// Has all weights there that were loaded for a block together with `block`, until another block than
+    /// that of `next` is asked for; and starts to copy those of `next` beside the work that follows. Nothing
+    /// where all weights are there anyway.
+    fn gather_block(&self, _block: &Self::Weight, _next: Option<&Self::Weight>) {}
     /// Reads the elements as host f32.
     fn download_act(&self, from: Ref<'_, Self, Self::Act>) -> Vec<f32>;
     /// Writes host f32 as activations.

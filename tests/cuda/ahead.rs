@@ -15,9 +15,9 @@ use crate::emulator::{checked, own_cuda};
 use crate::support::{Setting, attached, pairs, stepper_with};
 use crate::tiny::{Tiny, edit_tensors, is_before};
 
-const STEPS: usize = 5;
+pub const STEPS: usize = 5;
 /// Bytes for more base states than there are.
-const ROOM: usize = 1 << 20;
+pub const ROOM: usize = 1 << 20;
 
 fn buffer<T: Element>(cuda: &Cuda, len: usize) -> Buffer<Cuda, T> {
     checked(Arena::build(cuda, |arena| arena.buffer("test", &[len]))).0
@@ -31,14 +31,19 @@ fn step_of(pairs: &[TokenPair], step: usize) -> Vec<Vec<&TokenPair>> {
     vec![pairs.iter().skip(first).take(half).collect()]
 }
 
+/// A model of so many layers, in a folder.
+pub fn tiny(layers: usize) -> Tiny {
+    let tiny = Tiny::new("qwen2");
+    tiny.edit_config(|config| config["num_hidden_layers"] = json!(layers));
+    edit_tensors(&tiny.model().join("model.safetensors"), |tensors| {
+        tensors.retain(|(name, ..)| is_before(name, layers));
+    });
+    tiny
+}
+
 /// A model of two layers.
 fn model() -> Transformer<Cuda> {
-    let tiny = Tiny::new("qwen2");
-    tiny.edit_config(|config| config["num_hidden_layers"] = json!(2));
-    edit_tensors(&tiny.model().join("model.safetensors"), |tensors| {
-        tensors.retain(|(name, ..)| is_before(name, 2));
-    });
-    checked(Transformer::load(own_cuda(), &tiny.model()))
+    checked(Transformer::load(own_cuda(), &tiny(2).model()))
 }
 
 /// How often the driver was called to record, and to start a graph; nothing on a GPU.
@@ -49,22 +54,22 @@ fn calls() -> Option<[u64; 2]> {
 
 /// What steps come to.
 #[derive(PartialEq)]
-struct Trained {
+pub struct Trained {
     reports: Vec<StepReport>,
     /// Parameters and moments.
     values: [Vec<f32>; 3],
 }
 
 /// Steps of a model.
-struct Steps<'a> {
-    model: &'a Transformer<Cuda>,
-    objective: Objective,
-    lr: f64,
+pub struct Steps<'a> {
+    pub model: &'a Transformer<Cuda>,
+    pub objective: Objective,
+    pub lr: f64,
 }
 
 impl Steps<'_> {
     /// Trains, and is told with each step which one comes `next`. Returns the calls, too.
-    fn train(
+    pub fn train(
         &self,
         cache: BaseCache<Cuda>,
         next: impl Fn(usize) -> Option<usize>,
