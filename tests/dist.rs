@@ -32,6 +32,9 @@ mod places;
 #[cfg(unix)]
 #[path = "common/required.rs"]
 mod required;
+#[cfg(unix)]
+#[path = "dist/shards.rs"]
+mod shards;
 #[path = "budgets/sven_lengths.rs"]
 mod sven_lengths;
 #[path = "common/tiny.rs"]

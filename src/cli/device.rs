@@ -51,6 +51,11 @@ pub(super) trait Task {
         Ok(())
     }
 
+    /// Prepares the device before the model is loaded on it.
+    fn prepare(&mut self, _device: &AnyDevice, _model: &Config) -> Result<()> {
+        Ok(())
+    }
+
     fn run<B: Backend>(self, guard: DeepGuard<B>) -> Result<()>;
 }
 
@@ -127,7 +132,7 @@ impl DeviceArgs {
     }
 
     /// Loads `model` on the chosen device and does `task` with it. `revision` is that of a hub id.
-    pub(super) fn run(&self, model: &str, revision: Option<&str>, task: impl Task) -> Result<()> {
+    pub(super) fn run(&self, model: &str, revision: Option<&str>, mut task: impl Task) -> Result<()> {
         let device = self.open()?;
         let found = match device {
             AnyDevice::Cpu(_) => DeviceChoice::Cpu,
@@ -136,10 +141,12 @@ impl DeviceArgs {
         let found = DeviceArgs { device: found, ..self.clone() };
         found.check().map_err(|message| Error::usage(format!("--dtype: {message}")))?;
         let dir = self.hub.obtain(model, revision, Need::Model)?;
-        task.check(&Config::from_dir(&dir)?)?;
+        let config = Config::from_dir(&dir)?;
+        task.check(&config)?;
         if let AnyDevice::Cuda(cuda) = &device {
             note(&format!("device: {}", cuda.info().name));
         }
+        task.prepare(&device, &config)?;
         let guard = AnyGuard::load(device, &dir);
         guard.with_context(|| format!("cannot load the base model {model}"))?.visit(OnDevice(task))
     }

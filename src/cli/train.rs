@@ -14,13 +14,14 @@ use super::spawn::{self, Success};
 use super::summary::before_and_after;
 use super::train_args::TrainArgs;
 use super::{kind, on_threads, print};
-use crate::deepguard::DeepGuard;
+use crate::deepguard::{AnyDevice, DeepGuard};
 use crate::dist::World;
 use crate::dist::launch::Launch;
 use crate::error::{Error, ErrorKind};
 use crate::hub::commit_of;
 use crate::model::config::Config;
 use crate::ops::{Backend, Element};
+use crate::train::base_shards::{BaseShares, ShardBase, share_base};
 use crate::train::checkpoint;
 use crate::train::observer::{RunStart, Stage};
 use crate::train::run_folder::FINAL_ADAPTER;
@@ -64,7 +65,7 @@ fn run_rank(args: &TrainArgs, options: &TrainOptions, launch: Launch, signals: &
     }
     let device = options.place.device.of_rank(&launch);
     let (mut world, device) = args.ranks.join(launch, device, &note)?;
-    let trained = train(options, &device, &mut world, signals);
+    let trained = train(options, args.shard_base, &device, &mut world, signals);
     let summary = match trained {
         Ok(summary) => summary,
         Err(error) => {
@@ -82,6 +83,7 @@ fn run_rank(args: &TrainArgs, options: &TrainOptions, launch: Launch, signals: &
 
 fn train(
     TrainOptions { config, .. }: &TrainOptions,
+    shard_base: ShardBase,
     device: &DeviceArgs,
     world: &mut World,
     signals: &Signals,
@@ -97,7 +99,7 @@ fn train(
     }
     let mut summary = None;
     let (folder, revision) = (folder.as_ref(), config.model_revision.as_deref());
-    let task = Training { config, folder, world, signals, summary: &mut summary };
+    let task = Training { config, shard_base, shares: None, folder, world, signals, summary: &mut summary };
     device.run(&config.model, revision, task)?;
     summary.context("training without a result")
 }
@@ -139,6 +141,9 @@ impl Observer for Outlook {
 
 struct Training<'a> {
     config: &'a TrainConfig,
+    shard_base: ShardBase,
+    /// This rank's part of the base model, if it shares that with others.
+    shares: Option<BaseShares>,
     /// On rank 0.
     folder: Option<&'a RunFolder>,
     world: &'a mut World,
@@ -151,8 +156,25 @@ impl Task for Training<'_> {
         self.config.for_model(model).map(drop).map_err(Into::into)
     }
 
+    fn prepare(&mut self, device: &AnyDevice, model: &Config) -> Result<()> {
+        let cuda = match device {
+            AnyDevice::Cuda(cuda) => Some(cuda),
+            AnyDevice::Cpu(_) => None,
+        };
+        self.shares = share_base(self.world, cuda, model, self.shard_base)?;
+        Ok(())
+    }
+
     fn run<B: Backend>(self, guard: DeepGuard<B>) -> Result<()> {
         note(&start_text(&guard, self.config));
+        if let Some(shares) = &self.shares {
+            shares.wait_for_all(self.world)?;
+            note(&format!(
+                "{} ranks share the base model, whose blocks take {} MiB of this GPU",
+                shares.ranks(),
+                shares.bytes().div_ceil(1 << 20)
+            ));
+        }
         if !self.world.is_alone() {
             note(&format!("{} ranks, of which this is the first", self.world.ranks()));
         }
@@ -164,6 +186,7 @@ impl Task for Training<'_> {
         let summary = train_among(self.world, self.folder, model, tokenizer, &config, &mut progress);
         progress.finish();
         *self.summary = Some(summary?);
+        self.shares.map_or(Ok(()), |shares| shares.finish(self.world))?;
         Ok(())
     }
 }

@@ -8,10 +8,11 @@ use serde::Serialize;
 
 use super::device::DeviceArgs;
 use super::keys::names;
-use super::ranks::RanksArgs;
+use super::ranks::{RANKS, RanksArgs};
 use crate::error::Error;
 use crate::guard::Aggregation;
 use crate::model::lora::{Projection, TargetModules};
+use crate::train::base_shards::ShardBase;
 use crate::train::config::RecomputePolicy;
 use crate::train::data::OnBadRecord;
 use crate::train::method::Method;
@@ -171,6 +172,11 @@ pub struct TrainArgs {
     #[command(flatten)]
     #[serde(skip)]
     pub(super) ranks: RanksArgs,
+    /// How many GPUs of a machine share the base model, each of which keeps a part of every block: auto (all, if
+    /// one has no room for the whole of it), off, or a number.
+    #[arg(long, value_name = "auto|off|N", default_value_t, help_heading = RANKS)]
+    #[serde(skip)]
+    pub(super) shard_base: ShardBase,
 }
 
 /// What may be adapted.

@@ -36,14 +36,14 @@ fn gpus() -> [(&'static str, PathBuf); 4] {
     ]
 }
 
-fn dg_run(arguments: &str) -> Command {
+pub fn dg_run(arguments: &str) -> Command {
     let mut command = on_gpus(env!("CARGO_BIN_EXE_dg-run"));
     command.args(arguments.split_whitespace());
     command
 }
 
 /// Two ranks that are started one by one, so that each has its own exit code.
-fn two(arguments: &str, environment: &[(&str, &str)]) -> [Output; 2] {
+pub fn two(arguments: &str, environment: &[(&str, &str)]) -> [Output; 2] {
     let folder = tempfile::tempdir().unwrap();
     let rank = |rank: usize| {
         let place = format!("--world-size 2 --rank {rank} --rendezvous file:{}", folder.path().display());
@@ -58,7 +58,7 @@ fn two(arguments: &str, environment: &[(&str, &str)]) -> [Output; 2] {
     ranks.map(|rank| rank.join().unwrap())
 }
 
-fn said(output: &Output) -> String {
+pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -87,7 +87,7 @@ fn gpus_train_what_one_of_them_trains_alone() {
 }
 
 /// The metrics of a run but its times.
-fn metrics(run: &Path) -> Vec<serde_json::Value> {
+pub fn metrics(run: &Path) -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let lines: Vec<serde_json::Value> =
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
