@@ -13,6 +13,9 @@ mod crew;
 #[cfg(unix)]
 #[path = "dist/faults.rs"]
 mod faults;
+#[cfg(target_os = "linux")]
+#[path = "dist/hosts.rs"]
+mod hosts;
 #[path = "dist/launch.rs"]
 mod launch;
 #[cfg(unix)]

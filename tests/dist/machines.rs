@@ -10,14 +10,14 @@ use super::check::{Running, assert_ends};
 use super::required::not_tested;
 
 /// Two machines and a cable; gone when dropped.
-struct Machines {
+pub struct Machines {
     /// Names of the namespaces, and of the ends of the cable in them.
     names: [String; 2],
     dir: tempfile::TempDir,
 }
 
 /// Addresses of a private network; namespaces see no other.
-const ADDRESSES: [&str; 2] = ["10.77.0.1", "10.77.0.2"];
+pub const ADDRESSES: [&str; 2] = ["10.77.0.1", "10.77.0.2"];
 
 fn ip(arguments: &str) -> Result<(), String> {
     let output =
@@ -30,7 +30,7 @@ fn ip(arguments: &str) -> Result<(), String> {
 
 impl Machines {
     /// `None`, after saying so, where none can be had.
-    fn start(test: &str) -> Option<Self> {
+    pub fn start(test: &str) -> Option<Self> {
         let id = std::process::id();
         let names = ["a", "b"].map(|end| format!("dg-{test}{end}{id}"));
         let machines = Machines { names, dir: tempfile::tempdir().unwrap() };
@@ -59,19 +59,26 @@ impl Machines {
     }
 
     /// What stands in for `/etc/hosts` on both machines.
-    fn hosts(&self) -> std::path::PathBuf {
+    pub fn hosts(&self) -> std::path::PathBuf {
         self.dir.path().join("hosts")
     }
 
-    /// `dg-run dist check` as a rank on a machine, which is called `gpu-0` or `gpu-1`.
-    fn rank(&self, machine: usize, rank: usize, world: usize, arguments: &str) -> Running {
+    /// A program on a machine, which is called `gpu-0` or `gpu-1`.
+    pub fn on(&self, machine: usize, program: &str) -> Command {
         const ENTER: &str = "hostname \"$0\" && mount --bind \"$1\" /etc/hosts && shift && exec \"$@\"";
         let net = format!("--net=/run/netns/{}", self.names[machine]);
         let mut command = Command::new("nsenter");
         command
             .args([&net, "unshare", "--mount", "--uts", "sh", "-c", ENTER, &format!("gpu-{machine}")])
             .arg(self.hosts())
-            .arg(env!("CARGO_BIN_EXE_dg-run"))
+            .arg(program);
+        command
+    }
+
+    /// `dg-run dist check` as a rank on a machine.
+    fn rank(&self, machine: usize, rank: usize, world: usize, arguments: &str) -> Running {
+        let mut command = self.on(machine, env!("CARGO_BIN_EXE_dg-run"));
+        command
             .args(["dist", "check", "--world-size", &world.to_string(), "--rank", &rank.to_string()])
             .args(arguments.split(' '))
             .env("DG_DIST_TOKEN", "of this test");
@@ -123,7 +130,7 @@ fn names_may_appear_late() {
 }
 
 /// In place: the machines see this very file.
-fn append(path: &Path, text: &str) {
+pub fn append(path: &Path, text: &str) {
     use std::io::Write;
     let mut file = std::fs::File::options().append(true).open(path).unwrap();
     file.write_all(text.as_bytes()).unwrap();

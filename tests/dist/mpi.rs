@@ -49,18 +49,30 @@ impl Mpi {
         self.1.join("lib").join(name)
     }
 
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.1.join("bin").join(name)
+    }
+
+    /// What tells Open MPI where it was put.
+    pub fn prefixes(&self) -> Vec<(&'static str, &Path)> {
+        match self.0 {
+            Kind::Mpich => vec![],
+            Kind::OpenMpi => {
+                ["OPAL_PREFIX", "PRTE_PREFIX", "PMIX_PREFIX"].map(|name| (name, &*self.1)).to_vec()
+            }
+        }
+    }
+
     /// `mpiexec` for `ranks` ranks with this library.
     pub fn exec(&self, library: &str, ranks: usize) -> Command {
-        let Mpi(kind, folder) = self;
-        let mut command = Command::new(folder.join("bin/mpiexec"));
-        match kind {
+        let mut command = Command::new(self.program("mpiexec"));
+        match self.0 {
             // The machine's name need not lead anywhere.
             Kind::Mpich => command.args(["-iface", "lo"]),
-            Kind::OpenMpi => command
-                .args(["--allow-run-as-root", "--oversubscribe"])
-                .envs(["OPAL_PREFIX", "PRTE_PREFIX", "PMIX_PREFIX"].map(|name| (name, folder))),
+            Kind::OpenMpi => command.args(["--allow-run-as-root", "--oversubscribe"]),
         };
-        command.args(["-n", &ranks.to_string()]).env("DG_MPI", self.library(library)).stdin(Stdio::null());
+        command.args(["-n", &ranks.to_string()]).envs(self.prefixes());
+        command.env("DG_MPI", self.library(library)).stdin(Stdio::null());
         command
     }
 }
