@@ -31,16 +31,21 @@ fn shown(launch: &Launch) -> String {
         .replace("where MPI says", "mpi")
 }
 
-const TORCHRUN: &str = "RANK=3 WORLD_SIZE=4 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 GROUP_RANK=1 MASTER_ADDR=gpu-01 \
-                        MASTER_PORT=29500 TORCHELASTIC_RUN_ID=none TORCHELASTIC_RESTART_COUNT=1 \
-                        TORCHELASTIC_MAX_RESTARTS=3 TORCHELASTIC_USE_AGENT_STORE=True OMP_NUM_THREADS=1";
+/// Rank 3 of `torchrun --nnodes=2 --nproc-per-node=2 --max-restarts=3`, release 2.15, after a restart.
+const TORCHRUN: &str = "RANK=3 WORLD_SIZE=4 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 GROUP_RANK=1 GROUP_WORLD_SIZE=2 \
+                        ROLE_NAME=default ROLE_RANK=3 ROLE_WORLD_SIZE=4 MASTER_ADDR=gpu-01 MASTER_PORT=29500 \
+                        TORCHELASTIC_RUN_ID=none TORCHELASTIC_RESTART_COUNT=1 TORCHELASTIC_MAX_RESTARTS=3 \
+                        TORCHELASTIC_USE_AGENT_STORE=True TORCH_NCCL_ASYNC_ERROR_HANDLING=1 \
+                        TORCHELASTIC_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT OMP_NUM_THREADS=1 \
+                        TORCHELASTIC_ERROR_FILE=/tmp/torchelastic_ci/none_lz/attempt_1/1/error.json";
 const STEP: &str = "SLURM_JOB_ID=40017 SLURM_STEP_ID=2 SLURM_PROCID=3 SLURM_STEP_NUM_TASKS=5 SLURM_NTASKS=5 \
                     SLURM_LOCALID=1 SLURM_NODEID=1 SLURM_STEP_NODELIST=node[0-1,3] \
                     SLURM_STEP_TASKS_PER_NODE=2(x2),1";
 const BATCH: &str = "SLURM_JOB_ID=40017 SLURM_PROCID=0 SLURM_NTASKS=4 SLURM_NODEID=0 SLURM_LOCALID=0";
 const OPEN_MPI: &str = "OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_LOCAL_RANK=1 \
-                        OMPI_COMM_WORLD_LOCAL_SIZE=2";
-const MPICH: &str = "PMI_RANK=1 PMI_SIZE=2 MPI_LOCALRANKID=1 MPI_LOCALNRANKS=2";
+                        OMPI_COMM_WORLD_LOCAL_SIZE=2 OMPI_COMM_WORLD_NODE_RANK=1 OMPI_UNIVERSE_SIZE=2 \
+                        OMPI_WORLD_SIZE=2 OMPI_WORLD_LOCAL_SIZE=2 PMIX_RANK=1";
+const MPICH: &str = "PMI_RANK=1 PMI_SIZE=2 PMI_FD=11 PMI_HOSTNAME=vm MPI_LOCALRANKID=1 MPI_LOCALNRANKS=2";
 
 /// The last of two equal names counts, as in a map.
 fn with(base: &str, more: &str) -> String {
@@ -62,6 +67,12 @@ fn every_launcher_says_which_rank_this_is() {
         ("", "DG_RENDEZVOUS=file:/d DG_DIST_TOKEN=t", "Single 0/1 0/1 - -"),
         // torchrun listens at MASTER_PORT itself.
         ("", TORCHRUN, "Torch 3/4 1/2 gpu-01:29501 torchrun/none/1"),
+        // With --rdzv-backend=c10d or --standalone it chooses a port.
+        (
+            "",
+            &with(TORCHRUN, "TORCHELASTIC_RUN_ID=job7 MASTER_PORT=35747"),
+            "Torch 3/4 1/2 gpu-01:35748 torchrun/job7/1",
+        ),
         ("", &with(TORCHRUN, "DG_DIST_TOKEN=secret"), "Torch 3/4 1/2 gpu-01:29501 secret"),
         ("", &with(TORCHRUN, "DG_DIST_TOKEN="), "Torch 3/4 1/2 gpu-01:29501 torchrun/none/1"),
         ("", &with(TORCHRUN, "MASTER_ADDR=fd00::7"), "Torch 3/4 1/2 [fd00::7]:29501 torchrun/none/1"),
