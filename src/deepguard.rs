@@ -1,6 +1,8 @@
 //! The library's front door: a model with its tokenizer and, after training, its adapter and guard.
 
 mod any;
+#[cfg(feature = "cuda")]
+mod shards;
 
 use std::ops::Range;
 use std::path::Path;
@@ -18,6 +20,8 @@ use crate::train::records::CodePair;
 use crate::train::{Observer, RunData, RunFolder, RunSummary, TrainConfig, train_in, train_on};
 
 pub use any::{AnyDevice, AnyGuard, DeviceChoice, Visitor};
+#[cfg(feature = "cuda")]
+pub use shards::{BaseShares, ShardBase, share_base};
 
 /// A base model, its tokenizer and, if attached, adapter and guard.
 pub struct DeepGuard<B: Backend> {

@@ -9,10 +9,10 @@ use serde::Serialize;
 use super::device::DeviceArgs;
 use super::keys::names;
 use super::ranks::{RANKS, RanksArgs};
+use crate::deepguard::ShardBase;
 use crate::error::Error;
 use crate::guard::Aggregation;
 use crate::model::lora::{Projection, TargetModules};
-use crate::train::base_shards::ShardBase;
 use crate::train::config::RecomputePolicy;
 use crate::train::data::OnBadRecord;
 use crate::train::method::Method;
@@ -172,8 +172,8 @@ pub struct TrainArgs {
     #[command(flatten)]
     #[serde(skip)]
     pub(super) ranks: RanksArgs,
-    /// How many GPUs of a machine share the base model, each of which keeps a part of every block: auto (all, if
-    /// one has no room for the whole of it), off, or a number.
+    /// How many GPUs of a machine share the base model, each of which keeps a part of every block: auto (all,
+    /// if one has no room for the whole of it), off, or a number.
     #[arg(long, value_name = "auto|off|N", default_value_t, help_heading = RANKS)]
     #[serde(skip)]
     pub(super) shard_base: ShardBase,

@@ -1,6 +1,6 @@
-//! Copies from memory of the host, or of other devices, beside other work: on a stream that forks off that of
-//! all work, and is joined again before the first use of what was copied. In a recording, they are a branch of
-//! the graph.
+//! Copies from memory of the host, or of other devices, beside other work: on a stream that forks off that
+//! of all work, and is joined again before the first use of what was copied. In a recording, they are a
+//! branch of the graph.
 
 use std::sync::Arc;
 
@@ -9,18 +9,9 @@ use cudarc::driver::{CudaContext, DriverError, result};
 
 use super::Cuda;
 use super::driver::complaint;
-use super::graph::Node;
+use super::graph::{Node, Side};
 use crate::error::{Error, Result};
 use crate::ops::{Element, Mut, Ref};
-
-/// What is copied beside other work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    /// Inputs from memory of the host.
-    Inputs,
-    /// Weights that other devices keep.
-    Weights,
-}
 
 /// The stream of the copies. It is none of cudarc's, for which a second stream in a context is a reason to
 /// record events for slices of the program's own.

@@ -2,17 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use cudarc::driver::{CudaContext, CudaStream, DriverError};
 
-use super::branch::{Branch, Side};
+use super::branch::Branch;
 use super::driver::{self, DeviceInfo, complaint};
 use super::fetch::StagingBuffers;
-use super::graph::Graphs;
+use super::graph::{Graphs, Side};
 use super::images::{self, IMAGES, KERNELS};
 use super::inputs::Staging;
 use super::launch::{Kernel, Module};
+use super::lock::lock;
 use super::memory::{Counters, Scratch};
 use super::refusal::Refusals;
 use super::shards::Shards;
@@ -49,11 +50,6 @@ struct Shared {
     refusals: Mutex<Refusals>,
     /// What this device keeps of a model's blocks, if it shares them with others.
     shards: OnceLock<Arc<Shards>>,
-}
-
-/// A panic elsewhere leaves these locks usable: what they guard is valid at all times.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Cuda {

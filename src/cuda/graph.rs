@@ -18,9 +18,17 @@ use cudarc::driver::DriverError;
 use cudarc::driver::sys;
 
 use super::Cuda;
-use super::branch::Side;
 use crate::error::{Error, Result};
 use crate::ops::Recording;
+
+/// What is copied beside other work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Inputs from memory of the host.
+    Inputs,
+    /// Weights that other devices keep.
+    Weights,
+}
 
 /// A node of a graph, as far as an update of its executable cannot change it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

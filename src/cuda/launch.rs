@@ -25,6 +25,11 @@ use crate::ops::{Element, Mut, Ref};
 /// Alignment that kernels with 16-byte accesses require.
 pub(super) const VECTOR: usize = 16;
 
+/// Elements from one row of a frozen weight to the next.
+pub(super) fn weight_stride(columns: usize) -> usize {
+    columns.next_multiple_of(VECTOR / size_of::<bf16>())
+}
+
 /// A compiled file on a device.
 pub(super) struct Module {
     module: Arc<CudaModule>,

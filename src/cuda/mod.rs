@@ -6,7 +6,8 @@
 //!
 //! `unsafe` is where the driver is called: `driver.rs` reaches it, `launch.rs` starts kernels, `memory.rs`
 //! allocates and copies, `inputs.rs` copies to the device, `weights.rs` loads, `graph.rs` records,
-//! `branch.rs` copies beside other work, `shards.rs` from other devices, `fetch.rs` copies to the host, `bounce.rs` copies for other devices.
+//! `branch.rs` copies beside other work, `shards.rs` opens memory of other devices, `gather.rs` copies from
+//! it, `fetch.rs` copies to the host, `bounce.rs` copies for other devices.
 
 mod aggregate;
 mod analyzer;
@@ -20,12 +21,14 @@ mod dropout;
 mod elementwise;
 mod embedding;
 mod fetch;
+mod gather;
 mod gemm;
 mod graph;
 pub mod images;
 mod inputs;
 mod launch;
 mod linear;
+mod lock;
 mod loss;
 mod matmul;
 mod memory;

@@ -1,5 +1,6 @@
-//! Blocks whose weights the GPUs of a machine share: each keeps a part of every block, and copies the parts of
-//! the others into memory of its own before it computes with the block (ZeRO-3 for weights that are frozen).
+//! Blocks whose weights the GPUs of a machine share: each keeps a part of every block, and copies the parts
+//! of the others into memory of its own before it computes with the block (ZeRO-3 for weights that are
+//! frozen).
 //!
 //! Weights are written once, before anybody computes. So there is nothing to wait for: a device reads the
 //! memory of the others when it likes, by its copy engines, and a gather is N copies in its own graph rather
@@ -8,17 +9,18 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use cudarc::driver::{CudaContext, result, sys};
+use cudarc::driver::{CudaContext, sys};
 use half::bf16;
 
 use super::Cuda;
-use super::branch::{Branch, Side};
-use super::device::lock;
+use super::branch::Branch;
 use super::driver::complaint;
-use super::weights::{Weight, stride};
+use super::graph::Side;
+use super::launch::weight_stride;
+use super::lock::lock;
 use crate::error::{Error, Result};
 use crate::ops::buffer::ALIGNMENT;
-use crate::ops::{Arena, Buffer, TensorView};
+use crate::ops::{Arena, Buffer, Ref};
 
 /// What another process opens a device's part with.
 pub type ShareHandle = [u8; 64];
@@ -27,27 +29,27 @@ pub type ShareHandle = [u8; 64];
 const SLOTS: usize = 2;
 
 /// Where the matrices of a block are in a slot, and which device keeps which elements of it.
-struct Layout {
-    matrices: Vec<Place>,
+pub(super) struct Layout {
+    pub(super) matrices: Vec<Place>,
     /// Elements of a slot.
     len: usize,
     /// By rank; each starts with a row.
-    parts: Vec<Range<usize>>,
+    pub(super) parts: Vec<Range<usize>>,
 }
 
 /// A matrix in a slot.
 #[derive(Clone, Copy)]
-struct Place {
-    rows: usize,
-    columns: usize,
-    stride: usize,
+pub(super) struct Place {
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) stride: usize,
     /// Its first element.
-    first: usize,
+    pub(super) first: usize,
 }
 
 impl Place {
     /// The rows that start in a part, which itself starts with a row.
-    fn rows_in(&self, part: &Range<usize>) -> Range<usize> {
+    pub(super) fn rows_in(&self, part: &Range<usize>) -> Range<usize> {
         let before = |at: usize| at.saturating_sub(self.first).div_ceil(self.stride.max(1)).min(self.rows);
         before(part.start)..before(part.end)
     }
@@ -57,7 +59,7 @@ impl Layout {
     fn new(shapes: &[[usize; 2]], ranks: usize) -> Self {
         let mut len = 0;
         let place = |&[rows, columns]: &[usize; 2]| {
-            let (stride, first) = (stride(columns), len);
+            let (stride, first) = (weight_stride(columns), len);
             len = (first + rows * stride).next_multiple_of(ALIGNMENT / size_of::<bf16>());
             Place { rows, columns, stride, first }
         };
@@ -68,7 +70,7 @@ impl Layout {
     }
 
     /// Elements of a device's part of a block, at most.
-    fn part_len(&self) -> usize {
+    pub(super) fn part_len(&self) -> usize {
         let longest = self.parts.iter().map(Range::len).max().unwrap_or(0);
         longest.next_multiple_of(ALIGNMENT / size_of::<bf16>())
     }
@@ -128,8 +130,8 @@ impl Share {
     }
 
     /// Opens the parts of all devices, by rank, of which this one's is its own. From here on the device loads
-    /// blocks into its part, and [gathers](crate::ops::Device::gather_block) them; all have to have loaded theirs
-    /// before one does.
+    /// blocks into its part, and [gathers](crate::ops::Device::gather_block) them; all have to have loaded
+    /// theirs before one does.
     ///
     /// # Errors
     /// Those of the driver, such as that of a device whose memory this one does not reach. Of kind `Usage`
@@ -210,12 +212,12 @@ impl Part {
 
 /// The blocks that devices share, as one of them has them.
 pub(super) struct Shards {
-    layout: Layout,
-    own: Mutex<Buffer<Cuda, bf16>>,
+    pub(super) layout: Layout,
+    pub(super) own: Mutex<Buffer<Cuda, bf16>>,
     slots: [Buffer<Cuda, bf16>; SLOTS],
-    rank: usize,
+    pub(super) rank: usize,
     /// Where parts are copied, beside other work.
-    branch: Mutex<Branch>,
+    pub(super) branch: Mutex<Branch>,
     /// By rank; none once they are closed.
     parts: Mutex<Vec<Part>>,
     /// The block in each slot, as far as that is known where work is recorded.
@@ -229,10 +231,30 @@ impl Shards {
         elements * size_of::<bf16>()
     }
 
+    /// The slot that a block takes turns in.
+    pub(super) fn slot(&self, layer: usize) -> Ref<'_, Cuda, bf16> {
+        self.slots[layer % SLOTS].view()
+    }
+
+    /// From here on the block is in its slot. `true` if it was there already.
+    pub(super) fn fill(&self, layer: usize) -> bool {
+        lock(&self.gathered)[layer % SLOTS].replace(layer) == Some(layer)
+    }
+
+    /// What the slots hold is unknown.
+    pub(super) fn forget(&self) {
+        *lock(&self.gathered) = [None; SLOTS];
+    }
+
+    /// Gives up the parts of the others.
+    pub(super) fn close(&self) {
+        lock(&self.parts).clear();
+    }
+
     /// Where each part of a block is copied from, to and how many bytes, the next device's first: so no two
     /// begin with the same.
-    fn copies(&self, layer: usize) -> Vec<(u64, u64, usize)> {
-        let (parts, to) = (lock(&self.parts), self.slots[layer % SLOTS].view().address() as u64);
+    pub(super) fn copies(&self, layer: usize) -> Vec<(u64, u64, usize)> {
+        let (parts, to) = (lock(&self.parts), self.slot(layer).address() as u64);
         let offset = (layer * self.layout.part_len() * size_of::<bf16>()) as u64;
         let order = (0..parts.len()).map(|i| (self.rank + 1 + i) % parts.len());
         let copy = |rank: usize| {
@@ -241,96 +263,6 @@ impl Shards {
             (parts[rank].address() + offset, to, part.len() * size_of::<bf16>())
         };
         order.map(copy).filter(|(.., bytes)| *bytes > 0).collect()
-    }
-}
-
-impl Cuda {
-    /// Loads this device's part of a block, and makes the block's weights in the slot that it will be in.
-    pub(super) fn load_share(
-        &self,
-        shards: &Arc<Shards>,
-        layer: usize,
-        matrices: &[Vec<TensorView>],
-    ) -> Result<Vec<Weight>> {
-        let (layout, mut own) = (&shards.layout, lock(&shards.own));
-        let (part, first) = (&layout.parts[shards.rank], layer * layout.part_len());
-        if matrices.len() != layout.matrices.len() || first + layout.part_len() > own.len() {
-            return Err(Error::internal("blocks of another model than the one that is shared"));
-        }
-        let load = |(place, parts): (&Place, &Vec<TensorView>)| {
-            let (rows, shape) = (place.rows_in(part), [place.rows, place.columns]);
-            if !rows.is_empty() {
-                let start = first + place.first + rows.start * place.stride - part.start;
-                let to = own.slice_mut(start..start + rows.len() * place.stride);
-                self.load_rows(to, parts, rows, shape)?;
-            }
-            let slot =
-                shards.slots[layer % SLOTS].slice(place.first..place.first + place.rows * place.stride);
-            Ok(Weight::shared(slot.address(), shape, shards.clone(), layer))
-        };
-        layout.matrices.iter().zip(matrices).map(load).collect()
-    }
-
-    /// See [`Device::gather_block`](crate::ops::Device::gather_block).
-    pub(super) fn gather_shares(&self, block: &Weight, next: Option<&Weight>) -> Result<()> {
-        let Some((shards, layer)) = block.shards() else { return Ok(()) };
-        self.fetch_block(shards, layer)?;
-        self.join_branch(&mut lock(&shards.branch))?;
-        match next.and_then(Weight::shards) {
-            Some((shards, next)) => self.fetch_block(shards, next),
-            None => Ok(()),
-        }
-    }
-
-    /// Starts to copy a block into its slot, unless it is there.
-    fn fetch_block(&self, shards: &Shards, layer: usize) -> Result<()> {
-        let there = lock(&shards.gathered)[layer % SLOTS].replace(layer);
-        if there == Some(layer) {
-            return Ok(());
-        }
-        let copies = shards.copies(layer);
-        if copies.is_empty() {
-            return Err(Error::internal("weights of other ranks, which are closed"));
-        }
-        let mut branch = lock(&shards.branch);
-        copies.into_iter().try_for_each(|(from, to, bytes)| {
-            self.beside(&mut branch, |stream| {
-                // SAFETY: as many bytes are in the part and in the slot. The branch comes after whatever
-                // used the slot before, and is joined before the weights are used.
-                unsafe { result::memcpy_dtod_async(to, from, bytes, stream) }
-            })
-        })
-    }
-
-    /// Orders the copies of blocks before what follows, if there are any.
-    pub(super) fn join_gathered(&self) -> Result<()> {
-        self.shards().map_or(Ok(()), |shards| self.join_branch(&mut lock(&shards.branch)))
-    }
-
-    /// Recordings are done at another time than that at which they are made: what the slots hold is unknown.
-    pub(super) fn forget_gathered(&self) {
-        if let Some(shards) = self.shards() {
-            *lock(&shards.gathered) = [None; SLOTS];
-        }
-    }
-
-    /// Closes the parts of other devices, after all work; blocks cannot be computed with any more. A device's
-    /// own part must not be freed before all others have done that.
-    ///
-    /// # Errors
-    /// Those of earlier work.
-    pub fn close_shares(&self) -> Result<()> {
-        let waited = self.wait();
-        self.graphs().forget();
-        if let Some(shards) = self.shards() {
-            lock(&shards.parts).clear();
-        }
-        waited
-    }
-
-    /// Bytes of this device's memory that the blocks take which it shares with others, if it does.
-    pub fn shared_bytes(&self) -> Option<usize> {
-        self.shards().map(|shards| shards.bytes())
     }
 }
 

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::Cuda;
 use super::driver::complaint;
-use super::launch::VECTOR;
+use super::launch::weight_stride;
 use super::pinned::Pinned;
 use super::shards::Shards;
 use crate::error::{Error, Result};
@@ -58,7 +58,7 @@ impl Weight {
         shards: Arc<Shards>,
         layer: usize,
     ) -> Self {
-        let stride = stride(columns);
+        let stride = weight_stride(columns);
         let elements = Elements::Gathered(shards, layer);
         Weight { address, len: rows * stride, rows, columns, stride, elements }
     }
@@ -99,7 +99,7 @@ impl Weight {
 /// Bytes of a frozen tensor: a matrix as in [`Weight`], a vector in f32.
 fn frozen_bytes(tensor: &TensorSpec) -> usize {
     let bytes = match tensor.shape[..] {
-        [rows, columns] => rows.saturating_mul(stride(columns)).saturating_mul(size_of::<bf16>()),
+        [rows, columns] => rows.saturating_mul(weight_stride(columns)).saturating_mul(size_of::<bf16>()),
         _ => tensor.shape.iter().product::<usize>().saturating_mul(size_of::<f32>()),
     };
     bytes.checked_next_multiple_of(ALIGNMENT).unwrap_or(usize::MAX)
@@ -108,11 +108,6 @@ fn frozen_bytes(tensor: &TensorSpec) -> usize {
 /// Whether it is one of the matrices that [`Cuda::load_share`] divides.
 fn is_of_block(tensor: &TensorSpec) -> bool {
     tensor.shape.len() == 2 && tensor.name.starts_with("model.layers.")
-}
-
-/// Elements from one row to the next.
-pub(super) fn stride(columns: usize) -> usize {
-    columns.next_multiple_of(VECTOR / size_of::<bf16>())
 }
 
 fn not_a_matrix(shape: &[usize]) -> Error {
@@ -146,7 +141,7 @@ impl Cuda {
         let &[_, columns] = shape else {
             return Err(not_a_matrix(shape));
         };
-        let stride = stride(columns);
+        let stride = weight_stride(columns);
         let rows = parts.iter().map(|part| part.shape()[0]).sum();
         let (mut data, _) = Arena::build(self, |arena| arena.buffer("weight", &[rows, stride]))?;
         self.load_rows(data.view_mut(), parts, 0..rows, [rows, columns])?;
@@ -163,7 +158,7 @@ impl Cuda {
         wanted: Range<usize>,
         shape: [usize; 2],
     ) -> Result<()> {
-        let stride = stride(shape[1]);
+        let stride = weight_stride(shape[1]);
         let mut staging = self.staging();
         let loader = match staging.loader {
             Some(ref mut loader) => loader,

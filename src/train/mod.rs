@@ -2,8 +2,6 @@
 
 mod ahead;
 pub mod base_cache;
-#[cfg(feature = "cuda")]
-pub mod base_shards;
 mod base_states;
 pub mod batch;
 pub mod changes;

@@ -1,4 +1,5 @@
-//! Blocks that are gathered before they are computed with; several devices share them in tests/dist/shards.rs.
+//! Blocks that are gathered before they are computed with; tests/dist/shards.rs has several devices that
+//! share them.
 
 use deepguard::cuda::{Cuda, Share};
 use deepguard::decode::{GenerateOptions, generate};

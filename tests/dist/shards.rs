@@ -51,8 +51,8 @@ fn what_cannot_be_shared_is_told() {
     }
 }
 
-/// A model that one GPU has no room for is shared by all unless they are told not to. (What is trained with such
-/// a small model is larger than the model, so that both end, for different reasons.)
+/// A model that one GPU has no room for is shared by all unless they are told not to. (What is trained with
+/// such a small model is larger than the model, so that both end, for different reasons.)
 #[test]
 fn models_without_room_are_shared() {
     let tiny = tiny_with_pairs();
@@ -70,6 +70,6 @@ fn models_without_room_are_shared() {
     assert!(whole[0].contains("the model's weights need "), "{whole:?}");
 }
 
-/// Room for what kernels need (32 MiB and 16 KiB), for sums on their way (32 MiB), and for half of a model of five
-/// blocks with two whole ones, but not for all five.
+/// Room for what kernels need (32 MiB and 16 KiB), for sums on their way (32 MiB), and for half of a model of
+/// five blocks with two whole ones, but not for all five.
 const LITTLE: &str = "66100K";

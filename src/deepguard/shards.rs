@@ -1,6 +1,6 @@
-//! Base models that the GPUs of a machine share, as they are larger than one of them or leave it more room so:
-//! each keeps a part of every block, and gets the others' from their memory when it computes with the block.
-//! Bits are those of a GPU that keeps all.
+//! Base models that the GPUs of a machine share, as they are larger than one of them or leave it more room
+//! so: each keeps a part of every block, and gets the others' from their memory when it computes with the
+//! block. Bits are those of a GPU that keeps all.
 
 use std::fmt;
 use std::str::FromStr;
@@ -67,13 +67,13 @@ struct Facts {
     lacks_room: bool,
 }
 
-/// Has the GPUs of each machine share a base model of this configuration, which is loaded on `cuda` next, if they
-/// are to. Every rank calls it, also where it computes on a processor.
+/// Has the GPUs of each machine share a base model of this configuration, which is loaded on `cuda` next, if
+/// they are to. Every rank calls it, also where it computes on a processor.
 ///
 /// # Errors
 /// Of kind `Usage` on all ranks: choices that differ, or a number of ranks that does not divide those of each
-/// machine. Of kind `Device`: no memory, or none that reaches the other GPUs. Of kind `Cluster`: ranks that are
-/// lost.
+/// machine. Of kind `Device`: no memory, or none that reaches the other GPUs. Of kind `Cluster`: ranks that
+/// are lost.
 pub fn share_base(
     world: &mut World,
     cuda: Option<&Cuda>,
