@@ -4,7 +4,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 MODEL := models/smollm2-135m
 ARCHS := 80,86,89,90a,100,120
 
-.PHONY: help build toolkit browser sandbox mpi archs dist model demo headline headline-full test test-long candle fuzz bench gpu-build gpu-check gpu-pack gpu-pack-check fmt lint clean
+.PHONY: help build toolkit browser sandbox mpi slurm archs dist model demo headline headline-full test test-long candle fuzz bench gpu-build gpu-check gpu-pack gpu-pack-check fmt lint clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,6 +23,9 @@ sandbox: ## get bubblewrap, in which evaluations run code
 
 mpi: ## get MPICH and Open MPI, with whose ranks the tests compute
 	scripts/get-mpi.sh
+
+slurm: ## get Slurm, in whose jobs the tests train
+	scripts/get-slurm.sh
 
 archs: toolkit ## build with machine code for all GPU architectures of note
 	DG_CUDA_ARCHS=$(ARCHS) cargo build --release --locked
@@ -50,10 +53,10 @@ test: toolkit ## run all tests, examples and documentation included
 	scripts/get-smollm2.sh $(MODEL)
 	scripts/test.sh
 
-test-long: test ## those, all references of data/eval, a thousand kills, a thousand ranks, other systems, candle and an hour of fuzzing for each parser: most of a day
+test-long: test slurm ## those, Slurm's jobs, all references of data/eval, a thousand kills, a thousand ranks, other systems, candle and an hour of fuzzing for each parser: most of a day
 	DG_EVAL_ALL=1 cargo test --release --workspace --locked --test eval references
 	cargo test --release --locked --test roofline --test cuda -- --ignored
-	cargo test --release --locked --test dist -- --ignored _times _at_once
+	cargo test --release --locked --test dist -- --ignored _times _at_once slurm
 	DG_KILLS=1000 cargo test --release --workspace --locked --test runs killed
 	scripts/check-targets.sh
 	$(MAKE) candle

@@ -38,6 +38,9 @@ mod required;
 #[cfg(unix)]
 #[path = "dist/shards.rs"]
 mod shards;
+#[cfg(target_os = "linux")]
+#[path = "dist/slurm.rs"]
+mod slurm;
 #[path = "budgets/sven_lengths.rs"]
 mod sven_lengths;
 #[path = "common/tiny.rs"]

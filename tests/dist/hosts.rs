@@ -10,7 +10,7 @@ use std::time::Duration;
 use deepguard::adapter::FINAL_ADAPTER;
 
 use super::check::assert_ends;
-use super::machines::{ADDRESSES, Machines, append};
+use super::machines::Machines;
 use super::mpi::{Kind, Mpi, finished};
 use super::train::{TRAIN, alone, assert_same_folders, tiny_with_pairs};
 
@@ -42,15 +42,6 @@ fn ssh(machines: &Machines) -> tempfile::TempDir {
     folder
 }
 
-/// Two machines that know each other's names.
-fn machines_with_names(test: &str) -> Option<Machines> {
-    let machines = Machines::start(test)?;
-    for (machine, address) in ADDRESSES.iter().enumerate() {
-        append(&machines.hosts(), &format!("{address} gpu-{machine}\n"));
-    }
-    Some(machines)
-}
-
 /// A launcher's line on the first machine, which finds the program `ssh` in a folder.
 fn launched(machines: &Machines, mpi: &Mpi, line: &str, ssh: &Path) -> Command {
     let (program, options) = line.split_once(' ').unwrap();
@@ -63,7 +54,7 @@ fn launched(machines: &Machines, mpi: &Mpi, line: &str, ssh: &Path) -> Command {
 
 #[test]
 fn launchers_of_mpi_train_on_two_machines() {
-    let Some(machines) = machines_with_names("mpi") else { return };
+    let Some(machines) = Machines::with_names("mpi") else { return };
     let ssh = ssh(&machines);
     let tiny = tiny_with_pairs();
     let more = "--device cpu --data many/train --num-epochs 1";

@@ -17,7 +17,7 @@ pub struct Machines {
 }
 
 /// Addresses of a private network; namespaces see no other.
-pub const ADDRESSES: [&str; 2] = ["10.77.0.1", "10.77.0.2"];
+const ADDRESSES: [&str; 2] = ["10.77.0.1", "10.77.0.2"];
 
 fn ip(arguments: &str) -> Result<(), String> {
     let output =
@@ -30,7 +30,7 @@ fn ip(arguments: &str) -> Result<(), String> {
 
 impl Machines {
     /// `None`, after saying so, where none can be had.
-    pub fn start(test: &str) -> Option<Self> {
+    fn start(test: &str) -> Option<Self> {
         let id = std::process::id();
         let names = ["a", "b"].map(|end| format!("dg-{test}{end}{id}"));
         let machines = Machines { names, dir: tempfile::tempdir().unwrap() };
@@ -41,6 +41,15 @@ impl Machines {
                 None
             }
         }
+    }
+
+    /// The same, who know each other's names.
+    pub fn with_names(test: &str) -> Option<Self> {
+        let machines = Machines::start(test)?;
+        for (machine, address) in ADDRESSES.iter().enumerate() {
+            append(&machines.hosts(), &format!("{address} gpu-{machine}\n"));
+        }
+        Some(machines)
     }
 
     fn connect(&self) -> Result<(), String> {
@@ -59,7 +68,7 @@ impl Machines {
     }
 
     /// What stands in for `/etc/hosts` on both machines.
-    pub fn hosts(&self) -> std::path::PathBuf {
+    fn hosts(&self) -> std::path::PathBuf {
         self.dir.path().join("hosts")
     }
 
@@ -130,7 +139,7 @@ fn names_may_appear_late() {
 }
 
 /// In place: the machines see this very file.
-pub fn append(path: &Path, text: &str) {
+fn append(path: &Path, text: &str) {
     use std::io::Write;
     let mut file = std::fs::File::options().append(true).open(path).unwrap();
     file.write_all(text.as_bytes()).unwrap();
