@@ -2,12 +2,13 @@
 
 use deepguard::attached::Attached;
 use deepguard::cpu::Cpu;
-use deepguard::decode::{CoDecoding, Decoder, Expert, GenerateOptions, Generated, Watcher, final_logits};
+use deepguard::decode::{CoDecoding, Decoder, Expert, GenerateOptions, Generated, Request, final_logits};
 use deepguard::ops::sample::Sampling;
 use deepguard::{Error, ErrorKind};
 
+use super::batches::{batch, requests, varied};
 use super::tiny::{self, Tiny, edit_tensors};
-use super::{EndAfter, PROMPT, Setup, adjust, allowed, options, requests, varied};
+use super::{PROMPT, Setup, adjust, allowed, options};
 
 /// Samples of a model, and an expert that has learnt something else.
 struct CoDecoded {
@@ -136,14 +137,7 @@ fn co_decoded_samples_do_not_depend_on_their_batch() {
     let co = CoDecoded::new("qwen2");
     let (options, requests) = (sampled(1.2).with(|o| o.max_new_tokens = 40), requests(9));
     let decoder = co.decoder(coding(0.7, 0.9, 0.4));
-    let batch = |requests: &[deepguard::decode::Request]| -> Vec<Generated> {
-        let seeds = requests.iter().map(|request| request.seed).collect();
-        let lengths = vec![vec![0; options.num_samples]; requests.len()];
-        let mut watcher = EndAfter { length: &varied, seeds, lengths, finished: Vec::new() };
-        decoder.generate_all(requests, &options, &mut watcher as &mut dyn Watcher).unwrap();
-        watcher.finished.sort_by_key(|(request, _)| *request);
-        watcher.finished.into_iter().map(|(_, generated)| generated).collect()
-    };
+    let batch = |requests: &[Request]| batch(&decoder, requests, &options, &varied);
     let all = batch(&requests);
     for (request, together) in requests.iter().zip(&all) {
         assert_eq!(batch(std::slice::from_ref(request))[0].samples, together.samples);
