@@ -100,8 +100,13 @@ impl Share {
     /// `[rows, columns]`, and for the blocks that it computes with.
     ///
     /// # Errors
-    /// Of kind `Device`: there is not so much memory.
+    /// Of kind `Usage`: no such rank. Of kind `Device`: there is not so much memory.
     pub fn new(cuda: &Cuda, shapes: &[[usize; 2]], blocks: usize, rank: usize, ranks: usize) -> Result<Self> {
+        if rank >= ranks {
+            return Err(Error::usage(format!(
+                "rank {rank} of {ranks} that share blocks: expected a lower one"
+            )));
+        }
         let layout = Layout::new(shapes, ranks);
         // An allocation of its own, as others open the whole of it.
         let (own, _) = Arena::build(cuda, |arena| {
@@ -134,10 +139,16 @@ impl Share {
     /// theirs before one does.
     ///
     /// # Errors
-    /// Those of the driver, such as that of a device whose memory this one does not reach. Of kind `Usage`
-    /// where the device shares blocks already.
+    /// Those of the driver, such as that of a device whose memory this one does not reach. Of kind `Usage`:
+    /// another number of handles than of ranks, or a device that shares blocks already.
     pub fn open(self, handles: &[ShareHandle]) -> Result<()> {
         let Share { cuda, layout, own, slots, rank } = self;
+        let (found, ranks) = (handles.len(), layout.parts.len());
+        if found != ranks {
+            return Err(Error::usage(format!(
+                "parts of blocks: expected a handle of each of {ranks} ranks, found {found}"
+            )));
+        }
         let context = cuda.stream().context();
         context.bind_to_thread().map_err(|e| complaint("opening weights of other ranks", e))?;
         let opened = handles.iter().enumerate().map(|(of, handle)| match of == rank {
@@ -190,7 +201,9 @@ impl Opened {
 impl Drop for Opened {
     fn drop(&mut self) {
         let _ = self.context.bind_to_thread();
-        // SAFETY: opened by `new`, closed once; `Shards::close` has waited for the copies.
+        // Copies may be on their way: also where an error is the end.
+        let _ = self.context.synchronize();
+        // SAFETY: opened by `new`, closed once, and nothing reads it any more.
         let _ = unsafe { sys::cuIpcCloseMemHandle(self.address) };
     }
 }

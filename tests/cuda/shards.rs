@@ -8,6 +8,7 @@ use deepguard::model::block::matrix_shapes;
 use deepguard::model::config::Config;
 use deepguard::ops::sample::Sampling;
 use deepguard::train::base_cache::BaseCache;
+use deepguard::{Error, ErrorKind};
 
 use super::ahead::{ROOM, STEPS, Steps, tiny};
 use crate::alone;
@@ -63,6 +64,25 @@ fn cuda_blocks_that_are_gathered_train_and_generate_the_same_bits() {
     checked(device.close_shares());
     let ended = generate(&shared, None, &[5, 77], &GenerateOptions::default(), &mut |_, _| true);
     assert!(ended.err().unwrap().to_string().contains("which are closed"));
+}
+
+/// Ranks that there are not, and parts of others than all ranks, are refused before anything is shared.
+#[test]
+fn cuda_parts_are_those_of_all_ranks() {
+    let _alone = alone();
+    let cuda = own_cuda();
+    let refused = |result: Result<Share, Error>, part: &str| {
+        let error = result.err().unwrap();
+        assert!(error.kind() == ErrorKind::Usage && error.to_string().contains(part), "{error}");
+    };
+    let share = |rank, ranks| Share::new(&cuda, &[[8, 8]], 1, rank, ranks);
+    refused(share(0, 0), "rank 0 of 0");
+    refused(share(2, 2), "rank 2 of 2");
+    for handles in [&[][..], &[[0; 64]; 2]] {
+        let opened = checked(share(0, 1)).open(handles);
+        refused(opened.and_then(|()| share(0, 1)), "a handle of each of 1 ranks, found");
+    }
+    assert_eq!(cuda.shared_bytes(), None);
 }
 
 /// Bytes of a slot.
