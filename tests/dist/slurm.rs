@@ -117,13 +117,14 @@ impl Slurm {
         std::fs::read_to_string(self.dir.path().join("said")).unwrap_or_default()
     }
 
-    /// Whether a step's daemons have a socket for PMI on a machine. It is named by job and step, so daemons
-    /// that end late take that of the job's next start away, whose ranks are killed then.
-    fn has_sockets(&self) -> bool {
+    /// Whether something of a job is left on a machine: its script's folder, or a socket for PMI. They are named
+    /// by job and step, so daemons that end late take those of the job's next start away, which fails then.
+    fn has_leftovers(&self) -> bool {
         let names =
             ["spool-gpu-0", "spool-gpu-1"].map(|spool| std::fs::read_dir(self.dir.path().join(spool)));
-        let mut names = names.into_iter().flat_map(Result::unwrap).map(|file| file.unwrap().file_name());
-        names.any(|name| name.to_string_lossy().starts_with("sock.pmi2"))
+        let names = names.into_iter().flat_map(Result::unwrap).map(|file| file.unwrap().file_name());
+        let mut names = names.map(|name| name.to_string_lossy().into_owned());
+        names.any(|name| name.starts_with("sock.pmi2") || name.starts_with("job"))
     }
 
     fn state(&self, job: &str) -> String {
@@ -258,7 +259,7 @@ fn jobs_that_are_stopped_go_on_and_end_as_if_they_had_not() {
     slurm.wait_for("end with 75", DONE, |slurm| slurm.said().contains("ended with 75"));
     // Slurm would let two minutes pass, in which everything of the first start ends.
     slurm.wait_for("job in the queue", DONE, |slurm| slurm.state(&job) == "PENDING");
-    slurm.wait_for("end of its daemons", DONE, |slurm| !slurm.has_sockets());
+    slurm.wait_for("end of its daemons", DONE, |slurm| !slurm.has_leftovers());
     slurm.says(&format!("scontrol update JobId={job} StartTime=now"));
     slurm.wait_for("end", DONE, |slurm| slurm.said().contains("ended with 0"));
     slurm.wait_for("completed job", DONE, |slurm| slurm.state(&job) == "COMPLETED");
