@@ -117,8 +117,9 @@ impl Slurm {
         std::fs::read_to_string(self.dir.path().join("said")).unwrap_or_default()
     }
 
-    /// Whether something of a job is left on a machine: its script's folder, or a socket for PMI. They are named
-    /// by job and step, so daemons that end late take those of the job's next start away, which fails then.
+    /// Whether something of a job is left on a machine: its script's folder, or a socket for PMI. They are
+    /// named by job and step, so daemons that end late take those of the job's next start away, which fails
+    /// then.
     fn has_leftovers(&self) -> bool {
         let names =
             ["spool-gpu-0", "spool-gpu-1"].map(|spool| std::fs::read_dir(self.dir.path().join(spool)));
